@@ -1,0 +1,39 @@
+"""From a configuration node to an object: ``{"_target_": "package.Class", **arguments}``.
+
+The one place where a name in a YAML file becomes code. Only names inside the allowed packages are
+imported. Nested nodes are passed on as they are: whoever owns them builds them, with the shapes that
+only the owner knows.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attelbo.errors import ConfigError
+
+ALLOWED_PACKAGES = ("attelbo", "torch", "torchvision", "lightning", "torchmetrics")
+
+Spec = Mapping[str, Any]
+"""A configuration node: ``_target_`` and the arguments for it, as plain containers."""
+
+
+def locate(target: str) -> Callable[..., Any]:
+    """The class or function that a dotted name stands for.
+
+    Raises:
+        ConfigError: outside the allowed packages, or no such name.
+    """
+    package = target.partition(".")[0]
+    if package not in ALLOWED_PACKAGES:
+        raise ConfigError(f"_target_ '{target}' is outside the allowed packages: {', '.join(ALLOWED_PACKAGES)}")
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"_target_ '{target}' cannot be imported: {error}") from error
+
+
+def build(spec: Spec, *positional: Any, **given: Any) -> Any:
+    """Call what ``spec["_target_"]`` names with the node's arguments and those ``given`` by the owner."""
+    arguments = {key: value for key, value in spec.items() if key != "_target_"}
+    return locate(spec["_target_"])(*positional, **arguments, **given)

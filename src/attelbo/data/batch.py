@@ -1,0 +1,43 @@
+"""What a data module hands over.
+
+Shapes: B batch, (C, H, W) image, S minibatches in a block.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+DataKind = Literal["binary", "levels", "real"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """What is known about a data set before any file is read: enough to build and check a model."""
+
+    name: str
+    shape: tuple[int, ...]
+    """The shape of one x: (C, H, W)."""
+    kind: DataKind
+    """The values of x as the model sees them: {0, 1}, {0, 1/255, ..., 1} or real numbers."""
+    n_classes: int | None = None
+
+
+class Batch(NamedTuple):
+    """One minibatch on the device, ready for the model."""
+
+    x: Tensor
+    """(B, C, H, W), float32."""
+    y: Tensor | None
+    """Labels (B,), int64, where the data set has them."""
+    index: Tensor
+    """Which rows of the split these are, (B,), int64."""
+
+
+class Block(NamedTuple):
+    """The rows of several consecutive minibatches: what a loader of resident data yields."""
+
+    index: Tensor
+    """Rows of the split, (<= S * batch_size,), int64."""
+    batch_size: int
+    """Rows in each minibatch; the last one may be shorter."""

@@ -1,0 +1,38 @@
+"""The evidence terms of a batch: what every model yields and every objective and metric reads.
+
+Shapes: K importance samples, B batch, G groups of latents whose KL is known separately (the
+dimensions of a factorized posterior, the layers of a hierarchy, or 1), E the event shape of z.
+Units: nats; log-likelihoods are summed over the dimensions of x.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from attelbo.latent.distributions import Distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about log p(x) after drawing K samples from q(z|x)."""
+
+    log_likelihood: Tensor
+    """log p(x | z_k), (K, B)."""
+    kl: Tensor
+    """KL(q(z|x) || p(z)) by group, (B, G); exact where a closed form exists, else the K-sample mean."""
+    z: Tensor
+    """The samples, (K, B, *E)."""
+    posterior: Distribution
+    """q(z|x), one for each row of the batch."""
+    log_weights: Tensor | None = None
+    """log p(x, z_k) - log q(z_k|x), (K, B), where the objective asked for it."""
+
+    @property
+    def reconstruction(self) -> Tensor:
+        """The distortion -E_q[log p(x|z)], (B,), nats: lower is better."""
+        return -self.log_likelihood.mean(0)
+
+    @property
+    def elbo(self) -> Tensor:
+        """The evidence lower bound E_q[log p(x|z)] - KL(q || p), (B,), nats, whatever was optimized."""
+        return -self.reconstruction - self.kl.sum(-1)

@@ -1,0 +1,39 @@
+"""What a likelihood is: p(x|z) from the decoder's output eta.
+
+Shapes: n samples, B batch, (C, ...) data shape, P parameters for each dimension of x. The decoder's
+output has the data's shape with P * C channels, parameter-major: ``eta.unflatten(-len(shape), (P, C))``.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x|z). Subclasses take ``data_shape`` (C, ...) first, given by the model."""
+
+    data_shape: tuple[int, ...]
+    n_parameters: ClassVar[int] = 1
+    """P."""
+    discrete: ClassVar[bool] = True
+    """Whether log p(x|z) is the log of a probability (not of a density)."""
+    supports: frozenset[str]
+    """The kinds of data it is a likelihood for: of "binary" {0, 1}, "levels" {0, 1/255, ..., 1}, "real"."""
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """The shape that the decoder must give for one x: (P * C, ...)."""
+        return (self.n_parameters * self.data_shape[0], *self.data_shape[1:])
+
+    @abstractmethod
+    def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z) of x (B, C, ...) under eta (n, B, P * C, ...), summed over x: (n, B), nats."""
+
+    @abstractmethod
+    def mean(self, eta: Tensor) -> Tensor:
+        """E[x|z] in data units, eta (..., P * C, ...) -> (..., C, ...)."""
+
+    @abstractmethod
+    def sample(self, eta: Tensor) -> Tensor:
+        """One x for each eta, (..., P * C, ...) -> (..., C, ...)."""

@@ -1,0 +1,20 @@
+"""What a posterior is: a head on the encoder's features that gives q(z|x)."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from attelbo.latent.distributions import Distribution
+
+
+class Posterior(nn.Module, ABC):
+    """Features h (B, *F) -> q(z|x), a batch of distributions over z (*E).
+
+    Subclasses take ``in_shape`` (F) and ``latent_dim`` first, both given by the model.
+    """
+
+    latent_shape: tuple[int, ...]
+    """E, the shape of one z."""
+
+    @abstractmethod
+    def forward(self, h: Tensor) -> Distribution: ...
