@@ -1,0 +1,148 @@
+"""What the networks share: activations, initial weights, the sizes of feature maps.
+
+Shapes: N rows, C channels, H x W pixels.
+
+Sizes follow one rule, in encoders and decoders: a level down halves the height and the width, rounding
+up, so 7 x 5 -> 4 x 3 -> 2 x 2 -> 1 x 1 -> 1 x 1, and every image size goes through. A decoder computes the
+same list from the size of its output and climbs it, to exactly the right size.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+Module = TypeVar("Module", bound=nn.Module)
+
+Size = tuple[int, int]
+"""(H, W)."""
+
+Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+
+# 1 / sqrt(E[f(u)^2]) for u ~ N(0, 1): the gain with which a layer keeps the second moment of its signal
+# (He et al. 2015, section 2.2, for f other than the ReLU too). tanh is absent: see initialize().
+_GAINS: dict[str, float] = {"relu": 1.4142, "leaky_relu": 1.4141, "elu": 1.2452, "silu": 1.6765, "gelu": 1.5335}
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """The activation with this name.
+
+    Raises:
+        ValueError: no such name.
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}")
+    return _ACTIVATIONS[name]()
+
+
+def initialize(layer: Layer, activation: Activation | None = None) -> Layer:
+    """Give a layer its initial weights, according to the ``activation`` that follows it; biases zero.
+
+    Before tanh and before nothing (an output): Glorot-uniform, as in the IWAE authors' code. Before the
+    others: normal with variance gain^2 / fan_in. The fans count what a unit really sums: of the k^2 taps of
+    a transposed convolution with stride s, k^2 / s^2 reach a pixel on average (torch counts all of them, and
+    takes the output channels for the input's).
+    """
+    fan_in, fan_out = _fans(layer)
+    if activation is None or activation == "tanh":
+        bound = math.sqrt(6 / (fan_in + fan_out))
+        nn.init.uniform_(layer.weight, -bound, bound)
+    else:
+        nn.init.normal_(layer.weight, std=_GAINS[activation] / math.sqrt(fan_in))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _fans(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> tuple[float, float]:
+    """Mean number of inputs that reach an output, and of outputs that an input reaches."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    taps, strides = math.prod(layer.kernel_size), math.prod(layer.stride)
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.in_channels * taps / strides, layer.out_channels * taps
+    return layer.in_channels * taps, layer.out_channels * taps / strides
+
+
+class ToFeatureMap(nn.Module):
+    """z (N, ...) -> a feature map (N, C, H, W) by one linear layer, channels_last without a copy."""
+
+    def __init__(self, in_features: int, channels: int, size: Size, activation: Activation | None = None) -> None:
+        super().__init__()
+        self.linear = initialize(nn.Linear(in_features, math.prod(size) * channels), activation)
+        self.map_shape = (*size, channels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.linear(z.flatten(1)).unflatten(1, self.map_shape).permute(0, 3, 1, 2)
+
+
+def channels_last(module: Module) -> Module:
+    """Store the convolutions' weights channels_last; from the first of them on, so is every feature map."""
+    return module.to(memory_format=torch.channels_last)
+
+
+def halvings(size: Size, n: int) -> list[Size]:
+    """The size and its ``n`` halvings, rounded up: n + 1 sizes, from the image to the smallest map."""
+    sizes = [size]
+    for _ in range(n):
+        height, width = sizes[-1]
+        sizes.append(((height + 1) // 2, (width + 1) // 2))
+    return sizes
+
+
+def positive(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """The values as a tuple.
+
+    Raises:
+        ValueError: one of them is below 1.
+    """
+    if any(value < 1 for value in values):
+        raise ValueError(f"{name} must be positive numbers, got {list(values)}")
+    return tuple(values)
+
+
+def image_shape(name: str, shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape as (C, H, W).
+
+    Raises:
+        ValueError: it is the shape of something else.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"{name} must be (channels, height, width) for a convolutional network, got {tuple(shape)}")
+    channels, height, width = positive(name, shape)
+    return channels, height, width
+
+
+def levels(channels: Sequence[int]) -> tuple[int, ...]:
+    """The channels of each level as a tuple.
+
+    Raises:
+        ValueError: there is none, or one of them is below 1.
+    """
+    if not channels:
+        raise ValueError("channels must name at least one level, got []")
+    return positive("channels", channels)
+
+
+def check_attention_at(attention_at: Sequence[int], sizes: Sequence[Size]) -> None:
+    """Every height at which attention is asked for must be that of a feature map.
+
+    Raises:
+        ValueError: it is not. The message names the heights that there are.
+    """
+    heights = sorted({height for height, _ in sizes}, reverse=True)
+    missing = [height for height in attention_at if height not in heights]
+    if missing:
+        raise ValueError(f"attention_at must name heights of feature maps: {heights} occur, {missing} do not")

@@ -1,0 +1,79 @@
+"""Fully connected encoder and decoder.
+
+Source: Burda et al. 2016, "Importance Weighted Autoencoders", section 5: two hidden layers of 200 tanh
+units each way (the defaults).
+
+Shapes: B batch, N rows of latents.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from attelbo.networks.base import Decoder, Encoder
+from attelbo.networks.layers import Activation, activation_layer, initialize, positive
+
+
+def _hidden_layers(in_features: int, hidden: Sequence[int], activation: Activation) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip((in_features, *hidden), hidden, strict=False):
+        layers += [initialize(nn.Linear(n_in, n_out), activation), activation_layer(activation)]
+    return layers
+
+
+class MLPEncoder(Encoder):
+    """x of any shape, flattened -> the last hidden layer (B, hidden[-1]).
+
+    Args:
+        in_shape: the shape of one x.
+        hidden: units of each hidden layer, from x on; empty for a linear model, h = x flattened.
+        activation: after each hidden layer.
+
+    Raises:
+        ValueError: a size below 1, no such activation.
+    """
+
+    def __init__(
+        self, in_shape: Sequence[int], *, hidden: Sequence[int] = (200, 200), activation: Activation = "tanh"
+    ) -> None:
+        super().__init__()
+        self.in_shape = positive("in_shape", in_shape)
+        features = (math.prod(self.in_shape), *positive("hidden", hidden))
+        self.out_shape = (features[-1],)
+        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(features[0], hidden, activation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class MLPDecoder(Decoder):
+    """z of any shape, flattened -> eta (N, *out_shape).
+
+    Args:
+        in_shape: the shape of one z.
+        out_shape: the shape of one eta.
+        hidden: units of each hidden layer, from z on; empty for a linear model.
+        activation: after each hidden layer.
+
+    Raises:
+        ValueError: a size below 1, no such activation.
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        *,
+        hidden: Sequence[int] = (200, 200),
+        activation: Activation = "tanh",
+    ) -> None:
+        super().__init__()
+        self.in_shape = positive("in_shape", in_shape)
+        self.out_shape = positive("out_shape", out_shape)
+        features = (math.prod(self.in_shape), *positive("hidden", hidden))
+        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(features[0], hidden, activation))
+        self.output = initialize(nn.Linear(features[-1], math.prod(self.out_shape)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.output(self.layers(z)).unflatten(1, self.out_shape)
