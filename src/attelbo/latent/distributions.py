@@ -1,11 +1,14 @@
 """Light distributions over latents: torch's own spend more time on checks than on arithmetic here.
 
-Shapes: n samples, B batch, E event shape.
+Shapes: n samples, B batch, E event shape, D dimensions of a flat event.
 """
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
+
+from attelbo.latent.arithmetic import LOG_2PI, full_precision, sum_event
 
 
 class Distribution(ABC):
@@ -23,3 +26,61 @@ class Distribution(ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z) of z (n, B, *E), summed over the event: (n, B), nats."""
+
+
+class DiagonalNormal(Distribution):
+    """N(mean, diag(std^2)), with mean and log_std of shape (B, *E)."""
+
+    __slots__ = ("_mean", "log_std", "std")
+
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+        self._mean = full_precision(mean)
+        self.log_std = full_precision(log_std)
+        # Sampling and the closed-form KL both need it: one exponential serves them.
+        self.std = self.log_std.exp()
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
+
+    def rsample(self, n: int) -> Tensor:
+        noise = torch.randn((n, *self._mean.shape), dtype=self._mean.dtype, device=self._mean.device)
+        return torch.addcmul(self._mean, self.std, noise)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        standardized = (z - self._mean) / self.std
+        normalizer = sum_event(self.log_std + 0.5 * LOG_2PI, 1)  # (B,)
+        return -0.5 * sum_event(standardized.square(), 2) - normalizer
+
+
+class FullNormal(Distribution):
+    """N(mean, L L^T), with mean (B, D) and the lower Cholesky factor L = scale_tril (B, D, D), diagonal > 0."""
+
+    __slots__ = ("_mean", "scale_tril")
+
+    def __init__(self, mean: Tensor, scale_tril: Tensor) -> None:
+        self._mean = full_precision(mean)
+        self.scale_tril = full_precision(scale_tril)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
+
+    @property
+    def half_log_det(self) -> Tensor:
+        """log det L, half the log determinant of the covariance, (B,)."""
+        return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def rsample(self, n: int) -> Tensor:
+        batch, dim = self._mean.shape
+        noise = torch.randn((batch, n, dim), dtype=self._mean.dtype, device=self._mean.device)
+        # Autocast would round the product to bfloat16, and z would no longer be a sample of q.
+        with torch.autocast(self._mean.device.type, enabled=False):
+            z = torch.baddbmm(self._mean.unsqueeze(1), noise, self.scale_tril.mT)  # (B, n, D)
+        return z.transpose(0, 1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        deviation = (z - self._mean).permute(1, 2, 0)  # (B, D, n)
+        standardized = torch.linalg.solve_triangular(self.scale_tril, deviation, upper=False)
+        normalizer = self.half_log_det + 0.5 * LOG_2PI * self._mean.shape[-1]  # (B,)
+        return -0.5 * standardized.square().sum(1).mT - normalizer

@@ -26,6 +26,11 @@ class Likelihood(nn.Module, ABC):
         """The shape that the decoder must give for one x: (P * C, ...)."""
         return (self.n_parameters * self.data_shape[0], *self.data_shape[1:])
 
+    def split(self, eta: Tensor) -> tuple[Tensor, ...]:
+        """The P parameters of each dimension of x: (..., P * C, ...) -> P views (..., C, ...)."""
+        channels = -len(self.data_shape)
+        return eta.unflatten(channels, (self.n_parameters, self.data_shape[0])).unbind(channels - 1)
+
     @abstractmethod
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         """log p(x|z) of x (B, C, ...) under eta (n, B, P * C, ...), summed over x: (n, B), nats."""

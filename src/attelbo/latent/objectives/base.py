@@ -28,3 +28,9 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, evidence: Evidence) -> Tensor: ...
+
+
+def check_n_samples(n_samples: int) -> None:
+    """Raise ValueError unless at least one sample of z is drawn."""
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1, got {n_samples}")

@@ -1,0 +1,7 @@
+"""Posteriors q(z|x): heads on the encoder's features."""
+
+from attelbo.latent.posteriors.base import Posterior
+from attelbo.latent.posteriors.diagonal_normal import DiagonalNormalPosterior
+from attelbo.latent.posteriors.full_normal import FullNormalPosterior
+
+__all__ = ["DiagonalNormalPosterior", "FullNormalPosterior", "Posterior"]

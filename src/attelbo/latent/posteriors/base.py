@@ -18,3 +18,9 @@ class Posterior(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, h: Tensor) -> Distribution: ...
+
+
+def check_latent_dim(latent_dim: int) -> None:
+    """Raise ValueError unless there is at least one latent dimension."""
+    if latent_dim < 1:
+        raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")

@@ -1,0 +1,28 @@
+"""The little arithmetic that every part shares: sums over an event, in full precision.
+
+Under autocast a network hands over bfloat16 or float16, in which a sum over 784 pixels is worthless;
+every part therefore lifts what it receives before the first logarithm.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+
+LOG_STD_BOUND = 10.0
+"""The logarithm of a posterior's standard deviation is clamped to [-10, 10] (std in 4.5e-5 .. 2.2e4).
+
+Inside, nothing changes; outside, the gradient is zero. Without it, one wild activation overflows
+exp(2 * log_std) and the run is lost to NaN."""
+
+
+def full_precision(t: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32; float32 and float64 as they are, without a copy."""
+    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
+def sum_event(t: Tensor, batch_dims: int) -> Tensor:
+    """Sum over all dimensions but the first ``batch_dims``, whatever the memory format (no copy)."""
+    return t.sum(tuple(range(batch_dims, t.dim()))) if t.dim() > batch_dims else t

@@ -1,0 +1,41 @@
+"""The Bernoulli likelihood of binary data.
+
+Shapes: n samples, B batch, (C, ...) data shape.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attelbo.latent.arithmetic import full_precision, sum_event
+from attelbo.latent.likelihoods.base import Likelihood
+
+
+class Bernoulli(Likelihood):
+    """p(x|z) = prod_i Bernoulli(x_i; sigmoid(eta_i)): eta holds logits.
+
+    Args:
+        data_shape: (C, ...).
+        allow_levels: accept grey levels in [0, 1] too. The "log-likelihood" is then only a cross-entropy:
+            it does not normalize over the levels, bounds nothing, and must not stand beside numbers of
+            binarized data (Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli").
+    """
+
+    discrete = True
+
+    def __init__(self, data_shape: Sequence[int], allow_levels: bool = False) -> None:
+        super().__init__()
+        self.data_shape = tuple(data_shape)
+        self.supports = frozenset({"binary", "levels"} if allow_levels else {"binary"})
+
+    def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
+        eta = full_precision(eta)
+        return -sum_event(F.binary_cross_entropy_with_logits(eta, x.expand_as(eta), reduction="none"), 2)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return full_precision(eta).sigmoid()
+
+    def sample(self, eta: Tensor) -> Tensor:
+        return torch.bernoulli(self.mean(eta))

@@ -1,0 +1,58 @@
+"""The evidence lower bound, with a weight on the KL and free bits.
+
+Kingma & Welling 2014, eq. 3; the weight: Higgins et al. 2017, "beta-VAE", eq. 4; free bits: Kingma et
+al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow", eq. 15.
+
+Shapes: K samples, B batch, G groups of latents.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from attelbo.building import Spec
+from attelbo.latent.evidence import Evidence
+from attelbo.latent.objectives.base import Objective, check_n_samples
+from attelbo.latent.schedules import build_schedule
+
+
+class ELBO(Objective):
+    """loss = mean_b(-E_q[log p(x|z)]) + weight * sum_g max(free_bits, mean_b KL_g), nats.
+
+    With weight 1 and no free bits, the negative of ``Evidence.elbo``, which neither of them touches: what
+    is reported stays a bound, whatever was optimized.
+
+    Args:
+        weight: of the KL: a number or a schedule (``attelbo.latent.schedules``).
+        free_bits: the KL in nats (in spite of the name) of each group, on average over the batch, below
+            which there is nothing to gain; 0 turns it off.
+        n_samples: K, samples of z for each x.
+
+    Raises:
+        ValueError: a negative weight or free_bits, or n_samples below 1.
+    """
+
+    weight: Tensor
+    """The weight of the present step, a scalar."""
+
+    def __init__(self, weight: Spec | float = 1.0, free_bits: float = 0.0, n_samples: int = 1) -> None:
+        super().__init__()
+        check_n_samples(n_samples)
+        if not 0 <= free_bits < math.inf:
+            raise ValueError(f"free_bits must be finite and not negative, got {free_bits}")
+        self.n_samples = n_samples
+        self.free_bits = free_bits
+        self.schedule = build_schedule(weight)
+        # In the state dict, so that a loaded model evaluates the loss it was trained on.
+        self.register_buffer("weight", torch.tensor(1.0))
+        self.at_step(0, 1)
+
+    def at_step(self, step: int, total_steps: int) -> None:
+        self.weight.fill_(self.schedule(step, total_steps))
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        kl = evidence.kl.mean(0)  # (G,)
+        if self.free_bits > 0:
+            kl = kl.clamp(min=self.free_bits)
+        return evidence.reconstruction.mean() + self.weight * kl.sum()

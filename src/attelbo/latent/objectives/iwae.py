@@ -1,0 +1,40 @@
+"""The importance-weighted bound (Burda, Grosse & Salakhutdinov 2016, "Importance Weighted
+Autoencoders", eq. 8).
+
+Shapes: K samples, B batch.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from attelbo.latent.evidence import Evidence
+from attelbo.latent.objectives.base import Objective, check_n_samples
+
+
+class IWAE(Objective):
+    """loss = -mean_b log (1/K sum_k w_k), w_k = p(x, z_k) / q(z_k|x), nats.
+
+    Its gradient weighs the samples by w_k / sum w: the best sample most. With K = 1, the ELBO with the
+    sampled KL.
+
+    Args:
+        n_samples: K.
+
+    Raises:
+        ValueError: n_samples below 1.
+    """
+
+    needs_log_weights = True
+
+    def __init__(self, n_samples: int = 5) -> None:
+        super().__init__()
+        check_n_samples(n_samples)
+        self.n_samples = n_samples
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        log_weights = evidence.log_weights
+        if log_weights is None:
+            raise ValueError("evidence has no log_weights: ask the model for them, as needs_log_weights says")
+        return math.log(len(log_weights)) - torch.logsumexp(log_weights, dim=0).mean()

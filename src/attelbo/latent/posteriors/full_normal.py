@@ -1,0 +1,55 @@
+"""The full-covariance normal posterior (Kingma & Welling 2019, "An Introduction to VAEs", sec. 2.5.1).
+
+Shapes: B batch, F the encoder's output shape, D = latent_dim.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.distributions import FullNormal
+from attelbo.latent.posteriors.base import Posterior, check_latent_dim
+
+
+class FullNormalPosterior(Posterior):
+    """q(z|x) = N(m(h), L(h) L(h)^T), with m, log diag L and the rest of L one linear map of the features.
+
+    The rows of the map that give the entries below the diagonal start at zero, so that training starts
+    from a diagonal posterior: with the usual initialization the variance of the later dimensions would
+    grow with D. The diagonal is exp of a value clamped to [-10, 10].
+
+    Args:
+        in_shape: F, the shape of h for one x.
+        latent_dim: D, the number of dimensions of z; the head has D (D + 3) / 2 outputs.
+
+    Raises:
+        ValueError: latent_dim below 1.
+    """
+
+    _entries: Tensor
+
+    def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        check_latent_dim(latent_dim)
+        self.latent_shape = (latent_dim,)
+        diagonal = torch.arange(latent_dim) * (latent_dim + 1)
+        rows, columns = torch.tril_indices(latent_dim, latent_dim, offset=-1)
+        below = rows * latent_dim + columns
+        # Where the outputs of the head go in the flattened factor: the diagonal first, then below it.
+        self.register_buffer("_entries", torch.cat([diagonal, below]), persistent=False)
+        self._sizes = [latent_dim, latent_dim, len(below)]
+        self.head = nn.Linear(math.prod(in_shape), sum(self._sizes))
+        with torch.no_grad():
+            self.head.weight[2 * latent_dim :].zero_()
+            self.head.bias[2 * latent_dim :].zero_()
+
+    def forward(self, h: Tensor) -> FullNormal:
+        (dim,) = self.latent_shape
+        mean, log_diagonal, below = full_precision(self.head(h.flatten(1))).split(self._sizes, dim=-1)
+        diagonal = log_diagonal.clamp(-LOG_STD_BOUND, LOG_STD_BOUND).exp()
+        entries = torch.cat([diagonal, below], dim=-1)
+        scale_tril = entries.new_zeros(len(h), dim * dim).index_copy(1, self._entries, entries)
+        return FullNormal(mean, scale_tril.unflatten(-1, (dim, dim)))

@@ -1,0 +1,47 @@
+"""The standard normal prior (Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix B).
+
+Shapes: n samples, B batch, E event shape, D its number of dimensions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attelbo.latent.arithmetic import LOG_2PI, sum_event
+from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal
+from attelbo.latent.priors.base import Prior
+
+
+class StandardNormal(Prior):
+    """p(z) = N(0, I). The KL of a normal posterior is exact, and does not look at the samples.
+
+    Args:
+        latent_shape: E, the shape of one z.
+    """
+
+    _zero: Tensor
+
+    def __init__(self, latent_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.latent_shape = tuple(latent_shape)
+        # Knows the device and the type that samples are wanted in.
+        self.register_buffer("_zero", torch.zeros(()), persistent=False)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        dimensions = z[0, 0].numel()
+        return -0.5 * (sum_event(z.square(), 2) + dimensions * LOG_2PI)
+
+    def sample(self, n: int) -> Tensor:
+        return torch.randn((n, *self.latent_shape), dtype=self._zero.dtype, device=self._zero.device)
+
+    def kl(self, q: Distribution, z: Tensor) -> Tensor:
+        """KL(q || N(0, I)), nats: of a diagonal normal by dimension (B, D), of a full one (B, 1), both in
+        closed form; of anything else the estimate from the samples, (B, 1)."""
+        if isinstance(q, DiagonalNormal):
+            return (0.5 * (q.mean.square() + q.std.square() - 1) - q.log_std).flatten(1)
+        if isinstance(q, FullNormal):
+            trace = q.scale_tril.square().sum((-2, -1))
+            quadratic = trace + q.mean.square().sum(-1) - q.mean.shape[-1]
+            return (0.5 * quadratic - q.half_log_det).unsqueeze(-1)
+        return super().kl(q, z)
