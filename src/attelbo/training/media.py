@@ -1,0 +1,189 @@
+"""Pictures as plain arrays: grids of images, the latent map, PNG files.
+
+Every picture that leaves attelbo (files, TensorBoard, W&B) goes through `to_uint8` once, since
+the loggers disagree about floats: ``wandb.Image`` shows a float image in [0, 1] as black.
+
+Shapes: N images, (C, H, W) one image in [0, 1], pictures are uint8 (height, width, 3), D latent dimensions.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attelbo.files import write_atomically
+
+Picture = NDArray[np.uint8]
+"""Red, green, blue in 0..255, (height, width, 3): what PIL, TensorBoard and W&B all take as it is."""
+
+SMALLEST_TILE = 48
+"""Images are enlarged by a whole factor until their longer side has this many pixels."""
+GAP = 2
+"""Pixels between the images of a grid, and around it."""
+GAP_COLOR = 128
+
+
+def to_uint8(images: Tensor) -> Picture:
+    """Images with values in [0, 1] as bytes with the channels last.
+
+    Values outside [0, 1] are clipped and NaN becomes 0. One channel is shown in gray, three as
+    colors, any other number as the gray mean of the channels.
+
+    Args:
+        images: (..., C, H, W).
+
+    Returns:
+        (..., H, W, 3), uint8.
+    """
+    if images.shape[-3] not in (1, 3):
+        images = images.mean(-3, keepdim=True)
+    levels = images.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+    levels = levels.expand(*levels.shape[:-3], 3, *levels.shape[-2:])
+    return np.ascontiguousarray(levels.movedim(-3, -1).cpu().numpy())
+
+
+def image_grid(images: Tensor, columns: int | None = None) -> Picture:
+    """Images side by side, row by row, with a gap of `GAP` pixels; places without an image stay in the gap's color.
+
+    Tiny images are enlarged by repeating pixels, so that an 8x8 digit can be seen for what it is.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], N at least 1.
+        columns: Images in a row; by default the grid is as square as it can be.
+
+    Returns:
+        (rows * (scale * H + GAP) + GAP, columns * (scale * W + GAP) + GAP, 3), uint8.
+    """
+    tiles = to_uint8(images)
+    count, height, width, _ = tiles.shape
+    columns = columns or int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    scale = max(1, -(-SMALLEST_TILE // max(height, width)))
+    tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
+
+    step_y, step_x = scale * height + GAP, scale * width + GAP
+    grid = np.full((rows * step_y + GAP, columns * step_x + GAP, 3), GAP_COLOR, dtype=np.uint8)
+    for place, tile in enumerate(tiles):
+        top, left = GAP + place // columns * step_y, GAP + place % columns * step_x
+        grid[top : top + scale * height, left : left + scale * width] = tile
+    return grid
+
+
+def pair_grid(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> Picture:
+    """Each original with its reconstruction directly below it, ``columns`` pairs side by side.
+
+    Args:
+        originals: (N, C, H, W) in [0, 1].
+        reconstructions: (N, C, H, W) in [0, 1].
+        columns: Pairs in a row.
+    """
+    columns = min(columns, len(originals))
+    blank = originals.new_full((-len(originals) % columns, *originals.shape[1:]), GAP_COLOR / 255)
+    above, below = (
+        torch.cat([images.to(originals), blank]).unflatten(0, (-1, columns)) for images in (originals, reconstructions)
+    )
+    return image_grid(torch.stack([above, below], 1).flatten(0, 2), columns)
+
+
+def save_png(picture: Picture, path: Path) -> Path:
+    """Write a PNG file that is either whole or not there."""
+    return write_atomically(path, png_bytes(picture))
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """The picture as the content of a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def project_to_plane(points: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Coordinates in a plane for points in D dimensions.
+
+    More than two dimensions are projected on the two principal components (Pearson 1901), each
+    with the sign that makes its largest coefficient positive, so that equal input gives an equal map. One
+    dimension becomes its empirical distribution function.
+
+    Args:
+        points: (N, D).
+
+    Returns:
+        (N, 2), and the share of the variance along each of the two components where D > 2.
+    """
+    points = points.detach().double().cpu()
+    if points.shape[1] == 1:
+        height = points.flatten().argsort().argsort().add(1) / len(points)
+        return torch.stack([points.flatten(), height], -1), None
+    if points.shape[1] == 2:
+        return points, None
+    centered = points - points.mean(0)
+    variances, components = torch.linalg.eigh(centered.T @ centered)
+    variances, components = variances.flip(0).clamp_min(0), components.flip(1)[:, :2]
+    strongest = components.gather(0, components.abs().argmax(0, keepdim=True))
+    share = variances[:2] / variances.sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return centered @ (components * strongest.sign()), share
+
+
+def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Posterior means") -> Picture:
+    """Posterior means as points in a plane, one color for each label.
+
+    Args:
+        means: Posterior means, (N, D); D > 2 is projected, see `project_to_plane`.
+        labels: Classes, (N,), integers.
+        title: Written above the map.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    plane, share = project_to_plane(means)
+    x, y = plane.numpy().T
+    # The object interface, not pyplot: no global figure, no window, no backend to choose.
+    figure = Figure(figsize=(6.4, 5.6), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    size = float(np.clip(12_000 / len(x), 3, 20))
+    if labels is None:
+        axes.scatter(x, y, s=size, color="#3b6fb6", linewidths=0, alpha=0.75)
+    else:
+        _scatter_by_label(axes, x, y, labels.cpu().numpy(), size)
+
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    if share is not None:
+        axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of the variance)")
+        axes.set_ylabel(f"principal component 2 ({share[1]:.0%} of the variance)")
+    else:
+        axes.set_xlabel("z1" if means.shape[1] == 2 else "z")
+        axes.set_ylabel("z2" if means.shape[1] == 2 else "share of the points below")
+    axes.grid(color="#e6e8ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=9, colors="#5b6270")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _scatter_by_label(axes: Any, x: NDArray[Any], y: NDArray[Any], labels: NDArray[Any], size: float) -> None:
+    """All points in one random-looking but fixed order, so that no class covers another; names beside the map."""
+    from matplotlib import colormaps
+    from matplotlib.lines import Line2D
+
+    classes = np.unique(labels)
+    colors = colormaps["tab10" if len(classes) <= 10 else "tab20" if len(classes) <= 20 else "turbo"](
+        np.arange(len(classes)) if len(classes) <= 20 else np.linspace(0, 1, len(classes))
+    )
+    order = np.random.Generator(np.random.PCG64(0)).permutation(len(x))
+    axes.scatter(
+        x[order], y[order], s=size, c=colors[np.searchsorted(classes, labels[order])], linewidths=0, alpha=0.75
+    )
+    if len(classes) <= 20:
+        handles = [
+            Line2D([], [], color=color, marker="o", linestyle="", markersize=6, label=str(label))
+            for label, color in zip(classes, colors, strict=True)
+        ]
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handletextpad=0.2)
