@@ -1,6 +1,6 @@
 """What a data module hands over.
 
-Shapes: B batch, (C, H, W) image, S minibatches in a block.
+Shapes: B batch, (C, H, W) image, S minibatches in a block, F factors.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 DataKind = Literal["binary", "levels", "real"]
+Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
     x: Tensor
     """(B, C, H, W), float32."""
     y: Tensor | None
-    """Labels (B,), int64, where the data set has them."""
+    """Labels (B,) or factors of variation (B, F), int64, where the data set has them."""
     index: Tensor
     """Which rows of the split these are, (B,), int64."""
 
@@ -41,3 +42,5 @@ class Block(NamedTuple):
     """Rows of the split, (<= S * batch_size,), int64."""
     batch_size: int
     """Rows in each minibatch; the last one may be shorter."""
+    split: Split
+    """Where the rows are."""
