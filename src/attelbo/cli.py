@@ -1,0 +1,258 @@
+"""The command line: ``attelbo train | evaluate | sample | check | list``, with Hydra's own words.
+
+Everything is composed and checked before anything runs; what the user can mend is told in one line with
+exit code 2. Each command imports what it needs when it runs, so ``attelbo --help`` imports neither torch
+nor Hydra.
+
+Exit codes: 0 done, 1 a run failed, 2 the command or configuration is wrong, 130 interrupted from the
+keyboard, 143 stopped by SIGTERM after the state was saved.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attelbo.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from omegaconf import DictConfig
+
+    from attelbo.experiments.configuration import Composition
+
+HELP = """\
+attelbo: variational autoencoders and attention models, composed from named parts
+
+  attelbo train     [choices and values]       train, evaluate, draw pictures, write a run directory
+  attelbo evaluate  run=DIR [values]           importance-sampled likelihood of a finished run
+  attelbo sample    run=DIR n=64 [values]      images from a finished run
+  attelbo check     [choices and values]       compose and verify what `train` would run; run nothing
+  attelbo list      [group]                    what can be chosen, one line on each
+
+choices and values (Hydra's words):
+  experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
+  seed=0  model.latent_dim=20  trainer.max_epochs=1  +key=value  ~key
+
+options of train, evaluate, sample and check:
+  -m, --multirun          one job for each combination of swept values: seed=1,2 data=digits,mnist
+  --config-dir DIR        a folder that adds to the groups (as conf/ in the working folder does)
+  --cfg job|hydra|all     print the composed configuration instead of running
+  --resolve               with --cfg: interpolations resolved
+  -h, --help              this page
+
+`attelbo COMMAND --help` lists the keys of one command.
+"""
+
+INTERRUPTED, STOPPED = 130, 143
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    command, *words = sys.argv[1:] if arguments is None else arguments or ("--help",)
+    try:
+        return _dispatch(command, words)
+    except UserError as error:
+        return _tell(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+
+
+def _dispatch(command: str, words: list[str]) -> int:
+    if command in ("-h", "--help", "help"):
+        return _print(HELP)
+    if command == "--version":
+        from attelbo import __version__
+
+        return _print(f"attelbo {__version__}\n")
+    handlers = {"train": _train, "evaluate": _call, "sample": _call, "check": _check, "list": _list}
+    if command not in handlers:
+        from attelbo.experiments.listing import nearest_of
+
+        raise ConfigError(f"{command}: no such command{nearest_of(command, handlers)}")
+    if command == "train" and int(os.environ.get("LOCAL_RANK", "0")) > 0 and "ATTELBO_RUN_DIR" in os.environ:
+        # Lightning started this process to help with a run that its parent has already composed.
+        from attelbo.experiments import run
+
+        return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
+    options = _parse(command, words)
+    if options.help:
+        return _print(_help(command))
+    return handlers[command](options)
+
+
+def _parse(command: str, words: list[str]) -> "Namespace":
+    from argparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        def error(self, message: str) -> Any:
+            raise ConfigError(f"command line: {message}; see attelbo {command} --help")
+
+    parser = Parser(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("words", nargs="*")
+    if command != "list":
+        parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+        parser.add_argument("--resolve", action="store_true")
+    if command in ("train", "check"):
+        parser.add_argument("-m", "--multirun", action="store_true")
+    options = parser.parse_intermixed_args(words)
+    options.command = command
+    return options
+
+
+def _help(command: str) -> str:
+    from attelbo.experiments.listing import choices, config_folders, package_folder
+
+    usage = next(line for line in HELP.splitlines() if line.startswith(f"  attelbo {command} "))
+    if command == "list":
+        return f"{usage}\n\ngroups: {', '.join(choices(config_folders()))}\n"
+    options = HELP[HELP.index("options of") :].rpartition("\n\n")[0]
+    keys = (package_folder() / f"{_root(command)}.yaml").read_text(encoding="utf-8")
+    return f"{usage.strip()}\n\n{options}\n\nkeys and groups (`attelbo list GROUP` for the choices):\n\n{keys}"
+
+
+def _root(command: str) -> str:
+    """The root file of a command."""
+    return "train" if command == "check" else command
+
+
+def _list(options: "Namespace") -> int:
+    from attelbo.experiments.listing import config_folders, listing
+
+    if len(options.words) > 1:
+        raise ConfigError("list: one group at a time")
+    return _print(listing(config_folders(options.config_dir), *options.words) + "\n")
+
+
+def _plan(options: "Namespace") -> "list[Composition]":
+    """Compose and check every job of the command."""
+    from attelbo.experiments.configuration import check, compose, expand
+
+    root, words, folder = _root(options.command), options.words, options.config_dir
+    if _multirun(options):
+        jobs = expand(root, words, config_dir=folder)
+        # A sweeper that decides as it goes: what all its jobs share can be checked all the same.
+        shared = [compose(root, words, config_dir=folder, multirun=True)] if jobs is None else []
+        plan = shared or [compose(root, job, config_dir=folder) for job in jobs or ()]
+    else:
+        plan = [compose(root, words, config_dir=folder)]
+    for job in plan:
+        check(job)
+    return plan
+
+
+def _multirun(options: "Namespace") -> bool:
+    return getattr(options, "multirun", False) or "hydra.mode=MULTIRUN" in options.words
+
+
+def _show(options: "Namespace") -> int:
+    """``--cfg``: Hydra prints what it composed."""
+    from attelbo.experiments.configuration import compose, session, with_folders
+
+    composed = compose(_root(options.command), options.words, config_dir=options.config_dir)
+    with session() as hydra:
+        hydra.show_cfg(
+            composed.root, with_folders(options.words, composed.folders), options.cfg, None, resolve=options.resolve
+        )
+    return 0
+
+
+def _check(options: "Namespace") -> int:
+    if options.cfg:
+        return _show(options)
+    plan = _plan(options)
+    from attelbo.experiments import run
+
+    for job in plan:
+        summary = run.verify(job.config)
+        _print(f"ok: {job.config['name']} {summary or ''}".rstrip() + "\n")
+    return 0
+
+
+def _call(options: "Namespace") -> int:
+    """``evaluate`` and ``sample``: the root file is itself the call."""
+    if options.cfg:
+        return _show(options)
+    (composed,) = _plan(options)
+    from attelbo.building import build
+
+    build(composed.config)
+    return 0
+
+
+def _train(options: "Namespace") -> int:
+    """Check everything, then let Hydra run the job, or its launcher the jobs of a sweep."""
+    if options.cfg:
+        return _show(options)
+    plan = _plan(options)
+    from attelbo.experiments.configuration import session, with_folders
+
+    words = with_folders(options.words, plan[0].folders)
+    with session() as hydra:
+        if not _multirun(options):
+            return hydra.run("train", _job, [*words, "hydra.mode=RUN"]).return_value
+        folder = _sweep_folder(plan)
+        words += [] if _gives(words, "hydra.sweep.dir") else [f"hydra.sweep.dir='{folder}'"]
+        words += [] if _gives(words, "hydra.mode") else ["hydra.mode=MULTIRUN"]
+        batches = hydra.multirun("train", _job, words)
+    codes = [job.return_value for batch in batches or () for job in batch]
+    failed = sum(code != 0 for code in codes)
+    _print(f"sweep: {len(codes) - failed} of {len(codes)} jobs done in {folder}\n")
+    return 1 if failed else 0
+
+
+def _gives(words: Sequence[str], key: str) -> bool:
+    return any(word.startswith(f"{key}=") for word in words)
+
+
+def _sweep_folder(plan: "Sequence[Composition]") -> Path:
+    """Named by what the sweep runs, so that the same command again finds it."""
+    import hashlib
+    import json
+
+    names = {job.config["name"] for job in plan}
+    content = json.dumps(sorted(json.dumps([job.config, sorted(job.overrides)], sort_keys=True) for job in plan))
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    name = names.pop() if len(names) == 1 else "multirun"
+    return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{digest}"
+
+
+def _job(config: "DictConfig") -> int:
+    """What Hydra runs: one training run. Its exit code is returned, never raised: the other jobs go on."""
+    import traceback
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from attelbo.experiments import run
+
+    hydra = HydraConfig.get()
+    sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
+    choices = {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    try:
+        code = run.train(plain, list(hydra.overrides.task), choices, sweep).exit_code
+    except UserError as error:
+        code = _tell(error)
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if code == STOPPED and sweep is not None and "basic_launcher" in hydra.launcher._target_:
+        raise SystemExit(STOPPED)  # who stops this process does not want its next job to start
+    return code
+
+
+def _tell(error: UserError) -> int:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return 2
+
+
+def _print(text: str) -> int:
+    sys.stdout.write(text)
+    return 0

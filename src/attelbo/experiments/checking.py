@@ -1,0 +1,179 @@
+"""Every key and value of a configuration against the signature of what it configures.
+
+A node ``{"_target_": "package.Class", **arguments}`` is checked against the signature of ``Class``: an
+unknown argument is an error, and each value must fit its annotation as strict JSON does (an int serves
+for a float, a list for a sequence; the string ``0.00025d`` serves for no number). Nothing is built here;
+ranges are the constructors' business.
+"""
+
+import dataclasses
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+
+from attelbo.building import locate
+from attelbo.errors import ConfigError
+from attelbo.experiments.listing import nearest
+
+Part = Annotated[Mapping[str, Any], "a node with _target_"]
+"""In a schema: the value must be a part, that is, a mapping with ``_target_``."""
+
+Parts = Annotated[Mapping[str, Any], "named nodes with _target_, or null"]
+"""In a schema: the values of the mapping must be parts or null; the names are free."""
+
+_NEEDS_OBJECT = frozenset({"needs_python_object", "callable_type"})
+"""What pydantic says of an annotation that no JSON value can satisfy: such a value cannot be judged here."""
+
+
+class Fault(Exception):
+    """One wrong key or value: where it stands, what is wrong, and the key that was probably meant."""
+
+    def __init__(self, key: str, problem: str, meant: str | None = None) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key, self.problem, self.meant = key, problem, meant
+
+
+def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any] | None = None) -> None:
+    """Check a node and all nodes inside it.
+
+    Args:
+        node: plain containers.
+        key: the node's dotted name, empty for the root.
+        schema: what a node without ``_target_`` is checked against; without one only nodes inside are checked.
+
+    Raises:
+        Fault: at the first wrong key or value.
+    """
+    if "_target_" in node:
+        schema = _locate(node["_target_"], _join(key, "_target_"))
+    parameters = parameters_of(schema) if schema is not None else None
+    for name, value in node.items():
+        if name == "_target_":
+            continue
+        full = _join(key, name)
+        if parameters is None:
+            _check_inside(value, full)
+        elif name in parameters:
+            _check_value(value, full, parameters[name].annotation)
+        elif any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            _check_inside(value, full)
+        else:
+            guess = nearest(str(name), parameters)
+            known = f"known here: {', '.join(parameters)}" if parameters else "no keys are known here"
+            raise Fault(full, "unknown key" if guess else f"unknown key; {known}", _join(key, guess) if guess else None)
+
+
+@lru_cache(maxsize=256)
+def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a class or function, annotations evaluated where that is possible."""
+    try:
+        return inspect.signature(target, eval_str=True).parameters
+    except (NameError, TypeError, AttributeError):  # a name imported for type checkers only
+        return inspect.signature(target).parameters
+
+
+def _locate(target: Any, key: str) -> Callable[..., Any]:
+    if not isinstance(target, str):
+        raise Fault(key, f"expected the dotted name of a class or function, got {target!r}")
+    try:
+        found = locate(target)
+    except ConfigError as error:
+        raise Fault(key, str(error)) from error
+    if not callable(found):
+        raise Fault(key, f"{target} is not a class or function")
+    return found
+
+
+def _check_value(value: Any, key: str, annotation: Any) -> None:
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        if not isinstance(value, Mapping):
+            raise Fault(key, f"expected a mapping, got {value!r}")
+        return check_node(value, key, annotation)
+    if annotation is Part or annotation is Parts:
+        _check_parts(value, key, one=annotation is Part)
+    else:
+        _check_type(value, key, annotation)
+    return _check_inside(value, key)
+
+
+def _check_parts(value: Any, key: str, *, one: bool) -> None:
+    if not isinstance(value, Mapping) or (one and "_target_" not in value):
+        raise Fault(key, f"expected a mapping{' with _target_' if one else ''}, got {value!r}; `attelbo list` has them")
+    for name, part in () if one else value.items():
+        if part is not None and not (isinstance(part, Mapping) and "_target_" in part):
+            raise Fault(_join(key, name), f"expected a mapping with _target_, or null, got {part!r}")
+
+
+def _check_type(value: Any, key: str, annotation: Any) -> None:
+    adapter = _adapter(annotation) if annotation is not inspect.Parameter.empty else None
+    if adapter is None:
+        return
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        if any(detail["type"] not in _NEEDS_OBJECT for detail in error.errors()):
+            raise Fault(key, f"expected {_readable(annotation)}, got {value!r}{_remedy(value, annotation)}") from error
+
+
+def _check_inside(value: Any, key: str) -> None:
+    """Parts may stand anywhere inside a value."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            check_node(value, key)
+        else:
+            for name, inner in value.items():
+                _check_inside(inner, _join(key, name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_inside(inner, f"{key}[{index}]")
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError, NameError):
+        return None  # an annotation that pydantic cannot read, or that has a configuration of its own
+
+
+def _members(annotation: Any) -> Iterable[Any]:
+    """The annotation's members, if it is a union; else itself."""
+    if get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        yield annotation
+
+
+def _literals(annotation: Any) -> list[Any]:
+    return [value for member in _members(annotation) if get_origin(member) is Literal for value in get_args(member)]
+
+
+def _readable(annotation: Any) -> str:
+    """``int | None``, ``Sequence[int]``, ``'a' or 'b'``: without the names of modules."""
+
+    def one(member: Any) -> str:
+        if get_origin(member) is Literal:
+            return " or ".join(map(repr, get_args(member)))
+        return "null" if member is type(None) else re.sub(r"\b\w+\.", "", inspect.formatannotation(member))
+
+    return " or ".join(dict.fromkeys(map(one, _members(annotation))))
+
+
+def _remedy(value: Any, annotation: Any) -> str:
+    if isinstance(value, str):
+        guess = nearest(value, [literal for literal in _literals(annotation) if isinstance(literal, str)])
+        return f"; did you mean {guess}?" if guess else ""
+    if str in _members(annotation) and isinstance(value, int | float):
+        return f"; quote it to make it a string: \"'{value}'\""
+    return ""
+
+
+def _join(key: str, name: Any) -> str:
+    return f"{key}.{name}" if key else str(name)

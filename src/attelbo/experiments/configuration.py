@@ -1,0 +1,248 @@
+"""From the words of a command to a checked configuration, or to one line that says what is wrong.
+
+``compose`` lets Hydra put the YAML files and the overrides together and resolves the result to plain
+containers; ``check`` compares every key and value with the code it configures. Both raise ``ConfigError``
+with one line that names the file (or the command line), the key and the remedy. The rest of attelbo sees
+plain dicts only, never an OmegaConf object.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from attelbo.errors import ConfigError
+from attelbo.experiments import explaining
+from attelbo.experiments.checking import Fault, Part, Parts, check_node
+from attelbo.experiments.listing import config_folders, package_folder
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The node ``evaluation`` of train.yaml: the importance-sampled likelihood at the end of a run."""
+
+    n_samples: int
+    n_images: int | None
+    chunk: int
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The node ``paths``: where data is looked for and where runs are written."""
+
+    data_dir: str
+    output_dir: str
+
+
+@dataclass(frozen=True)
+class Train:
+    """The keys of train.yaml: its own, and one for each group of parts."""
+
+    name: str
+    seed: int
+    ckpt: str | None
+    tags: Sequence[str]
+    evaluation: Evaluation
+    paths: Paths
+    data: Part
+    model: Part
+    optimizer: Part
+    scheduler: Part
+    trainer: Part
+    logger: Parts
+    callbacks: Parts
+
+
+SCHEMAS = {"train": Train}
+"""Root files without ``_target_``, and what their keys must be."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A composed configuration, and what is needed to say where each of its keys comes from."""
+
+    root: str
+    config: dict[str, Any]
+    """Resolved, plain containers, without Hydra's own node."""
+    overrides: list[str]
+    choices: dict[str, str]
+    """Group -> the choice that was made, Hydra's own groups left out."""
+    hydra: DictConfig = field(repr=False, compare=False)
+    """Hydra's own node: mode, sweeper, launcher, directories."""
+    folders: list[Path] = field(repr=False, compare=False)
+
+
+@contextmanager
+def session() -> Iterator["Hydra"]:
+    """Hydra, set up on attelbo's configuration folder; a session inside a running job is all right."""
+    # The one place for version_base: Hydra 1.3 wants it, 1.4 no longer knows it.
+    accepted = inspect.signature(initialize_config_dir).parameters
+    version = {"version_base": "1.3"} if "version_base" in accepted else {}
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        initialize_config_dir(config_dir=str(package_folder()), job_name="attelbo", **version)
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        yield hydra
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def compose(
+    root: str, overrides: Sequence[str] = (), *, config_dir: Path | None = None, multirun: bool = False
+) -> Composition:
+    """Compose ``conf/<root>.yaml`` with the choices and overrides given, as Hydra does, and resolve it.
+
+    Args:
+        root: train, evaluate or sample.
+        overrides: Hydra's words: ``data=mnist``, ``model.latent_dim=20``, ``+key=value``, ``~key``.
+        config_dir: a folder that adds to the groups, as ``conf/`` in the working folder does.
+        multirun: the overrides may sweep (``seed=1,2``); swept values are left out of the composition.
+
+    Raises:
+        ConfigError: an override, a choice, a file or an interpolation is wrong.
+    """
+    folders = config_folders(config_dir)
+    parsed = parse(overrides)
+    _refuse_duplicates(parsed)
+    if multirun:
+        overrides = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
+    else:
+        _refuse_sweeps(parsed)
+    words = with_folders(overrides, folders)
+    with session() as hydra:
+        try:
+            full = hydra.compose_config(root, words, run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN)
+        except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+            raise ConfigError(explaining.composition(error, root, parsed, folders, hydra)) from error
+        return Composition(
+            root=root,
+            config=_resolve(full, root, words, folders, hydra),
+            overrides=list(overrides),
+            choices={group: choice for group, choice in full.hydra.runtime.choices.items() if "hydra" not in group},
+            hydra=full.hydra,
+            folders=folders,
+        )
+
+
+def check(composition: Composition) -> None:
+    """Check every key and value of a composed configuration against the code it configures.
+
+    Raises:
+        ConfigError: at the first wrong key or value, with its file and the nearest right spelling.
+    """
+    try:
+        check_node(composition.config, schema=SCHEMAS.get(composition.root))
+    except Fault as fault:
+        words = with_folders(composition.overrides, composition.folders)
+        with session() as hydra:
+            layers = explaining.layers(hydra, composition.root, words, composition.folders)
+        raise ConfigError(explaining.fault(fault, layers)) from fault
+
+
+def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = None) -> list[list[str]] | None:
+    """The jobs of a multirun, each as its own overrides; None if the sweeper decides as it goes.
+
+    Raises:
+        ConfigError: what all jobs share is already wrong.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    shared = compose(root, overrides, config_dir=config_dir, multirun=True)
+    sweeper = shared.hydra.sweeper
+    if not sweeper._target_.endswith(".BasicSweeper"):
+        return None
+    with session() as hydra:
+        words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(overrides)
+        parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+        try:
+            return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+        except HydraException as error:
+            raise ConfigError(f"command line: {explaining.first_line(error)}") from error
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Hydra's grammar.
+
+    Raises:
+        ConfigError: a word is not of the form key=value.
+    """
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise ConfigError(
+            f"'{error.override}' (command line): not of the form key=value; "
+            "put values with special characters in quotes, for Hydra and for the shell: \"key='a, b'\""
+        ) from error
+
+
+def with_folders(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """The overrides, with the user's folders put on Hydra's search path."""
+    own = [word for word in overrides if not word.startswith("hydra.searchpath=")]
+    given = [entry for override in parse([w for w in overrides if w not in own]) for entry in _entries(override)]
+    path = [f"file://{folder}" for folder in folders[1:]] + given
+    return [*own, f"hydra.searchpath={_quoted(path)}"] if path else own
+
+
+def _entries(override: Override) -> list[str]:
+    value = override.value()
+    return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return "[" + ",".join("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'" for word in words) + "]"
+
+
+def _refuse_duplicates(parsed: Sequence[Override]) -> None:
+    seen: dict[str, Override] = {}
+    for override in parsed:
+        key = override.get_key_element().lstrip("+~")
+        if key in seen:
+            first, second = seen[key].input_line, override.input_line
+            raise ConfigError(f"{key} (command line): given twice, as '{first}' and '{second}'; keep one")
+        seen[key] = override
+
+
+def _refuse_sweeps(parsed: Sequence[Override]) -> None:
+    for override in parsed:
+        if override.is_sweep_override():
+            key, _, value = (override.input_line or "").partition("=")
+            raise ConfigError(
+                f"{key} (command line): '{value}' is a sweep; add -m to run one job per value, "
+                f"or write {key}=[...] for a list"
+            )
+
+
+def _resolve(
+    full: DictConfig, root: str, words: Sequence[str], folders: Sequence[Path], hydra: "Hydra"
+) -> dict[str, Any]:
+    """Plain containers with every interpolation resolved and nothing missing."""
+    outer = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(full)  # for interpolations like ${hydra:runtime.cwd}
+    task = OmegaConf.masked_copy(full, [key for key in full if key != "hydra"])
+    try:
+        plain = OmegaConf.to_container(task, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        layers = explaining.layers(hydra, root, words, folders)
+        raise ConfigError(explaining.resolution(error, layers)) from error
+    finally:
+        HydraConfig.instance().cfg = outer
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,95 @@
+"""What can be chosen: the configuration folders, their groups, and one line on each choice.
+
+Reads file names and first lines only, so ``attelbo list`` answers without Hydra and without torch.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from attelbo.errors import ConfigError
+
+ROOTS = ("train", "evaluate", "sample")
+"""The root files: one for each command that composes a configuration."""
+
+
+def package_folder() -> Path:
+    """attelbo's own ``conf/``: inside the installed package, or beside ``src/`` in a checkout."""
+    installed = Path(__file__).parents[1] / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
+
+
+def config_folders(extra: Path | None = None) -> list[Path]:
+    """The folders whose choices add up: attelbo's own, ``extra`` (``--config-dir``), ``conf/`` where we stand.
+
+    Raises:
+        ConfigError: ``extra`` is not a folder.
+    """
+    if extra is not None and not extra.is_dir():
+        raise ConfigError(f"--config-dir {extra}: no such folder")
+    folders = [package_folder()]
+    for folder in (extra, Path("conf")):
+        if folder is not None and folder.is_dir() and not any(folder.samefile(known) for known in folders):
+            folders.append(folder.absolute())
+    return folders
+
+
+def choices(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
+    """Group -> choice -> file, groups and choices in alphabetical order. The first folder that has a name wins."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            group = file.parent.relative_to(folder).as_posix()
+            if group != ".":
+                found.setdefault(group, {}).setdefault(file.stem, file)
+    return {group: dict(sorted(found[group].items())) for group in sorted(found)}
+
+
+def description(file: Path) -> str:
+    """The file's first line, if that is a comment: every configuration file says there what it is."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        first = lines.readline().strip()
+    return first.lstrip("# ") if first.startswith("#") and "@package" not in first else ""
+
+
+def listing(folders: Sequence[Path], group: str | None = None) -> str:
+    """The table that ``attelbo list [group]`` prints: all groups, or the choices of one.
+
+    Raises:
+        ConfigError: no such group.
+    """
+    known = choices(folders)
+    if group is None:
+        return _table((name, ", ".join(files)) for name, files in known.items())
+    group = group.strip("/")
+    inside = {name: files for name, files in known.items() if name.startswith(f"{group}/")}
+    if group not in known and not inside:
+        raise ConfigError(f"list {group}: no such group{nearest_of(group, known)}")
+    rows = [(f"{group}={choice}", description(file)) for choice, file in known.get(group, {}).items()]
+    rows += [
+        (f"{name}={choice}", description(file)) for name, files in inside.items() for choice, file in files.items()
+    ]
+    return _table(rows)
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that was probably meant, or None."""
+    return next(iter(get_close_matches(word, list(candidates), n=1, cutoff=0.6)), None)
+
+
+def nearest_of(word: str, candidates: Iterable[str]) -> str:
+    """The tail of an error message: ``; did you mean X? (there are: X, Y, Z)``."""
+    candidates = list(candidates)
+    guess = nearest(word, candidates)
+    return (f"; did you mean {guess}?" if guess else ";") + f" (there are: {', '.join(candidates)})"
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+
+    def lines() -> Iterator[str]:
+        for name, text in rows:
+            yield f"{name:<{width}}  {text}".rstrip()
+
+    return "\n".join(lines())

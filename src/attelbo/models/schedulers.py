@@ -1,0 +1,100 @@
+"""Learning-rate schedules: pure functions (step, total_steps) -> factor of the optimizer's ``lr``.
+
+A schedule knows nothing of the optimizer and keeps no state, so a resumed run needs only its step. All
+positions are fractions of the training: the same YAML serves a run of a minute and a run of a week.
+Steps are optimizer steps counted from 0; from ``total_steps`` on the last factor holds.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+
+class Constant:
+    """The factor 1 throughout."""
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        return 1.0
+
+
+class Cosine:
+    """Linear warm-up, then half a cosine down to ``final`` (Loshchilov & Hutter 2017, eq. 5, one cycle).
+
+    Args:
+        warmup: fraction of the training with a rising factor; its first step has 1/n, not 0.
+        final: the factor at the end.
+
+    Raises:
+        ValueError: ``warmup`` outside [0, 1) or ``final`` outside [0, 1].
+    """
+
+    def __init__(self, warmup: float = 0.0, final: float = 0.0) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup must be a fraction of the training in [0, 1), got {warmup}")
+        if not 0 <= final <= 1:
+            raise ValueError(f"final must be a factor in [0, 1], got {final}")
+        self.warmup = warmup
+        self.final = final
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        rising = round(self.warmup * total_steps)
+        if step < rising:
+            return (step + 1) / rising
+        progress = min(1.0, (step - rising) / max(1, total_steps - rising))
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class StepDecay:
+    """Multiply by ``factor`` at each milestone.
+
+    Args:
+        milestones: fractions of the training, rising.
+        factor: what each milestone multiplies by.
+
+    Raises:
+        ValueError: milestones outside (0, 1) or not rising, or ``factor`` outside (0, 1].
+    """
+
+    def __init__(self, milestones: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> None:
+        if not all(0 < m < 1 for m in milestones) or not all(a < b for a, b in pairwise(milestones)):
+            raise ValueError(f"milestones must be rising fractions of the training in (0, 1), got {list(milestones)}")
+        if not 0 < factor <= 1:
+            raise ValueError(f"factor must be in (0, 1], got {factor}")
+        self.milestones = tuple(milestones)
+        self.factor = factor
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        return self.factor ** sum(step >= milestone * total_steps for milestone in self.milestones)
+
+
+class GrowingStages:
+    """Stages that grow while the rate falls: 10^(-i / (stages - 1)) in stage i (Burda, Grosse & Salakhutdinov 2016).
+
+    The importance weighted autoencoder was trained for 3^i passes at 0.001 * 10^(-i/7), i = 0..7, 3,280
+    passes in all (section 5 of arXiv:1509.00519). Here the same proportions are stretched over the
+    training, whatever its length; with 3,280 epochs the boundaries are theirs.
+
+    Args:
+        stages: how many; the last has a tenth of the rate.
+        growth: how many times longer each stage is than the one before.
+
+    Raises:
+        ValueError: fewer than two stages, or ``growth`` below 1.
+    """
+
+    def __init__(self, stages: int = 8, growth: int = 3) -> None:
+        if stages < 2:
+            raise ValueError(f"stages must be at least 2, got {stages}")
+        if growth < 1:
+            raise ValueError(f"growth must be at least 1, got {growth}")
+        self.stages = stages
+        self.growth = growth
+        # Units (passes at full length) at which each stage but the first begins.
+        lengths = [growth**i for i in range(stages)]
+        self.units = sum(lengths)
+        self.boundaries = tuple(sum(lengths[:i]) for i in range(1, stages))
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        # Whole numbers on both sides: no rounding moves a boundary.
+        stage = sum(step * self.units >= boundary * total_steps for boundary in self.boundaries)
+        return 10 ** (-stage / (self.stages - 1))
