@@ -1,4 +1,7 @@
-"""Errors that are the user's to mend: shown as one line, exit code 2, never a traceback."""
+"""Errors shown as one line, never as a traceback: the user's to mend (exit code 2), or a run that diverged (1)."""
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class UserError(Exception):
@@ -11,3 +14,29 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """A data file is missing or damaged. The message names the file, what is wrong and the remedy."""
+
+
+class TrainingDiverged(Exception):  # noqa: N818 - what happened, not what was done wrong
+    """A term of the loss became NaN or infinite: shown as one line, exit code 1, and the run is marked failed."""
+
+    def __init__(self, step: int, epoch: int, term: str, value: float, rows: Sequence[int]) -> None:
+        where = f"at optimizer step {step} (epoch {epoch})"
+        if rows:
+            shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+            where += f", in the {len(rows)} training rows {shown}"
+        super().__init__(
+            f"training diverged: {term} is {value} {where}. "
+            "A lower learning rate, gradient clipping or full precision may help"
+        )
+        self.step = step
+        """Counted from 1."""
+        self.epoch = epoch
+        """Counted from 1."""
+        self.term = term
+        self.value = value
+        self.rows = tuple(rows)
+        """The rows of the training split in the minibatch; empty where validation found the fault."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The processes of a distributed run send it to each other.
+        return type(self), (self.step, self.epoch, self.term, self.value, self.rows)

@@ -1,0 +1,37 @@
+"""What the callbacks read from the stepper that trains a module.
+
+Shapes: S minibatches in a block, T terms.
+"""
+
+from typing import Any, Protocol, cast
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+
+class StepperState(Protocol):
+    """The part of a module's ``stepper`` that is open to callbacks; tensors are on the training device."""
+
+    step: int
+    """Optimizer steps taken so far."""
+    total_steps: int
+    """Optimizer steps of the whole training."""
+    rows_seen: int
+    """Rows trained on so far, by all devices together."""
+    accumulate: int
+    """Minibatches to an optimizer step."""
+    log_every_n_steps: int
+    """Optimizer steps between two lines to the loggers."""
+    terms: tuple[str, ...]
+    """The names of the T terms: "loss", "elbo", "reconstruction", "kl"."""
+    block_values: Tensor
+    """Each term for each minibatch of the last block, (S, T), nats."""
+
+    def latest(self) -> dict[str, Tensor]:
+        """Each term's mean over the last block; empty before the first."""
+        ...
+
+
+def stepper_of(module: LightningModule) -> StepperState:
+    """The stepper that trains the module."""
+    return cast(Any, module).stepper

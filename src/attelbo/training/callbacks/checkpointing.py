@@ -1,0 +1,65 @@
+"""Checkpoints in the run directory, under names that do not change: ``checkpoints/best.ckpt``, ``last.ckpt``."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class Checkpoint(ModelCheckpoint):
+    """Saves ``<run directory>/checkpoints/<filename>.ckpt``, replacing the one before.
+
+    Two of them make a run: the best epoch and the last one. Lightning's ``save_last`` would not do for the latter:
+    it saves only when the best has just been saved, so resuming would repeat all epochs since the best.
+
+    Nothing in the checkpoint depends on where the run directory lies, so it may be moved, and equal
+    runs write equal checkpoints.
+
+    Args:
+        filename: Name of the file, without ".ckpt".
+        monitor: Save only when this validation metric is better than ever; None: always.
+        mode: Whether better is "max" or "min".
+        every_n_epochs: How often to save.
+    """
+
+    def __init__(
+        self,
+        filename: str = "last",
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "max",
+        every_n_epochs: int = 1,
+    ) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        super().__init__(
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            every_n_epochs=every_n_epochs,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        if stage == "fit" and trainer.is_global_zero:
+            Path(self.dirpath).mkdir(parents=True, exist_ok=True)
+        super().setup(trainer, pl_module, stage)
+
+    @property
+    def state_key(self) -> str:
+        return f"Checkpoint[{self.filename}]"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_model_score": self.best_model_score, "saved": bool(self.best_model_path)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if not state_dict["saved"]:
+            return
+        path = self.format_checkpoint_name({})
+        self.best_model_path = path
+        self.best_model_score = state_dict["best_model_score"]
+        if self.best_model_score is not None:
+            self.best_k_models = {path: self.best_model_score}
+            self.kth_best_model_path, self.kth_value = path, self.best_model_score

@@ -1,0 +1,49 @@
+"""Logs the learning rate at the same steps as the training values.
+
+Lightning's monitor counts blocks where our curves count optimizer steps, and refuses to run without
+a logger.
+"""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from attelbo.training.callbacks.base import StepperState, stepper_of
+
+
+class LearningRate(Callback):
+    """Logs ``lr``, or ``lr/<group>`` where an optimizer has several groups of parameters.
+
+    At the start, at each epoch's end, and in between every ``log_every_n_steps`` optimizer steps
+    if it has changed.
+    """
+
+    def __init__(self) -> None:
+        self._logged: dict[str, float] = {}
+        self._next_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, stepper_of(pl_module))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stepper = stepper_of(pl_module)
+        if stepper.step >= self._next_step and _learning_rates(trainer) != self._logged:
+            self._log(trainer, stepper)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, stepper_of(pl_module))
+
+    def _log(self, trainer: Trainer, stepper: StepperState) -> None:
+        self._logged = _learning_rates(trainer)
+        self._next_step = stepper.step + stepper.log_every_n_steps
+        for logger in trainer.loggers:
+            logger.log_metrics({**self._logged, "epoch": trainer.current_epoch}, stepper.step)
+
+
+def _learning_rates(trainer: Trainer) -> dict[str, float]:
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    if len(groups) == 1:
+        return {"lr": float(groups[0]["lr"])}
+    return {f"lr/{group.get('name', place)}": float(group["lr"]) for place, group in enumerate(groups)}

@@ -1,0 +1,187 @@
+"""A progress bar that is drawn by the clock, not by the step.
+
+Between two refreshes a block of steps costs one comparison of times. The values on the device are read only when
+they are shown. Where nobody can watch (a file, a pipe, a batch job) one plain line for each epoch is written instead.
+"""
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as RichProgress
+
+from attelbo.training.callbacks.base import StepperState, stepper_of
+
+_SHOWN = ("loss", "elbo", "kl")
+_MEMORY_S = 3.0
+"""The samples per second shown are an average over about so many seconds of training."""
+
+
+class Throughput:
+    """Samples per second of training time, smoothed: an exponential average with a time constant."""
+
+    def __init__(self, memory_s: float = _MEMORY_S) -> None:
+        self.memory_s = memory_s
+        self.rate: float | None = None
+        self._last: tuple[float, int] | None = None
+
+    def pause(self) -> None:
+        """The time until the next `update` was not spent on training."""
+        self._last = None
+
+    def update(self, now: float, samples: int) -> None:
+        """``samples`` have been trained on up to the time ``now``, in seconds."""
+        last, self._last = self._last, (now, samples)
+        if last is None or now <= last[0]:
+            return
+        elapsed, trained = now - last[0], samples - last[1]
+        keep = 0.0 if self.rate is None else 2 ** (-elapsed / self.memory_s)
+        self.rate = keep * (self.rate or 0.0) + (1 - keep) * trained / elapsed
+
+
+class Progress(ProgressBar):
+    """Epoch, steps, loss, ELBO and KL (nats), samples/s and the time left, on the standard error stream.
+
+    Args:
+        refreshes_per_second: How often the bar is drawn.
+    """
+
+    def __init__(self, refreshes_per_second: float = 4.0) -> None:
+        super().__init__()
+        if refreshes_per_second <= 0:
+            raise ValueError(f"refreshes_per_second must be above 0, got {refreshes_per_second}")
+        self.interval = 1 / refreshes_per_second
+        self.clock = time.monotonic
+        self.console = Console(stderr=True)
+        self._enabled = True
+        self._bar: RichProgress | None = None
+        self._next_refresh = 0.0
+        self._throughput = Throughput()
+        self._start: tuple[float, int] = (0.0, 0)
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print a line above the bar."""
+        self.console.print(*args, **kwargs)
+
+    # -- training -----------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = (self.clock(), stepper_of(pl_module).step)
+        self._open()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._throughput.pause()
+        self._throughput.update(self.clock(), stepper_of(pl_module).rows_seen)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = self.clock()
+        if now >= self._next_refresh and self._bar is not None:
+            self._next_refresh = now + self.interval
+            stepper = stepper_of(pl_module)
+            shown = {name: value for name, value in stepper.latest().items() if name in _SHOWN}
+            values = torch.stack(list(shown.values())).tolist()  # one read, and the device is then up to date
+            self._throughput.update(self.clock(), stepper.rows_seen)
+            self._draw(trainer, stepper, "  ".join(_value(name, v) for name, v in zip(shown, values, strict=True)))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking and self._enabled and trainer.state.fn == "fit":
+            stepper = stepper_of(pl_module)
+            # Reading a value waits for the device, so that the rate counts only what is done.
+            next(iter(stepper.latest().values())).item()
+            self._throughput.update(self.clock(), stepper.rows_seen)
+            self._throughput.pause()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._enabled:
+            return
+        stepper = stepper_of(pl_module)
+        values = {name: float(value) for name, value in stepper.latest().items() if name in _SHOWN}
+        text = "  ".join(_value(name, value) for name, value in values.items())
+        if self._throughput.rate is None:
+            self._throughput.update(self.clock(), stepper.rows_seen)
+        if self._bar is not None:
+            self._draw(trainer, stepper, text)
+        else:
+            if "val/elbo" in trainer.callback_metrics:
+                text += "  " + _value("val/elbo", float(trainer.callback_metrics["val/elbo"]))
+            line = f"{self._epoch(trainer)}  step {stepper.step:,}/{stepper.total_steps:,}  {text}"
+            self.console.print(f"{line}  {self._speed(stepper)}", highlight=False, soft_wrap=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    # -- drawing ------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if not (self._enabled and self.console.is_terminal):
+            return
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[values]}", style="cyan"),
+            TextColumn("{task.fields[speed]}", style="dim"),
+            console=self.console,
+            auto_refresh=False,  # no thread of its own: it would compete with training
+            expand=True,
+        )
+        self._bar.add_task("training", total=None, values="", speed="")
+        self._next_refresh = 0.0
+        self._bar.start()
+
+    def _draw(self, trainer: Trainer, stepper: StepperState, values: str) -> None:
+        assert self._bar is not None
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=stepper.step,
+            total=stepper.total_steps,
+            description=self._epoch(trainer),
+            values=values,
+            speed=self._speed(stepper),
+        )
+        self._bar.refresh()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    @staticmethod
+    def _epoch(trainer: Trainer) -> str:
+        last = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        return f"epoch {trainer.current_epoch + 1}{last}"
+
+    def _speed(self, stepper: StepperState) -> str:
+        """Samples per second, and the time left if the rest goes as fast as this process has gone, validation too."""
+        parts = [] if self._throughput.rate is None else [f"{self._throughput.rate:,.0f} samples/s"]
+        started, first_step = self._start
+        done, left = stepper.step - first_step, stepper.total_steps - stepper.step
+        if done > 0:
+            parts.append(f"{clock_time((self.clock() - started) * left / done)} left")
+        return "  ".join(parts)
+
+
+def clock_time(seconds: float) -> str:
+    """``h:mm:ss``, or ``m:ss`` below an hour."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def _value(name: str, value: float) -> str:
+    return f"{name} {value:.2f}"
