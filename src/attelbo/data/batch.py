@@ -31,14 +31,14 @@ class Batch(NamedTuple):
     """(B, C, H, W), float32."""
     y: Tensor | None
     """Labels (B,) or factors of variation (B, F), int64, where the data set has them."""
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (hides tuple.index)
     """Which rows of the split these are, (B,), int64."""
 
 
 class Block(NamedTuple):
     """The rows of several consecutive minibatches: what a loader of resident data yields."""
 
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (hides tuple.index)
     """Rows of the split, (<= S * batch_size,), int64."""
     batch_size: int
     """Rows in each minibatch; the last one may be shorter."""

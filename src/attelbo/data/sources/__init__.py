@@ -1,7 +1,22 @@
 """Where images come from: one class for each data set, all with the interface of ``ImageSource``."""
 
 from attelbo.data.sources.base import Images, ImageSource, Splits
+from attelbo.data.sources.cifar import CIFAR10, CIFAR100
 from attelbo.data.sources.digits import Digits
+from attelbo.data.sources.dsprites import DSprites
 from attelbo.data.sources.mnist import KMNIST, MNIST, FashionMNIST
+from attelbo.data.sources.omniglot import Omniglot
 
-__all__ = ["KMNIST", "MNIST", "Digits", "FashionMNIST", "ImageSource", "Images", "Splits"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "KMNIST",
+    "MNIST",
+    "DSprites",
+    "Digits",
+    "FashionMNIST",
+    "ImageSource",
+    "Images",
+    "Omniglot",
+    "Splits",
+]

@@ -81,8 +81,8 @@ class FileSource(ImageSource):
         """The files that ``root`` lacks."""
 
     @abstractmethod
-    def download(self, folder: Path) -> None:
-        """Fetch and verify everything into an empty folder, by torchvision's code."""
+    def download(self, folder: Path, root: Path) -> None:
+        """Fetch and verify everything into an empty folder, by torchvision's code; ``root`` is only read."""
 
     @abstractmethod
     def read(self, root: Path) -> Splits:
@@ -96,7 +96,7 @@ class FileSource(ImageSource):
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
-                self.download(Path(folder))
+                self.download(Path(folder), root)
                 _add_missing(Path(folder), root)
         # torchvision raises RuntimeError for a wrong checksum or when every mirror failed
         except (OSError, RuntimeError, http.client.HTTPException) as error:

@@ -40,7 +40,7 @@ class MNIST(FileSource):
             if not (root / file.path).is_file() and not (root / file.path).with_suffix("").is_file()
         ]
 
-    def download(self, folder: Path) -> None:
+    def download(self, folder: Path, root: Path) -> None:
         """By the torchvision class of the same name."""
         from torchvision import datasets  # slow to import
 
