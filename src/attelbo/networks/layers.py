@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 Module = TypeVar("Module", bound=nn.Module)
 
 Size = tuple[int, int]
@@ -22,18 +22,22 @@ Size = tuple[int, int]
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
+# The layer, and 1 / sqrt(E[f(u)^2]) for u ~ N(0, 1): the gain with which weights before it keep the second
+# moment of their signal (He et al. 2015, section 2.2, for other f than the ReLU too). None: Glorot-uniform.
+_ACTIVATIONS: dict[str, tuple[type[nn.Module], float | None]] = {
+    "tanh": (nn.Tanh, None),
+    "relu": (nn.ReLU, 1.4142),
+    "leaky_relu": (nn.LeakyReLU, 1.4141),
+    "elu": (nn.ELU, 1.2452),
+    "silu": (nn.SiLU, 1.6765),
+    "gelu": (nn.GELU, 1.5335),
 }
 
-# 1 / sqrt(E[f(u)^2]) for u ~ N(0, 1): the gain with which a layer keeps the second moment of its signal
-# (He et al. 2015, section 2.2, for f other than the ReLU too). tanh is absent: see initialize().
-_GAINS: dict[str, float] = {"relu": 1.4142, "leaky_relu": 1.4141, "elu": 1.2452, "silu": 1.6765, "gelu": 1.5335}
+
+def _look_up(name: str) -> tuple[type[nn.Module], float | None]:
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}")
+    return _ACTIVATIONS[name]
 
 
 def activation_layer(name: Activation) -> nn.Module:
@@ -42,9 +46,8 @@ def activation_layer(name: Activation) -> nn.Module:
     Raises:
         ValueError: no such name.
     """
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}")
-    return _ACTIVATIONS[name]()
+    layer, _ = _look_up(name)
+    return layer()
 
 
 def initialize(layer: Layer, activation: Activation | None = None) -> Layer:
@@ -54,13 +57,17 @@ def initialize(layer: Layer, activation: Activation | None = None) -> Layer:
     others: normal with variance gain^2 / fan_in. The fans count what a unit really sums: of the k^2 taps of
     a transposed convolution with stride s, k^2 / s^2 reach a pixel on average (torch counts all of them, and
     takes the output channels for the input's).
+
+    Raises:
+        ValueError: no such activation.
     """
     fan_in, fan_out = _fans(layer)
-    if activation is None or activation == "tanh":
+    gain = None if activation is None else _look_up(activation)[1]
+    if gain is None:
         bound = math.sqrt(6 / (fan_in + fan_out))
         nn.init.uniform_(layer.weight, -bound, bound)
     else:
-        nn.init.normal_(layer.weight, std=_GAINS[activation] / math.sqrt(fan_in))
+        nn.init.normal_(layer.weight, std=gain / math.sqrt(fan_in))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer

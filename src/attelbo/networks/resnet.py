@@ -34,9 +34,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, groups: int, activation: Activation) -> None:
         super().__init__()
-        last = nn.Conv2d(channels, channels, 3, padding=1)
+        last = initialize(nn.Conv2d(channels, channels, 3, padding=1))
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # pyright: ignore[reportArgumentType]
         self.residual = nn.Sequential(
             nn.GroupNorm(groups, channels),
             activation_layer(activation),
@@ -98,7 +97,7 @@ class ResNetEncoder(Encoder):
         self,
         in_shape: Sequence[int],
         *,
-        channels: Sequence[int] = (32, 64, 128),
+        channels: Sequence[int] = (16, 32, 64),
         blocks: int = 1,
         groups: int = 8,
         activation: Activation = "silu",
@@ -151,7 +150,7 @@ class ResNetDecoder(Decoder):
         in_shape: Sequence[int],
         out_shape: Sequence[int],
         *,
-        channels: Sequence[int] = (128, 64, 32),
+        channels: Sequence[int] = (64, 32, 16),
         blocks: int = 1,
         groups: int = 8,
         activation: Activation = "silu",

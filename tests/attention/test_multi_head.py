@@ -1,0 +1,110 @@
+"""Multi-head attention against ``torch.nn.MultiheadAttention`` on shared weights."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention import KERNELS, KernelName, MultiHeadAttention
+
+
+def twins(dim: int, heads: int, kernel: KernelName = "sdpa") -> tuple[MultiHeadAttention, nn.MultiheadAttention]:
+    """Ours and torch's, with the same random weights and biases, in float64."""
+    torch.manual_seed(0)
+    ours = MultiHeadAttention(dim, heads, kernel=kernel).double()
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    theirs = nn.MultiheadAttention(dim, heads, batch_first=True, dtype=torch.float64)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": ours.qkv.bias,
+            "out_proj.weight": ours.output.weight,
+            "out_proj.bias": ours.output.bias,
+        }
+    )
+    return ours, theirs
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("heads", [1, 3, 12])
+def test_self_attention_equals_torch(kernel: KernelName, heads: int) -> None:
+    ours, theirs = twins(12, heads, kernel)
+    x = torch.randn(4, 5, 12, dtype=torch.float64)
+    torch.testing.assert_close(ours(x), theirs(x, x, x, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("heads", [1, 3, 12])
+def test_cross_attention_equals_torch(kernel: KernelName, heads: int) -> None:
+    ours, theirs = twins(12, heads, kernel)
+    x, memory = torch.randn(4, 5, 12, dtype=torch.float64), torch.randn(4, 7, 12, dtype=torch.float64)
+    torch.testing.assert_close(ours(x, memory), theirs(x, memory, memory, need_weights=False)[0])
+
+
+def test_attending_to_itself_as_memory_is_self_attention() -> None:
+    ours, _ = twins(8, 2)
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    torch.testing.assert_close(ours(x), ours(x, x))
+
+
+def test_gradients_by_finite_differences() -> None:
+    ours, _ = twins(4, 2)
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    memory = torch.randn(2, 2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(ours, (x, memory))
+    assert torch.autograd.gradcheck(lambda x: ours(x), (x,))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_dropout_only_in_training(kernel: KernelName) -> None:
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(8, 2, dropout=0.5, kernel=kernel)
+    without = MultiHeadAttention(8, 2, kernel=kernel)
+    without.load_state_dict(attention.state_dict())
+    x = torch.randn(3, 6, 8)
+    assert not torch.equal(attention(x), attention(x))
+    attention.eval()
+    assert torch.equal(attention(x), attention(x))
+    assert torch.equal(attention(x), without(x))
+
+
+@pytest.mark.parametrize("with_memory", [False, True])
+def test_the_kernel_gets_what_sdpa_needs_for_its_fused_path(with_memory: bool) -> None:
+    attention = MultiHeadAttention(8, 2)
+    strides = []
+
+    def spy(query: Tensor, key: Tensor, value: Tensor, *, scale: float, dropout: float) -> Tensor:
+        strides.extend(t.stride(-1) for t in (query, key, value))
+        assert query.shape == (3, 2, 5, 4)
+        assert scale == pytest.approx(0.5)
+        return query
+
+    attention.kernel = spy
+    attention(torch.randn(3, 5, 8), torch.randn(3, 6, 8) if with_memory else None)
+    assert strides == [1, 1, 1]
+
+
+def test_initial_weights_are_glorot_uniform_by_projection() -> None:
+    attention = MultiHeadAttention(64, 4)
+    bound = (6 / (64 + 64)) ** 0.5
+    for weight in (*attention.qkv.weight.chunk(3), attention.output.weight):
+        assert 0.98 * bound < weight.abs().max() <= bound
+    assert attention.qkv.bias.abs().max() == 0
+    assert attention.output.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dim": 12, "heads": 5}, r"heads must divide the 12 features of a token: one of \[1, 2, 3, 4, 6, 12\], got 5"),
+        ({"dim": 12, "heads": 0}, "heads must divide"),
+        ({"dim": 12, "heads": -3}, "heads must divide"),
+        ({"dim": 0, "heads": 1}, "dim must be at least 1, got 0"),
+        ({"dim": 4, "heads": 1, "dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"dim": 4, "heads": 1, "dropout": -0.1}, "dropout must be"),
+        ({"dim": 4, "heads": 1, "kernel": "flash"}, "kernel must be one of eager, sdpa, got 'flash'"),
+    ],
+)
+def test_bad_arguments(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiHeadAttention(**arguments)

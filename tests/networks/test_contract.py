@@ -1,0 +1,142 @@
+"""The table that every encoder and decoder in conf/ must pass, over images of many shapes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from attelbo.building import build
+from attelbo.networks import Decoder, Encoder
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 5), (2, 33, 17), (1, 1, 1), (3, 1, 6), (4, 10, 3)]
+LATENT_SHAPES = [(5,), (1,), (2, 3, 4)]
+
+
+def specs(group: str) -> dict[str, dict]:
+    """Every part of the group, and once more with attention where it can have some."""
+    found = {}
+    for path in sorted((CONF / group).glob("*.yaml")):
+        spec = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(spec, dict)
+        found[path.stem] = spec
+        if "attention_at" in spec:
+            found[f"{path.stem}+attention"] = {**spec, "attention_at": "half"}
+    return found
+
+
+def make(spec: dict, image: tuple[int, ...], **shapes: tuple[int, ...]) -> nn.Module:
+    """The part, away from its initial zeros: a zero weight hides what lies behind it."""
+    if spec.get("attention_at") == "half":
+        spec = {**spec, "attention_at": [(image[1] + 1) // 2]}
+    torch.manual_seed(0)
+    part = build(spec, **shapes)
+    with torch.no_grad():
+        for parameter in part.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return part
+
+
+def encoder_of(spec: dict, shape: tuple[int, ...]) -> Encoder:
+    part = make(spec, shape, in_shape=shape)
+    assert isinstance(part, Encoder)
+    return part
+
+
+def decoder_of(spec: dict, shape: tuple[int, ...], latent: tuple[int, ...] = (5,)) -> Decoder:
+    part = make(spec, shape, in_shape=latent, out_shape=shape)
+    assert isinstance(part, Decoder)
+    return part
+
+
+encoders = pytest.mark.parametrize("spec", specs("encoder").values(), ids=specs("encoder"))
+decoders = pytest.mark.parametrize("spec", specs("decoder").values(), ids=specs("decoder"))
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def assert_every_parameter_learns(part: nn.Module, output: Tensor) -> None:
+    (output * torch.randn_like(output)).sum().backward()
+    for name, parameter in part.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def assert_rows_are_independent(part: nn.Module, x: Tensor) -> None:
+    x.requires_grad_()
+    output = part(x)
+    (gradient,) = torch.autograd.grad((output[1] * torch.randn_like(output[1])).sum(), x)
+    influence = gradient.flatten(1).abs().sum(1)
+    assert influence[1] > 0
+    assert influence[0] == influence[2] == 0
+
+
+def assert_deterministic_and_row_by_row(part: nn.Module, x: Tensor) -> None:
+    part.eval()
+    output = part(x)
+    assert torch.equal(part(x), output)
+    torch.testing.assert_close(torch.cat([part(row) for row in x.split(1)]), output, rtol=1e-4, atol=1e-5)
+
+
+def test_the_table_is_not_empty() -> None:
+    assert {"mlp", "conv", "conv+attention", "resnet", "resnet+attention"} <= specs("encoder").keys()
+    assert specs("encoder").keys() == specs("decoder").keys()
+
+
+@shapes
+@encoders
+def test_encoder(spec: dict, shape: tuple[int, ...]) -> None:
+    encoder = encoder_of(spec, shape)
+    x = torch.rand(3, *shape)
+    h = encoder(x)
+    assert encoder.in_shape == shape
+    assert h.shape == (3, *encoder.out_shape)
+    assert h.isfinite().all()
+    assert_every_parameter_learns(encoder, h)
+    assert_rows_are_independent(encoder, x.clone())
+    assert_deterministic_and_row_by_row(encoder, x)
+
+
+@shapes
+@decoders
+def test_decoder(spec: dict, shape: tuple[int, ...]) -> None:
+    decoder = decoder_of(spec, shape)
+    z = torch.randn(3, 5)
+    eta = decoder(z)
+    assert decoder.in_shape == (5,)
+    assert decoder.out_shape == shape
+    assert eta.shape == (3, *shape)
+    assert eta.isfinite().all()
+    assert_every_parameter_learns(decoder, eta)
+    assert_rows_are_independent(decoder, z.clone())
+    assert_deterministic_and_row_by_row(decoder, z)
+
+
+@pytest.mark.parametrize("latent", LATENT_SHAPES, ids=str)
+@decoders
+def test_decoder_takes_latents_of_any_shape(spec: dict, latent: tuple[int, ...]) -> None:
+    decoder = decoder_of(spec, (2, 9, 6), latent)
+    assert decoder.in_shape == latent
+    assert decoder(torch.randn(4, *latent)).shape == (4, 2, 9, 6)
+
+
+any_image = st.tuples(st.integers(1, 4), st.integers(1, 45), st.integers(1, 45))
+
+
+@encoders
+@settings(max_examples=8, deadline=None)
+@given(shape=any_image)
+def test_images_of_any_size_can_be_encoded(spec: dict, shape: tuple[int, ...]) -> None:
+    encoder = encoder_of(spec, shape)
+    assert encoder(torch.rand(2, *shape)).shape == (2, *encoder.out_shape)
+
+
+@decoders
+@settings(max_examples=8, deadline=None)
+@given(shape=any_image)
+def test_images_of_any_size_can_be_decoded(spec: dict, shape: tuple[int, ...]) -> None:
+    assert decoder_of(spec, shape)(torch.randn(2, 5)).shape == (2, *shape)
