@@ -51,12 +51,12 @@ class DiscretizedLogistic(Likelihood):
         precision = (-log_scale).exp()
         half_width = precision / (LEVELS - 1)
         centre = (2 * x - 1 - mean) * precision
-        below_upper_edge = F.logsigmoid(centre + half_width)
-        above_lower_edge = F.logsigmoid(half_width - centre)
-        within = below_upper_edge + above_lower_edge + (-torch.expm1(-2 * half_width)).log()
-        # Half a level of tolerance, since x may have been computed rather than read.
-        tolerance = 0.5 / (LEVELS - 1)
-        log_p = torch.where(x < tolerance, below_upper_edge, torch.where(x > 1 - tolerance, above_lower_edge, within))
+        # Which bins have an edge on that side; half a level of tolerance, as x may have been computed.
+        has_lower = (x > 0.5 / (LEVELS - 1)).to(mean.dtype)
+        has_upper = (x < 1 - 0.5 / (LEVELS - 1)).to(mean.dtype)
+        log_p = F.logsigmoid(centre + half_width) * has_upper
+        log_p = torch.addcmul(log_p, F.logsigmoid(half_width - centre), has_lower)
+        log_p = torch.addcmul(log_p, (-torch.expm1(-2 * half_width)).log(), has_lower * has_upper)
         return sum_event(log_p, 2)
 
     def mean(self, eta: Tensor) -> Tensor:

@@ -1,0 +1,45 @@
+"""What the contract tables share: the registered parts, as the configuration files name them.
+
+A table is keyed by the names of the files in ``conf/model/<group>``. A new file without an entry fails.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from attelbo.building import Spec, build
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+
+
+def files(group: str) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((CONF / group).glob("*.yaml"))}
+
+
+def spec(group: str, name: str) -> Spec:
+    node = OmegaConf.to_container(OmegaConf.load(files(group)[name]))
+    assert isinstance(node, dict)
+    return node
+
+
+def build_part(group: str, name: str, **given: Any) -> Any:
+    """The part as its file describes it, in float64."""
+    return build({**spec(group, name), **given}).double()
+
+
+def randomize(module: nn.Module, scale: float = 0.3) -> nn.Module:
+    """Away from the initialization, where some parameters are zero and some tests would be blind."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=scale)
+    return module
+
+
+def grid(dim: int, half_width: float, points: int) -> tuple[Tensor, float]:
+    """A regular grid over [-half_width, half_width]^dim, (points^dim, dim), and the volume of a cell."""
+    axis = torch.linspace(-half_width, half_width, points, dtype=torch.float64)
+    nodes = torch.cartesian_prod(*[axis] * dim).reshape(-1, dim)
+    return nodes, float(axis[1] - axis[0]) ** dim

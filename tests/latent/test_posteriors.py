@@ -1,0 +1,147 @@
+"""Each registered posterior against torch.distributions, quadrature and finite differences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import latent_contract as contract
+import pytest
+import torch
+from torch import Tensor
+from torch import distributions as D
+
+from attelbo.latent import FullNormalPosterior, StandardNormal
+
+IN_SHAPE = (3, 2, 2)
+
+# The distribution of torch's own that q stands for, from what q shows of itself.
+TABLE: dict[str, Callable[[Any], D.Distribution]] = {
+    "diagonal_normal": lambda q: D.Independent(D.Normal(q.mean, q.log_std.exp()), 1),
+    "full_normal": lambda q: D.MultivariateNormal(q.mean, scale_tril=q.scale_tril),
+}
+NAMES = sorted(contract.files("posterior"))
+
+
+def posterior(name: str, latent_dim: int = 3) -> Any:
+    return contract.randomize(
+        contract.build_part("posterior", name, in_shape=IN_SHAPE, latent_dim=latent_dim), scale=0.15
+    )
+
+
+def features(batch: int = 4) -> Tensor:
+    return torch.randn(batch, *IN_SHAPE, dtype=torch.float64)
+
+
+def test_every_posterior_is_in_the_table() -> None:
+    assert set(NAMES) == set(TABLE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_log_prob_is_that_of_torch(name: str) -> None:
+    q = posterior(name)(features())
+    z = 2 * torch.randn(5, 4, 3, dtype=torch.float64)
+    torch.testing.assert_close(q.log_prob(z), TABLE[name](q).log_prob(z))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_density_integrates_to_one(name: str) -> None:
+    q = posterior(name, latent_dim=2)(features(3))
+    nodes, cell = contract.grid(2, half_width=15.0, points=401)
+    density = q.log_prob(nodes.unsqueeze(1).expand(-1, 3, -1)).exp()
+    torch.testing.assert_close(density.sum(0) * cell, torch.ones(3, dtype=torch.float64), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_have_the_moments_of_torch(name: str) -> None:
+    n = 200_000
+    q = posterior(name)(features(2))
+    reference = TABLE[name](q)
+    z = q.rsample(n).detach()
+    assert z.shape == (n, 2, 3)
+    standard_error = (reference.variance / n).sqrt()
+    assert ((z.mean(0) - reference.mean).abs() < 5 * standard_error).all()
+    expected = reference.covariance_matrix if name == "full_normal" else torch.diag_embed(reference.variance)
+    scale = reference.stddev.unsqueeze(-1) * reference.stddev.unsqueeze(-2)
+    for row in range(2):
+        error = (torch.cov(z[:, row].T) - expected[row]).abs() / scale[row]
+        assert error.max() < 5 * (2 / n) ** 0.5
+    assert (q.mean == reference.mean).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_through_samples_and_density(name: str) -> None:
+    part = posterior(name)
+
+    def sample_and_density(h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(1)
+        q = part(h)
+        return q.rsample(2), q.log_prob(z)
+
+    z = torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(sample_and_density, (features(2).requires_grad_(), z))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_of_one_row_do_not_depend_on_another(name: str) -> None:
+    h = features(2).requires_grad_()
+    posterior(name)(h).rsample(3)[:, 0].sum().backward()
+    assert h.grad is not None
+    assert h.grad[0].abs().sum() > 0
+    assert (h.grad[1] == 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_trained(name: str) -> None:
+    part = posterior(name)
+    q = part(features())
+    (q.rsample(1).square().sum() + q.log_prob(torch.zeros(1, 4, 3, dtype=torch.float64)).sum()).backward()
+    for parameter in part.parameters():
+        assert parameter.grad is not None
+        assert (parameter.grad != 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [1e4, 1e6])
+def test_wild_features_stay_finite(name: str, size: float) -> None:
+    part = posterior(name).float()
+    h = (size * features(8)).float().requires_grad_()
+    q = part(h)
+    kl = StandardNormal((3,)).kl(q, q.rsample(1)).sum()
+    kl.backward()
+    assert kl.isfinite()
+    assert h.grad is not None
+    assert h.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_full_precision_under_autocast(name: str) -> None:
+    part = posterior(name).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        q = part(features().float())
+        z = q.rsample(50)
+        log_prob = q.log_prob(z)
+    assert z.dtype == log_prob.dtype == torch.float32
+    torch.testing.assert_close(log_prob, TABLE[name](q).log_prob(z), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_dimension_and_one_feature(name: str) -> None:
+    part = contract.build_part("posterior", name, in_shape=(1,), latent_dim=1)
+    q = part(torch.ones(2, 1, dtype=torch.float64))
+    assert part.latent_shape == (1,)
+    assert q.rsample(4).shape == (4, 2, 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_latent_dimension_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^latent_dim must be at least 1, got 0"):
+        contract.build_part("posterior", name, in_shape=IN_SHAPE, latent_dim=0)
+
+
+def test_full_normal_factor_is_lower_triangular_and_starts_diagonal() -> None:
+    part = FullNormalPosterior(IN_SHAPE, 4).double()
+    initial = part(features()).scale_tril
+    torch.testing.assert_close(initial, torch.diag_embed(initial.diagonal(dim1=-2, dim2=-1)))
+    factor = contract.randomize(part)(features()).scale_tril
+    assert (factor.triu(1) == 0).all()
+    assert (factor.tril(-1).abs().sum((1, 2)) > 0).all()
+    assert (factor.diagonal(dim1=-2, dim2=-1) > 0).all()

@@ -1,0 +1,166 @@
+"""Each registered prior against torch.distributions, quadrature and Monte Carlo."""
+
+from collections.abc import Callable
+from typing import Any
+
+import latent_contract as contract
+import pytest
+import torch
+from torch import Tensor, nn
+from torch import distributions as D
+
+from attelbo.latent import DiagonalNormal, FullNormal, MixtureOfGaussians, StandardNormal
+
+
+def mixture(p: Any) -> D.Distribution:
+    components = D.Independent(D.Normal(p.means, p.log_stds.exp()), len(p.latent_shape))
+    return D.MixtureSameFamily(D.Categorical(logits=p.logits), components)
+
+
+def standard_normal(p: Any) -> D.Distribution:
+    zeros = torch.zeros(p.latent_shape, dtype=torch.float64)
+    return D.Independent(D.Normal(zeros, torch.ones_like(zeros)), len(p.latent_shape))
+
+
+TABLE: dict[str, Callable[[Any], D.Distribution]] = {
+    "standard_normal": standard_normal,
+    "mixture_of_gaussians": mixture,
+}
+NAMES = sorted(contract.files("prior"))
+
+
+def prior(name: str, *latent_shape: int) -> Any:
+    return contract.randomize(contract.build_part("prior", name, latent_shape=latent_shape), scale=0.5)
+
+
+def diagonal(batch: int = 3, dim: int = 2) -> tuple[DiagonalNormal, D.Distribution]:
+    mean, log_std = torch.randn(2, batch, dim, dtype=torch.float64)
+    return DiagonalNormal(mean, log_std), D.Independent(D.Normal(mean, log_std.exp()), 1)
+
+
+def full(batch: int = 3, dim: int = 2) -> tuple[FullNormal, D.Distribution]:
+    square = torch.randn(batch, dim, dim, dtype=torch.float64)
+    factor = square.tril(-1) + torch.diag_embed(square.diagonal(dim1=-2, dim2=-1).exp())
+    mean = torch.randn(batch, dim, dtype=torch.float64)
+    return FullNormal(mean, factor), D.MultivariateNormal(mean, scale_tril=factor)
+
+
+POSTERIORS = {"diagonal": diagonal, "full": full}
+
+
+def test_every_prior_is_in_the_table() -> None:
+    assert set(NAMES) == set(TABLE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("latent_shape", [(3,), (2, 2, 3)])
+def test_log_prob_is_that_of_torch(name: str, latent_shape: tuple[int, ...]) -> None:
+    p = prior(name, *latent_shape)
+    z = 2 * torch.randn(5, 4, *latent_shape, dtype=torch.float64)
+    torch.testing.assert_close(p.log_prob(z), TABLE[name](p).log_prob(z))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_density_integrates_to_one(name: str) -> None:
+    nodes, cell = contract.grid(2, half_width=12.0, points=401)
+    density = prior(name, 2).log_prob(nodes.unsqueeze(1)).detach().exp()
+    assert float(density.sum()) * cell == pytest.approx(1, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_have_the_moments_of_torch(name: str) -> None:
+    n = 200_000
+    p = prior(name, 2)
+    reference = TABLE[name](p)
+    z = p.sample(n)
+    assert z.shape == (n, 2)
+    assert z.dtype == torch.float64
+    assert ((z.mean(0) - reference.mean).abs() < 5 * (reference.variance / n).sqrt()).all()
+    # The mean of log p(z) sees more than moments: it is the entropy of what was sampled.
+    ours, theirs = reference.log_prob(z), reference.log_prob(reference.sample((n,)))
+    assert (ours.mean() - theirs.mean()).abs() < 5 * ((ours.var() + theirs.var()) / n).sqrt()
+    assert ((z.var(0) - reference.variance).abs() < 5 * reference.variance * (4 / n) ** 0.5).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", POSTERIORS)
+def test_kl_is_that_of_monte_carlo(name: str, kind: str) -> None:
+    n = 200_000
+    p = prior(name, 2)
+    q, reference = POSTERIORS[kind]()
+    samples = reference.sample((n,))
+    log_ratio = reference.log_prob(samples) - TABLE[name](p).log_prob(samples)
+    standard_error = log_ratio.std(0) / n**0.5
+    with torch.no_grad():
+        kl = p.kl(q, q.rsample(n))
+    # Twice the error: where no closed form exists, both sides are estimates.
+    assert ((kl.sum(-1) - log_ratio.mean(0)).abs() < 5 * 2**0.5 * standard_error).all()
+
+
+@pytest.mark.parametrize("kind", POSTERIORS)
+def test_kl_to_the_standard_normal_is_that_of_torch(kind: str) -> None:
+    q, reference = POSTERIORS[kind](dim=4)
+    p = StandardNormal((4,))
+    kl = p.kl(q, q.rsample(1))
+    zeros = torch.zeros(4, dtype=torch.float64)
+    if kind == "diagonal":
+        assert kl.shape == (3, 4)
+        theirs = D.kl_divergence(reference, D.Independent(D.Normal(zeros, torch.ones_like(zeros)), 1))
+        by_dimension = D.kl_divergence(D.Normal(q.mean, q.std), D.Normal(0.0, 1.0))
+        torch.testing.assert_close(kl, by_dimension)
+    else:
+        assert kl.shape == (3, 1)
+        theirs = D.kl_divergence(reference, D.MultivariateNormal(zeros, torch.eye(4, dtype=torch.float64)))
+    torch.testing.assert_close(kl.sum(-1), theirs)
+    # Exact: it does not depend on the samples.
+    assert (kl == p.kl(q, torch.full((1, 3, 4), torch.nan))).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", POSTERIORS)
+def test_kl_of_the_prior_with_itself_is_zero(name: str, kind: str) -> None:
+    p = contract.build_part("prior", name, latent_shape=(2,))
+    if isinstance(p, MixtureOfGaussians):
+        nn.init.zeros_(p.means)
+    zeros, eye = torch.zeros(3, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
+    q = DiagonalNormal(zeros, zeros) if kind == "diagonal" else FullNormal(zeros, eye)
+    torch.testing.assert_close(p.kl(q, q.rsample(4)).sum(-1), torch.zeros(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_density_and_kl(name: str) -> None:
+    p = prior(name, 2)
+    parameters = tuple(p.parameters())
+
+    def density_and_kl(z: Tensor, mean: Tensor, log_std: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+        return p.log_prob(z), p.kl(DiagonalNormal(mean, log_std), z)
+
+    mean, log_std = torch.randn(2, 3, 2, dtype=torch.float64)
+    z = torch.randn(2, 3, 2, dtype=torch.float64)
+    inputs = (z.requires_grad_(), mean.requires_grad_(), log_std.requires_grad_(), *parameters)
+    assert torch.autograd.gradcheck(density_and_kl, inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_trained(name: str) -> None:
+    p = contract.build_part("prior", name, latent_shape=(2,))
+    z = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
+    p.log_prob(z).sum().backward()
+    for leaf in (z, *p.parameters()):
+        assert leaf.grad is not None
+        assert (leaf.grad != 0).all()
+
+
+def test_a_far_point_keeps_a_finite_density_under_the_mixture() -> None:
+    p = MixtureOfGaussians((2,), n_components=3)
+    z = torch.full((1, 1, 2), 1e4, requires_grad=True)
+    log_p = p.log_prob(z)
+    log_p.sum().backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+    assert float(log_p.detach()) == pytest.approx(-1e8, rel=0.01)
+
+
+def test_a_mixture_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^n_components must be at least 1, got 0"):
+        MixtureOfGaussians((2,), n_components=0)
