@@ -151,7 +151,7 @@ class ImageDataModule(LightningDataModule):
     def _resident(
         self, images: Images, rows: Tensor | None = None, draw: bool = False, flip: bool = False
     ) -> ResidentSplit:
-        x, y = images if rows is None else (images.x[rows], images.y[rows])
+        x, y = images if rows is None else (images.x.index_select(0, rows), images.y.index_select(0, rows))
         scale = 255 if self.spec.kind == "levels" else 1
         return ResidentSplit(x, y, scale=scale, draw=draw, flip=flip, bits=self.source.packed)
 

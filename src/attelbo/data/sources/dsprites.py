@@ -66,7 +66,8 @@ class DSprites(FileSource):
         generator = torch.Generator().manual_seed(derive_seed(0, "dsprites test split"))
         permutation = torch.randperm(len(images.x), generator=generator)
         test, train = permutation[: self.test_size], permutation[self.test_size :]
-        return Splits(Images(images.x[train], images.y[train]), Images(images.x[test], images.y[test]))
+        train, test = (Images(images.x.index_select(0, rows), images.y.index_select(0, rows)) for rows in (train, test))
+        return Splits(train, test)
 
 
 def _read_packed(archive: zipfile.ZipFile) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""The order of rows: a function of seed and epoch, shared out among the ranks, resumed at any block."""
+
+import pytest
+import torch
+
+from attelbo.data.loader import IndexLoader, rows_per_rank, training_order
+
+
+def loader(epoch=0, done=0, n_rows=103, batch_size=10, minibatches=3, drop_last=False, seed=5):
+    return IndexLoader(
+        "train",
+        order=lambda e: training_order(n_rows, seed, e),
+        n_rows=n_rows,
+        batch_size=batch_size,
+        minibatches=minibatches,
+        drop_last=drop_last,
+        position=lambda: (epoch, done),
+    )
+
+
+def rows(blocks):
+    return [block.index.tolist() for block in blocks]
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    assert rows(loader(epoch=2)) == rows(loader(epoch=2))
+    assert rows(loader(epoch=2)) != rows(loader(epoch=3))
+    assert rows(loader(seed=5)) != rows(loader(seed=6))
+
+
+def test_order_does_not_touch_or_depend_on_the_default_generator():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = rows(loader())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert rows(loader()) == first
+
+
+def test_order_is_pinned():
+    """A change of these numbers means that no run of an earlier version can be repeated."""
+    assert training_order(10, seed=0, epoch=0).tolist() == [7, 2, 3, 0, 5, 4, 1, 8, 6, 9]
+
+
+def test_every_row_exactly_once_in_an_epoch():
+    blocks = rows(loader(epoch=1))
+    assert [len(block) for block in blocks] == [30, 30, 30, 13]
+    assert len(blocks) == len(loader())
+    assert sorted(sum(blocks, [])) == list(range(103))
+
+
+def test_drop_last_leaves_only_whole_minibatches():
+    blocks = rows(loader(drop_last=True))
+    assert [len(block) for block in blocks] == [30, 30, 30, 10]
+    assert sum(blocks, []) == sum(rows(loader()), [])[:100]
+    assert len(loader(drop_last=True, n_rows=90)) == 3
+    assert len(loader(drop_last=True, n_rows=9)) == len(rows(loader(drop_last=True, n_rows=9))) == 0
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_resuming_gives_the_tail_of_the_order(done):
+    assert rows(loader(epoch=4, done=done)) == rows(loader(epoch=4))[done:]
+
+
+def test_position_is_asked_at_the_first_block_and_for_every_iteration():
+    position = (0, 0)
+    resumable = IndexLoader("train", lambda e: training_order(20, 0, e), 20, batch_size=5, position=lambda: position)
+    iterator = iter(resumable)
+    position = (7, 3)  # as Lightning does: the iterator is created before the counters are restored
+    assert [block.tolist() for block, *_ in iterator] == [training_order(20, 0, 7)[15:].tolist()]
+    position = (8, 0)
+    assert sum(rows(resumable), []) == training_order(20, 0, 8).tolist()
+
+
+@pytest.mark.parametrize(("n_rows", "world_size"), [(12, 3), (13, 3), (14, 3), (1, 2), (100, 7)])
+def test_ranks_share_everything_in_equal_numbers(n_rows, world_size):
+    orders = [training_order(n_rows, 3, 1, rank, world_size) for rank in range(world_size)]
+    assert {len(order) for order in orders} == {rows_per_rank(n_rows, world_size)}
+    together = torch.stack(orders, 1).flatten()  # rank r took every world_size-th row from r on
+    assert torch.equal(together[:n_rows], training_order(n_rows, 3, 1))
+    assert torch.equal(together[n_rows:], together[: len(together) - n_rows])
+
+
+def test_minibatches_and_split_travel_with_a_block():
+    block = next(iter(loader()))
+    assert (block.batch_size, block.split) == (10, "train")
+
+
+@pytest.mark.parametrize("name", ["batch_size", "minibatches"])
+def test_sizes_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1, got 0"):
+        loader(**{name: 0})
