@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import UnionType
@@ -32,7 +33,7 @@ _NEEDS_OBJECT = frozenset({"needs_python_object", "callable_type"})
 """What pydantic says of an annotation that no JSON value can satisfy: such a value cannot be judged here."""
 
 
-class Fault(Exception):
+class FaultError(Exception):
     """One wrong key or value: where it stands, what is wrong, and the key that was probably meant."""
 
     def __init__(self, key: str, problem: str, meant: str | None = None) -> None:
@@ -49,7 +50,7 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
         schema: what a node without ``_target_`` is checked against; without one only nodes inside are checked.
 
     Raises:
-        Fault: at the first wrong key or value.
+        FaultError: at the first wrong key or value.
     """
     if "_target_" in node:
         schema = _locate(node["_target_"], _join(key, "_target_"))
@@ -65,9 +66,7 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
         elif any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             _check_inside(value, full)
         else:
-            guess = nearest(str(name), parameters)
-            known = f"known here: {', '.join(parameters)}" if parameters else "no keys are known here"
-            raise Fault(full, "unknown key" if guess else f"unknown key; {known}", _join(key, guess) if guess else None)
+            raise _unknown(full, str(name), key, parameters)
 
 
 @lru_cache(maxsize=256)
@@ -79,22 +78,31 @@ def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return inspect.signature(target).parameters
 
 
+def _unknown(full: str, name: str, key: str, parameters: Mapping[str, inspect.Parameter]) -> FaultError:
+    guess = nearest(name, parameters)
+    if guess:
+        return FaultError(full, "unknown key", _join(key, guess))
+    return FaultError(full, f"unknown key; known here: {', '.join(parameters) or 'none'}")
+
+
 def _locate(target: Any, key: str) -> Callable[..., Any]:
     if not isinstance(target, str):
-        raise Fault(key, f"expected the dotted name of a class or function, got {target!r}")
+        raise FaultError(key, f"expected the dotted name of a class or function, got {target!r}")
     try:
         found = locate(target)
     except ConfigError as error:
-        raise Fault(key, str(error)) from error
+        module, _, name = target.rpartition(".")
+        guess = nearest(name, vars(sys.modules[module])) if module in sys.modules else None
+        raise FaultError(key, f"{error}; did you mean {guess}?" if guess else str(error)) from error
     if not callable(found):
-        raise Fault(key, f"{target} is not a class or function")
+        raise FaultError(key, f"{target} is not a class or function")
     return found
 
 
 def _check_value(value: Any, key: str, annotation: Any) -> None:
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         if not isinstance(value, Mapping):
-            raise Fault(key, f"expected a mapping, got {value!r}")
+            raise FaultError(key, f"expected a mapping, got {value!r}")
         return check_node(value, key, annotation)
     if annotation is Part or annotation is Parts:
         _check_parts(value, key, one=annotation is Part)
@@ -105,10 +113,10 @@ def _check_value(value: Any, key: str, annotation: Any) -> None:
 
 def _check_parts(value: Any, key: str, *, one: bool) -> None:
     if not isinstance(value, Mapping) or (one and "_target_" not in value):
-        raise Fault(key, f"expected a mapping{' with _target_' if one else ''}, got {value!r}; `attelbo list` has them")
+        raise FaultError(key, f"expected {'a mapping with _target_' if one else 'named parts'}, got {value!r}")
     for name, part in () if one else value.items():
         if part is not None and not (isinstance(part, Mapping) and "_target_" in part):
-            raise Fault(_join(key, name), f"expected a mapping with _target_, or null, got {part!r}")
+            raise FaultError(_join(key, name), f"expected a mapping with _target_, or null, got {part!r}")
 
 
 def _check_type(value: Any, key: str, annotation: Any) -> None:
@@ -116,10 +124,11 @@ def _check_type(value: Any, key: str, annotation: Any) -> None:
     if adapter is None:
         return
     try:
-        adapter.validate_json(json.dumps(value), strict=True)
+        adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         if any(detail["type"] not in _NEEDS_OBJECT for detail in error.errors()):
-            raise Fault(key, f"expected {_readable(annotation)}, got {value!r}{_remedy(value, annotation)}") from error
+            problem = f"expected {_readable(annotation)}, got {value!r}{_remedy(value, annotation)}"
+            raise FaultError(key, problem) from error
 
 
 def _check_inside(value: Any, key: str) -> None:
@@ -163,7 +172,8 @@ def _readable(annotation: Any) -> str:
             return " or ".join(map(repr, get_args(member)))
         return "null" if member is type(None) else re.sub(r"\b\w+\.", "", inspect.formatannotation(member))
 
-    return " or ".join(dict.fromkeys(map(one, _members(annotation))))
+    text = " or ".join(dict.fromkeys(map(one, _members(annotation))))
+    return text.replace(" or Tensor", "").replace(" | Tensor", "")  # torch's optimizers; no YAML value is a tensor
 
 
 def _remedy(value: Any, annotation: Any) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -25,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from attelbo.errors import ConfigError
-from attelbo.experiments import explaining
-from attelbo.experiments.checking import Fault, Part, Parts, check_node
+from attelbo.experiments import explaining, origins
+from attelbo.experiments.checking import FaultError, Part, Parts, check_node
 from attelbo.experiments.listing import config_folders, package_folder
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class Evaluation:
 
     n_samples: int
     n_images: int | None
+    batch_size: int
     chunk: int
+    checkpoint: Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,10 @@ def check(composition: Composition) -> None:
     """
     try:
         check_node(composition.config, schema=SCHEMAS.get(composition.root))
-    except Fault as fault:
+    except FaultError as fault:
         words = with_folders(composition.overrides, composition.folders)
         with session() as hydra:
-            layers = explaining.layers(hydra, composition.root, words, composition.folders)
+            layers = origins.read_layers(hydra, composition.root, words, composition.folders)
         raise ConfigError(explaining.fault(fault, layers)) from fault
 
 
@@ -236,11 +238,11 @@ def _resolve(
     """Plain containers with every interpolation resolved and nothing missing."""
     outer = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(full)  # for interpolations like ${hydra:runtime.cwd}
-    task = OmegaConf.masked_copy(full, [key for key in full if key != "hydra"])
+    task = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
     try:
         plain = OmegaConf.to_container(task, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        layers = explaining.layers(hydra, root, words, folders)
+        layers = origins.read_layers(hydra, root, words, folders)
         raise ConfigError(explaining.resolution(error, layers)) from error
     finally:
         HydraConfig.instance().cfg = outer

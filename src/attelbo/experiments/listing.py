@@ -9,8 +9,8 @@ from pathlib import Path
 
 from attelbo.errors import ConfigError
 
-ROOTS = ("train", "evaluate", "sample")
-"""The root files: one for each command that composes a configuration."""
+NESTED = ("model",)
+"""Groups whose folders are groups themselves; elsewhere a folder is the first half of a choice's name."""
 
 
 def package_folder() -> Path:
@@ -35,21 +35,31 @@ def config_folders(extra: Path | None = None) -> list[Path]:
 
 
 def choices(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
-    """Group -> choice -> file, groups and choices in alphabetical order. The first folder that has a name wins."""
+    """Group -> choice -> file, groups and choices in alphabetical order. The first folder that has a name wins.
+
+    A file whose name begins with an underscore is a piece of others and no choice.
+    """
     found: dict[str, dict[str, Path]] = {}
     for folder in folders:
         for file in folder.rglob("*.yaml"):
-            group = file.parent.relative_to(folder).as_posix()
-            if group != ".":
-                found.setdefault(group, {}).setdefault(file.stem, file)
+            first, *inner = file.relative_to(folder).with_suffix("").parts
+            # conf/model/encoder/mlp.yaml: model/encoder=mlp, but conf/experiment/mnist/vae.yaml: experiment=mnist/vae
+            depth = len(inner) - 1 if first in NESTED else 0
+            if inner and not file.name.startswith("_"):
+                group, choice = "/".join([first, *inner[:depth]]), "/".join(inner[depth:])
+                found.setdefault(group, {}).setdefault(choice, file)
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
 
 def description(file: Path) -> str:
-    """The file's first line, if that is a comment: every configuration file says there what it is."""
+    """The file's first comment: there every configuration file says what it is, after ``# @package`` if it has one."""
     with file.open(encoding="utf-8", errors="replace") as lines:
-        first = lines.readline().strip()
-    return first.lstrip("# ") if first.startswith("#") and "@package" not in first else ""
+        for line in map(str.strip, lines):
+            if not line.startswith("#"):
+                break
+            if not line.lstrip("# ").startswith("@"):
+                return line.lstrip("# ")
+    return ""
 
 
 def listing(folders: Sequence[Path], group: str | None = None) -> str:
@@ -78,10 +88,11 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
 
 
 def nearest_of(word: str, candidates: Iterable[str]) -> str:
-    """The tail of an error message: ``; did you mean X? (there are: X, Y, Z)``."""
+    """The tail of an error message: ``; did you mean X? (there are X, Y, Z)``."""
     candidates = list(candidates)
     guess = nearest(word, candidates)
-    return (f"; did you mean {guess}?" if guess else ";") + f" (there are: {', '.join(candidates)})"
+    known = f"there are {', '.join(candidates) or 'none'}"
+    return f"; did you mean {guess}? ({known})" if guess else f"; {known}"
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

@@ -1,0 +1,122 @@
+"""Which file of a composition, or the command line, set a key; and dotted names in plain containers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from attelbo.experiments.listing import choices
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+COMMAND_LINE = "command line"
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The files of a composition in the order in which they were merged, and the overrides on top."""
+
+    files: list[tuple[str, str, Any]]
+    """Shown name, package (the dotted node that the file fills), content."""
+    overrides: Sequence[Override]
+    """Those of single keys; the choices of groups are among the files."""
+    groups: Mapping[str, Any]
+    """Every group there is."""
+
+    def where(self, key: str) -> str:
+        """Who set a key last: the command line or a file; ``conf`` if nobody can be named."""
+        return COMMAND_LINE if self.on_command_line(key) else self.file(key) or "conf"
+
+    def on_command_line(self, key: str) -> bool:
+        return any(_covers(override, key) for override in self.overrides)
+
+    def file(self, key: str) -> str | None:
+        """The last file that sets a key."""
+        for name, package, content in reversed(self.files):
+            inside = key.removeprefix(f"{package}.") if package else key
+            if package == key or ((not package or inside != key) and has(content, inside)):
+                return name
+        return None
+
+    def meant(self, key: str | None) -> str:
+        """The tail of a message: the key that was probably meant, and the file where it stands."""
+        if key is None:
+            return ""
+        owner = self.file(key) or self.file(f"{parent(key)}._target_")
+        return f"; did you mean {key}?" + (f" [{owner}]" if owner else "")
+
+
+def read_layers(hydra: "Hydra", root: str, overrides: Sequence[str], folders: Sequence[Path]) -> Layers:
+    """Read the files of a composition again, in its order."""
+    found = hydra.config_loader.compute_defaults_list(root, list(overrides), RunMode.RUN)
+    files = []
+    for default in found.defaults:
+        path = next((p for f in folders if (p := f / f"{default.config_path}.yaml").is_file()), None)
+        if path is not None:
+            files.append((shown(path, folders), default.package or "", OmegaConf.to_container(OmegaConf.load(path))))
+    groups = choices(folders)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return Layers(files, [override for override in parsed if override.key_or_group not in groups], groups)
+
+
+def shown(path: Path, folders: Sequence[Path]) -> str:
+    """``conf/model/vae.yaml`` for a file of attelbo's own; a user's file relative to the working folder."""
+    if path.is_relative_to(folders[0]):
+        return (Path("conf") / path.relative_to(folders[0])).as_posix()
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
+
+
+def keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """All dotted names inside nested mappings."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield f"{prefix}{name}"
+            yield from keys(value, f"{prefix}{name}.")
+
+
+def select(node: Any, key: str) -> Any:
+    """What stands at a dotted name (``a.b[0].c``), or None."""
+    found = _select(node, key)
+    return None if found is _ABSENT else found
+
+
+def has(node: Any, key: str) -> bool:
+    """Whether something stands at a dotted name, be it null."""
+    return _select(node, key) is not _ABSENT
+
+
+def parent(key: str) -> str:
+    """``a.b`` of ``a.b.c``."""
+    return key.rpartition(".")[0]
+
+
+def leaf(key: str) -> str:
+    """``c`` of ``a.b.c``."""
+    return key.rpartition(".")[2]
+
+
+def _select(node: Any, key: str) -> Any:
+    for name in key.replace("[", ".").replace("]", "").split(".") if key else ():
+        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, Mapping) and name in node:
+            node = node[name]
+        else:
+            return _ABSENT
+    return node
+
+
+def _covers(override: Override, key: str) -> bool:
+    """Whether an override sets the key: by its own name, or inside a mapping or list given as the value."""
+    own, value = override.key_or_group, override.value()
+    if own == key or key.startswith(f"{own}["):
+        return True
+    return isinstance(value, Mapping) and key.startswith(f"{own}.") and has(value, key[len(own) + 1 :])
