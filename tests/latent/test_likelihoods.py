@@ -300,6 +300,15 @@ def test_discretized_logistic_is_exact_far_into_the_tails(level: int) -> None:
         assert float(log_p) == pytest.approx(exact_log_probability(mean, log_scale, level), rel=1e-5, abs=1e-6)
 
 
+def test_discretized_logistic_samples_fall_into_the_right_bins() -> None:
+    # A scale of one level: rounding down instead of to the nearest would show.
+    n, part = 100_000, DiscretizedLogistic((1,)).double()
+    eta = torch.tensor([0.1, math.log(2 / 255)], dtype=torch.float64).expand(1, n, 2)
+    counts = torch.bincount((255 * part.sample(eta)).round().long().flatten(), minlength=256)
+    expected = n * part.log_prob(eta[:, :256], LEVELS.unsqueeze(-1))[0].exp()
+    assert ((counts - expected).abs() <= 5 * expected.sqrt() + 1).all()
+
+
 def test_discretized_logistic_mean_is_within_half_a_level() -> None:
     part = DiscretizedLogistic((1,)).double()
     eta = torch.cartesian_prod(
