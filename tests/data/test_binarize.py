@@ -23,7 +23,7 @@ def test_ones_are_as_frequent_as_the_byte_over_255(levels):
     z = (ones[1:255] - DRAWS * p) / (DRAWS * p * (1 - p)).sqrt()
     # Of 254 standard normals the largest is below 4.5 with probability 0.998; the seed is fixed.
     assert z.abs().max() < 4.5
-    # Comparing with bytes 0..255 instead would give x / 256, which is 4.4 standard errors off in the sum.
+    # Comparing with bytes 0..255 instead would give x / 256, which puts this sum 13 standard errors off.
     assert abs(z.sum() / 254**0.5) < 3
 
 

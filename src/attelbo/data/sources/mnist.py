@@ -85,8 +85,10 @@ def _read_idx(root: Path, file: DataFile) -> Tensor:
     if len(content) < 4 or content[0] != 0 or content[1] != 0 or content[2] != _UNSIGNED_BYTE:
         raise damaged(path, "no idx header of unsigned bytes")
     start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise damaged(path, f"cut off in its header, after {len(content)} bytes")
     shape = [int(size) for size in np.frombuffer(content[4:start], dtype=">u4")]
     if len(content) != start + math.prod(shape):
         raise damaged(path, f"its header promises {start + math.prod(shape):,} bytes, it has {len(content):,}")
-    # bytearray: the tensor owns writable memory, which torch asks for
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
+    # copied, since torch asks for memory that may be written
+    return torch.from_numpy(np.frombuffer(content, np.uint8)[start:].reshape(shape).copy())
