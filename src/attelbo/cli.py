@@ -196,6 +196,10 @@ def _train(options: "Namespace") -> int:
     with session() as hydra:
         if not _multirun(options):
             return hydra.run("train", _job, [*words, "hydra.mode=RUN"]).return_value
+        from attelbo.experiments import run
+
+        for job in plan:
+            run.verify(job.config)  # no job runs if another cannot be built
         folder = _sweep_folder(plan)
         words += [] if _gives(words, "hydra.sweep.dir") else [f"hydra.sweep.dir='{folder}'"]
         words += [] if _gives(words, "hydra.mode") else ["hydra.mode=MULTIRUN"]
@@ -213,10 +217,11 @@ def _gives(words: Sequence[str], key: str) -> bool:
 def _sweep_folder(plan: "Sequence[Composition]") -> Path:
     """Named by what the sweep runs, so that the same command again finds it."""
     import hashlib
-    import json
+
+    from attelbo.experiments.rundir import config_hash
 
     names = {job.config["name"] for job in plan}
-    content = json.dumps(sorted(json.dumps([job.config, sorted(job.overrides)], sort_keys=True) for job in plan))
+    content = " ".join(sorted(config_hash(job.config) for job in plan))
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     name = names.pop() if len(names) == 1 else "multirun"
     return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{digest}"

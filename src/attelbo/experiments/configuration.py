@@ -7,7 +7,7 @@ plain dicts only, never an OmegaConf object.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,11 +134,13 @@ def compose(
             full = hydra.compose_config(root, words, run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN)
         except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
             raise ConfigError(explaining.composition(error, root, parsed, folders, hydra)) from error
+        chosen = {group: choice for group, choice in full.hydra.runtime.choices.items() if "hydra" not in group}
+        _refuse_hidden(chosen, folders)
         return Composition(
             root=root,
             config=_resolve(full, root, words, folders, hydra),
             overrides=list(overrides),
-            choices={group: choice for group, choice in full.hydra.runtime.choices.items() if "hydra" not in group},
+            choices=chosen,
             hydra=full.hydra,
             folders=folders,
         )
@@ -196,9 +198,16 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def with_folders(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """The overrides, with the user's folders put on Hydra's search path."""
+    """The overrides, with the user's folders put on Hydra's search path.
+
+    Raises:
+        ConfigError: a folder given as ``hydra.searchpath`` does not exist.
+    """
     own = [word for word in overrides if not word.startswith("hydra.searchpath=")]
     given = [entry for override in parse([w for w in overrides if w not in own]) for entry in _entries(override)]
+    for entry in given:
+        if not entry.startswith("pkg://") and not Path(entry.removeprefix("file://")).is_dir():
+            raise ConfigError(f"hydra.searchpath (command line): no such folder: {entry}")
     path = [f"file://{folder}" for folder in folders[1:]] + given
     return [*own, f"hydra.searchpath={_quoted(path)}"] if path else own
 
@@ -230,6 +239,16 @@ def _refuse_sweeps(parsed: Sequence[Override]) -> None:
                 f"{key} (command line): '{value}' is a sweep; add -m to run one job per value, "
                 f"or write {key}=[...] for a list"
             )
+
+
+def _refuse_hidden(chosen: Mapping[str, Any], folders: Sequence[Path]) -> None:
+    """The user's folders add to attelbo's own and cannot replace its files; say so rather than ignore one."""
+    for group, choice in chosen.items():
+        found = [file for folder in folders if (file := folder / group / f"{choice}.yaml").is_file()]
+        for file in found[1:]:
+            if file.read_bytes() != found[0].read_bytes():
+                name = origins.shown(file, folders)
+                raise ConfigError(f"{name}: hidden by attelbo's own {group}={choice}; give the file another name")
 
 
 def _resolve(
