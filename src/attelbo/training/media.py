@@ -25,6 +25,7 @@ SMALLEST_TILE = 48
 GAP = 2
 """Pixels between the images of a grid, and around it."""
 GAP_COLOR = 128
+POINT_OPACITY = 0.75
 
 
 def to_uint8(images: Tensor) -> Picture:
@@ -149,7 +150,7 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
     axes = figure.add_subplot()
     size = float(np.clip(12_000 / len(x), 3, 20))
     if labels is None:
-        axes.scatter(x, y, s=size, color="#3b6fb6", linewidths=0, alpha=0.75)
+        axes.scatter(x, y, s=size, color="#3b6fb6", linewidths=0, alpha=POINT_OPACITY)
     else:
         _scatter_by_label(axes, x, y, labels.cpu().numpy(), size)
 
@@ -168,19 +169,23 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def label_colors(n_classes: int) -> NDArray[Any]:
+    """One color for each class, (n_classes, 4): easily told apart up to 20, along the rainbow beyond."""
+    from matplotlib import colormaps
+
+    if n_classes > 20:
+        return colormaps["turbo"](np.linspace(0, 1, n_classes))
+    return colormaps["tab10" if n_classes <= 10 else "tab20"](np.arange(n_classes))
+
+
 def _scatter_by_label(axes: Any, x: NDArray[Any], y: NDArray[Any], labels: NDArray[Any], size: float) -> None:
     """All points in one random-looking but fixed order, so that no class covers another; names beside the map."""
-    from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
-    classes = np.unique(labels)
-    colors = colormaps["tab10" if len(classes) <= 10 else "tab20" if len(classes) <= 20 else "turbo"](
-        np.arange(len(classes)) if len(classes) <= 20 else np.linspace(0, 1, len(classes))
-    )
+    classes, place = np.unique(labels, return_inverse=True)
+    colors = label_colors(len(classes))
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(x))
-    axes.scatter(
-        x[order], y[order], s=size, c=colors[np.searchsorted(classes, labels[order])], linewidths=0, alpha=0.75
-    )
+    axes.scatter(x[order], y[order], s=size, c=colors[place[order]], linewidths=0, alpha=POINT_OPACITY)
     if len(classes) <= 20:
         handles = [
             Line2D([], [], color=color, marker="o", linestyle="", markersize=6, label=str(label))

@@ -18,14 +18,12 @@ class StepperState(Protocol):
     """Optimizer steps of the whole training."""
     rows_seen: int
     """Rows trained on so far, by all devices together."""
-    accumulate: int
-    """Minibatches to an optimizer step."""
     log_every_n_steps: int
     """Optimizer steps between two lines to the loggers."""
     terms: tuple[str, ...]
     """The names of the T terms: "loss", "elbo", "reconstruction", "kl"."""
     block_values: Tensor
-    """Each term for each minibatch of the last block, (S, T), nats."""
+    """Each term at each optimizer step of the last block, (S, T), nats."""
 
     def latest(self) -> dict[str, Tensor]:
         """Each term's mean over the last block; empty before the first."""

@@ -1,5 +1,6 @@
 """Checkpoints in the run directory, under names that do not change: ``checkpoints/best.ckpt``, ``last.ckpt``."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +46,10 @@ class Checkpoint(ModelCheckpoint):
         self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
         if stage == "fit" and trainer.is_global_zero:
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
-        super().setup(trainer, pl_module, stage)
+        with warnings.catch_warnings():
+            # A resumed run finds its own checkpoints there.
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
 
     @property
     def state_key(self) -> str:

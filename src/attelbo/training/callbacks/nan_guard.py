@@ -30,7 +30,6 @@ class _BlockRecord:
     terms: tuple[str, ...]
     block: Block
     first_step: int  # of the block, counted from 1
-    accumulate: int
     epoch: int  # counted from 1
 
 
@@ -51,10 +50,8 @@ class NanGuard(Callback):
             values = host.copy_(values, non_blocking=True)
             ready = torch.cuda.Event()
             ready.record()
-        first_step = stepper.step - len(values) // stepper.accumulate + 1
-        self._pending = _BlockRecord(
-            values, ready, stepper.terms, batch, first_step, stepper.accumulate, trainer.current_epoch + 1
-        )
+        first_step = stepper.step - len(values) + 1
+        self._pending = _BlockRecord(values, ready, stepper.terms, batch, first_step, trainer.current_epoch + 1)
         if ready is None:
             self._check_pending(trainer)
 
@@ -107,7 +104,7 @@ def _diverged(record: _BlockRecord) -> TrainingDiverged:
     first = place * record.block.batch_size
     rows = record.block.index[first : first + record.block.batch_size]
     return TrainingDiverged(
-        step=record.first_step + place // record.accumulate,
+        step=record.first_step + place,
         epoch=record.epoch,
         term=term,
         value=value,

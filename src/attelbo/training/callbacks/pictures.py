@@ -6,7 +6,7 @@ Shapes: (N, C, H, W) images in [0, 1], D latent dimensions.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -35,7 +35,7 @@ class PicturedData(Protocol):
 
     spec: DataSpec
 
-    def split_size(self, split: str) -> int: ...
+    def n_rows(self, split: str) -> int: ...
     def materialize(self, index: Tensor, split: str) -> Batch: ...
 
 
@@ -60,7 +60,7 @@ class Pictures(Callback):
         n_reconstructions: int = 20,
         n_latent: int = 2000,
         every_n_epochs: int = 0,
-        split: str = "val",
+        split: Literal["train", "validation", "test"] = "validation",
         seed: int = 0,
     ) -> None:
         for name, count in (("n_samples", n_samples), ("n_reconstructions", n_reconstructions), ("n_latent", n_latent)):
@@ -78,12 +78,10 @@ class Pictures(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
-            self._publish(trainer, pl_module, suffix=f"-epoch{epoch:04d}")
+            self.publish(trainer, pl_module, suffix=f"-epoch{epoch:04d}")
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._publish(trainer, pl_module, suffix="")
-
-    def _publish(self, trainer: Trainer, module: LightningModule, suffix: str) -> None:
+    def publish(self, trainer: Trainer, module: LightningModule, suffix: str = "") -> None:
+        """Write and log the pictures of the weights as they are; at the end of a run those that were evaluated."""
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / "media"
@@ -109,7 +107,7 @@ class Pictures(Callback):
 
     def _batch(self, data: PicturedData, n: int, device: torch.device) -> Batch:
         """``n`` rows spread evenly over the split, which may be sorted by class."""
-        size = data.split_size(self.split)
+        size = data.n_rows(self.split)
         n = min(n, size)
         return data.materialize(torch.arange(n, device=device) * size // n, self.split)
 

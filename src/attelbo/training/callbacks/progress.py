@@ -116,7 +116,7 @@ class Progress(ProgressBar):
         else:
             if "val/elbo" in trainer.callback_metrics:
                 text += "  " + _value("val/elbo", float(trainer.callback_metrics["val/elbo"]))
-            line = f"{self._epoch(trainer)}  step {stepper.step:,}/{stepper.total_steps:,}  {text}"
+            line = f"{self._epoch(trainer)}  step {_steps(stepper)}  {text}"
             self.console.print(f"{line}  {self._speed(stepper)}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -133,14 +133,14 @@ class Progress(ProgressBar):
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[steps]}"),
             TextColumn("{task.fields[values]}", style="cyan"),
             TextColumn("{task.fields[speed]}", style="dim"),
             console=self.console,
             auto_refresh=False,  # no thread of its own: it would compete with training
             expand=True,
         )
-        self._bar.add_task("training", total=None, values="", speed="")
+        self._bar.add_task("training", total=None, steps="", values="", speed="")
         self._next_refresh = 0.0
         self._bar.start()
 
@@ -151,6 +151,7 @@ class Progress(ProgressBar):
             completed=stepper.step,
             total=stepper.total_steps,
             description=self._epoch(trainer),
+            steps=_steps(stepper),
             values=values,
             speed=self._speed(stepper),
         )
@@ -181,6 +182,10 @@ def clock_time(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def _steps(stepper: StepperState) -> str:
+    return f"{stepper.step:,}/{stepper.total_steps:,}"
 
 
 def _value(name: str, value: float) -> str:

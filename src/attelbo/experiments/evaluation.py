@@ -1,0 +1,164 @@
+"""How good a trained model is: the bound on a whole split, and its importance-sampled log-likelihood.
+
+Shapes: B batch, k samples in a chunk. Units: nats, bits per dimension where a key says so.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.progress import track
+
+from attelbo.data import ImageDataModule
+from attelbo.errors import ConfigError
+from attelbo.latent import estimate_log_likelihood
+from attelbo.models import Model, VariationalAutoencoder, load_run
+from attelbo.seeding import derive_seed
+from attelbo.training import seed_default_generator
+
+SplitName = Literal["validation", "test"]
+
+
+@torch.inference_mode()
+def evaluate_bound(
+    model: Model, data: ImageDataModule, split: SplitName, batch_size: int, seed: int, device: torch.device
+) -> dict[str, float]:
+    """The model's own metrics over every row of a split, as in validation; exact means whatever the batches."""
+    for i, rows in enumerate(torch.arange(data.n_rows(split), device=device).split(batch_size)):
+        seed_default_generator(derive_seed(seed, "evaluation", i), device)
+        model.evaluation_step(data.materialize(rows, split))
+    return {f"{split_key(split)}/{name}": float(value) for name, value in model.evaluation_results().items()}
+
+
+@torch.inference_mode()
+def evaluate_likelihood(
+    model: VariationalAutoencoder,
+    data: ImageDataModule,
+    split: SplitName,
+    n_samples: int,
+    n_images: int | None,
+    batch_size: int,
+    chunk: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """The negative log-likelihood of the first ``n_images`` rows of a split (None: all), from exactly
+    ``n_samples`` importance samples each; ``chunk`` bounds the memory and changes nothing else but the noise.
+
+    ``nll_std_error`` is that of the mean over images: what another draw of images would change.
+    """
+    n = min(n_images or data.n_rows(split), data.n_rows(split))
+    values, effective = [], []
+    batches = torch.arange(n, device=device).split(batch_size)
+    for i, rows in enumerate(track(batches, f"log-likelihood, {n_samples} samples", transient=True)):
+        seed_default_generator(derive_seed(seed, "likelihood", i), device)
+        x = data.materialize(rows, split).x
+        estimate = estimate_log_likelihood(lambda k, x=x: model.log_weights(x, k), n_samples, chunk)
+        values.append(estimate.log_likelihood)
+        effective.append(estimate.effective_sample_size)
+    nll = -torch.cat(values)
+    key = split_key(split)
+    return {
+        f"{key}/nll": float(nll.mean()),
+        f"{key}/nll_std_error": float(nll.std() / len(nll) ** 0.5) if len(nll) > 1 else float("nan"),
+        f"{key}/effective_sample_size": float(torch.cat(effective).mean()),
+    }
+
+
+def split_key(split: SplitName) -> str:
+    """The split's name in metric keys."""
+    return "val" if split == "validation" else split
+
+
+def measure(
+    model: Model,
+    data: ImageDataModule,
+    *,
+    split: SplitName,
+    n_samples: int,
+    n_images: int | None,
+    batch_size: int,
+    chunk: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Bound and likelihood in the shape of ``result.json``.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    for name, number in {"n_samples": n_samples, "n_images": n_images, "batch_size": batch_size, "chunk": chunk}.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"{name} must be at least 1, got {number}")
+    started = time.perf_counter()
+    model = model.to(device).eval()
+    metrics = evaluate_bound(model, data, split, batch_size, seed, device)
+    result: dict[str, Any] = {"metrics": metrics}
+    if isinstance(model, VariationalAutoencoder):
+        metrics |= evaluate_likelihood(model, data, split, n_samples, n_images, batch_size, chunk, seed, device)
+        result |= {"nll_samples": n_samples, "nll_images": min(n_images or data.n_rows(split), data.n_rows(split))}
+    result["seconds"] = {"evaluate": time.perf_counter() - started}
+    return result
+
+
+def evaluate(
+    run: str,
+    split: SplitName,
+    n_samples: int,
+    n_images: int | None,
+    batch_size: int,
+    chunk: int,
+    seed: int,
+    accelerator: Literal["auto", "cpu", "gpu"],
+    checkpoint: Literal["best", "last"],
+    data_dir: str | None = None,
+) -> None:
+    """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``.
+
+    Args:
+        run: the run directory.
+        split: validation or test.
+        n_samples: importance samples for each image.
+        n_images: so many of the split's images; all if None.
+        batch_size: images at a time.
+        chunk: samples of each at a time.
+        seed: of the noise.
+        accelerator: where.
+        checkpoint: whose weights.
+        data_dir: where the data are now, if not where they were.
+
+    Raises:
+        UserError: not a run directory, or it has no checkpoint.
+    """
+    from attelbo.experiments.rundir import RunDirectory
+    from attelbo.experiments.tables import print_result
+
+    model, data = load_run(run, checkpoint=checkpoint, data_dir=data_dir)
+    data.prepare_data()
+    data.setup()
+    result = measure(
+        model,
+        data,
+        split=split,
+        n_samples=n_samples,
+        n_images=n_images,
+        batch_size=batch_size,
+        chunk=chunk,
+        seed=seed,
+        device=pick_device(accelerator),
+    )
+    directory = RunDirectory(Path(run))
+    directory.write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
+    print_result(result, directory.path, split_key(split))
+
+
+def pick_device(accelerator: Literal["auto", "cpu", "gpu"]) -> torch.device:
+    """The first GPU, or the CPU.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("accelerator=gpu: this machine has no GPU that torch can use; accelerator=auto takes the CPU")
+    return torch.device("cuda", 0) if accelerator != "cpu" and torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,257 @@
+"""One training run from its configuration to its report.
+
+    check -> data -> run directory -> fit -> evaluate -> pictures -> result.json, report.html
+
+Whatever can be wrong with configuration or data shows before the run directory is made; from then on
+``status.json`` tells what became of the run.
+"""
+
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from attelbo.building import build
+from attelbo.data import ImageDataModule
+from attelbo.errors import ConfigError, TrainingDiverged, UserError
+from attelbo.experiments.evaluation import measure
+from attelbo.experiments.provenance import git_tag, provenance
+from attelbo.experiments.rundir import RunDirectory, State
+from attelbo.experiments.tables import print_result
+from attelbo.models import Model, build_data, build_model, checkpoint_of, count_parameters, load_weights, read_config
+from attelbo.training.callbacks import Pictures
+from attelbo.training.interruption import Interruption
+from attelbo.training.loggers import build_loggers, finish_loggers, rewind_loggers
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run."""
+
+    run_dir: Path
+    state: State
+    exit_code: int
+    """0 done, 1 failed, 128 + the signal that stopped it."""
+
+
+def verify(config: Config) -> str:
+    """Build everything that needs no data file; a line about it.
+
+    Raises:
+        ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
+    """
+    model, data = compose(config)
+    shape = " x ".join(map(str, data.spec.shape))
+    return f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
+
+
+def compose(config: Config) -> tuple[Model, ImageDataModule]:
+    """Model and data of a configuration; the weights are a function of the seed."""
+    seed_everything(config["seed"], workers=True, verbose=False)
+    data = build_data(config)
+    return build_model(config, data), data
+
+
+def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: Path | None) -> Outcome:
+    """Run one configuration, in a new directory or, as a job of a sweep or with ``ckpt=auto``, in the one
+    that it had before: what is done is not done again, what was interrupted goes on.
+
+    Args:
+        config: resolved, plain containers, checked.
+        overrides: the words of the command line, for the record.
+        choices: group -> choice, for the record.
+        sweep: the sweep's directory, for a job of one.
+
+    Raises:
+        UserError: something the user gave is wrong; nothing has been written.
+    """
+    model, data = compose(config)
+    data.prepare_data()
+    data.setup()
+    if rank_zero_only.rank > 0:  # started by torchrun or srun: rank 0 looks after the directory
+        return _follow(config, model, data)
+    run, checkpoint = _place(config, sweep)
+    if run.status()["state"] == "done":
+        return _done_before(run)
+    with run.locked():
+        run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
+        run.begin(config)
+        os.environ["ATTELBO_RUN_DIR"] = str(run.path.absolute())  # for the processes that Lightning starts
+        try:
+            return _run(run, config, model, data, checkpoint, group=sweep.name if sweep else run.path.parent.name)
+        finally:
+            del os.environ["ATTELBO_RUN_DIR"]
+
+
+def join(run_dir: Path) -> Outcome:
+    """The part of a process that Lightning started to help with a run: train, write nothing."""
+    config = read_config(run_dir)
+    model, data = compose(config)
+    data.setup()
+    run = RunDirectory(run_dir)
+    return _help_to_fit(run, config, model, data, _checkpoint(config, run))
+
+
+def _follow(config: Config, model: Model, data: ImageDataModule) -> Outcome:
+    run = RunDirectory.latest(_parent(config), config) if config["ckpt"] == "auto" else None
+    run = run or RunDirectory(_parent(config) / "rank")  # its name comes from rank 0 once training begins
+    return _help_to_fit(run, config, model, data, _checkpoint(config, run))
+
+
+def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None) -> Outcome:
+    trainer = _trainer(run, config, loggers=[])
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    stopped = _signal_of(trainer)
+    return Outcome(run.path, "interrupted" if stopped else "done", 128 + stopped if stopped else 0)
+
+
+# -- where ---------------------------------------------------------------------------------------------
+
+
+def _parent(config: Config) -> Path:
+    return Path(config["paths"]["output_dir"]) / config["name"]
+
+
+def _place(config: Config, sweep: Path | None) -> tuple[RunDirectory, Path | None]:
+    """The run's directory, and the checkpoint to go on from."""
+    if sweep is not None:
+        run = RunDirectory.job(sweep, config)
+        return run, run.resumable
+    if config["ckpt"] == "auto":
+        run = RunDirectory.latest(_parent(config), config) or RunDirectory.new(_parent(config), config)
+        return run, run.resumable
+    checkpoint = _checkpoint(config, None)
+    return RunDirectory.new(_parent(config), config), checkpoint
+
+
+def _checkpoint(config: Config, run: RunDirectory | None) -> Path | None:
+    if run is not None and run.resumable is not None:
+        return run.resumable
+    if config["ckpt"] in (None, "auto"):
+        return None
+    path = Path(config["ckpt"])
+    if not path.is_file():
+        raise ConfigError(f"ckpt: no such file: {path}; ckpt=auto goes on with the interrupted run of this configuration")
+    return path
+
+
+def _done_before(run: RunDirectory) -> Outcome:
+    result = run.read("result.json")
+    sys.stdout.write(f"{run.path} is done already\n")
+    if result is not None:
+        print_result(result, run.path)
+    return Outcome(run.path, "done", 0)
+
+
+# -- the run itself ------------------------------------------------------------------------------------
+
+
+def _run(
+    run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None, group: str
+) -> Outcome:
+    """Fit, evaluate, draw and report; the status is right at every moment, whatever happens."""
+    tags = [*config["tags"], *([tag] if (tag := git_tag()) else [])]
+    exit_code, error, seconds = 1, None, 0.0
+    loggers = build_loggers(
+        config["logger"], run_dir=run.path, name=config["name"], group=group, job_type="train", tags=tags, config=config
+    )
+    try:
+        trainer = _trainer(run, config, loggers)
+        if checkpoint is not None:
+            rewind_loggers(loggers, _step_of(checkpoint))
+        started = time.perf_counter()
+        try:
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        finally:
+            seconds = time.perf_counter() - started
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # the other processes end here; what follows is done alone
+        stopped = _signal_of(trainer)
+        if stopped:
+            exit_code = 128 + stopped
+            sys.stderr.write(f"stopped by {signal.Signals(stopped).name}; ckpt=auto goes on: {run.path}\n")
+            return Outcome(run.path, "interrupted", exit_code)
+        _conclude(run, config, model, data, trainer, run.status()["train_seconds"] + seconds)
+        exit_code = 0
+        return Outcome(run.path, "done", 0)
+    except TrainingDiverged as diverged:
+        error = traceback.format_exc()
+        sys.stderr.write(f"error: {diverged} [{run.path}]\n")
+        return Outcome(run.path, "failed", 1)
+    except KeyboardInterrupt:
+        exit_code = 128 + signal.SIGINT
+        raise
+    except UserError:
+        error, exit_code = traceback.format_exc(), 2
+        raise
+    except BaseException:
+        error = traceback.format_exc()
+        raise
+    finally:
+        finish_loggers(loggers, exit_code)
+        run.end(_state(exit_code), seconds, error)
+        if exit_code == 0:
+            from attelbo.experiments.report import write_report
+
+            write_report(run.path)
+
+
+def _state(exit_code: int) -> State:
+    return "done" if exit_code == 0 else "interrupted" if exit_code > 128 else "failed"
+
+
+def _conclude(
+    run: RunDirectory, config: Config, model: Model, data: ImageDataModule, trainer: Trainer, train_seconds: float
+) -> None:
+    """Evaluate the chosen weights, draw what they do, write the result and print it."""
+    device = trainer.strategy.root_device
+    which = config["evaluation"]["checkpoint"]
+    if any(trainer.checkpoint_callbacks):
+        load_weights(model, checkpoint_of(run.path, which))
+    else:
+        which = "last"
+    settings = {key: value for key, value in config["evaluation"].items() if key != "checkpoint"}
+    result = measure(model, data, split="test", seed=config["seed"], device=device, **settings)
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, Pictures):
+            callback.publish(trainer, model)
+    stepper: Any = model.stepper
+    result |= {
+        "checkpoint": which,
+        "epochs": trainer.current_epoch,
+        "steps": stepper.step,
+        "parameters": count_parameters(model),
+        "seconds": {"train": train_seconds, **result["seconds"]},
+        "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
+    }
+    for logger in trainer.loggers:
+        logger.log_metrics(result["metrics"], stepper.step)
+    run.write("result.json", result)
+    print_result(result, run.path)
+
+
+def _trainer(run: RunDirectory, config: Config, loggers: list[Any]) -> Trainer:
+    return build(
+        config["trainer"], run_dir=run.path, seed=config["seed"], callbacks=config["callbacks"], loggers=loggers
+    )
+
+
+def _signal_of(trainer: Trainer) -> int:
+    """The signal that stopped the training; 0 if it came to its end."""
+    callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return next(callback.received or 0 for callback in callbacks if isinstance(callback, Interruption))
+
+
+def _step_of(checkpoint: Path) -> int:
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]

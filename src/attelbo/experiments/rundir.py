@@ -1,0 +1,163 @@
+"""The run directory, the unit of truth of an experiment: ``outputs/<name>/<run id>/``.
+
+    config.yaml (resolved)   .hydra/   provenance.json   status.json   result.json
+    metrics.csv   checkpoints/   media/   report.html
+
+A single run gets a new directory, named by the time and the hash of its configuration; a job of a sweep
+is named by the hash alone, so that the same sweep finds it again. A directory that a process is working
+in is locked by it, and the lock goes with the process: a run that was killed can be told from one that
+is still running.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from attelbo.errors import UserError
+from attelbo.files import write_atomically
+
+State = Literal["pending", "running", "done", "failed", "interrupted"]
+
+NOT_IN_HASH = ("paths", "logger", "tags", "ckpt")
+"""Keys that say where to read and write, not what to compute."""
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """8 hexadecimal digits: equal for configurations that compute the same."""
+    what = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
+    what["data"] = {key: value for key, value in what["data"].items() if key != "root"}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+
+
+class RunDirectory:
+    """One run's directory and what is written about it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # -- finding and making ------------------------------------------------------------------------
+
+    @classmethod
+    def new(cls, parent: Path, config: Mapping[str, Any]) -> "RunDirectory":
+        """A directory that did not exist before, whoever else makes one in the same second.
+
+        Raises:
+            UserError: the output folder cannot be written.
+        """
+        stem = f"{datetime.now():%Y%m%d-%H%M%S}-{config_hash(config)}"
+        for attempt in range(1, 1000):
+            path = parent / (stem if attempt == 1 else f"{stem}-{attempt}")
+            with contextlib.suppress(FileExistsError):
+                return cls._make(path, exist_ok=False)
+        raise UserError(f"{parent}: no free name for a new run beside {stem}")
+
+    @classmethod
+    def job(cls, sweep: Path, config: Mapping[str, Any]) -> "RunDirectory":
+        """The directory of a job in its sweep: new, or the one it had before."""
+        return cls._make(sweep / config_hash(config), exist_ok=True)
+
+    @classmethod
+    def latest(cls, parent: Path, config: Mapping[str, Any]) -> "RunDirectory | None":
+        """The newest run of this configuration; None if it never ran."""
+        wanted = config_hash(config)
+        found = [cls(path.parent) for path in parent.glob("*/status.json") if wanted in path.parent.name]
+        found = [run for run in found if run.status().get("config_hash") == wanted]
+        return max(found, key=lambda run: run.status()["started"], default=None)
+
+    @classmethod
+    def _make(cls, path: Path, exist_ok: bool) -> "RunDirectory":
+        try:
+            path.mkdir(parents=True, exist_ok=exist_ok)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise UserError(
+                f"paths.output_dir: cannot make {path}: {error.strerror}; choose another with paths.output_dir=<folder>"
+            ) from error
+        return cls(path)
+
+    # -- files -------------------------------------------------------------------------------------
+
+    @property
+    def resumable(self) -> Path | None:
+        """The checkpoint to go on from, if the run came so far."""
+        checkpoint = self.path / "checkpoints" / "last.ckpt"
+        return checkpoint if checkpoint.is_file() else None
+
+    def status(self) -> dict[str, Any]:
+        return self.read("status.json") or {"state": "pending"}
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the run; None where there is none."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=True) + "\n")
+
+    def describe(
+        self, config: dict[str, Any], overrides: list[str], choices: Mapping[str, str], provenance: dict[str, Any]
+    ) -> None:
+        """Write down what is run, and on what."""
+        write_atomically(self.path / "config.yaml", _yaml(config))
+        write_atomically(self.path / ".hydra" / "config.yaml", _yaml(config))
+        write_atomically(self.path / ".hydra" / "overrides.yaml", _yaml(overrides))
+        write_atomically(self.path / ".hydra" / "choices.yaml", _yaml(dict(choices)))
+        self.write("provenance.json", provenance)
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Mark the run as running; a resumed run keeps its first start and counts its attempts."""
+        before = self.status()
+        self.write(
+            "status.json",
+            {
+                "state": "running",
+                "config_hash": config_hash(config),
+                "started": before.get("started", _now()),
+                "attempts": before.get("attempts", 0) + 1,
+                "train_seconds": before.get("train_seconds", 0.0),
+                "pid": os.getpid(),
+                "host": platform.node(),
+            },
+        )
+
+    def end(self, state: State, train_seconds: float = 0.0, error: str | None = None) -> None:
+        """Mark how this attempt ended. ``error``: a traceback."""
+        status = self.status()
+        status |= {"state": state, "ended": _now(), "train_seconds": status["train_seconds"] + train_seconds}
+        if error is not None:
+            status["error"] = error
+        self.write("status.json", status)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Held by the process that works in this directory, and let go when it ends, however it ends.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f"{self.path} is being written by another process (see its status.json)") from error
+            yield
+
+
+def _yaml(content: Any) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

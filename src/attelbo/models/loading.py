@@ -1,0 +1,88 @@
+"""From a run directory back to its model and data."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from attelbo.building import build
+from attelbo.data import ImageDataModule
+from attelbo.errors import ConfigError, UserError
+from attelbo.models.base import Model
+
+
+def build_data(config: dict[str, Any]) -> ImageDataModule:
+    """The data module of a configuration; no file is read yet.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+    try:
+        return build(config["data"])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"data.{error}") from error
+
+
+def build_model(config: dict[str, Any], data: ImageDataModule) -> Model:
+    """The model of a configuration for this data, its weights drawn from torch's default generator."""
+    return build(config["model"], data=data.spec, optimizer=config["optimizer"], scheduler=config["scheduler"])
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The resolved configuration of a run.
+
+    Raises:
+        UserError: not a run directory.
+    """
+    path = run_dir / "config.yaml"
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{run_dir} is not a run directory: it has no readable config.yaml") from error
+
+
+def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
+    """The file of the ``best`` or ``last`` checkpoint; the last one where there is no best.
+
+    Raises:
+        UserError: the run has no checkpoint.
+    """
+    folder = run_dir / "checkpoints"
+    for name in dict.fromkeys((which, "last")):
+        if (folder / f"{name}.ckpt").is_file():
+            return folder / f"{name}.ckpt"
+    raise UserError(f"{run_dir} has no checkpoint in checkpoints/: the run saved none, or has not come that far")
+
+
+def load_weights(model: Model, checkpoint: Path) -> None:
+    """Load the weights, and nothing else, of a checkpoint.
+
+    Raises:
+        UserError: the file is damaged, or belongs to another model.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["state_dict"])
+    except (RuntimeError, KeyError, OSError, EOFError) as error:
+        raise UserError(f"{checkpoint} is not a checkpoint of this model: {str(error).splitlines()[0]}") from error
+
+
+def load_run(
+    run_dir: str | Path, *, checkpoint: str = "best", data_dir: str | None = None
+) -> tuple[Model, ImageDataModule]:
+    """The trained model of a run, in evaluation mode on the CPU, and its data module.
+
+    Args:
+        run_dir: ``outputs/<name>/<run id>``.
+        checkpoint: ``best`` or ``last``.
+        data_dir: where the data are now, if not where they were.
+    """
+    run_dir = Path(run_dir)
+    config = read_config(run_dir)
+    if data_dir is not None:
+        config["data"]["root"] = data_dir
+    data = build_data(config)
+    model = build_model(config, data)
+    load_weights(model, checkpoint_of(run_dir, checkpoint))
+    return model.eval(), data

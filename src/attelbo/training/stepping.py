@@ -1,0 +1,205 @@
+"""From blocks of rows to optimizer steps: the hot path of training.
+
+One ``training_step`` of Lightning costs about a millisecond beside the model's own arithmetic. So the
+loader of resident data yields *blocks*, the rows of several consecutive minibatches, and
+:class:`BlockStepper` takes all their optimizer steps within one call. What is worth logging stays on
+the device as tensors and is read once in a while, never once a step.
+
+Every step begins by seeding the default generator with a function of (run seed, step, rank): noise,
+binarization and augmentation depend on nothing else, so a run continues bit for bit from any block.
+
+Shapes: S minibatches in a block, T terms of the loss.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from attelbo.data import ImageDataModule
+from attelbo.data.batch import Block
+from attelbo.errors import ConfigError
+from attelbo.models import Model
+from attelbo.seeding import derive_seed
+
+
+class BlockStepper(Callback):
+    """Takes the optimizer steps of a :class:`~attelbo.models.Model` over blocks of resident data.
+
+    It is a Callback too, so that Lightning saves its position in every checkpoint and tells it when an
+    epoch ends; it must be the first in the list, for the others read what it counted.
+
+    Args:
+        seed: the run's seed.
+        log_every_n_steps: optimizer steps between two lines of ``train/*`` values to the loggers.
+        micro_batches: parts that a minibatch is split into to save memory; their gradients add up to
+            the minibatch's own.
+        clip_norm: largest norm of the gradient; no limit if None.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        log_every_n_steps: int = 50,
+        micro_batches: int = 1,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.seed = seed
+        self.log_every_n_steps = log_every_n_steps
+        self.micro_batches = micro_batches
+        self.clip_norm = clip_norm
+
+        self.step = 0
+        """Optimizer steps taken so far."""
+        self.total_steps = 0
+        """Optimizer steps of the whole training, which schedules are stretched over."""
+        self.rows_seen = 0
+        """Rows trained on so far, by all devices together."""
+
+        self.terms: tuple[str, ...] = ()
+        """Names of what the model's losses() gives."""
+        self.block_values = torch.empty(0)
+        """The terms at each optimizer step of the last block, (S, T), on the device."""
+        self._epoch_sum: Tensor | None = None
+        self._epoch_rows = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Become the stepper of the model: from now on its ``training_step`` takes blocks.
+
+        Raises:
+            ConfigError: the data come in single batches, or the gradient's norm cannot be clipped with this
+                precision and optimizer.
+        """
+        assert isinstance(pl_module, Model)
+        self.model, self.trainer = pl_module, trainer
+        self.data: ImageDataModule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self.model.stepper = self
+        self.model.automatic_optimization = False
+        self.total_steps = self._plan()
+        if self.data.minibatches_per_block < 1:
+            raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        if scaled and self.clip_norm is not None and self.model.optimizer_spec.get("fused"):
+            raise ConfigError(
+                "trainer.clip_norm: a fused optimizer unscales 16-bit gradients too late to clip them; "
+                "set optimizer.fused=false or trainer.precision=bf16-mixed"
+            )
+
+    def _plan(self) -> int:
+        """Optimizer steps of the whole training."""
+        loader, trainer = self.data.train_dataloader(), self.trainer
+        minibatches = -(-loader.n_rows // loader.batch_size)
+        if isinstance(trainer.limit_train_batches, int):
+            minibatches = min(minibatches, trainer.limit_train_batches * self.data.minibatches_per_block)
+        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            limits.append(minibatches * trainer.max_epochs)
+        return min(limits)
+
+    # -- the hot path ------------------------------------------------------------------------------
+
+    def __call__(self, block: Block) -> None:
+        """Take one optimizer step for each minibatch of the block."""
+        model, data, rank = self.model, self.data, self.trainer.global_rank
+        optimizer, scheduler = model.optimizers(), model.lr_schedulers()
+        parameters = _parameters(optimizer)
+        minibatches = data.minibatches(block)[: self.total_steps - self.step]
+        values: list[Tensor] = []
+        for rows in minibatches:
+            seed_default_generator(derive_seed(self.seed, "step", self.step, rank), rows.device)
+            model.at_step(self.step, self.total_steps)
+            values.append(self._backward(rows))
+            optimizer.step()
+            for parameter in parameters:
+                parameter.grad = None
+            if scheduler is not None:
+                scheduler.step()
+            self.step += 1
+        if minibatches:
+            self._account(torch.stack(values), [len(rows) for rows in minibatches])
+
+    def _backward(self, rows: Tensor) -> Tensor:
+        """Leave the gradient of a minibatch's loss in the parameters; its terms are (T,)."""
+        values: list[Tensor] = []
+        for part in rows.split(-(-len(rows) // self.micro_batches)):
+            terms = self.model.losses(self.data.materialize(part, "train"))
+            share = len(part) / len(rows)
+            self.model.manual_backward(terms["loss"] if share == 1 else terms["loss"] * share)
+            values.append(torch.stack([value.detach() for value in terms.values()]) * share)
+            self.terms = tuple(terms)
+        return torch.stack(values).sum(0) if len(values) > 1 else values[0]
+
+    def _account(self, values: Tensor, sizes: list[int]) -> None:
+        """Keep a block's values for the log, the progress bar and the epoch's mean."""
+        rows = sum(sizes)
+        weighted = torch.tensor(sizes, dtype=values.dtype).to(values.device) @ values  # (T,)
+        self._epoch_sum = weighted if self._epoch_sum is None else self._epoch_sum + weighted
+        self._epoch_rows += rows
+        self.rows_seen += rows * self.trainer.world_size
+        self.block_values = values
+        if self.step // self.log_every_n_steps > (self.step - len(sizes)) // self.log_every_n_steps:
+            metrics = {f"train/{name}": value for name, value in zip(self.terms, values.mean(0).tolist(), strict=True)}
+            for logger in self.trainer.loggers:
+                logger.log_metrics(metrics, self.step)
+
+    def latest(self) -> dict[str, Tensor]:
+        """The means of the terms over the last block, as tensors on the device."""
+        return dict(zip(self.terms, self.block_values.mean(0), strict=True)) if self.terms else {}
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        # Here and not in __call__: Lightning has unscaled 16-bit gradients only now.
+        if self.clip_norm is not None:
+            clip_grad_norm_(_parameters(optimizer), self.clip_norm)
+
+    # -- around the epoch --------------------------------------------------------------------------
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the exact means of the epoch, weighted by rows."""
+        if self._epoch_sum is None:
+            return
+        means = self._epoch_sum / self._epoch_rows
+        pl_module.log_dict({f"train/{name}_epoch": mean for name, mean in zip(self.terms, means, strict=True)}, sync_dist=True)
+        self._epoch_sum, self._epoch_rows = None, 0
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """The same noise in every validation: the curve shows the model, not the draw."""
+        seed_default_generator(derive_seed(self.seed, "validation", batch_idx, trainer.global_rank), pl_module.device)
+
+    # -- exact resume ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "rows_seen": self.rows_seen,
+            "terms": list(self.terms),
+            "epoch_sum": self._epoch_sum,
+            "epoch_rows": self._epoch_rows,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.step = state_dict["step"]
+        self.rows_seen = state_dict["rows_seen"]
+        self.terms = tuple(state_dict["terms"])
+        self._epoch_sum = state_dict["epoch_sum"]
+        self._epoch_rows = state_dict["epoch_rows"]
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def seed_default_generator(seed: int, device: torch.device) -> None:
+    """Seed the generator that the device draws from by default.
+
+    Not ``torch.manual_seed``: that seeds every device of the machine and costs 200 times as much.
+    """
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

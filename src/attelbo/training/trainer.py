@@ -1,0 +1,136 @@
+"""The Lightning Trainer of a run, from the nodes of ``conf/trainer`` and ``conf/callbacks``."""
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from attelbo.building import Spec, build
+from attelbo.errors import ConfigError
+from attelbo.training.checkpoint import AtomicCheckpointIO
+from attelbo.training.interruption import Interruption
+from attelbo.training.stepping import BlockStepper
+
+Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"]
+
+
+def build_trainer(
+    run_dir: Path,
+    seed: int,
+    callbacks: Mapping[str, Spec],
+    loggers: Sequence[Logger],
+    max_epochs: int,
+    max_steps: int = -1,
+    accelerator: str = "auto",
+    devices: int | Sequence[int] | Literal["auto"] = "auto",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    precision: Precision = "32-true",
+    clip_norm: float | None = None,
+    micro_batches: int = 1,
+    log_every_n_steps: int = 50,
+    check_val_every_n_epoch: int = 1,
+    limit_train_blocks: int | None = None,
+    limit_val_batches: int | None = None,
+    deterministic: bool = False,
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None,
+    threads: int | None = None,
+) -> Trainer:
+    """A Trainer that trains in blocks of minibatches and keeps everything in the run directory.
+
+    Args:
+        run_dir: where checkpoints and media go.
+        seed: the run's seed.
+        callbacks: nodes by name, built here.
+        loggers: already built.
+        max_epochs: passes over the training rows; -1: no limit but ``max_steps``.
+        max_steps: optimizer steps; -1: no limit but ``max_epochs``.
+        accelerator: Lightning's word: auto, cpu, gpu, ...
+        devices: how many, or which.
+        num_nodes: machines.
+        strategy: Lightning's word: auto, ddp, fsdp, ...
+        precision: Lightning's word.
+        clip_norm: largest norm of the gradient.
+        micro_batches: parts that a minibatch is split into to save memory.
+        log_every_n_steps: optimizer steps between two logged lines.
+        check_val_every_n_epoch: epochs between two validations.
+        limit_train_blocks: blocks in an epoch, to debug.
+        limit_val_batches: minibatches in a validation, to debug.
+        deterministic: refuse operations that have no deterministic implementation.
+        profiler: Lightning's word.
+        threads: CPU threads of torch; its own choice if None.
+
+    Raises:
+        ConfigError: settings that are out of range, or that contradict each other or this machine.
+    """
+    _at_least_one(micro_batches=micro_batches, log_every_n_steps=log_every_n_steps, threads=threads)
+    if max_epochs < 1 and max_steps < 1:
+        raise ConfigError("trainer.max_epochs or trainer.max_steps must be at least 1: the training needs an end")
+    if precision.startswith("bf16") and not _bf16_is_fast(accelerator):
+        raise ConfigError(
+            f"trainer.precision={precision}: this CPU has no bf16 arithmetic and would take about ten times as long; "
+            "use trainer.precision=32-true or a GPU"
+        )
+    _quiet()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = [build(node) for node in callbacks.values()]
+    stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm)
+    try:
+        return Trainer(
+            accelerator=accelerator,
+            devices=devices,  # pyright: ignore[reportArgumentType] - a Sequence is as good as a list
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision=precision,
+            max_epochs=max_epochs,
+            max_steps=max_steps,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            limit_train_batches=limit_train_blocks,
+            limit_val_batches=limit_val_batches,
+            log_every_n_steps=1,  # the stepper writes train/* itself, at its own interval
+            num_sanity_val_steps=0,
+            deterministic=deterministic,
+            profiler=profiler,
+            logger=list(loggers),
+            callbacks=[stepper, *chosen, Interruption()],
+            default_root_dir=run_dir,
+            plugins=[AtomicCheckpointIO()],
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in chosen),
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in chosen),
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # the loader shards its own order
+        )
+    except (ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _at_least_one(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"trainer.{name} must be at least 1, got {number}")
+
+
+def _bf16_is_fast(accelerator: str) -> bool:
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    return not on_cpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _quiet() -> None:
+    """Less talk from Lightning, and no needless question to the driver at every optimizer step."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # On a machine with srun on the PATH Lightning advises to use it in every run that does not.
+    warnings.filterwarnings("ignore", ".*srun.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # between Lightning 2.6 and torch 2.15
+    if not torch.cuda.is_available():
+        # Lightning sets this when imported; each optimizer step would then ask NVML for devices, 0.2 ms a step.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
