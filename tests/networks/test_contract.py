@@ -76,10 +76,12 @@ def assert_rows_are_independent(part: nn.Module, x: Tensor) -> None:
 
 
 def assert_deterministic_and_row_by_row(part: nn.Module, x: Tensor) -> None:
-    part.eval()
+    """In float64: a group of two channels on one pixel magnifies rounding."""
+    part.double().eval()
+    x = x.double()
     output = part(x)
     assert torch.equal(part(x), output)
-    torch.testing.assert_close(torch.cat([part(row) for row in x.split(1)]), output, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.cat([part(row) for row in x.split(1)]), output)
 
 
 def test_the_table_is_not_empty() -> None:
