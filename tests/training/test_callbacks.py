@@ -184,12 +184,11 @@ def test_clock_time(seconds, text):
 
 def test_pictures_are_written_with_the_right_pixels(tmp_path):
     data = TinyData()
-    fit(
-        tmp_path,
-        Pictures(n_samples=4, n_reconstructions=5, n_latent=24, every_n_epochs=2),
-        TinyModel(TinyStepper(24)),
-        epochs=3,
-    )
+    pictures = Pictures(n_samples=4, n_reconstructions=5, n_latent=24, every_n_epochs=2)
+    trainer = tiny_trainer(tmp_path, 3, callbacks=[pictures])
+    model = TinyModel(TinyStepper(24))
+    trainer.fit(model, datamodule=data)
+    pictures.publish(trainer, model)
     names = {path.name for path in (tmp_path / "media").iterdir()}
     kinds = ("samples", "reconstructions", "latent_map")
     assert names == {f"{k}.png" for k in kinds} | {f"{k}-epoch0002.png" for k in kinds}

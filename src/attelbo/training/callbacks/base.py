@@ -1,6 +1,6 @@
 """What the callbacks read from the stepper that trains a module.
 
-Shapes: S minibatches in a block, T terms.
+Shapes: S optimizer steps in a block, T terms.
 """
 
 from typing import Any, Protocol, cast
