@@ -22,7 +22,7 @@ def files(group: str) -> dict[str, Path]:
 def spec(group: str, name: str) -> Spec:
     node = OmegaConf.to_container(OmegaConf.load(files(group)[name]))
     assert isinstance(node, dict)
-    return node
+    return {str(key): value for key, value in node.items()}
 
 
 def build_part(group: str, name: str, **given: Any) -> Any:

@@ -189,6 +189,8 @@ def test_normal_with_a_given_std(sigma: Literal["fixed", "learned"]) -> None:
     log_p = part.log_prob(eta, x)
     torch.testing.assert_close(log_p, D.Normal(eta, 0.2).log_prob(x).sum((2, 3, 4)))
     assert log_p.requires_grad == (sigma == "learned")
+    # The optimizer is given what is trained, and nothing else.
+    assert [name for name, _ in part.named_parameters()] == ["log_std"] * (sigma == "learned")
 
 
 def test_normal_learned_sigma_has_the_right_gradient() -> None:

@@ -14,7 +14,7 @@ from attelbo.latent import FullNormalPosterior, StandardNormal
 IN_SHAPE = (3, 2, 2)
 
 # The distribution of torch's own that q stands for, from what q shows of itself.
-TABLE: dict[str, Callable[[Any], D.Distribution]] = {
+TABLE: dict[str, Callable[[Any], Any]] = {
     "diagonal_normal": lambda q: D.Independent(D.Normal(q.mean, q.log_std.exp()), 1),
     "full_normal": lambda q: D.MultivariateNormal(q.mean, scale_tril=q.scale_tril),
 }

@@ -47,6 +47,7 @@ class Normal(Likelihood):
 
     discrete = False
     supports = frozenset({"binary", "levels", "real"})
+    log_std: Tensor
     _running_mse: Tensor
     _n_batches: Tensor
 
@@ -66,8 +67,10 @@ class Normal(Likelihood):
         if sigma == "optimal":
             self.register_buffer("_running_mse", torch.tensor(std**2))
             self.register_buffer("_n_batches", torch.tensor(0.0))
+        elif sigma == "learned":
+            self.log_std = nn.Parameter(torch.tensor(math.log(std)))
         else:
-            self.log_std = nn.Parameter(torch.tensor(math.log(std)), requires_grad=sigma == "learned")
+            self.register_buffer("log_std", torch.tensor(math.log(std)))
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         squared_error = sum_event((full_precision(eta) - x).square(), 2)  # (n, B)
