@@ -1,9 +1,11 @@
 """The table that every encoder and decoder in conf/ must pass, over images of many shapes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -12,24 +14,39 @@ from torch import Tensor, nn
 from attelbo.building import build
 from attelbo.networks import Decoder, Encoder
 
-CONF = Path(__file__).parents[2] / "conf" / "model"
+CONF = Path(__file__).parents[2] / "conf"
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 5), (2, 33, 17), (1, 1, 1), (3, 1, 6), (4, 10, 3)]
 LATENT_SHAPES = [(5,), (1,), (2, 3, 4)]
 
 
-def specs(group: str) -> dict[str, dict]:
-    """Every part of the group, and once more with attention where it can have some."""
+def written(group: str) -> dict[str, dict[str, Any]]:
+    """Every part of the group, as its YAML file and what it inherits say."""
     found = {}
-    for path in sorted((CONF / group).glob("*.yaml")):
-        spec = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(spec, dict)
-        found[path.stem] = spec
-        if "attention_at" in spec:
-            found[f"{path.stem}+attention"] = {**spec, "attention_at": "half"}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for path in sorted((CONF / "model" / group).glob("*.yaml")):
+            part = compose(f"model/{group}/{path.stem}").model[group]
+            found[path.stem] = OmegaConf.to_container(part, resolve=True)
     return found
 
 
-def make(spec: dict, image: tuple[int, ...], **shapes: tuple[int, ...]) -> nn.Module:
+def specs(group: str) -> dict[str, dict[str, Any]]:
+    """Every part of the group; where it can have attention, once without and once with it.
+
+    Which heights occur depends on the image, so the table chooses one, whatever the file says.
+    """
+    found = {}
+    for name, spec in written(group).items():
+        if "attention_at" not in spec:
+            found[name] = spec
+        elif not spec["attention_at"]:
+            found[name] = spec
+            found[f"{name}+attention"] = {**spec, "attention_at": "half"}
+        else:
+            found[name] = {**spec, "attention_at": "half"}
+    return found
+
+
+def make(spec: dict[str, Any], image: tuple[int, ...], **shapes: tuple[int, ...]) -> nn.Module:
     """The part, away from its initial zeros: a zero weight hides what lies behind it."""
     if spec.get("attention_at") == "half":
         spec = {**spec, "attention_at": [(image[1] + 1) // 2]}
@@ -41,20 +58,21 @@ def make(spec: dict, image: tuple[int, ...], **shapes: tuple[int, ...]) -> nn.Mo
     return part
 
 
-def encoder_of(spec: dict, shape: tuple[int, ...]) -> Encoder:
+def encoder_of(spec: dict[str, Any], shape: tuple[int, ...]) -> Encoder:
     part = make(spec, shape, in_shape=shape)
     assert isinstance(part, Encoder)
     return part
 
 
-def decoder_of(spec: dict, shape: tuple[int, ...], latent: tuple[int, ...] = (5,)) -> Decoder:
+def decoder_of(spec: dict[str, Any], shape: tuple[int, ...], latent: tuple[int, ...] = (5,)) -> Decoder:
     part = make(spec, shape, in_shape=latent, out_shape=shape)
     assert isinstance(part, Decoder)
     return part
 
 
-encoders = pytest.mark.parametrize("spec", specs("encoder").values(), ids=specs("encoder"))
-decoders = pytest.mark.parametrize("spec", specs("decoder").values(), ids=specs("decoder"))
+ENCODERS, DECODERS = specs("encoder"), specs("decoder")
+encoders = pytest.mark.parametrize("spec", ENCODERS.values(), ids=ENCODERS)
+decoders = pytest.mark.parametrize("spec", DECODERS.values(), ids=DECODERS)
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
@@ -85,13 +103,21 @@ def assert_deterministic_and_row_by_row(part: nn.Module, x: Tensor) -> None:
 
 
 def test_the_table_is_not_empty() -> None:
-    assert {"mlp", "conv", "conv+attention", "resnet", "resnet+attention"} <= specs("encoder").keys()
-    assert specs("encoder").keys() == specs("decoder").keys()
+    assert {"mlp", "conv", "conv+attention", "resnet", "resnet+attention"} <= ENCODERS.keys()
+    assert ENCODERS.keys() == DECODERS.keys()
+
+
+@pytest.mark.parametrize("group", ["encoder", "decoder"])
+def test_every_file_as_it_is_written_takes_the_digits(group: str) -> None:
+    for spec in written(group).values():
+        given = {"in_shape": (1, 8, 8)} if group == "encoder" else {"in_shape": (5,), "out_shape": (1, 8, 8)}
+        part = build(spec, **given)
+        assert part(torch.rand(2, *part.in_shape)).shape == (2, *part.out_shape)
 
 
 @shapes
 @encoders
-def test_encoder(spec: dict, shape: tuple[int, ...]) -> None:
+def test_encoder(spec: dict[str, Any], shape: tuple[int, ...]) -> None:
     encoder = encoder_of(spec, shape)
     x = torch.rand(3, *shape)
     h = encoder(x)
@@ -105,7 +131,7 @@ def test_encoder(spec: dict, shape: tuple[int, ...]) -> None:
 
 @shapes
 @decoders
-def test_decoder(spec: dict, shape: tuple[int, ...]) -> None:
+def test_decoder(spec: dict[str, Any], shape: tuple[int, ...]) -> None:
     decoder = decoder_of(spec, shape)
     z = torch.randn(3, 5)
     eta = decoder(z)
@@ -120,7 +146,7 @@ def test_decoder(spec: dict, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("latent", LATENT_SHAPES, ids=str)
 @decoders
-def test_decoder_takes_latents_of_any_shape(spec: dict, latent: tuple[int, ...]) -> None:
+def test_decoder_takes_latents_of_any_shape(spec: dict[str, Any], latent: tuple[int, ...]) -> None:
     decoder = decoder_of(spec, (2, 9, 6), latent)
     assert decoder.in_shape == latent
     assert decoder(torch.randn(4, *latent)).shape == (4, 2, 9, 6)
@@ -132,7 +158,7 @@ any_image = st.tuples(st.integers(1, 4), st.integers(1, 45), st.integers(1, 45))
 @encoders
 @settings(max_examples=8, deadline=None)
 @given(shape=any_image)
-def test_images_of_any_size_can_be_encoded(spec: dict, shape: tuple[int, ...]) -> None:
+def test_images_of_any_size_can_be_encoded(spec: dict[str, Any], shape: tuple[int, ...]) -> None:
     encoder = encoder_of(spec, shape)
     assert encoder(torch.rand(2, *shape)).shape == (2, *encoder.out_shape)
 
@@ -140,5 +166,5 @@ def test_images_of_any_size_can_be_encoded(spec: dict, shape: tuple[int, ...]) -
 @decoders
 @settings(max_examples=8, deadline=None)
 @given(shape=any_image)
-def test_images_of_any_size_can_be_decoded(spec: dict, shape: tuple[int, ...]) -> None:
+def test_images_of_any_size_can_be_decoded(spec: dict[str, Any], shape: tuple[int, ...]) -> None:
     assert decoder_of(spec, shape)(torch.randn(2, 5)).shape == (2, *shape)
