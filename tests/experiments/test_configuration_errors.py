@@ -1,0 +1,222 @@
+"""Whatever is wrong with a configuration gets one line that names file, key and remedy; nothing is written."""
+
+from pathlib import Path
+
+import pytest
+
+from attelbo.cli import main
+
+COMMAND_LINE = [
+    # unknown keys
+    (
+        "model.latnet_dim=3",
+        "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
+    ),
+    (
+        "+model.latnet_dim=3",
+        "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
+    ),
+    (
+        "++model.latnet_dim=3",
+        "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
+    ),
+    ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
+    (
+        "modl.latent_dim=3",
+        "modl.latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
+    ),
+    ("+typo=1", "typo (command line): unknown key; known here: name, seed, ckpt, tags, ..."),
+    ("+sede=1", "sede (command line): unknown key; did you mean seed? [conf/train.yaml]"),
+    ("seed.x=1", "seed.x (command line): unknown key; did you mean seed? [conf/train.yaml]"),
+    (
+        "paths.data_dri=x",
+        "paths.data_dri (command line): unknown key; did you mean paths.data_dir? [conf/paths/default.yaml]",
+    ),
+    (
+        "+evaluation.n_sampels=3",
+        "evaluation.n_sampels (command line): unknown key; did you mean evaluation.n_samples? [conf/train.yaml]",
+    ),
+    (
+        "+callbacks.mine={_target_:lightning.pytorch.callbacks.Timer,intervl:3}",
+        "callbacks.mine.intervl (command line): unknown key; did you mean callbacks.mine.interval?",
+    ),
+    ("hydra.job.nam=x", "hydra.job.nam (command line): unknown key; did you mean hydra.job.name?"),
+    ("~sed", "sed (command line): nothing to delete; did you mean seed? [conf/train.yaml]"),
+    ("+seed=3", "seed (command line): is there already; write it without the +"),
+    (
+        "optimizer.amsgrad=true",
+        "optimizer.amsgrad (command line): stands in no file; add it with +optimizer.amsgrad=true",
+    ),
+    # wrong values
+    ("optimizer.lr=0.00025d", "optimizer.lr (command line): expected float, got '0.00025d'"),
+    ("optimizer.betas=[0.9]", "optimizer.betas (command line): expected tuple[float, float], got [0.9]"),
+    ("seed=1.5", "seed (command line): expected int, got 1.5"),
+    ("seed=true", "seed (command line): expected int, got True"),
+    ("seed=null", "seed (command line): expected int, got None"),
+    ("name=3", "name (command line): expected str, got 3; quote it to make it a string: \"'3'\""),
+    ("tags=abc", "tags (command line): expected Sequence[str], got 'abc'"),
+    ("data.batch_size=x", "data.batch_size (command line): expected int, got 'x'"),
+    (
+        "data.binarize=dinamic",
+        "data.binarize (command line): expected 'none' or 'threshold' or 'static' or 'dynamic', got 'dinamic'; "
+        "did you mean dynamic?",
+    ),
+    ("callbacks.pictures=3", "callbacks.pictures (command line): expected a mapping with _target_, or null, got 3"),
+    ("seed=???", "seed (conf/train.yaml): a value is needed; give seed=..."),
+    (
+        "name=${sede}",
+        "name (command line): Interpolation key 'sede' not found; interpolations are ${key.from.the.root} ...",
+    ),
+    ("name=${oc.env:ATTELBO_NO_SUCH}", "name (command line): cannot resolve: ..."),
+    # choices and groups
+    ("model=vea", "model=vea (command line): no such choice; did you mean vae? (there are ..."),
+    ("modle=vae", "modle (command line): unknown key; did you mean model?..."),
+    (
+        "model/encodr=mlp",
+        "model/encodr (command line): no such group; did you mean model/encoder? (there are callbacks, ...",
+    ),
+    ("model/encoder=mpl", "model/encoder=mpl (command line): no such choice; did you mean mlp? (there are conv, ..."),
+    (
+        "model.encoder=mlp",
+        "model.encoder (command line): expected Mapping[str, Any], got 'mlp'; choose with model/encoder=NAME",
+    ),
+    ("+model/encoder=mlp", "model/encoder (command line): is chosen already; write it without the +"),
+    ("logger=null", "logger (command line): null is no choice; there are csv, many, none, tensorboard, wandb"),
+    (
+        "experiment=mnist/vae_mpl",
+        "experiment=mnist/vae_mpl (command line): no such choice; did you mean mnist/vae_mlp? ...",
+    ),
+    (
+        "hydra/launcher=basics",
+        "hydra/launcher=basics (command line): no such choice; did you mean basic? (there are basic)",
+    ),
+    ("hydra.searchpath=[nowhere]", "hydra.searchpath (command line): no such folder: nowhere"),
+    # code
+    (
+        "model.encoder._target_=os.system",
+        "model.encoder._target_ (command line): _target_ 'os.system' is outside the allowed packages: attelbo, torch, ...",
+    ),
+    (
+        "model.encoder._target_=attelbo.networks.ConvEncodr",
+        "model.encoder._target_ (command line): _target_ 'attelbo.networks.ConvEncodr' cannot be imported: "
+        "module 'attelbo.networks' has no attribute 'ConvEncodr'; did you mean ConvEncoder?",
+    ),
+    (
+        "model.encoder._target_=attelbo.networks.__name__",
+        "model.encoder._target_ (command line): attelbo.networks.__name__ is not a class or function",
+    ),
+    # the words themselves
+    ("seed=1 seed=2", "seed (command line): given twice, as 'seed=1' and 'seed=2'; keep one"),
+    ("seed=1 ++seed=2", "seed (command line): given twice, as 'seed=1' and '++seed=2'; keep one"),
+    (
+        "seed=1,2",
+        "seed (command line): '1,2' is a sweep; add -m to run one job per value, or write seed=[...] for a list",
+    ),
+    ("seed=range(1,3)", "seed (command line): 'range(1,3)' is a sweep; add -m ..."),
+    ("foo", "'foo' (command line): not of the form key=value; ..."),
+    ("seed=[1", "'seed=[1' (command line): not of the form key=value; ..."),
+    ("--config-dir nowhere", "--config-dir nowhere: no such folder"),
+    ("--resum", "command line: unrecognized arguments: --resum; see attelbo train --help"),
+    ("-m seed=1,x", "seed (command line): expected int, got 'x'"),
+    ("-m model.latent_dim=3,0", "model.latent_dim must be at least 1, got 0"),
+    ("-m model/encoder=mlp,mpl", "model/encoder=mpl (command line): no such choice; did you mean mlp? ..."),
+]
+
+HEAD = "# @package _global_\n"
+FILES = [
+    ("sed: 3\n", "sed (conf/experiment/mine.yaml): unknown key; did you mean seed? [conf/train.yaml]"),
+    (
+        "model:\n  latnet_dim: 3\n",
+        "model.latnet_dim (conf/experiment/mine.yaml): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
+    ),
+    ("optimizer:\n  lr: 0.00025d\n", "optimizer.lr (conf/experiment/mine.yaml): expected float, got '0.00025d'"),
+    ("trainer: 3\n", "trainer (conf/experiment/mine.yaml): expected a mapping with _target_, got 3"),
+    ("name: ${sede}\n", "name (conf/experiment/mine.yaml): Interpolation key 'sede' not found; ..."),
+    ("seed: 1\n b: 2\n", "conf/experiment/mine.yaml, line 3: mapping values are not allowed here; mend the YAML"),
+    ("seed: 1\nseed: 2\n", "conf/experiment/mine.yaml, line 3: found duplicate key seed; mend the YAML"),
+    ("- a\n", "conf/experiment/mine.yaml: a mapping is expected at the top; mend the YAML"),
+    ('name: "${"\n', "conf/experiment/mine.yaml: no viable alternative at input '${'; mend the YAML"),
+    (
+        "defaults:\n  - override /model/encoder: mpl\n",
+        "model/encoder=mpl (conf/experiment/mine.yaml): no such choice; did you mean mlp? ...",
+    ),
+    (
+        "defaults:\n  - override /model/encodr: mlp\n",
+        "model/encodr (conf/experiment/mine.yaml): no such group; did you mean model/encoder? ...",
+    ),
+]
+
+
+def told(capsys: pytest.CaptureFixture[str], folder: Path, words: list[str], expected: str) -> None:
+    """The command gives the one expected line (``...``: anything), exit code 2, and leaves no trace."""
+    before = sorted(folder.rglob("*"))
+    assert main(["train", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    if expected.endswith("..."):
+        assert err.startswith(f"error: {expected[:-3]}")
+    else:
+        assert err == f"error: {expected}\n"
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("words", "expected"), COMMAND_LINE, ids=[words for words, _ in COMMAND_LINE])
+def test_wrong_word_on_the_command_line(words, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told(capsys, tmp_path, words.split(), expected)
+
+
+@pytest.mark.parametrize(("content", "expected"), FILES, ids=[content for content, _ in FILES])
+def test_wrong_file_of_the_user(content, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "conf/experiment/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(HEAD + content)
+    told(capsys, tmp_path, ["experiment=mine"], expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            b"seed: 3\n",
+            "experiment (conf/experiment/mine.yaml): not a key; begin the file with the line: " + HEAD.strip(),
+        ),
+        (
+            b"defaults:\n  - override /data: mnist\n",
+            "data (conf/experiment/mine.yaml): nothing to override here; begin the file with the line: " + HEAD.strip(),
+        ),
+        (b"name: caf\xe9\n", "conf/experiment/mine.yaml: 'utf-8' codec can't decode byte 0xe9 ..."),
+    ],
+)
+def test_file_without_its_header_or_encoding(content, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "conf/experiment/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    told(capsys, tmp_path, ["experiment=mine"], expected)
+
+
+def test_a_file_that_would_be_ignored_is_an_error(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "conf/optimizer/adam.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("_target_: torch.optim.Adam\nlr: 1.0\n")
+    told(
+        capsys,
+        tmp_path,
+        [],
+        "conf/optimizer/adam.yaml: hidden by attelbo's own optimizer=adam; give the file another name",
+    )
+
+
+def test_an_error_that_is_no_complaint_keeps_its_traceback(monkeypatch):
+    import attelbo.experiments.configuration as configuration
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect of ours")
+
+    monkeypatch.setattr(configuration, "check_node", broken)
+    with pytest.raises(ZeroDivisionError, match="a defect of ours"):
+        main(["check"])

@@ -1,0 +1,93 @@
+"""Every file in conf/ composes into its command and passes the check; composing keeps its promises."""
+
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from attelbo.experiments.configuration import SCHEMAS, check, compose, expand
+from attelbo.experiments.listing import choices, package_folder
+
+EVERY = [(group, choice) for group, files in choices([package_folder()]).items() for choice in files]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """From any folder, not only from the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("group", "choice"), EVERY, ids=[f"{group}={choice}" for group, choice in EVERY])
+def test_every_choice_composes(group, choice):
+    composed = compose("train", [f"{group}={choice}"])
+    check(composed)
+    if group != "hydra":
+        assert composed.choices[group] == choice
+
+
+@pytest.mark.parametrize("root", ["evaluate", "sample"])
+def test_every_other_root_composes(root):
+    composed = compose(root, ["run=outputs/x"])
+    check(composed)
+    assert composed.config["run"] == "outputs/x"
+
+
+def test_the_schema_has_the_keys_of_the_root_file():
+    plain = compose("train").config
+    assert set(plain) == {field.name for field in dataclasses.fields(SCHEMAS["train"])}
+    own = yaml.safe_load((package_folder() / "train.yaml").read_text())
+    assert set(own["evaluation"]) == {"checkpoint", "n_samples", "n_images", "batch_size", "chunk"}
+
+
+def test_the_configuration_is_plain_and_resolved():
+    config = compose("train", ["paths.data_dir=somewhere", "seed=0"]).config
+    assert json.loads(json.dumps(config)) == config  # no object of OmegaConf's, no tuple, no Path
+    assert config["seed"] == 0
+    assert type(config["seed"]) is int
+    assert "somewhere" in json.dumps(config["data"])
+
+
+def test_1e_minus_3_is_a_number():
+    assert compose("train", ["optimizer.lr=1e-3"]).config["optimizer"]["lr"] == 0.001
+
+
+def test_a_part_of_ones_own_may_be_added():
+    composed = compose("train", ["+callbacks.mine._target_=lightning.pytorch.callbacks.Timer"])
+    check(composed)
+    assert composed.config["callbacks"]["mine"] == {"_target_": "lightning.pytorch.callbacks.Timer"}
+
+
+@pytest.mark.parametrize("where", ["working folder", "--config-dir", "hydra.searchpath"])
+def test_a_folder_of_ones_own_adds_to_the_groups(where, tmp_path):
+    folder = tmp_path / ("conf" if where == "working folder" else "it's mine")
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment/tiny.yaml").write_text("# @package _global_\n# Tiny\nmodel:\n  latent_dim: 2\n")
+    words = ["experiment=tiny"]
+    if where == "hydra.searchpath":
+        escaped = str(folder).replace("'", "\\'")
+        words.append(f"hydra.searchpath=['file://{escaped}']")
+    composed = compose("train", words, config_dir=folder if where == "--config-dir" else None)
+    check(composed)
+    assert composed.config["model"]["latent_dim"] == 2
+    assert composed.choices["experiment"] == "tiny"
+
+
+def test_a_multirun_is_expanded_as_hydra_does():
+    jobs = expand("train", ["seed=1,2", "model/likelihood=bernoulli,normal", "model.latent_dim=3"])
+    assert jobs == [
+        [f"seed={seed}", f"model/likelihood={likelihood}", "model.latent_dim=3"]
+        for seed in (1, 2)
+        for likelihood in ("bernoulli", "normal")
+    ]
+
+
+def test_a_composition_inside_a_running_job_leaves_hydra_as_it_was():
+    from hydra.core.global_hydra import GlobalHydra
+
+    from attelbo.experiments.configuration import session
+
+    with session() as outer:
+        assert compose("train", ["seed=3"]).config["seed"] == 3
+        assert GlobalHydra.instance().hydra is outer
+    assert GlobalHydra.instance().hydra is None

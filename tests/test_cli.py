@@ -1,0 +1,229 @@
+"""The command line: start-up, help, what it hands to the run, exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from attelbo.cli import INTERRUPTED, STOPPED, main
+from attelbo.errors import DataError
+from attelbo.experiments import run
+
+LIGHT = """
+import contextlib, io, sys
+from attelbo.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    code = main({words!r})
+assert code == 0 and len(out.getvalue()) > 100, out.getvalue()
+heavy = {{"torch", "hydra", "omegaconf", "lightning", "matplotlib", "pydantic", "numpy"}} & set(sys.modules)
+sys.exit(f"imported: {{heavy}}" if heavy else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["evaluate", "-h"],
+        ["sample", "-h"],
+        ["check", "-h"],
+        ["list"],
+        ["list", "model"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_list_import_nothing_heavy(words):
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT.format(words=words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_m_attelbo_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "attelbo", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("attelbo ")
+
+
+def test_help_of_a_command_names_its_options_and_keys(capsys):
+    assert main(["train", "--help"]) == 0
+    out = capsys.readouterr().out
+    for word in ("--multirun", "--config-dir", "--cfg", "seed: 0", "- model: vae"):
+        assert word in out
+
+
+def test_unknown_command(capsys):
+    assert main(["trian"]) == 2
+    message = "error: trian: no such command; did you mean train? (there are train, evaluate, sample, check, list)\n"
+    assert capsys.readouterr().err == message
+
+
+class Recorder:
+    """Stands for :func:`attelbo.experiments.run.train`: keeps what it was given."""
+
+    def __init__(self, outcomes):
+        self.outcomes = list(outcomes)
+        self.calls = []
+
+    def __call__(self, config, overrides, choices, sweep):
+        self.calls.append(
+            SimpleNamespace(config=config, overrides=overrides, choices=choices, sweep=sweep, argv=sys.argv)
+        )
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return SimpleNamespace(exit_code=outcome, run_dir=Path("x"))
+
+
+@pytest.fixture
+def runs(monkeypatch, tmp_path):
+    """Replace the run by a recorder that gives the outcomes asked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "verify", lambda config: "")
+
+    def replace(*outcomes):
+        recorder = Recorder(outcomes)
+        monkeypatch.setattr(run, "train", recorder)
+        return recorder
+
+    return replace
+
+
+def test_train_hands_over_plain_configuration_words_and_choices(runs, tmp_path, monkeypatch):
+    recorder = runs(0)
+    monkeypatch.setattr(sys, "argv", ["attelbo", "train", "seed=0", "data=mnist"])
+    assert main() == 0
+    (call,) = recorder.calls
+    assert type(call.config) is dict
+    assert type(call.config["data"]) is dict
+    assert call.config["seed"] == 0
+    assert call.overrides == ["seed=0", "data=mnist"]
+    assert call.choices["data"] == "mnist"
+    assert not any("hydra" in group for group in call.choices)
+    assert call.sweep is None
+    assert call.argv == ["attelbo", "train", "seed=0", "data=mnist"]  # Lightning starts its other processes with it
+    assert list(tmp_path.iterdir()) == []  # Hydra writes nothing
+
+
+@pytest.mark.parametrize("code", [0, 1, STOPPED])
+def test_the_exit_code_of_a_run_is_that_of_the_command(runs, code):
+    runs(code)
+    assert main(["train"]) == code
+
+
+def test_what_the_user_can_mend_is_one_line(runs, capsys):
+    runs(DataError("data/mnist.gz is damaged; delete it"))
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == "error: data/mnist.gz is damaged; delete it\n"
+
+
+def test_a_defect_keeps_its_traceback(runs, capsys):
+    runs(ZeroDivisionError("a defect"))
+    assert main(["train"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "ZeroDivisionError: a defect" in err
+
+
+def test_the_keyboard_interrupts(runs):
+    runs(KeyboardInterrupt())
+    assert main(["train"]) == INTERRUPTED
+
+
+def test_a_multirun_runs_every_job_in_one_sweep(runs, capsys):
+    recorder = runs(0, 1, ZeroDivisionError("a defect"), 0)
+    assert main(["train", "-m", "seed=1,2", "model/likelihood=bernoulli,normal"]) == 1  # a failed job stops no other
+    assert [(call.config["seed"], call.choices["model/likelihood"]) for call in recorder.calls] == [
+        (1, "bernoulli"),
+        (1, "normal"),
+        (2, "bernoulli"),
+        (2, "normal"),
+    ]
+    (folder,) = {call.sweep for call in recorder.calls}
+    assert f"sweep: 2 of 4 jobs done in {folder}\n" in capsys.readouterr().out
+
+
+def test_a_sweep_is_named_by_what_it_runs(runs):
+    folders = []
+    for words in (["seed=1,2"], ["seed=2,1"], ["seed=1,2", "paths.data_dir=x"], ["seed=1,3"]):
+        recorder = runs(0, 0)
+        assert main(["train", "-m", *words]) == 0
+        folders.append(recorder.calls[0].sweep)
+    assert folders[0] == folders[1] == folders[2] != folders[3]
+    assert folders[0].parts[0] == "outputs"
+    assert folders[0].name.startswith("sweep-")
+
+
+def test_a_stopped_job_stops_the_sweep(runs):
+    recorder = runs(0, STOPPED, 0)
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "-m", "seed=1,2,3"])
+    assert stopped.value.code == STOPPED
+    assert len(recorder.calls) == 2
+
+
+def test_no_job_runs_if_another_is_wrong(runs):
+    recorder = runs()
+    assert main(["train", "-m", "seed=1,x"]) == 2
+    assert recorder.calls == []
+
+
+def test_a_process_of_a_distributed_run_joins_it(monkeypatch, tmp_path):
+    joined = []
+
+    def join(path):
+        joined.append(path)
+        return SimpleNamespace(exit_code=0)
+
+    monkeypatch.setattr(run, "join", join)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("ATTELBO_RUN_DIR", str(tmp_path))
+    assert main(["train", "-m", "not even parsed"]) == 0
+    assert joined == [tmp_path]
+
+
+def test_check_verifies_and_runs_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "-m", "model.latent_dim=3,4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("ok: ") and "VariationalAutoencoder" in line for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_prints_the_composed_configuration(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--cfg", "job", "--resolve", "paths.data_dir=somewhere"]) == 0
+    out = capsys.readouterr().out
+    assert "seed: 0\n" in out
+    assert "root: somewhere\n" in out
+    assert "hydra" not in out
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "expected"),
+    [
+        ("evaluate", [], "run (conf/evaluate.yaml): a value is needed; give run=..."),
+        ("sample", ["run=x", "n=abc"], "n (command line): expected int, got 'abc'"),
+        ("sample", ["run=x", "sede=3"], "sede (command line): unknown key; did you mean seed? [conf/sample.yaml]"),
+        ("evaluate", ["run=x", "-m"], "command line: unrecognized arguments: -m; see attelbo evaluate --help"),
+    ],
+)
+def test_evaluate_and_sample_are_checked_alike(command, words, expected, capsys):
+    assert main([command, *words]) == 2
+    assert capsys.readouterr().err == f"error: {expected}\n"
+
+
+def test_sample_calls_what_its_root_file_names(monkeypatch):
+    from attelbo.experiments import sampling
+
+    calls = []
+
+    def sample(run: str, n: int, seed: int, **rest: object) -> None:
+        calls.append((run, n, seed))
+
+    monkeypatch.setattr(sampling, "sample", sample)
+    assert main(["sample", "run=outputs/x", "n=9"]) == 0
+    assert calls == [("outputs/x", 9, 0)]
