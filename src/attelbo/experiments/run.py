@@ -29,7 +29,7 @@ from attelbo.experiments.rundir import RunDirectory, State
 from attelbo.experiments.tables import print_result
 from attelbo.models import Model, build_data, build_model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training.callbacks import Pictures
-from attelbo.training.interruption import Interruption
+from attelbo.training.interruption import Interrupted
 from attelbo.training.loggers import build_loggers, finish_loggers, rewind_loggers
 
 Config = dict[str, Any]
@@ -111,9 +111,11 @@ def _follow(config: Config, model: Model, data: ImageDataModule) -> Outcome:
 
 def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None) -> Outcome:
     trainer = _trainer(run, config, loggers=[])
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    stopped = _signal_of(trainer)
-    return Outcome(run.path, "interrupted" if stopped else "done", 128 + stopped if stopped else 0)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted as interrupted:
+        return Outcome(run.path, "interrupted", interrupted.exit_code)
+    return Outcome(run.path, "done", 0)
 
 
 # -- where ---------------------------------------------------------------------------------------------
@@ -177,11 +179,6 @@ def _run(
             seconds = time.perf_counter() - started
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # the other processes end here; what follows is done alone
-        stopped = _signal_of(trainer)
-        if stopped:
-            exit_code = 128 + stopped
-            sys.stderr.write(f"stopped by {signal.Signals(stopped).name}; ckpt=auto goes on: {run.path}\n")
-            return Outcome(run.path, "interrupted", exit_code)
         _conclude(run, config, model, data, trainer, run.status()["train_seconds"] + seconds)
         exit_code = 0
         return Outcome(run.path, "done", 0)
@@ -189,6 +186,10 @@ def _run(
         error = traceback.format_exc()
         sys.stderr.write(f"error: {diverged} [{run.path}]\n")
         return Outcome(run.path, "failed", 1)
+    except Interrupted as interrupted:
+        exit_code = interrupted.exit_code
+        sys.stderr.write(f"{interrupted}; ckpt=auto goes on from here: {run.path}\n")
+        return Outcome(run.path, "interrupted", exit_code)
     except KeyboardInterrupt:
         exit_code = 128 + signal.SIGINT
         raise
@@ -245,12 +246,6 @@ def _trainer(run: RunDirectory, config: Config, loggers: list[Any]) -> Trainer:
     return build(
         config["trainer"], run_dir=run.path, seed=config["seed"], callbacks=config["callbacks"], loggers=loggers
     )
-
-
-def _signal_of(trainer: Trainer) -> int:
-    """The signal that stopped the training; 0 if it came to its end."""
-    callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-    return next(callback.received or 0 for callback in callbacks if isinstance(callback, Interruption))
 
 
 def _step_of(checkpoint: Path) -> int:

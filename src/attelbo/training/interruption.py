@@ -15,12 +15,23 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
+class Interrupted(Exception):  # noqa: N818 - what happened, not what went wrong
+    """A signal asked the training to stop, and its state was saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.exit_code - 128,)
+
+
 class Interruption(Callback):
     """Remembers the first signal and acts on it at the end of the block; a second one acts at once."""
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        """The signal that stopped the training, on this or another rank; None if it ran to its end."""
+        super().__init__()
+        self._received: int | None = None
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -28,19 +39,36 @@ class Interruption(Callback):
         self._previous = {number: signal.signal(number, self._remember) for number in SIGNALS}
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        self._received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
-            self.received = self.received or signal.SIGTERM
+        # After the last block of an epoch its validation is due: a run resumed from there would leave it out.
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._stop_if_told(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_if_told(trainer)
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
+        """Stop all processes together if one of them was told to.
+
+        Raises:
+            Interrupted: a signal came. Not ``should_stop``: the epoch would then be closed as if it were whole.
+        """
+        if trainer.strategy.reduce_boolean_decision(self._received is not None, all=False):
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
-            trainer.should_stop = True
+            raise Interrupted(self._received or signal.SIGTERM)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+        self._restore()

@@ -242,6 +242,7 @@ class WeightsAndBiases(WandbLogger):
             tags=list(run.tags),
             config=dict(run.config),
         )
+        del self._wandb_init["anonymous"]  # Lightning gives it always, wandb warns that it is of no use
 
     @property
     def experiment(self) -> Any:

@@ -141,6 +141,8 @@ class BlockStepper(Callback):
         self._epoch_rows += rows
         self.rows_seen += rows * self.trainer.world_size
         self.block_values = values
+        # What Lightning logs, validation too, it places at its count of training_step calls: make that ours.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.step
         if self.step // self.log_every_n_steps > (self.step - len(sizes)) // self.log_every_n_steps:
             metrics = {f"train/{name}": value for name, value in zip(self.terms, values.mean(0).tolist(), strict=True)}
             for logger in self.trainer.loggers:

@@ -14,32 +14,29 @@ from attelbo.training.callbacks.base import StepperState, stepper_of
 class LearningRate(Callback):
     """Logs ``lr``, or ``lr/<group>`` where an optimizer has several groups of parameters.
 
-    At the start, at each epoch's end, and in between every ``log_every_n_steps`` optimizer steps
-    if it has changed.
+    At the start, at each epoch's end, and in between every ``log_every_n_steps`` optimizer steps.
+    It keeps nothing in mind, so a resumed run logs what an uninterrupted one would have.
     """
 
-    def __init__(self) -> None:
-        self._logged: dict[str, float] = {}
-        self._next_step = 0
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._log(trainer, stepper_of(pl_module))
+        stepper = stepper_of(pl_module)
+        if stepper.step == 0:
+            self._log(trainer, stepper)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         stepper = stepper_of(pl_module)
-        if stepper.step >= self._next_step and _learning_rates(trainer) != self._logged:
+        interval = stepper.log_every_n_steps
+        if stepper.step // interval > (stepper.step - len(stepper.block_values)) // interval:
             self._log(trainer, stepper)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._log(trainer, stepper_of(pl_module))
 
     def _log(self, trainer: Trainer, stepper: StepperState) -> None:
-        self._logged = _learning_rates(trainer)
-        self._next_step = stepper.step + stepper.log_every_n_steps
         for logger in trainer.loggers:
-            logger.log_metrics({**self._logged, "epoch": trainer.current_epoch}, stepper.step)
+            logger.log_metrics({**_learning_rates(trainer), "epoch": trainer.current_epoch}, stepper.step)
 
 
 def _learning_rates(trainer: Trainer) -> dict[str, float]:
