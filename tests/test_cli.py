@@ -147,13 +147,20 @@ def test_a_multirun_runs_every_job_in_one_sweep(runs, capsys):
 
 def test_a_sweep_is_named_by_what_it_runs(runs):
     folders = []
-    for words in (["seed=1,2"], ["seed=2,1"], ["seed=1,2", "paths.data_dir=x"], ["seed=1,3"]):
+    for words in (["seed=1,2"], ["seed=2,1", "paths.data_dir=x"], ["seed=1,3"]):
         recorder = runs(0, 0)
         assert main(["train", "-m", *words]) == 0
         folders.append(recorder.calls[0].sweep)
-    assert folders[0] == folders[1] == folders[2] != folders[3]
+    assert folders[0] == folders[1] != folders[2]
     assert folders[0].parts[0] == "outputs"
     assert folders[0].name.startswith("sweep-")
+
+
+def test_a_sweep_may_be_given_its_folder(runs, capsys):
+    recorder = runs(0)
+    assert main(["train", "hydra.mode=MULTIRUN", "hydra.sweep.dir=mine/${name}"]) == 0
+    assert recorder.calls[0].sweep == Path("mine/digits")
+    assert "1 of 1 jobs done in mine/digits\n" in capsys.readouterr().out
 
 
 def test_a_stopped_job_stops_the_sweep(runs):

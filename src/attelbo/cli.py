@@ -101,6 +101,8 @@ def _parse(command: str, words: list[str]) -> "Namespace":
     if command in ("train", "check"):
         parser.add_argument("-m", "--multirun", action="store_true")
     options = parser.parse_intermixed_args(words)
+    if getattr(options, "cfg", None) and getattr(options, "multirun", False):
+        parser.error("--cfg prints one configuration: leave out -m")
     options.command = command
     return options
 
@@ -200,18 +202,15 @@ def _train(options: "Namespace") -> int:
 
         for job in plan:
             run.verify(job.config)  # no job runs if another cannot be built
-        folder = _sweep_folder(plan)
-        words += [] if _gives(words, "hydra.sweep.dir") else [f"hydra.sweep.dir='{folder}'"]
-        words += [] if _gives(words, "hydra.mode") else ["hydra.mode=MULTIRUN"]
+        given = any(word.startswith("hydra.sweep.dir=") for word in words)
+        folder = Path(plan[0].hydra.sweep.dir) if given else _sweep_folder(plan)
+        words += [] if given else [f"hydra.sweep.dir='{folder}'"]
+        words += [] if "hydra.mode=MULTIRUN" in words else ["hydra.mode=MULTIRUN"]
         batches = hydra.multirun("train", _job, words)
     codes = [job.return_value for batch in batches or () for job in batch]
     failed = sum(code != 0 for code in codes)
     _print(f"sweep: {len(codes) - failed} of {len(codes)} jobs done in {folder}\n")
     return 1 if failed else 0
-
-
-def _gives(words: Sequence[str], key: str) -> bool:
-    return any(word.startswith(f"{key}=") for word in words)
 
 
 def _sweep_folder(plan: "Sequence[Composition]") -> Path:

@@ -94,7 +94,7 @@ COMMAND_LINE = [
     # code
     (
         "model.encoder._target_=os.system",
-        "model.encoder._target_ (command line): _target_ 'os.system' is outside the allowed packages: attelbo, torch, ...",
+        "model.encoder._target_ (command line): _target_ 'os.system' is outside the allowed packages: attelbo, ...",
     ),
     (
         "model.encoder._target_=attelbo.networks.ConvEncodr",
@@ -117,6 +117,7 @@ COMMAND_LINE = [
     ("seed=[1", "'seed=[1' (command line): not of the form key=value; ..."),
     ("--config-dir nowhere", "--config-dir nowhere: no such folder"),
     ("--resum", "command line: unrecognized arguments: --resum; see attelbo train --help"),
+    ("-m --cfg job seed=1,2", "command line: --cfg prints one configuration: leave out -m; see attelbo train --help"),
     ("-m seed=1,x", "seed (command line): expected int, got 'x'"),
     ("-m model.latent_dim=3,0", "model.latent_dim must be at least 1, got 0"),
     ("-m model/encoder=mlp,mpl", "model/encoder=mpl (command line): no such choice; did you mean mlp? ..."),
@@ -127,7 +128,8 @@ FILES = [
     ("sed: 3\n", "sed (conf/experiment/mine.yaml): unknown key; did you mean seed? [conf/train.yaml]"),
     (
         "model:\n  latnet_dim: 3\n",
-        "model.latnet_dim (conf/experiment/mine.yaml): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
+        "model.latnet_dim (conf/experiment/mine.yaml): unknown key; "
+        "did you mean model.latent_dim? [conf/model/vae.yaml]",
     ),
     ("optimizer:\n  lr: 0.00025d\n", "optimizer.lr (conf/experiment/mine.yaml): expected float, got '0.00025d'"),
     ("trainer: 3\n", "trainer (conf/experiment/mine.yaml): expected a mapping with _target_, got 3"),
@@ -214,7 +216,7 @@ def test_a_file_that_would_be_ignored_is_an_error(capsys, tmp_path, monkeypatch)
 def test_an_error_that_is_no_complaint_keeps_its_traceback(monkeypatch):
     import attelbo.experiments.configuration as configuration
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect of ours")
 
     monkeypatch.setattr(configuration, "check_node", broken)

@@ -81,9 +81,9 @@ def _missing_choice(error: Exception, overrides: Sequence[Override], folders: Se
         return None
     known = choices(folders)
     wanted = error.missing_cfg_file
-    group = max(
-        (group for group in known if wanted.startswith(f"{group}/")), key=len, default=wanted.rpartition("/")[0]
-    )
+    group = wanted.rpartition("/")[0]
+    if not group.startswith("hydra/"):  # Hydra's own groups are in none of the folders
+        group = max((name for name in known if wanted.startswith(f"{name}/")), key=len, default=group)
     choice = wanted.removeprefix(f"{group}/")
     asked = any(group == override.key_or_group and choice in _words(override.value()) for override in overrides)
     where = COMMAND_LINE if asked else _chooser(group, choice, folders) or "conf"
