@@ -38,7 +38,6 @@ class VariationalAutoencoder(Model):
         objective: Objective,
         optimizer: Spec,
         scheduler: Spec,
-        channels_last: bool = False,
     ) -> None:
         super().__init__(optimizer, scheduler)
         self.encoder = encoder
@@ -50,8 +49,6 @@ class VariationalAutoencoder(Model):
         names = ["loss", "elbo", "reconstruction", "kl"] + ["bits_per_dim"] * likelihood.discrete
         self.means = SampleMean(names)
         self.active_units = ActiveUnits(posterior.latent_shape)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
 
     # -- from a batch to its loss ---------------------------------------------------------------
 
@@ -63,7 +60,7 @@ class VariationalAutoencoder(Model):
 
     def evidence(self, x: Tensor, n_samples: int = 1, *, log_weights: bool = False) -> Evidence:
         """The evidence terms of x (B, C, H, W) with K = ``n_samples`` samples of z for each row."""
-        q = self.posterior(self.encoder(x.contiguous(memory_format=self.memory_format)))
+        q = self.posterior(self.encoder(x))
         z = q.rsample(n_samples)  # (K, B, *E)
         log_likelihood = self.likelihood.log_prob(self.decode(z), x)  # (K, B)
         return Evidence(
@@ -163,7 +160,6 @@ def build_vae(
     latent_dim: int,
     optimizer: Spec,
     scheduler: Spec,
-    channels_last: bool = False,
 ) -> VariationalAutoencoder:
     """Compose a VAE from its configuration; each part is told the shapes that its neighbours fix.
 
@@ -189,7 +185,6 @@ def build_vae(
         objective=_part("objective", objective),
         optimizer=optimizer,
         scheduler=scheduler,
-        channels_last=channels_last,
     )
 
 
