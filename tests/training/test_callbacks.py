@@ -268,12 +268,16 @@ def test_learning_rate_is_logged_against_optimizer_steps(tmp_path):
     assert read_metrics(tmp_path / "metrics.csv")["lr"] == [(0, 1.0), (4, 0.25), (8, 0.0625)]
 
 
-def test_a_constant_learning_rate_is_logged_once_an_epoch(tmp_path):
+@pytest.mark.parametrize(("interval", "steps"), [(2, range(0, 17, 2)), (5, [0, 6, 8, 10, 16]), (100, [0, 8, 16])])
+def test_learning_rate_is_logged_once_at_each_step(tmp_path, interval, steps):
     logger = CSVLogger(tmp_path)
-    calls: list[tuple[Any, int]] = []
-    logger.log_metrics = lambda metrics, step: calls.append((metrics["lr"], step))
-    fit(tmp_path, LearningRate(), TinyModel(TinyStepper(16), lr=0.5), logger=logger, limit_val_batches=0)
-    assert calls == [(0.5, 0), (0.5, 8), (0.5, 16)]
+    calls: list[tuple[int, float]] = []
+    logger.log_metrics = lambda metrics, step: calls.append((step, metrics["lr"]))
+    model = TinyModel(TinyStepper(16), lr=0.5)
+    model.stepper.log_every_n_steps = interval
+    fit(tmp_path, LearningRate(), model, logger=logger, limit_val_batches=0)
+    # Blocks of 2 steps: the first end of a block at or after each multiple, and the end of each epoch.
+    assert calls == [(step, 0.5) for step in steps]
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------

@@ -27,16 +27,23 @@ class LearningRate(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         stepper = stepper_of(pl_module)
-        interval = stepper.log_every_n_steps
-        if stepper.step // interval > (stepper.step - len(stepper.block_values)) // interval:
+        if _is_due(stepper):
             self._log(trainer, stepper)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._log(trainer, stepper_of(pl_module))
+        stepper = stepper_of(pl_module)
+        if not _is_due(stepper):  # else the last block has just logged it
+            self._log(trainer, stepper)
 
     def _log(self, trainer: Trainer, stepper: StepperState) -> None:
         for logger in trainer.loggers:
             logger.log_metrics({**_learning_rates(trainer), "epoch": trainer.current_epoch}, stepper.step)
+
+
+def _is_due(stepper: StepperState) -> bool:
+    """Whether the last block has reached a multiple of the logging interval."""
+    interval = stepper.log_every_n_steps
+    return stepper.step // interval > (stepper.step - len(stepper.block_values)) // interval
 
 
 def _learning_rates(trainer: Trainer) -> dict[str, float]:
