@@ -30,7 +30,7 @@ NAMES = sorted(contract.files("prior"))
 
 
 def prior(name: str, *latent_shape: int) -> Any:
-    return contract.randomize(contract.build_part("prior", name, latent_shape=latent_shape), scale=0.5)
+    return contract.randomize(contract.build_part("prior", name, latent_shape=latent_shape))
 
 
 def diagonal(batch: int = 3, dim: int = 2) -> tuple[DiagonalNormal, D.Distribution]:
@@ -62,7 +62,7 @@ def test_log_prob_is_that_of_torch(name: str, latent_shape: tuple[int, ...]) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_density_integrates_to_one(name: str) -> None:
-    nodes, cell = contract.grid(2, half_width=12.0, points=401)
+    nodes, cell = contract.grid(2, half_width=30.0, points=601)
     density = prior(name, 2).log_prob(nodes.unsqueeze(1)).detach().exp()
     assert float(density.sum()) * cell == pytest.approx(1, rel=1e-9)
 
