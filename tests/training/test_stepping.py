@@ -139,18 +139,22 @@ def test_clipping_limits_the_norm_and_keeps_the_direction(runs, parts):
     assert torch.equal(loose, free)
 
 
-def scaled(trainer: Trainer) -> Trainer:
-    """A trainer as ``trainer.precision=16-mixed`` would make it on a GPU."""
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)  # pyright: ignore[reportPrivateImportUsage]
-    trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", scaler)
-    return trainer
-
-
 class ScaledSetup(Callback):
-    """Exchanges the precision before the stepper is set up."""
+    """What ``trainer.precision=16-mixed`` does on a GPU, on the CPU, where Lightning refuses it."""
 
     def setup(self, trainer, pl_module, stage):
-        scaled(trainer)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)  # pyright: ignore[reportPrivateImportUsage]
+        trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", scaler)
+
+
+def test_scaled_16_bit_gradients_are_clipped_by_their_true_norm(runs):
+    words = (*SGD, "optimizer.fused=false", "optimizer.lr=1.0", "trainer.max_steps=1")
+    start = parameters(run.compose(runs.configure(*words))[0])
+    exact = parameters(runs.fit(*words, "trainer.clip_norm=0.5").lightning_module) - start
+    scaled = parameters(runs.fit(*words, "trainer.clip_norm=0.5", callbacks=(ScaledSetup(),)).lightning_module) - start
+    assert scaled.norm().item() == pytest.approx(0.5, rel=1e-3)
+    torch.testing.assert_close(scaled, exact, rtol=0.05, atol=2e-3)
+    assert not torch.equal(scaled, exact)  # it was indeed computed in 16 bits
 
 
 def test_16_bit_gradients_of_a_fused_optimizer_are_not_clipped_silently(runs):

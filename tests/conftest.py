@@ -1,0 +1,88 @@
+"""Very small runs of the whole line, in this process: configuration, training, run directory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from attelbo.building import build
+from attelbo.experiments import run
+from attelbo.experiments.configuration import check, compose
+
+# 10 minibatches of 10 rows in an epoch, in blocks of 4, 4 and 2; 2 epochs.
+SMALL = (
+    "~experiment",
+    "name=small",
+    "model/encoder=mlp",
+    "model/decoder=mlp",
+    "model.encoder.hidden=[8]",
+    "model.decoder.hidden=[8]",
+    "model.latent_dim=2",
+    "data.train_size=100",
+    "data.validation_size=40",
+    "data.batch_size=10",
+    "data.minibatches_per_block=4",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=2",
+    "callbacks=checkpoint",
+    "evaluation.n_samples=2",
+    "evaluation.n_images=5",
+)
+
+
+class Runs:
+    """Composes, trains and reads back; everything is written below ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def configure(self, *words: str, small: tuple[str, ...] = SMALL) -> dict[str, Any]:
+        """The checked configuration of a small run with these words; a word given twice counts where it stands last."""
+        chosen = {word.partition("=")[0]: word for word in (*small, f"paths.output_dir={self.folder}", *words)}
+        composed = compose("train", list(chosen.values()))
+        check(composed)
+        return composed.config
+
+    def train(self, *words: str, sweep: Path | None = None) -> run.Outcome:
+        """What ``attelbo train`` does with a composed configuration."""
+        return run.train(self.configure(*words), list(words), {}, sweep)
+
+    def fit(self, *words: str, callbacks: tuple[Callback, ...] = (), checkpoint: Path | None = None) -> Trainer:
+        """Only the training, without a run directory; the model is ``trainer.lightning_module``."""
+        config = self.configure("callbacks=none", *words)
+        model, data = run.compose(config)
+        trainer = build(
+            config["trainer"], run_dir=self.folder, seed=config["seed"], callbacks=config["callbacks"], loggers=[]
+        )
+        trainer.callbacks.extend(callbacks)  # pyright: ignore[reportAttributeAccessIssue]
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        return trainer
+
+    @staticmethod
+    def checkpoint(outcome: run.Outcome, name: str = "last") -> dict[str, Any]:
+        return torch.load(outcome.run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "outputs")
+
+
+@pytest.fixture(scope="module")
+def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """For runs that several tests of a module look at, and none changes."""
+    return Runs(tmp_path_factory.mktemp("shared") / "outputs")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def environment() -> Iterator[None]:
+    """Lightning leaves its seed in the environment, the training its number of threads."""
+    before, threads = dict(os.environ), torch.get_num_threads()
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    torch.set_num_threads(threads)
