@@ -42,6 +42,16 @@ def test_help_and_list_import_nothing_heavy(words):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("word", ["model.latnet_dim=3", "+typo=1", "model=vea"])
+def test_a_slip_is_answered_without_torch(word):
+    code = (
+        f"import sys; from attelbo.cli import main; sys.exit(main(['train', {word!r}]) != 2 or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("error: ")
+
+
 def test_python_m_attelbo_is_the_command():
     done = subprocess.run([sys.executable, "-m", "attelbo", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("attelbo ")
@@ -158,9 +168,9 @@ def test_a_sweep_is_named_by_what_it_runs(runs):
 
 def test_a_sweep_may_be_given_its_folder(runs, capsys):
     recorder = runs(0)
-    assert main(["train", "hydra.mode=MULTIRUN", "hydra.sweep.dir=mine/${name}"]) == 0
-    assert recorder.calls[0].sweep == Path("mine/digits")
-    assert "1 of 1 jobs done in mine/digits\n" in capsys.readouterr().out
+    assert main(["train", "name=x", "hydra.mode=MULTIRUN", "hydra.sweep.dir=mine/${name}"]) == 0
+    assert recorder.calls[0].sweep == Path("mine/x")
+    assert "1 of 1 jobs done in mine/x\n" in capsys.readouterr().out
 
 
 def test_a_stopped_job_stops_the_sweep(runs):

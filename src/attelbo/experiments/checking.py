@@ -55,18 +55,16 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
     if "_target_" in node:
         schema = _locate(node["_target_"], _join(key, "_target_"))
     parameters = parameters_of(schema) if schema is not None else None
-    for name, value in node.items():
-        if name == "_target_":
-            continue
-        full = _join(key, name)
-        if parameters is None:
-            _check_inside(value, full)
-        elif name in parameters:
-            _check_value(value, full, parameters[name].annotation)
-        elif any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            _check_inside(value, full)
+    arguments = {name: value for name, value in node.items() if name != "_target_"}
+    if parameters is not None and all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for name in arguments:  # before any value: what stands inside may take seconds to import
+            if name not in parameters:
+                raise _unknown(_join(key, name), str(name), key, parameters)
+    for name, value in arguments.items():
+        if parameters is not None and name in parameters:
+            _check_value(value, _join(key, name), parameters[name].annotation)
         else:
-            raise _unknown(full, str(name), key, parameters)
+            _check_inside(value, _join(key, name))
 
 
 @lru_cache(maxsize=256)

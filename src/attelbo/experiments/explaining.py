@@ -174,22 +174,25 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
             return f"{key} ({COMMAND_LINE}): is there already; write it without the +"
         if there or override.is_add() or override.is_force_add():
             continue
-        if key in _arguments(plain, parent(key)):
+        neighbours = [name for name in keys(plain) if parent(name) == parent(key) and leaf(name) != "_target_"]
+        # A clear slip is answered at once; for the arguments that no file spells out, code must be imported.
+        slip = nearest(leaf(key), map(leaf, neighbours), cutoff=0.8)
+        arguments = [] if slip else _arguments(plain, parent(key))
+        if key in arguments:
             return f"{key} ({COMMAND_LINE}): stands in no file; add it with +{override.input_line}"
         problem = "nothing to delete" if override.is_delete() else "unknown key"
-        guess = found.meant(_guess(key, plain, groups))
+        guess = found.meant(_guess(key, [*neighbours, *arguments], plain, groups))
         return f"{key} ({COMMAND_LINE}): {problem}{guess or '; the option --cfg job prints the keys'}"
     return None
 
 
-def _guess(key: str, plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:
+def _guess(key: str, siblings: Sequence[str], plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:
     """The key that was meant: a neighbour in the same node, the same name elsewhere, or anything like it."""
-    own = {name: node for name, node in plain.items() if (name == "hydra") == key.startswith("hydra.")}
-    every = [name for name in dict.fromkeys([*keys(own), *groups]) if leaf(name) != "_target_"]
-    siblings = [*(name for name in every if parent(name) == parent(key)), *_arguments(plain, parent(key))]
     sibling = nearest(leaf(key), map(leaf, siblings))
     if sibling is not None:
         return f"{parent(key)}.{sibling}" if parent(key) else sibling
+    own = {name: node for name, node in plain.items() if (name == "hydra") == key.startswith("hydra.")}
+    every = [name for name in dict.fromkeys([*keys(own), *groups]) if leaf(name) != "_target_"]
     if has(plain, parent(key)) and isinstance(select(plain, parent(key)), Mapping):
         return next((name for name in every if leaf(name) == leaf(key)), None)
     return nearest(key, every)

@@ -82,9 +82,9 @@ def listing(folders: Sequence[Path], group: str | None = None) -> str:
     return _table(rows)
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that was probably meant, or None."""
-    return next(iter(get_close_matches(word, list(candidates), n=1, cutoff=0.6)), None)
+def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The candidate that was probably meant, or None; ``cutoff`` 1 would be the same word only."""
+    return next(iter(get_close_matches(word, list(candidates), n=1, cutoff=cutoff)), None)
 
 
 def nearest_of(word: str, candidates: Iterable[str]) -> str:
