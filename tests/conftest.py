@@ -40,10 +40,15 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def configure(self, *words: str, small: tuple[str, ...] = SMALL) -> dict[str, Any]:
-        """The checked configuration of a small run with these words; a word given twice counts where it stands last."""
-        chosen = {word.partition("=")[0]: word for word in (*small, f"paths.output_dir={self.folder}", *words)}
-        composed = compose("train", list(chosen.values()))
+    def words(self, *words: str) -> list[str]:
+        """The words of the command line for a small run; of two for the same key the later counts."""
+        return list(
+            {word.partition("=")[0]: word for word in (*SMALL, f"paths.output_dir={self.folder}", *words)}.values()
+        )
+
+    def configure(self, *words: str) -> dict[str, Any]:
+        """The checked configuration of a small run."""
+        composed = compose("train", self.words(*words))
         check(composed)
         return composed.config
 

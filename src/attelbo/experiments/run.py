@@ -8,7 +8,6 @@ Whatever can be wrong with configuration or data shows before the run directory 
 
 import math
 import os
-import signal
 import sys
 import time
 import traceback
@@ -29,7 +28,7 @@ from attelbo.experiments.rundir import RunDirectory, State
 from attelbo.experiments.tables import print_result
 from attelbo.models import Model, build_data, build_model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training.callbacks import Pictures
-from attelbo.training.interruption import Interrupted
+from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, rewind_loggers
 
 Config = dict[str, Any]
@@ -53,7 +52,9 @@ def verify(config: Config) -> str:
     """
     model, data = compose(config)
     shape = " x ".join(map(str, data.spec.shape))
-    return f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
+    return (
+        f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
+    )
 
 
 def compose(config: Config) -> tuple[Model, ImageDataModule]:
@@ -109,7 +110,9 @@ def _follow(config: Config, model: Model, data: ImageDataModule) -> Outcome:
     return _help_to_fit(run, config, model, data, _checkpoint(config, run))
 
 
-def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None) -> Outcome:
+def _help_to_fit(
+    run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None
+) -> Outcome:
     trainer = _trainer(run, config, loggers=[])
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -144,7 +147,9 @@ def _checkpoint(config: Config, run: RunDirectory | None) -> Path | None:
         return None
     path = Path(config["ckpt"])
     if not path.is_file():
-        raise ConfigError(f"ckpt: no such file: {path}; ckpt=auto goes on with the interrupted run of this configuration")
+        raise ConfigError(
+            f"ckpt: no such file: {path}; ckpt=auto goes on with the interrupted run of this configuration"
+        )
     return path
 
 
@@ -169,17 +174,18 @@ def _run(
         config["logger"], run_dir=run.path, name=config["name"], group=group, job_type="train", tags=tags, config=config
     )
     try:
-        trainer = _trainer(run, config, loggers)
-        if checkpoint is not None:
-            rewind_loggers(loggers, _step_of(checkpoint))
-        started = time.perf_counter()
-        try:
-            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        finally:
-            seconds = time.perf_counter() - started
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # the other processes end here; what follows is done alone
-        _conclude(run, config, model, data, trainer, run.status()["train_seconds"] + seconds)
+        with stoppable():
+            trainer = _trainer(run, config, loggers)
+            if checkpoint is not None:
+                rewind_loggers(loggers, _step_of(checkpoint))
+            started = time.perf_counter()
+            try:
+                trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            finally:
+                seconds = time.perf_counter() - started
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()  # the other processes end here; what follows is done alone
+            _conclude(run, config, model, data, trainer, run.status()["train_seconds"] + seconds)
         exit_code = 0
         return Outcome(run.path, "done", 0)
     except TrainingDiverged as diverged:
@@ -190,9 +196,6 @@ def _run(
         exit_code = interrupted.exit_code
         sys.stderr.write(f"{interrupted}; ckpt=auto goes on from here: {run.path}\n")
         return Outcome(run.path, "interrupted", exit_code)
-    except KeyboardInterrupt:
-        exit_code = 128 + signal.SIGINT
-        raise
     except UserError:
         error, exit_code = traceback.format_exc(), 2
         raise

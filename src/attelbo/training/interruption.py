@@ -6,6 +6,8 @@ cluster sends before its time limit, and Ctrl-C) lead to ``checkpoints/last.ckpt
 """
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +28,34 @@ class Interrupted(Exception):  # noqa: N818 - what happened, not what went wrong
         return type(self), (self.exit_code - 128,)
 
 
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Before and after the training, where there is nothing to save, a signal acts at once.
+
+    Raises:
+        Interrupted: inside, where the signal strikes.
+    """
+    previous = _handle(_stop)
+    try:
+        yield
+    finally:
+        _restore(previous)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Handle all signals with ``handler``; the handlers from before."""
+    return {number: signal.signal(number, handler) for number in SIGNALS}
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 class Interruption(Callback):
     """Remembers the first signal and acts on it at the end of the block; a second one acts at once."""
 
@@ -36,16 +66,12 @@ class Interruption(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not earlier: Lightning installs its own handlers when fit() begins.
-        self._previous = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        self._previous = _handle(self._remember)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None:
+            raise Interrupted(number)
         self._received = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -56,6 +82,8 @@ class Interruption(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop_if_told(trainer)
+        # Not later: once fit() has put back the handlers from before its own, nobody else would.
+        _restore(self._previous)
 
     def _stop_if_told(self, trainer: Trainer) -> None:
         """Stop all processes together if one of them was told to.
@@ -68,7 +96,4 @@ class Interruption(Callback):
             raise Interrupted(self._received or signal.SIGTERM)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._restore()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._restore()
+        _restore(self._previous)

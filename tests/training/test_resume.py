@@ -1,0 +1,212 @@
+"""A run that was stopped anywhere and went on is, bit for bit, the run that was not stopped."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attelbo.experiments import run
+from attelbo.training import BlockStepper
+
+# Three epochs of 3 blocks; everything that keeps a state of its own takes part.
+WORDS = ("trainer.max_epochs=3", "scheduler=cosine", "callbacks=early_stopping", "data.binarize=dynamic")
+BLOCKS = 9
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(shared_runs) -> run.Outcome:
+    return shared_runs.train(*WORDS)
+
+
+def signal_at(monkeypatch, block: int, number: signal.Signals) -> None:
+    """Send this process a signal during a block, counted from 1 over the whole training."""
+    step = BlockStepper.__call__
+
+    def call(self: BlockStepper, rows: Any) -> None:
+        step(self, rows)
+        if self.trainer.fit_loop.epoch_loop.batch_progress.total.ready == block:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(BlockStepper, "__call__", call)
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def metrics(outcome: run.Outcome) -> dict[str, float]:
+    return json.loads((outcome.run_dir / "result.json").read_text())["metrics"]
+
+
+def assert_equal_runs(runs, resumed: run.Outcome, expected: run.Outcome) -> None:
+    for name in ("last", "best"):
+        ours, theirs = runs.checkpoint(resumed, name), runs.checkpoint(expected, name)
+        for key in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"):
+            assert same(ours[key], theirs[key]), f"{name}: {key}"
+    lines = [sorted((o.run_dir / "metrics.csv").read_text().splitlines()) for o in (resumed, expected)]
+    assert lines[0] == lines[1]
+    assert metrics(resumed) == metrics(expected)
+
+
+def test_a_run_can_be_repeated(runs, uninterrupted):
+    assert_equal_runs(runs, runs.train(*WORDS), uninterrupted)
+
+
+# The first block, inside and at the end of an epoch, the first of the next, the last but one, the last of all.
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 6, 8, 9])
+def test_stopped_by_sigterm_and_resumed(runs, uninterrupted, monkeypatch, block, capsys):
+    with monkeypatch.context() as patch:
+        signal_at(patch, block, signal.SIGTERM)
+        stopped = runs.train(*WORDS)
+    assert (stopped.state, stopped.exit_code) == ("interrupted", 143)
+    status = run.RunDirectory(stopped.run_dir).status()
+    assert status["state"] == "interrupted"
+    assert "error" not in status
+    assert not (stopped.run_dir / "result.json").exists()
+    assert "ckpt=auto goes on from here" in capsys.readouterr().err
+
+    resumed = runs.train(*WORDS, "ckpt=auto")
+    assert resumed == run.Outcome(stopped.run_dir, "done", 0)
+    assert run.RunDirectory(stopped.run_dir).status()["attempts"] == 2
+    assert_equal_runs(runs, resumed, uninterrupted)
+
+
+def test_stopped_again_and_again(runs, uninterrupted, monkeypatch):
+    for block in (2, 5, 7):
+        with monkeypatch.context() as patch:
+            signal_at(patch, block, signal.SIGTERM)
+            assert runs.train(*WORDS, "ckpt=auto").state == "interrupted"
+    resumed = runs.train(*WORDS, "ckpt=auto")
+    assert run.RunDirectory(resumed.run_dir).status()["attempts"] == 4
+    assert_equal_runs(runs, resumed, uninterrupted)
+
+
+def test_stopped_after_the_training_it_goes_on_with_the_evaluation(runs, uninterrupted, monkeypatch):
+    def interrupted_measure(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal was ignored")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", interrupted_measure)
+        stopped = runs.train(*WORDS)
+    assert (stopped.state, stopped.exit_code) == ("interrupted", 143)
+    assert run.RunDirectory(stopped.run_dir).status()["state"] == "interrupted"
+    assert_equal_runs(runs, runs.train(*WORDS, "ckpt=auto"), uninterrupted)
+
+
+def test_a_second_signal_does_not_wait_for_the_end_of_the_block(runs, uninterrupted, monkeypatch):
+    step = BlockStepper.__call__
+
+    def call(self: BlockStepper, rows: Any) -> None:
+        step(self, rows)
+        if self.step == 14:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("the signal was ignored")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockStepper, "__call__", call)
+        assert runs.train(*WORDS).exit_code == 130
+    resumed = runs.train(*WORDS, "ckpt=auto")  # from the end of the first epoch
+    assert_equal_runs(runs, resumed, uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR2, 140)])
+def test_other_signals_stop_as_well(runs, uninterrupted, monkeypatch, number, code):
+    with monkeypatch.context() as patch:
+        signal_at(patch, 5, number)
+        assert runs.train(*WORDS).exit_code == code
+    assert_equal_runs(runs, runs.train(*WORDS, "ckpt=auto"), uninterrupted)
+
+
+def test_handlers_are_those_from_before(runs, monkeypatch):
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)]
+    runs.train("trainer.max_epochs=1")
+    with monkeypatch.context() as patch:
+        signal_at(patch, 1, signal.SIGTERM)
+        runs.train("trainer.max_epochs=1")
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)] == handlers
+
+
+def test_a_named_checkpoint_starts_a_new_run_from_there(runs, uninterrupted, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_at(patch, 4, signal.SIGTERM)
+        stopped = runs.train(*WORDS)
+    resumed = runs.train(*WORDS, f"ckpt={stopped.run_dir / 'checkpoints' / 'last.ckpt'}")
+    assert resumed.run_dir != stopped.run_dir
+    ours, theirs = runs.checkpoint(resumed), runs.checkpoint(uninterrupted)
+    assert same(ours["state_dict"], theirs["state_dict"])
+    assert metrics(resumed) == metrics(uninterrupted)
+
+
+def test_a_done_run_is_not_run_again(runs, uninterrupted, shared_runs, capsys):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.run_dir.rglob("*")}
+    assert shared_runs.train(*WORDS, "ckpt=auto") == run.Outcome(uninterrupted.run_dir, "done", 0)
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.run_dir.rglob("*")} == before
+    out = capsys.readouterr().out
+    assert "is done already" in out
+    assert f"{metrics(uninterrupted)['test/elbo']:.2f}" in out
+
+
+# -- real processes ------------------------------------------------------------------------------------
+
+LONG = ("trainer.max_epochs=40", "trainer.threads=1", "callbacks=early_stopping", "data.binarize=dynamic")
+
+
+def start(runs) -> subprocess.Popen[str]:
+    config = runs.words(*LONG)
+    return subprocess.Popen(
+        [sys.executable, "-m", "attelbo", "train", *config], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for_checkpoint(runs, process: subprocess.Popen[str]) -> Path:
+    """Until the first epoch of the process is over; its run directory."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        for checkpoint in runs.folder.glob("*/*/checkpoints/last.ckpt"):
+            return checkpoint.parent.parent
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(f"no checkpoint was written:\n{process.communicate()[0]}")
+
+
+@pytest.fixture(scope="module")
+def long_run(shared_runs) -> run.Outcome:
+    return shared_runs.train(*LONG)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_process_stopped_at_any_moment(runs, long_run, number):
+    process = start(runs)
+    folder = wait_for_checkpoint(runs, process)
+    time.sleep(random.Random().uniform(0, 0.3))
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    state = run.RunDirectory(folder).status()["state"]
+    if number == signal.SIGTERM:
+        assert process.returncode == 143, output
+        assert state == "interrupted"
+        assert "stopped by SIGTERM" in output
+    else:
+        assert process.returncode == -signal.SIGKILL, output
+        assert state == "running"  # it could not say what became of it
+
+    resumed = runs.train(*LONG, "ckpt=auto")
+    assert resumed == run.Outcome(folder, "done", 0)
+    assert_equal_runs(runs, resumed, long_run)
+    assert not list((folder / "checkpoints").glob(".*")), "half-written files are left"
