@@ -262,7 +262,7 @@ def test_the_next_job_of_the_process_has_a_run_of_its_own(tmp_path):
         finish_loggers(loggers, 0)
     for name in ("a", "b"):
         (folder,) = (tmp_path / name / "wandb").glob("offline-run-*")
-        assert folder.name.endswith(f"-{name}")
+        assert folder.name.endswith(f"-{tmp_path.name.replace('.', '-')}-{name}")
         assert sum("loss" in row for row in history_of(read_offline_run(folder))) == 1
 
 

@@ -8,6 +8,7 @@ configuration) is given by `build_loggers`.
 import csv
 import io
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -66,9 +67,12 @@ def build_loggers(
         job_type: "train", "evaluate", ...
         tags: Short labels, such as the git version.
         config: The resolved configuration, plain containers.
-        run_id: The same id resumes the same W&B run; by default the name of the run directory.
+        run_id: The same id resumes the same W&B run; by default it names the run directory and its parent,
+            since equal jobs of two sweeps have directories of the same name.
     """
-    run = RunInfo(Path(run_dir), name, run_id or Path(run_dir).name, group, job_type, tuple(tags), config)
+    if run_id is None:
+        run_id = re.sub(r"[^A-Za-z0-9_-]", "-", f"{run_dir.parent.name}-{run_dir.name}")
+    run = RunInfo(run_dir, name, run_id, group, job_type, tuple(tags), config)
     loggers: list[Logger] = [build(node, run=run) for node in nodes.values()]
     if loggers and not any(isinstance(logger, CsvLogger) for logger in loggers):
         loggers.insert(0, CsvLogger(run))

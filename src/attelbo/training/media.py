@@ -24,7 +24,7 @@ SMALLEST_TILE = 48
 """Images are enlarged by a whole factor until their longer side has this many pixels."""
 GAP = 2
 """Pixels between the images of a grid, and around it."""
-GAP_COLOR = 128
+GAP_COLOR = 64
 POINT_OPACITY = 0.75
 
 
@@ -145,7 +145,7 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
     plane, share = project_to_plane(means)
     x, y = plane.numpy().T
     # The object interface, not pyplot: no global figure, no window, no backend to choose.
-    figure = Figure(figsize=(6.4, 5.6), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.4, 6.4), dpi=150, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     size = float(np.clip(12_000 / len(x), 3, 20))

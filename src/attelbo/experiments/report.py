@@ -1,0 +1,244 @@
+"""report.html: one run on one page, from nothing but the files in its directory.
+
+The page is a single file: pictures are embedded, curves are inline SVG, nothing is fetched. It can be
+written at any time, also for a run that failed or that is still running: what is missing is left out.
+"""
+
+import base64
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from attelbo.experiments.curves import Curve, line_chart
+from attelbo.files import write_atomically
+from attelbo.training.callbacks.progress import clock_time
+from attelbo.training.loggers import METRICS_FILE, read_metrics
+
+REPORT_FILE = "report.html"
+
+_CHARTS = (
+    ("elbo", "ELBO", "nats"),
+    ("reconstruction", "Reconstruction", "nats, lower is better"),
+    ("kl", "KL(q || p)", "nats"),
+    ("loss", "Loss", "what is minimized"),
+)
+_CAPTIONS = {
+    "samples": ("Samples", "E[x | z] with z drawn from the prior"),
+    "latent_map": ("Latent map", "posterior means, colored by class"),
+    "reconstructions": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
+}
+_MOST_EARLIER = 12
+"""Pictures of earlier epochs shown for each kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A number that a reader looks for first."""
+
+    label: str
+    value: str
+    unit: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A curve with what its legend says."""
+
+    title: str
+    unit: str
+    svg: str
+    legend: list[tuple[str, str, str]]
+    """(class, label, last value)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An embedded picture."""
+
+    name: str
+    title: str
+    caption: str
+    uri: str
+    width: int
+    height: int
+    pixelated: bool
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``<run_dir>/report.html`` and return its path."""
+    import yaml
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("attelbo.experiments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    config_text = _text(run_dir / "config.yaml")
+    config = yaml.safe_load(config_text) or {}
+    status, provenance = _json(run_dir / "status.json"), _json(run_dir / "provenance.json")
+    result = _json(run_dir / "result.json")
+    choices = _text(run_dir / ".hydra" / "choices.yaml")
+    metrics = run_dir / METRICS_FILE
+    pictures = sorted((run_dir / "media").glob("*.png"))
+    page = environment.get_template("report.html.j2").render(
+        name=config.get("name", run_dir.absolute().parent.name),
+        run_id=run_dir.absolute().name,
+        state=status.get("state", "unknown"),
+        facts=list(_facts(status, result)),
+        error=status.get("error", ""),
+        headlines=list(_headlines(result, config)),
+        charts=list(_charts(read_metrics(metrics) if metrics.exists() else {})),
+        pictures=[_embed(path) for path in _by_importance(p for p in pictures if "-epoch" not in p.stem)],
+        earlier=[_embed(path) for path in _some_of(p for p in pictures if "-epoch" in p.stem)],
+        choices=[item for item in (yaml.safe_load(choices) or {}).items() if item[1]],
+        config=config_text,
+        command=shlex.join(["attelbo", *provenance.get("argv", [])[1:]]) if provenance.get("argv") else "",
+        provenance=list(_provenance(provenance)),
+        diff=provenance.get("git", {}).get("diff") or "",
+    )
+    return write_atomically(run_dir / REPORT_FILE, page)
+
+
+# -- numbers -------------------------------------------------------------------------------------------
+
+
+def _headlines(result: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable[Headline]:
+    """The final metrics with their units, the most comparable one first."""
+    metrics = {key.partition("/")[2]: value for key, value in result.get("metrics", {}).items()}
+    split = next(iter(result.get("metrics", {})), "test/").partition("/")[0]
+    if "nll" in metrics:
+        error = metrics.get("nll_std_error", math.nan)
+        images = f"{result['nll_images']:,} {split} images"
+        yield Headline(
+            "NLL",
+            _number(metrics["nll"], 2),
+            "nats" + (f" ± {error:.2f}" if math.isfinite(error) else ""),
+            f"{result['nll_samples']:,} importance samples; ± standard error over {images}",
+        )
+    for key, label, unit, digits in (
+        ("elbo", "ELBO", "nats", 2),
+        ("reconstruction", "Reconstruction", "nats", 2),
+        ("kl", "KL", "nats", 2),
+        ("bits_per_dim", "Bits per dim", "bits, from the ELBO", 4),
+        ("active_units", "Active units", "latent dimensions", 0),
+    ):
+        if key in metrics:
+            if key == "active_units" and "latent_dim" in config.get("model", {}):
+                unit = f"of {config['model']['latent_dim']} latent dimensions"
+            yield Headline(label, _number(metrics[key], digits), unit, f"{split} split")
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")  # noqa: RUF001 - a minus sign, not a hyphen
+
+
+def _facts(status: Mapping[str, Any], result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """What it took, as (label, text)."""
+    seconds = result.get("seconds", {})
+    for name, label in (("train", "training"), ("evaluate", "evaluation")):
+        if name in seconds:
+            yield label, f"{seconds[name]:.1f} s" if seconds[name] < 60 else clock_time(seconds[name])
+    if math.isfinite(result.get("samples_per_second", math.nan)):
+        yield "throughput", f"{result['samples_per_second']:,.0f} samples/s"
+    for key in ("epochs", "steps", "parameters"):
+        if key in result:
+            yield key, f"{result[key]:,}"
+    if "checkpoint" in result:
+        yield "weights", f"{result['checkpoint']} checkpoint"
+    for key in ("started", "ended"):
+        if key in status:
+            yield key, f"{datetime.fromisoformat(status[key]):%Y-%m-%d %H:%M:%S %Z}"
+    if status.get("attempts", 1) > 1:
+        yield "attempts", str(status["attempts"])
+
+
+def _charts(curves: Mapping[str, list[tuple[int, float]]]) -> Iterable[Chart]:
+    for key, title, unit in _CHARTS:
+        if key == "loss" and _is_negative(curves.get("train/loss", []), curves.get("train/elbo", [])):
+            continue  # the loss is the ELBO with its sign changed: nothing new to see
+        lines = [
+            Curve("train", "training", curves.get(f"train/{key}", [])),
+            Curve("val", "validation", curves.get(f"val/{key}", [])),
+        ]
+        if svg := line_chart(title, lines):
+            legend = [(line.kind, line.label, _number(line.points[-1][1], 2)) for line in lines if line.points]
+            yield Chart(title, unit, svg, legend)
+
+
+def _is_negative(one: list[tuple[int, float]], other: list[tuple[int, float]]) -> bool:
+    return [step for step, _ in one] == [step for step, _ in other] and all(
+        math.isclose(a, -b, rel_tol=1e-5) for (_, a), (_, b) in zip(one, other, strict=True)
+    )
+
+
+# -- pictures ------------------------------------------------------------------------------------------
+
+
+def _by_importance(paths: Iterable[Path]) -> list[Path]:
+    order = list(_CAPTIONS)
+    return sorted(paths, key=lambda p: (order.index(p.stem) if p.stem in order else len(order), p.stem))
+
+
+def _some_of(paths: Iterable[Path]) -> list[Path]:
+    """Pictures of earlier epochs: all of them if they are few, else spread evenly over the training."""
+    kinds: dict[str, list[Path]] = {}
+    for path in paths:
+        kinds.setdefault(path.stem.partition("-epoch")[0], []).append(path)
+    return [
+        group[i]
+        for group in kinds.values()
+        for i in sorted({round(k * (len(group) - 1) / (_MOST_EARLIER - 1)) for k in range(_MOST_EARLIER)})
+    ]
+
+
+def _embed(path: Path) -> Image:
+    kind, _, epoch = path.stem.partition("-epoch")
+    title, caption = _CAPTIONS.get(kind, (kind.replace("_", " ").capitalize(), ""))
+    if epoch:
+        title, caption = f"{title}, epoch {int(epoch)}", ""
+    content = path.read_bytes()
+    # The first chunk of every PNG file begins with its size.
+    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return Image(path.name, title, caption, uri, width, height, pixelated=kind != "latent_map")
+
+
+# -- where it comes from -------------------------------------------------------------------------------
+
+
+def _provenance(provenance: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, str]]]]:
+    """What the run was made of, (section, [(label, text)]); command and diff are shown elsewhere."""
+    if provenance:
+        git = dict(provenance.get("git") or {})
+        git["changes"] = "uncommitted, shown below" if git.pop("diff", None) else "none"
+        yield "Code", list(_flatten("", {"seed": provenance.get("seed"), "git": git}))
+        yield "Data", list(_flatten("", provenance.get("data")))
+        yield "Versions", list(_flatten("", provenance.get("versions")))
+        yield "Machine", list(_flatten("", provenance.get("hardware")))
+
+
+def _flatten(label: str, value: Any) -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(f"{label} {key}".strip(), inner)
+    elif isinstance(value, list):
+        yield label, ", ".join(map(str, value)) or "none"
+    elif value is not None:
+        yield label, str(value)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

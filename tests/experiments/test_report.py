@@ -1,0 +1,251 @@
+import base64
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from attelbo.experiments.curves import HEIGHT, WIDTH, Curve, line_chart, nice_ticks, short_number, thin_out
+from attelbo.experiments.report import write_report
+from attelbo.training.loggers import CsvLogger, RunInfo
+from attelbo.training.media import save_png
+
+RESULT = {
+    "metrics": {
+        "test/loss": 26.5, "test/elbo": -26.514, "test/nll": 25.1268, "test/nll_std_error": 0.3141,
+        "test/reconstruction": 12.345, "test/kl": 14.169, "test/bits_per_dim": 0.59771, "test/active_units": 13.0,
+    },
+    "nll_samples": 1000, "nll_images": 360, "seconds": {"train": 83.4, "evaluate": 4.25}, "checkpoint": "best",
+    "epochs": 20, "steps": 1234, "parameters": 56789, "samples_per_second": 12345.6,
+}  # fmt: skip
+CONFIG = {"name": "digits/conv <attention>", "seed": 0, "model": {"latent_dim": 16}}
+PICTURE = np.random.Generator(np.random.PCG64(2)).integers(0, 256, (12, 34, 3), dtype=np.uint8)
+
+
+def complete_run(folder: Path) -> Path:
+    run_dir = folder / "digits" / "20260101-000000-abcd1234"
+    (run_dir / ".hydra").mkdir(parents=True)
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (run_dir / ".hydra" / "choices.yaml").write_text("data: digits\nmodel/likelihood: bernoulli\ndebug: null\n")
+    (run_dir / "result.json").write_text(json.dumps(RESULT))
+    status = {"state": "done", "started": "2026-01-01T10:00:00.5+00:00", "ended": "2026-01-01T10:01:30+00:00"}
+    (run_dir / "status.json").write_text(json.dumps(status))
+    provenance = {
+        "argv": ["/somewhere/bin/attelbo", "train", "name=a b"],
+        "seed": 0,
+        "git": {"sha": "0123abcd", "diff": "--- a\n+++ <script>alert(1)</script>"},
+        "versions": {"torch": "2.15.0"},
+        "hardware": {"cores": 2, "gpus": []},
+        "data": {"checksums": {"train": "feed" * 16}},
+    }
+    (run_dir / "provenance.json").write_text(json.dumps(provenance))
+    logger = CsvLogger(RunInfo(run_dir, "n", "i", "g", "train", (), {}))
+    for step in range(50, 1251, 50):
+        value = 20 + 100 / step
+        terms = {"loss": value, "elbo": -value, "reconstruction": value / 2, "kl": value / 2}
+        logger.log_metrics({f"train/{name}": term for name, term in terms.items()}, step)
+        if step % 250 == 0:
+            logger.log_metrics({f"val/{name}": 1.01 * term for name, term in terms.items()}, step)
+    logger.finalize("success")
+    save_png(PICTURE, run_dir / "media" / "samples.png")
+    save_png(PICTURE, run_dir / "media" / "latent_map.png")
+    for epoch in range(1, 41):
+        save_png(PICTURE, run_dir / "media" / f"samples-epoch{epoch:04d}.png")
+    return run_dir
+
+
+class Page(HTMLParser):
+    """The visible text, the addresses that a browser would open, and whether every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.images: list[dict[str, Any]] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        attributes = {name: value or "" for name, value in attrs}
+        self.addresses += [attributes[name] for name in ("src", "href", "data", "action") if name in attributes]
+        if tag == "img":
+            self.images.append(attributes)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Closed at once, as in SVG."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style" and data.strip():
+            self.text.append(data.strip())
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = complete_run(tmp_path_factory.mktemp("outputs"))
+    assert write_report(run_dir) == run_dir / "report.html"
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def page(run_dir: Path) -> Page:
+    page = Page((run_dir / "report.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def test_headline_numbers_have_their_units(page):
+    text = "|".join(page.text)
+    assert "NLL|25.13|nats ± 0.31|1,000 importance samples; ± standard error over 360 test images|" in text
+    assert "|ELBO|−26.51|nats|test split|" in text  # noqa: RUF001
+    assert "|Reconstruction|12.35|nats|" in text or "|Reconstruction|12.34|nats|" in text
+    assert "|KL|14.17|nats|" in text
+    assert "|Bits per dim|0.5977|bits, from the ELBO|" in text
+    assert "|Active units|13|of 16 latent dimensions|" in text
+    for label, value in (
+        ("training", "1:23"),
+        ("evaluation", "4.2 s"),
+        ("throughput", "12,346 samples/s"),
+        ("epochs", "20"),
+        ("steps", "1,234"),
+        ("started", "2026-01-01 10:00:00 UTC"),
+    ):
+        assert f"|{label}|{value}|" in text
+
+
+def test_everything_written_by_others_is_escaped(run_dir, page):
+    source = (run_dir / "report.html").read_text()
+    assert "script" not in page.tags
+    assert "<script" not in source
+    assert "+++ &lt;script&gt;alert(1)&lt;/script&gt;" in source
+    assert page.text.count("digits/conv <attention>") == 1  # the heading; the parser has undone the escaping
+
+
+def test_nothing_is_fetched(run_dir, page):
+    assert page.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    style = re.search(r"<style>(.*)</style>", (run_dir / "report.html").read_text(), re.DOTALL)
+    assert style is not None
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+    assert not page.tags & {"link", "script", "iframe", "object"}
+
+
+def test_pictures_are_embedded_whole_and_in_order(run_dir, page):
+    titles = [image["alt"] for image in page.images]
+    assert titles[:2] == ["Samples", "Latent map"]
+    # Of 40 earlier epochs a dozen, first and last among them.
+    assert (len(titles[2:]), titles[2], titles[-1]) == (12, "Samples, epoch 1", "Samples, epoch 40")
+    first = base64.b64decode(page.images[0]["src"].partition(",")[2])
+    assert first == (run_dir / "media" / "samples.png").read_bytes()
+    assert (page.images[0]["width"], page.images[0]["height"]) == ("34", "12")
+    assert [image.get("class") for image in page.images[:2]] == ["pixelated", None]
+
+
+def test_curves_configuration_and_provenance_are_there(page):
+    text = "|".join(page.text)
+    assert "ELBO|nats|training −20.08|validation −20.28|" in text  # noqa: RUF001
+    assert "|KL(q || p)|nats|training 10.04|validation 10.14|" in text
+    assert "|Loss|" not in text  # it is the negative ELBO
+    assert "validation, step 1,250: -20.28" in text
+    assert "|attelbo train 'name=a b'|" in text
+    assert "|model/likelihood|bernoulli|" in text
+    assert "debug" not in text
+    assert "latent_dim: 16" in text
+    for label, value in (("git sha", "0123abcd"), ("torch", "2.15.0"), ("gpus", "none"), ("seed", "0")):
+        assert f"|{label}|{value}|" in text
+
+
+def test_a_failed_run_shows_its_traceback(tmp_path):
+    (tmp_path / "status.json").write_text(json.dumps({"state": "failed", "error": "ValueError: 1 < 2 & 3"}))
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "failed" in page.text
+    assert "ValueError: 1 < 2 & 3" in page.text
+    assert not page.images
+
+
+def test_an_empty_directory_has_a_report_too(tmp_path):
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert tmp_path.name in page.text
+    assert not any(part in page.text for part in ("Learning curves", "Pictures", "Provenance"))
+
+
+# -- curves --------------------------------------------------------------------------------------------
+
+
+def drawn(svg: str, kind: str) -> list[list[tuple[float, float]]]:
+    tree = ElementTree.fromstring(svg)
+    lines = [node for node in tree.iter("polyline") if node.get("class") == f"curve {kind}"]
+    return [[tuple(map(float, p.split(","))) for p in (node.get("points") or "").split()] for node in lines]  # pyright: ignore
+
+
+def test_points_are_drawn_to_scale():
+    svg = line_chart("KL", [Curve("train", "training", [(0, 0.0), (50, 10.0), (100, 40.0)])])
+    ((x0, y0), (x1, y1), (x2, y2)) = drawn(svg, "train")[0]
+    assert x0 < x2 <= WIDTH
+    assert 0 <= y2 < y0 <= HEIGHT
+    assert x1 - x0 == pytest.approx((x2 - x0) / 2, abs=0.1)
+    assert y0 - y1 == pytest.approx((y0 - y2) / 4, abs=0.1)
+    # The tick labels stand at the heights of their values.
+    labels = [node for node in ElementTree.fromstring(svg).iter("text") if node.get("text-anchor") == "end"]
+    ticks = {node.text: float(node.get("y") or 0) for node in labels}
+    assert ticks["40"] - 3.5 == pytest.approx(y2, abs=0.1)
+    assert ticks["10"] - 3.5 == pytest.approx(y1, abs=0.1)
+
+
+def test_the_first_steps_do_not_flatten_the_rest():
+    points = [(0, 1e6), *[(step, 100.0 - step / 100) for step in range(10, 1001, 10)]]
+    line = drawn(line_chart("loss", [Curve("train", "training", points)]), "train")[0]
+    late = [y for _, y in line[10:]]
+    assert max(late) - min(late) > HEIGHT / 2
+
+
+def test_nan_is_left_out_and_nothing_gives_nothing():
+    points = [(1, 1.0), (2, math.nan), (3, 3.0), (4, math.inf)]
+    assert len(drawn(line_chart("loss", [Curve("val", "validation", points)]), "val")[0]) == 2
+    assert line_chart("loss", [Curve("train", "t", []), Curve("val", "v", [(1, math.nan)])]) == ""
+
+
+@pytest.mark.parametrize("points", [[(7, 2.0)], [(0, 5.0), (10, 5.0)], [(0, 1e-12), (1, 2e-12)], [(0, -1e9), (1, 1e9)]])
+def test_strange_ranges_can_be_drawn(points):
+    for x, y in drawn(line_chart("loss", [Curve("train", "training", points)]), "train")[0]:
+        assert 0 <= x <= WIDTH
+        assert 0 <= y <= HEIGHT
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 10, [0, 5, 10]),
+        (0.1, 0.9, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (-143, -101, [-160, -140, -120, -100]),
+        (3, 3, [3]),
+    ],
+)
+def test_ticks_are_round_numbers_around_the_range(low, high, ticks):
+    assert nice_ticks(low, high) == ticks
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0"), (950, "950"), (1500, "1.5k"), (-2e6, "−2M"), (0.25, "0.25")])  # noqa: RUF001
+def test_short_numbers(number, text):
+    assert short_number(number) == text
+
+
+def test_long_curves_are_averaged_down_and_end_where_they_end():
+    points = [(step, float(step % 2)) for step in range(10_000)]
+    few = thin_out(points, 100)
+    assert len(few) <= 100
+    assert few[-1] == points[-1]
+    assert all(abs(value - 0.5) < 0.01 for _, value in few[:-2])
