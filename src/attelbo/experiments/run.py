@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from attelbo.building import build
 from attelbo.data import ImageDataModule
@@ -80,11 +80,13 @@ def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: 
     model, data = compose(config)
     data.prepare_data()
     data.setup()
-    if rank_zero_only.rank > 0:  # started by torchrun or srun: rank 0 looks after the directory
+    if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data)
-    run, checkpoint = _place(config, sweep)
+    given = _checked(_given_checkpoint(config), model)
+    run = _place(config, sweep)
     if run.status()["state"] == "done":
         return _done_before(run)
+    checkpoint = _checked(run.resumable, model) or given
     with run.locked():
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
         run.begin(config)
@@ -101,13 +103,13 @@ def join(run_dir: Path) -> Outcome:
     model, data = compose(config)
     data.setup()
     run = RunDirectory(run_dir)
-    return _help_to_fit(run, config, model, data, _checkpoint(config, run))
+    return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
 
 
 def _follow(config: Config, model: Model, data: ImageDataModule) -> Outcome:
     run = RunDirectory.latest(_parent(config), config) if config["ckpt"] == "auto" else None
     run = run or RunDirectory(_parent(config) / "rank")  # its name comes from rank 0 once training begins
-    return _help_to_fit(run, config, model, data, _checkpoint(config, run))
+    return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
 
 
 def _help_to_fit(
@@ -128,21 +130,15 @@ def _parent(config: Config) -> Path:
     return Path(config["paths"]["output_dir"]) / config["name"]
 
 
-def _place(config: Config, sweep: Path | None) -> tuple[RunDirectory, Path | None]:
-    """The run's directory, and the checkpoint to go on from."""
+def _place(config: Config, sweep: Path | None) -> RunDirectory:
+    """The run's directory: a new one, or the one that it had before."""
     if sweep is not None:
-        run = RunDirectory.job(sweep, config)
-        return run, run.resumable
-    if config["ckpt"] == "auto":
-        run = RunDirectory.latest(_parent(config), config) or RunDirectory.new(_parent(config), config)
-        return run, run.resumable
-    checkpoint = _checkpoint(config, None)
-    return RunDirectory.new(_parent(config), config), checkpoint
+        return RunDirectory.job(sweep, config)
+    before = RunDirectory.latest(_parent(config), config) if config["ckpt"] == "auto" else None
+    return before or RunDirectory.new(_parent(config), config)
 
 
-def _checkpoint(config: Config, run: RunDirectory | None) -> Path | None:
-    if run is not None and run.resumable is not None:
-        return run.resumable
+def _given_checkpoint(config: Config) -> Path | None:
     if config["ckpt"] in (None, "auto"):
         return None
     path = Path(config["ckpt"])
@@ -151,6 +147,13 @@ def _checkpoint(config: Config, run: RunDirectory | None) -> Path | None:
             f"ckpt: no such file: {path}; ckpt=auto goes on with the interrupted run of this configuration"
         )
     return path
+
+
+def _checked(checkpoint: Path | None, model: Model) -> Path | None:
+    """The same path, if it is a checkpoint of this model; the Trainer will read it again."""
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    return checkpoint
 
 
 def _done_before(run: RunDirectory) -> Outcome:

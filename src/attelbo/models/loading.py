@@ -1,5 +1,7 @@
 """From a run directory back to its model and data."""
 
+import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +64,13 @@ def load_weights(model: Model, checkpoint: Path) -> None:
         UserError: the file is damaged, or belongs to another model.
     """
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch has to say about a file that is no checkpoint
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model.load_state_dict(state["state_dict"])
-    except (RuntimeError, KeyError, OSError, EOFError) as error:
-        raise UserError(f"{checkpoint} is not a checkpoint of this model: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{checkpoint} is not a checkpoint of this model, or damaged: {what}") from error
 
 
 def load_run(

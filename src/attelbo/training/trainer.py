@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attelbo.building import Spec, build
 from attelbo.errors import ConfigError
@@ -71,7 +71,16 @@ def build_trainer(
     Raises:
         ConfigError: settings that are out of range, or that contradict each other or this machine.
     """
-    _at_least_one(micro_batches=micro_batches, log_every_n_steps=log_every_n_steps, threads=threads)
+    _at_least_one(
+        micro_batches=micro_batches,
+        log_every_n_steps=log_every_n_steps,
+        check_val_every_n_epoch=check_val_every_n_epoch,
+        limit_train_blocks=limit_train_blocks,
+        limit_val_batches=limit_val_batches,
+        threads=threads,
+    )
+    if clip_norm is not None and clip_norm <= 0:
+        raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
     if max_epochs < 1 and max_steps < 1:
         raise ConfigError("trainer.max_epochs or trainer.max_steps must be at least 1: the training needs an end")
     if precision.startswith("bf16") and not _bf16_is_fast(accelerator):

@@ -1,0 +1,186 @@
+"""Checkpoint files: plain content, whole or absent, and a clear word when they are damaged."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attelbo.errors import ConfigError, UserError
+from attelbo.experiments import run
+from attelbo.models import VariationalAutoencoder, load_run, load_weights
+from attelbo.training.checkpoint import AtomicCheckpointIO
+
+PLAIN = (dict, list, tuple, str, int, float, bool, torch.Tensor, type(None))
+
+
+@pytest.fixture(scope="module")
+def done(shared_runs) -> run.Outcome:
+    return shared_runs.train("callbacks=default", "scheduler=cosine")
+
+
+def assert_plain(content: Any, where: str = "") -> None:
+    assert isinstance(content, PLAIN), f"{where}: {type(content)}"
+    if isinstance(content, dict):
+        for key, value in content.items():
+            assert isinstance(key, str | int), f"{where}: {key!r}"
+            assert_plain(value, f"{where}.{key}")
+    elif isinstance(content, list | tuple):
+        for i, value in enumerate(content):
+            assert_plain(value, f"{where}[{i}]")
+
+
+def test_a_checkpoint_holds_tensors_and_plain_containers(runs, done):
+    for name in ("last", "best"):
+        checkpoint = runs.checkpoint(done, name)  # with weights_only=True
+        assert_plain(checkpoint)
+        assert str(done.run_dir) not in repr(checkpoint)  # the run directory may be moved
+    assert {file.name for file in (done.run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+# -- whole or absent -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    return path
+
+
+class CrashError(Exception):
+    """The process ends here."""
+
+
+def test_a_crash_while_writing_leaves_the_old_file(saved, monkeypatch):
+    def half(content, file):
+        file.write(b"half of it")
+        raise CrashError
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(CrashError):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, saved)
+    assert AtomicCheckpointIO().load_checkpoint(saved) == {"step": 1}
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_crash_before_the_file_is_renamed_leaves_the_old_file(saved, monkeypatch):
+    def crash(self, target):
+        raise CrashError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", crash)
+        patch.setattr(Path, "unlink", lambda self, missing_ok: None)  # a killed process tidies nothing up
+        with pytest.raises(CrashError):
+            AtomicCheckpointIO().save_checkpoint({"step": 2}, saved)
+    assert len(list(saved.parent.iterdir())) == 2
+    assert AtomicCheckpointIO().load_checkpoint(saved) == {"step": 1}
+    AtomicCheckpointIO().save_checkpoint({"step": 3}, saved)
+    assert AtomicCheckpointIO().load_checkpoint(saved) == {"step": 3}
+
+
+def test_nothing_but_plain_content_is_loaded(saved):
+    torch.save({"path": saved}, saved)
+    with pytest.raises(pickle.UnpicklingError):
+        AtomicCheckpointIO().load_checkpoint(saved)
+
+
+# -- damaged -------------------------------------------------------------------------------------------
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def empty(content: bytes) -> bytes:
+    return b""
+
+
+def text(content: bytes) -> bytes:
+    return b"not a checkpoint at all"
+
+
+def other_object(content: bytes) -> bytes:
+    return pickle.dumps(CrashError())
+
+
+@pytest.mark.parametrize("damage", [truncated, empty, text, other_object])
+def test_a_damaged_checkpoint_is_named_in_one_line(runs, done, tmp_path, damage):
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(damage((done.run_dir / "checkpoints" / "last.ckpt").read_bytes()))
+    model, _ = load_run(done.run_dir)
+    with pytest.raises(UserError, match=r"damaged\.ckpt is not a checkpoint of this model, or damaged: .+") as caught:
+        load_weights(model, damaged)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"damaged\.ckpt") as caught:
+        runs.train(f"ckpt={damaged}")
+    assert "\n" not in str(caught.value)
+    assert not runs.folder.exists(), "a run directory was made for nothing"
+
+
+def test_a_damaged_checkpoint_stops_ckpt_auto(runs, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", fail)
+        with pytest.raises(ZeroDivisionError):
+            runs.train()
+    (checkpoint,) = runs.folder.glob("*/*/checkpoints/last.ckpt")
+    checkpoint.write_bytes(truncated(checkpoint.read_bytes()))
+    before = checkpoint.read_bytes()
+    with pytest.raises(UserError, match=r"last\.ckpt"):
+        runs.train("ckpt=auto")
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_checkpoint_that_is_not_there(runs):
+    with pytest.raises(ConfigError, match=r"ckpt: no such file: nowhere\.ckpt"):
+        runs.train("ckpt=nowhere.ckpt")
+    assert not runs.folder.exists()
+
+
+def test_a_checkpoint_of_another_model(runs, done):
+    checkpoint = done.run_dir / "checkpoints" / "last.ckpt"
+    other, _ = run.compose(runs.configure("model.latent_dim=3"))
+    with pytest.raises(UserError, match=r"last\.ckpt is not a checkpoint of this model, or damaged: .+"):
+        load_weights(other, checkpoint)
+    with pytest.raises(UserError, match=r"last\.ckpt"):
+        runs.train("model.latent_dim=3", f"ckpt={checkpoint}")
+
+
+# -- back from the run directory -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_from_run(runs, done, which):
+    model = VariationalAutoencoder.from_run(done.run_dir, which)
+    assert not model.training
+    saved = runs.checkpoint(done, which)["state_dict"]
+    assert saved.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+    assert model.sample(3).shape == (3, 1, 8, 8)
+
+
+def test_from_run_of_no_run(tmp_path, done):
+    with pytest.raises(UserError, match=r"is not a run directory: it has no readable config\.yaml"):
+        VariationalAutoencoder.from_run(tmp_path)
+    (tmp_path / "config.yaml").write_bytes((done.run_dir / "config.yaml").read_bytes())
+    with pytest.raises(UserError, match="has no checkpoint in checkpoints/"):
+        VariationalAutoencoder.from_run(tmp_path)
+
+
+def test_the_best_checkpoint_may_be_missing(tmp_path, done):
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("config.yaml", "checkpoints/last.ckpt"):
+        (tmp_path / name).write_bytes((done.run_dir / name).read_bytes())
+    ours = VariationalAutoencoder.from_run(tmp_path, "best").state_dict()
+    last = VariationalAutoencoder.from_run(done.run_dir, "last").state_dict()
+    assert all(torch.equal(ours[name], last[name]) for name in last)
+
+
+def test_the_data_may_have_moved(done, tmp_path):
+    _, data = load_run(done.run_dir, data_dir=str(tmp_path))
+    assert data.root == tmp_path
+    assert load_run(done.run_dir)[1].root != tmp_path
