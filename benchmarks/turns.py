@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -112,7 +112,8 @@ class Contestant:
         )
         theirs.close()
         os.close(tty)
-        self._line = mine.makefile("rw", encoding="utf-8")
+        with mine:  # the file keeps the connection open
+            self._line = mine.makefile("rw", encoding="utf-8")
         # Someone must read what is written to a terminal, or the writer comes to a halt.
         self._reader = threading.Thread(target=self._read, args=[terminal], daemon=True)
         self._reader.start()
@@ -124,6 +125,9 @@ class Contestant:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._reader.join(timeout=10)
+        with suppress(BrokenPipeError):  # a word that nobody was there to hear
+            self._line.close()
 
     def hear(self) -> dict[str, Any]:
         """Its next message.
