@@ -66,6 +66,13 @@ def evaluate_likelihood(
     }
 
 
+def check_numbers(prefix: str = "", **numbers: int | None) -> None:
+    """Raise ConfigError unless each number is at least 1, or None."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"{prefix}{name} must be at least 1, got {number}")
+
+
 def split_key(split: SplitName) -> str:
     """The split's name in metric keys."""
     return "val" if split == "validation" else split
@@ -88,9 +95,7 @@ def measure(
     Raises:
         ConfigError: a number is out of range.
     """
-    for name, number in {"n_samples": n_samples, "n_images": n_images, "batch_size": batch_size, "chunk": chunk}.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"{name} must be at least 1, got {number}")
+    check_numbers(n_samples=n_samples, n_images=n_images, batch_size=batch_size, chunk=chunk)
     started = time.perf_counter()
     model = model.to(device).eval()
     metrics = evaluate_bound(model, data, split, batch_size, seed, device)

@@ -42,7 +42,9 @@ def _git() -> dict[str, str] | None:
     """Commit and uncommitted changes of the checkout that attelbo runs from, else of the working folder."""
     for folder in (Path(attelbo.__file__).parent, Path.cwd()):
         sha = _run_git(folder, "rev-parse", "HEAD")
-        tracked = sha and _run_git(folder, "ls-files", "--error-unmatch", "." if folder == Path.cwd() else "__init__.py")
+        tracked = sha and _run_git(
+            folder, "ls-files", "--error-unmatch", "." if folder == Path.cwd() else "__init__.py"
+        )
         if sha and tracked is not None:
             return {"sha": sha.strip(), "diff": (_run_git(folder, "diff", "HEAD") or "")[:_LONGEST_DIFF]}
     return None
@@ -81,4 +83,6 @@ def _cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

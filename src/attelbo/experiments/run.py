@@ -11,18 +11,20 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
 
-from attelbo.building import build
+from attelbo.building import Spec, build
 from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
-from attelbo.experiments.evaluation import measure
+from attelbo.experiments.evaluation import check_numbers, measure
 from attelbo.experiments.provenance import git_tag, provenance
 from attelbo.experiments.rundir import RunDirectory, State
 from attelbo.experiments.tables import print_result
@@ -58,10 +60,31 @@ def verify(config: Config) -> str:
 
 
 def compose(config: Config) -> tuple[Model, ImageDataModule]:
-    """Model and data of a configuration; the weights are a function of the seed."""
+    """Model and data of a configuration; the weights are a function of the seed.
+
+    Raises:
+        ConfigError: they, or what will be needed later, cannot be built from the arguments.
+    """
+    check_numbers("evaluation.", **_numbers(config["evaluation"]))
+    _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
+    _try("scheduler", config["scheduler"])
+    for name, node in config["callbacks"].items():
+        _try(f"callbacks.{name}", node)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     return build_model(config, data), data
+
+
+def _try(key: str, node: Spec, *given: Any) -> None:
+    """Build a node whose object is needed only later, so that what is wrong with it shows now."""
+    try:
+        build(node, *given)
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        raise ConfigError(f"{key}: {' '.join(str(error).split())} [{node['_target_']}]") from error
+
+
+def _numbers(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in evaluation.items() if key != "checkpoint"}
 
 
 def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: Path | None) -> Outcome:
@@ -225,11 +248,12 @@ def _conclude(
     device = trainer.strategy.root_device
     which = config["evaluation"]["checkpoint"]
     if any(trainer.checkpoint_callbacks):
-        load_weights(model, checkpoint_of(run.path, which))
+        checkpoint = checkpoint_of(run.path, which)
+        load_weights(model, checkpoint)
+        which = checkpoint.stem
     else:
         which = "last"
-    settings = {key: value for key, value in config["evaluation"].items() if key != "checkpoint"}
-    result = measure(model, data, split="test", seed=config["seed"], device=device, **settings)
+    result = measure(model, data, split="test", seed=config["seed"], device=device, **_numbers(config["evaluation"]))
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Pictures):
             callback.publish(trainer, model)

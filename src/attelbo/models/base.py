@@ -73,13 +73,17 @@ class Model(LightningModule, ABC):
         self.evaluation_step(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"val/{name}": value for name, value in self.evaluation_results().items()})
+        self._log_results("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self.evaluation_step(batch)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict({f"test/{name}": value for name, value in self.evaluation_results().items()})
+        self._log_results("test")
+
+    def _log_results(self, split: str) -> None:
+        # The results are the same on every rank; without sync_dist Lightning would warn that they might not be.
+        self.log_dict({f"{split}/{name}": value for name, value in self.evaluation_results().items()}, sync_dist=True)
 
     # -- Lightning's side ----------------------------------------------------------------------------
 

@@ -188,7 +188,7 @@ def build_vae(
     )
 
 
-def _part(name: str, spec: Spec, **shapes: object):  # noqa: ANN202 - whatever the target builds
+def _part(name: str, spec: Spec, **shapes: object):
     try:
         return build(spec, **shapes)
     except (TypeError, ValueError) as error:

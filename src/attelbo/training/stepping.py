@@ -164,7 +164,9 @@ class BlockStepper(Callback):
         if self._epoch_sum is None:
             return
         means = self._epoch_sum / self._epoch_rows
-        pl_module.log_dict({f"train/{name}_epoch": mean for name, mean in zip(self.terms, means, strict=True)}, sync_dist=True)
+        pl_module.log_dict(
+            {f"train/{name}_epoch": mean for name, mean in zip(self.terms, means, strict=True)}, sync_dist=True
+        )
         self._epoch_sum, self._epoch_rows = None, 0
 
     def on_validation_batch_start(

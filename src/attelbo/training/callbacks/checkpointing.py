@@ -38,6 +38,8 @@ class Checkpoint(ModelCheckpoint):
             monitor=monitor,
             mode=mode,
             every_n_epochs=every_n_epochs,
+            # Of itself Lightning would wait for a validation, and the last epochs may have none.
+            save_on_train_epoch_end=True if monitor is None else None,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )

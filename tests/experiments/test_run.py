@@ -1,0 +1,371 @@
+"""A run from its configuration to its result, and what becomes of it when something goes wrong."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from attelbo.cli import main
+from attelbo.errors import ConfigError, UserError
+from attelbo.experiments import run
+from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.latent.likelihoods import Bernoulli
+from attelbo.models import VariationalAutoencoder
+from attelbo.training.loggers import read_metrics
+
+
+@pytest.fixture(scope="module")
+def done(shared_runs) -> run.Outcome:
+    return shared_runs.train("callbacks=default", "data.binarize=dynamic")
+
+
+# -- a run that goes well ------------------------------------------------------------------------------
+
+
+def test_the_run_directory_is_complete(done, shared_runs):
+    assert (done.state, done.exit_code) == ("done", 0)
+    assert done.run_dir.parent == shared_runs.folder / "small"
+    for name in (
+        *("config.yaml", ".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/choices.yaml"),
+        *("provenance.json", "status.json", "result.json", "metrics.csv", "report.html"),
+        *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+        *("media/samples.png", "media/reconstructions.png", "media/latent_map.png"),
+    ):
+        assert (done.run_dir / name).stat().st_size > 0, name
+    assert not [path for path in done.run_dir.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_the_configuration_is_written_down(done, shared_runs):
+    written = yaml.safe_load((done.run_dir / "config.yaml").read_text())
+    assert written == shared_runs.configure("callbacks=default", "data.binarize=dynamic")
+    overrides = yaml.safe_load((done.run_dir / ".hydra" / "overrides.yaml").read_text())
+    assert overrides == ["callbacks=default", "data.binarize=dynamic"]
+
+
+def test_the_status_tells_how_it_ended(done):
+    status = RunDirectory(done.run_dir).status()
+    assert status["state"] == "done"
+    assert status["attempts"] == 1
+    assert status["config_hash"] in done.run_dir.name
+    assert status["started"] < status["ended"]
+    assert status["train_seconds"] > 0
+    assert "error" not in status
+
+
+def test_the_data_are_recorded(done):
+    provenance = json.loads((done.run_dir / "provenance.json").read_text())
+    assert provenance["seed"] == 0
+    checksums = provenance["data"]["checksums"]
+    assert set(checksums) == {"train", "validation", "test"}
+    assert len(set(checksums.values())) == 3
+
+
+def test_the_result_is_that_of_the_best_checkpoint(done):
+    result = json.loads((done.run_dir / "result.json").read_text())
+    assert result["checkpoint"] == "best"
+    assert (result["epochs"], result["steps"]) == (2, 20)
+    assert (result["nll_samples"], result["nll_images"]) == (2, 5)
+    model = VariationalAutoencoder.from_run(done.run_dir)
+    assert result["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert result["seconds"]["train"] > 0
+    assert result["samples_per_second"] == pytest.approx(2 * 100 / result["seconds"]["train"])
+    metrics = result["metrics"]
+    assert metrics["test/elbo"] == pytest.approx(-metrics["test/reconstruction"] - metrics["test/kl"], rel=1e-5)
+    assert metrics["test/bits_per_dim"] == pytest.approx(-metrics["test/elbo"] / 64 / math.log(2), rel=1e-5)
+    logged = read_metrics(done.run_dir / "metrics.csv")
+    for name in ("test/elbo", "test/nll", "test/active_units"):
+        assert logged[name][-1] == (20, pytest.approx(metrics[name]))
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_the_checkpoint_that_was_asked_for_is_evaluated(runs, which):
+    # The learning rate ruins the model in the second epoch, so the two differ.
+    words = ("optimizer=sgd", "optimizer.momentum=0.0", "optimizer.nesterov=false", "optimizer.lr=0.5")
+    outcome = runs.train(*words, "trainer.max_epochs=3", f"evaluation.checkpoint={which}")
+    result = json.loads((outcome.run_dir / "result.json").read_text())
+    assert result["checkpoint"] == which
+    saved = runs.checkpoint(outcome, which)
+    model, data = run.compose(runs.configure(*words))
+    model.load_state_dict(saved["state_dict"])
+    from attelbo.experiments.evaluation import evaluate_bound
+
+    expected = evaluate_bound(model.eval(), data, "test", 100, 0, torch.device("cpu"))
+    assert result["metrics"]["test/elbo"] == pytest.approx(expected["test/elbo"], rel=1e-6)
+    assert not torch.equal(
+        runs.checkpoint(outcome, "best")["state_dict"]["posterior.head.weight"],
+        runs.checkpoint(outcome, "last")["state_dict"]["posterior.head.weight"],
+    )
+
+
+def test_without_callbacks_and_loggers(runs):
+    outcome = runs.train("callbacks=none", "logger=none")
+    result = json.loads((outcome.run_dir / "result.json").read_text())
+    assert result["checkpoint"] == "last"
+    assert math.isfinite(result["metrics"]["test/nll"])
+    assert not (outcome.run_dir / "metrics.csv").exists()
+    assert not (outcome.run_dir / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3"),
+        ("trainer.check_val_every_n_epoch=5", "trainer.max_epochs=2"),
+        ("trainer.max_steps=13",),
+    ],
+    ids=" ".join,
+)
+def test_the_last_checkpoint_is_that_of_the_last_step(runs, words):
+    """Whether or not a validation follows it."""
+    outcome = runs.train(*words, "evaluation.checkpoint=last")
+    expected = runs.fit(*words).lightning_module
+    result = json.loads((outcome.run_dir / "result.json").read_text())
+    assert result["steps"] == expected.stepper.step
+    saved = runs.checkpoint(outcome)
+    assert saved["global_step"] == expected.stepper.step
+    assert all(torch.equal(value, saved["state_dict"][name]) for name, value in expected.state_dict().items())
+
+
+def test_where_no_validation_was_there_is_no_best_checkpoint(runs):
+    outcome = runs.train("trainer.check_val_every_n_epoch=5", "evaluation.checkpoint=best")
+    assert json.loads((outcome.run_dir / "result.json").read_text())["checkpoint"] == "last"
+
+
+def test_equal_runs_and_other_seeds(runs):
+    weights = {}
+    for name, words in {"a": (), "b": (), "c": ("seed=1",)}.items():
+        state = runs.checkpoint(runs.train(*words))["state_dict"]
+        weights[name] = torch.cat([value.flatten() for value in state.values()])
+    assert torch.equal(weights["a"], weights["b"])
+    assert not torch.equal(weights["a"], weights["c"])
+
+
+# -- a run that goes wrong -----------------------------------------------------------------------------
+
+
+def test_a_defect_is_recorded_and_leads_to_1(runs, monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(run, "measure", fail)
+    assert main(["train", *runs.words()]) == 1
+    (folder,) = (runs.folder / "small").iterdir()
+    status = RunDirectory(folder).status()
+    assert status["state"] == "failed"
+    assert status["error"].startswith("Traceback (most recent call last):")
+    assert status["error"].strip().endswith("ZeroDivisionError: a defect")
+    assert status["train_seconds"] > 0
+    assert "ZeroDivisionError: a defect" in capsys.readouterr().err
+    assert not (folder / "result.json").exists()
+
+    monkeypatch.undo()
+    assert main(["train", *runs.words("ckpt=auto")]) == 0  # mended: it goes on where it was
+    status = RunDirectory(folder).status()
+    assert (status["state"], status["attempts"]) == ("done", 2)
+    assert "error" not in status
+
+
+class PoisonedBernoulli(Bernoulli):
+    """NaN at the third minibatch."""
+
+    calls = 0
+
+    def log_prob(self, eta, x):
+        type(self).calls += 1
+        value = super().log_prob(eta, x)
+        return value * math.nan if self.calls == 3 else value
+
+
+def test_a_nan_stops_the_run_and_names_its_place(runs, monkeypatch, capsys):
+    monkeypatch.setattr(PoisonedBernoulli, "calls", 0)
+    monkeypatch.setattr("attelbo.latent.likelihoods.Bernoulli", PoisonedBernoulli)
+    assert main(["train", *runs.words("callbacks=default")]) == 1
+    (folder,) = (runs.folder / "small").iterdir()
+    status = RunDirectory(folder).status()
+    assert status["state"] == "failed"
+    message = "training diverged: reconstruction is nan at optimizer step 3 (epoch 1), in the 10 training rows "
+    assert message in status["error"]
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert not (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_learning_rate_beyond_reason(runs, capsys):
+    assert (
+        main(
+            ["train", *runs.words("callbacks=default", "data.binarize=threshold", "optimizer=sgd", "optimizer.lr=1e30")]
+        )
+        == 1
+    )
+    (folder,) = (runs.folder / "small").iterdir()
+    assert RunDirectory(folder).status()["state"] == "failed"
+    line = next(line for line in capsys.readouterr().err.splitlines() if "diverged" in line)
+    assert line.startswith("error: training diverged: ")
+    assert "at optimizer step " in line
+    assert line.endswith(f"[{folder}]")
+
+
+def test_an_output_folder_that_cannot_be_written(runs, capsys):
+    runs.folder.write_text("precious")  # a file where the folder should be
+    assert main(["train", *runs.words()]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: paths.output_dir: cannot make ")
+    assert err.count("\n") == 1
+    assert runs.folder.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("model.latent_dim=0",), "model.latent_dim must be at least 1, got 0"),
+        (("data.validation_size=1442",), "data.validation_size must be below 1,442"),
+        (("data.batch_size=0",), "data.batch_size must be at least 1, got 0"),
+        (("model.encoder.hidden=[0]",), "model.encoder: hidden"),
+        (("evaluation.n_samples=0",), "evaluation.n_samples must be at least 1, got 0"),
+        (("evaluation.n_images=0",), "evaluation.n_images must be at least 1, got 0"),
+        (("optimizer.lr=-1.0",), "optimizer: Invalid learning rate: -1.0"),
+        (("optimizer=sgd", "optimizer.momentum=0.0"), "optimizer: Nesterov momentum requires a momentum"),
+        (("scheduler=cosine", "scheduler.warmup=2.0"), "scheduler: warmup must be a fraction"),
+        (("callbacks.best_checkpoint.every_n_epochs=0",), "callbacks.best_checkpoint: every_n_epochs must be at least"),
+        (("model/likelihood=bernoulli", "data.binarize=none"), "model/likelihood: Bernoulli is not a likelihood of"),
+    ],
+)
+def test_wrong_settings_leave_nothing_behind(runs, words, message):
+    with pytest.raises(ConfigError) as caught:
+        runs.train(*words)
+    assert str(caught.value).startswith(message)
+    assert not runs.folder.exists()
+
+
+def test_a_trainer_that_cannot_be_built_is_the_users_too(runs):
+    with pytest.raises(ConfigError, match=r"trainer\.micro_batches must be at least 1"):
+        runs.train("trainer.micro_batches=0")
+    (folder,) = (runs.folder / "small").iterdir()
+    assert RunDirectory(folder).status()["state"] == "failed"
+
+
+def test_a_directory_in_use_is_left_alone(runs, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", fail)
+        with pytest.raises(ZeroDivisionError):
+            runs.train()
+    (folder,) = (runs.folder / "small").iterdir()
+    before = (folder / "status.json").read_bytes()
+    with RunDirectory(folder).locked(), pytest.raises(UserError, match="is being written by another process"):
+        runs.train("ckpt=auto")
+    assert (folder / "status.json").read_bytes() == before
+
+
+# -- sweeps --------------------------------------------------------------------------------------------
+
+SWEEP = ("seed=1,2", "model/likelihood=bernoulli,normal", "trainer.max_epochs=1")
+
+
+def states(sweep: Path) -> dict[str, tuple[str, int]]:
+    status = {folder.name: RunDirectory(folder).status() for folder in sweep.iterdir() if folder.is_dir()}
+    return {name: (one["state"], one["attempts"]) for name, one in status.items()}
+
+
+def test_a_sweep_runs_each_job_once(runs, capsys):
+    command = ["train", "-m", *runs.words(*SWEEP)]
+    assert main(command) == 0
+    (sweep,) = (runs.folder / "small").iterdir()
+    assert f"sweep: 4 of 4 jobs done in {sweep}\n" in capsys.readouterr().out
+    hashes = {
+        config_hash(runs.configure(f"seed={seed}", f"model/likelihood={likelihood}", "trainer.max_epochs=1"))
+        for seed in (1, 2)
+        for likelihood in ("bernoulli", "normal")
+    }
+    assert states(sweep) == dict.fromkeys(hashes, ("done", 1))
+    assert len({(sweep / name / "checkpoints/last.ckpt").read_bytes() for name in hashes}) == 4
+
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/**/*")}
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/**/*")} == before
+    assert capsys.readouterr().out.count("is done already") == 4
+
+
+def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsys):
+    measure = run.measure
+
+    def fail_once(model, data, *, seed: int, **settings: Any):
+        if seed == 1:
+            raise ZeroDivisionError("a defect")
+        return measure(model, data, seed=seed, **settings)
+
+    command = ["train", "-m", *runs.words("seed=1,2", "trainer.max_epochs=1")]
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", fail_once)
+        assert main(command) == 1
+    assert "1 of 2 jobs done" in capsys.readouterr().out
+    (sweep,) = (runs.folder / "small").iterdir()
+    assert sorted(states(sweep).values()) == [("done", 1), ("failed", 1)]
+    assert main(command) == 0
+    assert sorted(states(sweep).values()) == [("done", 1), ("done", 2)]
+
+
+def test_a_job_of_a_sweep_may_start_from_a_checkpoint(runs, done, shared_runs):
+    sweep = runs.folder / "sweep"
+    checkpoint = done.run_dir / "checkpoints" / "last.ckpt"
+    outcome = runs.train("data.binarize=dynamic", "trainer.max_epochs=3", f"ckpt={checkpoint}", sweep=sweep)
+    assert json.loads((outcome.run_dir / "result.json").read_text())["steps"] == 30
+    assert [step for step, _ in read_metrics(outcome.run_dir / "metrics.csv")["val/elbo"]] == [30]
+
+
+# -- several processes ---------------------------------------------------------------------------------
+
+
+def launch(command: list[str], words: list[str]) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, without a GPU and without what this process left in the environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "LOCAL_", "RANK"))}
+    return subprocess.run(
+        [sys.executable, "-m", *command, "train", *words],
+        env=environment | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+# 100 rows, two processes: 5 minibatches of 10 rows each in an epoch, so 20 rows in a step.
+TORCHRUN = ("torch.distributed.run", "--nproc-per-node", "2")
+DISTRIBUTED = ("trainer=ddp_cpu", "callbacks=checkpoint", "data.binarize=threshold")
+
+
+def assert_distributed_run(folder: Path, output: str) -> None:
+    assert RunDirectory(folder).status()["state"] == "done", output
+    result = json.loads((folder / "result.json").read_text())
+    assert all(map(math.isfinite, result["metrics"].values()))
+    assert result["steps"] == 10
+    logged = read_metrics(folder / "metrics.csv")
+    assert [step for step, _ in logged["val/elbo"]] == [5, 10]
+    assert "Traceback" not in output
+    assert "It is recommended" not in output
+    assert output.count("importance samples") == 1  # the table is printed once
+
+
+def test_two_processes_write_one_run_whoever_starts_them(runs):
+    weights = []
+    for name, command in (("lightning", ["attelbo"]), ("torchrun", [*TORCHRUN, "-m", "attelbo"])):
+        done = launch(command, runs.words(*DISTRIBUTED, f"paths.output_dir={runs.folder / name}"))
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        (folder,) = (runs.folder / name / "small").iterdir()
+        assert_distributed_run(folder, output)
+        state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        weights.append(torch.cat([value.flatten() for value in state.values()]))
+    assert torch.equal(*weights)
+    alone = runs.checkpoint(runs.train("callbacks=checkpoint", "data.binarize=threshold"))["state_dict"]
+    assert not torch.equal(weights[0], torch.cat([value.flatten() for value in alone.values()]))
