@@ -344,28 +344,35 @@ TORCHRUN = ("torch.distributed.run", "--nproc-per-node", "2")
 DISTRIBUTED = ("trainer=ddp_cpu", "callbacks=checkpoint", "data.binarize=threshold")
 
 
-def assert_distributed_run(folder: Path, output: str) -> None:
-    assert RunDirectory(folder).status()["state"] == "done", output
+def test_two_processes_write_one_run_whoever_starts_them(runs):
+    done = launch(["attelbo"], ["-m", *runs.words(*DISTRIBUTED, "seed=0,1")])  # Lightning starts the other one
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    (sweep,) = (runs.folder / "small").iterdir()
+    jobs = [folder for folder in sweep.iterdir() if folder.is_dir()]
+    assert len(jobs) == 2
+    for folder in jobs:
+        assert_distributed_run(folder)
+    assert output.count("importance samples") == 2  # each table is printed once
+    assert "It is recommended" not in output
+
+    done = launch(
+        [*TORCHRUN, "-m", "attelbo"], runs.words(*DISTRIBUTED, f"paths.output_dir={runs.folder / 'torchrun'}")
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    (folder,) = (runs.folder / "torchrun" / "small").iterdir()
+    assert_distributed_run(folder)
+    assert output.count("importance samples") == 1
+
+    (same_seed,) = (job for job in jobs if job.name in folder.name)  # both end with the configuration's hash
+    weights = [runs.checkpoint(run.Outcome(path, "done", 0))["state_dict"] for path in (same_seed, folder)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def assert_distributed_run(folder: Path) -> None:
+    assert RunDirectory(folder).status()["state"] == "done"
     result = json.loads((folder / "result.json").read_text())
     assert all(map(math.isfinite, result["metrics"].values()))
     assert result["steps"] == 10
-    logged = read_metrics(folder / "metrics.csv")
-    assert [step for step, _ in logged["val/elbo"]] == [5, 10]
-    assert "Traceback" not in output
-    assert "It is recommended" not in output
-    assert output.count("importance samples") == 1  # the table is printed once
-
-
-def test_two_processes_write_one_run_whoever_starts_them(runs):
-    weights = []
-    for name, command in (("lightning", ["attelbo"]), ("torchrun", [*TORCHRUN, "-m", "attelbo"])):
-        done = launch(command, runs.words(*DISTRIBUTED, f"paths.output_dir={runs.folder / name}"))
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, output
-        (folder,) = (runs.folder / name / "small").iterdir()
-        assert_distributed_run(folder, output)
-        state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        weights.append(torch.cat([value.flatten() for value in state.values()]))
-    assert torch.equal(*weights)
-    alone = runs.checkpoint(runs.train("callbacks=checkpoint", "data.binarize=threshold"))["state_dict"]
-    assert not torch.equal(weights[0], torch.cat([value.flatten() for value in alone.values()]))
+    assert [step for step, _ in read_metrics(folder / "metrics.csv")["val/elbo"]] == [5, 10]

@@ -6,12 +6,13 @@ Whatever can be wrong with configuration or data shows before the run directory 
 ``status.json`` tells what became of the run.
 """
 
+import contextlib
 import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
 from attelbo.experiments.evaluation import check_numbers, measure
 from attelbo.experiments.provenance import git_tag, provenance
-from attelbo.experiments.rundir import RunDirectory, State
+from attelbo.experiments.rundir import RunDirectory, State, config_hash
 from attelbo.experiments.tables import print_result
 from attelbo.models import Model, build_data, build_model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training.callbacks import Pictures
@@ -104,7 +105,7 @@ def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: 
     data.prepare_data()
     data.setup()
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
-        return _follow(config, model, data)
+        return _follow(config, model, data, sweep)
     given = _checked(_given_checkpoint(config), model)
     run = _place(config, sweep)
     if run.status()["state"] == "done":
@@ -113,11 +114,23 @@ def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: 
     with run.locked():
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
         run.begin(config)
-        os.environ["ATTELBO_RUN_DIR"] = str(run.path.absolute())  # for the processes that Lightning starts
-        try:
+        with _environment(run):
             return _run(run, config, model, data, checkpoint, group=sweep.name if sweep else run.path.parent.name)
-        finally:
-            del os.environ["ATTELBO_RUN_DIR"]
+
+
+@contextlib.contextmanager
+def _environment(run: RunDirectory) -> Iterator[None]:
+    """Tell the processes that Lightning starts which run they belong to, and take back what it tells them itself:
+    the next job of a sweep would else count itself among them and start none of its own.
+    """
+    before = set(os.environ)
+    os.environ["ATTELBO_RUN_DIR"] = str(run.path.absolute())
+    try:
+        yield
+    finally:
+        told = {"ATTELBO_RUN_DIR", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"}
+        for name in told & set(os.environ) - before:
+            del os.environ[name]
 
 
 def join(run_dir: Path) -> Outcome:
@@ -129,9 +142,14 @@ def join(run_dir: Path) -> Outcome:
     return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
 
 
-def _follow(config: Config, model: Model, data: ImageDataModule) -> Outcome:
-    run = RunDirectory.latest(_parent(config), config) if config["ckpt"] == "auto" else None
-    run = run or RunDirectory(_parent(config) / "rank")  # its name comes from rank 0 once training begins
+def _follow(config: Config, model: Model, data: ImageDataModule, sweep: Path | None) -> Outcome:
+    if sweep is not None:
+        run = RunDirectory(sweep / config_hash(config))
+    else:
+        before = RunDirectory.latest(_parent(config), config) if config["ckpt"] == "auto" else None
+        run = before or RunDirectory(_parent(config) / "rank")  # its name comes from rank 0 once training begins
+    if run.status()["state"] == "done":
+        return Outcome(run.path, "done", 0)
     return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
 
 

@@ -1,0 +1,179 @@
+"""Bound and likelihood of a trained model, against sums written by hand."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from attelbo.cli import main
+from attelbo.errors import ConfigError
+from attelbo.experiments import run
+from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, measure, pick_device
+from attelbo.latent import estimate_log_likelihood
+from attelbo.latent.distributions import DiagonalNormal
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(shared_runs):
+    trainer = shared_runs.fit("trainer.max_epochs=3", "optimizer.lr=0.01")
+    return trainer.lightning_module.eval(), trainer.datamodule
+
+
+@pytest.fixture
+def without_noise(monkeypatch):
+    monkeypatch.setattr(DiagonalNormal, "rsample", lambda self, n: self.mean.expand(n, *self.mean.shape))
+
+
+@pytest.mark.usefixtures("without_noise")
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("batch_size", [1000, 7])
+@torch.no_grad()
+def test_the_bound_is_the_mean_over_every_row(trained, split, batch_size):
+    model, data = trained
+    n = data.n_rows(split)
+    x = data.materialize(torch.arange(n), split).x
+    mean, log_std = model.posterior.head(model.encoder(x).flatten(1)).double().chunk(2, -1)
+    kl = 0.5 * (mean.square() + (2 * log_std).exp() - 2 * log_std - 1).sum(1)
+    logits = model.decoder(mean.float()).double()
+    reconstruction = F.binary_cross_entropy_with_logits(logits, x.double(), reduction="none").flatten(1).sum(1)
+    elbo = -reconstruction - kl
+    active = (mean.var(0, correction=0) > 0.01).sum()
+    expected = {
+        "loss": -elbo.mean(),
+        "elbo": elbo.mean(),
+        "reconstruction": reconstruction.mean(),
+        "kl": kl.mean(),
+        "bits_per_dim": -elbo.mean() / 64 / math.log(2),
+        "active_units": active,
+    }
+    key = "val" if split == "validation" else "test"
+    got = evaluate_bound(model, data, split, batch_size, seed=0, device=CPU)
+    assert got.keys() == {f"{key}/{name}" for name in expected}
+    for name, value in expected.items():
+        assert got[f"{key}/{name}"] == pytest.approx(float(value), rel=1e-5), name
+
+
+def test_the_bound_does_not_depend_on_what_was_drawn_before(trained):
+    model, data = trained
+    first = evaluate_bound(model, data, "test", 100, 0, CPU)
+    torch.manual_seed(99)
+    assert evaluate_bound(model, data, "test", 100, 0, CPU) == first
+    assert evaluate_bound(model, data, "test", 100, 1, CPU)["test/elbo"] != first["test/elbo"]
+
+
+# -- importance sampling -------------------------------------------------------------------------------
+
+
+class Counter:
+    """A model whose weights are known; counts the samples of each row."""
+
+    def __init__(self, model) -> None:
+        self.samples: dict[int, int] = {}
+        self.model = model
+
+    def log_weights(self, x, n_samples):
+        for row in x:
+            name = hash(row.numpy().tobytes())
+            self.samples[name] = self.samples.get(name, 0) + n_samples
+        return self.model.log_weights(x, n_samples)
+
+
+@pytest.mark.parametrize(("n_samples", "chunk"), [(10, 3), (10, 100), (7, 7), (1, 1)])
+def test_exactly_so_many_samples_of_exactly_so_many_images(trained, n_samples, chunk):
+    model, data = trained
+    counter = Counter(model)
+    evaluate_likelihood(counter, data, "test", n_samples, 12, 5, chunk, 0, CPU)  # pyright: ignore[reportArgumentType]
+    x = data.materialize(torch.arange(12), "test").x
+    assert counter.samples == {hash(row.numpy().tobytes()): n_samples for row in x}
+
+
+def test_the_likelihood_is_the_logarithm_of_the_mean_weight(trained):
+    model, data = trained
+    settings = {"n_images": 20, "batch_size": 20, "seed": 0, "device": CPU}
+    got = evaluate_likelihood(model, data, "test", n_samples=50, chunk=50, **settings)
+    drawn = []
+
+    def keep(x, n_samples):
+        drawn.append(model.log_weights(x, n_samples))
+        return drawn[-1]
+
+    keeper = Counter(model)
+    keeper.log_weights = keep
+    assert evaluate_likelihood(keeper, data, "test", n_samples=50, chunk=50, **settings) == got
+    (weights,) = drawn
+    nll = -(weights.double().exp().mean(0)).log()
+    assert got["test/nll"] == pytest.approx(float(nll.mean()), rel=1e-6)
+    assert got["test/nll_std_error"] == pytest.approx(float(nll.std() / 20**0.5), rel=1e-5)
+    share = weights.double().softmax(0)
+    assert got["test/effective_sample_size"] == pytest.approx(float((1 / share.square().sum(0)).mean()), rel=1e-5)
+
+
+def test_the_chunk_changes_nothing_but_the_noise(trained):
+    model, data = trained
+    n = 4000
+    rows = data.materialize(torch.arange(10), "test").x
+    torch.manual_seed(0)
+    error = estimate_log_likelihood(lambda k: model.log_weights(rows, k), n, n).standard_error
+    by_chunk = [
+        evaluate_likelihood(model, data, "test", n, 10, 10, chunk, seed, CPU)["test/nll"]
+        for seed, chunk in enumerate((n, 1000, 300))
+    ]
+    noise = float(error.square().sum().sqrt() / 10)
+    assert 0 < noise < 0.05
+    for other in by_chunk[1:]:
+        assert abs(other - by_chunk[0]) < 5 * noise * 2**0.5
+
+
+def test_the_likelihood_is_above_the_bound(trained):
+    model, data = trained
+    result = measure(
+        model, data, split="test", n_samples=200, n_images=None, batch_size=100, chunk=100, seed=0, device=CPU
+    )
+    metrics = result["metrics"]
+    assert -metrics["test/nll"] > metrics["test/elbo"]
+    assert (result["nll_samples"], result["nll_images"]) == (200, data.n_rows("test"))
+
+
+@pytest.mark.parametrize("name", ["n_samples", "n_images", "batch_size", "chunk"])
+def test_numbers_out_of_range(trained, name):
+    model, data = trained
+    numbers = {"n_samples": 1, "n_images": 1, "batch_size": 1, "chunk": 1} | {name: 0}
+    with pytest.raises(ConfigError, match=f"^{name} must be at least 1, got 0"):
+        measure(model, data, split="test", seed=0, device=CPU, **numbers)
+
+
+# -- the command ---------------------------------------------------------------------------------------
+
+
+def test_evaluate_repeats_what_the_run_found(runs, capsys):
+    outcome: run.Outcome = runs.train("evaluation.n_samples=10", "evaluation.n_images=20")
+    found = json.loads((outcome.run_dir / "result.json").read_text())
+    words = [f"run={outcome.run_dir}", "n_samples=10", "n_images=20", "accelerator=cpu"]
+    assert main(["evaluate", *words]) == 0
+    again = json.loads((outcome.run_dir / "evaluation-test.json").read_text())
+    assert again["metrics"] == found["metrics"]
+    assert (again["checkpoint"], again["seed"], again["nll_samples"]) == ("best", 0, 10)
+    out = capsys.readouterr().out
+    assert f"{found['metrics']['test/nll']:.2f}" in out
+
+    assert main(["evaluate", *words, "split=validation", "checkpoint=last", f"data_dir={runs.folder}"]) == 0
+    validation = json.loads((outcome.run_dir / "evaluation-validation.json").read_text())
+    assert validation["checkpoint"] == "last"
+    assert set(validation["metrics"]) == {name.replace("test/", "val/") for name in found["metrics"]}
+    assert json.loads((outcome.run_dir / "result.json").read_text()) == found
+
+
+def test_evaluate_of_no_run(tmp_path, capsys):
+    assert main(["evaluate", f"run={tmp_path}"]) == 2
+    assert "is not a run directory" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there():
+    with pytest.raises(ConfigError, match="accelerator=gpu: this machine has no GPU"):
+        pick_device("gpu")
+    assert pick_device("auto") == pick_device("cpu") == CPU

@@ -1,0 +1,112 @@
+"""The shape of the house: imports go one way, the mechanisms are pure torch, modules are short."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import attelbo
+
+SOURCE = Path(attelbo.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+EVERYWHERE = {"errors", "building", "seeding", "files"}
+PURE = {"attention", "latent"}
+ALLOWED = {
+    "errors": set(),
+    "seeding": set(),
+    "files": set(),
+    "building": set(),
+    "attention": set(),
+    "latent": set(),
+    "metrics": set(),
+    "data": set(),
+    "networks": PURE,
+    "models": PURE | {"networks", "data", "metrics"},
+    "training": PURE | {"networks", "models", "data", "metrics"},
+    "experiments": PURE | {"networks", "models", "training", "data", "metrics"},
+    "cli": {"experiments"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+"""Package or module -> those that it may import, besides itself and those that all may import."""
+
+LONGEST = 320
+
+
+def room(path: Path) -> str:
+    """The package below attelbo, or the module beside the packages, that a file belongs to."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports anywhere, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_room_is_known():
+    assert {room(path) for path in MODULES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_one_way(path):
+    own = room(path)
+    used = {name.split(".")[1] for name in imported(path) if name.startswith("attelbo.")}
+    used &= set(ALLOWED)  # `from attelbo import __version__` names no room
+    assert used <= ALLOWED[own] | EVERYWHERE | {own}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(path) in PURE], ids=lambda path: path.name)
+def test_the_mechanisms_are_pure_torch(path):
+    packages = {name.partition(".")[0] for name in imported(path)}
+    assert packages <= {"torch", "attelbo"} | sys.stdlib_module_names
+
+
+PURE_AT_RUN_TIME = """
+import sys
+import attelbo.attention, attelbo.latent, attelbo.latent.schedules
+heavy = {"lightning", "hydra", "omegaconf", "torchmetrics", "torchvision", "matplotlib", "sklearn", "pydantic", "rich"}
+sys.exit(", ".join(sorted(heavy & set(sys.modules))) or 0)
+"""
+
+
+def test_the_mechanisms_load_nothing_but_torch():
+    done = subprocess.run([sys.executable, "-c", PURE_AT_RUN_TIME], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+LAZY = {"matplotlib", "wandb", "sklearn", "torchvision", "tensorboard"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_what_is_slow_to_import_is_imported_where_it_is_needed(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_once = {
+        name.partition(".")[0]
+        for node in tree.body
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert not at_once & LAZY
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_modules_are_short_and_say_what_they_are(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < LONGEST
+    assert ast.get_docstring(ast.parse(text)) or not text.strip()
