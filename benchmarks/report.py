@@ -73,7 +73,7 @@ def _ratio(values: dict[str, float]) -> str:
 def _footnotes(result: dict[str, Any]) -> list[str]:
     hardware, versions, git = result["hardware"], result["versions"], result["git"]
     before, after = (f"{result['load_average'][at][0]:.1f}" for at in ("before", "after"))
-    rounds = len(result["results"][0]["laps"]["bare"]) - 1 if result["results"] else 0
+    rounds = " or ".join(map(str, sorted({len(row["laps"]["bare"]) - 1 for row in result["results"]})))
     names = ("python", "torch", "lightning", "hydra-core")
     return [
         f"{result['date']} UTC, {hardware.get('cpu')}, {hardware.get('cores')} cores, load average {before} before and "

@@ -9,6 +9,7 @@ terminal is a pseudo-terminal, so that a progress bar believes to be watched and
 """
 
 import json
+import math
 import os
 import pty
 import re
@@ -122,12 +123,14 @@ class Contestant:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._reader.join(timeout=10)
         with suppress(BrokenPipeError):  # a word that nobody was there to hear
-            self._line.close()
+            self._line.close()  # whoever still waits for his turn ends now, and tidies up
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(timeout=10)
 
     def hear(self) -> dict[str, Any]:
         """Its next message.
@@ -174,13 +177,16 @@ def plain(output: bytes) -> str:
     return "\n".join(line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")).strip()
 
 
-def take_turns(modules: Mapping[str, str], task: str, laps: int) -> tuple[dict[str, list[Lap]], dict[str, Any]]:
+def take_turns(
+    modules: Mapping[str, str], task: str, laps: int, patience: float = math.inf
+) -> tuple[dict[str, list[Lap]], dict[str, Any]]:
     """Let the contestants run so many laps in turns.
 
     Args:
         modules: name -> module of each contestant.
         task: what they are told.
-        laps: how many.
+        laps: how many, two at least.
+        patience: seconds after which no further lap is begun, once there are two.
 
     Returns:
         The laps of each, and what each said about itself.
@@ -195,7 +201,10 @@ def take_turns(modules: Mapping[str, str], task: str, laps: int) -> tuple[dict[s
             contestants[name] = stack.enter_context(Contestant(module, task))
             about[name] = contestants[name].hear()
         times: dict[str, list[Lap]] = {name: [] for name in modules}
-        for _ in range(laps):
+        started = time.monotonic()
+        for lap in range(laps):
+            if lap >= 2 and time.monotonic() - started > patience:
+                return times, about
             for name, contestant in contestants.items():
                 contestant.go()
                 times[name].append(Lap.from_dict(contestant.hear()))

@@ -107,6 +107,17 @@ def test_a_failing_contestant_is_quoted(tmp_path):
         take_turns({"bare": training.CONTESTANTS["bare"]}, replace(TASK, data_dir=str(tmp_path)).to_json(), laps=1)
 
 
+def test_patience_ends_after_the_second_lap_and_leaves_nothing(tmp_path, monkeypatch):
+    write_random_mnist(tmp_path / "data", 700, 120)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    task = replace(TASK, data_dir=str(tmp_path / "data"), laps=50)
+    laps, about = take_turns(training.CONTESTANTS, task.to_json(), task.laps, patience=0)
+    assert [len(own) for own in laps.values()] == [2, 2]
+    assert about["attelbo"]["threads"] == about["bare"]["threads"] == 1
+    assert not list((tmp_path / "tmp").iterdir())
+
+
 def test_a_tiny_run_from_processes_to_table(tmp_path, monkeypatch):
     write_random_mnist(tmp_path, 700, 120)
     monkeypatch.setattr(training, "tasks", lambda quick, rounds, data_dir: [replace(TASK, data_dir=str(data_dir))])
