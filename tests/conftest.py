@@ -1,7 +1,7 @@
 """Very small runs of the whole line, in this process: configuration, training, run directory."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,19 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def words(self, *words: str) -> list[str]:
+    def words(self, *words: str, without: Sequence[str] = ()) -> list[str]:
         """The words of the command line for a small run; of two for the same key the later counts."""
-        return list(
-            {word.partition("=")[0]: word for word in (*SMALL, f"paths.output_dir={self.folder}", *words)}.values()
-        )
+        given = [word for word in SMALL if word not in without]
+        return list({w.partition("=")[0]: w for w in (*given, f"paths.output_dir={self.folder}", *words)}.values())
 
-    def configure(self, *words: str) -> dict[str, Any]:
-        """The checked configuration of a small run."""
-        composed = compose("train", self.words(*words))
+    def configure(self, *words: str, without: Sequence[str] = ()) -> dict[str, Any]:
+        """The checked configuration of a small run, ``without`` some of what makes it small."""
+        return self.compose(self.words(*words, without=without))
+
+    @staticmethod
+    def compose(words: Sequence[str]) -> dict[str, Any]:
+        """The checked configuration of exactly these words."""
+        composed = compose("train", words)
         check(composed)
         return composed.config
 
@@ -56,15 +60,15 @@ class Runs:
         """What ``attelbo train`` does with a composed configuration."""
         return run.train(self.configure(*words), list(words), {}, sweep)
 
-    def fit(self, *words: str, callbacks: tuple[Callback, ...] = (), checkpoint: Path | None = None) -> Trainer:
+    def fit(self, *words: str, callbacks: tuple[Callback, ...] = (), without: Sequence[str] = ()) -> Trainer:
         """Only the training, without a run directory; the model is ``trainer.lightning_module``."""
-        config = self.configure("callbacks=none", *words)
+        config = self.configure("callbacks=none", *words, without=without)
         model, data = run.compose(config)
         trainer = build(
             config["trainer"], run_dir=self.folder, seed=config["seed"], callbacks=config["callbacks"], loggers=[]
         )
         trainer.callbacks.extend(callbacks)  # pyright: ignore[reportAttributeAccessIssue]
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(model, datamodule=data)
         return trainer
 
     @staticmethod
