@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready$(addprefix -,$(TORCH))
 UV := $(BIN)/uv
+# Compiled once here, or every start would compile Lightning anew where Python may not write beside its sources.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help setup train test test-slow lint format bench notebooks lock clean
 

@@ -91,6 +91,9 @@ def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def environment() -> Iterator[None]:
     """Lightning leaves its seed in the environment, the training its number of threads."""
     before, threads = dict(os.environ), torch.get_num_threads()
+    # Two threads on shared cores wait for each other most of the time; processes that tests start read the variable.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     yield
     os.environ.clear()
     os.environ.update(before)

@@ -34,6 +34,14 @@ def locate(target: str) -> Callable[..., Any]:
 
 
 def build(spec: Spec, *positional: Any, **given: Any) -> Any:
-    """Call what ``spec["_target_"]`` names with the node's arguments and those ``given`` by the owner."""
+    """Call what ``spec["_target_"]`` names with the node's arguments and those ``given`` by the owner.
+
+    Raises:
+        ConfigError: no ``_target_``, one that is not allowed, or an argument that is the owner's to give.
+    """
     arguments = {key: value for key, value in spec.items() if key != "_target_"}
+    if "_target_" not in spec:
+        raise ConfigError(f"a part without _target_: {arguments}; choose one with <group>=<choice>")
+    if taken := sorted(arguments.keys() & given.keys()):
+        raise ConfigError(f"{taken[0]} cannot be set here: {spec['_target_']} is given it by its surroundings")
     return locate(spec["_target_"])(*positional, **arguments, **given)

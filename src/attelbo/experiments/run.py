@@ -109,13 +109,18 @@ def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: 
     given = _checked(_given_checkpoint(config), model)
     run = _place(config, sweep)
     if run.status()["state"] == "done":
-        return _done_before(run)
+        sys.stdout.write(f"{run.path} is done already\n")
+        _show(run)
+        return Outcome(run.path, "done", 0)
     checkpoint = _checked(run.resumable, model) or given
     with run.locked():
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
         run.begin(config)
         with _environment(run):
-            return _run(run, config, model, data, checkpoint, group=sweep.name if sweep else run.path.parent.name)
+            outcome = _run(run, config, model, data, checkpoint, group=sweep.name if sweep else run.path.parent.name)
+    if outcome.state == "done":
+        _show(run)
+    return outcome
 
 
 @contextlib.contextmanager
@@ -197,12 +202,10 @@ def _checked(checkpoint: Path | None, model: Model) -> Path | None:
     return checkpoint
 
 
-def _done_before(run: RunDirectory) -> Outcome:
+def _show(run: RunDirectory) -> None:
     result = run.read("result.json")
-    sys.stdout.write(f"{run.path} is done already\n")
     if result is not None:
         print_result(result, run.path)
-    return Outcome(run.path, "done", 0)
 
 
 # -- the run itself ------------------------------------------------------------------------------------
@@ -249,10 +252,15 @@ def _run(
     finally:
         finish_loggers(loggers, exit_code)
         run.end(_state(exit_code), seconds, error)
-        if exit_code == 0:
-            from attelbo.experiments.report import write_report
+        _report(run, must=exit_code == 0)
 
-            write_report(run.path)
+
+def _report(run: RunDirectory, must: bool) -> None:
+    """Write report.html; for a run that failed as well, whose own error is then the one to be told."""
+    from attelbo.experiments.report import write_report
+
+    with contextlib.nullcontext() if must else contextlib.suppress(Exception):
+        write_report(run.path)
 
 
 def _state(exit_code: int) -> State:
@@ -262,7 +270,7 @@ def _state(exit_code: int) -> State:
 def _conclude(
     run: RunDirectory, config: Config, model: Model, data: ImageDataModule, trainer: Trainer, train_seconds: float
 ) -> None:
-    """Evaluate the chosen weights, draw what they do, write the result and print it."""
+    """Evaluate the chosen weights, draw what they do and write the result."""
     device = trainer.strategy.root_device
     which = config["evaluation"]["checkpoint"]
     if any(trainer.checkpoint_callbacks):
@@ -287,7 +295,6 @@ def _conclude(
     for logger in trainer.loggers:
         logger.log_metrics(result["metrics"], stepper.step)
     run.write("result.json", result)
-    print_result(result, run.path)
 
 
 def _trainer(run: RunDirectory, config: Config, loggers: list[Any]) -> Trainer:
