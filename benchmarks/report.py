@@ -44,9 +44,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def markdown(result: dict[str, Any]) -> str:
     """The table, and below it what must be known to read it."""
     lines = [
-        "| network, batch 100 | threads | attelbo, samples/s | bare loop | ratio: training | processor time "
+        "| network, batch 100 | threads | rounds | attelbo, samples/s | bare loop | ratio: training | processor time "
         "| ratio: with validation and checkpoints | processor time | val ELBO, ours / bare |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result["results"]:
         train, whole, elbo = row["train"], row["whole"], row["val_elbo"]
@@ -54,6 +54,7 @@ def markdown(result: dict[str, Any]) -> str:
         cells = [
             row["task"]["name"],
             str(threads),
+            str(len(row["laps"]["bare"]) - 1),
             f"{train['rows_per_second']['ours']['median']:,.0f}",
             f"{train['rows_per_second']['theirs']['median']:,.0f}",
             _ratio(train["ratio"]),
@@ -73,13 +74,12 @@ def _ratio(values: dict[str, float]) -> str:
 def _footnotes(result: dict[str, Any]) -> list[str]:
     hardware, versions, git = result["hardware"], result["versions"], result["git"]
     before, after = (f"{result['load_average'][at][0]:.1f}" for at in ("before", "after"))
-    rounds = " or ".join(map(str, sorted({len(row["laps"]["bare"]) - 1 for row in result["results"]})))
     names = ("python", "torch", "lightning", "hydra-core")
     return [
         f"{result['date']} UTC, {hardware.get('cpu')}, {hardware.get('cores')} cores, load average {before} before and "
         f"{after} after; " + ", ".join(f"{name} {versions.get(name)}" for name in names) + "; "
         f"attelbo {git['sha'][:7] + ('+' if git['changed'] else '') if git else versions.get('attelbo')}.",
-        f"{result['data']}, medians of {rounds} rounds of one epoch each (smallest-largest), the first epoch left out; "
+        f"{result['data']}, medians over rounds of one epoch each (smallest-largest), the first epoch left out; "
         f"{result['seconds']:.0f} s in all.",
     ]
 

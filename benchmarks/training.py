@@ -19,9 +19,9 @@ from benchmarks.task import Task
 from benchmarks.turns import take_turns
 
 CONTESTANTS = {"attelbo": "benchmarks.contestants.command", "bare": "benchmarks.contestants.bare_loop"}
-ROUNDS, QUICK_ROUNDS = 6, 3
+ROUNDS, QUICK_ROUNDS = 4, 3
 QUICK_ROWS = 20_000
-PATIENCE, QUICK_PATIENCE = 40.0, 12.0
+PATIENCE, QUICK_PATIENCE = 45.0, 12.0
 """Seconds for the laps of one task: on a busy machine two threads may take ten times as long as one."""
 VALIDATION_ROWS = 400
 
