@@ -83,7 +83,7 @@ def main() -> int:
             trainer.callbacks.append(watch)  # pyright: ignore[reportAttributeAccessIssue]
             fit(trainer, *positional, **named)
 
-        Trainer.fit = fit_by_the_watch
+        Trainer.fit = fit_by_the_watch  # pyright: ignore[reportAttributeAccessIssue]
         return cli.main(words(Task.from_json(text), Path(folder)))
 
 
