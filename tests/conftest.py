@@ -23,6 +23,7 @@ SMALL = (
     "model.decoder.hidden=[8]",
     "model.latent_dim=2",
     "data.train_size=100",
+    "data.binarize=dynamic",
     "data.validation_size=40",
     "data.batch_size=10",
     "data.minibatches_per_block=4",

@@ -17,7 +17,7 @@ from attelbo.experiments import run
 from attelbo.training import BlockStepper
 
 # Three epochs of 3 blocks; everything that keeps a state of its own takes part.
-WORDS = ("trainer.max_epochs=3", "scheduler=cosine", "callbacks=early_stopping", "data.binarize=dynamic")
+WORDS = ("trainer.max_epochs=3", "scheduler=cosine", "callbacks=early_stopping")
 BLOCKS = 9
 
 
@@ -164,7 +164,7 @@ def test_a_done_run_is_not_run_again(runs, uninterrupted, shared_runs, capsys):
 
 # -- real processes ------------------------------------------------------------------------------------
 
-LONG = ("trainer.max_epochs=40", "trainer.threads=1", "callbacks=early_stopping", "data.binarize=dynamic")
+LONG = ("trainer.max_epochs=40", "trainer.threads=1", "callbacks=early_stopping")
 
 
 def start(runs) -> subprocess.Popen[str]:

@@ -46,7 +46,7 @@ def plain_loop(config, optimizer_class=torch.optim.Adam, steps=STEPS, **options)
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_equals_the_plain_loop(runs, fused):
-    trainer = runs.fit(f"optimizer.fused={fused}", "optimizer.lr=0.01", "data.binarize=dynamic")
+    trainer = runs.fit(f"optimizer.fused={fused}", "optimizer.lr=0.01")
     expected = plain_loop(runs.configure(), lr=0.01, fused=fused)
     assert trainer.lightning_module.stepper.step == STEPS
     assert torch.equal(parameters(trainer.lightning_module), expected)
@@ -300,3 +300,24 @@ def test_values_are_logged_at_optimizer_steps(runs):
     assert [step for step, _ in logged["train/loss"]] == [8, 10, 18, 20]
     assert [step for step, _ in logged["val/elbo"]] == [10, 20]
     assert [step for step, _ in logged["train/loss_epoch"]] == [10, 20]
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+def test_what_an_epoch_logs_is_written_before_its_checkpoint(runs, monkeypatch):
+    """Else a process that is killed between the two would go on without these lines."""
+    save = Trainer.save_checkpoint
+
+    def saved_and_killed(self, path, *args, **kwargs):
+        save(self, path, *args, **kwargs)
+        if path.endswith("last.ckpt"):
+            raise KilledError
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", saved_and_killed)
+    with pytest.raises(KilledError):
+        runs.train()
+    (path,) = runs.folder.glob("*/*/metrics.csv")
+    lines = {line.split(",")[2] for line in path.read_text().splitlines() if line.startswith("10,")}
+    assert lines >= {"train/loss_epoch", "train/kl_epoch", "val/elbo", "val/active_units"}

@@ -122,7 +122,7 @@ def evaluate(
     """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``.
 
     Args:
-        run: the run directory.
+        run: the run directory, or a folder whose newest run is meant.
         split: validation or test.
         n_samples: importance samples for each image.
         n_images: so many of the split's images; all if None.
@@ -139,7 +139,8 @@ def evaluate(
     from attelbo.experiments.rundir import RunDirectory
     from attelbo.experiments.tables import print_result
 
-    model, data = load_run(run, checkpoint=checkpoint, data_dir=data_dir)
+    directory = RunDirectory.find(Path(run))
+    model, data = load_run(directory.path, checkpoint=checkpoint, data_dir=data_dir)
     data.prepare_data()
     data.setup()
     result = measure(
@@ -153,7 +154,6 @@ def evaluate(
         seed=seed,
         device=pick_device(accelerator),
     )
-    directory = RunDirectory(Path(run))
     directory.write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
     print_result(result, directory.path, split_key(split))
 

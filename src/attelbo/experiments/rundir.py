@@ -74,6 +74,24 @@ class RunDirectory:
         return max(found, key=lambda run: run.status()["started"], default=None)
 
     @classmethod
+    def find(cls, path: Path) -> "RunDirectory":
+        """The run in ``path``: that folder itself, or the newest run with a checkpoint anywhere below it.
+
+        Raises:
+            UserError: there is none.
+        """
+        if (path / "config.yaml").is_file():
+            return cls(path)
+        runs = [run for file in path.glob("**/status.json") if (run := cls(file.parent)).has_checkpoint]
+        if not runs:
+            raise UserError(f"run: {path} is no run directory, and there is none with a checkpoint below it")
+        return max(runs, key=lambda run: run.status()["started"])
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return any((self.path / "checkpoints").glob("*.ckpt"))
+
+    @classmethod
     def _make(cls, path: Path, exist_ok: bool) -> "RunDirectory":
         try:
             path.mkdir(parents=True, exist_ok=exist_ok)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation import pick_device
+from attelbo.experiments.rundir import RunDirectory
 from attelbo.models import VariationalAutoencoder
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
@@ -24,7 +25,7 @@ def sample(
     """Draw n latents from the prior, decode them and write one PNG grid of E[x|z].
 
     Args:
-        run: the run directory.
+        run: the run directory, or a folder whose newest run is meant.
         n: how many images.
         seed: of the draw.
         output: the file; by default ``media/samples-n<n>-seed<seed>.png`` in the run directory.
@@ -38,8 +39,9 @@ def sample(
     if n < 1:
         raise ConfigError(f"n must be at least 1, got {n}")
     device = pick_device(accelerator)
-    model = VariationalAutoencoder.from_run(run, checkpoint).to(device)
+    run_dir = RunDirectory.find(Path(run)).path
+    model = VariationalAutoencoder.from_run(run_dir, checkpoint).to(device)
     seed_default_generator(derive_seed(seed, "sample"), device)
-    path = Path(output) if output else Path(run) / "media" / f"samples-n{n}-seed{seed}.png"
+    path = Path(output) if output else run_dir / "media" / f"samples-n{n}-seed{seed}.png"
     save_png(image_grid(model.sample(n)), path)
     Console(soft_wrap=True).print(f"{n} samples: {path}")

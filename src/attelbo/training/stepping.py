@@ -163,10 +163,12 @@ class BlockStepper(Callback):
         """Log the exact means of the epoch, weighted by rows."""
         if self._epoch_sum is None:
             return
-        means = self._epoch_sum / self._epoch_rows
-        pl_module.log_dict(
-            {f"train/{name}_epoch": mean for name, mean in zip(self.terms, means, strict=True)}, sync_dist=True
-        )
+        means = trainer.strategy.reduce(self._epoch_sum / self._epoch_rows, reduce_op="mean")
+        metrics = {f"train/{name}_epoch": mean for name, mean in zip(self.terms, means.tolist(), strict=True)}
+        pl_module.log_dict(metrics, logger=False, sync_dist=True)
+        # Lightning would write them after the checkpoint: a process killed in between would leave a gap in the curves.
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics | {"epoch": trainer.current_epoch}, self.step)
         self._epoch_sum, self._epoch_rows = None, 0
 
     def on_validation_batch_start(
