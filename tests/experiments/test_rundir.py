@@ -195,6 +195,15 @@ def test_a_run_that_goes_on_keeps_its_start_and_counts(tmp_path):
     assert last["started"] == first["started"] < last["ended"]
 
 
+def test_a_run_that_goes_on_removes_what_was_left_half_written(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for name in (".status.json.1.tmp", "checkpoints/.last.ckpt.1.tmp", "checkpoints/best.ckpt", "mine.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    RunDirectory(tmp_path).begin(CONFIG)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"best.ckpt", "mine.tmp", "status.json"}
+
+
 def test_only_a_whole_checkpoint_is_resumable(tmp_path):
     run = RunDirectory(tmp_path)
     assert run.resumable is None

@@ -135,7 +135,12 @@ class RunDirectory:
         self.write("provenance.json", provenance)
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Mark the run as running; a resumed run keeps its first start and counts its attempts."""
+        """Mark the run as running; a resumed run keeps its first start and counts its attempts.
+
+        What a killed process left half-written is removed: the caller holds the lock.
+        """
+        for leftover in self.path.rglob(".*.tmp"):
+            leftover.unlink()
         before = self.status()
         self.write(
             "status.json",

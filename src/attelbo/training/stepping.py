@@ -105,7 +105,8 @@ class BlockStepper(Callback):
     def __call__(self, block: Block) -> None:
         """Take one optimizer step for each minibatch of the block."""
         model, data, rank = self.model, self.data, self.trainer.global_rank
-        optimizer, scheduler = model.optimizers(), model.lr_schedulers()
+        optimizer: Any = model.optimizers()  # a Model has one
+        scheduler: Any = model.lr_schedulers()
         parameters = _parameters(optimizer)
         minibatches = data.minibatches(block)[: self.total_steps - self.step]
         values: list[Tensor] = []
@@ -168,7 +169,7 @@ class BlockStepper(Callback):
         pl_module.log_dict(metrics, logger=False, sync_dist=True)
         # Lightning would write them after the checkpoint: a process killed in between would leave a gap in the curves.
         for logger in trainer.loggers:
-            logger.log_metrics(metrics | {"epoch": trainer.current_epoch}, self.step)
+            logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, self.step)
         self._epoch_sum, self._epoch_rows = None, 0
 
     def on_validation_batch_start(
