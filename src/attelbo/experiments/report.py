@@ -103,7 +103,7 @@ def write_report(run_dir: Path) -> Path:
         config=config_text,
         command=shlex.join(["attelbo", *provenance.get("argv", [])[1:]]) if provenance.get("argv") else "",
         provenance=list(_provenance(provenance)),
-        diff=provenance.get("git", {}).get("diff") or "",
+        diff=(provenance.get("git") or {}).get("diff") or "",
     )
     return write_atomically(run_dir / REPORT_FILE, page)
 
@@ -219,7 +219,8 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple
     """What the run was made of, (section, [(label, text)]); command and diff are shown elsewhere."""
     if provenance:
         git = dict(provenance.get("git") or {})
-        git["changes"] = "uncommitted, shown below" if git.pop("diff", None) else "none"
+        if git:  # else attelbo was installed from a wheel
+            git["changes"] = "uncommitted, shown below" if git.pop("diff", None) else "none"
         yield "Code", list(_flatten("", {"seed": provenance.get("seed"), "git": git}))
         yield "Data", list(_flatten("", provenance.get("data")))
         yield "Versions", list(_flatten("", provenance.get("versions")))

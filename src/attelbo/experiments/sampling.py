@@ -44,4 +44,4 @@ def sample(
     seed_default_generator(derive_seed(seed, "sample"), device)
     path = Path(output) if output else run_dir / "media" / f"samples-n{n}-seed{seed}.png"
     save_png(image_grid(model.sample(n)), path)
-    Console(soft_wrap=True).print(f"{n} samples: {path}")
+    Console(soft_wrap=True, force_jupyter=False).print(f"{n} samples: {path}")

@@ -42,7 +42,7 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
     times = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items())
     if times:
         table.add_row("time", f"{sum(seconds.values()):.1f}", f"s ({times})")
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, force_jupyter=False)
     console.print(table)
     for label, name in FILES.items():
         if (run_dir / name).exists():

@@ -56,7 +56,7 @@ class Progress(ProgressBar):
             raise ValueError(f"refreshes_per_second must be above 0, got {refreshes_per_second}")
         self.interval = 1 / refreshes_per_second
         self.clock = time.monotonic
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, force_jupyter=False)  # in a notebook plain lines too
         self._enabled = True
         self._bar: RichProgress | None = None
         self._next_refresh = 0.0
