@@ -247,8 +247,8 @@ def _job(config: "DictConfig") -> int:
     except Exception:
         traceback.print_exc()
         code = 1
-    if code == STOPPED and sweep is not None and "basic_launcher" in hydra.launcher._target_:
-        raise SystemExit(STOPPED)  # who stops this process does not want its next job to start
+    if code > 128 and sweep is not None and "basic_launcher" in hydra.launcher._target_:
+        raise SystemExit(code)  # who stops this process does not want its next job to start
     return code
 
 

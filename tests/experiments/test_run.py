@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -311,6 +312,24 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsy
     assert "1 of 2 jobs done" in capsys.readouterr().out
     (sweep,) = (runs.folder / "small").iterdir()
     assert sorted(states(sweep).values()) == [("done", 1), ("failed", 1)]
+    assert main(command) == 0
+    assert sorted(states(sweep).values()) == [("done", 1), ("done", 2)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_sweep_and_the_same_command_goes_on(runs, monkeypatch, number, code):
+    def interrupted_measure(*args, **kwargs):
+        os.kill(os.getpid(), number)
+        raise AssertionError("the signal was ignored")
+
+    command = ["train", "-m", *runs.words("seed=1,2", "trainer.max_epochs=1")]
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", interrupted_measure)
+        with pytest.raises(SystemExit) as stopped:
+            main(command)
+    assert stopped.value.code == code
+    (sweep,) = (runs.folder / "small").iterdir()
+    assert list(states(sweep).values()) == [("interrupted", 1)]  # the next one did not begin
     assert main(command) == 0
     assert sorted(states(sweep).values()) == [("done", 1), ("done", 2)]
 
