@@ -169,7 +169,7 @@ def test_evaluate_repeats_what_the_run_found(runs, capsys):
 
 def test_evaluate_of_no_run(tmp_path, capsys):
     assert main(["evaluate", f"run={tmp_path}"]) == 2
-    assert "is not a run directory" in capsys.readouterr().err
+    assert "is no run directory" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
