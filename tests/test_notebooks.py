@@ -1,6 +1,5 @@
 """Every notebook runs from top to bottom in an empty folder, and is stored without what it printed."""
 
-import os
 import sys
 from pathlib import Path
 
