@@ -24,6 +24,7 @@ from attelbo.data.batch import Block
 from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
+from attelbo.training.optimization import choose_optimization, parameters_of
 
 
 class BlockStepper(Callback):
@@ -80,6 +81,7 @@ class BlockStepper(Callback):
         self.model.stepper = self
         self.model.automatic_optimization = False
         self.total_steps = self._plan()
+        self.optimization = choose_optimization(self.model, trainer, self.clip_norm)
         if self.data.minibatches_per_block < 1:
             raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -105,21 +107,19 @@ class BlockStepper(Callback):
     def __call__(self, block: Block) -> None:
         """Take one optimizer step for each minibatch of the block."""
         model, data, rank = self.model, self.data, self.trainer.global_rank
-        optimizer: Any = model.optimizers()  # a Model has one
         scheduler: Any = model.lr_schedulers()
-        parameters = _parameters(optimizer)
         minibatches = data.minibatches(block)[: self.total_steps - self.step]
         values: list[Tensor] = []
+        self.optimization.begin_block()
         for rows in minibatches:
             seed_default_generator(derive_seed(self.seed, "step", self.step, rank), rows.device)
             model.at_step(self.step, self.total_steps)
             values.append(self._backward(rows))
-            optimizer.step()
-            for parameter in parameters:
-                parameter.grad = None
+            self.optimization.step()
             if scheduler is not None:
                 scheduler.step()
             self.step += 1
+        self.optimization.end_block(len(minibatches))
         if minibatches:
             self._account(torch.stack(values), [len(rows) for rows in minibatches])
 
@@ -129,7 +129,7 @@ class BlockStepper(Callback):
         for part in rows.split(-(-len(rows) // self.micro_batches)):
             terms = self.model.losses(self.data.materialize(part, "train"))
             share = len(part) / len(rows)
-            self.model.manual_backward(terms["loss"] if share == 1 else terms["loss"] * share)
+            self.optimization.backward(terms["loss"] if share == 1 else terms["loss"] * share)
             values.append(torch.stack([value.detach() for value in terms.values()]) * share)
             self.terms = tuple(terms)
         return torch.stack(values).sum(0) if len(values) > 1 else values[0]
@@ -154,9 +154,9 @@ class BlockStepper(Callback):
         return dict(zip(self.terms, self.block_values.mean(0), strict=True)) if self.terms else {}
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        # Here and not in __call__: Lightning has unscaled 16-bit gradients only now.
+        # Where the step is Lightning's, it has unscaled 16-bit gradients only now.
         if self.clip_norm is not None:
-            clip_grad_norm_(_parameters(optimizer), self.clip_norm)
+            clip_grad_norm_(parameters_of(optimizer), self.clip_norm)
 
     # -- around the epoch --------------------------------------------------------------------------
 
@@ -195,10 +195,6 @@ class BlockStepper(Callback):
         self.terms = tuple(state_dict["terms"])
         self._epoch_sum = state_dict["epoch_sum"]
         self._epoch_rows = state_dict["epoch_rows"]
-
-
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def seed_default_generator(seed: int, device: torch.device) -> None:

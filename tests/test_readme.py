@@ -1,0 +1,103 @@
+"""Every command in the README runs, made small by words that are added to it; what it shows of output is true."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from attelbo.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL = {
+    "data.train_size": "64",
+    "trainer.max_epochs": "1",
+    "trainer.limit_val_batches": "1",
+    "evaluation.n_samples": "2",
+    "evaluation.n_images": "4",
+}
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line.partition("#")[0].strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one run in it, where the commands are given."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ATTELBO_DATA_DIR", os.environ.get("ATTELBO_DATA_DIR", str(SHARED)))
+    if not list(folder.glob("outputs/digits/*/*/result.json")):
+        assert main(small(["train"])) == 0
+    return folder
+
+
+def small(words: list[str]) -> list[str]:
+    """The words of a command, and what makes it small."""
+    if words[0] == "train":
+        return words + [f"{key}={value}" for key, value in SMALL.items() if not any(w.startswith(key) for w in words)]
+    return [re.sub("n_samples=.*", "n_samples=3", word) for word in words]
+
+
+def needs_files(command: str) -> str | None:
+    named = {"experiment=mnist": "MNIST", "data=mnist": "MNIST", "data=fashion_mnist": "FashionMNIST"}
+    return next((name for word, name in named.items() if word in command), None)
+
+
+def test_there_is_about_a_dozen_of_them():
+    assert len(COMMANDS) >= 12
+    assert all(command.startswith("attelbo ") for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, here: Path):
+    files = needs_files(command)
+    if files is not None and not (Path(os.environ["ATTELBO_DATA_DIR"]) / files / "raw").is_dir():
+        pytest.skip(f"{files} is not in {os.environ['ATTELBO_DATA_DIR']}")
+    if "bf16" in command and not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this CPU has no bf16 arithmetic")
+    words = small(shlex.split(command)[1:])
+    if "trainer=ddp_cpu" in words:  # Lightning starts the same command again for the second process
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        subprocess.run([sys.executable, "-m", "attelbo", *words], env=environment, check=True, timeout=300)
+    else:
+        assert main(words) == 0
+
+
+def test_make_targets_exist():
+    for line in (line for block in blocks("console") for line in block.splitlines() if line.startswith("make ")):
+        words = shlex.split(line.partition("#")[0])
+        subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_typo_is_answered_as_shown(capsys: pytest.CaptureFixture[str]):
+    (shown,) = re.findall(r"^\$ attelbo (.*)\n(.*)$", README, flags=re.MULTILINE)
+    assert main(shlex.split(shown[0])) == 2
+    assert capsys.readouterr().err.strip() == shown[1]
+
+
+def test_python_of_the_readme(here: Path):
+    (code,) = blocks("python")
+    run = next(here.glob("outputs/digits/conv_attention/*/result.json")).parent
+    scope: dict[str, torch.Tensor] = {}
+    exec(code.replace("outputs/digits/conv_attention/<run id>", str(run)), scope)  # type: ignore[arg-type]
+    assert scope["images"].shape == (16, 1, 8, 8)
+
+
+def test_files_that_it_links_to_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
