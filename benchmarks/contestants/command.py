@@ -68,6 +68,7 @@ def words(task: Task, output_dir: Path) -> list[str]:
         *(f"model.{part}.hidden={hidden}" for part in ("encoder", "decoder")),
         *(f"model.{part}.activation={task.activation}" for part in ("encoder", "decoder")),
         f"optimizer.lr={task.lr}",
+        "scheduler=constant",
         "evaluation.n_images=100",  # after the last lap: nobody is waiting for it
         "evaluation.n_samples=1",
     ]
