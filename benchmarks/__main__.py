@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument(
         "--data-dir",
         type=Path,
-        default=Path(os.environ.get("ATTELBO_DATA_DIR", "../shared/data")),
+        default=Path(os.environ.get("ATTELBO_DATA_DIR", "data")),
         help="folder with MNIST/raw; without it, random images of the same shape are used",
     )
     options = parser.parse_args()

@@ -18,7 +18,7 @@ FILES = {
 def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") -> None:
     """The headline numbers of a result, with their units, and where the pictures are."""
     metrics, seconds = result["metrics"], result.get("seconds", {})
-    table = Table(title=f"{run_dir}: {split}", title_justify="left", show_header=False)
+    table = Table(title=f"{run_dir}: {split}", title_justify="left", show_header=False, box=None)
     table.add_column()
     table.add_column(justify="right")
     table.add_column()

@@ -1,0 +1,79 @@
+"""Put measured numbers into README.md: `python -m benchmarks.readme --example DIR --mnist DIR --speed JSON`.
+
+What stands between two markers is replaced by what the program printed or recorded; nothing is typed in.
+"""
+
+import argparse
+import io
+import json
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
+    parser.add_argument("--example", type=Path, help="run directory of the default experiment", required=True)
+    parser.add_argument("--mnist", type=Path, help="run directory of experiment=mnist/vae_mlp", required=True)
+    parser.add_argument("--speed", type=Path, help="JSON file of `make bench`", required=True)
+    options = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    text = replace(text, "printed by the program", f"```console\n{printed(options.example)}```")
+    speed = report.markdown(json.loads(options.speed.read_text(encoding="utf-8")))
+    text = replace(text, "numbers", f"{mnist_row(options.mnist)}\n\nTraining speed (`make bench`):\n\n{speed}")
+    README.write_text(text, encoding="utf-8")
+
+
+def replace(text: str, name: str, content: str) -> str:
+    """The text with ``content`` between the two markers of that name."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    replaced, count = re.subn(
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}{content.rstrip()}\n{end}", text, flags=re.DOTALL
+    )
+    if count != 1:
+        raise SystemExit(f"README.md: the markers of '{name}' stand there {count} times, not once")
+    return replaced
+
+
+def printed(run_dir: Path) -> str:
+    """What a run prints at its end."""
+    from attelbo.experiments.tables import print_result
+
+    with redirect_stdout(io.StringIO()) as out:
+        print_result(_read(run_dir, "result.json"), run_dir)
+    return re.sub(r"[ ]+$", "", out.getvalue(), flags=re.MULTILINE)
+
+
+def mnist_row(run_dir: Path) -> str:
+    """The likelihood of a run as a table, with budget, seed, date and machine."""
+    result, status, made = (_read(run_dir, name) for name in ("result.json", "status.json", "provenance.json"))
+    metrics, seconds = result["metrics"], result["seconds"]
+    return "\n".join(
+        [
+            "| run | test NLL, nats | ELBO | active units | budget | seconds: training, evaluation |",
+            "|---|---|---|---|---|---|",
+            f"| `{run_dir.parent.parent.name}/{run_dir.parent.name}`, seed {made['seed']} "
+            f"| {metrics['test/nll']:.2f} ±{metrics['test/nll_std_error']:.2f} "
+            f"({result['nll_samples']:,} samples, {result['nll_images']:,} images) "
+            f"| {metrics['test/elbo']:.2f} | {metrics['test/active_units']:.0f} "
+            f"| {result['epochs']} epochs, {result['steps']:,} steps "
+            f"| {seconds['train']:.0f}, {seconds['evaluate']:.0f} |",
+            "",
+            f"{status['ended'][:10]}, {made['hardware']['cpu']}, {made['hardware']['threads']} thread, "
+            f"torch {made['versions']['torch']}. The published 86.76 (Burda et al. 2016, Table 1, quoted) takes 3,280 "
+            "epochs; at this budget the two are not to be compared.",
+        ]
+    )
+
+
+def _read(run_dir: Path, name: str) -> dict[str, Any]:
+    return json.loads((run_dir / name).read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
