@@ -107,6 +107,7 @@ def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: 
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
     given = _checked(_given_checkpoint(config), model)
+    _trainer(RunDirectory(_parent(config)), config, loggers=[])  # a wrong setting shows before a directory is made
     run = _place(config, sweep)
     if run.status()["state"] == "done":
         sys.stdout.write(f"{run.path} is done already\n")
