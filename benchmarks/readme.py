@@ -64,7 +64,7 @@ def mnist_row(run_dir: Path) -> str:
             f"| {result['epochs']} epochs, {result['steps']:,} steps "
             f"| {seconds['train']:.0f}, {seconds['evaluate']:.0f} |",
             "",
-            f"{status['ended'][:10]}, {made['hardware']['cpu']}, {made['hardware']['threads']} thread, "
+            f"{status['ended'][:10]}, {made['hardware']['cpu']}, {made['hardware']['threads']} thread(s), "
             f"torch {made['versions']['torch']}. The published 86.76 (Burda et al. 2016, Table 1, quoted) takes 3,280 "
             "epochs; at this budget the two are not to be compared.",
         ]

@@ -119,7 +119,11 @@ def build_trainer(
             use_distributed_sampler=False,  # the loader shards its own order
         )
     except (ValueError, MisconfigurationException) as error:
-        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"trainer: {' '.join(str(error).split())} "
+            f"[accelerator={accelerator}, devices={devices}, strategy={strategy}, precision={precision}; "
+            "trainer=default takes what this machine has]"
+        ) from error
 
 
 def _at_least_one(**numbers: int | None) -> None:
