@@ -141,6 +141,7 @@ def _quiet() -> None:
     """Less talk from Lightning, and no needless question to the driver at every optimizer step."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table that was asked for
     # On a machine with srun on the PATH Lightning advises to use it in every run that does not.
     warnings.filterwarnings("ignore", ".*srun.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # between Lightning 2.6 and torch 2.15

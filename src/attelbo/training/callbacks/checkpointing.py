@@ -53,6 +53,11 @@ class Checkpoint(ModelCheckpoint):
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A training that ends before its first validation has nothing to be best at; Lightning would warn.
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
     @property
     def state_key(self) -> str:
         return f"Checkpoint[{self.filename}]"
