@@ -6,13 +6,13 @@ Shapes: (N, C, H, W) images in [0, 1], D latent dimensions.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from attelbo.data.batch import Batch, DataSpec
+from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.seeding import derive_seed
 from attelbo.training.callbacks.base import stepper_of
 from attelbo.training.loggers import log_picture
@@ -60,7 +60,7 @@ class Pictures(Callback):
         n_reconstructions: int = 20,
         n_latent: int = 2000,
         every_n_epochs: int = 0,
-        split: Literal["train", "validation", "test"] = "validation",
+        split: Split = "validation",
         seed: int = 0,
     ) -> None:
         for name, count in (("n_samples", n_samples), ("n_reconstructions", n_reconstructions), ("n_latent", n_latent)):
