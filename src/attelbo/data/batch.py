@@ -3,8 +3,9 @@
 Shapes: B batch, (C, H, W) image, S minibatches in a block, F factors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -44,3 +45,15 @@ class Block(NamedTuple):
     """Rows in each minibatch; the last one may be shorter."""
     split: Split
     """Where the rows are."""
+
+
+class ResidentData(Protocol):
+    """What a data module offers to whoever trains on blocks of its rows."""
+
+    def minibatches(self, block: Block) -> Sequence[Tensor]:
+        """The row indices of each minibatch in a block, (<= batch_size,) each."""
+        ...
+
+    def materialize(self, index: Tensor, split: Split) -> Batch:
+        """The rows ``index`` (B,) of a split as a batch on the index's device."""
+        ...

@@ -6,13 +6,14 @@ Units: nats; log-likelihoods are summed over the dimensions of x.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from attelbo.latent.distributions import Distribution
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """What is known about log p(x) after drawing K samples from q(z|x)."""
 
@@ -31,6 +32,21 @@ class Evidence:
     def reconstruction(self) -> Tensor:
         """The distortion -E_q[log p(x|z)], (B,), nats: lower is better."""
         return -self.log_likelihood.mean(0)
+
+    @cached_property
+    def distortion(self) -> Tensor:
+        """The mean of ``reconstruction`` over the batch, a scalar, nats."""
+        return -self.log_likelihood.mean()
+
+    @cached_property
+    def mean_kl(self) -> Tensor:
+        """The mean of ``kl`` over the batch, (G,), nats."""
+        return self.kl.mean(0)
+
+    @cached_property
+    def rate(self) -> Tensor:
+        """The mean over the batch of KL(q || p), summed over groups, a scalar, nats."""
+        return self.mean_kl.sum()
 
     @property
     def elbo(self) -> Tensor:

@@ -1,11 +1,12 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
-from attelbo.models.base import Model, Terms, count_parameters
+from attelbo.models.base import Model, Player, Terms, count_parameters
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
     "Model",
+    "Player",
     "Terms",
     "VariationalAutoencoder",
     "build_data",

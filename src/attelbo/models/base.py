@@ -6,17 +6,17 @@ an ordinary LightningModule and any ``lightning.Trainer`` trains it.
 """
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from attelbo.building import Spec, build
 from attelbo.data.batch import Batch, Block
-from attelbo.models.schedulers import Constant
+from attelbo.errors import ConfigError
 
 Terms = dict[str, Tensor]
 """Scalars by name, each a mean over the batch; the first is ``loss``, what is minimized. Nats."""
@@ -33,21 +33,42 @@ class Stepper(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Player:
+    """One of those who train a model in turns, each with an optimizer: what it minimizes, and what it moves."""
+
+    losses: Callable[[Batch], Terms]
+    """The first term, ``loss``, is minimized."""
+    parameters: list[nn.Parameter]
+    prefix: str = ""
+    """What is put before the names of its terms, such as ``critic_``."""
+
+
 class Model(LightningModule, ABC):
-    """A model with one optimizer: subclasses implement :meth:`losses`."""
+    """A model with one optimizer implements :meth:`losses`; one with several also :meth:`players`."""
 
     def __init__(self, optimizer: Spec, scheduler: Spec) -> None:
         super().__init__()
         self.optimizer_spec = optimizer
-        self.scheduler_spec = scheduler
         self.stepper: Stepper | None = None
+        self._schedule: Callable[[int, int], float] = build(scheduler)
+        self._optimizers: list[Optimizer] = []
 
     @abstractmethod
     def losses(self, batch: Batch) -> Terms:
         """The scalar to minimize, ``loss``, and those worth watching, as means over the batch."""
 
+    def players(self) -> list[Player]:
+        """Who takes an optimizer step on each minibatch, in this order: one player with all parameters, unless a
+        subclass says otherwise, as for adversarial training."""
+        return [Player(self.losses, list(self.parameters()))]
+
     def at_step(self, step: int, total_steps: int) -> None:
-        """Called before optimizer step ``step``, counted from 0: schedules move here."""
+        """Called before optimizer step ``step``, counted from 0: schedules move here, the learning rate's first."""
+        factor = self._schedule(step, total_steps)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
 
     def training_step(self, batch: Batch | Block, batch_idx: int) -> Tensor | None:
         if isinstance(batch, Block):
@@ -87,16 +108,22 @@ class Model(LightningModule, ABC):
 
     # -- Lightning's side ----------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build(self.optimizer_spec, list(self.parameters()))
-        factor = build(self.scheduler_spec)
-        if isinstance(factor, Constant):
-            return optimizer
-        total = self.stepper.total_steps if self.stepper else int(self.trainer.estimated_stepping_batches)
-        scheduler = LambdaLR(optimizer, lambda step: factor(step, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    def configure_optimizers(self) -> Any:
+        """One optimizer for each player. The learning rate's schedule is a function of the step: see ``at_step``.
+
+        Raises:
+            ConfigError: several players, and no stepper to let them take turns.
+        """
+        players = self.players()
+        if len(players) > 1 and self.stepper is None:
+            raise ConfigError("data.minibatches_per_block must be at least 1 for a model with several optimizers")
+        self._optimizers = [build(self.optimizer_spec, player.parameters) for player in players]
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+        return self._optimizers
 
 
-def count_parameters(module: torch.nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """Trainable numbers in a module."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

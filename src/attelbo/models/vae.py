@@ -76,15 +76,20 @@ class VariationalAutoencoder(Model):
         return self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
 
     def at_step(self, step: int, total_steps: int) -> None:
+        super().at_step(step, total_steps)
         self.objective.at_step(step, total_steps)
 
     def _terms(self, evidence: Evidence) -> Terms:
         """The loss and the terms beside it; those are for the eye and take no part in the backward pass."""
         loss = self.objective(evidence)
         with torch.no_grad():
-            reconstruction = evidence.reconstruction.mean()
-            kl = evidence.kl.sum(-1).mean()
-            return {"loss": loss, "elbo": -(reconstruction + kl), "reconstruction": reconstruction, "kl": kl}
+            elbo = -(evidence.distortion + evidence.rate)
+        return {
+            "loss": loss,
+            "elbo": elbo,
+            "reconstruction": evidence.distortion.detach(),
+            "kl": evidence.rate.detach(),
+        }
 
     # -- evaluation: the same terms, as exact means over a split --------------------------------------
 

@@ -5,7 +5,8 @@ they cost 0.2 ms a step, and torch's own bookkeeping around its fused Adam kerne
 eighth of the step of a small VAE, for which nothing is computed.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,11 +16,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, AdamW, Optimizer
 
-from attelbo.models import Model
+from attelbo.errors import ConfigError
+from attelbo.models import Model, Player
 
 
 class Optimization(Protocol):
-    """How a loss becomes a step of the model's one optimizer."""
+    """How a loss becomes a step of one player's optimizer."""
 
     def begin_block(self) -> None:
         """Called before the first step of a block."""
@@ -34,11 +36,28 @@ class Optimization(Protocol):
         """Called after the last of ``steps`` steps."""
 
 
-def choose_optimization(model: Model, trainer: Trainer, clip_norm: float | None) -> Optimization:
-    """Past Lightning on one device and without a gradient scaler, by its way elsewhere."""
+def is_alone(trainer: Trainer) -> bool:
+    """Whether this process trains on one device, without a gradient scaler: nothing of Lightning's is needed."""
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-    alone = isinstance(trainer.strategy, SingleDeviceStrategy)
-    return DirectOptimization(model, trainer, clip_norm) if alone and not scaled else LightningOptimization(model)
+    return isinstance(trainer.strategy, SingleDeviceStrategy) and not scaled
+
+
+def choose_optimizations(
+    model: Model, players: Sequence[Player], trainer: Trainer, clip_norm: float | None
+) -> list[Optimization]:
+    """For each player: past Lightning where this process is alone with one device, by Lightning's way elsewhere.
+
+    Raises:
+        ConfigError: several players, on several devices or with scaled gradients.
+    """
+    if is_alone(trainer):
+        return [DirectOptimization(trainer, place, player, clip_norm) for place, player in enumerate(players)]
+    if len(players) > 1:
+        raise ConfigError(
+            f"trainer: {type(model).__name__} has {len(players)} optimizers and trains on one device, "
+            "in 32-true or bf16 precision: trainer=default"
+        )
+    return [LightningOptimization(model)]
 
 
 class LightningOptimization:
@@ -64,30 +83,68 @@ class LightningOptimization:
 
 
 class DirectOptimization:
-    """torch alone: the same arithmetic, bit for bit."""
+    """torch alone: the same arithmetic, bit for bit.
 
-    def __init__(self, model: Model, trainer: Trainer, clip_norm: float | None) -> None:
-        self.model = model
+    Args:
+        trainer: holds the optimizers and counts the steps.
+        place: of the player among all.
+        player: its parameters, and no others, get gradients of its loss.
+        clip_norm: largest norm of the gradient; no limit if None.
+    """
+
+    def __init__(self, trainer: Trainer, place: int, player: Player, clip_norm: float | None) -> None:
         self.trainer = trainer
+        self.place = place
+        self.parameters = player.parameters
         self.clip_norm = clip_norm
+        self._rates: list[Tensor] | None = None
+        self._written: list[float] = []
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self.trainer.optimizers[self.place]
 
     def begin_block(self) -> None:
-        optimizer: Any = self.model.optimizers(use_pl_optimizer=False)
-        self.parameters = parameters_of(optimizer)
-        self._step = fused_adam_step(optimizer) or optimizer.step
+        fused = fused_adam_step(self.optimizer, self._rates)
+        self.is_fused = fused is not None
+        self._step = fused or self.optimizer.step
+        # To leave out what is not a player's own takes a second pass over the graph: only where there are others.
+        self._inputs = self.parameters if len(self.trainer.optimizers) > 1 else None
 
     def backward(self, loss: Tensor) -> None:
-        loss.backward()
+        loss.backward(inputs=self._inputs)
 
     def step(self) -> None:
         if self.clip_norm is not None:
             clip_grad_norm_(self.parameters, self.clip_norm)
         self._step()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
+    def keep_rates_on_device(self) -> None:
+        """From the next block on, read each group's learning rate from the device: a recorded step would else keep
+        the number that it was recorded with."""
+        if self._rates is None:
+            groups = self.optimizer.param_groups
+            self._rates = [torch.zeros((), device=group["params"][0].device) for group in groups]
+            self._written = [math.nan] * len(groups)
+
+    def write_rates(self) -> None:
+        """Bring the rates on the device, if they are kept there, to what the groups say."""
+        for place, rate in enumerate(self._rates or ()):
+            value = self.optimizer.param_groups[place]["lr"]
+            if value != self._written[place]:
+                rate.fill_(value)
+                self._written[place] = value
+
     def end_block(self, steps: int) -> None:
         """Count the steps where Lightning looks for them: ``trainer.global_step`` is one of these."""
+        if self.place > 0:
+            return  # the step of a minibatch is counted once, however many players took part
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         for tracker in (progress.total, progress.current):
             tracker.ready += steps
@@ -99,12 +156,16 @@ def parameters_of(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def fused_adam_step(optimizer: Optimizer) -> Callable[[], None] | None:
+def fused_adam_step(optimizer: Optimizer, rates: Sequence[Tensor] | None = None) -> Callable[[], None] | None:
     """A step of a fused Adam or AdamW that calls torch's kernel on the optimizer's own state.
 
     None where that is not all of the step: another optimizer, a flag that is not covered here, hooks, a parameter
     without state, because it took no part in the loss or because no step was taken yet. Good until the
     state is replaced.
+
+    Args:
+        optimizer: whose step it is.
+        rates: the learning rate of each group, on the device; None: what the group says at each step.
     """
     if type(optimizer) not in (Adam, AdamW) or not all(_plain(group) for group in optimizer.param_groups):
         return None
@@ -112,7 +173,8 @@ def fused_adam_step(optimizer: Optimizer) -> Callable[[], None] | None:
         return None
     if not all(optimizer.state.get(parameter) for parameter in parameters_of(optimizer)):
         return None
-    steps = [_fused_group_step(optimizer, group) for group in optimizer.param_groups]
+    each = zip(optimizer.param_groups, rates or [None] * len(optimizer.param_groups), strict=True)
+    steps = [_fused_group_step(optimizer, group, rate) for group, rate in each]
 
     def step() -> None:
         for group_step in steps:
@@ -127,7 +189,7 @@ def _plain(group: dict[str, Any]) -> bool:
     return bool(group["fused"]) and not unusual and one_kind
 
 
-def _fused_group_step(optimizer: Optimizer, group: dict[str, Any]) -> Callable[[], None]:
+def _fused_group_step(optimizer: Optimizer, group: dict[str, Any], rate: Tensor | None) -> Callable[[], None]:
     parameters: list[Tensor] = group["params"]
     states = [optimizer.state[parameter] for parameter in parameters]
     averages = [state["exp_avg"] for state in states]
@@ -149,7 +211,7 @@ def _fused_group_step(optimizer: Optimizer, group: dict[str, Any]) -> Callable[[
                 averages_of_squares,
                 [],
                 counts,
-                lr=group["lr"],  # read at every step: schedulers write it
+                lr=group["lr"] if rate is None else rate,  # read at every step: schedules write it
                 beta1=beta1,
                 beta2=beta2,
                 weight_decay=group["weight_decay"],

@@ -11,7 +11,9 @@ binarization and augmentation depend on nothing else, so a run continues bit for
 Shapes: S minibatches in a block, T terms of the loss.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,12 +21,16 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from attelbo.data import ImageDataModule
 from attelbo.data.batch import Block
 from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
-from attelbo.training.optimization import choose_optimization, parameters_of
+from attelbo.training.engine import EagerEngine, Engine, Position, Step, seed_default_generator
+from attelbo.training.graphs import GraphEngine
+from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone, parameters_of
+
+Switch = Literal["auto"] | bool
+"""auto: where it was measured to pay."""
 
 
 class BlockStepper(Callback):
@@ -39,6 +45,7 @@ class BlockStepper(Callback):
         micro_batches: parts that a minibatch is split into to save memory; their gradients add up to
             the minibatch's own.
         clip_norm: largest norm of the gradient; no limit if None.
+        cuda_graphs: record an optimizer step as a CUDA graph and replay it.
     """
 
     def __init__(
@@ -47,12 +54,16 @@ class BlockStepper(Callback):
         log_every_n_steps: int = 50,
         micro_batches: int = 1,
         clip_norm: float | None = None,
+        cuda_graphs: Switch = "auto",
     ) -> None:
         super().__init__()
         self.seed = seed
         self.log_every_n_steps = log_every_n_steps
         self.micro_batches = micro_batches
         self.clip_norm = clip_norm
+        self.cuda_graphs: Switch = cuda_graphs
+        self.engine: Engine | None = None
+        """Chosen at the first block, when optimizers and their state are there."""
 
         self.step = 0
         """Optimizer steps taken so far."""
@@ -77,13 +88,22 @@ class BlockStepper(Callback):
         """
         assert isinstance(pl_module, Model)
         self.model, self.trainer = pl_module, trainer
-        self.data: ImageDataModule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self.data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self.model.stepper = self
         self.model.automatic_optimization = False
         self.total_steps = self._plan()
-        self.optimization = choose_optimization(self.model, trainer, self.clip_norm)
+        self.engine = None
         if self.data.minibatches_per_block < 1:
             raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
+        self._check()
+
+    def _check(self) -> None:
+        trainer = self.trainer
+        choose_optimizations(self.model, self.model.players(), trainer, self.clip_norm)
+        if self.cuda_graphs is True and not self._can_use_graphs():
+            raise ConfigError(
+                "trainer.cuda_graphs=true takes one GPU and 32-true or bf16 precision; auto uses graphs where it can"
+            )
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         if scaled and self.clip_norm is not None and self.model.optimizer_spec.get("fused"):
             raise ConfigError(
@@ -102,37 +122,33 @@ class BlockStepper(Callback):
             limits.append(minibatches * trainer.max_epochs)
         return min(limits)
 
+    def _can_use_graphs(self) -> bool:
+        return is_alone(self.trainer) and self.trainer.strategy.root_device.type == "cuda"
+
+    def _choose_engine(self) -> Engine:
+        players = self.model.players()
+        optimizations = choose_optimizations(self.model, players, self.trainer, self.clip_norm)
+        step = Step(players, optimizations, self.data, self.micro_batches)
+        position = Position(self.model, self.seed, self.total_steps, self.trainer.global_rank)
+        if self.cuda_graphs is not False and self._can_use_graphs():
+            direct = [each for each in optimizations if isinstance(each, DirectOptimization)]
+            return GraphEngine(step, position, direct, required=self.cuda_graphs is True)
+        return EagerEngine(step, position)
+
     # -- the hot path ------------------------------------------------------------------------------
 
     def __call__(self, block: Block) -> None:
         """Take one optimizer step for each minibatch of the block."""
-        model, data, rank = self.model, self.data, self.trainer.global_rank
-        scheduler: Any = model.lr_schedulers()
-        minibatches = data.minibatches(block)[: self.total_steps - self.step]
-        values: list[Tensor] = []
-        self.optimization.begin_block()
-        for rows in minibatches:
-            seed_default_generator(derive_seed(self.seed, "step", self.step, rank), rows.device)
-            model.at_step(self.step, self.total_steps)
-            values.append(self._backward(rows))
-            self.optimization.step()
-            if scheduler is not None:
-                scheduler.step()
-            self.step += 1
-        self.optimization.end_block(len(minibatches))
-        if minibatches:
-            self._account(torch.stack(values), [len(rows) for rows in minibatches])
-
-    def _backward(self, rows: Tensor) -> Tensor:
-        """Leave the gradient of a minibatch's loss in the parameters; its terms are (T,)."""
-        values: list[Tensor] = []
-        for part in rows.split(-(-len(rows) // self.micro_batches)):
-            terms = self.model.losses(self.data.materialize(part, "train"))
-            share = len(part) / len(rows)
-            self.optimization.backward(terms["loss"] if share == 1 else terms["loss"] * share)
-            values.append(torch.stack([value.detach() for value in terms.values()]) * share)
-            self.terms = tuple(terms)
-        return torch.stack(values).sum(0) if len(values) > 1 else values[0]
+        minibatches = self.data.minibatches(block)[: self.total_steps - self.step]
+        if not minibatches:
+            return
+        if self.engine is None:
+            self.engine = self._choose_engine()
+        with _fresh_autocast():
+            values = self.engine.run(minibatches, self.step)
+        self.step += len(minibatches)
+        self.terms = self.engine.terms
+        self._account(values, [len(rows) for rows in minibatches])
 
     def _account(self, values: Tensor, sizes: list[int]) -> None:
         """Keep a block's values for the log, the progress bar and the epoch's mean."""
@@ -197,12 +213,16 @@ class BlockStepper(Callback):
         self._epoch_rows = state_dict["epoch_rows"]
 
 
-def seed_default_generator(seed: int, device: torch.device) -> None:
-    """Seed the generator that the device draws from by default.
+@contextmanager
+def _fresh_autocast() -> Iterator[None]:
+    """Under autocast, round the weights anew whenever they are used.
 
-    Not ``torch.manual_seed``: that seeds every device of the machine and costs 200 times as much.
+    Its cache of rounded weights lives as long as the context, which here is around several optimizer steps: from
+    the second on it would be out of date. Nothing is lost, a step uses each weight once.
     """
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index].manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(cached)

@@ -17,7 +17,7 @@ from attelbo.building import Spec, build
 from attelbo.errors import ConfigError
 from attelbo.training.checkpoint import AtomicCheckpointIO
 from attelbo.training.interruption import Interruption
-from attelbo.training.stepping import BlockStepper
+from attelbo.training.stepping import BlockStepper, Switch
 
 Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
@@ -43,6 +43,7 @@ def build_trainer(
     deterministic: bool = False,
     profiler: Literal["simple", "advanced", "pytorch"] | None = None,
     threads: int | None = None,
+    cuda_graphs: Switch = "auto",
 ) -> Trainer:
     """A Trainer that trains in blocks of minibatches and keeps everything in the run directory.
 
@@ -67,6 +68,7 @@ def build_trainer(
         deterministic: refuse operations that have no deterministic implementation.
         profiler: Lightning's word.
         threads: CPU threads of torch; its own choice if None.
+        cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
 
     Raises:
         ConfigError: settings that are out of range, or that contradict each other or this machine.
@@ -92,7 +94,7 @@ def build_trainer(
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = [build(node) for node in callbacks.values()]
-    stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm)
+    stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm, cuda_graphs)
     try:
         return Trainer(
             accelerator=accelerator,

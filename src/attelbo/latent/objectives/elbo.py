@@ -46,13 +46,15 @@ class ELBO(Objective):
         self.schedule = build_schedule(weight)
         # In the state dict, so that a loaded model evaluates the loss it was trained on.
         self.register_buffer("weight", torch.tensor(1.0))
+        self._written = (math.nan, 0)
         self.at_step(0, 1)
 
     def at_step(self, step: int, total_steps: int) -> None:
-        self.weight.fill_(self.schedule(step, total_steps))
+        weight = self.schedule(step, total_steps)
+        if (weight, self.weight._version) != self._written:  # its version: a checkpoint may have been loaded into it
+            self.weight.fill_(weight)
+            self._written = weight, self.weight._version
 
     def forward(self, evidence: Evidence) -> Tensor:
-        kl = evidence.kl.mean(0)  # (G,)
-        if self.free_bits > 0:
-            kl = kl.clamp(min=self.free_bits)
-        return evidence.reconstruction.mean() + self.weight * kl.sum()
+        rate = evidence.mean_kl.clamp(min=self.free_bits).sum() if self.free_bits > 0 else evidence.rate
+        return torch.addcmul(evidence.distortion, self.weight, rate)

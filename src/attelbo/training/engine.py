@@ -1,0 +1,136 @@
+"""Engines: how the optimizer steps of a block are taken, one after the other.
+
+    rows --> materialize --> losses --> backward --> optimizer          :class:`Step`, on the device
+    seed, schedules                                                      :class:`Position`, on the host
+
+A model states its losses once (:meth:`~attelbo.models.Model.losses`); whether they are run as they stand, compiled,
+captured as a CUDA graph or stacked with those of other replicas is decided here and in the modules beside, and
+the model does not know of it.
+
+Shapes: B rows of a minibatch, S minibatches in a block, T terms of the loss.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from attelbo.data.batch import ResidentData
+from attelbo.models import Model, Player
+from attelbo.seeding import derive_seed
+from attelbo.training.optimization import Optimization
+
+
+class Engine(Protocol):
+    """Takes optimizer steps."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the T terms, known after the first step."""
+        ...
+
+    def run(self, minibatches: Sequence[Tensor], first_step: int) -> Tensor:
+        """Take one optimizer step for each minibatch's rows (B,); the terms at each step, (S, T), on the device."""
+        ...
+
+
+class Position:
+    """What each step is told by the host before it begins: its noise and what its schedules say.
+
+    Nothing else that a step does depends on where in the training it stands.
+    """
+
+    def __init__(self, model: Model, seed: int, total_steps: int, rank: int) -> None:
+        self.model = model
+        self.seed = seed
+        self.total_steps = total_steps
+        self.rank = rank
+
+    def move_to(self, step: int, device: torch.device) -> None:
+        """Make ``step``, counted from 0, the one that comes next."""
+        seed_default_generator(derive_seed(self.seed, "step", step, self.rank), device)
+        self.model.at_step(step, self.total_steps)
+
+
+class Step:
+    """What an optimizer step computes on the device: no value of it is read by the host.
+
+    Args:
+        players: who minimizes what, in turns.
+        optimizations: how each of them steps.
+        data: makes a batch of rows.
+        micro_batches: parts that a minibatch is split into to save memory; their gradients add up to the
+            minibatch's own.
+    """
+
+    def __init__(
+        self,
+        players: Sequence[Player],
+        optimizations: Sequence[Optimization],
+        data: ResidentData,
+        micro_batches: int = 1,
+    ) -> None:
+        self.turns = list(zip(players, optimizations, strict=True))
+        self.data = data
+        self.micro_batches = micro_batches
+        self.terms: tuple[str, ...] = ()
+
+    def begin_block(self) -> None:
+        """To be called before the first step of a block."""
+        for _, optimization in self.turns:
+            optimization.begin_block()
+
+    def end_block(self, steps: int) -> None:
+        """To be called after the last of ``steps`` steps."""
+        for _, optimization in self.turns:
+            optimization.end_block(steps)
+
+    def __call__(self, rows: Tensor) -> list[Tensor]:
+        """Every player's step on the minibatch ``rows`` (B,); its terms, T scalars."""
+        parts = rows.split(-(-len(rows) // self.micro_batches))
+        shares = [len(part) / len(rows) for part in parts]
+        batches = [self.data.materialize(part, "train") for part in parts]
+        values: dict[str, Tensor] = {}
+        for player, optimization in self.turns:
+            for batch, share in zip(batches, shares, strict=True):
+                terms = player.losses(batch)
+                optimization.backward(terms["loss"] if share == 1 else terms["loss"] * share)
+                for name, value in terms.items():
+                    key, part = player.prefix + name, value.detach() if share == 1 else value.detach() * share
+                    values[key] = values[key] + part if key in values else part
+            optimization.step()
+        self.terms = tuple(values)
+        return list(values.values())
+
+
+class EagerEngine:
+    """One step after the other, each launched by the host."""
+
+    def __init__(self, step: Step, position: Position) -> None:
+        self.step = step
+        self.position = position
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return self.step.terms
+
+    def run(self, minibatches: Sequence[Tensor], first_step: int) -> Tensor:
+        values: list[Tensor] = []
+        self.step.begin_block()
+        for step, rows in enumerate(minibatches, first_step):
+            self.position.move_to(step, rows.device)
+            values += self.step(rows)
+        self.step.end_block(len(minibatches))
+        return torch.stack(values).view(len(minibatches), -1)
+
+
+def seed_default_generator(seed: int, device: torch.device) -> None:
+    """Seed the generator that the device draws from by default.
+
+    Not ``torch.manual_seed``: that seeds every device of the machine and costs 200 times as much.
+    """
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

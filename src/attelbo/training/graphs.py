@@ -1,0 +1,196 @@
+"""CUDA graphs: a whole optimizer step is recorded once and replayed for every minibatch.
+
+A small VAE takes some fifty kernels a step, each shorter than its launch, and the GPU waits for the host. One
+replay launches all of them: gather, binarization, forward, backward, fused Adam (the ways and rules are those of
+``torch.cuda.graph``, "whole-network capture").
+
+What changes from step to step lives at fixed addresses, written before each replay: the rows, the learning
+rates, the weights of the objective. The noise follows the seed of the device's default generator, which a replay
+reads anew, so a replayed step draws what the same step would draw without a graph.
+
+Shapes: B rows of a minibatch, S minibatches in a block, T terms of the loss.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from attelbo.errors import ConfigError
+from attelbo.training.engine import Position, Step
+from attelbo.training.optimization import DirectOptimization
+
+_WARM_UP = 3
+"""Steps taken without a graph, as ordinary steps of the training: libraries and optimizer set themselves up."""
+
+_TOLERANCE = 1e-3
+"""Relative, between the loss of a replay and that of the same step without a graph: the kernels are the same, but
+libraries may choose another algorithm while a graph is recorded."""
+
+
+class Recorder(Protocol):
+    """Records what a function does on the device."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Where the steps before the first recording are taken."""
+        ...
+
+    def record(self, function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """What does it again, and the tensor in which its value then stands.
+
+        Raises:
+            RuntimeError: it cannot be recorded: it waits for the device, or a shape depends on a value.
+        """
+        ...
+
+
+class CudaRecorder:
+    """CUDA graphs that share one pool of memory: they never run at the same time."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()
+
+    @contextmanager
+    def aside(self):
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
+
+    def record(self, function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            value = function()
+        return graph.replay, value
+
+
+class _Recorded(NamedTuple):
+    """A step for minibatches of one size."""
+
+    rows: Tensor  # (B,), read by the replay
+    replay: Callable[[], None]
+    values: Tensor  # (T,), written by it
+
+
+class GraphEngine:
+    """Replays the recorded step; a size of minibatch that is new, such as an epoch's last, is recorded first.
+
+    Args:
+        step: what is recorded.
+        position: moves the noise and the schedules.
+        optimizations: of the step; their learning rates are moved to the device.
+        required: whether a step that cannot be recorded is an error; else the training goes on without, and says so.
+        recorder: of CUDA graphs, unless a test says otherwise.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        position: Position,
+        optimizations: Sequence[DirectOptimization],
+        required: bool,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.step = step
+        self.position = position
+        self.optimizations = optimizations
+        self.required = required
+        self._recorder = recorder or CudaRecorder()
+        self._recorded: dict[int, _Recorded] = {}
+        self._checked: set[int] = set()
+        self._unrecorded: float = _WARM_UP
+        """Steps that are still to be taken without a graph."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return self.step.terms
+
+    def run(self, minibatches: Sequence[Tensor], first_step: int) -> Tensor:
+        """Take the steps of a block.
+
+        Raises:
+            ConfigError: the step cannot be recorded and must be, or a replay computes something else.
+        """
+        values: list[Tensor] = []
+        self.step.begin_block()
+        for step, rows in enumerate(minibatches, first_step):
+            recorded = self._recorded_for(rows) if self._unrecorded <= 0 else None
+            values.append(self._take(step, rows) if recorded is None else self._replay(step, rows, recorded))
+        self.step.end_block(len(minibatches))
+        return torch.stack(values)
+
+    def _take(self, step: int, rows: Tensor) -> Tensor:
+        """A step without a graph."""
+        self._unrecorded -= 1
+        self._move_to(step, rows.device)
+        with self._recorder.aside():
+            return torch.stack(self.step(rows))
+
+    def _replay(self, step: int, rows: Tensor, recorded: _Recorded) -> Tensor:
+        expected = self._loss(step, rows) if len(rows) not in self._checked else None
+        self._move_to(step, rows.device)
+        recorded.rows.copy_(rows)
+        recorded.replay()
+        if expected is not None:
+            self._check(float(recorded.values[0]), expected)
+            self._checked.add(len(rows))
+        return recorded.values.clone()
+
+    def _move_to(self, step: int, device: torch.device) -> None:
+        self.position.move_to(step, device)
+        for optimization in self.optimizations:
+            optimization.write_rates()
+
+    def _recorded_for(self, rows: Tensor) -> _Recorded | None:
+        """The recorded step for as many rows, recorded now if need be; None if it cannot be."""
+        recorded = self._recorded.get(len(rows))
+        if recorded is None:
+            try:
+                recorded = self._recorded[len(rows)] = self._record(rows)
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                if self.required:
+                    raise ConfigError(
+                        f"trainer.cuda_graphs=true: a step of this model cannot be captured ({reason}); "
+                        "trainer.cuda_graphs=false trains without"
+                    ) from error
+                sys.stderr.write(f"note: training goes on without CUDA graphs ({reason}); trainer.cuda_graphs=false\n")
+                self._unrecorded = math.inf
+                for optimization in self.optimizations:
+                    optimization.clear()  # of gradients that it came to
+        return recorded
+
+    def _record(self, rows: Tensor) -> _Recorded:
+        static = rows.clone()
+        for optimization in self.optimizations:
+            optimization.keep_rates_on_device()
+        self.step.begin_block()
+        if not all(optimization.is_fused for optimization in self.optimizations):
+            raise RuntimeError("the optimizer is not a fused Adam or AdamW of which every parameter takes part")
+        replay, values = self._recorder.record(lambda: torch.stack(self.step(static)))
+        return _Recorded(static, replay, values)
+
+    @torch.no_grad()
+    def _loss(self, step: int, rows: Tensor) -> float:
+        """The first player's loss at a step, without a graph and without a trace."""
+        model = self.position.model
+        before = [buffer.clone() for buffer in model.buffers()]
+        self._move_to(step, rows.device)
+        loss = float(model.losses(self.step.data.materialize(rows, "train"))["loss"])
+        for buffer, value in zip(model.buffers(), before, strict=True):
+            buffer.copy_(value)
+        return loss
+
+    @staticmethod
+    def _check(loss: float, expected: float) -> None:
+        if not math.isclose(loss, expected, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE) and math.isfinite(expected):
+            raise ConfigError(
+                f"trainer.cuda_graphs: a replayed step has the loss {loss:.6g}, without a graph it is {expected:.6g}: "
+                "this model does on the host what cannot be replayed; train it with trainer.cuda_graphs=false"
+            )

@@ -1,0 +1,153 @@
+"""The engine that replays recorded steps: on a CPU with a recorder that calls the function again, on a GPU with
+CUDA graphs."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+
+from attelbo.errors import ConfigError
+from attelbo.training import BlockStepper, graphs
+from attelbo.training.graphs import GraphEngine
+
+WORDS = ("scheduler=cosine", "data.train_size=95", "optimizer.lr=0.01")  # minibatches of 10, and one of 5
+
+
+class CallAgain:
+    """Replays by calling the function again, which reads and writes the same addresses, as a graph would."""
+
+    recorded = 0
+
+    def aside(self):
+        return nullcontext()
+
+    def record(self, function):
+        type(self).recorded += 1
+        state = torch.default_generator.get_state()
+        values = []
+
+        def replay():
+            result = function()
+            values[0].copy_(result) if values else values.append(result)
+
+        # Recording runs nothing; its addresses are known all the same.
+        torch.default_generator.set_state(state)
+        return replay, _Late(values)
+
+
+class _Late:
+    """The tensor that the first replay makes."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __getitem__(self, place):
+        return self.values[0][place]
+
+    def clone(self):
+        return self.values[0].clone()
+
+
+class FailsToRecord(CallAgain):
+    def record(self, function):
+        function()  # comes as far as the gradients
+        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+
+
+def weights(trainer):
+    return nn.utils.parameters_to_vector(trainer.lightning_module.parameters()).detach()
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Graphs are chosen as on a GPU, with another recorder; the engines that were made."""
+    made = []
+    monkeypatch.setattr(BlockStepper, "_can_use_graphs", lambda self: self.cuda_graphs is not False)
+
+    def use(recorder):
+        monkeypatch.setattr(graphs, "CudaRecorder", recorder)
+        init = GraphEngine.__init__
+        monkeypatch.setattr(
+            GraphEngine, "__init__", lambda self, *args, **named: (made.append(self), init(self, *args, **named))[1]
+        )
+        return made
+
+    return use
+
+
+def test_replayed_steps_are_the_steps(runs, as_on_a_gpu):
+    eager = runs.fit(*WORDS, "trainer.cuda_graphs=false")
+    made = as_on_a_gpu(CallAgain)
+    CallAgain.recorded = 0
+    replayed = runs.fit(*WORDS, "trainer.cuda_graphs=true")
+    assert len(made) == 1
+    assert CallAgain.recorded == 2  # one for each size of minibatch
+    # The learning rate goes through a float32 on the device.
+    torch.testing.assert_close(weights(replayed), weights(eager), rtol=1e-4, atol=1e-6)
+    assert replayed.lightning_module.stepper.terms == eager.lightning_module.stepper.terms
+    torch.testing.assert_close(
+        replayed.lightning_module.stepper.block_values,
+        eager.lightning_module.stepper.block_values,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    assert replayed.global_step == eager.global_step == 20
+
+
+def test_what_cannot_be_recorded_is_trained_without_and_said(runs, as_on_a_gpu, capsys):
+    eager = runs.fit(*WORDS, "trainer.cuda_graphs=false")
+    as_on_a_gpu(FailsToRecord)
+    with pytest.raises(
+        ConfigError, match=r"trainer\.cuda_graphs=true: .* cannot be captured \(operation not permitted"
+    ):
+        runs.fit(*WORDS, "trainer.cuda_graphs=true")
+    trained = runs.fit(*WORDS, "trainer.cuda_graphs=auto")
+    assert "goes on without CUDA graphs (operation not permitted when stream is capturing)" in capsys.readouterr().err
+    assert trained.global_step == 20
+    assert all(parameter.grad is None for parameter in trained.lightning_module.parameters())
+    assert weights(trained).isfinite().all()
+
+
+def test_an_optimizer_whose_step_is_not_on_the_device_is_not_recorded(runs, as_on_a_gpu, capsys):
+    words = ("data.train_size=95", "optimizer=sgd")
+    eager = runs.fit(*words, "trainer.cuda_graphs=false")
+    as_on_a_gpu(CallAgain)
+    assert torch.equal(weights(runs.fit(*words)), weights(eager))
+    assert "the optimizer is not a fused Adam" in capsys.readouterr().err
+
+
+def test_a_replay_that_computes_something_else_is_an_error(runs, as_on_a_gpu):
+    class Stale(CallAgain):
+        """What was on the host when the step was recorded stays as it was."""
+
+        def record(self, function):
+            replay, values = super().record(function)
+
+            def stale():
+                replay()
+                values.values[0][0] += 1
+
+            return stale, values
+
+    as_on_a_gpu(Stale)
+    with pytest.raises(ConfigError, match=r"trainer\.cuda_graphs: a replayed step has the loss .*cuda_graphs=false"):
+        runs.fit(*WORDS)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_graphs_are_refused_where_there_is_no_gpu(runs):
+    with pytest.raises(ConfigError, match=r"trainer\.cuda_graphs=true takes one GPU"):
+        runs.fit("trainer.cuda_graphs=true")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("parts", ["mlp", "conv"])
+def test_cuda_graphs_give_the_losses_of_the_plain_path(runs, precision, parts):
+    words = (*WORDS, "trainer.accelerator=gpu", f"trainer.precision={precision}")
+    if parts == "conv":
+        words += ("~model.encoder.hidden", "~model.decoder.hidden", "model/encoder=conv", "model/decoder=conv")
+    eager = runs.fit(*words, "trainer.cuda_graphs=false")
+    replayed = runs.fit(*words, "trainer.cuda_graphs=true")
+    torch.testing.assert_close(weights(replayed), weights(eager), rtol=1e-3, atol=1e-4)
