@@ -153,7 +153,8 @@ class BlockStepper(Callback):
     def _account(self, values: Tensor, sizes: list[int]) -> None:
         """Keep a block's values for the log, the progress bar and the epoch's mean."""
         rows = sum(sizes)
-        weighted = torch.tensor(sizes, dtype=values.dtype).to(values.device) @ values  # (T,)
+        # Only the last minibatch of an epoch may be shorter; a tensor of sizes would be waited for on its way to a GPU.
+        weighted = values.sum(0) * sizes[0] + values[-1] * (sizes[-1] - sizes[0])  # (T,)
         self._epoch_sum = weighted if self._epoch_sum is None else self._epoch_sum + weighted
         self._epoch_rows += rows
         self.rows_seen += rows * self.trainer.world_size
