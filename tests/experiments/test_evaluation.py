@@ -5,16 +5,25 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Bernoulli, Normal
 from torch.nn import functional as F
 
 from attelbo.cli import main
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
-from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, measure, pick_device
+from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, measure, pick_device, suitable_chunk
+from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
 from attelbo.latent.distributions import DiagonalNormal
+from attelbo.seeding import derive_seed
 
 CPU = torch.device("cpu")
+
+
+def settings(
+    n_samples: int = 10, n_images: int | None = None, batch_size: int = 100, chunk: int | None = 100
+) -> Evaluation:
+    return Evaluation(n_samples, n_images, batch_size, chunk, checkpoint="best")
 
 
 @pytest.fixture(scope="module")
@@ -68,48 +77,75 @@ def test_the_bound_does_not_depend_on_what_was_drawn_before(trained):
 # -- importance sampling -------------------------------------------------------------------------------
 
 
-class Counter:
-    """A model whose weights are known; counts the samples of each row."""
+class Keeper:
+    """A model that keeps the log-weights that it gave for each batch of images."""
 
     def __init__(self, model) -> None:
-        self.samples: dict[int, int] = {}
         self.model = model
+        self.given: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
 
-    def log_weights(self, x, n_samples):
-        for row in x:
-            name = hash(row.numpy().tobytes())
-            self.samples[name] = self.samples.get(name, 0) + n_samples
-        return self.model.log_weights(x, n_samples)
+    def weight_sampler(self, x):
+        draw, given = self.model.weight_sampler(x), []
+        self.given.append((x, given))
+
+        def keep(n_samples):
+            given.append(draw(n_samples))
+            return given[-1]
+
+        return keep
 
 
-@pytest.mark.parametrize(("n_samples", "chunk"), [(10, 3), (10, 100), (7, 7), (1, 1)])
+@pytest.mark.parametrize(("n_samples", "chunk"), [(10, 3), (10, 100), (7, 7), (1, 1), (90, None)])
 def test_exactly_so_many_samples_of_exactly_so_many_images(trained, n_samples, chunk):
     model, data = trained
-    counter = Counter(model)
-    evaluate_likelihood(counter, data, "test", n_samples, 12, 5, chunk, 0, CPU)  # pyright: ignore[reportArgumentType]
+    keeper = Keeper(model)
+    evaluate_likelihood(keeper, data, "test", settings(n_samples, 12, 5, chunk), 0, CPU)  # pyright: ignore[reportArgumentType]
     x = data.materialize(torch.arange(12), "test").x
-    assert counter.samples == {hash(row.numpy().tobytes()): n_samples for row in x}
+    assert torch.equal(torch.cat([batch for batch, _ in keeper.given]), x)
+    for batch, given in keeper.given:
+        assert torch.cat(given).shape == (n_samples, len(batch))
+        assert max(len(weights) for weights in given) == min(n_samples, chunk or n_samples)
 
 
 def test_the_likelihood_is_the_logarithm_of_the_mean_weight(trained):
     model, data = trained
-    settings = {"n_images": 20, "batch_size": 20, "seed": 0, "device": CPU}
-    got = evaluate_likelihood(model, data, "test", n_samples=50, chunk=50, **settings)
-    drawn = []
-
-    def keep(x, n_samples):
-        drawn.append(model.log_weights(x, n_samples))
-        return drawn[-1]
-
-    keeper = Counter(model)
-    keeper.log_weights = keep
-    assert evaluate_likelihood(keeper, data, "test", n_samples=50, chunk=50, **settings) == got
-    (weights,) = drawn
-    nll = -(weights.double().exp().mean(0)).log()
+    numbers = settings(n_samples=50, n_images=20, batch_size=20, chunk=15)
+    got = evaluate_likelihood(model, data, "test", numbers, 0, CPU)
+    keeper = Keeper(model)
+    assert evaluate_likelihood(keeper, data, "test", numbers, 0, CPU) == got  # pyright: ignore[reportArgumentType]
+    ((_, given),) = keeper.given
+    weights = torch.cat(given).double()
+    nll = -(weights.exp().mean(0)).log()
     assert got["test/nll"] == pytest.approx(float(nll.mean()), rel=1e-6)
     assert got["test/nll_std_error"] == pytest.approx(float(nll.std() / 20**0.5), rel=1e-5)
-    share = weights.double().softmax(0)
+    share = weights.softmax(0)
     assert got["test/effective_sample_size"] == pytest.approx(float((1 / share.square().sum(0)).mean()), rel=1e-5)
+
+
+@torch.no_grad()
+def test_the_likelihood_is_that_of_a_loop_in_double_precision(trained):
+    model, data = trained
+    got = evaluate_likelihood(model, data, "test", settings(30, n_images=12, batch_size=6, chunk=8), 0, CPU)
+    estimates = []
+    for i, x in enumerate(data.materialize(torch.arange(12), "test").x.split(6)):
+        torch.manual_seed(derive_seed(0, "likelihood", i))
+        mean, log_std = (part.double() for part in model.posterior.head(model.encoder(x).flatten(1)).chunk(2, -1))
+        noise = torch.cat([torch.randn(k, *mean.shape) for k in (8, 8, 8, 6)]).double()
+        z = mean + log_std.exp() * noise
+        x_given_z = Bernoulli(logits=model.decoder(z.float().flatten(0, 1)).double().unflatten(0, z.shape[:2]))
+        log_joint = x_given_z.log_prob(x.double()).flatten(2).sum(2) + Normal(0.0, 1.0).log_prob(z).sum(2)
+        log_q = Normal(mean, log_std.exp()).log_prob(z).sum(2)
+        estimates.append((log_joint - log_q).logsumexp(0) - math.log(30))
+    assert got["test/nll"] == pytest.approx(-float(torch.cat(estimates).mean()), rel=1e-6)
+
+
+def test_the_encoder_runs_once_for_each_batch_of_images(trained):
+    model, data = trained
+    sizes = []
+    hook = model.encoder.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
+    evaluate_likelihood(model, data, "test", settings(20, n_images=12, batch_size=5, chunk=3), 0, CPU)
+    hook.remove()
+    assert sizes == [5, 5, 2]
 
 
 def test_the_chunk_changes_nothing_but_the_noise(trained):
@@ -117,9 +153,9 @@ def test_the_chunk_changes_nothing_but_the_noise(trained):
     n = 4000
     rows = data.materialize(torch.arange(10), "test").x
     torch.manual_seed(0)
-    error = estimate_log_likelihood(lambda k: model.log_weights(rows, k), n, n).standard_error
+    error = estimate_log_likelihood(model.weight_sampler(rows), n, n).standard_error
     by_chunk = [
-        evaluate_likelihood(model, data, "test", n, 10, 10, chunk, seed, CPU)["test/nll"]
+        evaluate_likelihood(model, data, "test", settings(n, 10, 10, chunk), seed, CPU)["test/nll"]
         for seed, chunk in enumerate((n, 1000, 300))
     ]
     noise = float(error.square().sum().sqrt() / 10)
@@ -130,20 +166,23 @@ def test_the_chunk_changes_nothing_but_the_noise(trained):
 
 def test_the_likelihood_is_above_the_bound(trained):
     model, data = trained
-    result = measure(
-        model, data, split="test", n_samples=200, n_images=None, batch_size=100, chunk=100, seed=0, device=CPU
-    )
+    result = measure(model, data, "test", settings(n_samples=200), seed=0, device=CPU)
     metrics = result["metrics"]
     assert -metrics["test/nll"] > metrics["test/elbo"]
     assert (result["nll_samples"], result["nll_images"]) == (200, data.n_rows("test"))
 
 
+def test_a_chunk_of_samples_fills_the_cache_and_is_never_empty():
+    assert suitable_chunk(100 * 28 * 28, CPU) == 6  # 100 images of 784 pixels: 2 MB of float32 hold 668 of them
+    assert suitable_chunk(100 * 3 * 64 * 64, CPU) == 1
+    assert suitable_chunk(100 * 28 * 28, torch.device("cuda")) > 100
+
+
 @pytest.mark.parametrize("name", ["n_samples", "n_images", "batch_size", "chunk"])
-def test_numbers_out_of_range(trained, name):
-    model, data = trained
+def test_numbers_out_of_range(name):
     numbers = {"n_samples": 1, "n_images": 1, "batch_size": 1, "chunk": 1} | {name: 0}
-    with pytest.raises(ConfigError, match=f"^{name} must be at least 1, got 0"):
-        measure(model, data, split="test", seed=0, device=CPU, **numbers)
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1, got 0"):
+        settings(**numbers)
 
 
 # -- the command ---------------------------------------------------------------------------------------
@@ -165,6 +204,11 @@ def test_evaluate_repeats_what_the_run_found(runs, capsys):
     assert validation["checkpoint"] == "last"
     assert set(validation["metrics"]) == {name.replace("test/", "val/") for name in found["metrics"]}
     assert json.loads((outcome.run_dir / "result.json").read_text()) == found
+
+
+def test_evaluate_refuses_a_number_out_of_range(tmp_path, capsys):
+    assert main(["evaluate", f"run={tmp_path}", "n_samples=0"]) == 2
+    assert capsys.readouterr().err == "error: n_samples must be at least 1, got 0\n"
 
 
 def test_evaluate_of_no_run(tmp_path, capsys):

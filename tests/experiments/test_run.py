@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -299,10 +298,10 @@ def test_a_sweep_runs_each_job_once(runs, capsys):
 def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsys):
     measure = run.measure
 
-    def fail_once(model, data, *, seed: int, **settings: Any):
+    def fail_once(model, data, split, settings, seed: int, device):
         if seed == 1:
             raise ZeroDivisionError("a defect")
-        return measure(model, data, seed=seed, **settings)
+        return measure(model, data, split, settings, seed, device)
 
     command = ["train", "-m", *runs.words("seed=1,2", "trainer.max_epochs=1")]
     with monkeypatch.context() as patch:

@@ -68,6 +68,25 @@ def test_samples_have_the_moments_of_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_samples_with_their_density_are_samples_and_their_density(name: str) -> None:
+    part, h = posterior(name), features()
+
+    def gradients(z: Tensor, log_q: Tensor) -> list[Tensor]:
+        part.zero_grad()
+        (z.square().sum(-1) * log_q).sum().backward()
+        return [torch.as_tensor(parameter.grad).clone() for parameter in part.parameters()]
+
+    torch.manual_seed(0)
+    q = part(h)
+    z = q.rsample(5)
+    log_q = q.log_prob(z)
+    torch.manual_seed(0)
+    together = part(h).rsample_with_log_prob(5)
+    torch.testing.assert_close(together, (z, log_q))
+    torch.testing.assert_close(gradients(*together), gradients(z, log_q))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_through_samples_and_density(name: str) -> None:
     part = posterior(name)
 

@@ -53,7 +53,7 @@ def test_shapes(data, k):
     assert evidence.log_weights.shape == (k, 5)
     assert model.evidence(x, k).log_weights is None
     assert model.encode(x).shape == (5, 3)
-    assert model.log_weights(x, k).shape == (k, 5)
+    assert model.weight_sampler(x)(k).shape == (k, 5)
     for images, n in ((model.reconstruct(x), 5), (model.sample(7), 7)):
         assert images.shape == (n, *data.shape)
         assert images.min() >= 0

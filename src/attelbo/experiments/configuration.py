@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -28,20 +28,10 @@ from attelbo.errors import ConfigError
 from attelbo.experiments import explaining, origins
 from attelbo.experiments.checking import FaultError, Part, Parts, check_node
 from attelbo.experiments.listing import config_folders, package_folder
+from attelbo.experiments.settings import Evaluation
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The node ``evaluation`` of train.yaml: the importance-sampled likelihood at the end of a run."""
-
-    n_samples: int
-    n_images: int | None
-    batch_size: int
-    chunk: int
-    checkpoint: Literal["best", "last"]
 
 
 @dataclass(frozen=True)

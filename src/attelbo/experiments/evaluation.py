@@ -3,21 +3,29 @@
 Shapes: B batch, k samples in a chunk. Units: nats, bits per dimension where a key says so.
 """
 
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from rich.progress import track
+from torch import Tensor
 
 from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError
+from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
 from attelbo.models import Model, VariationalAutoencoder, load_run
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
 SplitName = Literal["validation", "test"]
+
+_PIXELS_ON_CPU = 2**19
+"""2 MB of float32."""
+_PIXELS_ON_GPU = 2**24
 
 
 @torch.inference_mode()
@@ -36,10 +44,7 @@ def evaluate_likelihood(
     model: VariationalAutoencoder,
     data: ImageDataModule,
     split: SplitName,
-    n_samples: int,
-    n_images: int | None,
-    batch_size: int,
-    chunk: int,
+    settings: Evaluation,
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
@@ -48,13 +53,13 @@ def evaluate_likelihood(
 
     ``nll_std_error`` is that of the mean over images: what another draw of images would change.
     """
-    n = min(n_images or data.n_rows(split), data.n_rows(split))
+    n_samples, batches = settings.n_samples, _rows(data, split, settings, device)
+    chunk = settings.chunk or suitable_chunk(settings.batch_size * math.prod(data.spec.shape), device)
     values, effective = [], []
-    batches = torch.arange(n, device=device).split(batch_size)
     for i, rows in enumerate(track(batches, f"log-likelihood, {n_samples} samples", transient=True)):
         seed_default_generator(derive_seed(seed, "likelihood", i), device)
-        x = data.materialize(rows, split).x
-        estimate = estimate_log_likelihood(lambda k, x=x: model.log_weights(x, k), n_samples, chunk)
+        log_weights = model.weight_sampler(data.materialize(rows, split).x)
+        estimate = estimate_log_likelihood(log_weights, n_samples, chunk)
         values.append(estimate.log_likelihood)
         effective.append(estimate.effective_sample_size)
     nll = -torch.cat(values)
@@ -66,11 +71,20 @@ def evaluate_likelihood(
     }
 
 
-def check_numbers(prefix: str = "", **numbers: int | None) -> None:
-    """Raise ConfigError unless each number is at least 1, or None."""
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"{prefix}{name} must be at least 1, got {number}")
+def suitable_chunk(pixels: int, device: torch.device) -> int:
+    """Samples at a time, where one sample of each image of the batch has so many pixels: on a CPU as many as keep
+    the decoder's output in its cache (benchmarks/NOTES.md), on a GPU as many as make a launch worth its while.
+    """
+    return max(1, (_PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_GPU) // pixels)
+
+
+def n_evaluated(data: ImageDataModule, split: SplitName, settings: Evaluation) -> int:
+    """The number of images whose likelihood is measured."""
+    return min(settings.n_images or data.n_rows(split), data.n_rows(split))
+
+
+def _rows(data: ImageDataModule, split: SplitName, settings: Evaluation, device: torch.device) -> Sequence[Tensor]:
+    return torch.arange(n_evaluated(data, split, settings), device=device).split(settings.batch_size)
 
 
 def split_key(split: SplitName) -> str:
@@ -79,30 +93,16 @@ def split_key(split: SplitName) -> str:
 
 
 def measure(
-    model: Model,
-    data: ImageDataModule,
-    *,
-    split: SplitName,
-    n_samples: int,
-    n_images: int | None,
-    batch_size: int,
-    chunk: int,
-    seed: int,
-    device: torch.device,
+    model: Model, data: ImageDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
-    """Bound and likelihood in the shape of ``result.json``.
-
-    Raises:
-        ConfigError: a number is out of range.
-    """
-    check_numbers(n_samples=n_samples, n_images=n_images, batch_size=batch_size, chunk=chunk)
+    """Bound and likelihood in the shape of ``result.json``."""
     started = time.perf_counter()
     model = model.to(device).eval()
-    metrics = evaluate_bound(model, data, split, batch_size, seed, device)
+    metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
     result: dict[str, Any] = {"metrics": metrics}
     if isinstance(model, VariationalAutoencoder):
-        metrics |= evaluate_likelihood(model, data, split, n_samples, n_images, batch_size, chunk, seed, device)
-        result |= {"nll_samples": n_samples, "nll_images": min(n_images or data.n_rows(split), data.n_rows(split))}
+        metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
+        result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
     result["seconds"] = {"evaluate": time.perf_counter() - started}
     return result
 
@@ -113,10 +113,10 @@ def evaluate(
     n_samples: int,
     n_images: int | None,
     batch_size: int,
-    chunk: int,
+    chunk: int | None,
+    checkpoint: Literal["best", "last"],
     seed: int,
     accelerator: Literal["auto", "cpu", "gpu"],
-    checkpoint: Literal["best", "last"],
     data_dir: str | None = None,
 ) -> None:
     """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``.
@@ -127,33 +127,27 @@ def evaluate(
         n_samples: importance samples for each image.
         n_images: so many of the split's images; all if None.
         batch_size: images at a time.
-        chunk: samples of each at a time.
+        chunk: samples of each at a time; as many as suit the device if None.
+        checkpoint: whose weights.
         seed: of the noise.
         accelerator: where.
-        checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
 
     Raises:
-        UserError: not a run directory, or it has no checkpoint.
+        UserError: a number is out of range, not a run directory, or it has no checkpoint.
     """
     from attelbo.experiments.rundir import RunDirectory
     from attelbo.experiments.tables import print_result
 
+    try:
+        settings = Evaluation(n_samples, n_images, batch_size, chunk, checkpoint)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     directory = RunDirectory.find(Path(run))
     model, data = load_run(directory.path, checkpoint=checkpoint, data_dir=data_dir)
     data.prepare_data()
     data.setup()
-    result = measure(
-        model,
-        data,
-        split=split,
-        n_samples=n_samples,
-        n_images=n_images,
-        batch_size=batch_size,
-        chunk=chunk,
-        seed=seed,
-        device=pick_device(accelerator),
-    )
+    result = measure(model, data, split, settings, seed, pick_device(accelerator))
     directory.write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
     print_result(result, directory.path, split_key(split))
 

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from lightning.pytorch import Trainer, seed_everything
 from attelbo.building import Spec, build
 from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
-from attelbo.experiments.evaluation import check_numbers, measure
+from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import git_tag, provenance
 from attelbo.experiments.rundir import RunDirectory, State, config_hash
+from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.tables import print_result
 from attelbo.models import Model, build_data, build_model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training.callbacks import Pictures
@@ -66,7 +67,7 @@ def compose(config: Config) -> tuple[Model, ImageDataModule]:
     Raises:
         ConfigError: they, or what will be needed later, cannot be built from the arguments.
     """
-    check_numbers("evaluation.", **_numbers(config["evaluation"]))
+    _evaluation(config)
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])
     for name, node in config["callbacks"].items():
@@ -84,8 +85,11 @@ def _try(key: str, node: Spec, *given: Any) -> None:
         raise ConfigError(f"{key}: {' '.join(str(error).split())} [{node['_target_']}]") from error
 
 
-def _numbers(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in evaluation.items() if key != "checkpoint"}
+def _evaluation(config: Config) -> Evaluation:
+    try:
+        return Evaluation(**config["evaluation"])
+    except ValueError as error:
+        raise ConfigError(f"evaluation.{error}") from error
 
 
 def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: Path | None) -> Outcome:
@@ -272,15 +276,14 @@ def _conclude(
     run: RunDirectory, config: Config, model: Model, data: ImageDataModule, trainer: Trainer, train_seconds: float
 ) -> None:
     """Evaluate the chosen weights, draw what they do and write the result."""
-    device = trainer.strategy.root_device
-    which = config["evaluation"]["checkpoint"]
+    device, settings = trainer.strategy.root_device, _evaluation(config)
     if any(trainer.checkpoint_callbacks):
-        checkpoint = checkpoint_of(run.path, which)
+        checkpoint = checkpoint_of(run.path, settings.checkpoint)
         load_weights(model, checkpoint)
         which = checkpoint.stem
     else:
         which = "last"
-    result = measure(model, data, split="test", seed=config["seed"], device=device, **_numbers(config["evaluation"]))
+    result = measure(model, data, "test", settings, config["seed"], device)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Pictures):
             callback.publish(trainer, model)

@@ -27,6 +27,11 @@ class Distribution(ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z) of z (n, B, *E), summed over the event: (n, B), nats."""
 
+    def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
+        """What ``rsample`` draws, with log q(z) of each sample, (n, B), nats: from the noise where that is at hand."""
+        z = self.rsample(n)
+        return z, self.log_prob(z)
+
 
 class DiagonalNormal(Distribution):
     """N(mean, diag(std^2)), with mean and log_std of shape (B, *E)."""
@@ -44,11 +49,20 @@ class DiagonalNormal(Distribution):
         return self._mean
 
     def rsample(self, n: int) -> Tensor:
-        noise = torch.randn((n, *self._mean.shape), dtype=self._mean.dtype, device=self._mean.device)
-        return torch.addcmul(self._mean, self.std, noise)
+        return torch.addcmul(self._mean, self.std, self._noise(n))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        standardized = (z - self._mean) / self.std
+        return self._log_density((z - self._mean) / self.std)
+
+    def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
+        noise = self._noise(n)
+        return torch.addcmul(self._mean, self.std, noise), self._log_density(noise)
+
+    def _noise(self, n: int) -> Tensor:
+        return torch.randn((n, *self._mean.shape), dtype=self._mean.dtype, device=self._mean.device)
+
+    def _log_density(self, standardized: Tensor) -> Tensor:
+        """log q(z), (n, B), of (z - mean) / std, (n, B, *E)."""
         normalizer = sum_event(self.log_std + 0.5 * LOG_2PI, 1)  # (B,)
         return -0.5 * sum_event(standardized.square(), 2) - normalizer
 
@@ -72,15 +86,29 @@ class FullNormal(Distribution):
         return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def rsample(self, n: int) -> Tensor:
+        return self._correlate(self._noise(n))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        deviation = (z - self._mean).permute(1, 2, 0)  # (B, D, n)
+        standardized = torch.linalg.solve_triangular(self.scale_tril, deviation, upper=False)
+        return self._log_density(standardized.mT)
+
+    def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
+        noise = self._noise(n)
+        return self._correlate(noise), self._log_density(noise)
+
+    def _noise(self, n: int) -> Tensor:
         batch, dim = self._mean.shape
-        noise = torch.randn((batch, n, dim), dtype=self._mean.dtype, device=self._mean.device)
+        return torch.randn((batch, n, dim), dtype=self._mean.dtype, device=self._mean.device)
+
+    def _correlate(self, noise: Tensor) -> Tensor:
+        """mean + L noise of noise (B, n, D), as z (n, B, D)."""
         # Autocast would round the product to bfloat16, and z would no longer be a sample of q.
         with torch.autocast(self._mean.device.type, enabled=False):
             z = torch.baddbmm(self._mean.unsqueeze(1), noise, self.scale_tril.mT)  # (B, n, D)
         return z.transpose(0, 1)
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        deviation = (z - self._mean).permute(1, 2, 0)  # (B, D, n)
-        standardized = torch.linalg.solve_triangular(self.scale_tril, deviation, upper=False)
+    def _log_density(self, standardized: Tensor) -> Tensor:
+        """log q(z), (n, B), of L^-1 (z - mean), (B, n, D)."""
         normalizer = self.half_log_det + 0.5 * LOG_2PI * self._mean.shape[-1]  # (B,)
-        return -0.5 * standardized.square().sum(1).mT - normalizer
+        return -0.5 * standardized.square().sum(-1).mT - normalizer

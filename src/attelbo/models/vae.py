@@ -9,6 +9,7 @@ Units: nats, summed over the dimensions of x and averaged over the batch.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -61,14 +62,14 @@ class VariationalAutoencoder(Model):
     def evidence(self, x: Tensor, n_samples: int = 1, *, log_weights: bool = False) -> Evidence:
         """The evidence terms of x (B, C, H, W) with K = ``n_samples`` samples of z for each row."""
         q = self.posterior(self.encoder(x))
-        z = q.rsample(n_samples)  # (K, B, *E)
+        z, log_q = q.rsample_with_log_prob(n_samples) if log_weights else (q.rsample(n_samples), None)  # (K, B, *E)
         log_likelihood = self.likelihood.log_prob(self.decode(z), x)  # (K, B)
         return Evidence(
             log_likelihood=log_likelihood,
             kl=self.prior.kl(q, z),
             z=z,
             posterior=q,
-            log_weights=log_likelihood + self.prior.log_prob(z) - q.log_prob(z) if log_weights else None,
+            log_weights=None if log_q is None else log_likelihood + self.prior.log_prob(z) - log_q,
         )
 
     def decode(self, z: Tensor) -> Tensor:
@@ -147,11 +148,17 @@ class VariationalAutoencoder(Model):
         return self.likelihood.mean(self.decode(self.prior.sample(n).unsqueeze(0)))[0]
 
     @torch.no_grad()
-    def log_weights(self, x: Tensor, n_samples: int) -> Tensor:
-        """log p(x, z_k) - log q(z_k | x), (K, B), nats: what importance sampling averages."""
-        weights = self.evidence(x, n_samples, log_weights=True).log_weights
-        assert weights is not None
-        return weights
+    def weight_sampler(self, x: Tensor) -> Callable[[int], Tensor]:
+        """k -> log p(x, z) - log q(z|x) of k fresh samples for each x, (k, B), nats: what importance sampling
+        averages. The encoder runs once, here, however often the function is called."""
+        q = self.posterior(self.encoder(x))
+
+        @torch.no_grad()
+        def draw(n_samples: int) -> Tensor:
+            z, log_q = q.rsample_with_log_prob(n_samples)
+            return self.likelihood.log_prob(self.decode(z), x) + self.prior.log_prob(z) - log_q
+
+        return draw
 
 
 def build_vae(

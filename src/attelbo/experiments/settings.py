@@ -1,0 +1,30 @@
+"""What a run is told beside its parts: plain values, checked when they are made."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a trained model is measured: the node ``evaluation`` of train.yaml, the same keys in evaluate.yaml.
+
+    Raises:
+        ValueError: a number below 1; the message begins with its name.
+    """
+
+    n_samples: int
+    """Importance samples for each image."""
+    n_images: int | None
+    """So many of the split's images; all if None."""
+    batch_size: int
+    """Images at a time."""
+    chunk: int | None
+    """Samples of each image at a time; None: as many as suit the device."""
+    checkpoint: Literal["best", "last"]
+    """Of which weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_samples", "n_images", "batch_size", "chunk"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
