@@ -1,6 +1,7 @@
 """Files that are either whole or not there, whatever kills the process that writes them."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +31,17 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def give_second_name(path: Path, name: Path) -> None:
+    """Let the file at ``path`` stand at ``name`` too, in place of what stood there; as a copy where the file system
+    knows no second names. Files that are replaced and never written to, as all of ours, stay apart from then on."""
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+        temporary.replace(name)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Checkpoint files: plain content, whole or absent, and a clear word when they are damaged."""
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import torch
 
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
+from attelbo.files import give_second_name
 from attelbo.models import VariationalAutoencoder, load_run, load_weights
+from attelbo.models.schedulers import StepDecay
 from attelbo.training.checkpoint import AtomicCheckpointIO
 
 PLAIN = (dict, list, tuple, str, int, float, bool, torch.Tensor, type(None))
@@ -184,3 +187,38 @@ def test_the_data_may_have_moved(done, tmp_path):
     _, data = load_run(done.run_dir, data_dir=str(tmp_path))
     assert data.root == tmp_path
     assert load_run(done.run_dir)[1].root != tmp_path
+
+
+def test_an_epoch_that_is_the_best_is_written_once(runs, monkeypatch):
+    written = []
+    save = AtomicCheckpointIO.save_checkpoint
+
+    def note(self, checkpoint, path, storage_options=None):
+        written.append(Path(path).name)
+        save(self, checkpoint, path, storage_options)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", note)
+    improving = runs.train("trainer.max_epochs=2", "optimizer.lr=0.003")
+    assert written == ["best.ckpt", "best.ckpt"]
+    best, last = (improving.run_dir / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    assert best.read_bytes() == last.read_bytes()
+    assert runs.checkpoint(improving)["epoch"] == 1
+
+    written.clear()
+    # The rate of the second epoch breaks what the first has learned.
+    schedule = ("scheduler=step_decay", "scheduler.milestones=[0.5]", "scheduler.factor=1.0")
+    monkeypatch.setattr(StepDecay, "__call__", lambda self, step, total: 1.0 if step < total / 2 else 1000.0)
+    worse = runs.train("trainer.max_epochs=2", "optimizer.lr=0.003", *schedule)
+    assert written == ["best.ckpt", "last.ckpt"]
+    assert (runs.checkpoint(worse, "best")["epoch"], runs.checkpoint(worse)["epoch"]) == (0, 1)
+
+
+def test_a_second_name_where_there_are_none(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise OSError("this file system knows one name for a file")
+
+    (tmp_path / "a").write_text("one")
+    monkeypatch.setattr(os, "link", refuse)
+    give_second_name(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

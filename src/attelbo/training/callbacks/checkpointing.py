@@ -7,12 +7,15 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from attelbo.files import give_second_name
+
 
 class Checkpoint(ModelCheckpoint):
     """Saves ``<run directory>/checkpoints/<filename>.ckpt``, replacing the one before.
 
     Two of them make a run: the best epoch and the last one. Lightning's ``save_last`` would not do for the latter:
-    it saves only when the best has just been saved, so resuming would repeat all epochs since the best.
+    it saves only when the best has just been saved, so resuming would repeat all epochs since the best. Both save
+    at the end of an epoch; an epoch that is the best is written once and has two names.
 
     Nothing in the checkpoint depends on where the run directory lies, so it may be moved, and equal
     runs write equal checkpoints.
@@ -33,13 +36,13 @@ class Checkpoint(ModelCheckpoint):
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        self._saved_at = (-1, -1)  # epoch and step
         super().__init__(
             filename=filename,
             monitor=monitor,
             mode=mode,
             every_n_epochs=every_n_epochs,
-            # Of itself Lightning would wait for a validation, and the last epochs may have none.
-            save_on_train_epoch_end=True if monitor is None else None,
+            save_on_train_epoch_end=True,  # and not after a validation: the last epochs may have none
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
@@ -58,11 +61,27 @@ class Checkpoint(ModelCheckpoint):
         if self.monitor is None or self.monitor in trainer.callback_metrics:
             super().on_train_epoch_end(trainer, pl_module)
 
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        others = (callback for callback in trainer.checkpoint_callbacks if callback is not self)
+        written = next((o for o in others if isinstance(o, Checkpoint) and o._has_just_saved(trainer)), None)
+        if written is None:
+            super()._save_checkpoint(trainer, filepath)
+        else:
+            if trainer.is_global_zero:
+                give_second_name(Path(written.best_model_path), Path(filepath))
+            self._last_global_step_saved = trainer.global_step
+        self._saved_at = trainer.current_epoch, trainer.global_step
+
+    def _has_just_saved(self, trainer: Trainer) -> bool:
+        return self._saved_at == (trainer.current_epoch, trainer.global_step)
+
     @property
     def state_key(self) -> str:
         return f"Checkpoint[{self.filename}]"
 
     def state_dict(self) -> dict[str, Any]:
+        if self.monitor is None:
+            return {}  # the last one compares nothing
         return {"best_model_score": self.best_model_score, "saved": bool(self.best_model_path)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
