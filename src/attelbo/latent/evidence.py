@@ -5,12 +5,26 @@ dimensions of a factorized posterior, the layers of a hierarchy, or 1), E the ev
 Units: nats; log-likelihoods are summed over the dimensions of x.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
 from attelbo.latent.distributions import Distribution
+
+
+class once:  # noqa: N801 - used as a decorator
+    """A property that is computed when first asked for and then kept: ``functools.cached_property`` without its lock,
+    which ``torch.compile`` cannot trace."""
+
+    def __init__(self, compute: Callable[["Evidence"], Tensor]) -> None:
+        self.compute = compute
+        self.name = compute.__name__
+
+    def __get__(self, evidence: "Evidence", owner: type | None = None) -> Tensor:
+        value = self.compute(evidence)
+        object.__setattr__(evidence, self.name, value)  # found before this descriptor from now on
+        return value
 
 
 @dataclass(frozen=True)
@@ -33,17 +47,17 @@ class Evidence:
         """The distortion -E_q[log p(x|z)], (B,), nats: lower is better."""
         return -self.log_likelihood.mean(0)
 
-    @cached_property
+    @once
     def distortion(self) -> Tensor:
         """The mean of ``reconstruction`` over the batch, a scalar, nats."""
         return -self.log_likelihood.mean()
 
-    @cached_property
+    @once
     def mean_kl(self) -> Tensor:
         """The mean of ``kl`` over the batch, (G,), nats."""
         return self.kl.mean(0)
 
-    @cached_property
+    @once
     def rate(self) -> Tensor:
         """The mean over the batch of KL(q || p), summed over groups, a scalar, nats."""
         return self.mean_kl.sum()
