@@ -30,11 +30,15 @@ State = Literal["pending", "running", "done", "failed", "interrupted"]
 NOT_IN_HASH = ("paths", "logger", "tags", "ckpt")
 """Keys that say where to read and write, not what to compute."""
 
+NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
+"""Such keys inside of others."""
+
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """8 hexadecimal digits: equal for configurations that compute the same."""
     what = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
-    what["data"] = {key: value for key, value in what["data"].items() if key != "root"}
+    for node, keys in NOT_IN_HASH_OF.items():
+        what[node] = {key: value for key, value in what[node].items() if key not in keys}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 

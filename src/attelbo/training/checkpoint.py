@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from attelbo.files import replacing
 
@@ -21,9 +23,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         with replacing(Path(path)) as file:
-            torch.save(checkpoint, file)
+            torch.save(pytree.tree_map_only(Tensor, _by_itself, checkpoint), file)
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _by_itself(tensor: Tensor) -> Tensor:
+    """The tensor; a copy where it is a slice of a larger one, all of which would be saved."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.itemsize else tensor

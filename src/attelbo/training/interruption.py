@@ -3,9 +3,14 @@
 Lightning's own handling of SIGTERM exits with 0 and saves nothing. Here SIGTERM (and the SIGUSR2 that a
 cluster sends before its time limit, and Ctrl-C) lead to ``checkpoints/last.ckpt`` and the usual exit code
 128 + signal; ``ckpt=auto`` goes on from there, bit for bit.
+
+Python gives a signal to the main thread and to no other. Where runs have threads of their own, :func:`relayed` stands
+around them and passes each signal on: it acts in every one of them as it would in the main thread.
 """
 
+import ctypes
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +20,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Interrupted(Exception):  # noqa: N818 - what happened, not what went wrong
@@ -33,27 +40,87 @@ def stoppable() -> Iterator[None]:
     """Before and after the training, where there is nothing to save, a signal acts at once.
 
     Raises:
-        Interrupted: inside, where the signal strikes.
+        Interrupted: inside, where the signal strikes; in a thread also for a signal that came before.
     """
     previous = _handle(_stop)
     try:
+        if _in_thread() and _relay.received is not None:
+            raise Interrupted(_relay.received)
         yield
     finally:
         _restore(previous)
+
+
+@contextmanager
+def relayed() -> Iterator[Callable[[], int | None]]:
+    """Around threads, in the main thread: signals act in the threads. Gives what tells the first signal that came."""
+    _relay.received = None
+    previous = _handle(_relay)
+    try:
+        yield lambda: _relay.received
+    finally:
+        _restore(previous)
+        _relay.received = None
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
 
-def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Handle all signals with ``handler``; the handlers from before."""
+class _Relay:
+    """The handler that passes a signal on to the handlers of threads."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.handlers: dict[int, Handler] = {}
+        """By thread."""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or number
+        for thread, handler in list(self.handlers.items()):
+            try:
+                handler(number, frame)
+            except Interrupted:
+                _raise_in(thread, number)
+
+
+_relay = _Relay()
+
+
+def _raise_in(thread: int, number: int) -> None:
+    """Raise ``Interrupted`` in another thread, when it next runs Python."""
+
+    class Now(Interrupted):
+        def __init__(self) -> None:  # Python makes the exception of its class, there
+            super().__init__(number)
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Now))
+
+
+def _in_thread() -> bool:
+    return threading.current_thread() is not threading.main_thread()
+
+
+def _handle(handler: Handler) -> dict[int, Any]:
+    """Handle all signals with ``handler``; the handlers from before, by signal, or in a thread by thread."""
+    if _in_thread():
+        thread = threading.get_ident()
+        before = _relay.handlers.get(thread)
+        _relay.handlers[thread] = handler
+        return {thread: before}
     return {number: signal.signal(number, handler) for number in SIGNALS}
 
 
 def _restore(handlers: dict[int, Any]) -> None:
     for number, handler in handlers.items():
-        signal.signal(number, handler)
+        if not _in_thread():
+            signal.signal(number, handler)
+        elif handler is not None:
+            _relay.handlers[number] = handler
+        else:
+            _relay.handlers.pop(number, None)
+            # What was to be raised and has not been yet would strike where nobody expects it.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(number), None)
 
 
 class Interruption(Callback):

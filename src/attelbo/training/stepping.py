@@ -28,6 +28,7 @@ from attelbo.seeding import derive_seed
 from attelbo.training.engine import EagerEngine, Engine, Position, Step, seed_default_generator
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone, parameters_of
+from attelbo.training.replicas import Seat
 
 Switch = Literal["auto"] | bool
 """auto: where it was measured to pay."""
@@ -46,6 +47,7 @@ class BlockStepper(Callback):
             the minibatch's own.
         clip_norm: largest norm of the gradient; no limit if None.
         cuda_graphs: record an optimizer step as a CUDA graph and replay it.
+        seat: the run's place among replicas, if it is one.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class BlockStepper(Callback):
         micro_batches: int = 1,
         clip_norm: float | None = None,
         cuda_graphs: Switch = "auto",
+        seat: Seat | None = None,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -62,6 +65,7 @@ class BlockStepper(Callback):
         self.micro_batches = micro_batches
         self.clip_norm = clip_norm
         self.cuda_graphs: Switch = cuda_graphs
+        self.seat = seat
         self.engine: Engine | None = None
         """Chosen at the first block, when optimizers and their state are there."""
 
@@ -130,10 +134,11 @@ class BlockStepper(Callback):
         optimizations = choose_optimizations(self.model, players, self.trainer, self.clip_norm)
         step = Step(players, optimizations, self.data, self.micro_batches)
         position = Position(self.model, self.seed, self.total_steps, self.trainer.global_rank)
+        alone: Engine = EagerEngine(step, position)
         if self.cuda_graphs is not False and self._can_use_graphs():
             direct = [each for each in optimizations if isinstance(each, DirectOptimization)]
-            return GraphEngine(step, position, direct, required=self.cuda_graphs is True)
-        return EagerEngine(step, position)
+            alone = GraphEngine(step, position, direct, required=self.cuda_graphs is True)
+        return alone if self.seat is None else self.seat.engine(step, position, alone)
 
     # -- the hot path ------------------------------------------------------------------------------
 

@@ -15,8 +15,11 @@ from lightning.pytorch.loggers import Logger
 
 from attelbo.building import Spec, build
 from attelbo.errors import ConfigError
+from attelbo.training.callbacks import Progress
 from attelbo.training.checkpoint import AtomicCheckpointIO
 from attelbo.training.interruption import Interruption
+from attelbo.training.optimization import is_alone
+from attelbo.training.replicas import Seat
 from attelbo.training.stepping import BlockStepper, Switch
 
 Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"]
@@ -44,6 +47,9 @@ def build_trainer(
     profiler: Literal["simple", "advanced", "pytorch"] | None = None,
     threads: int | None = None,
     cuda_graphs: Switch = "auto",
+    replicas: int = 1,
+    stack: Switch = "auto",
+    seat: Seat | None = None,
 ) -> Trainer:
     """A Trainer that trains in blocks of minibatches and keeps everything in the run directory.
 
@@ -69,6 +75,9 @@ def build_trainer(
         profiler: Lightning's word.
         threads: CPU threads of torch; its own choice if None.
         cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
+        replicas: runs that share a process: see ``attelbo.experiments.replicas``.
+        stack: compute the steps of replicas as one stacked model; auto: where it pays and the models allow it.
+        seat: the run's place among replicas, if it is one; only the first shows its progress.
 
     Raises:
         ConfigError: settings that are out of range, or that contradict each other or this machine.
@@ -80,6 +89,7 @@ def build_trainer(
         limit_train_blocks=limit_train_blocks,
         limit_val_batches=limit_val_batches,
         threads=threads,
+        replicas=replicas,
     )
     if clip_norm is not None and clip_norm <= 0:
         raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
@@ -94,9 +104,14 @@ def build_trainer(
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = [build(node) for node in callbacks.values()]
-    stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm, cuda_graphs)
+    if seat is not None:
+        chosen = [callback for callback in chosen if seat.place == 0 or not isinstance(callback, ProgressBar)]
+        for callback in chosen:
+            if isinstance(callback, Progress):
+                callback.replicas = len(seat.group.seats)
+    stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm, cuda_graphs, seat)
     try:
-        return Trainer(
+        trainer = Trainer(
             accelerator=accelerator,
             devices=devices,  # pyright: ignore[reportArgumentType] - a Sequence is as good as a list
             num_nodes=num_nodes,
@@ -126,6 +141,9 @@ def build_trainer(
             f"[accelerator={accelerator}, devices={devices}, strategy={strategy}, precision={precision}; "
             "trainer=default takes what this machine has]"
         ) from error
+    if replicas > 1 and not is_alone(trainer):
+        raise ConfigError("trainer.replicas: replicas share one device, in 32-true or bf16 precision: trainer=default")
+    return trainer
 
 
 def _at_least_one(**numbers: int | None) -> None:

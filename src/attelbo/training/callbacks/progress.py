@@ -57,6 +57,8 @@ class Progress(ProgressBar):
         self.interval = 1 / refreshes_per_second
         self.clock = time.monotonic
         self.console = Console(stderr=True, force_jupyter=False)  # in a notebook plain lines too
+        self.replicas = 1
+        """Runs that train together, of which this is one."""
         self._enabled = True
         self._bar: RichProgress | None = None
         self._next_refresh = 0.0
@@ -162,14 +164,13 @@ class Progress(ProgressBar):
             self._bar.stop()
             self._bar = None
 
-    @staticmethod
-    def _epoch(trainer: Trainer) -> str:
+    def _epoch(self, trainer: Trainer) -> str:
         last = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-        return f"epoch {trainer.current_epoch + 1}{last}"
+        return f"epoch {trainer.current_epoch + 1}{last}" + (f" x {self.replicas}" if self.replicas > 1 else "")
 
     def _speed(self, stepper: StepperState) -> str:
         """Samples per second, and the time left if the rest goes as fast as this process has gone, validation too."""
-        parts = [] if self._throughput.rate is None else [f"{self._throughput.rate:,.0f} samples/s"]
+        parts = [] if self._throughput.rate is None else [f"{self._throughput.rate * self.replicas:,.0f} samples/s"]
         started, first_step = self._start
         done, left = stepper.step - first_step, stepper.total_steps - stepper.step
         if done > 0:

@@ -1,0 +1,13 @@
+"""Many small runs at once: N replicas in one process, whose optimizer steps are computed together as one stacked model.
+
+group       N runs in N threads, one at a time; where their blocks of minibatches meet
+steps       the optimizer steps of such blocks, stacked
+stack       N models of one structure as one
+functions   torch's functions inside of that: each replica with its own noise
+"""
+
+from attelbo.training.replicas.functions import NotStackableError
+from attelbo.training.replicas.group import Group, Seat
+from attelbo.training.replicas.stack import differing_numbers
+
+__all__ = ["Group", "NotStackableError", "Seat", "differing_numbers"]

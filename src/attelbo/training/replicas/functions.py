@@ -1,0 +1,203 @@
+"""torch's functions inside a ``torch.vmap`` over replicas: each with its own noise, linear layers in one kernel.
+
+Code that computes the losses of N replicas at once draws its noise by ``torch.randn``, ``torch.rand_like``, dropout and
+the like, as if there were one model. Each replica must draw from its own stream what it would draw alone.
+:class:`Streams` keeps the N states of the default generator; :class:`Replicated` takes each random call to pieces: one
+draw for each replica, from its stream, of its shape.
+
+Only calls that are known to be random are taken to pieces. Any other is an error of vmap's, told with its name: noise
+that replicas share would make them dependent, and nobody would see it.
+
+Shapes: N replicas, ... any, I inputs and O outputs of a linear layer.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+# What torch.vmap itself is made of; there is no public way to give a tensor of our own a batch dimension inside.
+_private: Any = torch
+_functorch: Any = _private._C._functorch
+
+_RANDOM = {
+    *(torch.rand, torch.randn, torch.randint, torch.randperm),
+    *(torch.normal, torch.bernoulli, torch.binomial, torch.multinomial, torch.poisson),
+    *(_private._standard_gamma, _private._sample_dirichlet),  # of torch.distributions
+    *(torch.Tensor.bernoulli, torch.Tensor.multinomial),
+}
+"""Functions whose value depends on nothing but their arguments and the generator."""
+
+_RANDOM_LIKE = {torch.rand_like, torch.randn_like, torch.randint_like}
+"""Functions that read only the shape, type and device of their first argument."""
+
+_RANDOM_FILL = {
+    getattr(torch.Tensor, f"{name}_")
+    for name in ("normal", "uniform", "exponential", "bernoulli", "random", "log_normal", "cauchy", "geometric")
+}
+"""Methods that fill a tensor."""
+
+
+class NotStackableError(Exception):
+    """Models cannot be computed as one; the message says why."""
+
+
+class Streams:
+    """N states of the default generator of a device, one of which is in it at a time."""
+
+    def __init__(self, n: int, device: torch.device) -> None:
+        on_gpu = device.type == "cuda"
+        self._generator = torch.cuda.default_generators[device.index or 0] if on_gpu else torch.default_generator
+        self._states: list[Tensor] = [self._generator.get_state()] * n
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def keep(self, replica: int) -> None:
+        """The stream of a replica goes on where the default generator is now."""
+        self._states[replica] = self._generator.get_state()
+
+    def copy(self) -> "Streams":
+        """The same streams, to be drawn from without moving these."""
+        twin = copy(self)
+        twin._states = list(self._states)
+        return twin
+
+    @contextmanager
+    def of(self, replica: int) -> Iterator[None]:
+        """Inside, the default generator draws from the stream of a replica."""
+        self._generator.set_state(self._states[replica])
+        yield
+        self.keep(replica)
+
+
+class Replicated(TorchFunctionMode):
+    """To be entered around one ``torch.vmap(..., randomness="error")`` over the replicas whose streams these are.
+
+    Values of ``*_like`` and dropout are drawn in the order of a contiguous tensor: where a replica alone would draw
+    them for one that is not, such as a channels_last feature map, the noise is another.
+
+    Raises:
+        NotStackableError: a random call that cannot be taken to pieces; it is named.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        super().__init__()
+        self.streams = streams
+        # A vmap or a gradient inside of vmap has a level of its own.
+        self._level = 1 + (_functorch.maybe_current_level() or 0)
+        self._rules: dict[Callable[..., Any], Callable[..., Any]] = {
+            F.linear: self._linear,
+            F.dropout: self._dropout,
+            torch.dropout: self._dropout,
+        }
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self._rules:
+            return self._rules[func](*args, **kwargs)
+        if func in _RANDOM:
+            return self._draw(func, args, kwargs)
+        if func in _RANDOM_LIKE:
+            return self._draw(func, (_blank(args[0]), *args[1:]), kwargs)
+        if func in _RANDOM_FILL:
+            return self._fill(func, args, kwargs)
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            if "randomness" in str(error):
+                raise _unknown(func) from error
+            raise
+
+    # -- noise -------------------------------------------------------------------------------------
+
+    def _draw(self, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """``func`` for each replica in its turn, (N, ...), as the value inside vmap that has the rest of the shape."""
+        if kwargs.get("generator") is not None or _functorch.maybe_current_level() != self._level:
+            raise _unknown(func)
+        drawn: list[Tensor] = []
+        with _outside():  # vmap lets nothing random in
+            for replica in range(len(self.streams)):
+                own = [_slice(value, replica) for value in args]
+                own_named = {name: _slice(value, replica) for name, value in kwargs.items()}
+                with self.streams.of(replica):
+                    drawn.append(func(*own, **own_named))
+            stacked = torch.stack(drawn)
+        return _functorch._add_batch_dim(stacked, 0, self._level)
+
+    def _fill(self, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        filled: Tensor = args[0]
+        draw = lambda like, *rest, **named: func(torch.empty_like(like), *rest, **named)  # noqa: E731
+        drawn = self._draw(draw, (_blank(filled), *args[1:]), kwargs)
+        if _functorch.is_batchedtensor(filled):
+            return filled.copy_(drawn)
+        if not filled.is_floating_point():
+            raise _unknown(func)
+        # One tensor for all has no room for the noise of each. ``torch.empty(...).normal_()`` goes on with what is
+        # returned; what is left behind would better not be used.
+        filled.fill_(math.nan)
+        return drawn
+
+    def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training or p == 0:
+            return input
+        mask = self._draw(F.dropout, (torch.ones_like(_blank(input)), p), {})
+        return input.mul_(mask) if inplace else input * mask
+
+    # -- linear layers -----------------------------------------------------------------------------
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x (N, ..., I), W (N, O, I), b (N, O) -> (N, ..., O) in one kernel, for which vmap takes eight."""
+        given = (input, weight, bias)
+        if input.dim() < 2 or not all(map(self._is_stacked, given)):
+            return F.linear(input, weight, bias)
+        x, w, b = map(_functorch.get_unwrapped, given)
+        with _outside():
+            rows = x if x.dim() == 3 else x.flatten(1, -2)
+            y = torch.baddbmm(b.unsqueeze(1), rows, w.mT)
+            y = y if x.dim() == 3 else y.unflatten(1, x.shape[1:-1])
+        return _functorch._add_batch_dim(y, 0, self._level)
+
+    def _is_stacked(self, value: Any) -> bool:
+        """Whether the value is one for each replica, the replicas in its first dimension."""
+        return (
+            isinstance(value, Tensor)
+            and _functorch.is_batchedtensor(value)
+            and _functorch.maybe_get_level(value) == self._level
+            and _functorch.maybe_get_bdim(value) == 0
+        )
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """Step out of the innermost vmap for a while."""
+    layer = _functorch.pop_dynamic_layer_stack()
+    try:
+        yield
+    finally:
+        _functorch.push_dynamic_layer_stack(layer)
+
+
+def _slice(value: Any, replica: int) -> Any:
+    """What a replica has of a value: of a tensor with a batch dimension its slice."""
+    if not (isinstance(value, Tensor) and _functorch.is_batchedtensor(value)):
+        return value
+    return _functorch.get_unwrapped(value).select(_functorch.maybe_get_bdim(value), replica)
+
+
+def _blank(like: Tensor) -> Tensor:
+    """A contiguous tensor of the shape that one replica has."""
+    return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+
+
+def _unknown(func: Callable[..., Any]) -> NotStackableError:
+    name = getattr(func, "__qualname__", None) or repr(func)
+    return NotStackableError(f"noise is drawn by {name}, which replicas cannot draw each for itself")

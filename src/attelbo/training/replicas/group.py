@@ -1,0 +1,198 @@
+"""N runs in one process, in N threads of which one runs at a time; their blocks of minibatches are computed together.
+
+Each run is an ordinary one, with its own Trainer, callbacks, loggers and directory; it holds the *baton* and runs until
+its stepper hands in a block. Then the next run has its turn. When all that still train have handed in a block, the last
+of them takes the steps of all, and they go on, one after the other. So whatever is global - the default generator, the
+default dtype - is in one hand at a time, and everything happens in the same order every time.
+
+Where stacking does not pay or cannot be done, each run takes the steps of its block itself when it has the baton.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from attelbo.errors import ConfigError
+from attelbo.training.engine import Engine, Position, Step
+from attelbo.training.replicas.functions import NotStackableError
+from attelbo.training.replicas.steps import StackedSteps, stacking_pays
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Work:
+    """A block that a run has handed in, and what became of it."""
+
+    step: Step
+    position: Position
+    minibatches: Sequence[Tensor]
+    first_step: int
+    values: Tensor | None = None
+    error: Exception | None = None
+    is_own: bool = False
+    """The run must do it itself."""
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(rows) for rows in self.minibatches]
+
+    @property
+    def is_pending(self) -> bool:
+        return self.values is None and self.error is None and not self.is_own
+
+
+class Group:
+    """The runs that share a process.
+
+    Args:
+        size: how many.
+        stack: whether their steps are computed as one stacked model; auto: where it pays and can be done.
+    """
+
+    def __init__(self, size: int, stack: Literal["auto"] | bool = "auto") -> None:
+        self.seats = [Seat(self, place) for place in range(size)]
+        self.stack: Literal["auto"] | bool = stack
+        self.dtype = torch.get_default_dtype()
+        self._steps: StackedSteps | None = None
+
+    def run(self, jobs: "Sequence[Callable[[Seat], Result]]") -> "list[Result | BaseException]":
+        """Call each job in a thread of its own; what each returned, or what it raised."""
+        ends = [_End(job, seat) for job, seat in zip(jobs, self.seats, strict=True)]
+        threads = [threading.Thread(target=end.reach, name=f"replica {end.seat.place}") for end in ends]
+        for thread in threads:
+            thread.start()
+        self.seats[0].baton.release()
+        for thread in threads:
+            thread.join()  # signals are still handled here
+        return [end.value for end in ends]
+
+    def others(self, seat: "Seat") -> "list[Seat]":
+        """Those that have not ended, in the order in which they follow."""
+        return [other for other in self.seats[seat.place + 1 :] + self.seats[: seat.place] if not other.is_gone]
+
+    def compute(self, works: Sequence[_Work]) -> None:
+        """Take the steps of all blocks as one stacked model, or leave each to its own run."""
+        try:
+            steps = self._steps_of(works)
+            values = steps and steps.run([work.minibatches for work in works], [work.first_step for work in works])
+        except NotStackableError as reason:
+            if self.stack is True:
+                self._fail(works, ConfigError(f"trainer.stack=true: {reason}; trainer.stack=false trains in turns"))
+                return
+            sys.stderr.write(f"note: the replicas are trained in turns, not stacked: {reason}\n")
+            self.stack, values = False, None
+        except Exception as error:
+            self._fail(works, error)
+            return
+        for place, work in enumerate(works):
+            work.values, work.is_own = (None, True) if values is None else (values[place], False)
+
+    def _steps_of(self, works: Sequence[_Work]) -> StackedSteps | None:
+        """The stacked steps of these runs; None where each had better take its own."""
+        if self.stack is False or len(works) < 2 or any(work.sizes != works[0].sizes for work in works):
+            return None
+        model, device = works[0].position.model, works[0].minibatches[0].device
+        if self.stack == "auto" and not stacking_pays(model, len(works), device):
+            return None
+        own = [work.step for work in works]
+        if self._steps is None or self._steps.steps != own or not self._steps.stack.is_whole():
+            self._steps = StackedSteps(own, [work.position for work in works])
+        return self._steps
+
+    @staticmethod
+    def _fail(works: Sequence[_Work], error: Exception) -> None:
+        for work in works:
+            work.error = error
+
+
+class Seat:
+    """The place of one run in its group."""
+
+    def __init__(self, group: Group, place: int) -> None:
+        self.group = group
+        self.place = place
+        self.baton = threading.Semaphore(0)
+        self.work: _Work | None = None
+        self.is_gone = False
+
+    def engine(self, step: Step, position: Position, alone: Engine) -> "SeatEngine":
+        """The engine of this run; ``alone`` takes its steps where they are not taken together."""
+        return SeatEngine(self, step, position, alone)
+
+    def meet(self, work: _Work) -> None:
+        """Wait until the block of all who still train are there, and have been computed or left to their runs."""
+        self.work = work
+        while work.is_pending:
+            others = self.group.others(self)
+            if any(not other.is_waiting for other in others):
+                self.switch()
+            else:
+                together = sorted((self, *others), key=lambda seat: seat.place)
+                self.group.compute([seat.work for seat in together if seat.work is not None])
+        self.work = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.work is not None and self.work.is_pending
+
+    def switch(self) -> None:
+        """Let the others go on until it is this run's turn again."""
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(self.group.dtype)
+        self.pass_on()
+        self.baton.acquire()
+        torch.set_default_dtype(dtype)
+
+    def pass_on(self) -> None:
+        """Hand the baton to the next run that can go on, or to the next that waits: it will find that all do."""
+        others = self.group.others(self)
+        if others:
+            next((other for other in others if not other.is_waiting), others[0]).baton.release()
+
+
+class SeatEngine:
+    """Takes the steps of one run's blocks together with those of the other runs."""
+
+    def __init__(self, seat: Seat, step: Step, position: Position, alone: Engine) -> None:
+        self.seat = seat
+        self.step = step
+        self.position = position
+        self.alone = alone
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return self.step.terms
+
+    def run(self, minibatches: Sequence[Tensor], first_step: int) -> Tensor:
+        work = _Work(self.step, self.position, minibatches, first_step)
+        self.seat.meet(work)
+        if work.error is not None:
+            raise work.error
+        return self.alone.run(minibatches, first_step) if work.values is None else work.values
+
+
+class _End(Generic[Result]):
+    """How a job ended."""
+
+    value: Result | BaseException
+
+    def __init__(self, job: Callable[[Seat], Result], seat: Seat) -> None:
+        self.job = job
+        self.seat = seat
+
+    def reach(self) -> None:
+        """Wait for the baton, do the job, and let the others go on for good."""
+        self.seat.baton.acquire()
+        try:
+            self.value = self.job(self.seat)
+        except BaseException as error:
+            self.value = error
+        finally:
+            self.seat.is_gone = True
+            self.seat.pass_on()
