@@ -17,7 +17,6 @@ from attelbo.attention import SelfAttention2d
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import (
     Activation,
-    Size,
     ToFeatureMap,
     activation_layer,
     channels_last,
@@ -28,6 +27,7 @@ from attelbo.networks.layers import (
     levels,
     positive,
 )
+from attelbo.networks.transposed import TransposedConv2d
 
 
 class ConvEncoder(Encoder):
@@ -64,7 +64,7 @@ class ConvEncoder(Encoder):
         layers: list[nn.Module] = []
         for (c_in, c_out), (height, _) in zip(pairwise((self.in_shape[0], *channels)), sizes, strict=True):
             layers += [initialize(nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), activation)]
-            layers += [activation_layer(activation)]
+            layers += [activation_layer(activation, overwrite=True)]
             if height in attention_at:
                 layers += [SelfAttention2d(c_out, heads)]
         self.layers = nn.Sequential(*layers)
@@ -109,19 +109,13 @@ class ConvDecoder(Decoder):
         layers: list[nn.Module] = [ToFeatureMap(math.prod(self.in_shape), channels[0], sizes[0], activation)]
         for level, (size, c) in enumerate(zip(sizes, channels, strict=True)):
             if level > 0:
-                layers += [initialize(_upsample(channels[level - 1], c, sizes[level - 1], size), activation)]
-            layers += [activation_layer(activation)]
+                layers += [initialize(TransposedConv2d(channels[level - 1], c, sizes[level - 1], size), activation)]
+            layers += [activation_layer(activation, overwrite=level > 0)]
             if size[0] in attention_at:
                 layers += [SelfAttention2d(c, heads)]
         self.layers = nn.Sequential(*layers)
-        self.output = initialize(_upsample(channels[-1], self.out_shape[0], sizes[-1], image))
+        self.output = initialize(TransposedConv2d(channels[-1], self.out_shape[0], sizes[-1], image))
         channels_last(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.output(self.layers(z))
-
-
-def _upsample(c_in: int, c_out: int, size: Size, target: Size) -> nn.ConvTranspose2d:
-    """The transpose of the encoder's convolution from ``target`` to ``size``: 2 n - 1 pixels, or one more."""
-    extra = (target[0] - (2 * size[0] - 1), target[1] - (2 * size[1] - 1))
-    return nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=extra)
+        return self.output(self.layers(z)).contiguous()  # laid out like x, beside which the likelihood reads it

@@ -40,14 +40,19 @@ def _look_up(name: str) -> tuple[type[nn.Module], float | None]:
     return _ACTIVATIONS[name]
 
 
-def activation_layer(name: Activation) -> nn.Module:
+def activation_layer(name: Activation, *, overwrite: bool = False) -> nn.Module:
     """The activation with this name.
+
+    Args:
+        name: which.
+        overwrite: it may write into its input, where its derivative can be told from its output: good behind
+            convolutions, which do not look at their output again. What is in the cache is then written once.
 
     Raises:
         ValueError: no such name.
     """
     layer, _ = _look_up(name)
-    return layer()
+    return layer(inplace=True) if overwrite and issubclass(layer, nn.ReLU | nn.LeakyReLU | nn.ELU) else layer()
 
 
 def initialize(layer: Layer, activation: Activation | None = None) -> Layer:

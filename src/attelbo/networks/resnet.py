@@ -177,4 +177,4 @@ class ResNetDecoder(Decoder):
         channels_last(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.output(self.layers(z))
+        return self.output(self.layers(z)).contiguous()  # laid out like x, beside which the likelihood reads it
