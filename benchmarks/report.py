@@ -1,39 +1,53 @@
-"""From laps to ratios, from ratios to a Markdown table and a JSON file."""
+"""From laps to rates and ratios, and to a JSON file."""
 
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from benchmarks.turns import Lap
+from benchmarks.turns import Race
+
+Timed = list[tuple[int, Any]]
+"""Rows and the Span that they took."""
 
 
-def compare(ours: Sequence[Lap], theirs: Sequence[Lap]) -> dict[str, Any]:
-    """How fast we are, and how fast in relation to them: medians over the rounds, with the smallest and the largest.
+def compare(race: Race, ours: str, bare: str) -> dict[str, dict[str, Any]]:
+    """For each contestant how fast it is, and how fast in relation to the bare loop: medians over the rounds, with the
+    smallest and the largest. The first lap warms up and is told apart.
 
-    A ratio is made within a round, from two laps that were run one after the other; above 1 we are faster.
+    A ratio is made within a round, from two laps that were run one after the other; above 1 the contestant is faster.
     """
-    return {
-        "train": _compare([(lap.rows, lap.train) for lap in ours], [(lap.rows, lap.train) for lap in theirs]),
-        "whole": _compare([(lap.rows, lap.whole) for lap in ours], [(lap.rows, lap.whole) for lap in theirs]),
-        "val_elbo": {"ours": ours[-1].val_elbo, "theirs": theirs[-1].val_elbo},
-    }
+    result: dict[str, dict[str, Any]] = {}
+    train = {name: [(lap.rows, lap.train) for lap in laps[1:]] for name, laps in race.laps.items()}
+    whole = {name: [(lap.rows, lap.whole) for lap in laps[1:]] for name, laps in race.laps.items()}
+    for name, (first, *others) in race.laps.items():
+        result[name] = {
+            "train": _compare(train[name], train[bare]),
+            "whole": _compare(whole[name], whole[bare]),
+            "ours_is_faster": _compare(train[ours], train[name])["ratio"],
+            "rounds": len(others),
+            "rows": first.rows,
+            "val_elbo": others[-1].val_elbo,
+            # What compiling and other preparations cost, which only the first lap pays.
+            "first_lap_extra_seconds": first.train.wall - median(lap.train.wall for lap in others),
+            "memory": race.memory[name],
+            "gpu_memory": others[-1].gpu_memory,
+            "laps": [asdict(lap) for lap in (first, *others)],
+        }
+    return result
 
 
-def _compare(ours: list[tuple[int, Any]], theirs: list[tuple[int, Any]]) -> dict[str, Any]:
-    def rates(laps: list[tuple[int, Any]], clock: Literal["wall", "cpu"]) -> list[float]:
-        return [rows / getattr(span, clock) for rows, span in laps]
+def _compare(own: Timed, bare: Timed) -> dict[str, Any]:
+    def rates(timed: Timed, clock: Literal["wall", "cpu"]) -> list[float]:
+        return [rows / getattr(span, clock) for rows, span in timed]
 
     def ratio(clock: Literal["wall", "cpu"]) -> dict[str, float]:
-        return spread([a / b for a, b in zip(rates(ours, clock), rates(theirs, clock), strict=True)])
+        return spread([a / b for a, b in zip(rates(own, clock), rates(bare, clock), strict=True)])
 
-    return {
-        "rows_per_second": {"ours": spread(rates(ours, "wall")), "theirs": spread(rates(theirs, "wall"))},
-        "ratio": ratio("wall"),
-        "cpu_ratio": ratio("cpu"),
-    }
+    return {"rows_per_second": spread(rates(own, "wall")), "ratio": ratio("wall"), "cpu_ratio": ratio("cpu")}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -41,52 +55,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median(values), "min": min(values), "max": max(values)}
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The table, and below it what must be known to read it."""
-    lines = [
-        "| network, batch 100 | threads | rounds | attelbo, samples/s | bare loop | ratio: training | processor time "
-        "| ratio: with validation and checkpoints | processor time | val ELBO, ours / bare |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in result["results"]:
-        train, whole, elbo = row["train"], row["whole"], row["val_elbo"]
-        threads = row["task"]["threads"] or f"default ({row['threads']})"
-        cells = [
-            row["task"]["name"],
-            str(threads),
-            str(len(row["laps"]["bare"]) - 1),
-            f"{train['rows_per_second']['ours']['median']:,.0f}",
-            f"{train['rows_per_second']['theirs']['median']:,.0f}",
-            _ratio(train["ratio"]),
-            _ratio(train["cpu_ratio"]),
-            _ratio(whole["ratio"]),
-            _ratio(whole["cpu_ratio"]),
-            f"{elbo['ours']:.1f} / {elbo['theirs']:.1f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *_footnotes(result)])
-
-
-def _ratio(values: dict[str, float]) -> str:
-    return f"{values['median']:.3f} ({values['min']:.2f}-{values['max']:.2f})"
-
-
-def _footnotes(result: dict[str, Any]) -> list[str]:
-    hardware, versions, git = result["hardware"], result["versions"], result["git"]
-    before, after = (f"{result['load_average'][at][0]:.1f}" for at in ("before", "after"))
-    names = ("python", "torch", "lightning", "hydra-core")
-    return [
-        f"{result['date']} UTC, {hardware.get('cpu')}, {hardware.get('cores')} cores, load average {before} before and "
-        f"{after} after; " + ", ".join(f"{name} {versions.get(name)}" for name in names) + "; "
-        f"attelbo {git['sha'][:7] + ('+' if git['changed'] else '') if git else versions.get('attelbo')}.",
-        f"{result['data']}, medians over rounds of one epoch each (smallest-largest), the first epoch left out; "
-        f"{result['seconds']:.0f} s in all.",
-    ]
-
-
 def save(result: dict[str, Any], folder: Path) -> Path:
     """Write the result as JSON, named by the time."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result['benchmark']}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
+    path = folder / f"bench-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return path

@@ -1,98 +1,159 @@
-"""Training throughput: attelbo through its own command beside the bare loop.
+"""Training throughput: attelbo through its own command, the bare loop, plain Lightning, its template's idiom, pythae.
 
-Both train the same VAE on the same rows with the same optimizer and number of threads, in turns of one epoch; the
-first epoch of each warms up and does not count.
+In each heat all train the same VAE on the same rows with the same batch, the same fused Adam and number of threads, in
+turns of one epoch; the first epoch of each warms up and does not count.
 """
 
-import json
-import os
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from benchmarks.data import N_TRAIN, has_mnist, write_random_mnist
+from benchmarks.data import SIZES
+from benchmarks.environments import Environment
 from benchmarks.report import compare
+from benchmarks.switches import has_switch
 from benchmarks.task import Task
-from benchmarks.turns import take_turns
+from benchmarks.turns import Program, take_turns
 
-CONTESTANTS = {"attelbo": "benchmarks.contestants.command", "bare": "benchmarks.contestants.bare_loop"}
-ROUNDS, QUICK_ROUNDS = 4, 3
-QUICK_ROWS = 20_000
-PATIENCE, QUICK_PATIENCE = 45.0, 12.0
-"""Seconds for the laps of one task: on a busy machine two threads may take ten times as long as one."""
+Accelerator = Literal["cpu", "gpu"]
+
+OURS, BARE = "attelbo", "bare loop"
+ROUNDS: dict[str, int] = {"cpu": 4, "gpu": 8}
+QUICK_ROUNDS = 2
 VALIDATION_ROWS = 400
 
 
-def tasks(quick: bool, rounds: int, data_dir: Path) -> list[Task]:
-    """What is measured: two networks, with one thread and with as many as torch chooses."""
-    small = Task(
-        name="784-200-200-z50 tanh",
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A contestant."""
+
+    module: str
+    """In ``benchmarks.contestants``."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """How its task differs."""
+    share: float = 1.0
+    """Of the rows that it trains on in a lap: the slow ones would keep all others waiting."""
+
+
+ENTRIES = {
+    OURS: Entry("command"),
+    BARE: Entry("bare_loop"),
+    "attelbo, compiled": Entry("command", {"compile": True}),
+    "bare loop, channels_last": Entry("bare_loop", {"channels_last": True}),
+    "Lightning": Entry("lightning_plain"),
+    "Lightning template": Entry("lightning_template", share=0.2),
+    "pythae": Entry("pythae_trainer"),
+    "pythae, default Adam": Entry("pythae_trainer", {"fused": False}),
+}
+PEERS = ("Lightning", "Lightning template", "pythae")
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """A task and who takes part."""
+
+    task: Task
+    names: tuple[str, ...]
+    patience: float
+    """Seconds of laps after which no further round is begun."""
+
+
+def smallest(accelerator: Accelerator, rounds: int, data_dir: Path) -> Task:
+    """The task that the others vary: the fully connected network of Burda et al. 2016 on all of MNIST."""
+    on_gpu = accelerator == "gpu"
+    return Task(
+        name="MLP 784-200-200-z50 tanh",
+        network="mlp",
         hidden=(200, 200),
         latent_dim=50,
         activation="tanh",
-        threads=1,
+        threads=None if on_gpu else 1,
         laps=1 + rounds,
-        train_size=QUICK_ROWS if quick else N_TRAIN - VALIDATION_ROWS,
+        train_size=SIZES["mnist"][0] - VALIDATION_ROWS,
         validation_size=VALIDATION_ROWS,
         data_dir=str(data_dir.absolute()),
+        batch_size=128 if on_gpu else 100,
+        device="cuda" if on_gpu else "cpu",
     )
-    large = replace(small, name="784-512-512-z16 ReLU", hidden=(512, 512), latent_dim=16, activation="relu")
-    return [replace(task, threads=threads) for task in (small, large) for threads in ((1,) if quick else (1, None))]
 
 
-def run(
-    data_dir: Path, quick: bool, rounds: int | None, only: str = "", tell: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """Measure every task; the result as plain containers, the laps of every contestant in it.
+def replicated(accelerator: Accelerator, quick: bool, data_dir: Path) -> Task:
+    """What each of several seeds does."""
+    return replace(smallest(accelerator, 1, data_dir), train_size=4_000 if quick else 20_000)
 
-    Args:
-        data_dir: where MNIST may be.
-        quick: few rounds of one thread, on a third of the rows.
-        rounds: laps of each contestant that count, if the patience lasts; None: the usual number.
-        only: tasks whose name contains this.
-        tell: called with a line about the progress.
+
+def heats(accelerator: Accelerator, quick: bool, rounds: int, data_dir: Path) -> list[Heat]:
+    """What is measured on a CPU, with one thread and with as many as torch chooses, or on a GPU."""
+    small = smallest(accelerator, rounds, data_dir)
+    large = replace(small, name="MLP 784-512-512-z16 ReLU", hidden=(512, 512), latent_dim=16, activation="relu")
+    conv = replace(
+        large, name="conv 1x28x28 32-64-128-z16 ReLU", network="conv", hidden=(32, 64, 128), train_size=12_000
+    )
+    colour = replace(conv, name="conv 3x32x32 32-64-128-z64 ReLU", data="cifar10", latent_dim=64, train_size=8_000)
+    if accelerator == "gpu":
+        convolutional = (OURS, "attelbo, compiled", BARE, "pythae")
+        chosen = [
+            Heat(small, (OURS, BARE, *PEERS), 90),
+            Heat(large, (OURS, BARE, "pythae"), 60),
+            Heat(replace(conv, train_size=small.train_size), convolutional, 60),
+            Heat(replace(colour, train_size=SIZES["cifar10"][0] - VALIDATION_ROWS), convolutional, 60),
+        ]
+        return [_quick(heat, 12_000) for heat in chosen[::3]] if quick else chosen
+    if quick:
+        return [
+            _quick(Heat(small, (OURS, BARE, *PEERS), 20), 12_000),
+            _quick(Heat(conv, (OURS, "attelbo, compiled", BARE, "pythae"), 25), 2_000),
+        ]
+    compiled = (OURS, "attelbo, compiled", BARE)
+    return [
+        Heat(small, (OURS, BARE, *PEERS, "pythae, default Adam"), 100),
+        Heat(replace(small, batch_size=512), (OURS, BARE, "Lightning", "pythae"), 50),
+        Heat(large, (OURS, BARE, "pythae"), 90),
+        Heat(replace(small, threads=None), (OURS, BARE), 30),
+        Heat(conv, (*compiled, "bare loop, channels_last", *PEERS), 100),
+        Heat(replace(conv, threads=None), compiled, 45),
+        Heat(colour, (*compiled, "pythae"), 60),
+    ]
+
+
+def _quick(heat: Heat, rows: int) -> Heat:
+    return replace(heat, task=replace(heat.task, train_size=rows), patience=heat.patience / 2)
+
+
+def run(chosen: list[Heat], pythae: Environment, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """The heats one after the other; for each its task, and for each contestant rates, ratios, memory and laps.
 
     Raises:
         RuntimeError: a contestant failed.
     """
-    started, load = time.time(), os.getloadavg()
-    rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
-    with tempfile.TemporaryDirectory() as folder:
-        real = has_mnist(data_dir)
-        if not real:
-            data_dir = Path(folder)
-            write_random_mnist(data_dir)
-        results: list[dict[str, Any]] = []
-        machine: dict[str, Any] = {}
-        for task in tasks(quick, rounds, data_dir):
-            if only not in task.name:
-                continue
-            laps, about = take_turns(CONTESTANTS, task.to_json(), task.laps, QUICK_PATIENCE if quick else PATIENCE)
-            machine = json.loads(about["attelbo"]["provenance"])
-            result = compare(laps["attelbo"][1:], laps["bare"][1:])
-            ratio = result["train"]["ratio"]["median"]
-            tell(f"{task.name}, threads {task.threads or 'default'}: {ratio:.3f} of the bare loop")
-            results.append(
-                {
-                    "task": asdict(replace(task, data_dir="")),
-                    "threads": about["bare"]["threads"],
-                    **result,
-                    "laps": {name: [asdict(lap) for lap in own] for name, own in laps.items()},
-                }
-            )
-    git = machine.get("git")
-    return {
-        "benchmark": "training",
-        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime(started)),
-        "seconds": round(time.time() - started, 1),
-        "quick": quick,
-        "data": "MNIST" if real else "random images",
-        "load_average": {"before": load, "after": os.getloadavg()},
-        "hardware": {key: machine["hardware"][key] for key in ("system", "cpu", "cores", "gpus")} if machine else {},
-        "versions": machine.get("versions", {}),
-        "git": {"sha": git["sha"], "changed": bool(git["diff"])} if git else None,
-        "results": results,
+    return [_heat(heat, pythae, tell) for heat in chosen]
+
+
+def _heat(heat: Heat, pythae: Environment, tell: Callable[[str], None]) -> dict[str, Any]:
+    absent: dict[str, str] = {}
+    programs: dict[str, Program] = {}
+    for name in heat.names:
+        entry = ENTRIES[name]
+        changes = dict(entry.changes)
+        task = replace(heat.task, train_size=int(entry.share * heat.task.train_size), **changes)
+        peer = entry.module == "pythae_trainer"
+        if peer and pythae.missing:
+            absent[name] = pythae.missing
+        elif entry.module == "command" and task.compile and not has_switch("trainer", "compile"):
+            absent[name] = "this version has no key trainer.compile"
+        else:
+            python = {"python": pythae.python} if peer else {}
+            programs[name] = Program(f"benchmarks.contestants.{entry.module}", task.to_json(), **python)
+    race = take_turns(programs, heat.task.laps, heat.patience)
+    result = {
+        "task": asdict(replace(heat.task, data_dir="")),
+        "threads": race.about[BARE]["threads"],
+        "absent": absent,
+        "contestants": compare(race, OURS, BARE),
     }
+    ratios = ", ".join(
+        f"{name} {own['train']['ratio']['median']:.2f}" for name, own in result["contestants"].items() if name != BARE
+    )
+    tell(f"{heat.task.name}, batch {heat.task.batch_size}, threads {heat.task.threads or 'default'}: {ratios}")
+    return result

@@ -3,9 +3,10 @@
 A lap is an epoch. Start-up is paid once and counts for nothing; then whatever else the machine is doing falls
 on neighbouring laps of all contestants alike, so that ratios of neighbours hold where times do not.
 
-A contestant is a program, started as ``python -m MODULE DESCRIPTOR TASK``. It says "ready", and for each lap
-it waits for the word to go and answers with what it measured (:class:`Track`, standard library only). Its
-terminal is a pseudo-terminal, so that a progress bar believes to be watched and costs what it costs a user.
+A contestant is a program, started as ``python -m MODULE DESCRIPTOR TASK``, perhaps by the Python of another
+environment. It says "ready", and for each lap it waits for the word to go and answers with what it measured
+(:class:`Track`, standard library only). Its terminal is a pseudo-terminal, so that a progress bar believes to be
+watched and costs what it costs a user.
 """
 
 import json
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 
@@ -51,6 +53,8 @@ class Lap:
     """From the start of this epoch to the start of the next: validation and checkpoints too."""
     val_elbo: float
     """The evidence lower bound after it, nats: whoever is fast must have learned as much."""
+    gpu_memory: int | None = None
+    """Bytes that torch's allocator held at most so far, on a GPU."""
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -90,21 +94,27 @@ class Track:
 # -- the referee's side ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to start."""
+
+    module: str
+    task: str
+    """Its last argument."""
+    python: str = sys.executable
+    """The interpreter, which decides on the environment."""
+
+
 class Contestant:
-    """A running program, from the referee's side.
+    """A running program, from the referee's side."""
 
-    Args:
-        module: what to start.
-        task: its last argument.
-    """
-
-    def __init__(self, module: str, task: str) -> None:
-        self.module = module
+    def __init__(self, program: Program) -> None:
+        self.module = program.module
         self._output = b""
         mine, theirs = socket.socketpair()
         terminal, tty = pty.openpty()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, str(theirs.fileno()), task],
+            [program.python, "-m", program.module, str(theirs.fileno()), program.task],
             stdin=subprocess.DEVNULL,
             stdout=tty,
             stderr=tty,
@@ -148,6 +158,15 @@ class Contestant:
         self._line.write("go\n")
         self._line.flush()
 
+    def peak_memory(self) -> int | None:
+        """Bytes that were resident at most so far; None where the system does not tell."""
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return None
+        peak = re.search(r"VmHWM:\s*(\d+) kB", status)
+        return int(peak.group(1)) * 1024 if peak else None
+
     def finish(self) -> None:
         """Let it end in its own way.
 
@@ -177,19 +196,24 @@ def plain(output: bytes) -> str:
     return "\n".join(line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")).strip()
 
 
-def take_turns(
-    modules: Mapping[str, str], task: str, laps: int, patience: float = math.inf
-) -> tuple[dict[str, list[Lap]], dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Race:
+    """What came of it, by the contestants' names."""
+
+    laps: dict[str, list[Lap]]
+    about: dict[str, Any]
+    """What each said about itself."""
+    memory: dict[str, int | None]
+    """Bytes that were resident at most."""
+
+
+def take_turns(programs: Mapping[str, Program], laps: int, patience: float = math.inf) -> Race:
     """Let the contestants run so many laps in turns.
 
     Args:
-        modules: name -> module of each contestant.
-        task: what they are told.
+        programs: by name.
         laps: how many, two at least.
         patience: seconds after which no further lap is begun, once there are two.
-
-    Returns:
-        The laps of each, and what each said about itself.
 
     Raises:
         RuntimeError: one of them failed.
@@ -197,20 +221,23 @@ def take_turns(
     with ExitStack() as stack:
         about: dict[str, Any] = {}
         contestants: dict[str, Contestant] = {}
-        for name, module in modules.items():  # one after the other: starting is hard work too
-            contestants[name] = stack.enter_context(Contestant(module, task))
+        for name, program in programs.items():  # one after the other: starting is hard work too
+            contestants[name] = stack.enter_context(Contestant(program))
             about[name] = contestants[name].hear()
-        times: dict[str, list[Lap]] = {name: [] for name in modules}
+        times: dict[str, list[Lap]] = {name: [] for name in programs}
+        memory: dict[str, int | None] = {}
         started = time.monotonic()
         for lap in range(laps):
             if lap >= 2 and time.monotonic() - started > patience:
-                return times, about
+                break  # they still wait for their turn, and end when the line goes dead
             for name, contestant in contestants.items():
                 contestant.go()
                 times[name].append(Lap.from_dict(contestant.hear()))
-        for contestant in contestants.values():
-            contestant.finish()
-        return times, about
+                memory[name] = contestant.peak_memory()
+        else:
+            for contestant in contestants.values():
+                contestant.finish()
+        return Race(times, about, memory)
 
 
 def arguments(argv: Sequence[str]) -> tuple[Track, str]:

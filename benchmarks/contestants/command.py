@@ -1,4 +1,4 @@
-"""attelbo by its own command: ``attelbo train experiment=mnist/vae_mlp ...`` with everything that is on by default.
+"""attelbo by its own command: ``attelbo train ...`` with everything that is on by default.
 
 Progress bar, metrics.csv, learning rate, NaN guard, validation and both checkpoints are as a user has them; the
 only stranger is a callback that holds the watch.
@@ -9,75 +9,73 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 
 from attelbo import cli
 from attelbo.training.callbacks.base import stepper_of
+from benchmarks.contestants.watch import Watch
+from benchmarks.data import BATCHES, TRAIN_BATCHES
 from benchmarks.task import Task
-from benchmarks.turns import Lap, Span, Track, arguments
-
-
-class Watch(Callback):
-    """Takes the time of each epoch, and sleeps between two of them until it is our turn."""
-
-    def __init__(self, track: Track, output_dir: Path) -> None:
-        self.track = track
-        self.output_dir = output_dir
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        (provenance,) = self.output_dir.rglob("provenance.json")
-        self.track.ready({"threads": torch.get_num_threads(), "provenance": provenance.read_text(encoding="utf-8")})
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch > 0:
-            self._report(trainer)
-        self.track.wait()
-        self.rows = stepper_of(pl_module).rows_seen
-        self.start = Span.now()
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.train = Span.now() - self.start
-        self.rows = stepper_of(pl_module).rows_seen - self.rows
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._report(trainer)
-        self.track.wait()
-
-    def _report(self, trainer: Trainer) -> None:
-        whole = Span.now() - self.start
-        self.track.report(Lap(self.rows, self.train, whole, float(trainer.callback_metrics["val/elbo"])))
+from benchmarks.turns import arguments
 
 
 def words(task: Task, output_dir: Path) -> list[str]:
     """The command line for a task."""
-    hidden = "[" + ",".join(map(str, task.hidden)) + "]"
+    part = "hidden" if task.network == "mlp" else "channels"
+    sizes, mirrored = (str(list(units)).replace(" ", "") for units in (task.hidden, task.hidden[::-1]))
     return [
         "train",
-        "experiment=mnist/vae_mlp",
-        "trainer=cpu",
-        f"trainer.max_epochs={task.laps}",
-        f"trainer.threads={'null' if task.threads is None else task.threads}",
-        f"paths.data_dir={task.data_dir}",
-        f"paths.output_dir={output_dir}",
+        "~experiment",
+        f"name={task.data}/vae_{task.network}",
+        f"data={task.data}",
+        *(["data.binarize=dynamic"] if task.data == "mnist" else ["data.flip=false"]),
         f"data.batch_size={task.batch_size}",
         f"data.eval_batch_size={task.eval_batch_size}",
         f"data.validation_size={task.validation_size}",
         f"data.train_size={task.train_size}",
+        f"model/encoder={task.network}",
+        f"model/decoder={task.network}",
         f"model.latent_dim={task.latent_dim}",
-        *(f"model.{part}.hidden={hidden}" for part in ("encoder", "decoder")),
-        *(f"model.{part}.activation={task.activation}" for part in ("encoder", "decoder")),
+        f"model.encoder.{part}={sizes}",
+        f"model.decoder.{part}={mirrored}",
+        f"model.encoder.activation={task.activation}",
+        f"model.decoder.activation={task.activation}",
+        *([] if task.data == "mnist" else ["model/likelihood=normal", "model.likelihood.sigma=fixed"]),
         f"optimizer.lr={task.lr}",
+        f"optimizer.fused={str(task.fused).lower()}",
         "scheduler=constant",
+        f"trainer={'cpu' if task.device == 'cpu' else 'gpu'}",
+        f"trainer.max_epochs={task.laps}",
+        f"trainer.threads={'null' if task.threads is None else task.threads}",
+        *(["trainer.compile=true"] if task.compile else []),
         "evaluation.n_images=100",  # after the last lap: nobody is waiting for it
         "evaluation.n_samples=1",
+        f"paths.data_dir={task.data_dir}",
+        f"paths.output_dir={output_dir}",
     ]
+
+
+def accept_random_cifar10(task: Task) -> None:
+    """Random images have not the MD5 sums of the real ones, which attelbo asks torchvision for."""
+    from torchvision.datasets import CIFAR10
+
+    if not (Path(task.data_dir) / BATCHES).is_symlink():
+        CIFAR10.train_list = [[batch, None] for batch in TRAIN_BATCHES]
+        CIFAR10.test_list = [["test_batch", None]]
 
 
 def main() -> int:
     track, text = arguments(sys.argv)
+    task = Task.from_json(text)
+    if task.data == "cifar10":
+        accept_random_cifar10(task)
     with tempfile.TemporaryDirectory() as folder:
-        watch = Watch(track, Path(folder))
+
+        def about() -> dict[str, str]:
+            (provenance,) = Path(folder).rglob("provenance.json")
+            return {"provenance": provenance.read_text(encoding="utf-8")}
+
+        watch = Watch(task, track, rows_seen=lambda module: stepper_of(module).rows_seen, about=about)
         fit = Trainer.fit
 
         def fit_by_the_watch(trainer: Trainer, *positional: Any, **named: Any) -> None:
@@ -85,7 +83,7 @@ def main() -> int:
             fit(trainer, *positional, **named)
 
         Trainer.fit = fit_by_the_watch  # pyright: ignore[reportAttributeAccessIssue]
-        return cli.main(words(Task.from_json(text), Path(folder)))
+        return cli.main(words(task, Path(folder)))
 
 
 if __name__ == "__main__":

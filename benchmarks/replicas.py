@@ -1,0 +1,63 @@
+"""Several seeds at once: ``trainer.replicas=4`` beside a multirun of four seeds one after the other.
+
+Whole commands in turns, start-up and evaluation included, and the training alone; MNIST, 784-200-200-z50, one thread.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.contestants.command import words
+from benchmarks.report import spread
+from benchmarks.startup import ATTELBO, whole
+from benchmarks.switches import has_switch
+from benchmarks.task import Task
+
+SEEDS = 4
+
+
+def run(task: Task, rounds: int, tell: Callable[[str], None] = print) -> dict[str, Any]:
+    """Seconds of both over the rounds, and how many times as fast the replicas are.
+
+    Args:
+        task: what each seed does.
+        rounds: that count.
+        tell: called with a line about the progress.
+
+    Raises:
+        RuntimeError: a command failed.
+    """
+    if not has_switch("trainer", "replicas"):
+        return {"absent": "this version has no key trainer.replicas"}
+    seeds = ",".join(map(str, range(SEEDS)))
+    ways = {"one after the other": ["-m", f"seed={seeds}"], "replicas": [f"trainer.replicas={SEEDS}"]}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    training: dict[str, list[float]] = {way: [] for way in ways}
+    bounds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, more in ways.items():
+            with tempfile.TemporaryDirectory() as folder:
+                seconds[way].append(whole([*ATTELBO, *words(task, Path(folder)), *more]).wall)
+                results = [json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).rglob("result.json")]
+            if len(results) != SEEDS:
+                raise RuntimeError(f"{way}: {len(results)} results of {SEEDS} seeds")
+            train = [result["seconds"]["train"] for result in results]
+            training[way].append(max(train) if way == "replicas" else sum(train))
+            bounds[way] = sorted(result["metrics"]["test/elbo"] for result in results)
+    slow, fast = ways
+    faster = spread([a / b for a, b in zip(training[slow], training[fast], strict=True)])
+    tell(f"{SEEDS} replicas: {median(training[fast]):.1f} s of training instead of {median(training[slow]):.1f} s")
+    return {
+        "seeds": SEEDS,
+        "task": task.name,
+        "rows": task.train_size,
+        "epochs": task.laps,
+        "training_seconds": {way: spread(own) for way, own in training.items()},
+        "whole_seconds": {way: spread(own) for way, own in seconds.items()},
+        "training_faster": faster,
+        "whole_faster": spread([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]),
+        "elbo": bounds,
+    }

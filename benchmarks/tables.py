@@ -1,0 +1,196 @@
+"""From the JSON of a benchmark to Markdown: every section in full, or in short for the README."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Result = dict[str, Any]
+
+OURS, BARE = "attelbo", "bare loop"
+IMPORTS = "the imports alone"
+
+
+def markdown(result: Result) -> str:
+    """Everything that was measured, a table for each section."""
+    sections = result["sections"]
+    parts = [_about(result)]
+    if "training" in sections:
+        parts += ["### Training: how fast in relation to the bare loop", ratios(sections["training"])]
+        parts += ["### Training: the contestants", contestants(sections["training"]), _how(result)]
+    for name, title, table in (
+        ("data", "The data path alone", data_path),
+        ("startup", "Start-up", startup),
+        ("evaluation", "Evaluation: importance-sampled likelihood", evaluation),
+        ("replicas", "Several seeds at once", replicas),
+    ):
+        if name in sections:
+            parts += [f"### {title}", table(sections[name])]
+    return "\n\n".join(parts)
+
+
+def summary(result: Result) -> str:
+    """The ratios of the training, and one line for each of the other figures."""
+    sections = result["sections"]
+    parts = [ratios(sections["training"])] if "training" in sections else []
+    if rows := _rest(sections):
+        parts.append(_table(["what", "attelbo", "beside it", "ratio"], rows))
+    return "\n\n".join([*parts, _about(result), _how(result)])
+
+
+def ratios(heats: Sequence[Result]) -> str:
+    """A row for each heat, a column for each contestant: samples/s over the bare loop's."""
+    names = list(dict.fromkeys(name for heat in heats for name in heat["contestants"] if name != BARE))
+    head = ["network", "batch", "threads", "bare loop, samples/s", *names, "attelbo with validation and checkpoints"]
+    rows = []
+    for heat in heats:
+        own = heat["contestants"]
+        cells = [_over(own[name]["train"]["ratio"]) if name in own else "" for name in names]
+        rate = f"{own[BARE]['train']['rows_per_second']['median']:,.0f}"
+        rows.append([*_task(heat), rate, *cells, _over(own[OURS]["whole"]["ratio"])])
+    return "\n".join([_table(head, rows), *_absent(heats)])
+
+
+def _absent(heats: Sequence[Result]) -> list[str]:
+    missing = {f"{name}: {reason}." for heat in heats for name, reason in heat["absent"].items()}
+    return ["", *sorted(missing)] if missing else []
+
+
+def contestants(heats: Sequence[Result]) -> str:
+    """A row for each contestant of each heat."""
+    head = ["network", "batch", "threads", "contestant", "rounds", "samples/s", "of the bare loop", "processor time"]
+    head += ["attelbo is faster by", "first epoch costs more by, s", "peak memory, MiB", "GPU memory, MiB", "val ELBO"]
+    rows = []
+    for heat in heats:
+        full = heat["contestants"][BARE]["rows"]
+        for name, own in heat["contestants"].items():
+            train = own["train"]
+            rows.append(
+                [
+                    *_task(heat),
+                    name,
+                    str(own["rounds"]),
+                    f"{train['rows_per_second']['median']:,.0f}",
+                    _over(train["ratio"]),
+                    _over(train["cpu_ratio"]),
+                    _over(own["ours_is_faster"]),
+                    f"{own['first_lap_extra_seconds']:.1f}",
+                    _mebibytes(own["memory"]),
+                    _mebibytes(own["gpu_memory"]),
+                    f"{own['val_elbo']:.1f}" if own["rows"] == full else f"(after {own['rows']:,} rows an epoch)",
+                ]
+            )
+    return _table(head, rows)
+
+
+def _task(heat: Result) -> list[str]:
+    task = heat["task"]
+    where = "GPU" if task["device"] == "cuda" else str(task["threads"] or f"default ({heat['threads']})")
+    return [task["name"], str(task["batch_size"]), where]
+
+
+def data_path(section: Result) -> str:
+    """A row for each path."""
+    rows = [
+        [name, f"{own['rows_per_second']['median']:,.0f}", _over(own["ours_is_faster"], digits=1)]
+        for name, own in section.items()
+    ]
+    return _table(["path", "images/s", "attelbo is faster by"], rows)
+
+
+def startup(section: Result) -> str:
+    """A row for each program, then a job of a multirun."""
+    rows = [
+        [name, _over(own["seconds"]), _over(own["processor_seconds"]), _over(own["beyond_the_imports"])]
+        for name, own in section["programs"].items()
+    ]
+    job = section["multirun"]
+    rows.append(["one more job of a multirun", _over(job["job"]), "", ""])
+    rows.append(["  of this, beside its training", _over(job["beyond_training"]), "", ""])
+    rows.append(["  of this, evaluation", _over(job["evaluation"]), "", ""])
+    return _table(["program", "seconds", "processor seconds", "seconds beyond the imports alone"], rows)
+
+
+def evaluation(section: Result) -> str:
+    """Both and their ratio."""
+    rows = [
+        [name, f"{rate['median']:.1f}", _over(section["ratio"]) if name == OURS else "", f"{section['nll'][name]:.3f}"]
+        for name, rate in section["images_per_second"].items()
+    ]
+    head = [f"{section['n_images']} images, {section['n_samples']:,} samples each", "images/s", "ratio", "NLL, nats"]
+    return _table(head, rows)
+
+
+def replicas(section: Result) -> str:
+    """Both ways."""
+    if "absent" in section:
+        return f"Not measured: {section['absent']}."
+    rows = [
+        [way, _over(section["training_seconds"][way]), _over(section["whole_seconds"][way])]
+        for way in section["training_seconds"]
+    ]
+    rows.append(["faster by", _over(section["training_faster"]), _over(section["whole_faster"])])
+    return _table([f"{section['seeds']} seeds, {section['epochs']} epochs", "training, s", "whole command, s"], rows)
+
+
+def _rest(sections: Result) -> list[list[str]]:
+    """What stands beside the training in the README: what, ours, the other's, ratio."""
+    rows = []
+    if "data" in sections:
+        data = sections["data"]
+        rate = f"{data[OURS]['rows_per_second']['median']:,.0f}"
+        for name in [name for name in data if name.startswith("torchvision")]:
+            theirs = f"{data[name]['rows_per_second']['median']:,.0f} ({name})"
+            rows.append(["data path alone, images/s", rate, theirs, _over(data[name]["ours_is_faster"], digits=0)])
+    if "startup" in sections:
+        programs = sections["startup"]["programs"]
+        imports = programs[IMPORTS]["seconds"]["median"]
+        for name in [name for name in programs if name != IMPORTS]:
+            seconds = programs[name]["seconds"]["median"]
+            other = f"{imports:.2f} (`import torch, lightning.pytorch`)"
+            rows.append([f"{name}, s", f"{seconds:.2f}", other, f"{seconds / imports:.2f}"])
+        job = sections["startup"]["multirun"]["beyond_training"]
+        rows.append(["a job of a multirun beside its training, s", f"{job['median']:.2f}", "", ""])
+    if "evaluation" in sections:
+        section = sections["evaluation"]
+        ours, bare = (f"{section['images_per_second'][name]['median']:.1f}" for name in (OURS, BARE))
+        what = f"NLL with {section['n_samples']:,} samples, images/s"
+        rows.append([what, ours, f"{bare} (bare loop)", _over(section["ratio"])])
+    if "replicas" in sections and "absent" not in sections["replicas"]:
+        section = sections["replicas"]
+        alone, together = (own["median"] for own in section["training_seconds"].values())
+        what = f"training of {section['seeds']} seeds, s"
+        rows.append([what, f"{together:.1f} (replicas)", f"{alone:.1f} (in turn)", _over(section["training_faster"])])
+    return rows
+
+
+def _about(result: Result) -> str:
+    hardware, versions, git = result["hardware"], result["versions"], result["git"]
+    before, after = (f"{result['load_average'][at][0]:.1f}" for at in ("before", "after"))
+    names = [name for name in ("python", "torch", "lightning", "hydra-core") if name in versions]
+    pythae = result["pythae"]["versions"]
+    others = f"; pythae {pythae['pythae']} with torch {pythae['torch']}" if pythae else ""
+    return (
+        f"{result['date']} UTC, {', '.join([hardware['cpu'], *hardware['gpus']])}, {hardware['cores']} cores, "
+        f"load average {before} before and {after} after; "
+        + ", ".join(f"{name} {versions[name]}" for name in names)
+        + f"; attelbo {git['sha'][:7] + ('+' if git['changed'] else '') if git else versions['attelbo']}{others}."
+    )
+
+
+def _how(result: Result) -> str:
+    return (
+        f"{result['data']}. Medians over rounds (smallest-largest), ratios within a round, above 1 is faster, the "
+        f"first round left out; everyone with the same network, batch and fused Adam; {result['seconds']:.0f} s in all."
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _over(values: dict[str, float], digits: int = 2) -> str:
+    return f"{values['median']:.{digits}f} ({values['min']:.{digits}f}-{values['max']:.{digits}f})"
+
+
+def _mebibytes(n: int | None) -> str:
+    return "" if n is None else f"{n / 2**20:,.0f}"
