@@ -154,7 +154,8 @@ def _multirun(options: "Namespace") -> bool:
 
 def _show(options: "Namespace") -> int:
     """``--cfg``: Hydra prints what it composed."""
-    from attelbo.experiments.configuration import compose, session, with_folders
+    from attelbo.experiments.composing import session
+    from attelbo.experiments.configuration import compose, with_folders
 
     composed = compose(_root(options.command), options.words, config_dir=options.config_dir)
     with session() as hydra:
@@ -191,21 +192,26 @@ def _train(options: "Namespace") -> int:
     """Check everything, then let Hydra run the job, or its launcher the jobs of a sweep."""
     if options.cfg:
         return _show(options)
-    plan = _plan(options)
-    from attelbo.experiments.configuration import session, with_folders
+    from attelbo.experiments.composing import loader_of, session
 
-    words = with_folders(options.words, plan[0].folders)
+    multirun = _multirun(options)
+    if not any(word.startswith("hydra.mode=") for word in options.words):
+        options.words.append(f"hydra.mode={'MULTIRUN' if multirun else 'RUN'}")
     with session() as hydra:
-        if not _multirun(options):
-            return hydra.run("train", _job, [*words, "hydra.mode=RUN"]).return_value
+        plan = _plan(options)
+        from attelbo.experiments.configuration import with_folders
+
+        words = with_folders(options.words, plan[0].folders)
+        if not multirun:
+            return hydra.run("train", _job, words).return_value
         from attelbo.experiments import run
 
         for job in plan:
             run.verify(job.config)  # no job runs if another cannot be built
         given = any(word.startswith("hydra.sweep.dir=") for word in words)
         folder = Path(plan[0].hydra.sweep.dir) if given else _sweep_folder(plan)
-        words += [] if given else [f"hydra.sweep.dir='{folder}'"]
-        words += [] if "hydra.mode=MULTIRUN" in words else ["hydra.mode=MULTIRUN"]
+        if not given:
+            loader_of(hydra).name_sweep(folder)
         batches = hydra.multirun("train", _job, words)
     codes = [job.return_value for batch in batches or () for job in batch]
     failed = sum(code != 0 for code in codes)

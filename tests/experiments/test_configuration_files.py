@@ -85,7 +85,7 @@ def test_a_multirun_is_expanded_as_hydra_does():
 def test_a_composition_inside_a_running_job_leaves_hydra_as_it_was():
     from hydra.core.global_hydra import GlobalHydra
 
-    from attelbo.experiments.configuration import session
+    from attelbo.experiments.composing import session
 
     with session() as outer:
         assert compose("train", ["seed=3"]).config["seed"] == 3

@@ -6,15 +6,11 @@ with one line that names the file (or the command line), the key and the remedy.
 plain dicts only, never an OmegaConf object.
 """
 
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -27,7 +23,8 @@ from yaml import YAMLError
 from attelbo.errors import ConfigError
 from attelbo.experiments import explaining, origins
 from attelbo.experiments.checking import FaultError, Part, Parts, check_node
-from attelbo.experiments.listing import config_folders, package_folder
+from attelbo.experiments.composing import is_task_word, session
+from attelbo.experiments.listing import config_folders
 from attelbo.experiments.settings import Evaluation
 
 if TYPE_CHECKING:
@@ -78,23 +75,6 @@ class Composition:
     hydra: DictConfig = field(repr=False, compare=False)
     """Hydra's own node: mode, sweeper, launcher, directories."""
     folders: list[Path] = field(repr=False, compare=False)
-
-
-@contextmanager
-def session() -> Iterator["Hydra"]:
-    """Hydra, set up on attelbo's configuration folder; a session inside a running job is all right."""
-    # The one place for version_base: Hydra 1.3 wants it, 1.4 no longer knows it.
-    accepted = inspect.signature(initialize_config_dir).parameters
-    version = {"version_base": "1.3"} if "version_base" in accepted else {}
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        initialize_config_dir(config_dir=str(package_folder()), job_name="attelbo", **version)
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        yield hydra
-    finally:
-        GlobalHydra.instance().hydra = outer
 
 
 def compose(
@@ -163,11 +143,14 @@ def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = Non
     sweeper = shared.hydra.sweeper
     if not sweeper._target_.endswith(".BasicSweeper"):
         return None
+    for_hydra = [word for word in overrides if not is_task_word(word)]
     with session() as hydra:
-        words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(overrides)
+        words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(
+            filter(is_task_word, overrides)
+        )
         parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
         try:
-            return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+            return [[*for_hydra, *job] for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
         except HydraException as error:
             raise ConfigError(f"command line: {explaining.first_line(error)}") from error
 

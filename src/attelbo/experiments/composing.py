@@ -1,0 +1,118 @@
+"""Hydra, set up on attelbo's configuration folder; within a session nothing is composed twice.
+
+A job of a sweep is composed to be checked before any job runs, by Hydra's sweeper, which wants to know that all
+jobs can be composed, and by the launcher that runs it; each takes a fifth of a second. And the directory of the
+sweep has a name made of all its jobs' configurations, so it is known only when they are composed.
+"""
+
+import copy
+import inspect
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from attelbo.experiments.listing import package_folder
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+
+class Files(ConfigRepository):
+    """Hydra's view of the configuration files, each read once."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._read: dict[Hashable, ConfigResult | None] = {}
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        key = (config_path, *(source.path for source in self.sources))
+        if key not in self._read:
+            self._read[key] = super().load_config(config_path)
+        return copy.deepcopy(self._read[key])  # Hydra takes the list of defaults out of it
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Files":
+        # Every composition begins with a copy, since it may add folders.
+        other = copy.copy(self)
+        other._read = self._read
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_read": {}}
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's own, with a memory. A launcher that runs jobs elsewhere sends it there without the memory."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.repository = Files(config_search_path)
+        self._known: dict[Hashable, DictConfig] = {}
+        self._sweep_dir: Path | None = None
+
+    def name_sweep(self, folder: Path) -> None:
+        """From now on this is ``hydra.sweep.dir`` of all that is composed."""
+        self._sweep_dir = folder
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        # Hydra's own words come in another order for a job of a sweep.
+        key = (config_name, run_mode, *sorted(overrides, key=lambda word: "" if is_task_word(word) else word))
+        if key not in self._known:
+            self._known[key] = super().load_configuration(
+                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            )
+        config = copy.deepcopy(self._known[key])  # whoever asked will write into it
+        if self._sweep_dir is not None:
+            config.hydra.sweep.dir = str(self._sweep_dir)
+        return config
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": {}}
+
+
+@contextmanager
+def session() -> Iterator["Hydra"]:
+    """Hydra; inside another session the same one, and inside a job that others run with Hydra one of our own."""
+    outer = GlobalHydra.instance().hydra
+    if outer is not None and isinstance(outer.config_loader, Loader):
+        yield outer
+        return
+    # The one place for version_base: Hydra 1.3 wants it, 1.4 no longer knows it.
+    accepted = inspect.signature(initialize_config_dir).parameters
+    version = {"version_base": "1.3"} if "version_base" in accepted else {}
+    GlobalHydra.instance().clear()
+    try:
+        initialize_config_dir(config_dir=str(package_folder()), job_name="attelbo", **version)
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        hydra.config_loader = Loader(hydra.config_loader.get_search_path())
+        yield hydra
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def loader_of(hydra: "Hydra") -> Loader:
+    """The loader of a session."""
+    assert isinstance(hydra.config_loader, Loader)
+    return hydra.config_loader
+
+
+def is_task_word(word: str) -> bool:
+    """Whether an override is meant for what is run; ``hydra.mode=RUN`` and ``hydra/launcher=joblib`` are for Hydra."""
+    return not word.lstrip("+~").startswith(("hydra.", "hydra/"))

@@ -1,0 +1,127 @@
+"""Nothing is composed or read twice in a session, and nobody sees what another has written."""
+
+import pickle
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from attelbo.cli import main
+from attelbo.experiments import run
+from attelbo.experiments.composing import loader_of, session
+
+
+@pytest.fixture
+def jobs(monkeypatch, tmp_path):
+    """Runs nothing; the (seed, sweep directory) of each job, and how often each composition was made by Hydra."""
+    monkeypatch.chdir(tmp_path)
+    started, composed = [], Counter()
+
+    def train(config, overrides, choices, sweep):
+        started.append((config["seed"], sweep))
+        return SimpleNamespace(exit_code=0)
+
+    make = ConfigLoaderImpl._load_configuration_impl
+
+    def count(self, config_name, overrides, run_mode, *rest, **named):
+        composed[config_name, run_mode, frozenset(overrides)] += 1
+        return make(self, config_name, overrides, run_mode, *rest, **named)
+
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(run, "verify", lambda config: "")
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", count)
+    return SimpleNamespace(started=started, composed=composed)
+
+
+def test_a_run_is_composed_once(jobs):
+    assert main(["train", "seed=3"]) == 0
+    assert jobs.started == [(3, None)]
+    assert jobs.composed == {("train", RunMode.RUN, frozenset(["seed=3", "hydra.mode=RUN"])): 1}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [[], ["--config-dir", "mine"], ["hydra.sweep.dir=there"], ["hydra.mode=MULTIRUN", "hydra/launcher=basic"]],
+    ids=lambda words: words[-1] if words else "plain",
+)
+def test_each_job_of_a_sweep_is_composed_once(jobs, tmp_path, extra):
+    (tmp_path / "mine").mkdir()
+    assert main(["train", "-m", "data=digits,mnist", "seed=1,2", *extra]) == 0
+    assert [seed for seed, _ in jobs.started] == [1, 2, 1, 2]
+    assert len({sweep for _, sweep in jobs.started}) == 1
+    assert set(jobs.composed.values()) == {1}
+    modes = Counter(mode for _, mode, _ in jobs.composed)
+    assert modes == {RunMode.RUN: 4, RunMode.MULTIRUN: 2}  # those of the sweep: what its jobs share, and Hydra's
+
+
+def compose(hydra, *words: str):
+    return hydra.compose_config("train", list(words), run_mode=RunMode.RUN)
+
+
+def test_what_is_composed_may_be_written_into():
+    with session() as hydra:
+        compose(hydra, "seed=4").seed = 5
+        assert compose(hydra, "seed=4").seed == 4
+        assert compose(hydra, "seed=6").seed == 6
+
+
+def test_the_order_of_words_for_the_run_counts_and_that_of_hydras_own_does_not():
+    with session() as hydra:
+        one = compose(hydra, "tags=[a]", "seed=1", "hydra.verbose=true", "hydra.mode=RUN")
+        two = compose(hydra, "hydra.mode=RUN", "tags=[a]", "hydra.verbose=true", "seed=1")
+        assert one == two
+        assert list(compose(hydra, "seed=1", "tags=[a]").hydra.overrides.task) == ["seed=1", "tags=[a]"]
+
+
+def test_a_file_is_read_once_and_one_in_another_folder_is_another(monkeypatch, tmp_path):
+    read = Counter()
+    load = ConfigRepository.load_config
+
+    def count(self, config_path):
+        read[config_path] += 1
+        return load(self, config_path)
+
+    monkeypatch.setattr(ConfigRepository, "load_config", count)
+    for name, seed in (("one", 11), ("two", 22)):
+        (tmp_path / name / "debug").mkdir(parents=True)
+        (tmp_path / name / "debug" / "mine.yaml").write_text(f"# @package _global_\nseed: {seed}\n")
+    with session() as hydra:
+        plain = [compose(hydra, f"name={name}") for name in "abc"]
+        assert set(read.values()) == {1}
+        found = [
+            compose(hydra, "debug=mine", f"hydra.searchpath=['file://{tmp_path / n}']").seed for n in ("one", "two")
+        ]
+        again = compose(hydra, "name=d")
+    assert found == [11, 22]
+    assert [config.name for config in plain] == ["a", "b", "c"]
+    again.name = "a"
+    again.hydra.overrides.task = ["name=a"]
+    again.hydra.job.override_dirname = "name=a"
+    assert again == plain[0]
+
+
+def test_a_loader_that_is_sent_elsewhere_takes_no_memory_along_and_finds_the_same(tmp_path):
+    with session() as hydra:
+        empty = len(pickle.dumps(loader_of(hydra)))
+        loader_of(hydra).name_sweep(tmp_path)
+        here = compose(hydra, "seed=7")
+        sent = pickle.dumps(loader_of(hydra))
+        there = pickle.loads(sent).load_configuration("train", ["seed=7"], RunMode.RUN)
+    assert len(sent) < empty + 300
+    assert there == here
+    assert there.hydra.sweep.dir == str(tmp_path)
+
+
+def test_a_session_inside_a_session_is_the_same_and_leaves_what_it_found():
+    before = GlobalHydra.instance().hydra
+    with session() as outer:
+        with session() as inner:
+            assert inner is outer
+        assert GlobalHydra.instance().hydra is outer
+        assert OmegaConf.is_config(compose(outer))
+    assert GlobalHydra.instance().hydra is before
