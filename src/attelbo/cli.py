@@ -145,6 +145,9 @@ def _plan(options: "Namespace") -> "list[Composition]":
         plan = [compose(root, words, config_dir=folder)]
     for job in plan:
         check(job)
+    if root == "train" and not _multirun(options) and (n := plan[0].config["trainer"]["replicas"]) > 1:
+        first, others = plan[0].config["seed"], [word for word in words if not word.startswith("seed=")]
+        plan = [compose(root, [*others, f"seed={seed}"], config_dir=folder) for seed in range(first, first + n)]
     return plan
 
 
@@ -201,6 +204,8 @@ def _train(options: "Namespace") -> int:
         plan = _plan(options)
         from attelbo.experiments.configuration import with_folders
 
+        if any(job.config["trainer"]["replicas"] > 1 for job in plan):
+            return _train_replicas(plan)
         words = with_folders(options.words, plan[0].folders)
         if not multirun:
             return hydra.run("train", _job, words).return_value
@@ -217,6 +222,14 @@ def _train(options: "Namespace") -> int:
     failed = sum(code != 0 for code in codes)
     _print(f"sweep: {len(codes) - failed} of {len(codes)} jobs done in {folder}\n")
     return 1 if failed else 0
+
+
+def _train_replicas(plan: "list[Composition]") -> int:
+    """The jobs run here, several in one process: Hydra has composed them and has no part in it."""
+    from attelbo.experiments import replicas
+
+    given = any(word.startswith("hydra.sweep.dir=") for word in plan[0].overrides)
+    return replicas.train(plan, Path(plan[0].hydra.sweep.dir) if given else _sweep_folder(plan))
 
 
 def _sweep_folder(plan: "Sequence[Composition]") -> Path:

@@ -32,6 +32,8 @@ from attelbo.seeding import derive_seed
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 
+Splits = dict[Split, ResidentSplit]
+
 _FIXED = 0
 """The seed of what is the same in every run."""
 
@@ -93,7 +95,8 @@ class ImageDataModule(LightningDataModule):
         self.drop_last = drop_last
         self.minibatches_per_block = minibatches_per_block
         self.train_size = train_size
-        self._splits: dict[Split, ResidentSplit] = {}
+        self._splits: Splits = {}
+        self._loaded: dict[str, Splits] = {}
 
     # Files to tensors
 
@@ -112,8 +115,23 @@ class ImageDataModule(LightningDataModule):
             DataError: if a file is missing or damaged.
             ConfigError: if ``validation_size`` leaves no row for training.
         """
-        if self._splits:
-            return
+        if not self._splits:
+            if self._content not in self._loaded:
+                self._loaded[self._content] = self._load()
+            self._splits = self._loaded[self._content]
+
+    def share(self, loaded: dict[str, Splits]) -> None:
+        """Load nothing that another module has put into ``loaded``, and put into it what is loaded: to be called on
+        modules that train on one device, before ``setup``."""
+        self._loaded = loaded
+
+    @property
+    def _content(self) -> str:
+        """What decides the bytes of the splits."""
+        source = (type(self.source).__qualname__, sorted(vars(self.source).items()))
+        return repr((source, self.root, self.binarize, self.flip, self.validation_size, self.train_size))
+
+    def _load(self) -> Splits:
         train, test = self.source.load(self.root)
         n = len(train.x)
         if self.validation_size >= n:
@@ -126,7 +144,7 @@ class ImageDataModule(LightningDataModule):
         train_rows = permutation[self.validation_size :][: self.train_size]
         evaluated = self._evaluated(train, "train")
         dynamic = self.binarize == "dynamic"
-        self._splits = {
+        return {
             "train": self._resident(train if dynamic else evaluated, train_rows, draw=dynamic, flip=self.flip),
             "validation": self._resident(evaluated, validation_rows),
             "test": self._resident(self._evaluated(test, "test")),

@@ -34,6 +34,7 @@ from attelbo.models import Model, build_data, build_model, checkpoint_of, count_
 from attelbo.training.callbacks import Pictures
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, rewind_loggers
+from attelbo.training.replicas import Seat
 
 Config = dict[str, Any]
 
@@ -92,7 +93,9 @@ def _evaluation(config: Config) -> Evaluation:
         raise ConfigError(f"evaluation.{error}") from error
 
 
-def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: Path | None) -> Outcome:
+def train(
+    config: Config, overrides: list[str], choices: dict[str, str], sweep: Path | None, seat: Seat | None = None
+) -> Outcome:
     """Run one configuration, in a new directory or, as a job of a sweep or with ``ckpt=auto``, in the one
     that it had before: what is done is not done again, what was interrupted goes on.
 
@@ -101,17 +104,20 @@ def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: 
         overrides: the words of the command line, for the record.
         choices: group -> choice, for the record.
         sweep: the sweep's directory, for a job of one.
+        seat: the run's place among replicas, if it is one; their results are shown together by whoever runs them.
 
     Raises:
         UserError: something the user gave is wrong; nothing has been written.
     """
     model, data = compose(config)
     data.prepare_data()
+    if seat is not None:
+        data.share(seat.group.loaded)
     data.setup()
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
     given = _checked(_given_checkpoint(config), model)
-    _trainer(RunDirectory(_parent(config)), config, loggers=[])  # a wrong setting shows before a directory is made
+    _trainer(RunDirectory(_parent(config)), config, [], seat)  # a wrong setting shows before a directory is made
     run = _place(config, sweep)
     if run.status()["state"] == "done":
         sys.stdout.write(f"{run.path} is done already\n")
@@ -122,8 +128,9 @@ def train(config: Config, overrides: list[str], choices: dict[str, str], sweep: 
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
         run.begin(config)
         with _environment(run):
-            outcome = _run(run, config, model, data, checkpoint, group=sweep.name if sweep else run.path.parent.name)
-    if outcome.state == "done":
+            group = sweep.name if sweep else run.path.parent.name
+            outcome = _run(run, config, model, data, checkpoint, group, seat)
+    if outcome.state == "done" and seat is None:
         _show(run)
     return outcome
 
@@ -166,7 +173,7 @@ def _follow(config: Config, model: Model, data: ImageDataModule, sweep: Path | N
 def _help_to_fit(
     run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None
 ) -> Outcome:
-    trainer = _trainer(run, config, loggers=[])
+    trainer = _trainer(run, config, [], seat=None)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as interrupted:
@@ -217,7 +224,13 @@ def _show(run: RunDirectory) -> None:
 
 
 def _run(
-    run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None, group: str
+    run: RunDirectory,
+    config: Config,
+    model: Model,
+    data: ImageDataModule,
+    checkpoint: Path | None,
+    group: str,
+    seat: Seat | None,
 ) -> Outcome:
     """Fit, evaluate, draw and report; the status is right at every moment, whatever happens."""
     tags = [*config["tags"], *([tag] if (tag := git_tag()) else [])]
@@ -227,9 +240,11 @@ def _run(
     )
     try:
         with stoppable():
-            trainer = _trainer(run, config, loggers)
+            trainer = _trainer(run, config, loggers, seat)
             if checkpoint is not None:
                 rewind_loggers(loggers, _step_of(checkpoint))
+            if seat is not None:
+                seat.gather()
             started = time.perf_counter()
             try:
                 trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -295,15 +310,22 @@ def _conclude(
         "parameters": count_parameters(model),
         "seconds": {"train": train_seconds, **result["seconds"]},
         "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
+        # The seconds of training are those of all replicas together, of which this is one.
+        "replicas": len(stepper.seat.group.seats) if stepper.seat else 1,
     }
     for logger in trainer.loggers:
         logger.log_metrics(result["metrics"], stepper.step)
     run.write("result.json", result)
 
 
-def _trainer(run: RunDirectory, config: Config, loggers: list[Any]) -> Trainer:
+def _trainer(run: RunDirectory, config: Config, loggers: list[Any], seat: Seat | None) -> Trainer:
     return build(
-        config["trainer"], run_dir=run.path, seed=config["seed"], callbacks=config["callbacks"], loggers=loggers
+        config["trainer"],
+        run_dir=run.path,
+        seed=config["seed"],
+        callbacks=config["callbacks"],
+        loggers=loggers,
+        seat=seat,
     )
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class Group:
         self.seats = [Seat(self, place) for place in range(size)]
         self.stack: Literal["auto"] | bool = stack
         self.dtype = torch.get_default_dtype()
+        self.loaded: dict[str, Any] = {}
+        """Data that the runs have in common, by content."""
         self._steps: StackedSteps | None = None
 
     def run(self, jobs: "Sequence[Callable[[Seat], Result]]") -> "list[Result | BaseException]":
@@ -119,11 +121,18 @@ class Seat:
         self.place = place
         self.baton = threading.Semaphore(0)
         self.work: _Work | None = None
+        self.is_here = False
         self.is_gone = False
 
     def engine(self, step: Step, position: Position, alone: Engine) -> "SeatEngine":
         """The engine of this run; ``alone`` takes its steps where they are not taken together."""
         return SeatEngine(self, step, position, alone)
+
+    def gather(self) -> None:
+        """Wait until all runs that have not ended are here: before their training, so that their clocks agree."""
+        self.is_here = True
+        while any(not other.is_here for other in self.group.others(self)):
+            self.switch()
 
     def meet(self, work: _Work) -> None:
         """Wait until the block of all who still train are there, and have been computed or left to their runs."""

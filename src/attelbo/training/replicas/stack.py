@@ -185,7 +185,8 @@ def differing_numbers(models: Sequence[nn.Module]) -> dict[tuple[str, str], list
         if len({type(sibling) for sibling in siblings}) > 1:
             raise NotStackableError(f"{_key(name)}: {' and '.join(sorted({type(s).__name__ for s in siblings}))}")
         _check_shapes(name, siblings)
-        if not isinstance(module, Metric):  # what validation has counted
+        # What validation has counted. Not isinstance: the abstract class asks all its subclasses, 0.4 s in all.
+        if Metric not in type(module).__mro__:
             numbers |= _differing_attributes(name, siblings)
     return numbers
 

@@ -1,0 +1,134 @@
+"""Many small runs in one process: the jobs of a sweep in groups, each trained as one stacked model.
+
+``trainer.replicas=4`` alone trains four seeds; with ``-m``, any sweep, four of its jobs at a time. What is written is
+what the same sweep writes without: the same directories, each with its own status, checkpoints and result, so the same
+command again goes on where this one stopped, with replicas or without.
+
+Jobs share a group if they differ in nothing but seed, optimizer, schedules and numbers of the model.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attelbo.errors import ConfigError, UserError
+from attelbo.experiments import run
+from attelbo.experiments.configuration import Composition
+from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.tables import print_replicas
+from attelbo.models import Model
+from attelbo.training.interruption import relayed
+from attelbo.training.replicas import Group, NotStackableError, Seat, differing_numbers
+from attelbo.training.stepping import Switch
+
+_MAY_DIFFER = ("name", "seed", "tags", "ckpt", "model", "optimizer", "scheduler", "logger", "callbacks", "evaluation")
+"""Keys of the configuration that a group's jobs need not have in common; of ``model`` only numbers, as it turns out."""
+
+
+def replicas_of(plan: Sequence[Composition]) -> int:
+    """How many runs share a process.
+
+    Raises:
+        ConfigError: not the same for all jobs, or more than one where each job has a process of its own, or where the
+            jobs are not known in advance.
+    """
+    sizes = {job.config["trainer"]["replicas"] for job in plan}
+    if len(sizes) > 1:
+        raise ConfigError("trainer.replicas must be the same for all jobs of a sweep")
+    (size,) = sizes
+    for what, name in (("launcher", "BasicLauncher"), ("sweeper", "BasicSweeper")):
+        if size > 1 and not plan[0].hydra[what]._target_.endswith(f".{name}"):
+            raise ConfigError(f"trainer.replicas: replicas share this process: leave out hydra/{what}=...")
+    return size
+
+
+def train(plan: Sequence[Composition], sweep: Path) -> int:
+    """Train the jobs of a plan in groups; the exit code of the command.
+
+    Raises:
+        ConfigError: a job cannot be built, or not with replicas; nothing has been written.
+    """
+    jobs = [_Job(composition, sweep) for composition in plan]  # no job runs if another cannot be built
+    code = 0
+    for group in _groups([job for job in jobs if not job.is_done()], replicas_of(plan)):
+        code = max(code, *_train_together(group, group[0].config["trainer"]["stack"]))
+        if code > 128:  # who stops this process does not want its next jobs to start
+            break
+    print_replicas([(job.config, job.directory) for job in jobs], sweep)
+    return code if code > 128 else min(code, 1)
+
+
+class _Job:
+    """One run of a plan."""
+
+    def __init__(self, composition: Composition, sweep: Path) -> None:
+        self.composition = composition
+        self.sweep = sweep
+        self.config = composition.config
+        if self.config["data"].get("minibatches_per_block") == 0:
+            raise ConfigError("data.minibatches_per_block must be at least 1 for trainer.replicas")
+        self.model: Model = run.compose(self.config)[0]
+        self.directory = RunDirectory(sweep / config_hash(self.config))
+
+    def is_done(self) -> bool:
+        """Whether it ran before; then it is said."""
+        done = self.directory.status()["state"] == "done"
+        if done:
+            sys.stdout.write(f"{self.directory.path} is done already\n")
+        return done
+
+    def goes_with(self, other: "_Job") -> bool:
+        """Whether the two can be stacked, as far as can be seen."""
+        if _common(self.config) != _common(other.config):
+            return False
+        try:
+            differing_numbers([self.model, other.model])
+        except NotStackableError:
+            return False
+        return True
+
+    def train(self, seat: Seat, stopped: Callable[[], int | None]) -> int:
+        """Train, in a thread of the group; the exit code."""
+        if number := stopped():
+            return 128 + number
+        words = [word for word in self.composition.overrides if not word.startswith("hydra")]
+        try:
+            return run.train(self.config, words, self.composition.choices, self.sweep, seat).exit_code
+        except UserError as error:
+            sys.stderr.write(f"error: {' '.join(str(error).split())} [{self.directory.path}]\n")
+            return 2
+        except Exception:
+            traceback.print_exc()
+            return 1
+
+
+def _common(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What all jobs of a group share."""
+    common = {key: value for key, value in config.items() if key not in _MAY_DIFFER}
+    return common | {"data": {key: value for key, value in config["data"].items() if key != "seed"}}
+
+
+def _groups(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
+    """The jobs in their order, each in the first group that has room for it and can be stacked with it."""
+    groups: list[list[_Job]] = []
+    for job in jobs:
+        found = next((group for group in groups if len(group) < size and job.goes_with(group[0])), None)
+        if found is None:
+            groups.append([job])
+        else:
+            found.append(job)
+    return groups
+
+
+def _train_together(jobs: Sequence[_Job], stack: Switch) -> list[int]:
+    """The exit code of each."""
+    for job in jobs:
+        del job.model  # each run builds its own
+    with relayed() as stopped:
+        ends = Group(len(jobs), stack).run([lambda seat, job=job: job.train(seat, stopped) for job in jobs])
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return [end for end in ends if isinstance(end, int)]
