@@ -45,7 +45,7 @@ def test_log_prob_is_that_of_torch(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_density_integrates_to_one(name: str) -> None:
     q = posterior(name, latent_dim=2)(features(3))
-    nodes, cell = contract.grid(2, half_width=15.0, points=401)
+    nodes, cell = contract.grid(2, half_width=20.0, points=601)
     density = q.log_prob(nodes.unsqueeze(1).expand(-1, 3, -1)).exp()
     torch.testing.assert_close(density.sum(0) * cell, torch.ones(3, dtype=torch.float64), rtol=1e-9, atol=0)
 

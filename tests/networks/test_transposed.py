@@ -37,7 +37,7 @@ def test_value_and_gradient_are_those_of_torch(case: tuple, layout: torch.memory
         given = x.clone(memory_format=layout).requires_grad_()
         y = layer(given)
         y.backward(torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y))
-        results.append([y, given.grad, layer.weight.grad, layer.bias.grad])
+        results.append([y, given.grad, *(parameter.grad for parameter in layer.parameters())])
     assert results[0][0].shape[-2:] == case[3]
     for mine, other in zip(*results, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
@@ -46,6 +46,7 @@ def test_value_and_gradient_are_those_of_torch(case: tuple, layout: torch.memory
 @cases
 def test_derivatives_by_finite_differences(case: tuple) -> None:
     ours, _, x = make(case)
+    assert ours.bias is not None
     arguments = (x[:1].requires_grad_(), ours.weight, ours.bias)
 
     def layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -70,12 +71,13 @@ def test_stacked_layers_are_the_layers(case: tuple) -> None:
     gradients = vmap(grad(loss))(stacked)
     for place, layer in enumerate(layers):
         layer(x).square().sum().backward()
-        torch.testing.assert_close(gradients["weight"][place], layer.weight.grad)
-        torch.testing.assert_close(gradients["bias"][place], layer.bias.grad)
+        for name, parameter in layer.named_parameters():
+            torch.testing.assert_close(gradients[name][place], parameter.grad)
 
 
 def test_autocast_is_torchs() -> None:
     ours, theirs, x = make(CASES["few channels"])
-    ours.float(), theirs.float()
+    ours.float()
+    theirs.float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(ours(x.float()), theirs(x.float()))

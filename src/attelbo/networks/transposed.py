@@ -8,6 +8,7 @@ the gradient of an ordinary convolution.
 Shapes: N rows, I and O channels, H x W pixels in, H' x W' out, weight (I, O, 3, 3) as torch has it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -101,7 +102,7 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Size]) -> None:
     ctx.save_for_backward(x, weight)
 
 
-def _output_padding(size: Size, target: Size) -> Size:
+def _output_padding(size: Sequence[int], target: Sequence[int]) -> Size:
     """The pixels that torch must be told to add: 2 n - 1 come of n by themselves."""
     return target[0] - (2 * size[0] - 1), target[1] - (2 * size[1] - 1)
 

@@ -20,6 +20,11 @@ class Posterior(nn.Module, ABC):
     def forward(self, h: Tensor) -> Distribution: ...
 
 
+def flat_features(h: Tensor) -> Tensor:
+    """h (B, *F) -> (B, D), of a feature map (C, H, W) pixel by pixel: a view where it lies channels_last."""
+    return h.movedim(1, -1).flatten(1)
+
+
 def check_latent_dim(latent_dim: int) -> None:
     """Raise ValueError unless there is at least one latent dimension."""
     if latent_dim < 1:

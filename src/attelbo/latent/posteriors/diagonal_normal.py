@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attelbo.latent.arithmetic import LOG_STD_BOUND
 from attelbo.latent.distributions import DiagonalNormal
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim
+from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
 
 
 class DiagonalNormalPosterior(Posterior):
@@ -33,5 +33,5 @@ class DiagonalNormalPosterior(Posterior):
         self.head = nn.Linear(math.prod(in_shape), 2 * latent_dim)
 
     def forward(self, h: Tensor) -> DiagonalNormal:
-        mean, log_std = self.head(h.flatten(1)).chunk(2, dim=-1)
+        mean, log_std = self.head(flat_features(h)).chunk(2, dim=-1)
         return DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.distributions import FullNormal
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim
+from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
 
 
 class FullNormalPosterior(Posterior):
@@ -48,7 +48,7 @@ class FullNormalPosterior(Posterior):
 
     def forward(self, h: Tensor) -> FullNormal:
         (dim,) = self.latent_shape
-        mean, log_diagonal, below = full_precision(self.head(h.flatten(1))).split(self._sizes, dim=-1)
+        mean, log_diagonal, below = full_precision(self.head(flat_features(h))).split(self._sizes, dim=-1)
         diagonal = log_diagonal.clamp(-LOG_STD_BOUND, LOG_STD_BOUND).exp()
         entries = torch.cat([diagonal, below], dim=-1)
         scale_tril = entries.new_zeros(len(h), dim * dim).index_copy(1, self._entries, entries)
