@@ -62,7 +62,7 @@ lint: $(READY) ## Check format, style, types, spelling and notebooks
 format: $(READY) ## Mend what can be mended by itself
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
 
-bench: $(READY) ## Measure speed beside the bare loop, in one interleaved run
+bench: $(READY) ## Measure speed beside the bare loop and others, a quarter of an hour (ARGS="--quick", "--help")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 notebooks: $(READY) ## Run every notebook from top to bottom
@@ -73,5 +73,5 @@ lock: $(UV) ## Compile requirements.lock anew from pyproject.toml (ARGS="--upgra
 		--no-emit-index-url --quiet --output-file requirements.lock $(ARGS)
 
 clean: ## Remove .venv and caches; runs in outputs/ stay
-	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) benchmarks/.envs build dist .pytest_cache .ruff_cache .hypothesis
 	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

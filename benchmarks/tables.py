@@ -134,6 +134,10 @@ def replicas(section: Result) -> str:
 def _rest(sections: Result) -> list[list[str]]:
     """What stands beside the training in the README: what, ours, the other's, ratio."""
     rows = []
+    if "training" in sections:
+        heat = sections["training"][0]["contestants"]
+        others = [f"{_mebibytes(heat[name]['memory'])} ({name})" for name in heat if name != OURS]
+        rows.append(["peak memory of the first of these, MiB", _mebibytes(heat[OURS]["memory"]), ", ".join(others), ""])
     if "data" in sections:
         data = sections["data"]
         rate = f"{data[OURS]['rows_per_second']['median']:,.0f}"

@@ -109,7 +109,7 @@ def heats(accelerator: Accelerator, quick: bool, rounds: int, data_dir: Path) ->
     return [
         Heat(small, (OURS, BARE, *PEERS, "pythae, default Adam"), 100),
         Heat(replace(small, batch_size=512), (OURS, BARE, "Lightning", "pythae"), 50),
-        Heat(large, (OURS, BARE, "pythae"), 90),
+        Heat(large, (OURS, BARE, "pythae"), 75),
         Heat(replace(small, threads=None), (OURS, BARE), 30),
         Heat(conv, (*compiled, "bare loop, channels_last", *PEERS), 100),
         Heat(replace(conv, threads=None), compiled, 45),

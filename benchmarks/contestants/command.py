@@ -4,6 +4,7 @@ Progress bar, metrics.csv, learning rate, NaN guard, validation and both checkpo
 only stranger is a callback that holds the watch.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -70,6 +71,7 @@ def main() -> int:
     if task.data == "cifar10":
         accept_random_cifar10(task)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"  # compiling costs what it costs the first time
 
         def about() -> dict[str, str]:
             (provenance,) = Path(folder).rglob("provenance.json")
