@@ -43,6 +43,7 @@ class ELBO(Objective):
             raise ValueError(f"free_bits must be finite and not negative, got {free_bits}")
         self.n_samples = n_samples
         self.free_bits = free_bits
+        self.has_free_bits = free_bits > 0  # decided once: replicas may differ in how many
         self.schedule = build_schedule(weight)
         # In the state dict, so that a loaded model evaluates the loss it was trained on.
         self.register_buffer("weight", torch.tensor(1.0))
@@ -56,5 +57,5 @@ class ELBO(Objective):
             self._written = weight, self.weight._version
 
     def forward(self, evidence: Evidence) -> Tensor:
-        rate = evidence.mean_kl.clamp(min=self.free_bits).sum() if self.free_bits > 0 else evidence.rate
+        rate = evidence.mean_kl.clamp(min=self.free_bits).sum() if self.has_free_bits else evidence.rate
         return torch.addcmul(evidence.distortion, self.weight, rate)

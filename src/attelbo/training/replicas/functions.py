@@ -1,4 +1,4 @@
-"""torch's functions inside a ``torch.vmap`` over replicas: each with its own noise, linear layers in one kernel.
+"""torch's functions inside a ``torch.vmap`` over replicas: each with its own noise, and in few kernels.
 
 Code that computes the losses of N replicas at once draws its noise by ``torch.randn``, ``torch.rand_like``, dropout and
 the like, as if there were one model. Each replica must draw from its own stream what it would draw alone.
@@ -42,6 +42,13 @@ _RANDOM_FILL = {
     for name in ("normal", "uniform", "exponential", "bernoulli", "random", "log_normal", "cauchy", "geometric")
 }
 """Methods that fill a tensor."""
+
+
+_WITHOUT_RULE = {
+    getattr(torch.Tensor, f"{name}_"): getattr(torch.Tensor, name)
+    for name in ("clamp", "clamp_min", "clamp_max", "lerp")
+}
+"""Methods in place, by which vmap would go through the replicas one by one, and what they do elsewhere."""
 
 
 class NotStackableError(Exception):
@@ -96,22 +103,23 @@ class Replicated(TorchFunctionMode):
             F.linear: self._linear,
             F.dropout: self._dropout,
             torch.dropout: self._dropout,
+            F.scaled_dot_product_attention: self._attention,
         }
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in self._rules:
-            return self._rules[func](*args, **kwargs)
         if func in _RANDOM:
             return self._draw(func, args, kwargs)
         if func in _RANDOM_LIKE:
             return self._draw(func, (_blank(args[0]), *args[1:]), kwargs)
         if func in _RANDOM_FILL:
             return self._fill(func, args, kwargs)
+        if func in _WITHOUT_RULE:
+            return args[0].copy_(_WITHOUT_RULE[func](*args, **kwargs))
         try:
-            return func(*args, **kwargs)
+            return self._rules.get(func, func)(*args, **kwargs)
         except RuntimeError as error:
             if "randomness" in str(error):
                 raise _unknown(func) from error
@@ -152,7 +160,7 @@ class Replicated(TorchFunctionMode):
         mask = self._draw(F.dropout, (torch.ones_like(_blank(input)), p), {})
         return input.mul_(mask) if inplace else input * mask
 
-    # -- linear layers -----------------------------------------------------------------------------
+    # -- what vmap has no good rule for ------------------------------------------------------------
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x (N, ..., I), W (N, O, I), b (N, O) -> (N, ..., O) in one kernel, for which vmap takes eight."""
@@ -165,6 +173,16 @@ class Replicated(TorchFunctionMode):
             y = torch.baddbmm(b.unsqueeze(1), rows, w.mT)
             y = y if x.dim() == 3 else y.unflatten(1, x.shape[1:-1])
         return _functorch._add_batch_dim(y, 0, self._level)
+
+    def _attention(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """q (N, B, ..., T, D), k and v (N, B, ..., S, D): the replicas' batches as one."""
+        plain = not args and kwargs.get("attn_mask") is None and not kwargs.get("dropout_p") and query.dim() > 2
+        if not plain or not all(map(self._is_stacked, (query, key, value))):
+            return F.scaled_dot_product_attention(query, key, value, *args, **kwargs)
+        with _outside():
+            q, k, v = (_functorch.get_unwrapped(given).flatten(0, 1) for given in (query, key, value))
+            heads = F.scaled_dot_product_attention(q, k, v, **kwargs).unflatten(0, (len(self.streams), -1))
+        return _functorch._add_batch_dim(heads, 0, self._level)
 
     def _is_stacked(self, value: Any) -> bool:
         """Whether the value is one for each replica, the replicas in its first dimension."""

@@ -197,7 +197,7 @@ def _check_shapes(name: str, siblings: Sequence[nn.Module]) -> None:
         for s in siblings
     ]
     for other in shapes[1:]:
-        for key in shapes[0].keys() | other.keys():
+        for key in shapes[0] | other:
             if shapes[0].get(key) != other.get(key):
                 raise NotStackableError(f"{_key(name, key)}: {shapes[0].get(key)} and {other.get(key)}")
 
