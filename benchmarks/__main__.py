@@ -62,6 +62,9 @@ def parsed() -> argparse.Namespace:
         options.rounds = training.QUICK_ROUNDS if options.quick else training.ROUNDS[options.accelerator]
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    names = {heat.task.name for heat in training.heats(options.accelerator, options.quick, 1, Path())}
+    if not any(options.tasks in name for name in names):
+        parser.error(f"--tasks {options.tasks}: no such training task; there are {', '.join(sorted(names))}")
     return options
 
 

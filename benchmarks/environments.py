@@ -45,7 +45,7 @@ def environment(package: str, python: str | None = None, tell: Callable[[str], N
     folder = FOLDER / package
     own = python or str(folder / "bin" / "python")
     try:
-        if python is None and not Path(own).exists():
+        if python is None and not _is_current(folder):
             tell(f"installing {package} into {folder} ...")
             _install(package, folder)
         return Environment(own, _versions(package, own))
@@ -55,17 +55,18 @@ def environment(package: str, python: str | None = None, tell: Callable[[str], N
         return Environment(own, {}, reason)
 
 
+def _is_current(folder: Path) -> bool:
+    """Whether something was installed there beside the torch that attelbo runs on now."""
+    return any(folder.glob(f"lib/*/site-packages/torch-{version('torch')}*.dist-info"))
+
+
 def _install(package: str, folder: Path) -> None:
     """With torch pinned to ours; where the package asks for another torch, this fails and says so."""
     torch, _, build = version("torch").partition("+")
     backend = ["--torch-backend", build] if build.startswith("cpu") else []  # torch's own index has those builds
     own = str(folder / "bin" / "python")
-    _uv("venv", "--quiet", "--python", sys.executable, str(folder))
-    try:
-        _uv("pip", "install", "--quiet", "--python", own, *backend, package, f"torch=={torch}")
-    except subprocess.SubprocessError:
-        Path(own).unlink()  # the next attempt begins anew
-        raise
+    _uv("venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
+    _uv("pip", "install", "--quiet", "--python", own, *backend, package, f"torch=={torch}")
 
 
 def _uv(*words: str) -> None:

@@ -19,6 +19,8 @@ from benchmarks.report import spread
 from benchmarks.turns import Span
 
 IMPORTS = "the imports alone"
+_SCRIPT = Path(sys.executable).with_name("attelbo")
+ATTELBO = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "attelbo"]
 FIRST_STEP = "benchmarks.contestants.first_step"
 TINY = ("trainer.max_epochs=1", "evaluation.n_samples=10", "evaluation.n_images=50")
 FEW, MANY = 2, 6
@@ -62,9 +64,6 @@ def run(mnist: Path, rounds: int, tell: Callable[[str], None] = print) -> dict[s
     result["multirun"] = multirun(rounds=max(1, rounds // 2))
     tell(f"a job of a multirun: {result['multirun']['beyond_training']['median']:.2f} s beside its training")
     return result
-
-
-ATTELBO = [str(Path(sys.executable).with_name("attelbo"))]
 
 
 def whole(command: Sequence[str]) -> Span:

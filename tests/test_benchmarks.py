@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import data, data_path, environments, readme, replicas, report, startup, tables, training
+from benchmarks.__main__ import parsed
 from benchmarks.contestants.bare_loop import train_epoch
 from benchmarks.contestants.command import accept_random_cifar10, words
 from benchmarks.contestants.networks import PlainVAE, images_of, pixels
@@ -307,6 +308,19 @@ def test_an_environment_that_is_there_already():
     assert found.versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
 
 
+def test_an_environment_with_another_torch_is_made_anew(tmp_path, monkeypatch):
+    installed = []
+    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+    monkeypatch.setattr(environments, "_install", lambda package, folder: installed.append(folder))
+    monkeypatch.setattr(environments, "_versions", lambda package, python: {})
+    (tmp_path / "pythae/lib/python3/site-packages/torch-1.0.0.dist-info").mkdir(parents=True)
+    environment("pythae", tell=lambda line: None)
+    assert installed == [tmp_path / "pythae"]
+    (tmp_path / f"pythae/lib/python3/site-packages/torch-{torch.__version__}.dist-info").mkdir()
+    environment("pythae", tell=lambda line: None)
+    assert len(installed) == 1
+
+
 def test_what_cannot_be_installed_is_told_in_one_line(tmp_path, monkeypatch):
     def fail(*words):
         raise subprocess.CalledProcessError(1, words, stderr="error: nothing at\n https://user@host/simple/x to be had")
@@ -473,6 +487,27 @@ def test_numbers_go_between_the_markers():
     assert readme.replace(text, "numbers", "n\\1ew\n") == new
     with pytest.raises(SystemExit, match="'speed' stand there 0 times"):
         readme.replace(text, "speed", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "training,tea"], "no such section: tea; there are training, data, "),
+        (["--tasks", "sculpture"], "no such training task; there are MLP 784-200-200-z50 tanh, "),
+        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
+    ],
+)
+def test_words_that_mean_nothing(words, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
+    with pytest.raises(SystemExit, match="2"):
+        parsed()
+    assert message in capsys.readouterr().err
+
+
+def test_words_that_mean_something(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "startup,training", "--tasks", "conv", "--quick"])
+    options = parsed()
+    assert (options.only, options.tasks, options.rounds) == (("startup", "training"), "conv", training.QUICK_ROUNDS)
 
 
 # -- whole programs ----------------------------------------------------------------------------------------
