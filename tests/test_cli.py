@@ -9,7 +9,7 @@ import pytest
 
 from attelbo.cli import INTERRUPTED, STOPPED, main
 from attelbo.errors import DataError
-from attelbo.experiments import run
+from attelbo.experiments import assembly, run
 
 LIGHT = """
 import contextlib, io, sys
@@ -91,7 +91,7 @@ class Recorder:
 def runs(monkeypatch, tmp_path):
     """Replace the run by a recorder that gives the outcomes asked for."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "verify", lambda config: "")
+    monkeypatch.setattr(assembly, "verify", lambda config: "")
 
     def replace(*outcomes):
         recorder = Recorder(outcomes)

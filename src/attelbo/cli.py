@@ -172,10 +172,10 @@ def _check(options: "Namespace") -> int:
     if options.cfg:
         return _show(options)
     plan = _plan(options)
-    from attelbo.experiments import run
+    from attelbo.experiments.assembly import verify
 
     for job in plan:
-        summary = run.verify(job.config)
+        summary = verify(job.config)
         _print(f"ok: {job.config['name']} {summary or ''}".rstrip() + "\n")
     return 0
 
@@ -209,10 +209,10 @@ def _train(options: "Namespace") -> int:
         words = with_folders(options.words, plan[0].folders)
         if not multirun:
             return hydra.run("train", _job, words).return_value
-        from attelbo.experiments import run
+        from attelbo.experiments.assembly import verify
 
         for job in plan:
-            run.verify(job.config)  # no job runs if another cannot be built
+            verify(job.config)  # no job runs if another cannot be built
         given = any(word.startswith("hydra.sweep.dir=") for word in words)
         folder = Path(plan[0].hydra.sweep.dir) if given else _sweep_folder(plan)
         if not given:

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from attelbo.cli import main
-from attelbo.experiments import run
+from attelbo.experiments import assembly, run
 from attelbo.experiments.composing import loader_of, session
 
 
@@ -33,7 +33,7 @@ def jobs(monkeypatch, tmp_path):
         return make(self, config_name, overrides, run_mode, *rest, **named)
 
     monkeypatch.setattr(run, "train", train)
-    monkeypatch.setattr(run, "verify", lambda config: "")
+    monkeypatch.setattr(assembly, "verify", lambda config: "")
     monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", count)
     return SimpleNamespace(started=started, composed=composed)
 

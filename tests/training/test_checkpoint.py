@@ -83,6 +83,15 @@ def test_a_crash_before_the_file_is_renamed_leaves_the_old_file(saved, monkeypat
     assert AtomicCheckpointIO().load_checkpoint(saved) == {"step": 3}
 
 
+def test_what_was_read_is_handed_over_once_and_only_for_its_file(saved, tmp_path):
+    reader, content = AtomicCheckpointIO(), {"step": 9}
+    reader.hand_over(saved, content)
+    assert reader.load_checkpoint(str(saved)) is content
+    assert reader.load_checkpoint(saved) == {"step": 1}
+    reader.hand_over(tmp_path / "other.ckpt", content)
+    assert reader.load_checkpoint(saved) == {"step": 1}
+
+
 def test_nothing_but_plain_content_is_loaded(saved):
     torch.save({"path": saved}, saved)
     with pytest.raises(pickle.UnpicklingError):

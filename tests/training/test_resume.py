@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from attelbo.experiments import run
 from attelbo.training import BlockStepper
@@ -93,6 +94,29 @@ def test_stopped_again_and_again(runs, uninterrupted, monkeypatch):
     resumed = runs.train(*WORDS, "ckpt=auto")
     assert run.RunDirectory(resumed.run_dir).status()["attempts"] == 4
     assert_equal_runs(runs, resumed, uninterrupted)
+
+
+def test_a_resumed_run_reads_its_checkpoint_once_and_builds_one_trainer(runs, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_at(patch, 2, signal.SIGTERM)
+        stopped = runs.train(*WORDS)
+    read, built = [], []
+    load, build = torch.load, Trainer.__init__
+
+    def count_read(path, *args, **kwargs):
+        read.append(Path(path).name)
+        return load(path, *args, **kwargs)
+
+    def count_built(self, *args, **kwargs):
+        built.append(self)
+        build(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", count_read)
+    monkeypatch.setattr(Trainer, "__init__", count_built)
+    resumed = runs.train(*WORDS, "ckpt=auto")
+    assert resumed == run.Outcome(stopped.run_dir, "done", 0)
+    assert read == ["last.ckpt", "best.ckpt"]  # to go on, and to be evaluated
+    assert len(built) == 1
 
 
 def test_stopped_after_the_training_it_goes_on_with_the_evaluation(runs, uninterrupted, monkeypatch):

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from attelbo.errors import ConfigError
-from attelbo.training import BlockStepper, build_trainer, trainer
+from attelbo.training import BlockStepper, build_trainer, settle, trainer
 from attelbo.training.callbacks import Progress
 from attelbo.training.checkpoint import AtomicCheckpointIO
 from attelbo.training.interruption import Interruption
@@ -32,6 +33,13 @@ def test_the_stepper_comes_first_and_knows_its_settings(tmp_path):
     assert made.default_root_dir == str(tmp_path)
     assert not made.checkpoint_callbacks
     assert made.progress_bar_callback is None
+
+
+def test_a_trainer_is_settled_where_its_run_is(tmp_path):
+    logger = DummyLogger()
+    made = make(tmp_path)
+    assert settle(made, tmp_path / "run", [logger]) is made
+    assert (made.default_root_dir, made.loggers) == (str(tmp_path / "run"), [logger])
 
 
 def test_a_progress_bar_is_ours_or_none(tmp_path):

@@ -15,28 +15,26 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Trainer
 
-from attelbo.building import Spec, build
 from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
+from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import git_tag, provenance
 from attelbo.experiments.rundir import RunDirectory, State, config_hash
-from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.tables import print_result
-from attelbo.models import Model, build_data, build_model, checkpoint_of, count_parameters, load_weights, read_config
+from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
+from attelbo.training import checkpoint_io_of, settle
 from attelbo.training.callbacks import Pictures
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, rewind_loggers
 from attelbo.training.replicas import Seat
-
-Config = dict[str, Any]
+from attelbo.training.threads import measured_threads, use_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,50 +45,6 @@ class Outcome:
     state: State
     exit_code: int
     """0 done, 1 failed, 128 + the signal that stopped it."""
-
-
-def verify(config: Config) -> str:
-    """Build everything that needs no data file; a line about it.
-
-    Raises:
-        ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
-    """
-    model, data = compose(config)
-    shape = " x ".join(map(str, data.spec.shape))
-    return (
-        f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
-    )
-
-
-def compose(config: Config) -> tuple[Model, ImageDataModule]:
-    """Model and data of a configuration; the weights are a function of the seed.
-
-    Raises:
-        ConfigError: they, or what will be needed later, cannot be built from the arguments.
-    """
-    _evaluation(config)
-    _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
-    _try("scheduler", config["scheduler"])
-    for name, node in config["callbacks"].items():
-        _try(f"callbacks.{name}", node)
-    seed_everything(config["seed"], workers=True, verbose=False)
-    data = build_data(config)
-    return build_model(config, data), data
-
-
-def _try(key: str, node: Spec, *given: Any) -> None:
-    """Build a node whose object is needed only later, so that what is wrong with it shows now."""
-    try:
-        build(node, *given)
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
-        raise ConfigError(f"{key}: {' '.join(str(error).split())} [{node['_target_']}]") from error
-
-
-def _evaluation(config: Config) -> Evaluation:
-    try:
-        return Evaluation(**config["evaluation"])
-    except ValueError as error:
-        raise ConfigError(f"evaluation.{error}") from error
 
 
 def train(
@@ -116,20 +70,21 @@ def train(
     data.setup()
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
-    given = _checked(_given_checkpoint(config), model)
-    _trainer(RunDirectory(_parent(config)), config, [], seat)  # a wrong setting shows before a directory is made
+    trainer = trainer_of(config, seat)
+    given = _take_up(_given_checkpoint(config), model, trainer)
     run = _place(config, sweep)
     if run.status()["state"] == "done":
         sys.stdout.write(f"{run.path} is done already\n")
         _show(run)
         return Outcome(run.path, "done", 0)
-    checkpoint = _checked(run.resumable, model) or given
+    start = _take_up(run.resumable, model, trainer) or given
     with run.locked():
+        asked, config = config, _with_threads(config, run, model, data, trainer)
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
-        run.begin(config)
+        run.begin(asked)
         with _environment(run):
             group = sweep.name if sweep else run.path.parent.name
-            outcome = _run(run, config, model, data, checkpoint, group, seat)
+            outcome = _run(run, config, model, data, trainer, start, group, seat)
     if outcome.state == "done" and seat is None:
         _show(run)
     return outcome
@@ -163,8 +118,8 @@ def _follow(config: Config, model: Model, data: ImageDataModule, sweep: Path | N
     if sweep is not None:
         run = RunDirectory(sweep / config_hash(config))
     else:
-        before = RunDirectory.latest(_parent(config), config) if config["ckpt"] == "auto" else None
-        run = before or RunDirectory(_parent(config) / "rank")  # its name comes from rank 0 once training begins
+        before = RunDirectory.latest(parent_of(config), config) if config["ckpt"] == "auto" else None
+        run = before or RunDirectory(parent_of(config) / "rank")  # its name comes from rank 0 once training begins
     if run.status()["state"] == "done":
         return Outcome(run.path, "done", 0)
     return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
@@ -173,7 +128,8 @@ def _follow(config: Config, model: Model, data: ImageDataModule, sweep: Path | N
 def _help_to_fit(
     run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None
 ) -> Outcome:
-    trainer = _trainer(run, config, [], seat=None)
+    trainer = settle(trainer_of(config), run.path)
+    _with_threads(config, run, model, data, trainer)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as interrupted:
@@ -184,16 +140,23 @@ def _help_to_fit(
 # -- where ---------------------------------------------------------------------------------------------
 
 
-def _parent(config: Config) -> Path:
-    return Path(config["paths"]["output_dir"]) / config["name"]
-
-
 def _place(config: Config, sweep: Path | None) -> RunDirectory:
     """The run's directory: a new one, or the one that it had before."""
     if sweep is not None:
         return RunDirectory.job(sweep, config)
-    before = RunDirectory.latest(_parent(config), config) if config["ckpt"] == "auto" else None
-    return before or RunDirectory.new(_parent(config), config)
+    before = RunDirectory.latest(parent_of(config), config) if config["ckpt"] == "auto" else None
+    return before or RunDirectory.new(parent_of(config), config)
+
+
+def _with_threads(config: Config, run: RunDirectory, model: Model, data: ImageDataModule, trainer: Trainer) -> Config:
+    """The configuration with a number for ``trainer.threads=auto``, which is used from now on: the one that the run
+    had before, since its last digits depend on it, or one that is measured."""
+    if config["trainer"]["threads"] != "auto":
+        return config
+    begun = (run.path / "config.yaml").is_file()
+    threads = read_config(run.path)["trainer"]["threads"] if begun else measured_threads(model, data, trainer)
+    use_threads(threads)
+    return {**config, "trainer": {**config["trainer"], "threads": threads}}
 
 
 def _given_checkpoint(config: Config) -> Path | None:
@@ -207,11 +170,20 @@ def _given_checkpoint(config: Config) -> Path | None:
     return path
 
 
-def _checked(checkpoint: Path | None, model: Model) -> Path | None:
-    """The same path, if it is a checkpoint of this model; the Trainer will read it again."""
-    if checkpoint is not None:
-        load_weights(model, checkpoint)
-    return checkpoint
+class _Start(NamedTuple):
+    """Where a run goes on."""
+
+    checkpoint: Path
+    step: int
+
+
+def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer) -> _Start | None:
+    """Read a checkpoint, see whether it is one of this model, and keep it for the Trainer, which will ask for it."""
+    if checkpoint is None:
+        return None
+    content = load_weights(model, checkpoint)
+    checkpoint_io_of(trainer).hand_over(checkpoint, content)
+    return _Start(checkpoint, content["global_step"])
 
 
 def _show(run: RunDirectory) -> None:
@@ -228,7 +200,8 @@ def _run(
     config: Config,
     model: Model,
     data: ImageDataModule,
-    checkpoint: Path | None,
+    trainer: Trainer,
+    start: _Start | None,
     group: str,
     seat: Seat | None,
 ) -> Outcome:
@@ -240,14 +213,14 @@ def _run(
     )
     try:
         with stoppable():
-            trainer = _trainer(run, config, loggers, seat)
-            if checkpoint is not None:
-                rewind_loggers(loggers, _step_of(checkpoint))
+            settle(trainer, run.path, loggers)
+            if start is not None:
+                rewind_loggers(loggers, start.step)
             if seat is not None:
                 seat.gather()
             started = time.perf_counter()
             try:
-                trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+                trainer.fit(model, datamodule=data, ckpt_path=start and start.checkpoint, weights_only=True)
             finally:
                 seconds = time.perf_counter() - started
             if torch.distributed.is_initialized():
@@ -291,7 +264,7 @@ def _conclude(
     run: RunDirectory, config: Config, model: Model, data: ImageDataModule, trainer: Trainer, train_seconds: float
 ) -> None:
     """Evaluate the chosen weights, draw what they do and write the result."""
-    device, settings = trainer.strategy.root_device, _evaluation(config)
+    device, settings = trainer.strategy.root_device, evaluation_of(config)
     if any(trainer.checkpoint_callbacks):
         checkpoint = checkpoint_of(run.path, settings.checkpoint)
         load_weights(model, checkpoint)
@@ -316,18 +289,3 @@ def _conclude(
     for logger in trainer.loggers:
         logger.log_metrics(result["metrics"], stepper.step)
     run.write("result.json", result)
-
-
-def _trainer(run: RunDirectory, config: Config, loggers: list[Any], seat: Seat | None) -> Trainer:
-    return build(
-        config["trainer"],
-        run_dir=run.path,
-        seed=config["seed"],
-        callbacks=config["callbacks"],
-        loggers=loggers,
-        seat=seat,
-    )
-
-
-def _step_of(checkpoint: Path) -> int:
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]

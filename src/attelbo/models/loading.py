@@ -57,8 +57,8 @@ def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
     raise UserError(f"{run_dir} has no checkpoint in checkpoints/: the run saved none, or has not come that far")
 
 
-def load_weights(model: Model, checkpoint: Path) -> None:
-    """Load the weights, and nothing else, of a checkpoint.
+def load_weights(model: Model, checkpoint: Path) -> dict[str, Any]:
+    """Load the weights, and nothing else, of a checkpoint; all that is in it is returned.
 
     Raises:
         UserError: the file is damaged, or belongs to another model.
@@ -71,6 +71,7 @@ def load_weights(model: Model, checkpoint: Path) -> None:
     except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
         what = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{checkpoint} is not a checkpoint of this model, or damaged: {what}") from error
+    return state
 
 
 def load_run(

@@ -2,6 +2,6 @@
 
 from attelbo.training.engine import seed_default_generator
 from attelbo.training.stepping import BlockStepper
-from attelbo.training.trainer import build_trainer
+from attelbo.training.trainer import build_trainer, checkpoint_io_of, settle
 
-__all__ = ["BlockStepper", "build_trainer", "seed_default_generator"]
+__all__ = ["BlockStepper", "build_trainer", "checkpoint_io_of", "seed_default_generator", "settle"]

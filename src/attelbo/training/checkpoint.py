@@ -19,6 +19,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     the whole file through memory.
     """
 
+    _read: tuple[Path, dict[str, Any]] | None = None
+
+    def hand_over(self, path: Path, content: dict[str, Any]) -> None:
+        """What is in a file that was read already, for the next who asks for it."""
+        self._read = path, content
+
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
@@ -28,6 +34,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
+        read, self._read = self._read, None
+        if read is not None and read[0] == Path(path):
+            return read[1]
         return torch.load(path, map_location=map_location, weights_only=True)
 
 

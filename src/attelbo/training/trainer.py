@@ -146,6 +146,19 @@ def build_trainer(
     return trainer
 
 
+def settle(trainer: Trainer, run_dir: Path, loggers: Sequence[Logger] = ()) -> Trainer:
+    """Give a Trainer the run's directory and loggers; they are made only when it is known that it can be built."""
+    trainer._default_root_dir = str(run_dir)  # pyright: ignore[reportAttributeAccessIssue] - it has no setter
+    trainer.loggers = list(loggers)
+    return trainer
+
+
+def checkpoint_io_of(trainer: Trainer) -> AtomicCheckpointIO:
+    """Through which the Trainer reads and writes."""
+    assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+    return trainer.strategy.checkpoint_io
+
+
 def _at_least_one(**numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < 1:

@@ -1,0 +1,87 @@
+"""From a checked configuration to the objects of a run. What cannot be built is told before anything is written."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer, seed_everything
+
+from attelbo.building import Spec, build
+from attelbo.data import ImageDataModule
+from attelbo.errors import ConfigError
+from attelbo.experiments.settings import Evaluation
+from attelbo.models import Model, build_data, build_model, count_parameters
+from attelbo.training.replicas import Seat
+
+Config = dict[str, Any]
+
+
+def verify(config: Config) -> str:
+    """Build everything that needs no data file; a line about it.
+
+    Raises:
+        ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
+    """
+    model, data = compose(config)
+    shape = " x ".join(map(str, data.spec.shape))
+    return (
+        f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
+    )
+
+
+def compose(config: Config) -> tuple[Model, ImageDataModule]:
+    """Model and data of a configuration; the weights are a function of the seed.
+
+    Raises:
+        ConfigError: they, or what will be needed later, cannot be built from the arguments.
+    """
+    evaluation_of(config)
+    _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
+    _try("scheduler", config["scheduler"])
+    for name, node in config["callbacks"].items():
+        _try(f"callbacks.{name}", node)
+    seed_everything(config["seed"], workers=True, verbose=False)
+    data = build_data(config)
+    return build_model(config, data), data
+
+
+def evaluation_of(config: Config) -> Evaluation:
+    """How the trained model is measured.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    try:
+        return Evaluation(**config["evaluation"])
+    except ValueError as error:
+        raise ConfigError(f"evaluation.{error}") from error
+
+
+def trainer_of(config: Config, seat: Seat | None = None) -> Trainer:
+    """The Trainer of a configuration; its directory and loggers come when it is settled.
+
+    Raises:
+        ConfigError: the settings contradict each other or this machine.
+    """
+    return build(
+        config["trainer"],
+        run_dir=parent_of(config),
+        seed=config["seed"],
+        callbacks=config["callbacks"],
+        loggers=[],
+        seat=seat,
+    )
+
+
+def parent_of(config: Config) -> Path:
+    """The folder that the run's directory is made in."""
+    return Path(config["paths"]["output_dir"]) / config["name"]
+
+
+def _try(key: str, node: Spec, *given: Any) -> None:
+    """Build a node whose object is needed only later, so that what is wrong with it shows now."""
+    try:
+        build(node, *given)
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        raise ConfigError(f"{key}: {' '.join(str(error).split())} [{node['_target_']}]") from error
