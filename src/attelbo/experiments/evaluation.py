@@ -17,9 +17,10 @@ from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
-from attelbo.models import Model, VariationalAutoencoder, load_run
+from attelbo.models import Model, VariationalAutoencoder, load_run, read_config
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
+from attelbo.training.threads import use_threads
 
 SplitName = Literal["validation", "test"]
 
@@ -147,6 +148,7 @@ def evaluate(
     model, data = load_run(directory.path, checkpoint=checkpoint, data_dir=data_dir)
     data.prepare_data()
     data.setup()
+    use_threads(read_config(directory.path)["trainer"]["threads"])
     result = measure(model, data, split, settings, seed, pick_device(accelerator))
     directory.write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
     print_result(result, directory.path, split_key(split))

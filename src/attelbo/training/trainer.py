@@ -21,6 +21,7 @@ from attelbo.training.interruption import Interruption
 from attelbo.training.optimization import is_alone
 from attelbo.training.replicas import Seat
 from attelbo.training.stepping import BlockStepper, Switch
+from attelbo.training.threads import Threads, use_threads
 
 Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
@@ -45,7 +46,7 @@ def build_trainer(
     limit_val_batches: int | None = None,
     deterministic: bool = False,
     profiler: Literal["simple", "advanced", "pytorch"] | None = None,
-    threads: int | None = None,
+    threads: Threads = "auto",
     cuda_graphs: Switch = "auto",
     replicas: int = 1,
     stack: Switch = "auto",
@@ -73,7 +74,8 @@ def build_trainer(
         limit_val_batches: minibatches in a validation, to debug.
         deterministic: refuse operations that have no deterministic implementation.
         profiler: Lightning's word.
-        threads: CPU threads of torch; its own choice if None.
+        threads: CPU threads of torch; its own choice if None, what it computes with already if auto: whoever
+            knows model and data measures it (``attelbo.training.threads``).
         cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
         replicas: runs that share a process: see ``attelbo.experiments.replicas``.
         stack: compute the steps of replicas as one stacked model; auto: where it pays and the models allow it.
@@ -88,7 +90,7 @@ def build_trainer(
         check_val_every_n_epoch=check_val_every_n_epoch,
         limit_train_blocks=limit_train_blocks,
         limit_val_batches=limit_val_batches,
-        threads=threads,
+        threads=None if threads == "auto" else threads,
         replicas=replicas,
     )
     if clip_norm is not None and clip_norm <= 0:
@@ -101,8 +103,8 @@ def build_trainer(
             "use trainer.precision=32-true or a GPU"
         )
     _quiet()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if threads != "auto":
+        use_threads(threads)
     chosen = [build(node) for node in callbacks.values()]
     if seat is not None:
         chosen = [callback for callback in chosen if seat.place == 0 or not isinstance(callback, ProgressBar)]
