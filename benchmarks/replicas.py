@@ -15,6 +15,7 @@ from benchmarks.report import spread
 from benchmarks.startup import ATTELBO, whole
 from benchmarks.switches import has_switch
 from benchmarks.task import Task
+from benchmarks.turns import Span
 
 SEEDS = 4
 
@@ -34,19 +35,19 @@ def run(task: Task, rounds: int, tell: Callable[[str], None] = print) -> dict[st
         return {"absent": "this version has no key trainer.replicas"}
     seeds = ",".join(map(str, range(SEEDS)))
     ways = {"one after the other": ["-m", f"seed={seeds}"], "replicas": [f"trainer.replicas={SEEDS}"]}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    spans: dict[str, list[Span]] = {way: [] for way in ways}
     training: dict[str, list[float]] = {way: [] for way in ways}
-    bounds: dict[str, list[float]] = {way: [] for way in ways}
+    bounds: dict[str, list[float]] = {}
     for _ in range(rounds):
         for way, more in ways.items():
             with tempfile.TemporaryDirectory() as folder:
-                seconds[way].append(whole([*ATTELBO, *words(task, Path(folder)), *more]).wall)
-                results = [json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).rglob("result.json")]
-            if len(results) != SEEDS:
-                raise RuntimeError(f"{way}: {len(results)} results of {SEEDS} seeds")
-            train = [result["seconds"]["train"] for result in results]
+                spans[way].append(whole([*ATTELBO, *words(task, Path(folder)), *more]))
+                results = results_by_seed(Path(folder))
+            if list(results) != list(range(SEEDS)):
+                raise RuntimeError(f"{way}: results of the seeds {list(results)}, not of {SEEDS}")
+            train = [result["seconds"]["train"] for result in results.values()]
             training[way].append(max(train) if way == "replicas" else sum(train))
-            bounds[way] = sorted(result["metrics"]["test/elbo"] for result in results)
+            bounds[way] = [result["metrics"]["test/elbo"] for result in results.values()]
     slow, fast = ways
     faster = spread([a / b for a, b in zip(training[slow], training[fast], strict=True)])
     tell(f"{SEEDS} replicas: {median(training[fast]):.1f} s of training instead of {median(training[slow]):.1f} s")
@@ -56,8 +57,19 @@ def run(task: Task, rounds: int, tell: Callable[[str], None] = print) -> dict[st
         "rows": task.train_size,
         "epochs": task.laps,
         "training_seconds": {way: spread(own) for way, own in training.items()},
-        "whole_seconds": {way: spread(own) for way, own in seconds.items()},
+        "whole_seconds": {way: spread([span.wall for span in own]) for way, own in spans.items()},
+        "processor_seconds": {way: spread([span.cpu for span in own]) for way, own in spans.items()},
         "training_faster": faster,
-        "whole_faster": spread([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]),
+        "whole_faster": spread([a.wall / b.wall for a, b in zip(spans[slow], spans[fast], strict=True)]),
         "elbo": bounds,
+        "largest_difference": max(abs(a - b) for a, b in zip(bounds[slow], bounds[fast], strict=True)),
     }
+
+
+def results_by_seed(folder: Path) -> dict[int, dict[str, Any]]:
+    """The results of all runs below a folder, in the order of their seeds."""
+    found = {}
+    for path in folder.rglob("result.json"):
+        made = json.loads(path.with_name("provenance.json").read_text(encoding="utf-8"))
+        found[made["seed"]] = json.loads(path.read_text(encoding="utf-8"))
+    return dict(sorted(found.items()))

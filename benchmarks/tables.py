@@ -123,12 +123,12 @@ def replicas(section: Result) -> str:
     """Both ways."""
     if "absent" in section:
         return f"Not measured: {section['absent']}."
-    rows = [
-        [way, _over(section["training_seconds"][way]), _over(section["whole_seconds"][way])]
-        for way in section["training_seconds"]
-    ]
-    rows.append(["faster by", _over(section["training_faster"]), _over(section["whole_faster"])])
-    return _table([f"{section['seeds']} seeds, {section['epochs']} epochs", "training, s", "whole command, s"], rows)
+    measured = ("training_seconds", "whole_seconds", "processor_seconds")
+    rows = [[way, *(_over(section[key][way]) for key in measured)] for way in section["training_seconds"]]
+    rows.append(["faster by", _over(section["training_faster"]), _over(section["whole_faster"]), ""])
+    head = [f"{section['seeds']} seeds, {section['epochs']} epochs", "training, s", "whole command, s", "processor, s"]
+    table = _table(head, rows)
+    return f"{table}\n\nThe test ELBOs of a seed differ by {section['largest_difference']:.2g} nats at most."
 
 
 def _rest(sections: Result) -> list[list[str]]:

@@ -434,8 +434,10 @@ def canned():
                 "epochs": 2,
                 "training_seconds": {"one after the other": spread, "replicas": {**spread, "median": 1.0}},
                 "whole_seconds": {"one after the other": spread, "replicas": spread},
+                "processor_seconds": {"one after the other": spread, "replicas": spread},
                 "training_faster": spread,
                 "whole_faster": spread,
+                "largest_difference": 0.00012,
             },
         },
     }
@@ -452,7 +454,9 @@ def test_the_full_tables():
         "| torchvision, DataLoader with 0 workers | 19,000 | 2.0 (1.5-2.5) |",
         "| attelbo --help | 0.10 (1.50-2.50) | 2.00 (1.50-2.50) | 2.00 (1.50-2.50) |",
         "| attelbo | 2.0 | 2.00 (1.50-2.50) | 98.123 |",
-        "| faster by | 2.00 (1.50-2.50) | 2.00 (1.50-2.50) |",
+        "| replicas | 1.00 (1.50-2.50) | 2.00 (1.50-2.50) | 2.00 (1.50-2.50) |",
+        "| faster by | 2.00 (1.50-2.50) | 2.00 (1.50-2.50) |  |",
+        "The test ELBOs of a seed differ by 0.00012 nats at most.",
         "2026-11-22 20:00 UTC, A processor, A GPU, 2 cores, load average 0.1 before and 1.2 after; python 3.11.7, "
         "torch 2.15.0, lightning 2.6.6, hydra-core 1.3.8; attelbo 0123456+; pythae 0.1.2 with torch 2.14.0.",
     ):
@@ -546,6 +550,19 @@ def test_a_failing_program_is_quoted():
 def test_replicas_need_the_key(monkeypatch):
     monkeypatch.setattr(replicas, "has_switch", lambda *_: False)
     assert replicas.run(TASK, rounds=1) == {"absent": "this version has no key trainer.replicas"}
+
+
+def test_results_are_found_by_seed(tmp_path):
+    for seed in (2, 0, 1):
+        run = tmp_path / "sweep" / str(seed)
+        run.mkdir(parents=True)
+        (run / "provenance.json").write_text(json.dumps({"seed": seed}))
+        (run / "result.json").write_text(json.dumps({"steps": 10 * seed}))
+    assert list(replicas.results_by_seed(tmp_path).items()) == [
+        (0, {"steps": 0}),
+        (1, {"steps": 10}),
+        (2, {"steps": 20}),
+    ]
 
 
 @pytest.mark.slow
