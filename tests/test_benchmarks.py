@@ -92,6 +92,13 @@ def test_the_command_does_the_task(task, tmp_path):
     assert config["data"]["flip"] is False
 
 
+@pytest.mark.skipif(not has_switch("trainer", "compile"), reason="this version has no key trainer.compile")
+def test_the_command_compiles_where_the_task_says_so(tmp_path):
+    composition = compose("train", words(replace(CONV, compile=True), tmp_path)[1:])
+    check(composition)
+    assert composition.config["trainer"]["compile"] is True
+
+
 @pytest.mark.parametrize("task", TASKS, ids=IDS)
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_plain_and_ours_have_the_same_loss_and_gradients(task, channels_last):
