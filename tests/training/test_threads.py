@@ -36,26 +36,21 @@ class Machine:
     """On which a run takes as long as is said, by number of threads."""
 
     def __init__(self, seconds: dict[int, float]) -> None:
-        self.seconds, self.now, self.number = seconds, 0.0, 0
+        self.seconds = seconds
         self.runs: list[int] = []
 
-    def run(self) -> None:
-        self.now += self.seconds[self.number]
-        self.runs.append(self.number)
-
-    def set_threads(self, number: int) -> None:
-        self.number = number
+    def timed(self, run: object, number: int) -> float:
+        self.runs.append(number)
+        return self.seconds[number]
 
     def measure(self) -> dict[int, list[float]]:
-        return threads.time_passes(self.run, list(self.seconds), self.set_threads, lambda: self.now)
+        return threads.time_passes(lambda: None, list(self.seconds), self.timed)
 
 
 def test_turns() -> None:
     machine = Machine({1: 0.01, 2: 0.008})
-    times = machine.measure()
-    assert machine.runs[:6] == [2, 2, 1, 1, 2, 1]  # each warms up first, then they take turns
-    assert [len(measured) for measured in times.values()] == [threads.ROUNDS, threads.ROUNDS]
-    assert times[1] == pytest.approx([0.01] * threads.ROUNDS)
+    assert machine.measure() == {1: [0.01] * (threads.ROUNDS + 1), 2: [0.008] * (threads.ROUNDS + 1)}
+    assert machine.runs == [2, 2, 1, 1] + [2, 1] * threads.ROUNDS
 
 
 def test_no_time_is_spent_on_hopeless_numbers() -> None:
@@ -70,13 +65,29 @@ def test_no_time_is_spent_on_hopeless_numbers() -> None:
 def test_a_second_is_enough() -> None:
     machine = Machine({1: 0.3, 2: 0.2})
     machine.measure()
-    assert machine.now < 2 * (0.3 + 0.2) + threads.SECONDS + 0.3 + 0.2
+    assert machine.runs == [2, 2, 1, 1, 2, 1]
 
 
-def test_threads_are_set_back() -> None:
-    machine = Machine({1: 0.1, 2: 0.1})
-    machine.measure()
-    assert machine.number == torch.get_num_threads()
+def test_a_slow_model_is_measured_on_fewer_rows() -> None:
+    def rows(per_row: float) -> int:
+        taken: list[int] = []
+
+        def timed(run: Any, number: int) -> float:
+            run()
+            return per_row * taken[-1] * number
+
+        return threads.affordable_rows(taken.append, 100, 2, timed)
+
+    assert rows(1e-5) == 100
+    assert rows(1e-3) == 25
+    assert rows(1e-1) == 13
+
+
+def test_the_watch() -> None:
+    before, seen = torch.get_num_threads(), []
+    assert threads.seconds(lambda: seen.append(torch.get_num_threads()), before + 1) > 0
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
 
 
 def test_what_may_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +119,8 @@ def test_nothing_is_left_behind() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     generator = torch.get_rng_state()
     run = threads.training_pass(model, data)
-    run()
-    run()
+    run(8)
+    run(8)
     assert torch.equal(torch.get_rng_state(), generator)
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -127,14 +138,15 @@ def test_a_pass_trains(monkeypatch: pytest.MonkeyPatch) -> None:
         return losses(self, batch)
 
     monkeypatch.setattr(type(model), "losses", spy)
-    threads.training_pass(model, data)()
-    assert seen == [(True, data.batch_size)]
+    threads.training_pass(model, data)(9)
+    assert seen == [(True, 9)]
 
 
 def test_equal_models_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(threads, "_chosen", {})
+    monkeypatch.setattr(threads, "affordable_rows", lambda run, batch_size, most: batch_size)
     monkeypatch.setattr(threads, "time_passes", lambda _, numbers: measured.append(numbers) or {1: [1.0], 2: [0.5]})
     assert threads.measured_threads(*digits("seed=1"), trainer()) == 2
     assert threads.measured_threads(*digits("seed=2"), trainer()) == 2

@@ -27,9 +27,11 @@ TOLERANCE = 0.1
 """More threads must save more than this share of the time: they are somebody else's, or the next job's."""
 HOPELESS = 2.0
 """A number that takes so many times as long as another is not measured again, nor are those further away."""
-SECONDS = 0.8
+SECONDS = 0.6
 """Wall time that is spent on repetitions."""
 ROUNDS = 9
+PASS_SECONDS = 0.05
+"""Wall time of a pass: of a model that takes longer, with fewer rows."""
 
 _TORCHS_OWN = torch.get_num_threads()  # asked when nothing has set it yet
 _chosen: dict[str, int] = {}
@@ -54,7 +56,9 @@ def measured_threads(model: Model, data: ImageDataModule, trainer: Trainer) -> i
         return 1
     name = f"{data.batch_size} {numbers} {model}"
     if name not in _chosen:
-        _chosen[name] = choose(time_passes(training_pass(model, data), numbers))
+        run = training_pass(model, data)
+        rows = affordable_rows(run, min(data.batch_size, data.n_rows("train")), numbers[-1])
+        _chosen[name] = choose(time_passes(lambda: run(rows), numbers))
     return _chosen[name]
 
 
@@ -75,51 +79,56 @@ def choose(times: Mapping[int, Sequence[float]]) -> int:
     return min(number for number, median in medians.items() if median <= best * (1 + TOLERANCE))
 
 
-def time_passes(
-    run: Callable[[], None],
-    numbers: Sequence[int],
-    set_threads: Callable[[int], None] = torch.set_num_threads,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[int, list[float]]:
-    """Seconds of each run, by number of threads, in turns; the threads are as many as before in the end.
+def seconds(run: Callable[[], None], number: int) -> float:
+    """The wall time of a run on so many threads; they are as many as before in the end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    finally:
+        torch.set_num_threads(before)
 
-    From many threads down to one, so that a model which needs them never runs on one for long; each number runs once
-    to warm up before it is timed.
+
+Stopwatch = Callable[[Callable[[], None], int], float]
+
+
+def affordable_rows(run: Callable[[int], None], batch_size: int, most: int, timed: Stopwatch = seconds) -> int:
+    """The rows of a minibatch with which a pass on ``most`` threads takes no longer than it may, at least an eighth."""
+    few = -(-batch_size // 8)
+    taken = min(timed(lambda: run(few), most), timed(lambda: run(few), most)) * batch_size / few
+    return max(few, min(batch_size, int(batch_size * PASS_SECONDS / taken)))
+
+
+def time_passes(run: Callable[[], None], numbers: Sequence[int], timed: Stopwatch = seconds) -> dict[int, list[float]]:
+    """Seconds of each run, by number of threads, in turns.
+
+    From many threads down to one, so that a model which needs them never runs on one for long; of the first two runs,
+    one of which warms up and each of which may be disturbed, the faster counts.
     """
 
-    def timed(number: int) -> float:
-        set_threads(number)
-        start = clock()
-        run()
-        return clock() - start
-
-    before = torch.get_num_threads()
-    try:
-        times: dict[int, list[float]] = {}
-        for number in sorted(numbers, reverse=True):
-            timed(number)
-            times[number] = [timed(number)]
-            if times[number][0] > HOPELESS * min(one for (one,) in times.values()):
-                break
-        best = min(one for (one,) in times.values())
-        times = {number: measured for number, measured in times.items() if measured[0] <= HOPELESS * best}
-        end = clock() + SECONDS
-        while len(times) > 1 and clock() < end and len(next(iter(times.values()))) < ROUNDS:
-            for number, measured in times.items():
-                measured.append(timed(number))
-        return times
-    finally:
-        set_threads(before)
+    first: dict[int, float] = {}
+    for number in sorted(numbers, reverse=True):
+        first[number] = min(timed(run, number), timed(run, number))
+        if first[number] > HOPELESS * min(first.values()):
+            break
+    times = {number: [one] for number, one in first.items() if one <= HOPELESS * min(first.values())}
+    for _ in range(ROUNDS if len(times) > 1 else 0):
+        for number, measured in times.items():
+            measured.append(timed(run, number))
+        if sum(map(sum, times.values())) > SECONDS:
+            break
+    return times
 
 
-def training_pass(model: Model, data: ImageDataModule) -> Callable[[], None]:
-    """What computes as much as an optimizer step: a minibatch, forward and backward for each player of a copy."""
+def training_pass(model: Model, data: ImageDataModule) -> Callable[[int], None]:
+    """What computes as much as an optimizer step on so many rows: forward and backward for each player of a copy."""
     players = copy.deepcopy(model).train().players()
-    rows = torch.arange(min(data.batch_size, data.n_rows("train")))
 
-    def run() -> None:
+    def run(rows: int) -> None:
         with torch.random.fork_rng(devices=[]):
-            batch = data.materialize(rows, "train")
+            batch = data.materialize(torch.arange(rows), "train")
             for player in players:
                 torch.autograd.grad(player.losses(batch)["loss"], player.parameters, allow_unused=True)
 
