@@ -77,7 +77,7 @@ class Recorder:
         self.outcomes = list(outcomes)
         self.calls = []
 
-    def __call__(self, config, overrides, choices, sweep):
+    def __call__(self, config, overrides, choices, sweep, loaded):
         self.calls.append(
             SimpleNamespace(config=config, overrides=overrides, choices=choices, sweep=sweep, argv=sys.argv)
         )

@@ -11,6 +11,7 @@ keyboard, 143 stopped by SIGTERM after the state was saved.
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from attelbo.data.image import Splits
     from attelbo.experiments.configuration import Composition
 
 HELP = """\
@@ -217,7 +219,7 @@ def _train(options: "Namespace") -> int:
         folder = Path(plan[0].hydra.sweep.dir) if given else _sweep_folder(plan)
         if not given:
             loader_of(hydra).name_sweep(folder)
-        batches = hydra.multirun("train", _job, words)
+        batches = hydra.multirun("train", partial(_job, loaded={}), words)
     codes = [job.return_value for batch in batches or () for job in batch]
     failed = sum(code != 0 for code in codes)
     _print(f"sweep: {len(codes) - failed} of {len(codes)} jobs done in {folder}\n")
@@ -245,8 +247,11 @@ def _sweep_folder(plan: "Sequence[Composition]") -> Path:
     return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{digest}"
 
 
-def _job(config: "DictConfig") -> int:
-    """What Hydra runs: one training run. Its exit code is returned, never raised: the other jobs go on."""
+def _job(config: "DictConfig", loaded: "dict[str, Splits] | None" = None) -> int:
+    """What Hydra runs: one training run. Its exit code is returned, never raised: the other jobs go on.
+
+    Jobs that run in one process find the data of the job before in ``loaded``.
+    """
     import traceback
 
     from hydra.core.hydra_config import HydraConfig
@@ -260,7 +265,7 @@ def _job(config: "DictConfig") -> int:
     choices = {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
     plain: Any = OmegaConf.to_container(config, resolve=True)
     try:
-        code = run.train(plain, list(hydra.overrides.task), choices, sweep).exit_code
+        code = run.train(plain, list(hydra.overrides.task), choices, sweep, loaded=loaded).exit_code
     except UserError as error:
         code = _tell(error)
     except Exception:

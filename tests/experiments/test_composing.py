@@ -22,7 +22,7 @@ def jobs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     started, composed = [], Counter()
 
-    def train(config, overrides, choices, sweep):
+    def train(config, overrides, choices, sweep, loaded):
         started.append((config["seed"], sweep))
         return SimpleNamespace(exit_code=0)
 

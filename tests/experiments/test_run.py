@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 from attelbo.cli import main
+from attelbo.data.sources.digits import Digits
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory, config_hash
@@ -44,7 +46,9 @@ def test_the_run_directory_is_complete(done, shared_runs):
 
 def test_the_configuration_is_written_down(done, shared_runs):
     written = yaml.safe_load((done.run_dir / "config.yaml").read_text())
-    assert written == shared_runs.configure("callbacks=default", "data.binarize=dynamic")
+    asked = shared_runs.configure("callbacks=default", "data.binarize=dynamic")
+    assert asked["trainer"]["threads"] == "auto"
+    assert written == asked | {"trainer": asked["trainer"] | {"threads": 1}}
     overrides = yaml.safe_load((done.run_dir / ".hydra" / "overrides.yaml").read_text())
     assert overrides == ["callbacks=default", "data.binarize=dynamic"]
 
@@ -295,6 +299,27 @@ def test_a_sweep_runs_each_job_once(runs, capsys):
     assert capsys.readouterr().out.count("is done already") == 4
 
 
+def test_the_jobs_of_a_sweep_read_equal_data_once_and_find_what_each_would_alone(runs, monkeypatch):
+    loads = []
+    load = Digits.load
+
+    def count(self, root):
+        loads.append(root)
+        return load(self, root)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Digits, "load", count)
+        assert main(["train", "-m", *runs.words("data.validation_size=40,50", "seed=1,2", "trainer.max_epochs=1")]) == 0
+    assert len(loads) == 2
+    (sweep,) = (runs.folder / "small").iterdir()
+    for words in (["data.validation_size=40", "seed=2"], ["data.validation_size=50", "seed=1"]):
+        config = runs.configure("trainer.max_epochs=1", *words)
+        alone = runs.train("trainer.max_epochs=1", *words).run_dir
+        for name, key in (("result.json", "metrics"), ("provenance.json", "data")):
+            together = json.loads((sweep / config_hash(config) / name).read_text())
+            assert together[key] == json.loads((alone / name).read_text())[key]
+
+
 def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsys):
     measure = run.measure
 
@@ -393,3 +418,54 @@ def assert_distributed_run(folder: Path) -> None:
     assert all(map(math.isfinite, result["metrics"].values()))
     assert result["steps"] == 10
     assert [step for step, _ in read_metrics(folder / "metrics.csv")["val/elbo"]] == [5, 10]
+
+
+# -- the number of threads -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(monkeypatch) -> Iterator[list[int]]:
+    """Every measurement of threads finds one more than the last."""
+    found: list[int] = []
+
+    def measure(*_) -> int:
+        found.append(len(found) + 2)
+        return found[-1]
+
+    monkeypatch.setattr(run, "measured_threads", measure)
+    yield found
+    torch.set_num_threads(1)
+
+
+def threads_of(run_dir: Path) -> tuple[int, int]:
+    """As the run's configuration and its provenance have it."""
+    provenance = json.loads((run_dir / "provenance.json").read_text())
+    return run.read_config(run_dir)["trainer"]["threads"], provenance["hardware"]["threads"]
+
+
+def test_a_resumed_run_takes_the_number_it_had(runs, measured):
+    asked = runs.configure("trainer.max_epochs=1")
+    first = runs.train("trainer.max_epochs=1")
+    assert threads_of(first.run_dir) == (2, 2)
+    assert RunDirectory(first.run_dir).status()["config_hash"] == config_hash(asked)
+    RunDirectory(first.run_dir).end("interrupted")
+    torch.set_num_threads(1)
+    again = runs.train("trainer.max_epochs=1", "ckpt=auto")
+    assert again.run_dir == first.run_dir
+    assert torch.get_num_threads() == 2
+    assert threads_of(first.run_dir) == (2, 2)
+    assert measured == [2]
+
+
+def test_every_new_run_measures(runs, measured):
+    assert threads_of(runs.train("trainer.max_epochs=1").run_dir) == (2, 2)
+    assert threads_of(runs.train("trainer.max_epochs=1", "seed=1").run_dir) == (3, 3)
+    assert threads_of(runs.train("trainer.max_epochs=1", "trainer.threads=1").run_dir) == (1, 1)
+    assert threads_of(runs.train("trainer.max_epochs=1", "trainer.threads=null").run_dir) == (None, 1)
+
+
+def test_evaluation_computes_with_the_threads_of_the_run(runs, measured, capsys):
+    outcome = runs.train("trainer.max_epochs=1")
+    torch.set_num_threads(1)
+    assert main(["evaluate", f"run={outcome.run_dir}", "n_samples=2", "n_images=5"]) == 0
+    assert torch.get_num_threads() == 2

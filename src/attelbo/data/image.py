@@ -117,12 +117,13 @@ class ImageDataModule(LightningDataModule):
         """
         if not self._splits:
             if self._content not in self._loaded:
+                self._loaded.clear()  # one set at a time is enough to keep in memory
                 self._loaded[self._content] = self._load()
             self._splits = self._loaded[self._content]
 
     def share(self, loaded: dict[str, Splits]) -> None:
-        """Load nothing that another module has put into ``loaded``, and put into it what is loaded: to be called on
-        modules that train on one device, before ``setup``."""
+        """Load nothing that the module before has put into ``loaded``, and put into it what is loaded: to be called
+        before ``setup``, on modules that train on one device."""
         self._loaded = loaded
 
     @property

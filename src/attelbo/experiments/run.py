@@ -22,6 +22,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 
 from attelbo.data import ImageDataModule
+from attelbo.data.image import Splits
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
 from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.evaluation import measure
@@ -48,7 +49,12 @@ class Outcome:
 
 
 def train(
-    config: Config, overrides: list[str], choices: dict[str, str], sweep: Path | None, seat: Seat | None = None
+    config: Config,
+    overrides: list[str],
+    choices: dict[str, str],
+    sweep: Path | None,
+    seat: Seat | None = None,
+    loaded: dict[str, Splits] | None = None,
 ) -> Outcome:
     """Run one configuration, in a new directory or, as a job of a sweep or with ``ckpt=auto``, in the one
     that it had before: what is done is not done again, what was interrupted goes on.
@@ -59,6 +65,7 @@ def train(
         choices: group -> choice, for the record.
         sweep: the sweep's directory, for a job of one.
         seat: the run's place among replicas, if it is one; their results are shown together by whoever runs them.
+        loaded: the data of the job before in this process, where those of this one are found or put.
 
     Raises:
         UserError: something the user gave is wrong; nothing has been written.
@@ -66,7 +73,9 @@ def train(
     model, data = compose(config)
     data.prepare_data()
     if seat is not None:
-        data.share(seat.group.loaded)
+        loaded = seat.group.loaded
+    if loaded is not None:
+        data.share(loaded)
     data.setup()
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
