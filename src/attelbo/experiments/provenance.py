@@ -26,7 +26,7 @@ def provenance(config: Mapping[str, Any], overrides: list[str], checksums: Mappi
         "seed": config["seed"],
         "data": {"name": config["data"]["name"], "checksums": dict(checksums)},
         "git": _git(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version(), **_versions()},
         "hardware": _hardware(),
     }
 
@@ -58,6 +58,11 @@ def _run_git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
+
+
+@cache
+def _versions() -> dict[str, str | None]:
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(name: str) -> str | None:

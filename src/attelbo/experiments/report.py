@@ -11,13 +11,17 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attelbo.experiments.curves import Curve, line_chart
 from attelbo.files import write_atomically
 from attelbo.training.callbacks.progress import clock_time
 from attelbo.training.loggers import METRICS_FILE, read_metrics
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 REPORT_FILE = "report.html"
 
@@ -73,15 +77,7 @@ class Image:
 def write_report(run_dir: Path) -> Path:
     """Write ``<run_dir>/report.html`` and return its path."""
     import yaml
-    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader("attelbo.experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     config_text = _text(run_dir / "config.yaml")
     config = yaml.safe_load(config_text) or {}
     status, provenance = _json(run_dir / "status.json"), _json(run_dir / "provenance.json")
@@ -89,7 +85,7 @@ def write_report(run_dir: Path) -> Path:
     choices = _text(run_dir / ".hydra" / "choices.yaml")
     metrics = run_dir / METRICS_FILE
     pictures = sorted((run_dir / "media").glob("*.png"))
-    page = environment.get_template("report.html.j2").render(
+    page = _template().render(
         name=config.get("name", run_dir.absolute().parent.name),
         run_id=run_dir.absolute().name,
         state=status.get("state", "unknown"),
@@ -106,6 +102,21 @@ def write_report(run_dir: Path) -> Path:
         diff=(provenance.get("git") or {}).get("diff") or "",
     )
     return write_atomically(run_dir / REPORT_FILE, page)
+
+
+@cache
+def _template() -> "Template":
+    """Compiled once for all jobs of a sweep."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("attelbo.experiments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
 
 
 # -- numbers -------------------------------------------------------------------------------------------

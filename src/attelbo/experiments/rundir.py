@@ -132,8 +132,9 @@ class RunDirectory:
         self, config: dict[str, Any], overrides: list[str], choices: Mapping[str, str], provenance: dict[str, Any]
     ) -> None:
         """Write down what is run, and on what."""
-        write_atomically(self.path / "config.yaml", _yaml(config))
-        write_atomically(self.path / ".hydra" / "config.yaml", _yaml(config))
+        text = _yaml(config)
+        write_atomically(self.path / "config.yaml", text)
+        write_atomically(self.path / ".hydra" / "config.yaml", text)
         write_atomically(self.path / ".hydra" / "overrides.yaml", _yaml(overrides))
         write_atomically(self.path / ".hydra" / "choices.yaml", _yaml(dict(choices)))
         self.write("provenance.json", provenance)
