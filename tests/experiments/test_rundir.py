@@ -24,6 +24,7 @@ CONFIG: dict[str, Any] = {
     "tags": [],
     "data": {"name": "digits", "root": "data", "batch_size": 10},
     "model": {"latent_dim": 2},
+    "trainer": {"max_epochs": 2, "replicas": 1, "stack": "auto"},
     "logger": {"csv": {}},
     "paths": {"output_dir": "outputs", "data_dir": "data"},
 }
@@ -51,6 +52,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("logger", {}),
         ("tags", ["mine"]),
         ("ckpt", "auto"),
+        ("trainer.replicas", 4),
+        ("trainer.stack", "false"),
     ],
 )
 def test_the_hash_ignores_where_things_are(path, value):
@@ -58,7 +61,8 @@ def test_the_hash_ignores_where_things_are(path, value):
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [("seed", 1), ("model.latent_dim", 3), ("data.batch_size", 11), ("name", "other")]
+    ("path", "value"),
+    [("seed", 1), ("model.latent_dim", 3), ("data.batch_size", 11), ("name", "other"), ("trainer.max_epochs", 3)],
 )
 def test_the_hash_knows_what_is_computed(path, value):
     assert config_hash(changed(path, value)) != config_hash(CONFIG)
