@@ -265,7 +265,11 @@ class WeightsAndBiases(WandbLogger):
         import wandb
 
         # The progress bar would otherwise be copied to output.log at every refresh.
-        self._wandb_init["settings"] = wandb.Settings(console="off", silent=self._wandb_init["mode"] != "online")
+        self._wandb_init["settings"] = wandb.Settings(
+            console="off",
+            silent=self._wandb_init["mode"] != "online",
+            reinit="create_new",  # replicas share a process, and each has a run of its own
+        )
         if self._wandb_init["mode"] != "online":
             self._wandb_init["resume"] = None  # offline, the same id is enough, and "allow" only warns
 

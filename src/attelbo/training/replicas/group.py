@@ -99,8 +99,8 @@ class Group:
         """The stacked steps of these runs; None where each had better take its own."""
         if self.stack is False or len(works) < 2 or any(work.sizes != works[0].sizes for work in works):
             return None
-        model, device = works[0].position.model, works[0].minibatches[0].device
-        if self.stack == "auto" and not stacking_pays(model, len(works), device):
+        first = works[0]
+        if self.stack == "auto" and not stacking_pays(first.position.model, len(works), first.minibatches[0]):
             return None
         own = [work.step for work in works]
         if self._steps is None or self._steps.steps != own or not self._steps.stack.is_whole():

@@ -25,16 +25,21 @@ _TOLERANCE, _TOLERANCE_16_BIT = 1e-4, 1e-2
 _OTHER_KERNELS = (nn.modules.conv._ConvNd, nn.RNNBase, nn.EmbeddingBag)
 """Layers that, stacked, take slower kernels on a CPU: a convolution becomes one in groups."""
 
-_FEWEST_ON_CPU = 4
-"""From so many replicas on stacking pays on a CPU: benchmarks/NOTES.md, "Replicas"."""
+_FEWEST_ON_CPU, _LARGEST_ON_CPU = 4, 5_000_000
+"""From so many replicas on, and up to so many products of a parameter with a row in a step, stacking pays on a CPU. As
+measured: benchmarks/NOTES.md, "Replicas"."""
 
 
-def stacking_pays(model: nn.Module, n: int, device: torch.device) -> bool:
-    """Whether N of these models are faster stacked than one after the other: always on an accelerator, whose limit is
-    the launching of operations; on a CPU from four on, and not with convolutions."""
-    if device.type != "cpu":
+def stacking_pays(model: nn.Module, n: int, rows: Tensor) -> bool:
+    """Whether N of these models, each on a minibatch of as many rows, are faster stacked than one after the other.
+
+    On an accelerator, where the launching of operations is the limit: always. On a CPU small networks without
+    convolutions are, for the same reason; larger ones lose more to its caches than they gain.
+    """
+    if rows.device.type != "cpu":
         return True
-    return n >= _FEWEST_ON_CPU and not any(isinstance(module, _OTHER_KERNELS) for module in model.modules())
+    small = len(rows) * sum(parameter.numel() for parameter in model.parameters()) <= _LARGEST_ON_CPU
+    return n >= _FEWEST_ON_CPU and small and not any(isinstance(module, _OTHER_KERNELS) for module in model.modules())
 
 
 class StackedSteps:
