@@ -10,7 +10,8 @@ from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError
 from attelbo.models import Model, Player
 from attelbo.seeding import derive_seed
-from attelbo.training import BlockStepper
+from attelbo.training import BlockStepper, compilation
+from attelbo.training.compilation import compiler_missing
 
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01, "fused": True}
 CONSTANT = {"_target_": "attelbo.models.schedulers.Constant"}
@@ -142,3 +143,52 @@ def test_autocast_rounds_the_weights_of_every_step_anew(runs, micro_batches):
     if not torch.cpu._is_avx512_bf16_supported():
         pytest.skip("this CPU has no bf16 arithmetic, and attelbo refuses to train in it")
     assert torch.equal(train(1), train(10))
+
+
+needs_a_compiler = pytest.mark.skipif(
+    compiler_missing(torch.device("cpu")) is not None, reason=f"{compiler_missing(torch.device('cpu'))}"
+)
+
+
+@needs_a_compiler
+def test_compiled_steps_are_the_steps(runs):
+    words = ("scheduler=cosine", "data.train_size=95", "optimizer.lr=0.01")  # minibatches of 10, and one of 5
+    eager = runs.fit(*words, "trainer.compile=false")
+    compiled = runs.fit(*words, "trainer.compile=true")
+    ours = compiled.lightning_module.stepper
+    assert {type(player.losses).__name__ for player, _ in ours.engine.step.turns} == {"_CompiledLosses"}
+    torch.testing.assert_close(
+        weights(compiled.lightning_module), weights(eager.lightning_module), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(ours.block_values, eager.lightning_module.stepper.block_values, rtol=1e-4, atol=1e-4)
+
+
+def test_a_missing_compiler_is_named(runs, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"trainer\.compile=true: there is no C\+\+ compiler no-such-compiler; "):
+        runs.fit("trainer.compile=true")
+    assert runs.fit("trainer.compile=auto").global_step == 20
+
+
+def test_auto_compiles_what_was_measured_to_pay(runs, monkeypatch):
+    conv = ("model/encoder=conv", "model/decoder=conv")
+    without = ("model/encoder=mlp", "model/decoder=mlp", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]")
+    # Only the decision: nothing is computed.
+    monkeypatch.setattr(BlockStepper, "__call__", lambda self, block: None)
+
+    def compiles(*words, without=()):
+        return runs.fit("trainer.max_epochs=1", *words, without=without).lightning_module.stepper._compiles()
+
+    monkeypatch.setattr(compilation, "STEPS_TO_PAY", 10)
+    assert not compiles()
+    assert compiles(*conv, without=without)
+    assert not compiles(*conv, "trainer.compile=false", without=without)
+    monkeypatch.setattr(compilation, "STEPS_TO_PAY", 11)
+    assert not compiles(*conv, without=without)
+
+
+def test_one_word_turns_all_fast_paths_off(runs):
+    plain = runs.fit("debug=plain", without=("data.minibatches_per_block=4",)).lightning_module
+    assert len(plain.stepper.block_values) == 1
+    assert not plain.stepper._compiles()
+    assert torch.equal(weights(plain), weights(runs.fit().lightning_module))

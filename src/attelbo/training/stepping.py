@@ -13,6 +13,7 @@ Shapes: S minibatches in a block, T terms of the loss.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ from attelbo.data.batch import Block
 from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
+from attelbo.training.compilation import compile_losses, compiler_missing, pays
 from attelbo.training.engine import EagerEngine, Engine, Position, Step, seed_default_generator
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone, parameters_of
@@ -46,6 +48,7 @@ class BlockStepper(Callback):
         micro_batches: parts that a minibatch is split into to save memory; their gradients add up to
             the minibatch's own.
         clip_norm: largest norm of the gradient; no limit if None.
+        compile: put the losses through ``torch.compile``.
         cuda_graphs: record an optimizer step as a CUDA graph and replay it.
         seat: the run's place among replicas, if it is one.
     """
@@ -56,6 +59,7 @@ class BlockStepper(Callback):
         log_every_n_steps: int = 50,
         micro_batches: int = 1,
         clip_norm: float | None = None,
+        compile: Switch = "auto",
         cuda_graphs: Switch = "auto",
         seat: Seat | None = None,
     ) -> None:
@@ -64,6 +68,7 @@ class BlockStepper(Callback):
         self.log_every_n_steps = log_every_n_steps
         self.micro_batches = micro_batches
         self.clip_norm = clip_norm
+        self.compile: Switch = compile
         self.cuda_graphs: Switch = cuda_graphs
         self.seat = seat
         self.engine: Engine | None = None
@@ -104,6 +109,8 @@ class BlockStepper(Callback):
     def _check(self) -> None:
         trainer = self.trainer
         choose_optimizations(self.model, self.model.players(), trainer, self.clip_norm)
+        if self.compile is True and (missing := compiler_missing(trainer.strategy.root_device)):
+            raise ConfigError(f"trainer.compile=true: {missing}; trainer.compile=false does without")
         if self.cuda_graphs is True and not self._can_use_graphs():
             raise ConfigError(
                 "trainer.cuda_graphs=true takes one GPU and 32-true or bf16 precision; auto uses graphs where it can"
@@ -129,8 +136,17 @@ class BlockStepper(Callback):
     def _can_use_graphs(self) -> bool:
         return is_alone(self.trainer) and self.trainer.strategy.root_device.type == "cuda"
 
+    def _compiles(self) -> bool:
+        device = self.trainer.strategy.root_device
+        if self.compile != "auto":
+            return self.compile
+        return is_alone(self.trainer) and pays(self.model, device, self.total_steps) and not compiler_missing(device)
+
     def _choose_engine(self) -> Engine:
         players = self.model.players()
+        if self._compiles():
+            required = self.compile is True
+            players = [replace(player, losses=compile_losses(player.losses, required=required)) for player in players]
         optimizations = choose_optimizations(self.model, players, self.trainer, self.clip_norm)
         step = Step(players, optimizations, self.data, self.micro_batches)
         position = Position(self.model, self.seed, self.total_steps, self.trainer.global_rank)

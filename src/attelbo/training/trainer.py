@@ -47,6 +47,7 @@ def build_trainer(
     deterministic: bool = False,
     profiler: Literal["simple", "advanced", "pytorch"] | None = None,
     threads: Threads = "auto",
+    compile: Switch = "auto",
     cuda_graphs: Switch = "auto",
     replicas: int = 1,
     stack: Switch = "auto",
@@ -76,6 +77,7 @@ def build_trainer(
         profiler: Lightning's word.
         threads: CPU threads of torch; its own choice if None, what it computes with already if auto: whoever
             knows model and data measures it (``attelbo.training.threads``).
+        compile: put the model's losses through torch.compile; auto: where it was measured to pay.
         cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
         replicas: runs that share a process: see ``attelbo.experiments.replicas``.
         stack: compute the steps of replicas as one stacked model; auto: where it pays and the models allow it.
@@ -111,7 +113,7 @@ def build_trainer(
         for callback in chosen:
             if isinstance(callback, Progress):
                 callback.replicas = len(seat.group.seats)
-    stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm, cuda_graphs, seat)
+    stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm, compile, cuda_graphs, seat)
     try:
         trainer = Trainer(
             accelerator=accelerator,

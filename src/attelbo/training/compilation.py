@@ -1,0 +1,134 @@
+"""Losses through ``torch.compile``: when it pays, whether it can be done here, and with which settings.
+
+What is compiled is the whole of a model's ``losses``, forward and backward, as one static graph: likelihood and
+objective are fused with the network's last layer, which compiling encoder and decoder alone cannot. Noise comes from
+torch's own generators (``fallback_random``), so that a compiled step computes the eager step's numbers up to rounding.
+What is measured stands in ``benchmarks/NOTES.md``.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import os
+import shutil
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch._functorch import config as functorch_config
+
+from attelbo.data.batch import Batch
+from attelbo.errors import ConfigError
+from attelbo.models.base import Terms
+
+Losses = Callable[[Batch], Terms]
+
+STEPS_TO_PAY = 3000
+"""Optimizer steps after which a compiled convolutional network is ahead, compilation included."""
+
+
+def pays(model: nn.Module, device: torch.device, total_steps: int) -> bool:
+    """Whether a training of so many optimizer steps is over sooner if its losses are compiled.
+
+    On a CPU, convolutions gain by it, as the arithmetic between them is no longer written to memory and read again;
+    in fully connected networks there is little between the matrix products. On a GPU, replayed graphs take away what
+    launching costs, and the rest has not been measured.
+    """
+    if device.type != "cpu" or total_steps < STEPS_TO_PAY:
+        return False
+    return any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules())
+
+
+def compiler_missing(device: torch.device) -> str | None:
+    """What there is not that ``torch.compile`` needs for the device; None if it can be tried."""
+    if device.type != "cpu":
+        return None if importlib.util.find_spec("triton") else "Triton is not installed"
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if not shutil.which(name):
+        return f"there is no C++ compiler {name}"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return None if header.is_file() else f"Python's own header is missing: {header}"
+
+
+def compile_losses(losses: Losses, *, required: bool) -> Losses:
+    """The same losses as one static graph, compiled at the first call.
+
+    Another graph is never made: batches of another size, such as the short one at the end of an epoch, are computed
+    as they stand, and so is everything else that the graph is not good for.
+
+    Args:
+        losses: of a model, or of one of its players.
+        required: that they cannot be compiled is an error, at the first call; otherwise it is said in one line, and they
+            are computed as they stand.
+    """
+    return _CompiledLosses(losses, required)
+
+
+class _CompiledLosses:
+    def __init__(self, losses: Losses, required: bool) -> None:
+        self.losses = losses
+        self.required = required
+        self.graph: Losses | None = None
+        self.batch_size = 0
+
+    def __call__(self, batch: Batch) -> Terms:
+        if self.graph is None:
+            return self._compile(batch)
+        if len(batch.x) != self.batch_size:
+            return self.losses(batch)
+        try:
+            return self.graph(batch)
+        except FailOnRecompileLimitHit:
+            return self.losses(batch)
+
+    def _compile(self, batch: Batch) -> Terms:
+        self.batch_size = len(batch.x)
+        compile: Any = torch.compile  # whose types do not know all that it takes
+        self.graph = graph = compile(
+            self.losses,
+            fullgraph=True,
+            dynamic=False,
+            options={"fallback_random": True},
+            # Of this model: the one before in this process had the same code.
+            isolate_recompiles=True,
+            recompile_limit=1,
+        )
+        try:
+            # Forward and backward at once: later, a failure would come in the middle of a step.
+            with _quiet(), functorch_config.patch(force_non_lazy_backward_lowering=True):
+                return graph(batch)
+        except TorchDynamoException as error:
+            reason = _reason(error)
+            if self.required:
+                raise ConfigError(
+                    f"trainer.compile=true: this model cannot be compiled here: {reason}; trainer.compile=false runs it"
+                ) from error
+            sys.stderr.write(f"trainer.compile=auto: not compiled: {reason}\n")
+            self.graph = self.losses
+            return self.losses(batch)
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line), type(error).__name__)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch has to say about the machine while it compiles, such as that there is no GPU."""
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
