@@ -124,12 +124,12 @@ class StackedSteps:
         """What each model computes by itself, with the same noise; it leaves no trace."""
         streams = self.streams.copy()
         expected: list[Terms] = []
-        for replica, (step, position) in enumerate(zip(self.steps, self.positions, strict=True)):
-            before = [buffer.clone() for buffer in position.model.buffers()]
+        for replica, model in enumerate(position.model for position in self.positions):
+            before = [buffer.clone() for buffer in model.buffers()]
             with streams.of(replica):
-                terms = step.turns[place][0].losses(batches[replica])
+                terms = model.players()[place].losses(batches[replica])
             expected.append({name: value.detach() for name, value in terms.items()})
-            for buffer, value in zip(position.model.buffers(), before, strict=True):
+            for buffer, value in zip(model.buffers(), before, strict=True):
                 buffer.copy_(value)
         return expected
 
