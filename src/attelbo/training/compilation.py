@@ -64,8 +64,8 @@ def compile_losses(losses: Losses, *, required: bool) -> Losses:
 
     Args:
         losses: of a model, or of one of its players.
-        required: that they cannot be compiled is an error, at the first call; otherwise it is said in one line, and they
-            are computed as they stand.
+        required: that they cannot be compiled is an error, at the first call; otherwise it is said in one line, and
+            they are computed as they stand.
     """
     return _CompiledLosses(losses, required)
 

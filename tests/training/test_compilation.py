@@ -1,0 +1,141 @@
+"""Compiled losses: the same numbers, one graph, and what happens where it cannot be done."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError
+from attelbo.models import VariationalAutoencoder, build_vae
+from attelbo.training import compilation
+from attelbo.training.compilation import compile_losses, compiler_missing, pays
+
+CPU = torch.device("cpu")
+PARTS = {
+    "mlp": {"hidden": [5], "activation": "tanh"},
+    "conv": {"channels": [9], "activation": "relu", "attention_at": [], "heads": 1},
+}
+
+
+def make(network: str, likelihood: str = "Bernoulli", **objective: Any) -> VariationalAutoencoder:
+    torch.manual_seed(0)
+    name = {"mlp": "MLP", "conv": "Conv"}[network]
+    return build_vae(
+        DataSpec("made up", (1, 4, 4), "binary"),
+        encoder={"_target_": f"attelbo.networks.{name}Encoder", **PARTS[network]},
+        decoder={"_target_": f"attelbo.networks.{name}Decoder", **PARTS[network]},
+        posterior={"_target_": "attelbo.latent.DiagonalNormalPosterior"},
+        prior={"_target_": "attelbo.latent.StandardNormal"},
+        likelihood={"_target_": f"attelbo.latent.{likelihood}"},
+        objective={"_target_": "attelbo.latent.ELBO", **objective},
+        latent_dim=2,
+        optimizer={"_target_": "torch.optim.Adam", "lr": 1e-2, "fused": True},
+        scheduler={"_target_": "attelbo.models.schedulers.Constant"},
+    )
+
+
+def batch(rows: int = 6) -> Batch:
+    return Batch(torch.arange(rows * 16).remainder(3).gt(0).float().view(rows, 1, 4, 4), None, torch.arange(rows))
+
+
+def losses_and_gradients(model: VariationalAutoencoder, losses: Any, given: Batch) -> list[Tensor]:
+    """All terms, and the gradient by every parameter, with the same noise each time."""
+    torch.manual_seed(7)
+    terms = losses(given)
+    assert list(terms) == ["loss", "elbo", "reconstruction", "kl"]
+    return [*terms.values(), *torch.autograd.grad(terms["loss"], list(model.parameters()))]
+
+
+@pytest.fixture
+def graphs() -> Iterator[Any]:
+    """How many graphs were made, when called."""
+    counters.clear()
+    yield lambda: counters["stats"]["unique_graphs"]
+    torch._dynamo.reset()
+
+
+def assert_same(model: VariationalAutoencoder, compiled: Any, given: Batch) -> None:
+    """Within the rounding of float32: sums over 16 pixels are taken in another order."""
+    mine, eager = (losses_and_gradients(model, losses, given) for losses in (compiled, model.losses))
+    torch.testing.assert_close(mine, eager, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", PARTS)
+def test_compiled_losses_are_the_losses_from_one_graph(network: str, graphs: Any) -> None:
+    model = make(network, weight={"_target_": "attelbo.latent.schedules.Linear"})
+    compiled = compile_losses(model.losses, required=True)
+    for step in (0, 3, 9):  # the weight of the KL moves
+        model.at_step(step, 10)
+        assert_same(model, compiled, batch())
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(0.9)
+    assert graphs() == 1
+    assert_same(model, compiled, batch(rows=4))  # the short minibatch at the end of an epoch
+    assert graphs() == 1
+
+
+def test_the_next_model_has_a_graph_of_its_own(graphs: Any) -> None:
+    """The jobs of a sweep share code and process."""
+    for factor in (1, 2):
+        model = make("mlp")
+        with torch.no_grad():
+            model.posterior.head.weight.mul_(factor)  # pyright: ignore[reportAttributeAccessIssue]
+        compiled = compile_losses(model.losses, required=True)
+        assert_same(model, compiled, batch())
+        assert_same(model, compiled, batch())
+    assert graphs() == 2
+
+
+class Stubborn:
+    """Losses that nothing can compile: what is computed depends on a value."""
+
+    def __init__(self) -> None:
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        noise = torch.randn(())
+        return {"loss": self.weight * noise if noise > 0 else -self.weight * batch.x.sum()}
+
+
+def test_what_cannot_be_compiled_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Stubborn()
+    losses = compile_losses(model.losses, required=False)
+    for _ in range(2):
+        torch.manual_seed(7)
+        value = losses(batch())["loss"]
+        torch.manual_seed(7)
+        assert torch.equal(value, model.losses(batch())["loss"])
+    told = capsys.readouterr().err
+    assert told.startswith("trainer.compile=auto: not compiled: ")
+    assert told.count("\n") == 1
+    torch._dynamo.reset()
+
+
+def test_what_must_be_compiled_and_cannot_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"^trainer\.compile=true: .*; trainer\.compile=false runs it$"):
+        compile_losses(Stubborn().losses, required=True)(batch())
+    torch._dynamo.reset()
+
+
+def test_when_it_pays() -> None:
+    conv, mlp = make("conv"), make("mlp")
+    assert pays(conv, CPU, compilation.STEPS_TO_PAY)
+    assert not pays(conv, CPU, compilation.STEPS_TO_PAY - 1)
+    assert not pays(mlp, CPU, 10**9)
+    assert not pays(conv, torch.device("cuda"), 10**9)
+
+
+def test_what_compiling_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compiler_missing(CPU) == "there is no C++ compiler no-such-compiler"
+    monkeypatch.setenv("CXX", "ls")
+    monkeypatch.setattr(compilation.sysconfig, "get_path", lambda _: str(tmp_path))
+    assert compiler_missing(CPU) == f"Python's own header is missing: {tmp_path / 'Python.h'}"
+    (tmp_path / "Python.h").touch()
+    assert compiler_missing(CPU) is None
