@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from attelbo.data.image import Splits
     from attelbo.experiments.configuration import Composition
 
 HELP = """\
@@ -247,7 +246,7 @@ def _sweep_folder(plan: "Sequence[Composition]") -> Path:
     return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{digest}"
 
 
-def _job(config: "DictConfig", loaded: "dict[str, Splits] | None" = None) -> int:
+def _job(config: "DictConfig", loaded: "dict[str, Any] | None" = None) -> int:
     """What Hydra runs: one training run. Its exit code is returned, never raised: the other jobs go on.
 
     Jobs that run in one process find the data of the job before in ``loaded``.

@@ -15,6 +15,7 @@ from typing import Any
 
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
+from attelbo.experiments.assembly import compose
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.tables import print_replicas
@@ -69,7 +70,7 @@ class _Job:
         self.config = composition.config
         if self.config["data"].get("minibatches_per_block") == 0:
             raise ConfigError("data.minibatches_per_block must be at least 1 for trainer.replicas")
-        self.model: Model = run.compose(self.config)[0]
+        self.model: Model = compose(self.config)[0]
         self.directory = RunDirectory(sweep / config_hash(self.config))
 
     def is_done(self) -> bool:
