@@ -115,10 +115,14 @@ class DirectOptimization:
         loss.backward(inputs=self._inputs)
 
     def step(self) -> None:
-        if self.clip_norm is not None:
-            clip_grad_norm_(self.parameters, self.clip_norm)
+        self.clip()
         self._step()
         self.clear()
+
+    def clip(self) -> None:
+        """Bring the norm of the gradient down to the largest allowed."""
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.parameters, self.clip_norm)
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -174,11 +178,46 @@ def fused_adam_step(optimizer: Optimizer, rates: Sequence[Tensor] | None = None)
     if not all(optimizer.state.get(parameter) for parameter in parameters_of(optimizer)):
         return None
     each = zip(optimizer.param_groups, rates or [None] * len(optimizer.param_groups), strict=True)
-    steps = [_fused_group_step(optimizer, group, rate) for group, rate in each]
+    return _one_after_the_other([_fused_group_step([optimizer], [group], rate) for group, rate in each])
 
+
+def joint_adam_step(optimizers: Sequence[Optimizer]) -> Callable[[], None] | None:
+    """A step of several fused Adams, those of replicas: one kernel for all that have the same learning rate now.
+
+    None where they differ in anything but parameters and learning rate, or where ``fused_adam_step`` is None.
+    """
+    if any(fused_adam_step(optimizer) is None for optimizer in optimizers):
+        return None
+    steps: list[Callable[[], None]] = []
+    for groups in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
+        if any(_settings(group) != _settings(groups[0]) for group in groups):
+            return None
+        together = _fused_group_step(optimizers, groups, None)
+        alone = [_fused_group_step([own], [group], None) for own, group in zip(optimizers, groups, strict=True)]
+        steps.append(_by_rates(groups, together, _one_after_the_other(alone)))
+    return _one_after_the_other(steps)
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in ("params", "lr", "initial_lr")}
+
+
+def _by_rates(
+    groups: Sequence[dict[str, Any]], equal: Callable[[], None], different: Callable[[], None]
+) -> Callable[[], None]:
     def step() -> None:
-        for group_step in steps:
-            group_step()
+        if all(group["lr"] == groups[0]["lr"] for group in groups):
+            equal()
+        else:
+            different()
+
+    return step
+
+
+def _one_after_the_other(steps: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    def step() -> None:
+        for each in steps:
+            each()
 
     return step
 
@@ -189,9 +228,13 @@ def _plain(group: dict[str, Any]) -> bool:
     return bool(group["fused"]) and not unusual and one_kind
 
 
-def _fused_group_step(optimizer: Optimizer, group: dict[str, Any], rate: Tensor | None) -> Callable[[], None]:
-    parameters: list[Tensor] = group["params"]
-    states = [optimizer.state[parameter] for parameter in parameters]
+def _fused_group_step(
+    optimizers: Sequence[Optimizer], groups: Sequence[dict[str, Any]], rate: Tensor | None
+) -> Callable[[], None]:
+    """A group of parameters, or groups of equal settings, one of each optimizer."""
+    group = groups[0]
+    parameters: list[Tensor] = [parameter for each in groups for parameter in each["params"]]
+    states = [own.state[p] for own, each in zip(optimizers, groups, strict=True) for p in each["params"]]
     averages = [state["exp_avg"] for state in states]
     averages_of_squares = [state["exp_avg_sq"] for state in states]
     counts = [state["step"] for state in states]

@@ -7,7 +7,7 @@ replica's own; losses and gradients are computed for all at once.
 Shapes: N replicas, S minibatches in a block, T terms, B rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from attelbo.data.batch import Batch
 from attelbo.errors import ConfigError
 from attelbo.models.base import Terms
 from attelbo.training.engine import Position, Step
+from attelbo.training.optimization import DirectOptimization, Optimization, joint_adam_step
 from attelbo.training.replicas.functions import NotStackableError, Streams
 from attelbo.training.replicas.stack import ModelStack
 
@@ -58,6 +59,7 @@ class StackedSteps:
         self.positions = list(positions)
         self.stack = ModelStack([position.model for position in positions])
         self.streams = Streams(len(steps), next(positions[0].model.parameters()).device)
+        self._joint: list[Callable[[], None] | None] = []
         self._unchecked = {place for place, _ in enumerate(steps[0].turns)}
 
     def run(self, blocks: Sequence[Sequence[Tensor]], first_steps: Sequence[int]) -> list[Tensor]:
@@ -69,6 +71,8 @@ class StackedSteps:
         """
         for step in self.steps:
             step.begin_block()
+        turns = [[step.turns[place][1] for step in self.steps] for place, _ in enumerate(self.steps[0].turns)]
+        self._joint = [_joint_step(optimizations) for optimizations in turns]
         values: list[Tensor] = []
         for offset, rows in enumerate(zip(*blocks, strict=True)):
             try:
@@ -93,11 +97,19 @@ class StackedSteps:
                     key, own = player.prefix + name, value.detach() if share == 1 else value.detach() * share
                     values[key] = values[key] + own if key in values else own
             self.stack.hand_out_gradients(place)
-            for step in self.steps:
-                step.turns[place][1].step()
+            self._optimize(place)
         for step in self.steps:
             step.terms = tuple(values)
         return torch.stack(list(values.values()))
+
+    def _optimize(self, place: int) -> None:
+        """The optimizer step of each replica's player."""
+        joint = self._joint[place]
+        if joint is None:
+            for step in self.steps:
+                step.turns[place][1].step()
+        else:
+            joint()
 
     def _batches(self, rows: Sequence[Tensor], numbers: Sequence[int]) -> tuple[list[list[Batch]], list[float]]:
         """For each part of a minibatch the batches of all replicas, and its share of the rows; streams begin here."""
@@ -146,3 +158,22 @@ class StackedSteps:
                         f"itself it has {float(value):.6g}: it does what cannot be stacked; trainer.stack=false trains "
                         "the replicas in turns"
                     )
+
+
+def _joint_step(optimizations: Sequence[Optimization]) -> Callable[[], None] | None:
+    """The steps of all in few kernels; None where each must step by itself."""
+    direct = [optimization for optimization in optimizations if isinstance(optimization, DirectOptimization)]
+    if len(direct) < len(optimizations):
+        return None
+    joint = joint_adam_step([optimization.optimizer for optimization in direct])
+    if joint is None:
+        return None
+
+    def step() -> None:
+        for optimization in direct:
+            optimization.clip()
+        joint()
+        for optimization in direct:
+            optimization.clear()
+
+    return step
