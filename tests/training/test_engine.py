@@ -171,7 +171,7 @@ def test_a_missing_compiler_is_named(runs, monkeypatch):
 
 
 def test_auto_compiles_what_was_measured_to_pay(runs, monkeypatch):
-    conv = ("model/encoder=conv", "model/decoder=conv")
+    conv = ("model/encoder=conv_attention", "model/decoder=conv_attention")
     without = ("model/encoder=mlp", "model/decoder=mlp", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]")
     # Only the decision: nothing is computed.
     monkeypatch.setattr(BlockStepper, "__call__", lambda self, block: None)
