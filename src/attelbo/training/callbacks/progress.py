@@ -17,6 +17,8 @@ from rich.progress import Progress as RichProgress
 from attelbo.training.callbacks.base import StepperState, stepper_of
 
 _SHOWN = ("loss", "elbo", "kl")
+_SHARE = 0.01
+"""Of the time, that drawing may take: a bar costs some ten milliseconds."""
 _MEMORY_S = 3.0
 """The samples per second shown are an average over about so many seconds of training."""
 
@@ -47,7 +49,7 @@ class Progress(ProgressBar):
     """Epoch, steps, loss, ELBO and KL (nats), samples/s and the time left, on the standard error stream.
 
     Args:
-        refreshes_per_second: How often the bar is drawn.
+        refreshes_per_second: How often the bar is drawn, at most.
     """
 
     def __init__(self, refreshes_per_second: float = 4.0) -> None:
@@ -90,12 +92,13 @@ class Progress(ProgressBar):
     ) -> None:
         now = self.clock()
         if now >= self._next_refresh and self._bar is not None:
-            self._next_refresh = now + self.interval
             stepper = stepper_of(pl_module)
             shown = {name: value for name, value in stepper.latest().items() if name in _SHOWN}
             values = torch.stack(list(shown.values())).tolist()  # one read, and the device is then up to date
             self._throughput.update(self.clock(), stepper.rows_seen)
             self._draw(trainer, stepper, "  ".join(_value(name, v) for name, v in zip(shown, values, strict=True)))
+            drawn = self.clock()
+            self._next_refresh = max(now + self.interval, drawn + (drawn - now) / _SHARE)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking and self._enabled and trainer.state.fn == "fit":
