@@ -232,6 +232,8 @@ def _run(
                 trainer.fit(model, datamodule=data, ckpt_path=start and start.checkpoint, weights_only=True)
             finally:
                 seconds = time.perf_counter() - started
+            if seat is not None:
+                seat.rest()
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()  # the other processes end here; what follows is done alone
             _conclude(run, config, model, data, trainer, run.status()["train_seconds"] + seconds)

@@ -155,3 +155,17 @@ def test_on_a_gpu_replicas_are_the_runs_by_themselves(runs):
     together = Group(3).run([lambda seat, seed=seed: fit(seed, seat) for seed in range(3)])
     for seed, parameters in enumerate(together):
         torch.testing.assert_close(parameters, fit(seed), rtol=1e-3, atol=1e-4)
+
+
+def test_what_follows_a_training_waits_for_the_other_trainings():
+    events = []
+
+    def job(seat):
+        for _ in range(seat.place + 1):
+            events.append("training")
+            seat.switch()
+        seat.rest()
+        events.append("afterwards")
+
+    Group(3).run([job] * 3)
+    assert events == ["training"] * 6 + ["afterwards"] * 3

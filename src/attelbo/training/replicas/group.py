@@ -122,6 +122,7 @@ class Seat:
         self.baton = threading.Semaphore(0)
         self.work: _Work | None = None
         self.is_here = False
+        self.has_trained = False
         self.is_gone = False
 
     def engine(self, step: Step, position: Position, alone: Engine) -> "SeatEngine":
@@ -134,11 +135,17 @@ class Seat:
         while any(not other.is_here for other in self.group.others(self)):
             self.switch()
 
+    def rest(self) -> None:
+        """Wait until no other run trains any more: what follows a training would count as time of theirs."""
+        self.has_trained = True
+        while any(not other.has_trained for other in self.group.others(self)):
+            self.switch()
+
     def meet(self, work: _Work) -> None:
         """Wait until the block of all who still train are there, and have been computed or left to their runs."""
         self.work = work
         while work.is_pending:
-            others = self.group.others(self)
+            others = [other for other in self.group.others(self) if not other.has_trained]
             if any(not other.is_waiting for other in others):
                 self.switch()
             else:
@@ -161,6 +168,7 @@ class Seat:
     def pass_on(self) -> None:
         """Hand the baton to the next run that can go on, or to the next that waits: it will find that all do."""
         others = self.group.others(self)
+        others = [other for other in others if not other.has_trained] or others
         if others:
             next((other for other in others if not other.is_waiting), others[0]).baton.release()
 
