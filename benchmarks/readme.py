@@ -1,12 +1,14 @@
 """Put measured numbers into README.md: `python -m benchmarks.readme --example DIR --mnist DIR --speed JSON`.
 
-What stands between two markers is replaced by what the program printed or recorded; nothing is typed in.
+What stands between two markers is replaced by what the program printed or recorded; nothing is typed in. Of several
+JSON files the first that has a figure gives it: each has its table, with its date and version.
 """
 
 import argparse
 import io
 import json
 import re
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
     parser.add_argument("--example", type=Path, help="run directory of the default experiment", required=True)
     parser.add_argument("--mnist", type=Path, help="run directory of experiment=mnist/vae_mlp", required=True)
-    parser.add_argument("--speed", type=Path, help="JSON file of `make bench`", required=True)
+    parser.add_argument("--speed", type=Path, nargs="+", help="JSON files of `make bench`, newest first", required=True)
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
     text = replace(text, "printed by the program", f"```console\n{printed(options.example)}```")
-    speed = tables.summary(json.loads(options.speed.read_text(encoding="utf-8")))
+    speed = summaries([json.loads(path.read_text(encoding="utf-8")) for path in options.speed])
     title = "Speed (`make bench`; training as samples/s over those of the bare loop):"
     text = replace(text, "numbers", f"{mnist_row(options.mnist)}\n\n{title}\n\n{speed}")
     README.write_text(text, encoding="utf-8")
+
+
+def summaries(results: Sequence[dict[str, Any]]) -> str:
+    """The short tables of each result, without what stands in one before."""
+    seen: set[str] = set()
+    parts: list[str] = []
+    for result in results:
+        sections = result["sections"]
+        if "training" in sections:
+            heats = [heat for heat in sections["training"] if _name(heat["task"]) not in seen]
+            seen |= {_name(heat["task"]) for heat in heats}
+            sections = {**sections, "training": heats}
+        others = {name for name in sections if name != "training"}
+        parts.append(tables.summary({**result, "sections": {k: v for k, v in sections.items() if v and k not in seen}}))
+        seen |= others
+    return "\n\n".join(parts)
+
+
+def _name(task: dict[str, Any]) -> str:
+    return " ".join(str(task[key]) for key in ("name", "batch_size", "threads", "device"))
 
 
 def replace(text: str, name: str, content: str) -> str:

@@ -492,6 +492,18 @@ def test_a_section_alone_has_its_table():
     assert "no key" in tables.replicas({"absent": "this version has no key trainer.replicas"})
 
 
+def test_of_two_measurements_the_first_counts():
+    newer, older = canned(), canned()
+    (heat, *_) = newer["sections"]["training"]
+    newer["sections"] = {"training": [heat], "evaluation": newer["sections"]["evaluation"]}
+    newer["date"] = "2030-01-01 00:00"
+    both = readme.summaries([newer, older])
+    assert both.startswith(tables.summary(newer))
+    assert both.count("NLL with") == tables.summary(newer).count("NLL with") > 0
+    assert older["date"] in both
+    assert readme.summaries([older]) == tables.summary(older)
+
+
 def test_numbers_go_between_the_markers():
     text = "a\n<!-- numbers: begin -->\nold\n<!-- numbers: end -->\nb\n"
     new = "a\n<!-- numbers: begin -->\nn\\1ew\n<!-- numbers: end -->\nb\n"
