@@ -10,14 +10,15 @@ the model does not know of it.
 Shapes: B rows of a minibatch, S minibatches in a block, T terms of the loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from attelbo.data.batch import ResidentData
-from attelbo.models import Model, Player
+from attelbo.data.batch import Batch, ResidentData
+from attelbo.models import Model, Player, Terms
 from attelbo.seeding import derive_seed
 from attelbo.training.optimization import Optimization
 
@@ -88,20 +89,21 @@ class Step:
 
     def __call__(self, rows: Tensor) -> list[Tensor]:
         """Every player's step on the minibatch ``rows`` (B,); its terms, T scalars."""
-        parts = rows.split(-(-len(rows) // self.micro_batches))
-        shares = [len(part) / len(rows) for part in parts]
-        batches = [self.data.materialize(part, "train") for part in parts]
-        values: dict[str, Tensor] = {}
+        batches, shares = self.parts(rows)
+        values: Terms = {}
         for player, optimization in self.turns:
             for batch, share in zip(batches, shares, strict=True):
                 terms = player.losses(batch)
-                optimization.backward(terms["loss"] if share == 1 else terms["loss"] * share)
-                for name, value in terms.items():
-                    key, part = player.prefix + name, value.detach() if share == 1 else value.detach() * share
-                    values[key] = values[key] + part if key in values else part
+                optimization.backward(weighted(terms["loss"], share))
+                add_terms(values, terms, share, player.prefix)
             optimization.step()
         self.terms = tuple(values)
         return list(values.values())
+
+    def parts(self, rows: Tensor) -> tuple[list[Batch], list[float]]:
+        """The parts of a minibatch as batches, and the share of its rows that each has."""
+        parts = rows.split(-(-len(rows) // self.micro_batches))
+        return [self.data.materialize(part, "train") for part in parts], [len(part) / len(rows) for part in parts]
 
 
 class EagerEngine:
@@ -123,6 +125,30 @@ class EagerEngine:
             values += self.step(rows)
         self.step.end_block(len(minibatches))
         return torch.stack(values).view(len(minibatches), -1)
+
+
+def weighted(value: Tensor, share: float) -> Tensor:
+    """A part's value as it counts in the minibatch."""
+    return value if share == 1 else value * share
+
+
+def add_terms(values: Terms, terms: Terms, share: float, prefix: str) -> None:
+    """Add the terms of a part to those of the minibatch, under a player's prefix."""
+    for name, value in terms.items():
+        key, own = prefix + name, weighted(value.detach(), share)
+        values[key] = values[key] + own if key in values else own
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """What is computed inside leaves no trace in the model's buffers, such as running means."""
+    before = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)
 
 
 def seed_default_generator(seed: int, device: torch.device) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from attelbo.errors import ConfigError
-from attelbo.training.engine import Position, Step
+from attelbo.training.engine import Position, Step, buffers_kept
 from attelbo.training.optimization import DirectOptimization
 
 _WARM_UP = 3
@@ -180,12 +180,9 @@ class GraphEngine:
     def _loss(self, step: int, rows: Tensor) -> float:
         """The first player's loss at a step, without a graph and without a trace."""
         model = self.position.model
-        before = [buffer.clone() for buffer in model.buffers()]
-        self._move_to(step, rows.device)
-        loss = float(model.losses(self.step.data.materialize(rows, "train"))["loss"])
-        for buffer, value in zip(model.buffers(), before, strict=True):
-            buffer.copy_(value)
-        return loss
+        with buffers_kept(model):
+            self._move_to(step, rows.device)
+            return float(model.losses(self.step.data.materialize(rows, "train"))["loss"])
 
     @staticmethod
     def _check(loss: float, expected: float) -> None:

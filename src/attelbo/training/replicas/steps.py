@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attelbo.data.batch import Batch
 from attelbo.errors import ConfigError
 from attelbo.models.base import Terms
-from attelbo.training.engine import Position, Step
+from attelbo.training.engine import Position, Step, add_terms, buffers_kept, weighted
 from attelbo.training.optimization import DirectOptimization, Optimization, joint_adam_step
 from attelbo.training.replicas.functions import NotStackableError, Streams
 from attelbo.training.replicas.stack import ModelStack
@@ -92,10 +92,8 @@ class StackedSteps:
         for place, (player, _) in enumerate(self.steps[0].turns):
             for part, share in zip(batches, shares, strict=True):
                 terms = self._losses(place, part)
-                self.stack.backward(place, terms["loss"] if share == 1 else terms["loss"] * share)
-                for name, value in terms.items():
-                    key, own = player.prefix + name, value.detach() if share == 1 else value.detach() * share
-                    values[key] = values[key] + own if key in values else own
+                self.stack.backward(place, weighted(terms["loss"], share))
+                add_terms(values, terms, share, player.prefix)
             self.stack.hand_out_gradients(place)
             self._optimize(place)
         for step in self.steps:
@@ -116,10 +114,9 @@ class StackedSteps:
         of_replicas: list[list[Batch]] = []
         shares: list[float] = []
         for replica, (step, position) in enumerate(zip(self.steps, self.positions, strict=True)):
-            parts = rows[replica].split(-(-len(rows[replica]) // step.micro_batches))
-            shares = [len(part) / len(rows[replica]) for part in parts]
             position.move_to(numbers[replica], rows[replica].device)
-            of_replicas.append([step.data.materialize(part, "train") for part in parts])
+            batches, shares = step.parts(rows[replica])
+            of_replicas.append(batches)
             self.streams.keep(replica)
         return [list(part) for part in zip(*of_replicas, strict=True)], shares
 
@@ -137,12 +134,9 @@ class StackedSteps:
         streams = self.streams.copy()
         expected: list[Terms] = []
         for replica, model in enumerate(position.model for position in self.positions):
-            before = [buffer.clone() for buffer in model.buffers()]
-            with streams.of(replica):
+            with buffers_kept(model), streams.of(replica):
                 terms = model.players()[place].losses(batches[replica])
             expected.append({name: value.detach() for name, value in terms.items()})
-            for buffer, value in zip(model.buffers(), before, strict=True):
-                buffer.copy_(value)
         return expected
 
     @staticmethod
