@@ -171,11 +171,7 @@ def fused_adam_step(optimizer: Optimizer, rates: Sequence[Tensor] | None = None)
         optimizer: whose step it is.
         rates: the learning rate of each group, on the device; None: what the group says at each step.
     """
-    if type(optimizer) not in (Adam, AdamW) or not all(_plain(group) for group in optimizer.param_groups):
-        return None
-    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
-        return None
-    if not all(optimizer.state.get(parameter) for parameter in parameters_of(optimizer)):
+    if not _is_all_kernel(optimizer):
         return None
     each = zip(optimizer.param_groups, rates or [None] * len(optimizer.param_groups), strict=True)
     return _one_after_the_other([_fused_group_step([optimizer], [group], rate) for group, rate in each])
@@ -186,7 +182,7 @@ def joint_adam_step(optimizers: Sequence[Optimizer]) -> Callable[[], None] | Non
 
     None where they differ in anything but parameters and learning rate, or where ``fused_adam_step`` is None.
     """
-    if any(fused_adam_step(optimizer) is None for optimizer in optimizers):
+    if not all(_is_all_kernel(optimizer) for optimizer in optimizers):
         return None
     steps: list[Callable[[], None]] = []
     for groups in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
@@ -196,6 +192,16 @@ def joint_adam_step(optimizers: Sequence[Optimizer]) -> Callable[[], None] | Non
         alone = [_fused_group_step([own], [group], None) for own, group in zip(optimizers, groups, strict=True)]
         steps.append(_by_rates(groups, together, _one_after_the_other(alone)))
     return _one_after_the_other(steps)
+
+
+def _is_all_kernel(optimizer: Optimizer) -> bool:
+    """Whether torch's kernel, called on the optimizer's state, is all of its step."""
+    return (
+        type(optimizer) in (Adam, AdamW)
+        and all(_plain(group) for group in optimizer.param_groups)
+        and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
+        and all(optimizer.state.get(parameter) for parameter in parameters_of(optimizer))
+    )
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
