@@ -53,10 +53,19 @@ class TransposedConv2d(nn.ConvTranspose2d):
         return super().forward(input)
 
 
-class _FewChannels(torch.autograd.Function):
-    """Forward by the definition: each pixel throws its taps onto the image, where they add up."""
+class _Transposed(torch.autograd.Function):
+    """What both ways keep for the backward pass."""
 
     generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Size], output: Tensor) -> None:
+        x, weight, _, ctx.target = inputs
+        ctx.save_for_backward(x, weight)
+
+
+class _FewChannels(_Transposed):
+    """Forward by the definition: each pixel throws its taps onto the image, where they add up."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, target: Size) -> Tensor:
@@ -65,28 +74,18 @@ class _FewChannels(torch.autograd.Function):
         return F.fold(taps, target, KERNEL, padding=PADDING, stride=STRIDE) + bias.view(-1, 1, 1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Size], output: Tensor) -> None:
-        _save(ctx, inputs)
-
-    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         extra, outputs, wanted = _output_padding(x.shape[-2:], ctx.target), [weight.shape[1]], [True, True, True]
         return *_backward(gradients[0], x, weight, outputs, True, extra, wanted), None
 
 
-class _ManyChannels(torch.autograd.Function):
+class _ManyChannels(_Transposed):
     """Backward with the weight as that of the convolution from the image to x, the two in each other's place."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, target: Size) -> Tensor:
         return F.conv_transpose2d(x, weight, bias, STRIDE, PADDING, _output_padding(x.shape[-2:], target))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Size], output: Tensor) -> None:
-        _save(ctx, inputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -95,11 +94,6 @@ class _ManyChannels(torch.autograd.Function):
         by_x = F.conv2d(gradient, weight, None, STRIDE, PADDING)
         _, by_weight, _ = _backward(x, gradient, weight, None, False, (0, 0), [False, True, False])
         return by_x, by_weight, gradient.sum((0, 2, 3)), None
-
-
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Size]) -> None:
-    x, weight, _, ctx.target = inputs
-    ctx.save_for_backward(x, weight)
 
 
 def _output_padding(size: Sequence[int], target: Sequence[int]) -> Size:
