@@ -50,6 +50,10 @@ COMMAND_LINE = [
     # wrong values
     ("optimizer.lr=0.00025d", "optimizer.lr (command line): expected float, got '0.00025d'"),
     ("optimizer.betas=[0.9]", "optimizer.betas (command line): expected tuple[float, float], got [0.9]"),
+    (
+        "trainer.precision=64-true",  # the data would stay in float32, and so would every evaluation
+        "trainer.precision (command line): expected '32-true' or 'bf16-mixed' or '16-mixed', got '64-true'...",
+    ),
     ("seed=1.5", "seed (command line): expected int, got 1.5"),
     ("seed=true", "seed (command line): expected int, got True"),
     ("seed=null", "seed (command line): expected int, got None"),

@@ -23,7 +23,8 @@ from attelbo.training.replicas import Seat
 from attelbo.training.stepping import BlockStepper, Switch
 from attelbo.training.threads import Threads, use_threads
 
-Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+"""Weights stay in float32, as the data and every evaluation do; mixed precision rounds inside the step."""
 
 
 def build_trainer(
@@ -66,7 +67,7 @@ def build_trainer(
         devices: how many, or which.
         num_nodes: machines.
         strategy: Lightning's word: auto, ddp, fsdp, ...
-        precision: Lightning's word.
+        precision: Lightning's word; weights are in float32 in all of them.
         clip_norm: largest norm of the gradient.
         micro_batches: parts that a minibatch is split into to save memory.
         log_every_n_steps: optimizer steps between two logged lines.
@@ -81,7 +82,7 @@ def build_trainer(
         cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
         replicas: runs that share a process: see ``attelbo.experiments.replicas``.
         stack: compute the steps of replicas as one stacked model; auto: where it pays and the models allow it.
-        seat: the run's place among replicas, if it is one; only the first shows its progress.
+        seat: the run's place among replicas, if it is one; of bars that are not ours only the first run's is shown.
 
     Raises:
         ConfigError: settings that are out of range, or that contradict each other or this machine.
@@ -109,10 +110,14 @@ def build_trainer(
         use_threads(threads)
     chosen = [build(node) for node in callbacks.values()]
     if seat is not None:
-        chosen = [callback for callback in chosen if seat.place == 0 or not isinstance(callback, ProgressBar)]
         for callback in chosen:
             if isinstance(callback, Progress):
-                callback.replicas = len(seat.group.seats)
+                callback.seat, callback.clock = seat, seat.clock
+        chosen = [
+            each
+            for each in chosen
+            if isinstance(each, Progress) or not isinstance(each, ProgressBar) or seat.place == 0
+        ]
     stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm, compile, cuda_graphs, seat)
     try:
         trainer = Trainer(
