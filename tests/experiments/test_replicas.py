@@ -103,6 +103,8 @@ def test_replicas_are_the_runs_of_a_sweep(runs, separate, count_stacked, capsys,
     assert sweep.name == separate.name
     assert count_stacked == ([3] * 6 if stack == "true" else [])  # three blocks in each of two epochs
     assert_equal_runs(sweep, separate, tolerance)
+    together = 3 if stack == "true" else 1
+    assert {json.loads((path / "result.json").read_text())["replicas"] for path in jobs(sweep).values()} == {together}
     for path in jobs(sweep).values():
         files, expected = (
             {f.relative_to(p) for f in p.rglob("*") if f.is_file()} for p in (path, jobs(separate)[path.name])
@@ -163,7 +165,9 @@ def test_small_parts_and_clipping(runs, count_stacked):
     assert_equal_runs(sweep, expected, 1e-4)
 
 
-def test_where_stacking_does_not_pay_runs_take_turns(runs, count_stacked):
+def test_where_stacking_does_not_pay_each_trains_to_its_end(runs, count_stacked, monkeypatch):
+    step, trained = BlockStepper.__call__, []
+    monkeypatch.setattr(BlockStepper, "__call__", lambda self, block: (trained.append(self.seed), step(self, block))[1])
     without = runs.words(
         "trainer.replicas=4",
         "trainer.max_epochs=1",
@@ -172,6 +176,8 @@ def test_where_stacking_does_not_pay_runs_take_turns(runs, count_stacked):
     )
     assert main(["train", *without]) == 0
     assert not count_stacked
+    # Each has handed in its first block when it is decided; then the first trains to its end.
+    assert trained == [3, 0, 1, 2, *[0] * 2, *[1] * 2, *[2] * 2, *[3] * 2]
     assert main(["train", *runs.words("trainer.replicas=4", "trainer.max_epochs=1")]) == 0
     assert count_stacked == [4, 4, 4]
 
@@ -194,8 +200,12 @@ def test_a_signal_saves_every_replica_and_the_same_command_goes_on(runs, separat
         code, sweep = train(runs, *command)
     assert code == 143
     assert states(sweep) == dict.fromkeys((3, 4, 5), "interrupted")
-    steps = {torch.load(p / "checkpoints/last.ckpt", weights_only=True)["global_step"] for p in jobs(sweep).values()}
-    assert steps <= {10, 14}
+    paths = {json.loads((path / "provenance.json").read_text())["seed"]: path for path in jobs(sweep).values()}
+    steps = [torch.load(paths[n] / "checkpoints/last.ckpt", weights_only=True)["global_step"] for n in (3, 4, 5)]
+    if stack == "true":
+        assert set(steps) <= {10, 14}
+    else:  # the first was through, the last had waited with its first block
+        assert steps == [20, 14, 4]
     assert "stopped by SIGTERM" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -296,7 +306,12 @@ def test_what_cannot_be_stacked_is_said_or_trained_in_turns(runs, monkeypatch, c
     assert "trainer.stack=true: noise is drawn by alpha_dropout" in capsys.readouterr().err
     words = ("trainer.replicas=4", "trainer.max_epochs=1", f"paths.output_dir={runs.folder / 'auto'}")
     assert main(["train", *runs.words(*words)]) == 0
-    assert capsys.readouterr().err.count("note: the replicas are trained in turns, not stacked: noise is drawn by") == 1
+    assert (
+        capsys.readouterr().err.count(
+            "note: the replicas are trained one after the other, not stacked: noise is drawn by"
+        )
+        == 1
+    )
 
 
 def _alpha_noise(self, n):
@@ -332,6 +347,13 @@ def test_the_first_one_shows_the_progress_of_all(runs, capsys):
     train(runs, *STACKED, "callbacks=default")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
     assert [line.partition("  step")[0] for line in lines] == ["epoch 1/2 x 3", "epoch 2/2 x 3"]
+
+
+def test_whoever_trains_shows_its_own_progress(runs, capsys):
+    train(runs, "trainer.replicas=3", "trainer.stack=false", "callbacks=default")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "epoch " in line]
+    expected = [f"replica {place}/3  epoch {epoch}/2" for place in (1, 2, 3) for epoch in (1, 2)]
+    assert [line.partition("  step")[0] for line in lines] == expected
 
 
 def test_threads_validate_with_as_many_cores_as_were_asked_for(runs, monkeypatch):

@@ -227,11 +227,12 @@ def _run(
                 rewind_loggers(loggers, start.step)
             if seat is not None:
                 seat.gather()
-            started = time.perf_counter()
+            clock = seat.clock if seat is not None else time.perf_counter
+            started = clock()
             try:
                 trainer.fit(model, datamodule=data, ckpt_path=start and start.checkpoint, weights_only=True)
             finally:
-                seconds = time.perf_counter() - started
+                seconds = clock() - started
             if seat is not None:
                 seat.rest()
             if torch.distributed.is_initialized():
@@ -294,8 +295,8 @@ def _conclude(
         "parameters": count_parameters(model),
         "seconds": {"train": train_seconds, **result["seconds"]},
         "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
-        # The seconds of training are those of all replicas together, of which this is one.
-        "replicas": len(stepper.seat.group.seats) if stepper.seat else 1,
+        # The seconds of training are those of so many replicas together, of which this is one.
+        "replicas": stepper.seat.trains_with if stepper.seat else 1,
     }
     for logger in trainer.loggers:
         logger.log_metrics(result["metrics"], stepper.step)

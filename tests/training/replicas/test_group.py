@@ -169,3 +169,22 @@ def test_what_follows_a_training_waits_for_the_other_trainings():
 
     Group(3).run([job] * 3)
     assert events == ["training"] * 6 + ["afterwards"] * 3
+
+
+@pytest.mark.parametrize(("stack", "expected"), [(True, [5, 4, 6]), (False, [2, 2, 2])])
+def test_the_clock_stands_still_while_others_train_to_their_end(monkeypatch, stack, expected):
+    now = 0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    def job(seat):
+        nonlocal now
+        seat.gather()
+        start = seat.clock()
+        for _ in range(2):
+            seat.await_turn()
+            now += 1
+            seat.switch()
+        seat.rest()
+        return seat.clock() - start
+
+    assert Group(3, stack).run([job] * 3) == expected

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
 from attelbo.training.callbacks.base import StepperState, stepper_of
+from attelbo.training.replicas import Seat
 
 _SHOWN = ("loss", "elbo", "kl")
 _SHARE = 0.01
@@ -57,10 +58,10 @@ class Progress(ProgressBar):
         if refreshes_per_second <= 0:
             raise ValueError(f"refreshes_per_second must be above 0, got {refreshes_per_second}")
         self.interval = 1 / refreshes_per_second
-        self.clock = time.monotonic
+        self.clock = time.perf_counter
         self.console = Console(stderr=True, force_jupyter=False)  # in a notebook plain lines too
-        self.replicas = 1
-        """Runs that train together, of which this is one."""
+        self.seat: Seat | None = None
+        """The run's place among replicas, if it is one: the bar is that of the run which leads them."""
         self._enabled = True
         self._bar: RichProgress | None = None
         self._next_refresh = 0.0
@@ -91,7 +92,7 @@ class Progress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = self.clock()
-        if now >= self._next_refresh and self._bar is not None:
+        if now >= self._next_refresh and self._open():
             stepper = stepper_of(pl_module)
             shown = {name: value for name, value in stepper.latest().items() if name in _SHOWN}
             values = torch.stack(list(shown.values())).tolist()  # one read, and the device is then up to date
@@ -109,7 +110,7 @@ class Progress(ProgressBar):
             self._throughput.pause()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._enabled:
+        if not self._is_shown:
             return
         stepper = stepper_of(pl_module)
         values = {name: float(value) for name, value in stepper.latest().items() if name in _SHOWN}
@@ -132,9 +133,16 @@ class Progress(ProgressBar):
 
     # -- drawing ------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
-        if not (self._enabled and self.console.is_terminal):
-            return
+    @property
+    def _is_shown(self) -> bool:
+        return self._enabled and (self.seat is None or self.seat.leads)
+
+    def _open(self) -> bool:
+        """Whether there is a bar, as there is from now on where it can be watched."""
+        if self._bar is not None:
+            return True
+        if not (self.console.is_terminal and self._is_shown):
+            return False
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -148,6 +156,7 @@ class Progress(ProgressBar):
         self._bar.add_task("training", total=None, steps="", values="", speed="")
         self._next_refresh = 0.0
         self._bar.start()
+        return True
 
     def _draw(self, trainer: Trainer, stepper: StepperState, values: str) -> None:
         assert self._bar is not None
@@ -169,11 +178,16 @@ class Progress(ProgressBar):
 
     def _epoch(self, trainer: Trainer) -> str:
         last = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-        return f"epoch {trainer.current_epoch + 1}{last}" + (f" x {self.replicas}" if self.replicas > 1 else "")
+        epoch = f"epoch {trainer.current_epoch + 1}{last}"
+        if self.seat is None:
+            return epoch
+        together, size = self.seat.trains_with, len(self.seat.group.seats)
+        return f"{epoch} x {together}" if together > 1 else f"replica {self.seat.place + 1}/{size}  {epoch}"
 
     def _speed(self, stepper: StepperState) -> str:
         """Samples per second, and the time left if the rest goes as fast as this process has gone, validation too."""
-        parts = [] if self._throughput.rate is None else [f"{self._throughput.rate * self.replicas:,.0f} samples/s"]
+        together = self.seat.trains_with if self.seat else 1
+        parts = [] if self._throughput.rate is None else [f"{self._throughput.rate * together:,.0f} samples/s"]
         started, first_step = self._start
         done, left = stepper.step - first_step, stepper.total_steps - stepper.step
         if done > 0:

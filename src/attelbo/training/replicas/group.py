@@ -5,11 +5,13 @@ its stepper hands in a block. Then the next run has its turn. When all that stil
 of them takes the steps of all, and they go on, one after the other. So whatever is global - the default generator, the
 default dtype - is in one hand at a time, and everything happens in the same order every time.
 
-Where stacking does not pay or cannot be done, each run takes the steps of its block itself when it has the baton.
+Where stacking does not pay or cannot be done, each run trains to its end before the next begins: nothing is gained by
+changing over, and each time the caches would have to be filled again.
 """
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -52,7 +54,8 @@ class Group:
 
     Args:
         size: how many.
-        stack: whether their steps are computed as one stacked model; auto: where it pays and can be done.
+        stack: whether their steps are computed as one stacked model; auto: where it pays and can be done, which is
+            known at the first block; it is False from then on if not.
     """
 
     def __init__(self, size: int, stack: Literal["auto"] | bool = "auto") -> None:
@@ -85,9 +88,11 @@ class Group:
             values = steps and steps.run([work.minibatches for work in works], [work.first_step for work in works])
         except NotStackableError as reason:
             if self.stack is True:
-                self._fail(works, ConfigError(f"trainer.stack=true: {reason}; trainer.stack=false trains in turns"))
+                self._fail(
+                    works, ConfigError(f"trainer.stack=true: {reason}; trainer.stack=false trains one after the other")
+                )
                 return
-            sys.stderr.write(f"note: the replicas are trained in turns, not stacked: {reason}\n")
+            sys.stderr.write(f"note: the replicas are trained one after the other, not stacked: {reason}\n")
             self.stack, values = False, None
         except Exception as error:
             self._fail(works, error)
@@ -101,6 +106,7 @@ class Group:
             return None
         first = works[0]
         if self.stack == "auto" and not stacking_pays(first.position.model, len(works), first.minibatches[0]):
+            self.stack = False
             return None
         own = [work.step for work in works]
         if self._steps is None or self._steps.steps != own or not self._steps.stack.is_whole():
@@ -124,6 +130,23 @@ class Seat:
         self.is_here = False
         self.has_trained = False
         self.is_gone = False
+        self._waited = 0.0
+
+    @property
+    def leads(self) -> bool:
+        """Whether no run before this one goes on. The leader shows the progress; where runs train one after the other,
+        it is the one that trains."""
+        one_by_one = self.group.stack is False
+        return all(seat.is_gone or (one_by_one and seat.has_trained) for seat in self.group.seats[: self.place])
+
+    @property
+    def trains_with(self) -> int:
+        """Runs whose training takes place at the same time, this one counted."""
+        return 1 if self.group.stack is False else len(self.group.seats)
+
+    def clock(self) -> float:
+        """Seconds, which stand still while this run waits for others to train to their end."""
+        return time.perf_counter() - self._waited
 
     def engine(self, step: Step, position: Position, alone: Engine) -> "SeatEngine":
         """The engine of this run; ``alone`` takes its steps where they are not taken together."""
@@ -153,17 +176,24 @@ class Seat:
                 self.group.compute([seat.work for seat in together if seat.work is not None])
         self.work = None
 
+    def await_turn(self) -> None:
+        """Where runs train one after the other, wait until those before this one have."""
+        while self.group.stack is False and not self.leads:
+            self.switch()
+
     @property
     def is_waiting(self) -> bool:
         return self.work is not None and self.work.is_pending
 
     def switch(self) -> None:
         """Let the others go on until it is this run's turn again."""
-        dtype = torch.get_default_dtype()
+        dtype, start = torch.get_default_dtype(), time.perf_counter()
         torch.set_default_dtype(self.group.dtype)
         self.pass_on()
         self.baton.acquire()
         torch.set_default_dtype(dtype)
+        if self.group.stack is False:
+            self._waited += time.perf_counter() - start
 
     def pass_on(self) -> None:
         """Hand the baton to the next run that can go on, or to the next that waits: it will find that all do."""
@@ -187,11 +217,15 @@ class SeatEngine:
         return self.step.terms
 
     def run(self, minibatches: Sequence[Tensor], first_step: int) -> Tensor:
-        work = _Work(self.step, self.position, minibatches, first_step)
-        self.seat.meet(work)
-        if work.error is not None:
-            raise work.error
-        return self.alone.run(minibatches, first_step) if work.values is None else work.values
+        if self.seat.group.stack is not False:
+            work = _Work(self.step, self.position, minibatches, first_step)
+            self.seat.meet(work)
+            if work.error is not None:
+                raise work.error
+            if work.values is not None:
+                return work.values
+        self.seat.await_turn()
+        return self.alone.run(minibatches, first_step)
 
 
 class _End(Generic[Result]):

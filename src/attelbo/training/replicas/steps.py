@@ -80,7 +80,9 @@ class StackedSteps:
             except NotStackableError as reason:
                 if offset == 0:
                     raise
-                raise ConfigError(f"trainer.stack: {reason}; trainer.stack=false trains in turns") from reason
+                raise ConfigError(
+                    f"trainer.stack: {reason}; trainer.stack=false trains one after the other"
+                ) from reason
         for step in self.steps:
             step.end_block(len(values))
         return [own.contiguous() for own in torch.stack(values).unbind(-1)]
@@ -150,7 +152,7 @@ class StackedSteps:
                     raise ConfigError(
                         f"trainer.stack: the stacked model gives replica {replica} the {name} {float(stacked):.6g}, by "
                         f"itself it has {float(value):.6g}: it does what cannot be stacked; trainer.stack=false trains "
-                        "the replicas in turns"
+                        "one after the other"
                     )
 
 
