@@ -84,7 +84,7 @@ class Keeper:
         self.model = model
         self.given: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
 
-    def weight_sampler(self, x):
+    def weight_sampler(self, x, y=None):
         draw, given = self.model.weight_sampler(x), []
         self.given.append((x, given))
 

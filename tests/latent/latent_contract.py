@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from attelbo.building import Spec, build
+from attelbo.latent import Distribution, Prior, sampled_kl
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
@@ -43,3 +44,9 @@ def grid(dim: int, half_width: float, points: int) -> tuple[Tensor, float]:
     axis = torch.linspace(-half_width, half_width, points, dtype=torch.float64)
     nodes = torch.cartesian_prod(*[axis] * dim).reshape(-1, dim)
     return nodes, float(axis[1] - axis[0]) ** dim
+
+
+def kl(prior: Prior, q: Distribution, n: int) -> Tensor:
+    """KL(q || prior), (B,), as a model has it: exact where the prior knows it, else from n samples."""
+    exact = prior.exact_kl(q)
+    return sampled_kl(prior, q, n) if exact is None else exact.sum(-1)

@@ -48,10 +48,11 @@ class LinearGaussian:
     def evidence(self, n: int) -> Evidence:
         likelihood = Normal((X_DIM,), sigma="fixed", std=STD).double()
         prior = StandardNormal((Z_DIM,)).double()
-        z = self.posterior.rsample(n)
+        z, kl = self.posterior.rsample(n), prior.exact_kl(self.posterior)
+        assert kl is not None
         log_likelihood = likelihood.log_prob(z @ self.weight.T + self.bias, self.x)
         log_weights = log_likelihood + prior.log_prob(z) - self.posterior.log_prob(z)
-        return Evidence(log_likelihood, prior.kl(self.posterior, z), z, self.posterior, log_weights)
+        return Evidence(log_likelihood, kl, z, self.posterior, log_weights)
 
 
 @pytest.fixture

@@ -45,13 +45,13 @@ LEVELS = {"_target_": "attelbo.latent.likelihoods.Bernoulli", "allow_levels": Tr
 def test_shapes(data, k):
     model = make(data, likelihood=LEVELS)
     x = batch(5, data).x
-    evidence = model.evidence(x, k, log_weights=True)
+    evidence = model.evidence(x, n_samples=k, log_weights=True)
     assert evidence.log_likelihood.shape == (k, 5)
     assert evidence.kl.shape == (5, 3)
     assert evidence.z.shape == (k, 5, 3)
     assert evidence.log_weights is not None
     assert evidence.log_weights.shape == (k, 5)
-    assert model.evidence(x, k).log_weights is None
+    assert model.evidence(x, n_samples=k).log_weights is None
     assert model.encode(x).shape == (5, 3)
     assert model.weight_sampler(x)(k).shape == (k, 5)
     for images, n in ((model.reconstruct(x), 5), (model.sample(7), 7)):
@@ -63,7 +63,7 @@ def test_shapes(data, k):
 def test_the_terms_are_those_of_the_definition():
     model = make()
     x = batch(6).x
-    evidence = model.evidence(x, 2, log_weights=True)
+    evidence = model.evidence(x, n_samples=2, log_weights=True)
     q = evidence.posterior
     reference = torch.distributions.Independent(torch.distributions.Normal(q.mean, q.std), 1)
     prior = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3), torch.ones(3)), 1)

@@ -70,10 +70,10 @@ class TinyModel(LightningModule):
     def sample(self, n: int) -> Tensor:
         return torch.rand(n, 1, 8, 8, device=self.device)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.dropout(x)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return x.flatten(1)[:, :4] @ torch.eye(4)
 
 

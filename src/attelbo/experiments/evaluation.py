@@ -17,7 +17,7 @@ from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
-from attelbo.models import Model, VariationalAutoencoder, load_run, read_config
+from attelbo.models import LatentVariableModel, Model, load_run, read_config
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 from attelbo.training.threads import use_threads
@@ -42,7 +42,7 @@ def evaluate_bound(
 
 @torch.inference_mode()
 def evaluate_likelihood(
-    model: VariationalAutoencoder,
+    model: LatentVariableModel,
     data: ImageDataModule,
     split: SplitName,
     settings: Evaluation,
@@ -59,7 +59,8 @@ def evaluate_likelihood(
     values, effective = [], []
     for i, rows in enumerate(track(batches, f"log-likelihood, {n_samples} samples", transient=True)):
         seed_default_generator(derive_seed(seed, "likelihood", i), device)
-        log_weights = model.weight_sampler(data.materialize(rows, split).x)
+        batch = data.materialize(rows, split)
+        log_weights = model.weight_sampler(batch.x, batch.y)
         estimate = estimate_log_likelihood(log_weights, n_samples, chunk)
         values.append(estimate.log_likelihood)
         effective.append(estimate.effective_sample_size)
@@ -101,7 +102,7 @@ def measure(
     model = model.to(device).eval()
     metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
     result: dict[str, Any] = {"metrics": metrics}
-    if isinstance(model, VariationalAutoencoder):
+    if isinstance(model, LatentVariableModel) and model.bounded:
         metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
     result["seconds"] = {"evaluate": time.perf_counter() - started}

@@ -8,7 +8,7 @@ from rich.console import Console
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation import pick_device
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.models import VariationalAutoencoder
+from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 from attelbo.training.media import image_grid, save_png
@@ -40,7 +40,7 @@ def sample(
         raise ConfigError(f"n must be at least 1, got {n}")
     device = pick_device(accelerator)
     run_dir = RunDirectory.find(Path(run)).path
-    model = VariationalAutoencoder.from_run(run_dir, checkpoint).to(device)
+    model = LatentVariableModel.from_run(run_dir, checkpoint).to(device)
     seed_default_generator(derive_seed(seed, "sample"), device)
     path = Path(output) if output else run_dir / "media" / f"samples-n{n}-seed{seed}.png"
     save_png(image_grid(model.sample(n)), path)

@@ -1,13 +1,13 @@
 """The latent side of a model: posteriors, priors, likelihoods, objectives. Pure torch, usable alone."""
 
-from attelbo.latent import schedules
+from attelbo.latent import schedules, spaces
 from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal
-from attelbo.latent.evidence import Evidence
+from attelbo.latent.evidence import Evidence, Generative
 from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihood
 from attelbo.latent.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood, Normal
-from attelbo.latent.objectives import ELBO, IWAE, Objective
+from attelbo.latent.objectives import ELBO, IWAE, Objective, Turn
 from attelbo.latent.posteriors import DiagonalNormalPosterior, FullNormalPosterior, Posterior
-from attelbo.latent.priors import MixtureOfGaussians, Prior, StandardNormal
+from attelbo.latent.priors import MixtureOfGaussians, Prior, StandardNormal, sampled_kl
 
 __all__ = [
     "ELBO",
@@ -20,6 +20,7 @@ __all__ = [
     "Evidence",
     "FullNormal",
     "FullNormalPosterior",
+    "Generative",
     "ImportanceEstimate",
     "Likelihood",
     "MixtureOfGaussians",
@@ -28,6 +29,9 @@ __all__ = [
     "Posterior",
     "Prior",
     "StandardNormal",
+    "Turn",
     "estimate_log_likelihood",
+    "sampled_kl",
     "schedules",
+    "spaces",
 ]

@@ -7,10 +7,32 @@ Units: nats; log-likelihoods are summed over the dimensions of x.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from attelbo.latent.distributions import Distribution
+from attelbo.latent.likelihoods.base import Likelihood
+from attelbo.latent.priors.base import Prior
+
+
+class Generative(Protocol):
+    """The side of a model that makes x from z, for objectives that look beyond the terms."""
+
+    @property
+    def prior(self) -> Prior: ...
+    @property
+    def likelihood(self) -> Likelihood: ...
+    @property
+    def decoder(self) -> nn.Module: ...
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The likelihood's parameters eta (K, B, P * C, ...) for z (K, B, *E) and, where it knows them, labels (B,)."""
+        ...
+
+    def sample_prior(self, n: int) -> Tensor:
+        """n draws from the prior as the decoder sees them, (n, *E)."""
+        ...
 
 
 class once:  # noqa: N801 - used as a decorator
@@ -41,6 +63,12 @@ class Evidence:
     """q(z|x), one for each row of the batch."""
     log_weights: Tensor | None = None
     """log p(x, z_k) - log q(z_k|x), (K, B), where the objective asked for it."""
+    x: Tensor | None = None
+    """The data, (B, C, ...)."""
+    eta: Tensor | None = None
+    """The likelihood's parameters for each sample, (K, B, P * C, ...)."""
+    generative: Generative | None = None
+    """The model itself; None, as are x and eta, where it has more than one layer of latents."""
 
     @property
     def reconstruction(self) -> Tensor:

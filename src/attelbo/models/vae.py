@@ -10,23 +10,20 @@ Units: nats, summed over the dimensions of x and averaged over the batch.
 
 import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from attelbo.building import Spec, build
-from attelbo.data.batch import Batch, DataSpec
-from attelbo.errors import ConfigError, UserError
-from attelbo.latent import Evidence, Likelihood, Objective, Posterior, Prior
-from attelbo.metrics import ActiveUnits, SampleMean
-from attelbo.models.base import Model, Terms
-from attelbo.models.loading import load_run
+from attelbo.building import Spec
+from attelbo.data.batch import DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import Distribution, Evidence, Likelihood, Objective, Posterior, Prior
+from attelbo.models.latent_variable import LatentVariableModel
+from attelbo.models.parts import check_likelihood, check_objective, check_prior, part
 from attelbo.networks import Decoder, Encoder
 
 
-class VariationalAutoencoder(Model):
+class VariationalAutoencoder(LatentVariableModel):
     """A VAE made of its parts. See :func:`build_vae` for how a configuration becomes one."""
 
     def __init__(
@@ -40,123 +37,92 @@ class VariationalAutoencoder(Model):
         optimizer: Spec,
         scheduler: Spec,
     ) -> None:
-        super().__init__(optimizer, scheduler)
+        n_latent = math.prod(posterior.latent_shape)
+        super().__init__(likelihood, objective, n_latent, optimizer, scheduler, bounded=posterior.has_density)
         self.encoder = encoder
         self.posterior = posterior
         self.prior = prior
         self.decoder = decoder
-        self.likelihood = likelihood
-        self.objective = objective
-        names = ["loss", "elbo", "reconstruction", "kl"] + ["bits_per_dim"] * likelihood.discrete
-        self.means = SampleMean(names)
-        self.active_units = ActiveUnits(posterior.latent_shape)
+        prior.attach(self.infer)
 
-    # -- from a batch to its loss ---------------------------------------------------------------
+    # -- from a batch to its evidence ---------------------------------------------------------------
 
-    def losses(self, batch: Batch) -> Terms:
-        return self._terms(self._evidence_of(batch))
+    def infer(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+        """q(z|x) of x (B, C, H, W)."""
+        return self.posterior(self.encoder(x))
 
-    def _evidence_of(self, batch: Batch) -> Evidence:
-        return self.evidence(batch.x, self.objective.n_samples, log_weights=self.objective.needs_log_weights)
-
-    def evidence(self, x: Tensor, n_samples: int = 1, *, log_weights: bool = False) -> Evidence:
-        """The evidence terms of x (B, C, H, W) with K = ``n_samples`` samples of z for each row."""
-        q = self.posterior(self.encoder(x))
-        z, log_q = q.rsample_with_log_prob(n_samples) if log_weights else (q.rsample(n_samples), None)  # (K, B, *E)
-        log_likelihood = self.likelihood.log_prob(self.decode(z), x)  # (K, B)
-        return Evidence(
-            log_likelihood=log_likelihood,
-            kl=self.prior.kl(q, z),
-            z=z,
-            posterior=q,
-            log_weights=None if log_q is None else log_likelihood + self.prior.log_prob(z) - log_q,
-        )
-
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""
         return self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
 
-    def at_step(self, step: int, total_steps: int) -> None:
-        super().at_step(step, total_steps)
-        self.objective.at_step(step, total_steps)
+    def prior_of(self, y: Tensor | None = None) -> Prior:
+        """p(z), the same for all labels."""
+        return self.prior
 
-    def _terms(self, evidence: Evidence) -> Terms:
-        """The loss and the terms beside it; those are for the eye and take no part in the backward pass."""
-        loss = self.objective(evidence)
-        with torch.no_grad():
-            elbo = -(evidence.distortion + evidence.rate)
-        return {
-            "loss": loss,
-            "elbo": elbo,
-            "reconstruction": evidence.distortion.detach(),
-            "kl": evidence.rate.detach(),
-        }
+    def evidence(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        n_samples: int = 1,
+        *,
+        log_weights: bool = False,
+        stop_posterior: bool = False,
+    ) -> Evidence:
+        q, prior = self.infer(x, y), self.prior_of(y)
+        exact_kl = prior.exact_kl(q)  # (B, G)
+        log_ratio = None
+        if log_weights or exact_kl is None:
+            z, log_q = q.rsample_with_log_prob(n_samples)  # (K, B, *E), (K, B)
+            if stop_posterior:
+                log_q = q.stop_gradient().log_prob(z)
+            log_ratio = prior.log_prob(q.prior_value(z)) - log_q
+        else:
+            z = q.rsample(n_samples)
+        eta = self.decode(z, y)
+        log_likelihood = self.likelihood.log_prob(eta, x)  # (K, B)
+        if exact_kl is None:
+            assert log_ratio is not None
+            exact_kl = -log_ratio.mean(0).unsqueeze(-1)
+        return Evidence(
+            log_likelihood=log_likelihood,
+            kl=exact_kl,
+            z=z,
+            posterior=q,
+            log_weights=log_likelihood + log_ratio if log_weights and log_ratio is not None else None,
+            x=x,
+            eta=eta,
+            generative=self,
+        )
 
-    # -- evaluation: the same terms, as exact means over a split --------------------------------------
-
-    def evaluation_step(self, batch: Batch) -> None:
-        evidence = self._evidence_of(batch)
-        terms = {
-            "loss": self.objective(evidence).expand(len(batch.x)),
-            "elbo": evidence.elbo,
-            "reconstruction": evidence.reconstruction,
-            "kl": evidence.kl.sum(-1),
-        }
-        if self.likelihood.discrete:
-            terms["bits_per_dim"] = -evidence.elbo / (math.log(2) * batch.x[0].numel())
-        self.means.update(terms)
-        self.active_units.update(evidence.posterior.mean)
-
-    def evaluation_results(self) -> Terms:
-        results = {**self.means.compute(), "active_units": self.active_units.compute()}
-        self.means.reset()
-        self.active_units.reset()
-        return results
-
-    @classmethod
-    def from_run(cls, run_dir: str | Path, checkpoint: str = "best") -> Self:
-        """The trained model of a run directory, in evaluation mode on the CPU: for notebooks.
-
-        Args:
-            run_dir: ``outputs/<name>/<run id>``.
-            checkpoint: ``best`` or ``last``.
-
-        Raises:
-            UserError: not a run directory, no checkpoint in it, or the run of another kind of model.
-        """
-        model, _ = load_run(run_dir, checkpoint=checkpoint)
-        if not isinstance(model, cls):
-            raise UserError(f"{run_dir} is the run of a {type(model).__name__}, not of a {cls.__name__}")
-        return model
+    def inference_parameters(self) -> list[nn.Parameter]:
+        return [*self.encoder.parameters(), *self.posterior.parameters()]
 
     # -- what one does with a trained model --------------------------------------------------------
 
     @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
-        """The posterior means of x (B, C, H, W), flat: (B, D)."""
-        return self.posterior(self.encoder(x)).mean.flatten(1)
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.infer(x, y).mean.flatten(1)
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """E[x | z] at the posterior mean of each x (B, C, H, W), the same shape, in data units."""
-        z = self.posterior(self.encoder(x)).mean
-        return self.likelihood.mean(self.decode(z.unsqueeze(0)))[0]
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.likelihood.mean(self.decode(self.infer(x, y).mean.unsqueeze(0), y))[0]
+
+    def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
+        """n draws from the prior as the decoder sees them, (n, *E)."""
+        return self.posterior.from_prior(self.prior_of(y).sample(n))
 
     @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """n images E[x | z], z from the prior: (n, C, H, W), in data units."""
-        return self.likelihood.mean(self.decode(self.prior.sample(n).unsqueeze(0)))[0]
+    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
+        return self.likelihood.mean(self.decode(self.sample_prior(n, y).unsqueeze(0), y))[0]
 
     @torch.no_grad()
-    def weight_sampler(self, x: Tensor) -> Callable[[int], Tensor]:
-        """k -> log p(x, z) - log q(z|x) of k fresh samples for each x, (k, B), nats: what importance sampling
-        averages. The encoder runs once, here, however often the function is called."""
-        q = self.posterior(self.encoder(x))
+    def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
+        q, prior = self.infer(x, y), self.prior_of(y)
 
         @torch.no_grad()
         def draw(n_samples: int) -> Tensor:
             z, log_q = q.rsample_with_log_prob(n_samples)
-            return self.likelihood.log_prob(self.decode(z), x) + self.prior.log_prob(z) - log_q
+            return self.likelihood.log_prob(self.decode(z, y), x) + prior.log_prob(q.prior_value(z)) - log_q
 
         return draw
 
@@ -176,32 +142,25 @@ def build_vae(
     """Compose a VAE from its configuration; each part is told the shapes that its neighbours fix.
 
     Raises:
-        ConfigError: a part's argument is out of range, or the likelihood is none for this kind of data.
+        ConfigError: a part's argument is out of range, or two parts, or a part and the data, do not fit together.
     """
     if latent_dim < 1:
         raise ConfigError(f"model.latent_dim must be at least 1, got {latent_dim}")
-    p = _part("likelihood", likelihood, data_shape=data.shape)
-    if data.kind not in p.supports:
-        raise ConfigError(
-            f"model/likelihood: {type(p).__name__} is not a likelihood of {data.name}, whose values are {data.kind}; "
-            f"it takes {' or '.join(sorted(p.supports))} (data.binarize decides)"
-        )
-    f = _part("encoder", encoder, in_shape=data.shape)
-    q = _part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
+    p = part("likelihood", likelihood, data_shape=data.shape)
+    check_likelihood(p, data)
+    f = part("encoder", encoder, in_shape=data.shape)
+    q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
+    check_prior(prior, q)
+    offered = {"latent_shape": q.latent_shape, "space": q.space, "data_shape": data.shape}
+    o = part("objective", objective, **offered)
+    check_objective(o, q)
     return VariationalAutoencoder(
         encoder=f,
         posterior=q,
-        prior=_part("prior", prior, latent_shape=q.latent_shape),
-        decoder=_part("decoder", decoder, in_shape=q.latent_shape, out_shape=p.parameter_shape),
+        prior=part("prior", prior, **offered),
+        decoder=part("decoder", decoder, in_shape=q.latent_shape, out_shape=p.parameter_shape),
         likelihood=p,
-        objective=_part("objective", objective),
+        objective=o,
         optimizer=optimizer,
         scheduler=scheduler,
     )
-
-
-def _part(name: str, spec: Spec, **shapes: object):
-    try:
-        return build(spec, **shapes)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error

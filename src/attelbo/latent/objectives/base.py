@@ -4,20 +4,49 @@ Shapes: as in ``attelbo.latent.evidence``.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from attelbo.latent.distributions import Distribution
 from attelbo.latent.evidence import Evidence
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One of several optimizer steps that an objective takes on each minibatch, each with its own optimizer."""
+
+    loss: Callable[[Evidence], Tensor]
+    moves: Literal["model", "inference", "generation", "objective"]
+    """Whose parameters: of all but the objective; of encoder and posterior; of decoder, likelihood and prior; of the
+    objective itself, such as a discriminator."""
+    name: str = ""
+    """Its loss is logged as ``<name>_loss``; the main turn, that of ``forward``, has none."""
+
+    @property
+    def prefix(self) -> str:
+        """What is put before the names of its terms."""
+        return f"{self.name}_" if self.name else ""
+
+
 class Objective(nn.Module, ABC):
-    """Evidence -> scalar loss: the mean over the batch, in nats."""
+    """Evidence -> scalar loss: the mean over the batch, in nats.
+
+    Subclasses are given by the model what their constructor names: ``latent_shape`` (E), ``data_shape`` (C, ...).
+    """
 
     n_samples: int
     """K, samples of z drawn for each x in training and validation."""
     needs_log_weights: ClassVar[bool] = False
     """Whether ``Evidence.log_weights`` must be there."""
+    stops_posterior: ClassVar[bool] = False
+    """Whether, in the log-weights, log q(z|x) sends no gradient to the parameters of q but through z."""
+    needs_generative: ClassVar[bool] = False
+    """Whether ``Evidence.x``, ``eta`` and ``generative`` must be there: models with several layers have none."""
+    posteriors: ClassVar[tuple[type[Distribution], ...]] = (Distribution,)
+    """The q(z|x) that it is defined for."""
 
     def at_step(self, step: int, total_steps: int) -> None:
         """Called before optimizer step ``step`` of ``total_steps``: schedules set their weights here.
@@ -25,6 +54,10 @@ class Objective(nn.Module, ABC):
         A weight that changes lives in a buffer and is written in place, so that a captured or
         compiled step reads the new value.
         """
+
+    def turns(self) -> Sequence[Turn]:
+        """Who steps on each minibatch, in this order; none: one optimizer minimizes ``forward`` by all parameters."""
+        return ()
 
     @abstractmethod
     def forward(self, evidence: Evidence) -> Tensor: ...

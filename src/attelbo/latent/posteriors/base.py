@@ -1,10 +1,12 @@
 """What a posterior is: a head on the encoder's features that gives q(z|x)."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from attelbo.latent.distributions import Distribution
+from attelbo.latent.spaces import Real, Space
 
 
 class Posterior(nn.Module, ABC):
@@ -13,11 +15,24 @@ class Posterior(nn.Module, ABC):
     Subclasses take ``in_shape`` (F) and ``latent_dim`` first, both given by the model.
     """
 
+    distribution: ClassVar[type[Distribution]]
+    """The kind of q(z|x)."""
+    has_density: ClassVar[bool] = True
+    """False: q(z|x) is a point among real numbers, so there is no bound on log p(x)."""
     latent_shape: tuple[int, ...]
-    """E, the shape of one z."""
+    """E, the shape of one z as the decoder sees it."""
+
+    @property
+    def space(self) -> Space:
+        """Where z lives, for the prior: real numbers of shape E, unless a subclass says otherwise."""
+        return Real(self.latent_shape)
 
     @abstractmethod
     def forward(self, h: Tensor) -> Distribution: ...
+
+    def from_prior(self, value: Tensor) -> Tensor:
+        """What a prior has drawn, (n, *space.shape), as the decoder sees it, (n, *E)."""
+        return value
 
 
 def flat_features(h: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ class DiagonalNormalPosterior(Posterior):
         ValueError: latent_dim below 1.
     """
 
+    distribution = DiagonalNormal
+
     def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
         check_latent_dim(latent_dim)

@@ -29,6 +29,7 @@ class FullNormalPosterior(Posterior):
         ValueError: latent_dim below 1.
     """
 
+    distribution = FullNormal
     _entries: Tensor
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:

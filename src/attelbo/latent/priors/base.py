@@ -1,15 +1,24 @@
-"""What a prior is: p(z), with its density, its samples and the KL of a posterior to it."""
+"""What a prior is: p(z), with its density, its samples and, where a closed form exists, the KL of a posterior to it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from attelbo.latent.distributions import Distribution
+from attelbo.latent.spaces import Real, Space
 
 
 class Prior(nn.Module, ABC):
-    """p(z) over z (*E). Subclasses take ``latent_shape`` (E) first, given by the model."""
+    """p(z) over z (*E).
 
+    Subclasses are given by the model what their constructor names: ``latent_shape`` (E), ``space`` (the posterior's
+    :class:`~attelbo.latent.spaces.Space`), ``data_shape`` (C, ...).
+    """
+
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real,)
+    """The spaces that it is a prior on."""
     latent_shape: tuple[int, ...]
 
     @abstractmethod
@@ -20,7 +29,16 @@ class Prior(nn.Module, ABC):
     def sample(self, n: int) -> Tensor:
         """n samples, (n, *E), on the prior's device."""
 
-    def kl(self, q: Distribution, z: Tensor) -> Tensor:
-        """KL(q || p) by group, (B, G), nats. Here the estimate from the samples z (n, B, *E) of q, one
-        group; a prior overrides it where a closed form exists for this q."""
-        return (q.log_prob(z) - self.log_prob(z)).mean(0).unsqueeze(-1)
+    def exact_kl(self, q: Distribution) -> Tensor | None:
+        """KL(q || p) by group, (B, G), nats, where a closed form exists for this q; else None, and the model
+        estimates it from the samples that it draws."""
+        return None
+
+    def attach(self, posterior_of: Callable[[Tensor], Distribution]) -> None:
+        """Told by the model, once, how it makes q(z|x) of x (B, C, ...): for priors that are made of posteriors."""
+
+
+def sampled_kl(prior: Prior, q: Distribution, n: int) -> Tensor:
+    """The estimate of KL(q || p) from n samples of q, (B,), nats."""
+    z, log_q = q.rsample_with_log_prob(n)
+    return (log_q - prior.log_prob(q.prior_value(z))).mean(0)

@@ -14,7 +14,7 @@ from attelbo.latent.priors.base import Prior
 
 
 class StandardNormal(Prior):
-    """p(z) = N(0, I). The KL of a normal posterior is exact, and does not look at the samples.
+    """p(z) = N(0, I). The KL of a normal posterior is exact.
 
     Args:
         latent_shape: E, the shape of one z.
@@ -35,13 +35,12 @@ class StandardNormal(Prior):
     def sample(self, n: int) -> Tensor:
         return torch.randn((n, *self.latent_shape), dtype=self._zero.dtype, device=self._zero.device)
 
-    def kl(self, q: Distribution, z: Tensor) -> Tensor:
-        """KL(q || N(0, I)), nats: of a diagonal normal by dimension (B, D), of a full one (B, 1), both in
-        closed form; of anything else the estimate from the samples, (B, 1)."""
+    def exact_kl(self, q: Distribution) -> Tensor | None:
+        """KL(q || N(0, I)), nats: of a diagonal normal by dimension (B, D), of a full one (B, 1)."""
         if isinstance(q, DiagonalNormal):
             return (0.5 * (q.mean.square() + q.std.square() - 1) - q.log_std).flatten(1)
         if isinstance(q, FullNormal):
             trace = q.scale_tril.square().sum((-2, -1))
             quadratic = trace + q.mean.square().sum(-1) - q.mean.shape[-1]
             return (0.5 * quadratic - q.half_log_det).unsqueeze(-1)
-        return super().kl(q, z)
+        return None

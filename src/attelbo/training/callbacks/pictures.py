@@ -26,8 +26,8 @@ class PicturedModel(Protocol):
     """What a model must do to be pictured."""
 
     def sample(self, n: int) -> Tensor: ...  # (n, C, H, W), mean images in [0, 1]
-    def reconstruct(self, x: Tensor) -> Tensor: ...  # (N, C, H, W) in [0, 1]
-    def encode(self, x: Tensor) -> Tensor: ...  # (N, D), posterior means
+    def reconstruct(self, x: Tensor, y: Tensor | None) -> Tensor: ...  # (N, C, H, W) in [0, 1]
+    def encode(self, x: Tensor, y: Tensor | None) -> Tensor: ...  # (N, D), posterior means
 
 
 class PicturedData(Protocol):
@@ -96,11 +96,13 @@ class Pictures(Callback):
         with evaluating(module), isolated_randomness(module.device, derive_seed(self.seed, "pictures")):
             pictures: dict[str, Picture] = {}
             if len(data.spec.shape) == 3:
-                originals = self._batch(data, self.n_reconstructions, module.device).x
+                originals, labels, _ = self._batch(data, self.n_reconstructions, module.device)
                 pictures["samples"] = image_grid(model.sample(self.n_samples))
-                pictures["reconstructions"] = pair_grid(originals, model.reconstruct(originals))
+                pictures["reconstructions"] = pair_grid(originals, model.reconstruct(originals, labels))
             batch = self._batch(data, self.n_latent, module.device)
-            means = torch.cat([model.encode(x).flatten(1) for x in batch.x.split(_CHUNK)])
+            labels = [None] * len(batch.x) if batch.y is None else batch.y.split(_CHUNK)
+            parts = zip(batch.x.split(_CHUNK), labels, strict=False)
+            means = torch.cat([model.encode(x, y).flatten(1) for x, y in parts])
             title = f"Posterior means, {len(means):,} {self.split} images of {data.spec.name}"
             pictures["latent_map"] = latent_map(means, batch.y, title)
         return pictures

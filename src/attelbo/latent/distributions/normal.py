@@ -1,36 +1,15 @@
-"""Light distributions over latents: torch's own spend more time on checks than on arithmetic here.
+"""Normal distributions over latents.
 
 Shapes: n samples, B batch, E event shape, D dimensions of a flat event.
 """
 
-from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from attelbo.latent.arithmetic import LOG_2PI, full_precision, sum_event
-
-
-class Distribution(ABC):
-    """A batch of distributions q over an event, one for each row."""
-
-    @property
-    @abstractmethod
-    def mean(self) -> Tensor:
-        """E_q[z], (B, *E)."""
-
-    @abstractmethod
-    def rsample(self, n: int) -> Tensor:
-        """n reparametrized samples, (n, B, *E), from the default generator of the device."""
-
-    @abstractmethod
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z) of z (n, B, *E), summed over the event: (n, B), nats."""
-
-    def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
-        """What ``rsample`` draws, with log q(z) of each sample, (n, B), nats: from the noise where that is at hand."""
-        z = self.rsample(n)
-        return z, self.log_prob(z)
+from attelbo.latent.distributions.base import Distribution
 
 
 class DiagonalNormal(Distribution):
@@ -57,6 +36,9 @@ class DiagonalNormal(Distribution):
     def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         noise = self._noise(n)
         return torch.addcmul(self._mean, self.std, noise), self._log_density(noise)
+
+    def stop_gradient(self) -> Self:
+        return type(self)(self._mean.detach(), self.log_std.detach())
 
     def _noise(self, n: int) -> Tensor:
         return torch.randn((n, *self._mean.shape), dtype=self._mean.dtype, device=self._mean.device)
@@ -96,6 +78,9 @@ class FullNormal(Distribution):
     def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         noise = self._noise(n)
         return self._correlate(noise), self._log_density(noise)
+
+    def stop_gradient(self) -> Self:
+        return type(self)(self._mean.detach(), self.scale_tril.detach())
 
     def _noise(self, n: int) -> Tensor:
         batch, dim = self._mean.shape

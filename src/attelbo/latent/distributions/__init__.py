@@ -1,0 +1,6 @@
+"""Distributions over latents: what posteriors give for a batch."""
+
+from attelbo.latent.distributions.base import Distribution
+from attelbo.latent.distributions.normal import DiagonalNormal, FullNormal
+
+__all__ = ["DiagonalNormal", "Distribution", "FullNormal"]

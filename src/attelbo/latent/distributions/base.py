@@ -1,0 +1,48 @@
+"""What a distribution over latents is: light, since torch's own spend more time on checks than on arithmetic here.
+
+Shapes: n samples, B batch, E event shape.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+from torch import Tensor
+
+
+class Distribution(ABC):
+    """A batch of distributions q over an event, one for each row."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """E_q[z], (B, *E), or where that is no point of the space, the point that stands for q."""
+
+    @abstractmethod
+    def rsample(self, n: int) -> Tensor:
+        """n reparametrized samples, (n, B, *E), from the default generator of the device."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z) of z (n, B, *E), summed over the event: (n, B), nats."""
+
+    def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
+        """What ``rsample`` draws, with log q(z) of each sample, (n, B), nats: from the noise where that is at hand."""
+        z = self.rsample(n)
+        return z, self.log_prob(z)
+
+    def prior_value(self, z: Tensor) -> Tensor:
+        """Samples z (n, B, *E), which the decoder sees, as the prior sees them: z itself, or the codes behind it."""
+        return z
+
+    def stop_gradient(self) -> Self:
+        """The same distribution, through whose parameters no gradient flows.
+
+        Raises:
+            NotImplementedError: log q(z) of a given z is not known here.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no density of a given z")
+
+    @property
+    def penalty(self) -> Tensor | None:
+        """What training adds to the loss for each row, (B,), such as a commitment to a codebook; no part of a bound."""
+        return None

@@ -1,0 +1,73 @@
+"""The sets that latents live in: what a posterior says of its z, and a prior of the z that it is a density of.
+
+A posterior and a prior fit together if the prior knows the posterior's space (``Prior.spaces``); a normal prior over
+codes, say, is refused before anything runs.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where one z lives. ``shape`` is that of what the prior sees; a decoder may see something else (codes)."""
+
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()} of shape {self.shape}"
+
+
+@dataclass(frozen=True)
+class Real(Space):
+    """Real numbers, density with respect to the volume."""
+
+    def __str__(self) -> str:
+        return f"{math.prod(self.shape)} real numbers"
+
+
+@dataclass(frozen=True)
+class Sphere(Space):
+    """Unit vectors of R^D, ``shape`` (D,), density with respect to the area of the sphere."""
+
+    def __str__(self) -> str:
+        return f"unit vectors in {self.shape[0]} dimensions"
+
+
+@dataclass(frozen=True)
+class Ball(Space):
+    """The Poincare ball of curvature -c, |z| < 1 / sqrt(c), ``shape`` (D,)."""
+
+    curvature: float
+    """c > 0."""
+
+    def __str__(self) -> str:
+        return f"points of a Poincare ball in {self.shape[0]} dimensions"
+
+
+@dataclass(frozen=True)
+class OneHot(Space):
+    """One-hot vectors, ``shape`` (G, K): G choices among K, probability (or, relaxed, what stands for it)."""
+
+    def __str__(self) -> str:
+        return f"{self.shape[0]} choices among {self.shape[1]}"
+
+
+@dataclass(frozen=True)
+class Codes(Space):
+    """Indices 0 .. ``n_codes`` - 1 at positions ``shape``, int64; probability."""
+
+    n_codes: int
+
+    def __str__(self) -> str:
+        return f"{math.prod(self.shape)} codes out of {self.n_codes:,}"
+
+
+@dataclass(frozen=True)
+class Product(Space):
+    """Several spaces beside each other, flattened and put end to end: ``shape`` (D,)."""
+
+    parts: tuple[Space, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.parts))

@@ -1,0 +1,199 @@
+"""Models with latent variables: whatever their structure, a batch becomes evidence terms, and those a loss.
+
+    batch -- evidence --> log p(x|z), log p(z), log q(z|x), KL -- objective --> loss
+
+A subclass says how (:meth:`LatentVariableModel.evidence`) and what can be done with it once it is trained; objectives,
+metrics, callbacks and evaluation are here, and the same for all.
+
+Shapes: K samples of z for each x, B batch, (C, H, W) image, E event shape of z, D its dimensions.
+Units: nats, summed over the dimensions of x and averaged over the batch.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.building import Spec
+from attelbo.data.batch import Batch
+from attelbo.errors import UserError
+from attelbo.latent import Evidence, Likelihood, Objective, Turn
+from attelbo.metrics import ActiveUnits, SampleMean
+from attelbo.models.base import Model, Player, Terms
+from attelbo.models.loading import load_run
+
+
+class LatentVariableModel(Model):
+    """A likelihood, an objective, and between them whatever structure a subclass has.
+
+    Args:
+        likelihood: p(x|z).
+        objective: what becomes of the evidence terms.
+        n_latent: D, the numbers in one z, all layers together.
+        bounded: whether the ELBO is a bound: not where q(z|x) is a point among real numbers.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+    """
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        objective: Objective,
+        n_latent: int,
+        optimizer: Spec,
+        scheduler: Spec,
+        bounded: bool = True,
+    ) -> None:
+        super().__init__(optimizer, scheduler)
+        self.likelihood = likelihood
+        self.objective = objective
+        self.bounded = bounded
+        self.has_bits = bounded and likelihood.discrete
+        names = ["loss", "reconstruction"] + ["elbo", "kl"] * bounded + ["bits_per_dim"] * self.has_bits
+        self.means = SampleMean(names)
+        self.active_units = ActiveUnits((n_latent,))
+
+    # -- from a batch to its loss ---------------------------------------------------------------
+
+    @abstractmethod
+    def evidence(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        n_samples: int = 1,
+        *,
+        log_weights: bool = False,
+        stop_posterior: bool = False,
+    ) -> Evidence:
+        """The evidence terms of x (B, C, H, W) with K = ``n_samples`` samples of z for each row.
+
+        Args:
+            x: the data.
+            y: their labels (B,), for models that know of labels.
+            n_samples: K.
+            log_weights: whether they are needed.
+            stop_posterior: whether log q(z|x) in them reaches the parameters of q through z only.
+        """
+
+    @abstractmethod
+    def inference_parameters(self) -> list[nn.Parameter]:
+        """Those of q(z|x), for objectives that train the two sides by themselves."""
+
+    def losses(self, batch: Batch) -> Terms:
+        return self._terms(self._evidence_of(batch))
+
+    def _evidence_of(self, batch: Batch) -> Evidence:
+        objective = self.objective
+        return self.evidence(
+            batch.x,
+            batch.y,
+            objective.n_samples,
+            log_weights=objective.needs_log_weights,
+            stop_posterior=objective.stops_posterior,
+        )
+
+    def _terms(self, evidence: Evidence) -> Terms:
+        """The loss and the terms beside it; those are for the eye and take no part in the backward pass."""
+        terms = {"loss": self._with_penalty(self.objective(evidence), evidence)}
+        with torch.no_grad():
+            if self.bounded:
+                terms["elbo"] = -(evidence.distortion + evidence.rate)
+            terms["reconstruction"] = evidence.distortion.detach()
+            if self.bounded:
+                terms["kl"] = evidence.rate.detach()
+        return terms
+
+    @staticmethod
+    def _with_penalty(loss: Tensor, evidence: Evidence) -> Tensor:
+        penalty = evidence.posterior.penalty
+        return loss if penalty is None else loss + penalty.mean()
+
+    def at_step(self, step: int, total_steps: int) -> None:
+        super().at_step(step, total_steps)
+        self.objective.at_step(step, total_steps)
+
+    # -- objectives that take turns ---------------------------------------------------------------
+
+    def players(self) -> list[Player]:
+        turns = self.objective.turns()
+        if not turns:
+            return super().players()
+        return [
+            Player(partial(self._turn_losses, turn) if turn.name else self.losses, self._moved_by(turn), turn.prefix)
+            for turn in turns
+        ]
+
+    def _turn_losses(self, turn: Turn, batch: Batch) -> Terms:
+        # A discriminator learns from what the model makes and does not change it.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and turn.moves != "objective"):
+            evidence = self._evidence_of(batch)
+        return {"loss": turn.loss(evidence)}
+
+    def _moved_by(self, turn: Turn) -> list[nn.Parameter]:
+        inference, own = set(self.inference_parameters()), set(self.objective.parameters())
+        sides = {
+            "model": lambda parameter: parameter not in own,
+            "inference": lambda parameter: parameter in inference,
+            "generation": lambda parameter: parameter not in own and parameter not in inference,
+            "objective": lambda parameter: parameter in own,
+        }
+        return [parameter for parameter in self.parameters() if sides[turn.moves](parameter)]
+
+    # -- evaluation: the same terms, as exact means over a split --------------------------------------
+
+    def evaluation_step(self, batch: Batch) -> None:
+        evidence = self._evidence_of(batch)
+        loss = self._with_penalty(self.objective(evidence), evidence)
+        terms = {"loss": loss.expand(len(batch.x)), "reconstruction": evidence.reconstruction}
+        if self.bounded:
+            terms |= {"elbo": evidence.elbo, "kl": evidence.kl.sum(-1)}
+        if self.has_bits:
+            terms["bits_per_dim"] = -evidence.elbo / (math.log(2) * batch.x[0].numel())
+        self.means.update(terms)
+        self.active_units.update(evidence.posterior.mean)
+
+    def evaluation_results(self) -> Terms:
+        results = {**self.means.compute(), "active_units": self.active_units.compute()}
+        self.means.reset()
+        self.active_units.reset()
+        return results
+
+    # -- what one does with a trained model --------------------------------------------------------
+
+    @abstractmethod
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The posterior means of x (B, C, H, W), flat: (B, D)."""
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x | z] at the posterior mean of each x (B, C, H, W), the same shape, in data units."""
+
+    @abstractmethod
+    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
+        """n images E[x | z], z from the prior: (n, C, H, W), in data units."""
+
+    @abstractmethod
+    def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
+        """k -> log p(x, z) - log q(z|x) of k fresh samples for each x, (k, B), nats: what importance sampling
+        averages. What does not depend on the samples is computed here, however often the function is called."""
+
+    @classmethod
+    def from_run(cls, run_dir: str | Path, checkpoint: str = "best") -> Self:
+        """The trained model of a run directory, in evaluation mode on the CPU: for notebooks.
+
+        Args:
+            run_dir: ``outputs/<name>/<run id>``.
+            checkpoint: ``best`` or ``last``.
+
+        Raises:
+            UserError: not a run directory, no checkpoint in it, or the run of another kind of model.
+        """
+        model, _ = load_run(run_dir, checkpoint=checkpoint)
+        if not isinstance(model, cls):
+            raise UserError(f"{run_dir} is the run of a {type(model).__name__}, not of a {cls.__name__}")
+        return model

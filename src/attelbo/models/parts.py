@@ -1,0 +1,70 @@
+"""The parts of a model from its configuration, and whether they fit together. What does not is told in one line."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from attelbo.building import Spec, build, locate
+from attelbo.data.batch import DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import Likelihood, Objective, Posterior, Prior, priors
+
+
+def part(name: str, spec: Spec, **offered: Any) -> Any:
+    """Build a part; of what its neighbours fix (``offered``) it is given what its constructor names.
+
+    Args:
+        name: of the part in the configuration, such as ``prior``.
+        spec: its node.
+        offered: shapes and the like.
+
+    Raises:
+        ConfigError: one of its arguments is out of range.
+    """
+    wanted = inspect.signature(locate(spec["_target_"])).parameters if "_target_" in spec else offered
+    try:
+        return build(spec, **{key: value for key, value in offered.items() if key in wanted})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error
+
+
+def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
+    """Raise ConfigError unless the likelihood is one of this kind of data."""
+    if data.kind not in likelihood.supports:
+        raise ConfigError(
+            f"model/likelihood: {type(likelihood).__name__} is not a likelihood of {data.name}, whose values are "
+            f"{data.kind}; it takes {' or '.join(sorted(likelihood.supports))} (data.binarize decides)"
+        )
+
+
+def check_prior(spec: Spec, posterior: Posterior) -> None:
+    """Raise ConfigError unless the prior, which is not built yet, is one on the posterior's space."""
+    chosen: Any = locate(spec["_target_"])
+    if not isinstance(posterior.space, getattr(chosen, "spaces", object)):
+        others = [other for other in _classes(priors.__all__) if isinstance(posterior.space, other.spaces)]
+        raise ConfigError(
+            f"model/prior: {chosen.__name__} is no prior for the latents of {type(posterior).__name__}, "
+            f"{posterior.space}; {_one_of(other.__name__ for other in others)}"
+        )
+
+
+def check_objective(objective: Objective, posterior: Posterior) -> None:
+    """Raise ConfigError unless the objective is defined for the posterior."""
+    if not issubclass(posterior.distribution, objective.posteriors):
+        known = " or ".join(kind.__name__ for kind in objective.posteriors)
+        raise ConfigError(
+            f"model/objective: {type(objective).__name__} is not defined for {type(posterior).__name__}, "
+            f"whose q(z|x) is a {posterior.distribution.__name__}; it takes {known}"
+        )
+
+
+def _classes(names: Iterable[str]) -> Iterable[type[Prior]]:
+    for name in names:
+        found = getattr(priors, name)
+        if inspect.isclass(found) and issubclass(found, Prior) and not inspect.isabstract(found):
+            yield found
+
+
+def _one_of(names: Iterable[str]) -> str:
+    names = list(names)
+    return f"priors for them: {', '.join(names)}" if names else "there is no prior for them"
