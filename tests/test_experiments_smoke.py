@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from companions import words_for
 
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
@@ -15,8 +16,6 @@ CHOICES = choices([package_folder()])
 PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective")
 # An epoch of one minibatch.
 ONE_STEP = ("trainer.max_epochs=1", "data.train_size=10", "evaluation.n_samples=2", "evaluation.n_images=3")
-BINARIZATION = {"discretized_logistic": "none"}
-"""The digits are binarized but where a likelihood wants grey levels."""
 
 
 def of(group: str) -> list[str]:
@@ -44,7 +43,7 @@ PART_CHOICES = [(part, choice) for part in PARTS for choice in of(f"model/{part}
 
 @pytest.mark.parametrize(("part", "choice"), PART_CHOICES, ids=[f"{part}={choice}" for part, choice in PART_CHOICES])
 def test_part(runs, part, choice):
-    words = (f"model/{part}={choice}", f"data.binarize={BINARIZATION.get(choice, 'dynamic')}", *ONE_STEP)
+    words = (*words_for(part, choice), *ONE_STEP)
     without = (f"model.{part}.hidden=[8]",)  # a convolution has no such thing
     trainer = runs.fit(*words, without=without)
     assert trainer.lightning_module.stepper.step == 1

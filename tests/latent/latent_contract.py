@@ -1,6 +1,6 @@
 """What the contract tables share: the registered parts, as the configuration files name them.
 
-A table is keyed by the names of the files in ``conf/model/<group>``. A new file without an entry fails.
+A table is keyed by the names of the files in ``conf/model/<group>``, those of a family. A new file without an entry fails.
 """
 
 from pathlib import Path
@@ -12,6 +12,14 @@ from torch import Tensor, nn
 
 from attelbo.building import Spec, build
 from attelbo.latent import Distribution, Prior, sampled_kl
+
+FAMILIES: dict[str, dict[str, set[str]]] = {
+    "posterior": {"normal": {"diagonal_normal", "full_normal"}},
+    "prior": {"density": {"mixture_of_gaussians", "standard_normal"}},
+    "likelihood": {"pixelwise": {"bernoulli", "discretized_logistic", "normal"}},
+    "objective": {"bound": {"elbo", "iwae"}},
+}
+"""Group -> family -> files. Each family has a table of its own that all of its parts are in; a file in none fails."""
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 

@@ -36,6 +36,12 @@ def test_first_line_describes_the_part_and_its_source(group: str, name: str) -> 
 
 
 @pytest.mark.parametrize("group", GROUPS)
+def test_every_file_is_in_one_family(group: str) -> None:
+    names = [name for family in contract.FAMILIES[group].values() for name in family]
+    assert sorted(names) == sorted(contract.files(group))
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_part_has_a_file(group: str) -> None:
     parts = {
         part

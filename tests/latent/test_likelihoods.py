@@ -55,7 +55,7 @@ TABLE = {
     "normal": Entry(normal, None, {"binary", "levels", "real"}),
     "discretized_logistic": Entry(discretized_logistic, LEVELS, {"binary", "levels"}, 1 / 510),
 }
-NAMES = sorted(contract.files("likelihood"))
+NAMES = sorted(contract.FAMILIES["likelihood"]["pixelwise"])
 
 
 def likelihood(name: str, *shape: int) -> Any:

@@ -22,7 +22,7 @@ TABLE: dict[str, Callable[[Evidence], float]] = {
     "elbo": lambda e: -float(e.log_likelihood.mean() - e.kl.sum(1).mean()),
     "iwae": lambda e: -float(torch.as_tensor(e.log_weights).exp().mean(0).log().mean()),
 }
-NAMES = sorted(contract.files("objective"))
+NAMES = sorted(contract.FAMILIES["objective"]["bound"])
 
 
 def random_evidence(n: int = 4) -> Evidence:

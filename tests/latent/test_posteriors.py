@@ -18,7 +18,7 @@ TABLE: dict[str, Callable[[Any], Any]] = {
     "diagonal_normal": lambda q: D.Independent(D.Normal(q.mean, q.log_std.exp()), 1),
     "full_normal": lambda q: D.MultivariateNormal(q.mean, scale_tril=q.scale_tril),
 }
-NAMES = sorted(contract.files("posterior"))
+NAMES = sorted(contract.FAMILIES["posterior"]["normal"])
 
 
 def posterior(name: str, latent_dim: int = 3) -> Any:

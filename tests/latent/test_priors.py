@@ -26,7 +26,7 @@ TABLE: dict[str, Callable[[Any], D.Distribution]] = {
     "standard_normal": standard_normal,
     "mixture_of_gaussians": mixture,
 }
-NAMES = sorted(contract.files("prior"))
+NAMES = sorted(contract.FAMILIES["prior"]["density"])
 
 
 def prior(name: str, *latent_shape: int) -> Any:

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from companions import words_for
 from torch import nn
 
 from attelbo.data.batch import Batch
@@ -80,7 +81,6 @@ def assert_equal(models, batches) -> None:
 
 GROUPS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective")
 PARTS = [(group, choice) for group in GROUPS for choice in choices(config_folders())[f"model/{group}"]]
-LEVELS = {"normal", "discretized_logistic"}
 SIZES = {
     "mlp": ("hidden=[8]",),
     "conv": ("channels=[4,8]",),
@@ -91,10 +91,9 @@ SIZES = {
 
 @pytest.mark.parametrize(("group", "choice"), PARTS, ids=lambda value: value)
 def test_every_part_stacked_equals_itself_alone(runs, group, choice):
-    words = [f"model/{group}={choice}", "data.binarize=none" if choice in LEVELS else "data.binarize=dynamic"]
     without = [f"model/{group}=mlp", f"model.{group}.hidden=[8]"] if group in ("encoder", "decoder") else []
     sizes = [f"model.{group}.{size}" for size in SIZES.get(choice, ())]
-    models, batches = build(WithoutWords(runs, without), *words, *sizes)
+    models, batches = build(WithoutWords(runs, without), *words_for(group, choice), *sizes)
     assert_equal(models, batches)
 
 

@@ -1,0 +1,16 @@
+"""What goes with a part in tests that try every file of conf/model by itself: words of the command line.
+
+The digits are binarized unless a part wants grey levels; a posterior on a sphere wants a prior on it.
+"""
+
+COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("likelihood", "discretized_logistic"): ("data.binarize=none",),
+    ("likelihood", "normal"): ("data.binarize=none",),
+}
+"""(group, choice) -> words."""
+
+
+def words_for(group: str, choice: str) -> tuple[str, ...]:
+    """The words with which a part can be tried on the digits."""
+    given = (f"model/{group}={choice}", *COMPANIONS.get((group, choice), ()))
+    return given if any(word.startswith("data.binarize=") for word in given) else (*given, "data.binarize=dynamic")
