@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
-from companions import words_for
 
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.training.trainer import _bf16_is_fast
+from companions import words_for
 
 CHOICES = choices([package_folder()])
 PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective")

@@ -1,6 +1,6 @@
 """What the contract tables share: the registered parts, as the configuration files name them.
 
-A table is keyed by the names of the files in ``conf/model/<group>``, those of a family. A new file without an entry fails.
+A table is keyed by the names of a family of files in ``conf/model/<group>``. A new file without an entry fails.
 """
 
 from pathlib import Path

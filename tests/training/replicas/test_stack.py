@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from companions import words_for
 from torch import nn
 
 from attelbo.data.batch import Batch
@@ -14,6 +13,7 @@ from attelbo.models import Model
 from attelbo.seeding import derive_seed
 from attelbo.training.replicas.functions import NotStackableError, Streams
 from attelbo.training.replicas.stack import ModelStack, differing_numbers
+from companions import words_for
 
 N = 3
 
