@@ -14,7 +14,7 @@ from attelbo.building import Spec, build
 from attelbo.latent import Distribution, Prior, sampled_kl
 
 FAMILIES: dict[str, dict[str, set[str]]] = {
-    "posterior": {"normal": {"diagonal_normal", "full_normal"}},
+    "posterior": {"normal": {"diagonal_normal", "full_normal", "low_rank_normal"}},
     "prior": {"density": {"mixture_of_gaussians", "standard_normal"}},
     "likelihood": {"pixelwise": {"bernoulli", "discretized_logistic", "normal"}},
     "objective": {"bound": {"elbo", "iwae"}},

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 
-from attelbo.latent import FullNormalPosterior, StandardNormal
+from attelbo.latent import FullNormalPosterior, LowRankNormal, LowRankNormalPosterior, StandardNormal
 
 IN_SHAPE = (3, 2, 2)
 
@@ -17,6 +17,9 @@ IN_SHAPE = (3, 2, 2)
 TABLE: dict[str, Callable[[Any], Any]] = {
     "diagonal_normal": lambda q: D.Independent(D.Normal(q.mean, q.log_std.exp()), 1),
     "full_normal": lambda q: D.MultivariateNormal(q.mean, scale_tril=q.scale_tril),
+    "low_rank_normal": lambda q: D.LowRankMultivariateNormal(
+        q.mean, q.std.unsqueeze(-1) * q.directions, q.std.square()
+    ),
 }
 NAMES = sorted(contract.FAMILIES["posterior"]["normal"])
 
@@ -59,7 +62,7 @@ def test_samples_have_the_moments_of_torch(name: str) -> None:
     assert z.shape == (n, 2, 3)
     standard_error = (reference.variance / n).sqrt()
     assert ((z.mean(0) - reference.mean).abs() < 5 * standard_error).all()
-    expected = reference.covariance_matrix if name == "full_normal" else torch.diag_embed(reference.variance)
+    expected = getattr(reference, "covariance_matrix", torch.diag_embed(reference.variance))
     scale = reference.stddev.unsqueeze(-1) * reference.stddev.unsqueeze(-2)
     for row in range(2):
         error = (torch.cov(z[:, row].T) - expected[row]).abs() / scale[row]
@@ -177,3 +180,20 @@ def test_full_normal_factor_is_lower_triangular_and_starts_diagonal() -> None:
     assert (factor.triu(1) == 0).all()
     assert (factor.tril(-1).abs().sum((1, 2)) > 0).all()
     assert (factor.diagonal(dim1=-2, dim2=-1) > 0).all()
+
+
+def test_low_rank_normal_stays_exact_where_one_direction_is_long() -> None:
+    # In float32, along a direction 100 times as long as the others: |w|^2 - w^T V y would be off by hundredths of a nat.
+    mean, log_std, directions = torch.zeros(1, 8), torch.zeros(1, 8), torch.full((1, 8, 1), 100.0)
+    directions[0, 0] = 0.0
+    q = LowRankNormal(mean, log_std, directions)
+    z = q.rsample(1000)
+    exact = LowRankNormal(mean.double(), log_std.double(), directions.double()).log_prob(z.double())
+    torch.testing.assert_close(q.log_prob(z).double(), exact, rtol=0, atol=1e-4)
+
+
+def test_low_rank_normal_has_no_more_directions_than_dimensions() -> None:
+    assert LowRankNormalPosterior(IN_SHAPE, 3, rank=7).rank == 3
+    assert LowRankNormalPosterior(IN_SHAPE, 9, rank=7)(features().float()).directions.shape == (4, 9, 7)
+    with pytest.raises(ValueError, match=r"^rank must be at least 1, got 0"):
+        LowRankNormalPosterior(IN_SHAPE, 3, rank=0)

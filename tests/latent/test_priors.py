@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributions as D
 
-from attelbo.latent import DiagonalNormal, FullNormal, MixtureOfGaussians, StandardNormal
+from attelbo.latent import DiagonalNormal, FullNormal, LowRankNormal, MixtureOfGaussians, StandardNormal
 
 
 def mixture(p: Any) -> D.Distribution:
@@ -45,7 +45,14 @@ def full(batch: int = 3, dim: int = 2) -> tuple[FullNormal, D.Distribution]:
     return FullNormal(mean, factor), D.MultivariateNormal(mean, scale_tril=factor)
 
 
-POSTERIORS = {"diagonal": diagonal, "full": full}
+def low_rank(batch: int = 3, dim: int = 2) -> tuple[LowRankNormal, D.Distribution]:
+    mean, log_std, direction = torch.randn(3, batch, dim, dtype=torch.float64)
+    std, directions = log_std.exp(), direction.unsqueeze(-1)
+    reference = D.LowRankMultivariateNormal(mean, std.unsqueeze(-1) * directions, std.square())
+    return LowRankNormal(mean, log_std, directions), reference
+
+
+POSTERIORS = {"diagonal": diagonal, "full": full, "low_rank": low_rank}
 
 
 def test_every_prior_is_in_the_table() -> None:
@@ -122,7 +129,11 @@ def test_kl_of_the_prior_with_itself_is_zero(name: str, kind: str) -> None:
     if isinstance(p, MixtureOfGaussians):
         nn.init.zeros_(p.means)
     zeros, eye = torch.zeros(3, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
-    q = DiagonalNormal(zeros, zeros) if kind == "diagonal" else FullNormal(zeros, eye)
+    q = {
+        "diagonal": DiagonalNormal(zeros, zeros),
+        "full": FullNormal(zeros, eye),
+        "low_rank": LowRankNormal(zeros, zeros, 0 * eye),
+    }[kind]
     torch.testing.assert_close(contract.kl(p, q, 4), torch.zeros(3, dtype=torch.float64))
 
 

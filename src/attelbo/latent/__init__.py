@@ -1,12 +1,12 @@
 """The latent side of a model: posteriors, priors, likelihoods, objectives. Pure torch, usable alone."""
 
 from attelbo.latent import schedules, spaces
-from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal
+from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal
 from attelbo.latent.evidence import Evidence, Generative
 from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihood
 from attelbo.latent.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood, Normal
 from attelbo.latent.objectives import ELBO, IWAE, Objective, Turn
-from attelbo.latent.posteriors import DiagonalNormalPosterior, FullNormalPosterior, Posterior
+from attelbo.latent.posteriors import DiagonalNormalPosterior, FullNormalPosterior, LowRankNormalPosterior, Posterior
 from attelbo.latent.priors import MixtureOfGaussians, Prior, StandardNormal, sampled_kl
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "Generative",
     "ImportanceEstimate",
     "Likelihood",
+    "LowRankNormal",
+    "LowRankNormalPosterior",
     "MixtureOfGaussians",
     "Normal",
     "Objective",

@@ -3,5 +3,6 @@
 from attelbo.latent.posteriors.base import Posterior
 from attelbo.latent.posteriors.diagonal_normal import DiagonalNormalPosterior
 from attelbo.latent.posteriors.full_normal import FullNormalPosterior
+from attelbo.latent.posteriors.low_rank_normal import LowRankNormalPosterior
 
-__all__ = ["DiagonalNormalPosterior", "FullNormalPosterior", "Posterior"]
+__all__ = ["DiagonalNormalPosterior", "FullNormalPosterior", "LowRankNormalPosterior", "Posterior"]

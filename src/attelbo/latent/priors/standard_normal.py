@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attelbo.latent.arithmetic import LOG_2PI, sum_event
-from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal
+from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal
 from attelbo.latent.priors.base import Prior
 
 
@@ -36,11 +36,14 @@ class StandardNormal(Prior):
         return torch.randn((n, *self.latent_shape), dtype=self._zero.dtype, device=self._zero.device)
 
     def exact_kl(self, q: Distribution) -> Tensor | None:
-        """KL(q || N(0, I)), nats: of a diagonal normal by dimension (B, D), of a full one (B, 1)."""
+        """KL(q || N(0, I)), nats: of a diagonal normal by dimension (B, D), of any other (B, 1)."""
         if isinstance(q, DiagonalNormal):
             return (0.5 * (q.mean.square() + q.std.square() - 1) - q.log_std).flatten(1)
         if isinstance(q, FullNormal):
             trace = q.scale_tril.square().sum((-2, -1))
             quadratic = trace + q.mean.square().sum(-1) - q.mean.shape[-1]
+            return (0.5 * quadratic - q.half_log_det).unsqueeze(-1)
+        if isinstance(q, LowRankNormal):
+            quadratic = (q.variance + q.mean.square() - 1).sum(-1)
             return (0.5 * quadratic - q.half_log_det).unsqueeze(-1)
         return None
