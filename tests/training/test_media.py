@@ -130,3 +130,10 @@ def test_latent_map_paints_the_points_in_the_colors_of_their_classes():
 def test_latent_map_is_the_same_every_time():
     means, labels = torch.randn(300, 5), torch.arange(300) % 10
     np.testing.assert_array_equal(latent_map(means, labels), latent_map(means, labels))
+
+
+def test_a_latent_map_of_factors_takes_its_colors_from_the_first_that_varies():
+    means, shape = torch.randn(30, 2, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3
+    factors = torch.stack([torch.zeros_like(shape), shape, torch.arange(30)], 1)
+    assert np.array_equal(latent_map(means, factors), latent_map(means, shape))
+    assert not np.array_equal(latent_map(means, factors), latent_map(means, torch.zeros_like(shape)))

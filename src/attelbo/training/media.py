@@ -136,7 +136,7 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
 
     Args:
         means: Posterior means, (N, D); D > 2 is projected, see `project_to_plane`.
-        labels: Classes, (N,), integers.
+        labels: Classes, (N,), or factors, (N, F), of which the first that varies gives the color; integers.
         title: Written above the map.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -152,7 +152,7 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
     if labels is None:
         axes.scatter(x, y, s=size, color="#3b6fb6", linewidths=0, alpha=POINT_OPACITY)
     else:
-        _scatter_by_label(axes, x, y, labels.cpu().numpy(), size)
+        _scatter_by_label(axes, x, y, _first_that_varies(labels).cpu().numpy(), size)
 
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
     if share is not None:
@@ -167,6 +167,13 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
     axes.tick_params(length=0, labelsize=9, colors="#5b6270")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _first_that_varies(labels: Tensor) -> Tensor:
+    """Of factors (N, F) one column, such as the shape where the color is always the same; classes (N,) as they are."""
+    if labels.ndim == 1:
+        return labels
+    return labels[:, int((labels != labels[0]).any(0).int().argmax())]
 
 
 def label_colors(n_classes: int) -> NDArray[Any]:

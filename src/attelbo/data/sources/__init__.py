@@ -1,11 +1,12 @@
 """Where images come from: one class for each data set, all with the interface of ``ImageSource``."""
 
-from attelbo.data.sources.base import Images, ImageSource, Splits
+from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
 from attelbo.data.sources.cifar import CIFAR10, CIFAR100
 from attelbo.data.sources.digits import Digits
 from attelbo.data.sources.dsprites import DSprites
 from attelbo.data.sources.mnist import KMNIST, MNIST, FashionMNIST
 from attelbo.data.sources.omniglot import Omniglot
+from attelbo.data.sources.sprites import Sprites
 
 __all__ = [
     "CIFAR10",
@@ -14,9 +15,11 @@ __all__ = [
     "MNIST",
     "DSprites",
     "Digits",
+    "Factor",
     "FashionMNIST",
     "ImageSource",
     "Images",
     "Omniglot",
     "Splits",
+    "Sprites",
 ]

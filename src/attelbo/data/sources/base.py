@@ -40,6 +40,15 @@ class Splits(NamedTuple):
     test: Images
 
 
+class Factor(NamedTuple):
+    """A factor of variation: a column of y."""
+
+    name: str
+    n_values: int
+    ordered: bool = True
+    """Whether neighbouring values are alike, as of a position; not so of a shape."""
+
+
 class DataFile(NamedTuple):
     """A file below the data folder and its published MD5 sum, where there is one."""
 
@@ -54,6 +63,8 @@ class ImageSource(ABC):
     """(C, H, W)."""
     n_classes: int | None
     """Classes in y, or None where y holds factors of variation."""
+    factors: tuple[Factor, ...] = ()
+    """The columns of y, where it holds factors of variation."""
     packed: bool = False
     """Whether x comes as eight binary pixels in each byte (most significant bit first)."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from attelbo.data.sources.base import DataFile, FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.data.sources.base import DataFile, Factor, FileSource, Images, Splits, as_images, damaged, read_verified
 from attelbo.seeding import derive_seed
 
 URL = "https://github.com/google-deepmind/dsprites-dataset/raw/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -32,6 +32,14 @@ class DSprites(FileSource):
     shape = (1, 64, 64)
     n_classes = None
     packed = True
+    factors = (
+        Factor("colour", 1, ordered=False),
+        Factor("shape", 3, ordered=False),
+        Factor("scale", 6),
+        Factor("orientation", 40),
+        Factor("x", 32),
+        Factor("y", 32),
+    )
 
     def __init__(self, test_size: int = 10_000) -> None:
         if test_size < 1:
