@@ -5,11 +5,15 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 
+from attelbo.building import build
 from attelbo.errors import ConfigError
+from attelbo.experiments import run
 from attelbo.training import BlockStepper, graphs
 from attelbo.training.graphs import GraphEngine
+from attelbo.training.replicas import Group
 
 WORDS = ("scheduler=cosine", "data.train_size=95", "optimizer.lr=0.01")  # minibatches of 10, and one of 5
 
@@ -22,7 +26,7 @@ class CallAgain:
     def aside(self):
         return nullcontext()
 
-    def record(self, function):
+    def record(self, function, generators):
         type(self).recorded += 1
         state = torch.default_generator.get_state()
         values = []
@@ -50,7 +54,7 @@ class _Late:
 
 
 class FailsToRecord(CallAgain):
-    def record(self, function):
+    def record(self, function, generators):
         function()  # comes as far as the gradients
         raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
 
@@ -120,8 +124,8 @@ def test_a_replay_that_computes_something_else_is_an_error(runs, as_on_a_gpu):
     class Stale(CallAgain):
         """What was on the host when the step was recorded stays as it was."""
 
-        def record(self, function):
-            replay, values = super().record(function)
+        def record(self, function, generators):
+            replay, values = super().record(function, generators)
 
             def stale():
                 replay()
@@ -134,13 +138,91 @@ def test_a_replay_that_computes_something_else_is_an_error(runs, as_on_a_gpu):
         runs.fit(*WORDS)
 
 
+def test_parts_of_a_minibatch_are_compared_as_they_are_drawn(runs, as_on_a_gpu):
+    """The loss that a replay is compared with has the noise of the step: part by part."""
+    words = (*WORDS, "trainer.micro_batches=3")
+    eager = runs.fit(*words, "trainer.cuda_graphs=false")
+    as_on_a_gpu(CallAgain)
+    torch.testing.assert_close(weights(runs.fit(*words)), weights(eager), rtol=1e-4, atol=1e-6)
+
+
+# -- replicas -------------------------------------------------------------------------------------------
+
+
+def fit_together(runs, *words, numbers, stack=True):
+    """The weights of replicas that differ in some words, trained in one process."""
+
+    def fit(own, seat):
+        config = runs.configure("callbacks=none", *words, *own)
+        model, data = run.compose(config)
+        given = {"run_dir": runs.folder, "seed": config["seed"], "callbacks": {}, "loggers": [], "seat": seat}
+        seat.gather()
+        build(config["trainer"], **given).fit(model, datamodule=data)
+        seat.rest()
+        return nn.utils.parameters_to_vector(model.parameters()).detach()
+
+    jobs = [lambda seat, own=own: fit(own, seat) for own in numbers]
+    ends = Group(len(numbers), stack).run(jobs)
+    return [end for end in ends if isinstance(end, torch.Tensor) or raise_(end)]
+
+
+def raise_(error):
+    raise error
+
+
+SEEDS = [("seed=0",), ("seed=1",), ("seed=2",)]
+RATES = [("optimizer.lr=0.01",), ("optimizer.lr=0.01",), ("optimizer.lr=0.003",)]
+
+
+@pytest.mark.parametrize("numbers", [SEEDS, RATES])
+def test_replayed_steps_of_replicas_are_those_of_each_alone(runs, as_on_a_gpu, numbers):
+    separate = [weights(runs.fit(*WORDS, *own, "trainer.cuda_graphs=false")) for own in numbers]
+    made = as_on_a_gpu(CallAgain)
+    CallAgain.recorded = 0
+    together = fit_together(runs, *WORDS, "trainer.cuda_graphs=true", numbers=numbers)
+    assert len(made) == 4  # of each alone, which has nothing to do, and of all
+    # For each size of minibatch, and once more when the cosine has brought different rates to zero.
+    assert CallAgain.recorded in (2, 3)
+    for own, expected in zip(together, separate, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_what_was_recorded_before_parameters_moved_is_recorded_again(runs, as_on_a_gpu):
+    """As when models are stacked after steps that each has taken alone."""
+
+    class Moves(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            for parameter in pl_module.parameters():
+                parameter.data = parameter.data.clone()
+
+    as_on_a_gpu(CallAgain)
+    CallAgain.recorded = 0
+    runs.fit(*WORDS, callbacks=(Moves(),))
+    assert CallAgain.recorded == 4  # two sizes of minibatch in each of two epochs
+
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+
+
+@GPU
+@pytest.mark.parametrize("numbers", [SEEDS, RATES])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_stacked_cuda_graphs_draw_and_step_as_each_alone(runs, numbers, precision):
+    words = (*WORDS, "trainer.accelerator=gpu", f"trainer.precision={precision}")
+    separate = [weights(runs.fit(*words, *own, "trainer.cuda_graphs=false")) for own in numbers]
+    together = fit_together(runs, *words, "trainer.cuda_graphs=true", numbers=numbers)
+    tolerance = 1e-3 if precision == "32-true" else 2e-2
+    for own, expected in zip(together, separate, strict=True):
+        torch.testing.assert_close(own, expected, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_graphs_are_refused_where_there_is_no_gpu(runs):
     with pytest.raises(ConfigError, match=r"trainer\.cuda_graphs=true takes one GPU"):
         runs.fit("trainer.cuda_graphs=true")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@GPU
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("parts", ["mlp", "conv"])
 def test_cuda_graphs_give_the_losses_of_the_plain_path(runs, precision, parts):

@@ -10,7 +10,7 @@ the model does not know of it.
 Shapes: B rows of a minibatch, S minibatches in a block, T terms of the loss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from attelbo.data.batch import Batch, ResidentData
 from attelbo.models import Model, Player, Terms
 from attelbo.seeding import derive_seed
-from attelbo.training.optimization import Optimization
+from attelbo.training.optimization import DirectOptimization, Optimization
 
 
 class Engine(Protocol):
@@ -32,8 +32,58 @@ class Engine(Protocol):
         ...
 
     def run(self, minibatches: Sequence[Tensor], first_step: int) -> Tensor:
-        """Take one optimizer step for each minibatch's rows (B,); the terms at each step, (S, T), on the device."""
+        """Take one optimizer step for each minibatch's rows (B,); the terms at each step, (S, T), on the device.
+
+        Where the steps are those of N replicas, rows are (N, B) and terms (S, T, N).
+        """
         ...
+
+
+class Takes(Protocol):
+    """What an engine repeats: an optimizer step, of one run or of several stacked ones."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the T terms, known after the first step."""
+        ...
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """What it draws from beside the default generator of the device."""
+        ...
+
+    @property
+    def variant(self) -> Hashable:
+        """What the host decides about the coming step: steps with different answers compute different things."""
+        ...
+
+    def begin_block(self) -> None:
+        """To be called before the first step of a block."""
+        ...
+
+    def end_block(self, steps: int) -> None:
+        """To be called after the last of ``steps`` steps."""
+        ...
+
+    def __call__(self, rows: Tensor) -> list[Tensor]:
+        """Take the step; its T terms."""
+        ...
+
+    def trial(self, rows: Tensor) -> Tensor:
+        """The first player's loss, as the model by itself computes it; nothing but the generators moves."""
+        ...
+
+
+class Moves(Protocol):
+    """What moves noise and schedules."""
+
+    def move_to(self, step: int, device: torch.device) -> None:
+        """Make ``step``, counted from 0, the one that comes next."""
+        ...
+
+
+EngineMaker = Callable[[Takes, Moves, Sequence[DirectOptimization]], Engine]
+"""Makes the engine that suits the device; the optimizations are those of the step, where they are direct ones."""
 
 
 class Position:
@@ -58,7 +108,8 @@ class Step:
     """What an optimizer step computes on the device: no value of it is read by the host.
 
     Args:
-        players: who minimizes what, in turns.
+        model: whose step it is.
+        players: who minimizes what, in turns; their losses may be compiled.
         optimizations: how each of them steps.
         data: makes a batch of rows.
         micro_batches: parts that a minibatch is split into to save memory; their gradients add up to the
@@ -67,15 +118,19 @@ class Step:
 
     def __init__(
         self,
+        model: Model,
         players: Sequence[Player],
         optimizations: Sequence[Optimization],
         data: ResidentData,
         micro_batches: int = 1,
     ) -> None:
+        self.model = model
         self.turns = list(zip(players, optimizations, strict=True))
         self.data = data
         self.micro_batches = micro_batches
         self.terms: tuple[str, ...] = ()
+        self.generators: Sequence[torch.Generator] = ()
+        self.variant: Hashable = None
 
     def begin_block(self) -> None:
         """To be called before the first step of a block."""
@@ -100,6 +155,12 @@ class Step:
         self.terms = tuple(values)
         return list(values.values())
 
+    def trial(self, rows: Tensor) -> Tensor:
+        losses = self.model.players()[0].losses
+        with buffers_kept(self.model):
+            parts = zip(*self.parts(rows), strict=True)
+            return torch.stack([weighted(losses(part)["loss"].detach(), share) for part, share in parts]).sum()
+
     def parts(self, rows: Tensor) -> tuple[list[Batch], list[float]]:
         """The parts of a minibatch as batches, and the share of its rows that each has."""
         parts = rows.split(-(-len(rows) // self.micro_batches))
@@ -109,7 +170,7 @@ class Step:
 class EagerEngine:
     """One step after the other, each launched by the host."""
 
-    def __init__(self, step: Step, position: Position) -> None:
+    def __init__(self, step: Takes, position: Moves) -> None:
         self.step = step
         self.position = position
 
@@ -124,7 +185,7 @@ class EagerEngine:
             self.position.move_to(step, rows.device)
             values += self.step(rows)
         self.step.end_block(len(minibatches))
-        return torch.stack(values).view(len(minibatches), -1)
+        return torch.stack(values).unflatten(0, (len(minibatches), -1))
 
 
 def weighted(value: Tensor, share: float) -> Tensor:

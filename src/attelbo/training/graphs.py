@@ -5,15 +5,15 @@ replay launches all of them: gather, binarization, forward, backward, fused Adam
 ``torch.cuda.graph``, "whole-network capture").
 
 What changes from step to step lives at fixed addresses, written before each replay: the rows, the learning
-rates, the weights of the objective. The noise follows the seed of the device's default generator, which a replay
-reads anew, so a replayed step draws what the same step would draw without a graph.
+rates, the weights of the objective. The noise follows the seeds of the generators that the step draws from, which a
+replay reads anew, so a replayed step draws what the same step would draw without a graph.
 
-Shapes: B rows of a minibatch, S minibatches in a block, T terms of the loss.
+Shapes: B rows of a minibatch, S minibatches in a block, T terms of the loss; (N, ...) for the steps of N replicas.
 """
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple, Protocol
 
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from attelbo.errors import ConfigError
-from attelbo.training.engine import Position, Step, buffers_kept
-from attelbo.training.optimization import DirectOptimization
+from attelbo.training.engine import Moves, Takes
+from attelbo.training.optimization import DeviceRates, DirectOptimization
 
 _WARM_UP = 3
 """Steps taken without a graph, as ordinary steps of the training: libraries and optimizer set themselves up."""
@@ -39,8 +39,14 @@ class Recorder(Protocol):
         """Where the steps before the first recording are taken."""
         ...
 
-    def record(self, function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    def record(
+        self, function: Callable[[], Tensor], generators: Sequence[torch.Generator]
+    ) -> tuple[Callable[[], None], Tensor]:
         """What does it again, and the tensor in which its value then stands.
+
+        Args:
+            function: what is recorded.
+            generators: that it draws from, beside the device's default one.
 
         Raises:
             RuntimeError: it cannot be recorded: it waits for the device, or a shape depends on a value.
@@ -63,15 +69,19 @@ class CudaRecorder:
             yield
         current.wait_stream(self._stream)
 
-    def record(self, function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    def record(
+        self, function: Callable[[], Tensor], generators: Sequence[torch.Generator]
+    ) -> tuple[Callable[[], None], Tensor]:
         graph = torch.cuda.CUDAGraph()
+        for generator in generators:
+            graph.register_generator_state(generator)
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             value = function()
         return graph.replay, value
 
 
 class _Recorded(NamedTuple):
-    """A step for minibatches of one size."""
+    """A step for minibatches of one size, and of one variant."""
 
     rows: Tensor  # (B,), read by the replay
     replay: Callable[[], None]
@@ -91,8 +101,8 @@ class GraphEngine:
 
     def __init__(
         self,
-        step: Step,
-        position: Position,
+        step: Takes,
+        position: Moves,
         optimizations: Sequence[DirectOptimization],
         required: bool,
         recorder: Recorder | None = None,
@@ -102,8 +112,10 @@ class GraphEngine:
         self.optimizations = optimizations
         self.required = required
         self._recorder = recorder or CudaRecorder()
-        self._recorded: dict[int, _Recorded] = {}
-        self._checked: set[int] = set()
+        self._rates: DeviceRates | None = None
+        self._recorded: dict[Hashable, _Recorded] = {}
+        self._checked: set[Hashable] = set()
+        self._addresses: list[int] = []
         self._unrecorded: float = _WARM_UP
         """Steps that are still to be taken without a graph."""
 
@@ -118,41 +130,61 @@ class GraphEngine:
             ConfigError: the step cannot be recorded and must be, or a replay computes something else.
         """
         values: list[Tensor] = []
-        self.step.begin_block()
+        self._begin_block()
         for step, rows in enumerate(minibatches, first_step):
-            recorded = self._recorded_for(rows) if self._unrecorded <= 0 else None
-            values.append(self._take(step, rows) if recorded is None else self._replay(step, rows, recorded))
+            self._move_to(step, rows.device)
+            recorded = self._recorded_for(step, rows) if self._unrecorded <= 0 else None
+            values.append(self._take(rows) if recorded is None else self._replay(step, rows, recorded))
         self.step.end_block(len(minibatches))
         return torch.stack(values)
 
-    def _take(self, step: int, rows: Tensor) -> Tensor:
+    def _begin_block(self) -> None:
+        addresses = [parameter.data_ptr() for each in self.optimizations for parameter in each.parameters]
+        if addresses != self._addresses:  # as when the models of replicas are stacked
+            self._recorded.clear()
+            self._addresses = addresses
+        # Another engine, of this run alone or of several together, may have taken steps in the meantime.
+        self._use_rates()
+        self.step.begin_block()
+
+    def _use_rates(self) -> None:
+        of = self._rates.of if self._rates is not None else [None] * len(self.optimizations)
+        for optimization, rates in zip(self.optimizations, of, strict=True):
+            optimization.rates = rates
+
+    def _take(self, rows: Tensor) -> Tensor:
         """A step without a graph."""
         self._unrecorded -= 1
-        self._move_to(step, rows.device)
         with self._recorder.aside():
             return torch.stack(self.step(rows))
 
     def _replay(self, step: int, rows: Tensor, recorded: _Recorded) -> Tensor:
-        expected = self._loss(step, rows) if len(rows) not in self._checked else None
-        self._move_to(step, rows.device)
+        key = self._key(rows)
+        expected = self.step.trial(rows) if key not in self._checked else None
+        if expected is not None:
+            self._move_to(step, rows.device)
         recorded.rows.copy_(rows)
         recorded.replay()
         if expected is not None:
-            self._check(float(recorded.values[0]), expected)
-            self._checked.add(len(rows))
+            self._check(recorded.values[0], expected)
+            self._checked.add(key)
         return recorded.values.clone()
 
     def _move_to(self, step: int, device: torch.device) -> None:
         self.position.move_to(step, device)
-        for optimization in self.optimizations:
-            optimization.write_rates()
+        if self._rates is not None:
+            self._rates.write()
 
-    def _recorded_for(self, rows: Tensor) -> _Recorded | None:
+    def _key(self, rows: Tensor) -> Hashable:
+        return rows.shape, self.step.variant
+
+    def _recorded_for(self, step: int, rows: Tensor) -> _Recorded | None:
         """The recorded step for as many rows, recorded now if need be; None if it cannot be."""
-        recorded = self._recorded.get(len(rows))
+        key = self._key(rows)
+        recorded = self._recorded.get(key)
         if recorded is None:
             try:
-                recorded = self._recorded[len(rows)] = self._record(rows)
+                recorded = self._recorded[key] = self._record(rows)
             except RuntimeError as error:
                 reason = str(error).partition("\n")[0]
                 if self.required:
@@ -161,33 +193,33 @@ class GraphEngine:
                         "trainer.cuda_graphs=false trains without"
                     ) from error
                 sys.stderr.write(f"note: training goes on without CUDA graphs ({reason}); trainer.cuda_graphs=false\n")
-                self._unrecorded = math.inf
+                self._unrecorded, self._rates = math.inf, None
                 for optimization in self.optimizations:
                     optimization.clear()  # of gradients that it came to
+                self._use_rates()
+                self.step.begin_block()
+                self._move_to(step, rows.device)
         return recorded
 
     def _record(self, rows: Tensor) -> _Recorded:
         static = rows.clone()
-        for optimization in self.optimizations:
-            optimization.keep_rates_on_device()
-        self.step.begin_block()
+        if self._rates is None:
+            self._rates = DeviceRates([optimization.optimizer for optimization in self.optimizations])
+            self._rates.write()
+            self._use_rates()
+            self.step.begin_block()
         if not all(optimization.is_fused for optimization in self.optimizations):
             raise RuntimeError("the optimizer is not a fused Adam or AdamW of which every parameter takes part")
-        replay, values = self._recorder.record(lambda: torch.stack(self.step(static)))
+        replay, values = self._recorder.record(lambda: torch.stack(self.step(static)), self.step.generators)
         return _Recorded(static, replay, values)
 
-    @torch.no_grad()
-    def _loss(self, step: int, rows: Tensor) -> float:
-        """The first player's loss at a step, without a graph and without a trace."""
-        model = self.position.model
-        with buffers_kept(model):
-            self._move_to(step, rows.device)
-            return float(model.losses(self.step.data.materialize(rows, "train"))["loss"])
-
     @staticmethod
-    def _check(loss: float, expected: float) -> None:
-        if not math.isclose(loss, expected, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE) and math.isfinite(expected):
-            raise ConfigError(
-                f"trainer.cuda_graphs: a replayed step has the loss {loss:.6g}, without a graph it is {expected:.6g}: "
-                "this model does on the host what cannot be replayed; train it with trainer.cuda_graphs=false"
-            )
+    def _check(replayed: Tensor, trial: Tensor) -> None:
+        """Compare the losses, of one step or of several replicas'."""
+        for loss, expected in zip(replayed.view(-1).tolist(), trial.view(-1).tolist(), strict=True):
+            if not math.isclose(loss, expected, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE) and math.isfinite(expected):
+                raise ConfigError(
+                    f"trainer.cuda_graphs: a replayed step has the loss {loss:.6g}, without a graph it is "
+                    f"{expected:.6g}: this model does on the host what cannot be replayed; train it with "
+                    "trainer.cuda_graphs=false"
+                )

@@ -5,7 +5,6 @@ they cost 0.2 ms a step, and torch's own bookkeeping around its fused Adam kerne
 eighth of the step of a small VAE, for which nothing is computed.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -97,15 +96,15 @@ class DirectOptimization:
         self.place = place
         self.parameters = player.parameters
         self.clip_norm = clip_norm
-        self._rates: list[Tensor] | None = None
-        self._written: list[float] = []
+        self.rates: Sequence[Tensor] | None = None
+        """Each group's learning rate on the device, for steps that are recorded (:class:`DeviceRates`)."""
 
     @property
     def optimizer(self) -> Optimizer:
         return self.trainer.optimizers[self.place]
 
     def begin_block(self) -> None:
-        fused = fused_adam_step(self.optimizer, self._rates)
+        fused = fused_adam_step(self.optimizer, self.rates)
         self.is_fused = fused is not None
         self._step = fused or self.optimizer.step
         # To leave out what is not a player's own takes a second pass over the graph: only where there are others.
@@ -129,22 +128,6 @@ class DirectOptimization:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def keep_rates_on_device(self) -> None:
-        """From the next block on, read each group's learning rate from the device: a recorded step would else keep
-        the number that it was recorded with."""
-        if self._rates is None:
-            groups = self.optimizer.param_groups
-            self._rates = [torch.zeros((), device=group["params"][0].device) for group in groups]
-            self._written = [math.nan] * len(groups)
-
-    def write_rates(self) -> None:
-        """Bring the rates on the device, if they are kept there, to what the groups say."""
-        for place, rate in enumerate(self._rates or ()):
-            value = self.optimizer.param_groups[place]["lr"]
-            if value != self._written[place]:
-                rate.fill_(value)
-                self._written[place] = value
-
     def end_block(self, steps: int) -> None:
         """Count the steps where Lightning looks for them: ``trainer.global_step`` is one of these."""
         if self.place > 0:
@@ -153,6 +136,29 @@ class DirectOptimization:
         for tracker in (progress.total, progress.current):
             tracker.ready += steps
             tracker.completed += steps
+
+
+class DeviceRates:
+    """Learning rates on the device: a recorded step would else keep the numbers that it was recorded with."""
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self._values = torch.zeros(len(self._groups), device=self._groups[0]["params"][0].device)
+        self._written: list[float] = []
+        places = iter(self._values.unbind())
+        self.of: list[list[Tensor]] = [[next(places) for _ in optimizer.param_groups] for optimizer in optimizers]
+        """Of each optimizer's groups, scalars."""
+
+    def write(self) -> None:
+        """Bring them to what the groups say."""
+        rates = [group["lr"] for group in self._groups]
+        if rates == self._written:
+            return
+        if len(set(rates)) == 1:
+            self._values.fill_(rates[0])  # no copy from the host
+        else:
+            self._values.copy_(torch.tensor(rates), non_blocking=True)
+        self._written = rates
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:
@@ -177,21 +183,38 @@ def fused_adam_step(optimizer: Optimizer, rates: Sequence[Tensor] | None = None)
     return _one_after_the_other([_fused_group_step([optimizer], [group], rate) for group, rate in each])
 
 
-def joint_adam_step(optimizers: Sequence[Optimizer]) -> Callable[[], None] | None:
-    """A step of several fused Adams, those of replicas: one kernel for all that have the same learning rate now.
+def joint_adam_step(
+    optimizers: Sequence[Optimizer], rates: Sequence[Sequence[Tensor]] | None = None
+) -> Callable[[], None] | None:
+    """A step of several fused Adams, those of replicas: one kernel for all if they have the same learning rate now.
 
     None where they differ in anything but parameters and learning rate, or where ``fused_adam_step`` is None.
+
+    Args:
+        optimizers: whose step it is.
+        rates: the learning rate of each group of each, on the device; None: what the groups say at each step.
     """
     if not all(_is_all_kernel(optimizer) for optimizer in optimizers):
         return None
     steps: list[Callable[[], None]] = []
-    for groups in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
+    for place, groups in enumerate(zip(*(optimizer.param_groups for optimizer in optimizers), strict=True)):
         if any(_settings(group) != _settings(groups[0]) for group in groups):
             return None
-        together = _fused_group_step(optimizers, groups, None)
-        alone = [_fused_group_step([own], [group], None) for own, group in zip(optimizers, groups, strict=True)]
+        own_rates = [own[place] for own in rates] if rates is not None else [None] * len(groups)
+        together = _fused_group_step(optimizers, groups, own_rates[0])
+        each = zip(optimizers, groups, own_rates, strict=True)
+        alone = [_fused_group_step([own], [group], rate) for own, group, rate in each]
         steps.append(_by_rates(groups, together, _one_after_the_other(alone)))
     return _one_after_the_other(steps)
+
+
+def rates_agree(optimizers: Sequence[Optimizer]) -> tuple[bool, ...]:
+    """For each group, whether its learning rate is now the same in all optimizers."""
+    return tuple(map(_agree, zip(*(optimizer.param_groups for optimizer in optimizers), strict=True)))
+
+
+def _agree(groups: Sequence[dict[str, Any]]) -> bool:
+    return all(group["lr"] == groups[0]["lr"] for group in groups)
 
 
 def _is_all_kernel(optimizer: Optimizer) -> bool:
@@ -212,7 +235,7 @@ def _by_rates(
     groups: Sequence[dict[str, Any]], equal: Callable[[], None], different: Callable[[], None]
 ) -> Callable[[], None]:
     def step() -> None:
-        if all(group["lr"] == groups[0]["lr"] for group in groups):
+        if _agree(groups):
             equal()
         else:
             different()

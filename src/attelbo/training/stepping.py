@@ -11,7 +11,7 @@ binarization and augmentation depend on nothing else, so a run continues bit for
 Shapes: S minibatches in a block, T terms of the loss.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
 from attelbo.training.compilation import compile_losses, compiler_missing, pays
-from attelbo.training.engine import EagerEngine, Engine, Position, Step, seed_default_generator
+from attelbo.training.engine import EagerEngine, Engine, Moves, Position, Step, Takes, seed_default_generator
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone, parameters_of
 from attelbo.training.replicas import Seat
@@ -148,13 +148,18 @@ class BlockStepper(Callback):
             required = self.compile is True
             players = [replace(player, losses=compile_losses(player.losses, required=required)) for player in players]
         optimizations = choose_optimizations(self.model, players, self.trainer, self.clip_norm)
-        step = Step(players, optimizations, self.data, self.micro_batches)
+        step = Step(self.model, players, optimizations, self.data, self.micro_batches)
         position = Position(self.model, self.seed, self.total_steps, self.trainer.global_rank)
-        alone: Engine = EagerEngine(step, position)
+        if self.seat is not None:
+            return self.seat.engine(step, position, self._make_engine)
+        return self._make_engine(
+            step, position, [each for each in optimizations if isinstance(each, DirectOptimization)]
+        )
+
+    def _make_engine(self, step: Takes, position: Moves, optimizations: Sequence[DirectOptimization]) -> Engine:
         if self.cuda_graphs is not False and self._can_use_graphs():
-            direct = [each for each in optimizations if isinstance(each, DirectOptimization)]
-            alone = GraphEngine(step, position, direct, required=self.cuda_graphs is True)
-        return alone if self.seat is None else self.seat.engine(step, position, alone)
+            return GraphEngine(step, position, optimizations, required=self.cuda_graphs is True)
+        return EagerEngine(step, position)
 
     # -- the hot path ------------------------------------------------------------------------------
 

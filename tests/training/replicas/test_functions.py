@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attelbo.training.replicas.functions import NotStackableError, Replicated, Streams
+from attelbo.training.replicas.functions import HostStreams, NotStackableError, Replicated, Streams
 
 N = 3
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ def seeded(replica: int) -> None:
 
 
 def streams() -> Streams:
-    made = Streams(N, CPU)
+    made = HostStreams(N)
     for replica in range(N):
         seeded(replica)
         made.keep(replica)

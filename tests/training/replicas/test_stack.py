@@ -11,7 +11,7 @@ from attelbo.experiments import run
 from attelbo.experiments.listing import choices, config_folders
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
-from attelbo.training.replicas.functions import NotStackableError, Streams
+from attelbo.training.replicas.functions import HostStreams, NotStackableError
 from attelbo.training.replicas.stack import ModelStack, differing_numbers
 from companions import words_for
 
@@ -48,7 +48,7 @@ def expected_of(models, batches):
 
 
 def stacked_of(models, batches):
-    streams = Streams(len(models), torch.device("cpu"))
+    streams = HostStreams(len(models))
     for replica in range(len(models)):
         seeded(replica)
         streams.keep(replica)

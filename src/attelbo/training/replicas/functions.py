@@ -2,7 +2,7 @@
 
 Code that computes the losses of N replicas at once draws its noise by ``torch.randn``, ``torch.rand_like``, dropout and
 the like, as if there were one model. Each replica must draw from its own stream what it would draw alone.
-:class:`Streams` keeps the N states of the default generator; :class:`Replicated` takes each random call to pieces: one
+:class:`Streams` keeps the N streams apart; :class:`Replicated` takes each random call to pieces: one
 draw for each replica, from its stream, of its shape.
 
 Only calls that are known to be random are taken to pieces. Any other is an error of vmap's, told with its name: noise
@@ -13,9 +13,9 @@ Shapes: N replicas, ... any, I inputs and O outputs of a linear layer.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -55,33 +55,82 @@ class NotStackableError(Exception):
     """Models cannot be computed as one; the message says why."""
 
 
-class Streams:
-    """N states of the default generator of a device, one of which is in it at a time."""
+class Streams(Protocol):
+    """N streams of random numbers, of which the default generator of a device follows one at a time."""
 
-    def __init__(self, n: int, device: torch.device) -> None:
-        on_gpu = device.type == "cuda"
-        self._generator = torch.cuda.default_generators[device.index or 0] if on_gpu else torch.default_generator
-        self._states: list[Tensor] = [self._generator.get_state()] * n
+    generators: Sequence[torch.Generator]
+    """Those behind the streams, where each has one of its own."""
+
+    def __len__(self) -> int: ...
+
+    def keep(self, replica: int) -> None:
+        """The stream of a replica goes on where the default generator is now."""
+        ...
+
+    def copy(self) -> "Streams":
+        """The same streams, to be drawn from without moving these."""
+        ...
+
+    def of(self, replica: int) -> AbstractContextManager[None]:
+        """Inside, the default generator draws from the stream of a replica."""
+        ...
+
+
+class HostStreams:
+    """States of the CPU's default generator, which are put into it and taken out again."""
+
+    def __init__(self, n: int) -> None:
+        self.generators: Sequence[torch.Generator] = ()
+        self._states: list[Tensor] = [torch.default_generator.get_state()] * n
 
     def __len__(self) -> int:
         return len(self._states)
 
     def keep(self, replica: int) -> None:
-        """The stream of a replica goes on where the default generator is now."""
-        self._states[replica] = self._generator.get_state()
+        self._states[replica] = torch.default_generator.get_state()
 
-    def copy(self) -> "Streams":
-        """The same streams, to be drawn from without moving these."""
+    def copy(self) -> "HostStreams":
         twin = copy(self)
         twin._states = list(self._states)
         return twin
 
     @contextmanager
     def of(self, replica: int) -> Iterator[None]:
-        """Inside, the default generator draws from the stream of a replica."""
-        self._generator.set_state(self._states[replica])
+        torch.default_generator.set_state(self._states[replica])
         yield
         self.keep(replica)
+
+
+class CudaStreams:
+    """Generators of a GPU, each of which the default one stands for in its turn: in a CUDA graph, which remembers
+    from which generator a kernel drew and reads its seed anew at each replay, states cannot be taken out."""
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = generators
+        self._default = torch.cuda.default_generators[generators[0].device.index]
+
+    def __len__(self) -> int:
+        return len(self.generators)
+
+    def keep(self, replica: int) -> None:
+        self.generators[replica].set_state(self._default.get_state())
+
+    def copy(self) -> "CudaStreams":
+        return CudaStreams([generator.clone_state() for generator in self.generators])
+
+    @contextmanager
+    def of(self, replica: int) -> Iterator[None]:
+        own = self._default.graphsafe_get_state()
+        self._default.graphsafe_set_state(self.generators[replica])
+        try:
+            yield
+        finally:
+            self._default.graphsafe_set_state(own)
+
+
+def streams_of(n: int, device: torch.device) -> Streams:
+    """N streams of a device."""
+    return CudaStreams([torch.Generator(device) for _ in range(n)]) if device.type == "cuda" else HostStreams(n)
 
 
 class Replicated(TorchFunctionMode):

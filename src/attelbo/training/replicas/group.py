@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from attelbo.errors import ConfigError
-from attelbo.training.engine import Engine, Position, Step
+from attelbo.training.engine import Engine, EngineMaker, Position, Step
 from attelbo.training.replicas.functions import NotStackableError
-from attelbo.training.replicas.steps import StackedSteps, stacking_pays
+from attelbo.training.replicas.steps import StackedSteps, direct_of, stacking_pays
 
 Result = TypeVar("Result")
 
@@ -33,6 +33,7 @@ class _Work:
 
     step: Step
     position: Position
+    make_engine: EngineMaker
     minibatches: Sequence[Tensor]
     first_step: int
     values: Tensor | None = None
@@ -110,7 +111,7 @@ class Group:
             return None
         own = [work.step for work in works]
         if self._steps is None or self._steps.steps != own or not self._steps.stack.is_whole():
-            self._steps = StackedSteps(own, [work.position for work in works])
+            self._steps = StackedSteps(own, [work.position for work in works], first.make_engine)
         return self._steps
 
     @staticmethod
@@ -148,9 +149,9 @@ class Seat:
         """Seconds, which stand still while this run waits for others to train to their end."""
         return time.perf_counter() - self._waited
 
-    def engine(self, step: Step, position: Position, alone: Engine) -> "SeatEngine":
-        """The engine of this run; ``alone`` takes its steps where they are not taken together."""
-        return SeatEngine(self, step, position, alone)
+    def engine(self, step: Step, position: Position, make_engine: EngineMaker) -> "SeatEngine":
+        """The engine of this run; ``make_engine`` makes what takes the steps, its own or those of all."""
+        return SeatEngine(self, step, position, make_engine)
 
     def gather(self) -> None:
         """Wait until all runs that have not ended are here: before their training, so that their clocks agree."""
@@ -206,11 +207,12 @@ class Seat:
 class SeatEngine:
     """Takes the steps of one run's blocks together with those of the other runs."""
 
-    def __init__(self, seat: Seat, step: Step, position: Position, alone: Engine) -> None:
+    def __init__(self, seat: Seat, step: Step, position: Position, make_engine: EngineMaker) -> None:
         self.seat = seat
         self.step = step
         self.position = position
-        self.alone = alone
+        self.make_engine = make_engine
+        self.alone: Engine = make_engine(step, position, direct_of([step]))
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -218,7 +220,7 @@ class SeatEngine:
 
     def run(self, minibatches: Sequence[Tensor], first_step: int) -> Tensor:
         if self.seat.group.stack is not False:
-            work = _Work(self.step, self.position, minibatches, first_step)
+            work = _Work(self.step, self.position, self.make_engine, minibatches, first_step)
             self.seat.meet(work)
             if work.error is not None:
                 raise work.error

@@ -2,12 +2,13 @@
 
 As :class:`~attelbo.training.engine.Step` and :class:`~attelbo.training.engine.Position` do it for one run, in the same
 order: seed, schedules, minibatch, losses, gradients, optimizer. Seeds, schedules, minibatches and optimizers are each
-replica's own; losses and gradients are computed for all at once.
+replica's own; losses and gradients are computed for all at once. An engine repeats the stacked step as it would that of
+one run: launched by the host, or as a CUDA graph.
 
 Shapes: N replicas, S minibatches in a block, T terms, B rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from attelbo.data.batch import Batch
 from attelbo.errors import ConfigError
 from attelbo.models.base import Terms
-from attelbo.training.engine import Position, Step, add_terms, buffers_kept, weighted
-from attelbo.training.optimization import DirectOptimization, Optimization, joint_adam_step
-from attelbo.training.replicas.functions import NotStackableError, Streams
+from attelbo.training.engine import EngineMaker, Position, Step, add_terms, buffers_kept, weighted
+from attelbo.training.optimization import DirectOptimization, Optimization, joint_adam_step, rates_agree
+from attelbo.training.replicas.functions import NotStackableError, Streams, streams_of
 from attelbo.training.replicas.stack import ModelStack
 
 _TOLERANCE, _TOLERANCE_16_BIT = 1e-4, 1e-2
@@ -49,18 +50,18 @@ class StackedSteps:
     Args:
         steps: of each replica.
         positions: of each replica.
+        make_engine: makes what repeats the stacked step.
 
     Raises:
         NotStackableError: the models cannot be stacked.
     """
 
-    def __init__(self, steps: Sequence[Step], positions: Sequence[Position]) -> None:
+    def __init__(self, steps: Sequence[Step], positions: Sequence[Position], make_engine: EngineMaker) -> None:
         self.steps = list(steps)
-        self.positions = list(positions)
-        self.stack = ModelStack([position.model for position in positions])
-        self.streams = Streams(len(steps), next(positions[0].model.parameters()).device)
-        self._joint: list[Callable[[], None] | None] = []
-        self._unchecked = {place for place, _ in enumerate(steps[0].turns)}
+        self.stack = ModelStack([step.model for step in steps])
+        streams = streams_of(len(steps), next(steps[0].model.parameters()).device)
+        self._position = _StackedPosition(positions, streams)
+        self._engine = make_engine(_StackedStep(self.steps, self.stack, streams), self._position, direct_of(steps))
 
     def run(self, blocks: Sequence[Sequence[Tensor]], first_steps: Sequence[int]) -> list[Tensor]:
         """Take one optimizer step of each replica for each of its minibatches; the terms of each, N of (S, T).
@@ -69,27 +70,76 @@ class StackedSteps:
             NotStackableError: a model computes something that cannot be stacked; no step was taken.
             ConfigError: the stacked losses are not those of the models.
         """
+        self._position.first_steps = first_steps
+        values = self._engine.run([torch.stack(rows) for rows in zip(*blocks, strict=True)], 0)  # (S, T, N)
+        return [own.contiguous() for own in values.unbind(-1)]
+
+
+class _StackedPosition:
+    """The positions of N replicas, each of which begins its block at a step of its own; and their noise."""
+
+    def __init__(self, positions: Sequence[Position], streams: Streams) -> None:
+        self.positions = positions
+        self.streams = streams
+        self.first_steps: Sequence[int] = [0] * len(positions)
+
+    def move_to(self, step: int, device: torch.device) -> None:
+        for replica, (position, first) in enumerate(zip(self.positions, self.first_steps, strict=True)):
+            position.move_to(first + step, device)
+            self.streams.keep(replica)
+
+
+class _StackedStep:
+    """One optimizer step of each of N replicas, on rows (N, B); terms are (N,)."""
+
+    def __init__(self, steps: Sequence[Step], stack: ModelStack, streams: Streams) -> None:
+        self.steps = steps
+        self.stack = stack
+        self.streams = streams
+        self.generators = streams.generators
+        self._joint: list[Callable[[], None] | None] = []
+        self._unchecked = {place for place, _ in enumerate(steps[0].turns)}
+        self._taken = 0
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return self.steps[0].terms
+
+    @property
+    def variant(self) -> Hashable:
+        direct = [direct_of([step]) for step in self.steps]
+        return tuple(rates_agree([each.optimizer for each in of_place]) for of_place in zip(*direct, strict=True))
+
+    def begin_block(self) -> None:
+        self._taken = 0
         for step in self.steps:
             step.begin_block()
         turns = [[step.turns[place][1] for step in self.steps] for place, _ in enumerate(self.steps[0].turns)]
         self._joint = [_joint_step(optimizations) for optimizations in turns]
-        values: list[Tensor] = []
-        for offset, rows in enumerate(zip(*blocks, strict=True)):
-            try:
-                values.append(self._take(rows, [first + offset for first in first_steps]))
-            except NotStackableError as reason:
-                if offset == 0:
-                    raise
-                raise ConfigError(
-                    f"trainer.stack: {reason}; trainer.stack=false trains one after the other"
-                ) from reason
-        for step in self.steps:
-            step.end_block(len(values))
-        return [own.contiguous() for own in torch.stack(values).unbind(-1)]
 
-    def _take(self, rows: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
-        """One step of each replica, number ``numbers[i]``, on its rows (B,); the terms, (T, N)."""
-        batches, shares = self._batches(rows, numbers)
+    def end_block(self, steps: int) -> None:
+        for step in self.steps:
+            step.end_block(steps)
+
+    def __call__(self, rows: Tensor) -> list[Tensor]:
+        try:
+            values = self._take(rows)
+        except NotStackableError as reason:
+            if not self._taken:
+                raise
+            raise ConfigError(f"trainer.stack: {reason}; trainer.stack=false trains one after the other") from reason
+        self._taken += 1
+        return values
+
+    def trial(self, rows: Tensor) -> Tensor:
+        losses: list[Tensor] = []
+        for replica, step in enumerate(self.steps):
+            with self.streams.of(replica):
+                losses.append(step.trial(rows[replica]))
+        return torch.stack(losses)
+
+    def _take(self, rows: Tensor) -> list[Tensor]:
+        batches, shares = self._batches(rows)
         values: Terms = {}
         for place, (player, _) in enumerate(self.steps[0].turns):
             for part, share in zip(batches, shares, strict=True):
@@ -100,7 +150,7 @@ class StackedSteps:
             self._optimize(place)
         for step in self.steps:
             step.terms = tuple(values)
-        return torch.stack(list(values.values()))
+        return list(values.values())
 
     def _optimize(self, place: int) -> None:
         """The optimizer step of each replica's player."""
@@ -111,15 +161,14 @@ class StackedSteps:
         else:
             joint()
 
-    def _batches(self, rows: Sequence[Tensor], numbers: Sequence[int]) -> tuple[list[list[Batch]], list[float]]:
-        """For each part of a minibatch the batches of all replicas, and its share of the rows; streams begin here."""
+    def _batches(self, rows: Tensor) -> tuple[list[list[Batch]], list[float]]:
+        """For each part of a minibatch the batches of all replicas, and its share of the rows."""
         of_replicas: list[list[Batch]] = []
         shares: list[float] = []
-        for replica, (step, position) in enumerate(zip(self.steps, self.positions, strict=True)):
-            position.move_to(numbers[replica], rows[replica].device)
-            batches, shares = step.parts(rows[replica])
+        for replica, step in enumerate(self.steps):
+            with self.streams.of(replica):
+                batches, shares = step.parts(rows[replica])
             of_replicas.append(batches)
-            self.streams.keep(replica)
         return [list(part) for part in zip(*of_replicas, strict=True)], shares
 
     def _losses(self, place: int, batches: Sequence[Batch]) -> Terms:
@@ -135,7 +184,7 @@ class StackedSteps:
         """What each model computes by itself, with the same noise; it leaves no trace."""
         streams = self.streams.copy()
         expected: list[Terms] = []
-        for replica, model in enumerate(position.model for position in self.positions):
+        for replica, model in enumerate(step.model for step in self.steps):
             with buffers_kept(model), streams.of(replica):
                 terms = model.players()[place].losses(batches[replica])
             expected.append({name: value.detach() for name, value in terms.items()})
@@ -156,12 +205,18 @@ class StackedSteps:
                     )
 
 
+def direct_of(steps: Sequence[Step]) -> list[DirectOptimization]:
+    """The optimizations of all players of the steps that go past Lightning."""
+    return [each for step in steps for _, each in step.turns if isinstance(each, DirectOptimization)]
+
+
 def _joint_step(optimizations: Sequence[Optimization]) -> Callable[[], None] | None:
     """The steps of all in few kernels; None where each must step by itself."""
     direct = [optimization for optimization in optimizations if isinstance(optimization, DirectOptimization)]
     if len(direct) < len(optimizations):
         return None
-    joint = joint_adam_step([optimization.optimizer for optimization in direct])
+    rates = [optimization.rates for optimization in direct if optimization.rates is not None]
+    joint = joint_adam_step([optimization.optimizer for optimization in direct], rates or None)
     if joint is None:
         return None
 
