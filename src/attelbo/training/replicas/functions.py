@@ -150,6 +150,7 @@ class Replicated(TorchFunctionMode):
         self._level = 1 + (_functorch.maybe_current_level() or 0)
         self._rules: dict[Callable[..., Any], Callable[..., Any]] = {
             F.linear: self._linear,
+            F.group_norm: self._group_norm,
             F.dropout: self._dropout,
             torch.dropout: self._dropout,
             F.scaled_dot_product_attention: self._attention,
@@ -232,6 +233,25 @@ class Replicated(TorchFunctionMode):
             q, k, v = (_functorch.get_unwrapped(given).flatten(0, 1) for given in (query, key, value))
             heads = F.scaled_dot_product_attention(q, k, v, **kwargs).unflatten(0, (len(self.streams), -1))
         return _functorch._add_batch_dim(heads, 0, self._level)
+
+    def _group_norm(
+        self,
+        input: Tensor,
+        num_groups: int,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """x (N, B, C, ...), w and b (N, C): all batches as one; vmap asks for a layout that it cannot tell."""
+        given = (input, weight, bias)
+        if not all(map(self._is_stacked, given)):
+            return F.group_norm(input, num_groups, weight, bias, eps)
+        x, w, b = map(_functorch.get_unwrapped, given)
+        with _outside():
+            normal = F.group_norm(x.flatten(0, 1), num_groups, eps=eps).unflatten(0, (len(x), -1))
+            w, b = (each.view(len(x), 1, -1, *[1] * (x.dim() - 3)) for each in (w, b))
+            y = torch.addcmul(b, normal, w)
+        return _functorch._add_batch_dim(y, 0, self._level)
 
     def _is_stacked(self, value: Any) -> bool:
         """Whether the value is one for each replica, the replicas in its first dimension."""
