@@ -112,7 +112,8 @@ class GraphEngine:
         self.optimizations = optimizations
         self.required = required
         self._recorder = recorder or CudaRecorder()
-        self._rates: DeviceRates | None = None
+        # In steps without a graph too: a run that goes on begins with some where it would else have replayed.
+        self._rates = DeviceRates([optimization.optimizer for optimization in optimizations])
         self._recorded: dict[Hashable, _Recorded] = {}
         self._checked: set[Hashable] = set()
         self._addresses: list[int] = []
@@ -144,13 +145,9 @@ class GraphEngine:
             self._recorded.clear()
             self._addresses = addresses
         # Another engine, of this run alone or of several together, may have taken steps in the meantime.
-        self._use_rates()
-        self.step.begin_block()
-
-    def _use_rates(self) -> None:
-        of = self._rates.of if self._rates is not None else [None] * len(self.optimizations)
-        for optimization, rates in zip(self.optimizations, of, strict=True):
+        for optimization, rates in zip(self.optimizations, self._rates.of, strict=True):
             optimization.rates = rates
+        self.step.begin_block()
 
     def _take(self, rows: Tensor) -> Tensor:
         """A step without a graph."""
@@ -172,8 +169,7 @@ class GraphEngine:
 
     def _move_to(self, step: int, device: torch.device) -> None:
         self.position.move_to(step, device)
-        if self._rates is not None:
-            self._rates.write()
+        self._rates.write()
 
     def _key(self, rows: Tensor) -> Hashable:
         return rows.shape, self.step.variant
@@ -193,21 +189,15 @@ class GraphEngine:
                         "trainer.cuda_graphs=false trains without"
                     ) from error
                 sys.stderr.write(f"note: training goes on without CUDA graphs ({reason}); trainer.cuda_graphs=false\n")
-                self._unrecorded, self._rates = math.inf, None
+                self._unrecorded = math.inf
                 for optimization in self.optimizations:
                     optimization.clear()  # of gradients that it came to
-                self._use_rates()
-                self.step.begin_block()
                 self._move_to(step, rows.device)
         return recorded
 
     def _record(self, rows: Tensor) -> _Recorded:
         static = rows.clone()
-        if self._rates is None:
-            self._rates = DeviceRates([optimization.optimizer for optimization in self.optimizations])
-            self._rates.write()
-            self._use_rates()
-            self.step.begin_block()
+        self.step.begin_block()  # in the first block the optimizers had no state when it began
         if not all(optimization.is_fused for optimization in self.optimizations):
             raise RuntimeError("the optimizer is not a fused Adam or AdamW of which every parameter takes part")
         replay, values = self._recorder.record(lambda: torch.stack(self.step(static)), self.step.generators)
