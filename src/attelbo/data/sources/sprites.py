@@ -59,7 +59,8 @@ class Sprites(ImageSource):
         factors = torch.cartesian_prod(*(torch.arange(factor.n_values) for factor in self.factors))  # (N, F)
         # All places of one sprite at a time: memory stays at a few megabytes.
         sprites = factors[:: N_PLACES**2, :3]  # (A, 3)
-        x = torch.cat([draw(*sprite, self.shape[1]) for sprite in sprites.tolist()])  # (N, size, size / 8)
+        parts = [draw(shape, scale, turn, self.shape[1]) for shape, scale, turn in sprites.tolist()]
+        x = torch.cat(parts)  # (N, size, size / 8)
         permutation = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(0, "sprites")))
         images = Images(x.unsqueeze(1)[permutation], factors[permutation])
         test, train = (

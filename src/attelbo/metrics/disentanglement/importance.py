@@ -1,0 +1,67 @@
+"""Disentanglement, completeness and informativeness.
+
+Eastwood & Williams 2018, "A Framework for the Quantitative Evaluation of Disentangled Representations", sec. 2.
+
+Shapes: N rows, D latent dimensions, F factors.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class DCI(NamedTuple):
+    """Three scores in 0..1."""
+
+    disentanglement: float
+    """Whether each latent matters for one factor only."""
+    completeness: float
+    """Whether for each factor one latent matters only."""
+    informativeness: float
+    """The accuracy with which the factors are predicted, on rows that were not learned from."""
+
+
+def dci(codes: Tensor, factors: Tensor, seed: int, n_trees: int = 20, test_share: float = 0.2) -> DCI:
+    """Each factor is predicted from all latents by a random forest, whose importances say what matters.
+
+    Differs from the paper: forests of classifiers for all factors, and informativeness is an accuracy where the paper
+    has an error. Every split may choose among all latents; else irrelevant ones would have a share.
+
+    Args:
+        codes: posterior means, (N, D).
+        factors: classes, (N, F), int64.
+        seed: of the division of rows and of the forests.
+        n_trees: in each forest.
+        test_share: of the rows, to measure the accuracy on.
+    """
+    from sklearn.ensemble import RandomForestClassifier  # slow to import
+
+    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
+    tried, learned = order.tensor_split([max(1, round(test_share * len(codes)))])
+    x, y = codes.double().cpu(), factors.cpu()
+    importances, accuracies = [], []
+    for f in range(y.shape[1]):
+        forest = RandomForestClassifier(n_trees, max_features=None, random_state=seed % 2**32)
+        forest.fit(x[learned].numpy(), y[learned, f].numpy())
+        importances.append(torch.from_numpy(forest.feature_importances_))
+        accuracies.append(forest.score(x[tried].numpy(), y[tried, f].numpy()))
+    disentanglement, completeness = importance_scores(torch.stack(importances, 1))
+    return DCI(disentanglement, completeness, sum(accuracies) / len(accuracies))
+
+
+def importance_scores(importance: Tensor) -> tuple[float, float]:
+    """Disentanglement and completeness of R (D, F), how much each latent matters for each factor.
+
+    1 minus the entropy of a row, in units of log F, is the disentanglement of a latent, and 1 minus that of a column,
+    in units of log D, the completeness of a factor; each counts as much as it matters in all.
+    """
+
+    def concentration(r: Tensor) -> float:  # of the rows
+        total = r.sum(1)
+        share = r / torch.where(total > 0, total, 1.0).unsqueeze(1)
+        entropy = torch.special.entr(share).sum(1) / (math.log(r.shape[1]) if r.shape[1] > 1 else 1.0)
+        return float(((1 - entropy) * total).sum() / total.sum()) if float(total.sum()) > 0 else 0.0
+
+    return concentration(importance), concentration(importance.T)

@@ -1,0 +1,84 @@
+"""Scores by a game: rows that agree in one factor are drawn, and from their codes one tells which factor it was.
+
+- FactorVAE score: Kim & Mnih 2018, "Disentangling by Factorising", sec. 4.
+- beta-VAE score: Higgins et al. 2017, "beta-VAE", sec. 3.
+
+In the papers a simulator draws the rows; here they are drawn, with replacement, from those of a split that have the
+same class. The other factors vary among them as they do in the split.
+
+Shapes: N rows, D latent dimensions, F factors, V votes, L rows for each vote.
+"""
+
+import torch
+from torch import Tensor
+
+
+def factor_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 800, n_rows: int = 200) -> float:
+    """The share of votes that a majority vote classifier gets right: the latent that varies least among rows that agree
+    in a factor, in units of its standard deviation, votes for that factor.
+
+    The classifier learns from ``n_votes`` votes and is tried on as many others. Latents that are constant take no part.
+
+    Args:
+        codes: posterior means, (N, D).
+        factors: classes, (N, F), int64.
+        seed: of the draws.
+        n_votes: V, 800 in the paper.
+        n_rows: L, 200 in the paper.
+    """
+    generator = torch.Generator(codes.device).manual_seed(seed)
+    codes = codes.double()
+    scale = codes.var(0, correction=0)
+    factor, rows = _agreeing(factors, 2 * n_votes, n_rows, generator)
+    spread = codes[rows].var(1, correction=0)  # (2 V, D)
+    least = torch.where(scale > 0, spread / scale, torch.inf).argmin(1)
+    learned, tried = (
+        torch.bincount(d * factors.shape[1] + f, minlength=codes.shape[1] * factors.shape[1]).view(codes.shape[1], -1)
+        for d, f in zip(least.split(n_votes), factor.split(n_votes), strict=True)
+    )  # (D, F), votes
+    return float(tried.gather(1, learned.argmax(1, keepdim=True)).sum() / n_votes)
+
+
+def beta_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 2000, n_rows: int = 64) -> float:
+    """The accuracy of a linear classifier that is given the mean of |z - z'| over pairs that agree in a factor.
+
+    It learns from ``n_votes`` means and is tried on as many others.
+
+    Differs from the paper: the classifier is a logistic regression on standardized inputs, fitted to convergence.
+
+    Args:
+        codes: posterior means, (N, D).
+        factors: classes, (N, F), int64.
+        seed: of the draws.
+        n_votes: means that are learned from.
+        n_rows: pairs in each mean.
+    """
+    from sklearn.linear_model import LogisticRegression  # slow to import
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    generator = torch.Generator(codes.device).manual_seed(seed)
+    factor, rows = _agreeing(factors, 2 * n_votes, 2 * n_rows, generator)
+    first, second = codes.double()[rows].chunk(2, 1)  # (2 V, L, D)
+    (x, x_tried), (y, y_tried) = (
+        t.cpu().numpy().reshape(2, n_votes, *t.shape[1:]) for t in ((first - second).abs().mean(1), factor)
+    )
+    return float(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y).score(x_tried, y_tried))
+
+
+def _agreeing(factors: Tensor, n_votes: int, n_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For each vote a factor, each with the same probability, and rows that have one class of it: that of a row drawn
+    at random. (V,) and (V, L), int64.
+    """
+    device = factors.device
+    factor = torch.randint(factors.shape[1], (n_votes,), generator=generator, device=device)
+    chosen = torch.randint(len(factors), (n_votes,), generator=generator, device=device)
+    place = torch.rand(n_votes, n_rows, generator=generator, device=device, dtype=torch.float64)
+    rows = torch.empty(n_votes, n_rows, dtype=torch.int64, device=device)
+    for f, classes in enumerate(factors.unbind(1)):
+        by_class, order = classes.sort(stable=True)
+        votes = (factor == f).nonzero().view(-1)
+        value = classes[chosen[votes]]
+        start, stop = torch.searchsorted(by_class, value), torch.searchsorted(by_class, value, right=True)
+        rows[votes] = order[(start.unsqueeze(1) + place[votes] * (stop - start).unsqueeze(1)).long()]
+    return factor, rows
