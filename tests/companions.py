@@ -4,7 +4,12 @@ The digits are binarized unless a part wants grey levels; a posterior on a spher
 """
 
 COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("likelihood", "beta_binomial"): ("data.binarize=none",),
+    ("likelihood", "categorical"): ("data.binarize=none",),
+    ("likelihood", "continuous_bernoulli"): ("data.binarize=none",),
     ("likelihood", "discretized_logistic"): ("data.binarize=none",),
+    ("likelihood", "laplace"): ("data.binarize=none",),
+    ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),
 }
 """(group, choice) -> words."""

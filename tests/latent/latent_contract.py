@@ -16,7 +16,18 @@ from attelbo.latent import Distribution, Prior, sampled_kl
 FAMILIES: dict[str, dict[str, set[str]]] = {
     "posterior": {"normal": {"diagonal_normal", "full_normal", "low_rank_normal"}},
     "prior": {"density": {"mixture_of_gaussians", "standard_normal"}},
-    "likelihood": {"pixelwise": {"bernoulli", "discretized_logistic", "normal"}},
+    "likelihood": {
+        "pixelwise": {
+            "bernoulli",
+            "beta_binomial",
+            "categorical",
+            "continuous_bernoulli",
+            "discretized_logistic",
+            "laplace",
+            "logistic_mixture",
+            "normal",
+        }
+    },
     "objective": {"bound": {"elbo", "iwae"}},
 }
 """Group -> family -> files. Each family has a table of its own that all of its parts are in; a file in none fails."""

@@ -8,13 +8,23 @@ from decimal import Decimal, localcontext
 from typing import Any, Literal
 
 import latent_contract as contract
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 from torch import distributions as D
 
-from attelbo.latent import Bernoulli, DiscretizedLogistic, Normal
+from attelbo.latent import (
+    Bernoulli,
+    BetaBinomial,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Laplace,
+    LogisticMixture,
+    Normal,
+)
 
 SHAPE = (2, 3, 3)
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
@@ -28,15 +38,46 @@ def normal(part: Normal, eta: Tensor, x: Tensor) -> Tensor:
     return D.Normal(eta, 1.0).log_prob(x)  # std is 1 until a training batch has been seen
 
 
+def laplace(part: Laplace, eta: Tensor, x: Tensor) -> Tensor:
+    return D.Laplace(eta, 1.0).log_prob(x)  # b is 1 until a training batch has been seen
+
+
+def continuous_bernoulli(part: ContinuousBernoulli, eta: Tensor, x: Tensor) -> Tensor:
+    return D.ContinuousBernoulli(logits=eta).log_prob(x)
+
+
 def discretized_logistic(part: DiscretizedLogistic, eta: Tensor, x: Tensor) -> Tensor:
-    mean, log_scale = eta.tensor_split(2, dim=-3)
-    x, mean = x.expand_as(mean), mean.detach()
-    level = (255 * x).round()
+    mean, log_scale = eta.detach().tensor_split(2, dim=-3)
+    return bins(mean, log_scale, x).log()
+
+
+def bins(mean: Tensor, log_scale: Tensor, x: Tensor) -> Tensor:
+    """The probability of the bin of x, by scipy."""
+    level = (255 * x.expand_as(mean)).round()
     # On the scale of levels, where the bin of level k is k - 1/2 .. k + 1/2.
-    logistic = stats.logistic(loc=127.5 * (mean + 1), scale=127.5 * log_scale.detach().exp())
+    logistic = stats.logistic(loc=127.5 * (mean + 1), scale=127.5 * log_scale.exp())
     upper = torch.from_numpy(logistic.cdf(level + 0.5)).masked_fill(level == 255, 1.0)
     lower = torch.from_numpy(logistic.cdf(level - 0.5)).masked_fill(level == 0, 0.0)
-    return (upper - lower).log()
+    return upper - lower
+
+
+def logistic_mixture(part: LogisticMixture, eta: Tensor, x: Tensor) -> Tensor:
+    parts = eta.detach().tensor_split(15, dim=-3)  # 5 weights, 5 means, 5 log scales
+    weights = torch.stack(parts[:5]).softmax(0)
+    components = zip(weights, parts[5:10], parts[10:], (-0.8, -0.4, 0.0, 0.4, 0.8), strict=True)
+    return (
+        torch.stack([weight * bins(mean + start, scale, x) for weight, mean, scale, start in components]).sum(0).log()
+    )
+
+
+def beta_binomial(part: BetaBinomial, eta: Tensor, x: Tensor) -> Tensor:
+    a, b = eta.detach().exp().tensor_split(2, dim=-3)
+    return torch.from_numpy(stats.betabinom(255, a, b).logpmf((255 * x.expand_as(a)).round()))
+
+
+def categorical(part: Categorical, eta: Tensor, x: Tensor) -> Tensor:
+    logits = torch.stack(eta.tensor_split(256, dim=-3), -1)
+    return D.Categorical(logits=logits).log_prob((255 * x).round().expand(logits.shape[:-1]))
 
 
 @dataclass(frozen=True)
@@ -48,12 +89,21 @@ class Entry:
     supports: set[str]
     mean_tolerance: float = 0.0
     """How far ``mean`` may be from the mean of the samples, beyond the error of sampling."""
+    within_one: bool = False
+    """Whether a density is one on [0, 1], not on all real numbers."""
+    quadrature: float = 1e-12
+    """The relative error of integrating the density by ``nodes``."""
 
 
 TABLE = {
     "bernoulli": Entry(bernoulli, torch.tensor([0.0, 1.0], dtype=torch.float64), {"binary"}),
-    "normal": Entry(normal, None, {"binary", "levels", "real"}),
+    "beta_binomial": Entry(beta_binomial, LEVELS, {"binary", "levels"}),
+    "categorical": Entry(categorical, LEVELS, {"binary", "levels"}),
+    "continuous_bernoulli": Entry(continuous_bernoulli, None, {"levels"}, within_one=True),
     "discretized_logistic": Entry(discretized_logistic, LEVELS, {"binary", "levels"}, 1 / 510),
+    "laplace": Entry(laplace, None, {"binary", "levels", "real"}, quadrature=1e-4),  # it has a kink
+    "logistic_mixture": Entry(logistic_mixture, LEVELS, {"binary", "levels"}, 1 / 510),
+    "normal": Entry(normal, None, {"binary", "levels", "real"}),
 }
 NAMES = sorted(contract.FAMILIES["likelihood"]["pixelwise"])
 
@@ -67,8 +117,20 @@ def draw(part: Any, name: str, n: int = 2, batch: int = 3) -> tuple[Tensor, Tens
     eta = 0.7 * torch.randn(n, batch, *part.parameter_shape, dtype=torch.float64)
     values = TABLE[name].values
     if values is None:
-        return eta, torch.randn(batch, *part.data_shape, dtype=torch.float64)
+        x = torch.randn(batch, *part.data_shape, dtype=torch.float64)
+        return eta, x.sigmoid() if TABLE[name].within_one else x
     return eta, values[torch.randint(len(values), (batch, *part.data_shape))]
+
+
+def nodes(entry: Entry) -> tuple[Tensor, Tensor]:
+    """Values (N, 1) of a dimension and their weights (N, 1), over which p adds up to one."""
+    if entry.values is not None:
+        return entry.values.unsqueeze(-1), torch.ones(1, dtype=torch.float64)
+    if entry.within_one:
+        values, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(64))
+        return (values.unsqueeze(-1) + 1) / 2, weights / 2
+    values, cell = contract.grid(1, half_width=20.0, points=2001)
+    return values, torch.tensor(cell, dtype=torch.float64)
 
 
 def test_every_likelihood_is_in_the_table() -> None:
@@ -95,15 +157,11 @@ def test_log_prob_is_the_sum_over_dimensions(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_probabilities_sum_to_one(name: str) -> None:
-    values = TABLE[name].values
     part = likelihood(name, 1)
     eta = 2 * torch.randn(50, 1, *part.parameter_shape, dtype=torch.float64)
-    if values is None:
-        values, cell = contract.grid(1, half_width=20.0, points=2001)
-    else:
-        values, cell = values.unsqueeze(-1), 1.0
-    total = part.log_prob(eta.expand(-1, len(values), -1), values).exp().sum(1) * cell
-    torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-12, atol=0)
+    values, weights = nodes(TABLE[name])
+    total = (part.log_prob(eta.expand(-1, len(values), -1), values).exp() * weights).sum(1)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=TABLE[name].quadrature, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,20 +177,21 @@ def test_samples_have_the_mean(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_have_the_probabilities(name: str) -> None:
     # The mean of log p over samples is minus the entropy; by enumeration or quadrature, another way.
-    n, part, values = 50_000, likelihood(name, 1), TABLE[name].values
+    n, part = 50_000, likelihood(name, 1)
     eta = torch.randn(1, 1, *part.parameter_shape, dtype=torch.float64)
     log_p = part.log_prob(eta.expand(-1, n, -1), part.sample(eta[0].expand(n, -1)))
-    nodes, cell = contract.grid(1, 20.0, 2001) if values is None else (values.unsqueeze(-1), 1.0)
-    log_p_all = part.log_prob(eta.expand(-1, len(nodes), -1), nodes)
-    expected = (log_p_all.exp() * log_p_all).sum() * cell
-    assert (log_p.mean() - expected).abs() < 5 * log_p.std() / n**0.5
+    values, weights = nodes(TABLE[name])
+    log_p_all = part.log_prob(eta.expand(-1, len(values), -1), values)
+    expected = (log_p_all.exp() * log_p_all * weights).sum()
+    assert (log_p.mean() - expected).abs() < 5 * log_p.std() / n**0.5 + 10 * TABLE[name].quadrature
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients(name: str) -> None:
     part = likelihood(name, 1, 2, 2)
     eta, x = draw(part, name)
-    assert torch.autograd.gradcheck(lambda eta: part.log_prob(eta, x), eta.requires_grad_())
+    fast = eta.numel() > 1000  # one random direction instead of all
+    assert torch.autograd.gradcheck(lambda eta: part.log_prob(eta, x), eta.requires_grad_(), fast_mode=fast)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -182,63 +241,75 @@ def test_bernoulli_at_extreme_logits() -> None:
     torch.testing.assert_close(Bernoulli((1,)).log_prob(eta, x), expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("sigma", ["fixed", "learned"])
-def test_normal_with_a_given_std(sigma: Literal["fixed", "learned"]) -> None:
-    part = Normal(SHAPE, sigma=sigma, std=0.2).double()
+SCALED: dict[str, tuple[Any, Any, int]] = {"normal": (Normal, D.Normal, 2), "laplace": (Laplace, D.Laplace, 1)}
+"""Likelihoods with one scale for all dimensions: ours, torch's, and the power p of the error in the exponent."""
+by_scale = pytest.mark.parametrize(("ours", "torchs", "power"), SCALED.values(), ids=SCALED)
+
+
+@by_scale
+@pytest.mark.parametrize("found", ["fixed", "learned"])
+def test_a_given_scale(ours: Any, torchs: Any, power: int, found: Literal["fixed", "learned"]) -> None:
+    part = ours(SHAPE, found, 0.2).double()
     eta, x = draw(part, "normal")
     log_p = part.log_prob(eta, x)
-    torch.testing.assert_close(log_p, D.Normal(eta, 0.2).log_prob(x).sum((2, 3, 4)))
-    assert log_p.requires_grad == (sigma == "learned")
+    torch.testing.assert_close(log_p, torchs(eta, 0.2).log_prob(x).sum((2, 3, 4)))
+    assert log_p.requires_grad == (found == "learned")
     # The optimizer is given what is trained, and nothing else.
-    assert [name for name, _ in part.named_parameters()] == ["log_std"] * (sigma == "learned")
+    assert [name for name, _ in part.named_parameters()] == ["log_scale"] * (found == "learned")
+    noise = part.sample(torch.zeros(2000, *SHAPE, dtype=torch.float64)).detach()
+    assert float(noise.abs().mean()) == pytest.approx(float(torchs(0.0, 0.2).sample((100_000,)).abs().mean()), rel=0.03)
 
 
-def test_normal_learned_sigma_has_the_right_gradient() -> None:
-    part = Normal(SHAPE, sigma="learned", std=0.5).double()
+@by_scale
+def test_a_learned_scale_has_the_right_gradient(ours: Any, torchs: Any, power: int) -> None:
+    part = ours(SHAPE, "learned", 0.5).double()
     eta, x = draw(part, "normal")
-    assert torch.autograd.gradcheck(lambda log_std: part.log_prob(eta, x), part.log_std)
+    assert torch.autograd.gradcheck(lambda log_scale: part.log_prob(eta, x), part.log_scale)
 
 
-def test_normal_optimal_sigma_is_the_best_for_the_batch() -> None:
-    part = Normal(SHAPE).double().train()
+@by_scale
+def test_the_optimal_scale_is_the_best_for_the_batch(ours: Any, torchs: Any, power: int) -> None:
+    part = ours(SHAPE).double().train()
     eta, x = draw(part, "normal")
     optimal = float(part.log_prob(eta, x).sum())
-    mse = float((eta - x).square().mean())
-    others = [
-        float(D.Normal(eta, factor * mse**0.5).log_prob(x).sum()) for factor in (0.8, 0.95, 0.999, 1.001, 1.05, 1.2)
-    ]
-    assert optimal == pytest.approx(float(D.Normal(eta, mse**0.5).log_prob(x).sum()))
+    best = float((eta - x).abs().pow(power).mean() ** (1 / power))
+    others = [float(torchs(eta, factor * best).log_prob(x).sum()) for factor in (0.8, 0.95, 0.999, 1.001, 1.05, 1.2)]
+    assert optimal == pytest.approx(float(torchs(eta, best).log_prob(x).sum()))
     assert optimal > max(others)
 
 
-def test_normal_optimal_sigma_has_the_gradient_of_the_log_of_the_error() -> None:
-    # With sigma at its maximum, the log-likelihood of the batch is -N/2 log MSE + constant (Rybkin et al., eq. 6).
-    part = Normal(SHAPE).double().train()
+@by_scale
+def test_the_optimal_scale_has_the_gradient_of_the_log_of_the_error(ours: Any, torchs: Any, power: int) -> None:
+    # With the scale at its maximum, the log-likelihood of the batch is -N/p log mean |error|^p + constant (Rybkin et
+    # al., eq. 6, for p = 2).
+    part = ours(SHAPE).double().train()
     eta, x = draw(part, "normal")
-    (ours,) = torch.autograd.grad(part.log_prob(eta.requires_grad_(), x).sum(), eta)
-    (theirs,) = torch.autograd.grad(-0.5 * eta.numel() * (eta - x).square().mean().log(), eta)
-    torch.testing.assert_close(ours, theirs)
+    (own,) = torch.autograd.grad(part.log_prob(eta.requires_grad_(), x).sum(), eta)
+    (theirs,) = torch.autograd.grad(-eta.numel() / power * (eta - x).abs().pow(power).mean().log(), eta)
+    torch.testing.assert_close(own, theirs)
 
 
-def test_normal_optimal_sigma_is_a_constant_of_training_in_evaluation() -> None:
-    part = Normal(SHAPE).double()
+@by_scale
+def test_the_optimal_scale_is_a_constant_of_training_in_evaluation(ours: Any, torchs: Any, power: int) -> None:
+    part = ours(SHAPE).double()
     batches = [draw(part, "normal") for _ in range(3)]
     for eta, x in batches:
         part.train().log_prob(eta, x)
-    mse = torch.stack([(eta - x).square().mean() for eta, x in batches]).mean()
+    scale = torch.stack([(eta - x).abs().pow(power).mean() for eta, x in batches]).mean() ** (1 / power)
     eta, x = draw(part, "normal", batch=8)
     log_p = part.eval().log_prob(5 * eta, x)
-    torch.testing.assert_close(log_p, D.Normal(5 * eta, mse.sqrt()).log_prob(x).sum((2, 3, 4)))
-    # No x is scored with a sigma that saw it: alone or among others, it gets the same number.
+    torch.testing.assert_close(log_p, torchs(5 * eta, scale).log_prob(x).sum((2, 3, 4)))
+    # No x is scored with a scale that saw it: alone or among others, it gets the same number.
     torch.testing.assert_close(log_p[:, :1], part.log_prob(5 * eta[:, :1], x[:1]))
-    noise = part.sample(torch.zeros(100, *SHAPE, dtype=torch.float64))
-    assert float(noise.std()) == pytest.approx(float(mse.sqrt()), rel=0.1)
+    noise = part.sample(torch.zeros(500, *SHAPE, dtype=torch.float64))
+    assert float(noise.abs().pow(power).mean() ** (1 / power)) == pytest.approx(float(scale), rel=0.1)
 
 
-def test_normal_running_sigma_travels_with_the_weights() -> None:
-    part = Normal(SHAPE).double().train()
+@by_scale
+def test_the_running_scale_travels_with_the_weights(ours: Any, torchs: Any, power: int) -> None:
+    part = ours(SHAPE).double().train()
     part.log_prob(*draw(part, "normal"))
-    copy = Normal(SHAPE).double()
+    copy = ours(SHAPE).double()
     copy.load_state_dict(part.state_dict())
     eta, x = draw(part, "normal")
     assert (copy.eval().log_prob(eta, x) == part.eval().log_prob(eta, x)).all()
@@ -252,30 +323,92 @@ def test_normal_running_sigma_forgets() -> None:
     for _ in range(1000):
         part.log_prob(torch.full((1, 1, 1), 0.5, dtype=torch.float64), x)
     expected = 0.25 + 8.75 * 0.99**1000
-    assert float(part.state_dict()["_running_mse"]) == pytest.approx(expected, rel=1e-9)
+    assert float(part.state_dict()["_running_error"]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_normal_perfect_reconstruction_stays_finite() -> None:
-    part = Normal(SHAPE).train()
+@by_scale
+def test_a_perfect_reconstruction_stays_finite(ours: Any, torchs: Any, power: int) -> None:
+    part = ours(SHAPE).train()
     x = torch.rand(3, *SHAPE)
     eta = x.expand(1, *x.shape).clone().requires_grad_()
     log_p = part.log_prob(eta, x)
     log_p.sum().backward()
-    expected = math.prod(SHAPE) * (6 - 0.5 * math.log(2 * math.pi))
-    torch.testing.assert_close(log_p, torch.full((1, 3), expected))
+    expected = torchs(x, math.exp(-6)).log_prob(x).sum((1, 2, 3)).unsqueeze(0)
+    torch.testing.assert_close(log_p, expected)
     assert eta.grad is not None
     assert (eta.grad == 0).all()
 
 
-@pytest.mark.parametrize("std", [0.0, -1.0, math.inf, math.nan])
-def test_normal_refuses_a_std_that_is_none(std: float) -> None:
-    with pytest.raises(ValueError, match=r"^std must be positive and finite"):
-        Normal(SHAPE, std=std)
+@pytest.mark.parametrize(("ours", "name"), [(Normal, "std"), (Laplace, "b")])
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_scale_that_is_none_is_refused(ours: Any, name: str, scale: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must be positive and finite"):
+        ours(SHAPE, "fixed", scale)
 
 
-def test_normal_refuses_an_unknown_sigma() -> None:
-    with pytest.raises(ValueError, match=r"^sigma must be 'fixed', 'learned' or 'optimal', got 'best'"):
-        Normal(SHAPE, sigma="best")  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize(("ours", "name"), [(Normal, "sigma"), (Laplace, "scale")])
+def test_an_unknown_calibration_is_refused(ours: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must be 'fixed', 'learned' or 'optimal', got 'best'"):
+        ours(SHAPE, "best")
+
+
+def test_continuous_bernoulli_near_one_half() -> None:
+    # Where the logit is small the closed forms are 0/0: value, gradient and mean in float32 against float64, by series.
+    eta = torch.cat([torch.zeros(1), torch.logspace(-30, 1, 200)])
+    eta = torch.cat([-eta, eta]).view(-1, 1, 1).requires_grad_()
+    x, part = torch.full((1, 1), 0.3), ContinuousBernoulli((1,))
+    log_p, mean = part.log_prob(eta, x), part.mean(eta)
+    (gradient,) = torch.autograd.grad(log_p.sum(), eta)
+    a = eta.detach().double() / 2
+    exact = torch.where(a.abs() < 1e-3, a / 3 - a**3 / 45, 1 / a.tanh() - 1 / a)  # of the mean, doubled and centred
+    torch.testing.assert_close(mean.double(), 0.5 + 0.5 * exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), 0.3 - 0.5 - 0.5 * exact, rtol=1e-5, atol=1e-6)
+    expected = D.ContinuousBernoulli(logits=2 * a).log_prob(x.double()).sum(2)
+    torch.testing.assert_close(log_p.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_continuous_bernoulli_is_the_cross_entropy_and_a_normalizer() -> None:
+    # The second term is what the first lacks to be a likelihood of grey levels.
+    eta, x = torch.randn(2, 3, *SHAPE, dtype=torch.float64), torch.rand(3, *SHAPE, dtype=torch.float64)
+    cross_entropy = Bernoulli(SHAPE, allow_levels=True).log_prob(eta, x)
+    normalizer = D.ContinuousBernoulli(logits=eta)._cont_bern_log_norm().sum((2, 3, 4))
+    torch.testing.assert_close(ContinuousBernoulli(SHAPE).log_prob(eta, x), cross_entropy + normalizer)
+
+
+@pytest.mark.parametrize("log_concentration", [-9.0, -2.0, 3.0, 8.0])
+def test_beta_binomial_is_exact_in_float32(log_concentration: float) -> None:
+    # Its terms are in the thousands, their sum a few nats.
+    eta = torch.tensor([log_concentration, log_concentration - 1]).expand(1, 256, 2)
+    log_p = BetaBinomial((1,)).log_prob(eta, LEVELS.float().unsqueeze(-1))[0]
+    a, b = eta[0, 0].double().exp().tolist()
+    with localcontext() as context:
+        context.prec = 60
+        a, b = Decimal(a), Decimal(b)
+        p = math.prod(((b + i) / (a + b + i) for i in range(255)), start=Decimal(1))  # of level 0
+        exact = []
+        for k in range(256):
+            exact.append(float(p.ln()))
+            p *= (255 - k) * (a + k) / ((k + 1) * (b + 254 - k)) if k < 255 else 1
+    torch.testing.assert_close(log_p, torch.tensor(exact), rtol=1e-6, atol=1e-6)
+
+
+def test_a_mixture_of_one_is_the_discretized_logistic() -> None:
+    part, one = LogisticMixture(SHAPE, n_components=1).double(), DiscretizedLogistic(SHAPE).double()
+    eta, x = draw(part, "logistic_mixture")
+    torch.testing.assert_close(part.log_prob(eta, x), one.log_prob(eta[:, :, SHAPE[0] :], x))
+    torch.testing.assert_close(part.mean(eta), one.mean(eta[:, :, SHAPE[0] :]))
+
+
+def test_components_of_a_mixture_are_told_apart_from_the_start() -> None:
+    eta = torch.zeros(1, 1, 9, dtype=torch.float64, requires_grad=True)
+    LogisticMixture((1,), n_components=3).double().log_prob(eta, torch.full((1, 1), 51 / 255)).sum().backward()
+    assert eta.grad is not None
+    assert len(eta.grad.flatten().unique()) == 9
+
+
+def test_a_mixture_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^n_components must be at least 1, got 0"):
+        LogisticMixture(SHAPE, n_components=0)
 
 
 def exact_log_probability(mean: float, log_scale: float, level: int) -> float:

@@ -4,7 +4,17 @@ from attelbo.latent import schedules, spaces
 from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal
 from attelbo.latent.evidence import Evidence, Generative
 from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihood
-from attelbo.latent.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood, Normal
+from attelbo.latent.likelihoods import (
+    Bernoulli,
+    BetaBinomial,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Laplace,
+    Likelihood,
+    LogisticMixture,
+    Normal,
+)
 from attelbo.latent.objectives import ELBO, IWAE, Objective, Turn
 from attelbo.latent.posteriors import DiagonalNormalPosterior, FullNormalPosterior, LowRankNormalPosterior, Posterior
 from attelbo.latent.priors import MixtureOfGaussians, Prior, StandardNormal, sampled_kl
@@ -13,6 +23,9 @@ __all__ = [
     "ELBO",
     "IWAE",
     "Bernoulli",
+    "BetaBinomial",
+    "Categorical",
+    "ContinuousBernoulli",
     "DiagonalNormal",
     "DiagonalNormalPosterior",
     "DiscretizedLogistic",
@@ -22,7 +35,9 @@ __all__ = [
     "FullNormalPosterior",
     "Generative",
     "ImportanceEstimate",
+    "Laplace",
     "Likelihood",
+    "LogisticMixture",
     "LowRankNormal",
     "LowRankNormalPosterior",
     "MixtureOfGaussians",

@@ -14,7 +14,7 @@ class Likelihood(nn.Module, ABC):
     """p(x|z). Subclasses take ``data_shape`` (C, ...) first, given by the model."""
 
     data_shape: tuple[int, ...]
-    n_parameters: ClassVar[int] = 1
+    n_parameters: int = 1
     """P."""
     discrete: ClassVar[bool] = True
     """Whether log p(x|z) is the log of a probability (not of a density)."""

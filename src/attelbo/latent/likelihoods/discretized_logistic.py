@@ -47,32 +47,42 @@ class DiscretizedLogistic(Likelihood):
         self.data_shape = tuple(data_shape)
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
-        mean, log_scale = self._mean_and_log_scale(eta)
-        precision = (-log_scale).exp()
-        half_width = precision / (LEVELS - 1)
-        centre = (2 * x - 1 - mean) * precision
-        # Which bins have an edge on that side; half a level of tolerance, as x may have been computed.
-        has_lower = (x > 0.5 / (LEVELS - 1)).to(mean.dtype)
-        has_upper = (x < 1 - 0.5 / (LEVELS - 1)).to(mean.dtype)
-        log_p = F.logsigmoid(centre + half_width) * has_upper
-        log_p = torch.addcmul(log_p, F.logsigmoid(half_width - centre), has_lower)
-        log_p = torch.addcmul(log_p, (-torch.expm1(-2 * half_width)).log(), has_lower * has_upper)
-        return sum_event(log_p, 2)
+        return sum_event(log_bin_probability(x, *self._mean_and_log_scale(eta)), 2)
 
     def mean(self, eta: Tensor) -> Tensor:
         """E[X clipped to the range], in data units: off from the mean over the levels by the rounding only,
         at most half a level (1/510)."""
-        mean, log_scale = self._mean_and_log_scale(eta)
-        mean, scale = (mean + 1) / 2, log_scale.exp() / 2
-        # 1 - integral of the distribution function over [0, 1]
-        return 1 - scale * (F.softplus((1 - mean) / scale) - F.softplus(-mean / scale))
+        return clipped_mean(*self._mean_and_log_scale(eta))
 
     def sample(self, eta: Tensor) -> Tensor:
-        mean, log_scale = self._mean_and_log_scale(eta)
-        logistic = torch.rand_like(mean).logit()
-        x = (torch.addcmul(mean, log_scale.exp(), logistic) + 1) / 2
-        return (x * (LEVELS - 1)).round().clamp(0, LEVELS - 1) / (LEVELS - 1)
+        return sample_level(*self._mean_and_log_scale(eta))
 
     def _mean_and_log_scale(self, eta: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = self.split(full_precision(eta))
         return mean, log_scale.clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND)
+
+
+def log_bin_probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """log P(X falls into the bin of x), x in data units, X logistic on the scale from -1 to 1; elementwise."""
+    precision = (-log_scale).exp()
+    half_width = precision / (LEVELS - 1)
+    centre = (2 * x - 1 - mean) * precision
+    # Which bins have an edge on that side; half a level of tolerance, as x may have been computed.
+    has_lower = (x > 0.5 / (LEVELS - 1)).to(mean.dtype)
+    has_upper = (x < 1 - 0.5 / (LEVELS - 1)).to(mean.dtype)
+    log_p = F.logsigmoid(centre + half_width) * has_upper
+    log_p = torch.addcmul(log_p, F.logsigmoid(half_width - centre), has_lower)
+    return torch.addcmul(log_p, (-torch.expm1(-2 * half_width)).log(), has_lower * has_upper)
+
+
+def clipped_mean(mean: Tensor, log_scale: Tensor) -> Tensor:
+    """E[X clipped to the range], in data units; elementwise."""
+    mean, scale = (mean + 1) / 2, log_scale.exp() / 2
+    # 1 - integral of the distribution function over [0, 1]
+    return 1 - scale * (F.softplus((1 - mean) / scale) - F.softplus(-mean / scale))
+
+
+def sample_level(mean: Tensor, log_scale: Tensor) -> Tensor:
+    """The level into whose bin a draw of X falls, in data units; elementwise."""
+    x = (torch.addcmul(mean, log_scale.exp(), torch.rand_like(mean).logit()) + 1) / 2
+    return (x * (LEVELS - 1)).round().clamp(0, LEVELS - 1) / (LEVELS - 1)

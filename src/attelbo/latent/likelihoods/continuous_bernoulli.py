@@ -1,0 +1,74 @@
+"""The continuous Bernoulli likelihood of data in [0, 1].
+
+Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli: fixing a pervasive error in variational autoencoders"
+(arXiv:1907.06845), eqs. 5-8.
+
+Shapes: n samples, B batch, (C, ...) data shape.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attelbo.latent.arithmetic import full_precision, sum_event
+from attelbo.latent.likelihoods.base import Likelihood
+
+SMALL = 0.25
+"""Below this |eta| / 2, power series take the place of differences that would cancel; they are good to 1e-14 there."""
+
+
+class ContinuousBernoulli(Likelihood):
+    """p(x|z) = prod_i C(eta_i) exp(eta_i x_i) on [0, 1]: eta holds logits, lambda = sigmoid(eta) in the paper.
+
+    The normalizer is 1 / C(eta) = (e^eta - 1) / eta, so
+
+        log p(x) = eta (x - 1/2) - log(sinh(a) / a),  a = |eta| / 2,
+
+    which is smooth everywhere; the paper's form, in lambda, is 0/0 at one half and its code cuts out an interval there.
+    What the binary cross-entropy of grey levels lacks to be a likelihood is the second term. This is a density: its
+    numbers are not comparable with those of discrete likelihoods, and grow without bound on data that are binary.
+
+    Args:
+        data_shape: (C, ...).
+    """
+
+    discrete = False
+    supports = frozenset({"levels"})
+
+    def __init__(self, data_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.data_shape = tuple(data_shape)
+
+    def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
+        eta = full_precision(eta)
+        return sum_event(eta * (x - 0.5) - _log_sinhc(eta.abs() / 2), 2)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        """E[x|z] = 1/2 + (coth a - 1/a) / 2 with a = eta / 2: not sigmoid(eta), but nearer to one half."""
+        a = full_precision(eta) / 2
+        return 0.5 + 0.5 * a.sign() * _langevin(a.abs())
+
+    def sample(self, eta: Tensor) -> Tensor:
+        # By the inverse of the distribution function for -|eta|, mirrored where eta is positive.
+        eta = full_precision(eta)
+        rate = eta.abs().clamp(min=torch.finfo(eta.dtype).tiny)
+        x = torch.log1p(torch.rand_like(eta) * torch.expm1(-rate)) / -rate
+        return torch.where(eta > 0, 1 - x, x).clamp(0, 1)
+
+
+def _log_sinhc(a: Tensor) -> Tensor:
+    """log(sinh(a) / a) of a >= 0."""
+    large = a.clamp(min=SMALL)  # both branches are computed, and neither may send NaN into the gradient
+    far = large + (-torch.expm1(-2 * large) / (2 * large)).log()
+    s = a.clamp(max=SMALL).square()
+    near = s * (1 / 6 - s * (1 / 180 - s * (1 / 2835 - s * (1 / 37800 - s / 467775))))
+    return torch.where(a < SMALL, near, far)
+
+
+def _langevin(a: Tensor) -> Tensor:
+    """coth a - 1/a of a >= 0, the derivative of ``_log_sinhc``."""
+    large, small = a.clamp(min=SMALL), a.clamp(max=SMALL)
+    s = small.square()
+    near = small * (1 / 3 - s * (1 / 45 - s * (2 / 945 - s * (1 / 4725 - s * (2 / 93555)))))
+    return torch.where(a < SMALL, near, 1 / torch.tanh(large) - 1 / large)

@@ -1,0 +1,107 @@
+"""What the normal and the Laplace likelihood share: a location for each dimension of x and one scale for all of them.
+
+Rybkin, Daniilidis & Levine 2021, "Simple and Effective VAE Training with Calibrated Decoders" (arXiv:2006.13202).
+
+Shapes: n samples, B batch, (C, ...) data shape, N its number of dimensions.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.latent.arithmetic import full_precision, sum_event
+from attelbo.latent.likelihoods.base import Likelihood
+
+Calibration = Literal["fixed", "learned", "optimal"]
+
+MIN_SCALE = math.exp(-6)
+"""The floor of the optimal scale, that of Rybkin et al.'s code: below it lies less than a grey level."""
+
+MEMORY = 100
+"""Training batches that the running scale remembers."""
+
+
+class LocationScale(Likelihood):
+    """p(x|z) = prod_i exp(-|x_i - eta_i|^p / (p s^p)) / (s c): eta is the location, without a squashing.
+
+    The scale s is
+      - ``fixed``: the one that is given;
+      - ``learned``: one parameter, log s, that starts there;
+      - ``optimal``: the maximizer of the likelihood, s^p = mean |x - eta|^p (Rybkin et al., eq. 5, for p = 2),
+        in training that of the batch at hand. A scale fitted to the very x it scores gives no bound on
+        log p(x), so evaluation uses the running value of the training batches: a constant, and hence a
+        true bound. Before the first training batch that constant is the one that is given. No gradient flows
+        through s: for the ELBO it is zero anyway, at the maximum.
+
+    This is a density: bits per dimension and NLL are not comparable with those of discrete likelihoods.
+    """
+
+    discrete = False
+    supports = frozenset({"binary", "levels", "real"})
+    power: ClassVar[int]
+    """p."""
+    log_normalizer: ClassVar[float]
+    """log c, of the density with s = 1."""
+    log_scale: Tensor
+    _running_error: Tensor
+    _n_batches: Tensor
+
+    def __init__(self, data_shape: Sequence[int], calibration: Calibration, scale: float) -> None:
+        super().__init__()
+        self.data_shape = tuple(data_shape)
+        self.calibration = calibration
+        if calibration == "optimal":
+            self.register_buffer("_running_error", torch.tensor(scale**self.power))
+            self.register_buffer("_n_batches", torch.tensor(0.0))
+        elif calibration == "learned":
+            self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        else:
+            self.register_buffer("log_scale", torch.tensor(math.log(scale)))
+
+    def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
+        error = sum_event((full_precision(eta) - x).abs().pow(self.power), 2)  # (n, B)
+        dimensions = math.prod(self.data_shape)
+        if self.calibration == "optimal" and self.training:
+            mean_error = error.detach().mean() / dimensions
+            self._remember(mean_error)
+            log_scale = self._log_optimum(mean_error)
+        else:
+            log_scale = self._log_scale()
+        precision = (-self.power * log_scale).exp()
+        return -error * precision / self.power - dimensions * (log_scale + self.log_normalizer)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return full_precision(eta)
+
+    def sample(self, eta: Tensor) -> Tensor:
+        mean = self.mean(eta)
+        return torch.addcmul(mean, self._log_scale().exp(), self._noise(mean))
+
+    @abstractmethod
+    def _noise(self, like: Tensor) -> Tensor:
+        """Samples of location 0 and scale 1."""
+
+    def _log_scale(self) -> Tensor:
+        """The log s that does not depend on the batch, a scalar."""
+        return self._log_optimum(self._running_error) if self.calibration == "optimal" else self.log_scale
+
+    def _log_optimum(self, mean_error: Tensor) -> Tensor:
+        return mean_error.clamp(min=MIN_SCALE**self.power).log() / self.power
+
+    @torch.no_grad()
+    def _remember(self, mean_error: Tensor) -> None:
+        # The mean of the batches at first, then an exponential average; all on the device, without a sync.
+        self._n_batches.add_(1).clamp_(max=MEMORY)
+        self._running_error.lerp_(mean_error.to(self._running_error.dtype), 1 / self._n_batches)
+
+
+def check_calibration(calibration_name: str, calibration: str, scale_name: str, scale: float) -> None:
+    """Raise ValueError, by the arguments' own names, unless the scale is one and it is known how it is found."""
+    if not 0 < scale < math.inf:
+        raise ValueError(f"{scale_name} must be positive and finite, got {scale}")
+    if calibration not in ("fixed", "learned", "optimal"):
+        raise ValueError(f"{calibration_name} must be 'fixed', 'learned' or 'optimal', got '{calibration}'")
