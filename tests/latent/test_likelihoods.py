@@ -18,7 +18,7 @@ from torch import distributions as D
 from attelbo.latent import (
     Bernoulli,
     BetaBinomial,
-    Categorical,
+    CategoricalLevels,
     ContinuousBernoulli,
     DiscretizedLogistic,
     Laplace,
@@ -75,7 +75,7 @@ def beta_binomial(part: BetaBinomial, eta: Tensor, x: Tensor) -> Tensor:
     return torch.from_numpy(stats.betabinom(255, a, b).logpmf((255 * x.expand_as(a)).round()))
 
 
-def categorical(part: Categorical, eta: Tensor, x: Tensor) -> Tensor:
+def categorical(part: CategoricalLevels, eta: Tensor, x: Tensor) -> Tensor:
     logits = torch.stack(eta.tensor_split(256, dim=-3), -1)
     return D.Categorical(logits=logits).log_prob((255 * x).round().expand(logits.shape[:-1]))
 

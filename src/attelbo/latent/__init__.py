@@ -7,7 +7,7 @@ from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihoo
 from attelbo.latent.likelihoods import (
     Bernoulli,
     BetaBinomial,
-    Categorical,
+    CategoricalLevels,
     ContinuousBernoulli,
     DiscretizedLogistic,
     Laplace,
@@ -24,7 +24,7 @@ __all__ = [
     "IWAE",
     "Bernoulli",
     "BetaBinomial",
-    "Categorical",
+    "CategoricalLevels",
     "ContinuousBernoulli",
     "DiagonalNormal",
     "DiagonalNormalPosterior",

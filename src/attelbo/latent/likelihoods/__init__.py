@@ -3,7 +3,7 @@
 from attelbo.latent.likelihoods.base import Likelihood
 from attelbo.latent.likelihoods.bernoulli import Bernoulli
 from attelbo.latent.likelihoods.beta_binomial import BetaBinomial
-from attelbo.latent.likelihoods.categorical import Categorical
+from attelbo.latent.likelihoods.categorical import CategoricalLevels
 from attelbo.latent.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from attelbo.latent.likelihoods.discretized_logistic import DiscretizedLogistic
 from attelbo.latent.likelihoods.laplace import Laplace
@@ -13,7 +13,7 @@ from attelbo.latent.likelihoods.normal import Normal
 __all__ = [
     "Bernoulli",
     "BetaBinomial",
-    "Categorical",
+    "CategoricalLevels",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Laplace",

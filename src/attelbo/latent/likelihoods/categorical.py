@@ -16,7 +16,7 @@ from attelbo.latent.likelihoods.base import Likelihood
 LEVELS = 256
 
 
-class Categorical(Likelihood):
+class CategoricalLevels(Likelihood):
     """p(x|z) = prod_i softmax(eta_i)[255 x_i] over the 256 levels 0, 1/255, ..., 1.
 
     eta holds the logits of the levels. No shape is assumed, and none helps: levels that lie side by side share nothing.
