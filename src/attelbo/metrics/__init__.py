@@ -1,6 +1,20 @@
-"""Metrics over a whole split, reducible over processes."""
+"""What is measured: metrics that grow with a split, reducible over processes, and functions of all of its rows."""
 
 from attelbo.metrics.active_units import ActiveUnits
+from attelbo.metrics.disentanglement import disentanglement_scores
+from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
+from attelbo.metrics.image_similarity import image_similarity
+from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information
 from attelbo.metrics.sample_mean import SampleMean
 
-__all__ = ["ActiveUnits", "SampleMean"]
+__all__ = [
+    "ActiveUnits",
+    "Information",
+    "SampleMean",
+    "aggregate_log_prob",
+    "disentanglement_scores",
+    "estimate_information",
+    "frechet_distance",
+    "image_similarity",
+    "kernel_distance",
+]

@@ -1,0 +1,101 @@
+"""Mutual information and aggregate KL against quadrature and the closed form of a linear model."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from attelbo.latent import DiagonalNormal, FullNormal, StandardNormal
+from attelbo.metrics import information as module
+from attelbo.metrics.information import aggregate_log_prob, estimate_information
+
+
+def batches(mean: torch.Tensor, std: torch.Tensor, size: int) -> tuple[list[DiagonalNormal], list[int]]:
+    parts = list(zip(mean.split(size), std.log().split(size), strict=True))
+    return [DiagonalNormal(*part) for part in parts], [len(part[0]) for part in parts]
+
+
+def estimate(mean: torch.Tensor, std: torch.Tensor, size: int = 100):
+    posteriors, sizes = batches(mean, std, size)
+    torch.manual_seed(7)  # not the seed of the rows
+    drawn = [q.rsample_with_log_prob(1) for q in posteriors]
+    z, log_q = (torch.cat([part[i][0] for part in drawn]) for i in (0, 1))
+    return estimate_information(z, log_q, StandardNormal(mean.shape[1:]).log_prob(z.unsqueeze(0))[0], posteriors, sizes)
+
+
+def test_few_rows_by_quadrature():
+    """Five rows, each repeated: the mixture is the same, and the noise of z is averaged out."""
+    mean = np.array([-2.0, -0.5, 0.0, 0.7, 3.0])
+    std = np.array([0.3, 0.2, 1.0, 0.1, 0.5])
+
+    def mixture(z: float) -> float:
+        return norm.pdf(z, mean, std).mean()
+
+    def entropy(density) -> float:
+        points = sorted([*mean, *(mean - 2 * std), *(mean + 2 * std)])
+        return quad(lambda z: -density(z) * math.log(density(z)), -12, 12, points=points, limit=500)[0]
+
+    of_mixture = entropy(mixture)
+    mutual = of_mixture - (0.5 * np.log(2 * np.pi * np.e) + np.log(std)).mean()
+    kl = 0.5 * (math.log(2 * math.pi) + (mean**2 + std**2).mean()) - of_mixture
+    rows = torch.arange(5).repeat(800)
+    found = estimate(torch.tensor(mean)[rows].unsqueeze(1), torch.tensor(std)[rows].unsqueeze(1), 1000)
+    assert found.mutual_information == pytest.approx(mutual, abs=4 * found.mutual_information_std_error)
+    assert found.aggregate_kl == pytest.approx(kl, abs=4 * found.aggregate_kl_std_error)
+    assert found.mutual_information_std_error < 0.03
+    assert found.aggregate_kl_std_error < 0.03
+
+
+@pytest.mark.parametrize(("slope", "noise"), [(0.8, 0.6), (1.5, 0.5)])
+def test_a_linear_encoder_in_closed_form(slope, noise):
+    """x ~ N(0, 1)^2, z|x ~ N(slope x, noise^2): q(z) is N(0, slope^2 + noise^2)^2."""
+    x = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0))
+    found = estimate(slope * x, torch.full_like(x, noise))
+    variance = slope**2 + noise**2
+    assert found.mutual_information == pytest.approx(math.log(variance / noise**2), abs=0.1)
+    assert found.aggregate_kl == pytest.approx(variance - 1 - math.log(variance), abs=0.1)
+
+
+def test_the_two_are_the_rate():
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    std = 0.2 + x.abs()
+    found = estimate(x, std, 70)
+    rate = 0.5 * (x.square() + std.square() - 1).sum(1) - std.log().sum(1)
+    error = math.hypot(found.mutual_information_std_error, found.aggregate_kl_std_error)
+    assert found.mutual_information + found.aggregate_kl == pytest.approx(float(rate.mean()), abs=3 * error)
+
+
+def test_extremes():
+    """Encodings that are all the same say nothing; encodings far apart say which of the N rows it is, log N."""
+    same = estimate(torch.zeros(50, 2), torch.ones(50, 2))
+    assert (same.mutual_information, same.aggregate_kl) == pytest.approx((0, 0), abs=1e-5)
+    apart = estimate(torch.arange(50.0).double().unsqueeze(1), torch.full((50, 1), 1e-3).double())
+    assert apart.mutual_information == pytest.approx(math.log(50), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+@pytest.mark.parametrize("numbers", [1, 2**21])
+def test_batches_and_chunks_do_not_matter(size, numbers, monkeypatch):
+    monkeypatch.setattr(module, "_NUMBERS_AT_ONCE", numbers)
+    mean, std = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0)).double()
+    z = torch.randn(11, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = norm.logpdf(z.numpy()[:, None], mean, std.exp()).sum(2)
+    found = aggregate_log_prob(z, *batches(mean, std.exp(), size))
+    np.testing.assert_allclose(found, np.logaddexp.reduce(expected, 1) - math.log(40), rtol=1e-10)
+
+
+def test_any_posterior_with_a_density():
+    mean = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    diagonal, full = DiagonalNormal(mean, torch.zeros(20, 2)), FullNormal(mean, torch.eye(2).expand(20, 2, 2))
+    z = torch.randn(30, 2, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(aggregate_log_prob(z, [full], [20]), aggregate_log_prob(z, [diagonal], [20]))
+
+
+def test_a_sample_for_each_row():
+    with pytest.raises(ValueError, match=r"^one sample for each of 5 rows, got 4, 4 and 4"):
+        estimate_information(
+            torch.zeros(4, 1), torch.zeros(4), torch.zeros(4), *batches(torch.zeros(5, 1), torch.ones(5, 1), 2)
+        )
