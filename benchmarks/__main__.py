@@ -15,7 +15,7 @@ from benchmarks.environments import Environment, environment
 from benchmarks.machine import this_machine
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("training", "data", "startup", "evaluation", "replicas")
+SECTIONS = ("training", "data", "startup", "evaluation", "replicas", "gpu")
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     needed = "training" in options.only
     pythae = environment("pythae", options.pythae, _tell) if needed else Environment("", {}, "not needed")
     with tempfile.TemporaryDirectory() as folder:
-        names: list[Name] = ["mnist", "cifar10"] if "training" in options.only else ["mnist"]
+        names: list[Name] = ["mnist", "cifar10"] if {"training", "gpu"} & set(options.only) else ["mnist"]
         real: dict[Name, bool] = {name: lay_out(name, options.data_dir, Path(folder)) for name in names}
         sections = {name: section(name, options, Path(folder), pythae) for name in options.only}
     result = {
@@ -39,14 +39,14 @@ def main() -> int:
         "sections": sections,
     }
     print(tables.markdown(result))
-    _tell(f"written: {report.save(result, RESULTS)}")
+    _tell(f"written: {report.save(result, options.results)}")
     return 0
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer tasks, rows and rounds: to see that it works")
-    parser.add_argument("--only", type=_sections, default=SECTIONS, help=f"of these, with commas: {','.join(SECTIONS)}")
+    parser.add_argument("--only", type=_sections, help=f"of these, with commas: {','.join(SECTIONS)}; gpu needs one")
     parser.add_argument("--tasks", default="", help="training tasks whose name contains this")
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--rounds", type=int, help="rounds of training that count, if the patience lasts")
@@ -57,7 +57,10 @@ def parsed() -> argparse.Namespace:
         default=Path(os.environ.get("ATTELBO_DATA_DIR", "data")),
         help="folder with MNIST/raw and cifar-10-batches-py; where one is missing, random images stand in",
     )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     options = parser.parse_args()
+    if options.only is None:
+        options.only = SECTIONS if options.accelerator == "gpu" else SECTIONS[:-1]
     if options.rounds is None:
         options.rounds = training.QUICK_ROUNDS if options.quick else training.ROUNDS[options.accelerator]
     if options.rounds < 1:
@@ -100,6 +103,8 @@ def section(name: str, options: argparse.Namespace, folder: Path, pythae: Enviro
         )
         _tell(f"evaluation: {found['ratio']['median']:.3f} of the bare loop")
         return found
+    if name == "gpu":
+        return measured("benchmarks.gpu", folder=str(folder), rows=12_000 if quick else 59_600)
     if name == "startup":
         from benchmarks import startup
 

@@ -17,10 +17,10 @@ def measured(module: str, **arguments: Any) -> Any:
         RuntimeError: it failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.child", module, json.dumps(arguments)], capture_output=True, text=True
+        [sys.executable, "-m", "benchmarks.child", module, json.dumps(arguments)], stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
-        raise RuntimeError(f"{module} ended with {done.returncode}:\n{done.stderr[-8000:]}")
+        raise RuntimeError(f"{module} ended with {done.returncode}; what it said stands above")
     return json.loads(done.stdout.splitlines()[-1])
 
 
