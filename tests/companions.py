@@ -11,6 +11,8 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "laplace"): ("data.binarize=none",),
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),
+    ("objective", "rae"): ("model/posterior=deterministic",),
+    ("posterior", "deterministic"): ("model/objective=rae",),
 }
 """(group, choice) -> words."""
 

@@ -14,7 +14,7 @@ from attelbo.building import Spec, build
 from attelbo.latent import Distribution, Prior, sampled_kl
 
 FAMILIES: dict[str, dict[str, set[str]]] = {
-    "posterior": {"normal": {"diagonal_normal", "full_normal", "low_rank_normal"}},
+    "posterior": {"point": {"deterministic"}, "normal": {"diagonal_normal", "full_normal", "low_rank_normal"}},
     "prior": {"density": {"mixture_of_gaussians", "standard_normal"}},
     "likelihood": {
         "pixelwise": {
@@ -28,7 +28,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
             "normal",
         }
     },
-    "objective": {"bound": {"elbo", "iwae"}},
+    "objective": {"bound": {"elbo", "iwae"}, "autoencoder": {"rae"}},
 }
 """Group -> family -> files. Each family has a table of its own that all of its parts are in; a file in none fails."""
 

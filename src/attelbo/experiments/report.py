@@ -136,7 +136,7 @@ def _headlines(result: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable
             f"{result['nll_samples']:,} importance samples; ± standard error over {images}",
         )
     for key, label, unit, digits in (
-        ("elbo", "ELBO", "nats", 2),
+        ("elbo", "ELBO", "nats", 2) if "elbo" in metrics else ("loss", "Loss", "nats, no bound", 2),
         ("reconstruction", "Reconstruction", "nats", 2),
         ("kl", "KL", "nats", 2),
         ("bits_per_dim", "Bits per dim", "bits, from the ELBO", 4),
@@ -164,7 +164,7 @@ def _facts(status: Mapping[str, Any], result: Mapping[str, Any]) -> Iterable[tup
         if key in result:
             yield key, f"{result[key]:,}"
     if "checkpoint" in result:
-        yield "weights", f"{result['checkpoint']} checkpoint"
+        yield "weights", ", ".join(filter(None, (f"{result['checkpoint']} checkpoint", result.get("monitor"))))
     for key in ("started", "ended"):
         if key in status:
             yield key, f"{datetime.fromisoformat(status[key]):%Y-%m-%d %H:%M:%S %Z}"

@@ -32,6 +32,8 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
             table.add_row(label, f"{metrics[f'{split}/{key}']:.{digits}f}", unit)
 
     row("ELBO", "elbo", "nats")
+    if f"{split}/elbo" not in metrics:
+        row("loss", "loss", "nats, no bound")
     if f"{split}/nll" in metrics:
         error = metrics[f"{split}/nll_std_error"]
         table.add_row(
@@ -43,6 +45,8 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
     row("KL", "kl", "nats")
     row("bits/dim", "bits_per_dim", "bits, from the ELBO", 4)
     row("active units", "active_units", "of the latent dimensions", 0)
+    if chosen := result.get("monitor"):
+        table.add_row("weights", result["checkpoint"], f"checkpoint, {chosen}")
     times = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items())
     if times:
         table.add_row("time", f"{sum(seconds.values()):.1f}", f"s ({times})")

@@ -1,7 +1,7 @@
 """The latent side of a model: posteriors, priors, likelihoods, objectives. Pure torch, usable alone."""
 
 from attelbo.latent import schedules, spaces
-from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal
+from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal, Point
 from attelbo.latent.evidence import Evidence, Generative
 from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihood
 from attelbo.latent.likelihoods import (
@@ -15,17 +15,25 @@ from attelbo.latent.likelihoods import (
     LogisticMixture,
     Normal,
 )
-from attelbo.latent.objectives import ELBO, IWAE, Objective, Turn
-from attelbo.latent.posteriors import DiagonalNormalPosterior, FullNormalPosterior, LowRankNormalPosterior, Posterior
+from attelbo.latent.objectives import ELBO, IWAE, RAE, Objective, Turn
+from attelbo.latent.posteriors import (
+    DeterministicPosterior,
+    DiagonalNormalPosterior,
+    FullNormalPosterior,
+    LowRankNormalPosterior,
+    Posterior,
+)
 from attelbo.latent.priors import MixtureOfGaussians, Prior, StandardNormal, sampled_kl
 
 __all__ = [
     "ELBO",
     "IWAE",
+    "RAE",
     "Bernoulli",
     "BetaBinomial",
     "CategoricalLevels",
     "ContinuousBernoulli",
+    "DeterministicPosterior",
     "DiagonalNormal",
     "DiagonalNormalPosterior",
     "DiscretizedLogistic",
@@ -43,6 +51,7 @@ __all__ = [
     "MixtureOfGaussians",
     "Normal",
     "Objective",
+    "Point",
     "Posterior",
     "Prior",
     "StandardNormal",

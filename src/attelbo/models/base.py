@@ -8,7 +8,7 @@ an ordinary LightningModule and any ``lightning.Trainer`` trains it.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch.optim import Optimizer
 from attelbo.building import Spec, build
 from attelbo.data.batch import Batch, Block
 from attelbo.errors import ConfigError
+
+Monitor = tuple[str, Literal["min", "max"]]
+"""A validation metric, and whether less or more of it is better."""
 
 Terms = dict[str, Tensor]
 """Scalars by name, each a mean over the batch; the first is ``loss``, what is minimized. Nats."""
@@ -62,6 +65,11 @@ class Model(LightningModule, ABC):
         """Who takes an optimizer step on each minibatch, in this order: one player with all parameters, unless a
         subclass says otherwise, as for adversarial training."""
         return [Player(self.losses, list(self.parameters()))]
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """What tells the best epoch; None: nothing does, the last one is the best."""
+        return "val/loss", "min"
 
     def at_step(self, step: int, total_steps: int) -> None:
         """Called before optimizer step ``step``, counted from 0: schedules move here, the learning rate's first."""

@@ -24,7 +24,7 @@ from attelbo.data.batch import Batch
 from attelbo.errors import UserError
 from attelbo.latent import Evidence, Likelihood, Objective, Turn
 from attelbo.metrics import ActiveUnits, SampleMean
-from attelbo.models.base import Model, Player, Terms
+from attelbo.models.base import Model, Monitor, Player, Terms
 from attelbo.models.loading import load_run
 
 
@@ -57,6 +57,13 @@ class LatentVariableModel(Model):
         names = ["loss", "reconstruction"] + ["elbo", "kl"] * bounded + ["bits_per_dim"] * self.has_bits
         self.means = SampleMean(names)
         self.active_units = ActiveUnits((n_latent,))
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """The bound, where there is one and the objective is for it."""
+        if self.objective.watched == "elbo" and self.bounded:
+            return "val/elbo", "max"
+        return super().monitor if self.objective.watched else None
 
     # -- from a batch to its loss ---------------------------------------------------------------
 

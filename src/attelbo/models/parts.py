@@ -1,13 +1,16 @@
 """The parts of a model from its configuration, and whether they fit together. What does not is told in one line."""
 
 import inspect
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any, TypeVar
 
 from attelbo.building import Spec, build, locate
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import Likelihood, Objective, Posterior, Prior, priors
+from attelbo.latent import Likelihood, Objective, Posterior, Prior, objectives, priors
+
+Part = TypeVar("Part", Prior, Objective)
 
 
 def part(name: str, spec: Spec, **offered: Any) -> Any:
@@ -41,15 +44,21 @@ def check_prior(spec: Spec, posterior: Posterior) -> None:
     """Raise ConfigError unless the prior, which is not built yet, is one on the posterior's space."""
     chosen: Any = locate(spec["_target_"])
     if not isinstance(posterior.space, getattr(chosen, "spaces", object)):
-        others = [other for other in _classes(priors.__all__) if isinstance(posterior.space, other.spaces)]
+        others = [other.__name__ for other in _classes(priors, Prior) if isinstance(posterior.space, other.spaces)]
         raise ConfigError(
             f"model/prior: {chosen.__name__} is no prior for the latents of {type(posterior).__name__}, "
-            f"{posterior.space}; {_one_of(other.__name__ for other in others)}"
+            f"{posterior.space}; {_one_of('priors', others)}"
         )
 
 
 def check_objective(objective: Objective, posterior: Posterior) -> None:
     """Raise ConfigError unless the objective is defined for the posterior."""
+    if objective.needs_density and not posterior.has_density:
+        others = [other.__name__ for other in _classes(objectives, Objective) if not other.needs_density]
+        raise ConfigError(
+            f"model/objective: {type(objective).__name__} takes a density q(z|x), and {type(posterior).__name__} gives "
+            f"a point; {_one_of('objectives', others)}"
+        )
     if not issubclass(posterior.distribution, objective.posteriors):
         known = " or ".join(kind.__name__ for kind in objective.posteriors)
         raise ConfigError(
@@ -58,13 +67,13 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
         )
 
 
-def _classes(names: Iterable[str]) -> Iterable[type[Prior]]:
-    for name in names:
-        found = getattr(priors, name)
-        if inspect.isclass(found) and issubclass(found, Prior) and not inspect.isabstract(found):
+def _classes(package: ModuleType, kind: type[Part]) -> Iterable[type[Part]]:
+    """The parts of a kind that a package exports."""
+    for name in package.__all__:
+        found = getattr(package, name)
+        if inspect.isclass(found) and issubclass(found, kind) and not inspect.isabstract(found):
             yield found
 
 
-def _one_of(names: Iterable[str]) -> str:
-    names = list(names)
-    return f"priors for them: {', '.join(names)}" if names else "there is no prior for them"
+def _one_of(what: str, names: Sequence[str]) -> str:
+    return f"{what} for it: {', '.join(names)}" if names else f"there are no {what} for it"

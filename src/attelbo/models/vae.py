@@ -44,6 +44,7 @@ class VariationalAutoencoder(LatentVariableModel):
         self.prior = prior
         self.decoder = decoder
         prior.attach(self.infer)
+        objective.attach(self)
 
     # -- from a batch to its evidence ---------------------------------------------------------------
 
@@ -69,7 +70,8 @@ class VariationalAutoencoder(LatentVariableModel):
         stop_posterior: bool = False,
     ) -> Evidence:
         q, prior = self.infer(x, y), self.prior_of(y)
-        exact_kl = prior.exact_kl(q)  # (B, G)
+        # A point has no KL: no group of latents has any.
+        exact_kl = prior.exact_kl(q) if self.bounded else q.mean.new_zeros(len(x), 0)  # (B, G)
         log_ratio = None
         if log_weights or exact_kl is None:
             z, log_q = q.rsample_with_log_prob(n_samples)  # (K, B, *E), (K, B)

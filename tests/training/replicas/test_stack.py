@@ -36,14 +36,16 @@ def seeded(replica: int) -> None:
 
 
 def expected_of(models, batches):
-    """Terms and gradients of copies of the models, one after the other; and the copies."""
+    """Terms of all players and gradients of copies of the models, one after the other; and the copies."""
     copies = copy.deepcopy(models)
     terms = []
     for replica, (model, batch) in enumerate(zip(copies, batches, strict=True)):
         seeded(replica)
-        own = model.losses(batch)
-        own["loss"].backward()
-        terms.append(own)
+        terms.append({})
+        for player in model.players():
+            own = player.losses(batch)
+            own["loss"].backward(inputs=player.parameters)
+            terms[-1] |= {player.prefix + name: value for name, value in own.items()}
     return terms, copies
 
 
@@ -53,9 +55,12 @@ def stacked_of(models, batches):
         seeded(replica)
         streams.keep(replica)
     stack = ModelStack(models)
-    terms = stack.losses(0, batches, streams)
-    stack.backward(0, terms["loss"])
-    stack.hand_out_gradients(0)
+    terms = {}
+    for place, player in enumerate(models[0].players()):
+        own = stack.losses(place, batches, streams)
+        stack.backward(place, own["loss"])
+        stack.hand_out_gradients(place)
+        terms |= {player.prefix + name: value for name, value in own.items()}
     return terms, stack
 
 
@@ -106,6 +111,11 @@ class WithoutWords:
 
     def configure(self, *words):
         return self.runs.configure(*words, without=self.without)
+
+
+@pytest.mark.parametrize("name", ["rae_gp", "rae_sn"])
+def test_a_second_derivative_and_a_parametrization(runs, name):
+    assert_equal(*build(runs, f"model={name}"))
 
 
 # -- what models may keep ------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from attelbo.latent.distributions import Distribution
-from attelbo.latent.evidence import Evidence
+from attelbo.latent.evidence import Evidence, Generative
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class Objective(nn.Module, ABC):
     """Whether, in the log-weights, log q(z|x) sends no gradient to the parameters of q but through z."""
     needs_generative: ClassVar[bool] = False
     """Whether ``Evidence.x``, ``eta`` and ``generative`` must be there: models with several layers have none."""
+    needs_density: ClassVar[bool] = True
+    """Whether it takes a KL or log-weights, which there are not where q(z|x) is a point."""
+    watched: ClassVar[Literal["elbo", "loss"] | None] = "elbo"
+    """The validation metric that tells the best epoch: the bound (where there is none, the loss), the loss, or None:
+    the last epoch is the best, for no number says more, as where two play against each other."""
     posteriors: ClassVar[tuple[type[Distribution], ...]] = (Distribution,)
     """The q(z|x) that it is defined for."""
 
@@ -54,6 +59,9 @@ class Objective(nn.Module, ABC):
         A weight that changes lives in a buffer and is written in place, so that a captured or
         compiled step reads the new value.
         """
+
+    def attach(self, generative: Generative) -> None:
+        """Told by the model, once, of its generative side: for objectives that change how it computes."""
 
     def turns(self) -> Sequence[Turn]:
         """Who steps on each minibatch, in this order; none: one optimizer minimizes ``forward`` by all parameters."""

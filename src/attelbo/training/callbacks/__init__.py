@@ -1,9 +1,10 @@
 """What watches a training run: each is one node of ``conf/callbacks``."""
 
 from attelbo.training.callbacks.checkpointing import Checkpoint
+from attelbo.training.callbacks.early_stopping import EarlyStopping
 from attelbo.training.callbacks.learning_rate import LearningRate
 from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
 
-__all__ = ["Checkpoint", "LearningRate", "NanGuard", "Pictures", "Progress"]
+__all__ = ["Checkpoint", "EarlyStopping", "LearningRate", "NanGuard", "Pictures", "Progress"]

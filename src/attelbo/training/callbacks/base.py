@@ -8,6 +8,8 @@ from typing import Any, Protocol, cast
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from attelbo.models.base import Monitor
+
 
 class StepperState(Protocol):
     """The part of a module's ``stepper`` that is open to callbacks; tensors are on the training device."""
@@ -21,7 +23,7 @@ class StepperState(Protocol):
     log_every_n_steps: int
     """Optimizer steps between two lines to the loggers."""
     terms: tuple[str, ...]
-    """The names of the T terms: "loss", "elbo", "reconstruction", "kl"."""
+    """The names of the T terms, such as "loss", "elbo", "reconstruction", "kl"."""
     block_values: Tensor
     """Each term at each optimizer step of the last block, (S, T), nats."""
 
@@ -33,3 +35,8 @@ class StepperState(Protocol):
 def stepper_of(module: LightningModule) -> StepperState:
     """The stepper that trains the module."""
     return cast(Any, module).stepper
+
+
+def monitor_of(module: LightningModule) -> Monitor | None:
+    """The validation metric that tells the module's best epoch, and whether more of it is better."""
+    return cast(Any, module).monitor

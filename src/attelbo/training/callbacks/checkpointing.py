@@ -4,10 +4,13 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attelbo.files import give_second_name
+from attelbo.models.base import Monitor
+from attelbo.training.callbacks.base import monitor_of
 
 
 class Checkpoint(ModelCheckpoint):
@@ -22,8 +25,9 @@ class Checkpoint(ModelCheckpoint):
 
     Args:
         filename: Name of the file, without ".ckpt".
-        monitor: Save only when this validation metric is better than ever; None: always.
-        mode: Whether better is "max" or "min".
+        monitor: Save only when this validation metric is better than ever; auto: the metric that the model names, or
+            always if it names none; None: always.
+        mode: Whether better is "max" or "min"; of auto, the model says that too.
         every_n_epochs: How often to save.
     """
 
@@ -55,6 +59,15 @@ class Checkpoint(ModelCheckpoint):
             # A resumed run finds its own checkpoints there.
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
+        if self.monitor == "auto":
+            self._monitor(monitor_of(pl_module))
+
+    def _monitor(self, monitor: Monitor | None) -> None:
+        if monitor is None:
+            self.monitor = None
+        else:
+            self.monitor, self.mode = monitor
+            self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A training that ends before its first validation has nothing to be best at; Lightning would warn.

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
-from attelbo.training.callbacks.base import StepperState, stepper_of
+from attelbo.training.callbacks.base import StepperState, monitor_of, stepper_of
 from attelbo.training.replicas import Seat
 
 _SHOWN = ("loss", "elbo", "kl")
@@ -120,8 +120,9 @@ class Progress(ProgressBar):
         if self._bar is not None:
             self._draw(trainer, stepper, text)
         else:
-            if "val/elbo" in trainer.callback_metrics:
-                text += "  " + _value("val/elbo", float(trainer.callback_metrics["val/elbo"]))
+            key, _ = monitor_of(pl_module) or ("val/loss", "min")
+            if key in trainer.callback_metrics:
+                text += "  " + _value(key, float(trainer.callback_metrics[key]))
             line = f"{self._epoch(trainer)}  step {_steps(stepper)}  {text}"
             self.console.print(f"{line}  {self._speed(stepper)}", highlight=False, soft_wrap=True)
 

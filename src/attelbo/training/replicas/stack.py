@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 from torchmetrics import Metric
 
 from attelbo.data.batch import Batch
@@ -182,8 +183,10 @@ def differing_numbers(models: Sequence[nn.Module]) -> dict[tuple[str, str], list
             raise NotStackableError("model: other parts in one replica than in another")
     for name, module in first.named_modules():
         siblings = [model.get_submodule(name) for model in models]
-        if len({type(sibling) for sibling in siblings}) > 1:
-            raise NotStackableError(f"{_key(name)}: {' and '.join(sorted({type(s).__name__ for s in siblings}))}")
+        # Each module with a parametrization has a class of its own; what it is made of are modules too.
+        kinds = {type_before_parametrizations(sibling) for sibling in siblings}
+        if len(kinds) > 1:
+            raise NotStackableError(f"{_key(name)}: {' and '.join(sorted(kind.__name__ for kind in kinds))}")
         _check_shapes(name, siblings)
         # What validation has counted. Not isinstance: the abstract class asks all its subclasses, 0.4 s in all.
         if Metric not in type(module).__mro__:

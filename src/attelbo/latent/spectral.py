@@ -1,0 +1,66 @@
+"""Spectral normalization: layers whose weight has no singular value above 1.
+
+Miyato, Kataoka, Koyama & Yoshida 2018, "Spectral Normalization for Generative Adversarial Networks", arXiv:1802.05957,
+algorithm 1. torch's own writes its estimate by ``out=``, which replicas that are stacked cannot.
+
+Shapes: O outputs, I the rest of a weight.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+_SHIFT = 1e-6
+"""Of the power iteration, for weights that begin at zero: u would be lost in them."""
+
+
+class SpectralNorm(nn.Module):
+    """W -> W / max(1, sigma(W)), sigma estimated by one power iteration in each training step.
+
+    The paper divides by sigma itself; ours leaves a layer alone that is below 1 already, since some begin at zero.
+    The weight of a convolution counts as the matrix (O, I k k), as in the paper; the norm of the convolution itself
+    is another number, at most k times as large.
+
+    Args:
+        weight: that the estimate begins with.
+        dim: of the outputs in the weight.
+    """
+
+    u: Tensor
+    """The left singular vector, (O,)."""
+
+    def __init__(self, weight: Tensor, dim: int = 0) -> None:
+        super().__init__()
+        self.dim = dim
+        u = torch.randn(weight.shape[dim], dtype=weight.dtype, device=weight.device)
+        self.register_buffer("u", F.normalize(u, dim=0))
+        with torch.no_grad():
+            for _ in range(15):
+                self.u, _ = self._iterate(self._matrix(weight))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrix = self._matrix(weight)
+        with torch.no_grad():
+            u, v = self._iterate(matrix)
+            if self.training:
+                self.u.copy_(u)
+        return weight / torch.dot(u, matrix @ v).clamp(min=1)
+
+    def _iterate(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """u and v after one iteration from the present u."""
+        v = F.normalize(matrix.mT @ self.u, dim=0)
+        return F.normalize(torch.add(matrix @ v, self.u, alpha=_SHIFT), dim=0), v
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        return weight.movedim(self.dim, 0).flatten(1)
+
+
+def normalize_spectrally(module: nn.Module, but: Sequence[nn.Module | None] = ()) -> None:
+    """Put a ``SpectralNorm`` on the weight of every linear, convolutional and transposed layer inside, ``but`` some."""
+    for layer in [layer for layer in module.modules() if layer not in but]:
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+            parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight.detach(), outputs))

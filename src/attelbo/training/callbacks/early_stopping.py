@@ -1,0 +1,54 @@
+"""Early stopping by what the model itself calls better."""
+
+from typing import Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+
+from attelbo.errors import ConfigError
+from attelbo.training.callbacks.base import monitor_of
+
+
+class EarlyStopping(LightningEarlyStopping):
+    """Stops the training when a validation metric has not become better for a while.
+
+    Args:
+        monitor: The metric; auto: the one that the model names.
+        mode: Whether better is "max" or "min"; of auto, the model says that too.
+        patience: Validations without a better value that are waited for.
+        min_delta: By how much a value must be better.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "auto",
+        mode: Literal["min", "max"] = "max",
+        patience: int = 10,
+        min_delta: float = 0.0,
+    ) -> None:
+        # strict: a training may end before its first validation.
+        super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, strict=False)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Learn from the model what to watch.
+
+        Raises:
+            ConfigError: it names nothing.
+        """
+        super().setup(trainer, pl_module, stage)
+        if self.monitor != "auto":
+            return
+        monitor = monitor_of(pl_module)
+        if monitor is None:
+            raise ConfigError(
+                f"callbacks: no metric tells when {type(pl_module).__name__} with this objective is at its best: name "
+                "one in callbacks.early_stopping.monitor, or leave early stopping out (callbacks=default)"
+            )
+        self.monitor, self.mode = monitor
+        self.min_delta = abs(self.min_delta) if self.mode == "max" else -abs(self.min_delta)
+        self.best_score = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
+
+    @property
+    def state_key(self) -> str:
+        return "EarlyStopping"

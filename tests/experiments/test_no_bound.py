@@ -1,0 +1,91 @@
+"""Runs of models without a bound, from training to report."""
+
+import json
+
+import pytest
+import torch
+
+from attelbo.errors import ConfigError
+from attelbo.experiments.report import write_report
+from attelbo.experiments.tables import print_result
+from attelbo.training.loggers import read_metrics
+
+AUTOENCODER = ("model=rae_gp", "callbacks=early_stopping", "trainer.max_epochs=3", "trainer.log_every_n_steps=10")
+
+
+@pytest.fixture(scope="module")
+def done(shared_runs):
+    return shared_runs.train(*AUTOENCODER)
+
+
+def result_of(outcome):
+    return json.loads((outcome.run_dir / "result.json").read_text())
+
+
+def test_only_what_there_is_is_measured(done):
+    metrics = result_of(done)["metrics"]
+    assert set(metrics) == {"test/loss", "test/reconstruction", "test/active_units"}
+    curves = read_metrics(done.run_dir / "metrics.csv")
+    assert {"train/loss", "train/reconstruction", "val/loss"} <= set(curves)
+    assert not {"train/elbo", "val/elbo", "train/kl", "val/kl", "test/nll"} & set(curves)
+
+
+def test_the_best_epoch_is_that_of_the_lowest_loss(runs):
+    # The learning rate ruins the model after the first epoch.
+    words = ("optimizer=sgd", "optimizer.momentum=0.0", "optimizer.nesterov=false", "optimizer.lr=0.5")
+    outcome = runs.train("model=ae", *words, "trainer.max_epochs=4")
+    losses = [value for _, value in read_metrics(outcome.run_dir / "metrics.csv")["val/loss"]]
+    best = runs.checkpoint(outcome, "best")
+    assert losses.index(min(losses)) == best["epoch"] < 3
+    assert result_of(outcome)["monitor"] == "lowest val/loss"
+
+
+def test_a_bound_is_what_is_watched_where_there_is_one(runs):
+    outcome = runs.train("trainer.max_epochs=1")
+    assert result_of(outcome)["monitor"] == "highest val/elbo"
+    assert result_of(runs.train("trainer.max_epochs=1", "evaluation.checkpoint=last"))["monitor"] is None
+
+
+def test_table_and_report_say_so(done, capsys):
+    print_result(result_of(done), done.run_dir)
+    table = capsys.readouterr().out
+    assert "no bound" in table
+    assert "best  checkpoint, lowest val/loss" in table
+    assert "ELBO" not in table
+    page = write_report(done.run_dir).read_text()
+    assert "no bound" in page
+    assert ">ELBO<" not in page
+
+
+def test_objectives_that_take_a_density_refuse_points(runs):
+    for objective in ("elbo", "iwae"):
+        with pytest.raises(ConfigError, match=r"takes a density q\(z\|x\), and DeterministicPosterior .*RAE"):
+            runs.train("model/posterior=deterministic", f"model/objective={objective}")
+
+
+def test_an_autoencoder_takes_no_distribution(runs):
+    with pytest.raises(ConfigError, match=r"RAE is not defined for DiagonalNormalPosterior, .*; it takes Point"):
+        runs.train("model/objective=rae")
+
+
+@pytest.mark.parametrize("name", ["ae", "rae_l2", "rae_sn"])
+def test_the_named_models_learn(runs, name):
+    words = ("model.encoder.hidden=[64]", "model.decoder.hidden=[64]", "model.latent_dim=8", "optimizer.lr=1e-2")
+    metrics = result_of(
+        runs.train(f"model={name}", *words, "data.train_size=1000", "data.batch_size=25", "trainer.max_epochs=5")
+    )["metrics"]
+    assert metrics["test/reconstruction"] < 22  # of the mean image: 27.6
+    assert metrics["test/active_units"] == 8
+
+
+def test_a_model_that_names_nothing_keeps_its_last_epoch(runs, monkeypatch):
+    from attelbo.latent import RAE
+
+    monkeypatch.setattr(RAE, "watched", None)
+    outcome = runs.train("model=ae")
+    assert result_of(outcome)["monitor"] is None
+    best, last = (runs.checkpoint(outcome, name) for name in ("best", "last"))
+    assert best["epoch"] == last["epoch"] == 1
+    assert all(torch.equal(value, last["state_dict"][name]) for name, value in best["state_dict"].items())
+    with pytest.raises(ConfigError, match=r"^callbacks: no metric tells when .* callbacks\.early_stopping\.monitor"):
+        runs.train("model=ae", "callbacks=early_stopping")
