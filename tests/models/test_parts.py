@@ -14,16 +14,10 @@ from attelbo.latent import (
     StandardNormal,
 )
 from attelbo.latent.likelihoods import Bernoulli
-from attelbo.latent.spaces import Codes
+from attelbo.latent.spaces import Codes, Real
 from attelbo.models.parts import check_likelihood, check_objective, check_prior, part
 
 STANDARD_NORMAL = {"_target_": "attelbo.latent.priors.StandardNormal"}
-
-
-class OnCodes(DiagonalNormalPosterior):
-    @property
-    def space(self) -> Codes:
-        return Codes((4, 4), n_codes=512)
 
 
 class OnlyFull(ELBO):
@@ -48,10 +42,10 @@ def test_a_part_without_target_and_one_that_cannot_be_built():
 
 
 def test_a_prior_on_another_space_is_refused():
-    check_prior(STANDARD_NORMAL, DiagonalNormalPosterior((4,), 2))
+    check_prior(STANDARD_NORMAL, Real((2,)), "DiagonalNormalPosterior")
     message = r"^model/prior: StandardNormal is no prior for the latents of OnCodes, 16 codes out of 512; "
     with pytest.raises(ConfigError, match=message):
-        check_prior(STANDARD_NORMAL, OnCodes((4,), 2))
+        check_prior(STANDARD_NORMAL, Codes((4, 4), n_codes=512), "OnCodes")
 
 
 def test_an_objective_for_other_posteriors_is_refused():

@@ -153,7 +153,12 @@ def _wrong_default(error: Exception, folders: Sequence[Path]) -> str | None:
     where = shown(path, folders) if path else found["file"]
     known = choices(folders)
     if found["group"] in known:  # a package that nobody wrote comes from the place of the file
-        return f"{found['group']} ({where}): nothing to override here" + (f"; {GLOBAL}" if found["package"] else "")
+        if found["package"]:
+            return f"{found['group']} ({where}): nothing to override here; {GLOBAL}"
+        return (
+            f"{found['group']} ({where}): nothing to override here; the chosen model has no such part: "
+            "another model, another experiment=..., or none with ~experiment"
+        )
     return f"{found['group']} ({where}): no such group{nearest_of(found['group'], known)}"
 
 

@@ -1,7 +1,15 @@
 """The latent side of a model: posteriors, priors, likelihoods, objectives. Pure torch, usable alone."""
 
 from attelbo.latent import schedules, spaces
-from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal, Point
+from attelbo.latent.distributions import (
+    DiagonalNormal,
+    Distribution,
+    FullNormal,
+    Layered,
+    LowRankNormal,
+    Point,
+    normal_kl,
+)
 from attelbo.latent.evidence import Evidence, Generative
 from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihood
 from attelbo.latent.likelihoods import (
@@ -44,6 +52,7 @@ __all__ = [
     "Generative",
     "ImportanceEstimate",
     "Laplace",
+    "Layered",
     "Likelihood",
     "LogisticMixture",
     "LowRankNormal",
@@ -57,6 +66,7 @@ __all__ = [
     "StandardNormal",
     "Turn",
     "estimate_log_likelihood",
+    "normal_kl",
     "sampled_kl",
     "schedules",
     "spaces",

@@ -1,18 +1,26 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
 from attelbo.models.base import Model, Player, Terms, count_parameters
+from attelbo.models.hierarchy import Hierarchy
+from attelbo.models.ladder import LadderVAE, build_ladder
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
+from attelbo.models.top_down import TopDownVAE, build_top_down
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
+    "Hierarchy",
+    "LadderVAE",
     "LatentVariableModel",
     "Model",
     "Player",
     "Terms",
+    "TopDownVAE",
     "VariationalAutoencoder",
     "build_data",
+    "build_ladder",
     "build_model",
+    "build_top_down",
     "build_vae",
     "checkpoint_of",
     "count_parameters",

@@ -181,6 +181,10 @@ class LatentVariableModel(Model):
         """E[x | z] at the posterior mean of each x (B, C, H, W), the same shape, in data units."""
 
     @abstractmethod
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x | z] of z (n, D), flat as ``encode`` gives it: (n, C, H, W), in data units."""
+
+    @abstractmethod
     def sample(self, n: int, y: Tensor | None = None) -> Tensor:
         """n images E[x | z], z from the prior: (n, C, H, W), in data units."""
 

@@ -9,6 +9,7 @@ from attelbo.building import Spec, build, locate
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Likelihood, Objective, Posterior, Prior, objectives, priors
+from attelbo.latent.spaces import Space
 
 Part = TypeVar("Part", Prior, Objective)
 
@@ -40,14 +41,14 @@ def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
         )
 
 
-def check_prior(spec: Spec, posterior: Posterior) -> None:
-    """Raise ConfigError unless the prior, which is not built yet, is one on the posterior's space."""
+def check_prior(spec: Spec, space: Space, owner: str) -> None:
+    """Raise ConfigError unless the prior, which is not built yet, is one on the space of its owner's latents."""
     chosen: Any = locate(spec["_target_"])
-    if not isinstance(posterior.space, getattr(chosen, "spaces", object)):
-        others = [other.__name__ for other in _classes(priors, Prior) if isinstance(posterior.space, other.spaces)]
+    if not isinstance(space, getattr(chosen, "spaces", object)):
+        others = [other.__name__ for other in _classes(priors, Prior) if isinstance(space, other.spaces)]
         raise ConfigError(
-            f"model/prior: {chosen.__name__} is no prior for the latents of {type(posterior).__name__}, "
-            f"{posterior.space}; {_one_of('priors', others)}"
+            f"model/prior: {chosen.__name__} is no prior for the latents of {owner}, "
+            f"{space}; {_one_of('priors', others)}"
         )
 
 

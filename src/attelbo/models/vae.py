@@ -109,6 +109,11 @@ class VariationalAutoencoder(LatentVariableModel):
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.likelihood.mean(self.decode(self.infer(x, y).mean.unsqueeze(0), y))[0]
 
+    @torch.no_grad()
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        z = z.unflatten(1, self.posterior.latent_shape)
+        return self.likelihood.mean(self.decode(z.unsqueeze(0), y))[0]
+
     def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
         """n draws from the prior as the decoder sees them, (n, *E)."""
         return self.posterior.from_prior(self.prior_of(y).sample(n))
@@ -152,7 +157,7 @@ def build_vae(
     check_likelihood(p, data)
     f = part("encoder", encoder, in_shape=data.shape)
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
-    check_prior(prior, q)
+    check_prior(prior, q.space, type(q).__name__)
     offered = {"latent_shape": q.latent_shape, "space": q.space, "data_shape": data.shape}
     o = part("objective", objective, **offered)
     check_objective(o, q)

@@ -97,3 +97,9 @@ class FullNormal(Distribution):
         """log q(z), (n, B), of L^-1 (z - mean), (B, n, D)."""
         normalizer = self.half_log_det + 0.5 * LOG_2PI * self._mean.shape[-1]  # (B,)
         return -0.5 * standardized.square().sum(-1).mT - normalizer
+
+
+def normal_kl(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
+    """KL(q || p) of diagonal normals over the same event, (B,), nats."""
+    deviation = (q.mean - p.mean) / p.std
+    return sum_event(0.5 * ((q.std / p.std).square() + deviation.square() - 1) - q.log_std + p.log_std, 1)

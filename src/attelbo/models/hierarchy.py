@@ -1,0 +1,191 @@
+"""Hierarchies: several layers of latents, each given those above it.
+
+    p(x, z) = p(z_L) p(z_{L-1}|z_L) ... p(x|z)        q(z|x) = q(z_L|x) q(z_{L-1}|z_L, x) ...
+
+A subclass says how x is read from the bottom to the top, once, and how the layers are gone through from the top to the
+bottom: at each of them it asks a *choice* for z, given q (if there is an x) and p. What is chosen makes the difference
+between evidence (samples of q), reconstruction (means of q), and samples (draws from p).
+
+Shapes: K samples, B batch, N = K B rows, L layers, E the event shape of a layer, D dimensions of all layers.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.errors import ConfigError
+from attelbo.latent import DiagonalNormal, Distribution, Evidence, Layered, Objective, Prior, normal_kl
+from attelbo.models.latent_variable import LatentVariableModel
+
+Above: TypeAlias = DiagonalNormal | Prior
+"""p(z_l | layers above): normal, or for the topmost layer any prior."""
+
+Choice: TypeAlias = Callable[[DiagonalNormal | None, Above], Tensor]
+"""(q, p) of a layer -> its z, (N, *E)."""
+
+
+class Layer(NamedTuple):
+    """What the evidence needs of a layer."""
+
+    z: Tensor  # (N, *E)
+    mean: Tensor  # (N, *E), of q given the layers above
+    log_ratio: Tensor  # (N,), log p(z) - log q(z), nats
+    kl: Tensor  # (N,), KL(q || p) given the layers above: exact, or where no closed form exists minus log_ratio
+
+
+class PosteriorSamples:
+    """Chooses z ~ q and keeps the terms."""
+
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+
+    def __call__(self, q: DiagonalNormal | None, p: Above) -> Tensor:
+        assert q is not None
+        z, log_q = q.rsample_with_log_prob(1)  # (1, N, *E), (1, N)
+        log_ratio = (p.log_prob(z) - log_q)[0]
+        self.layers.append(Layer(z[0], q.mean, log_ratio, _kl(q, p, log_ratio)))
+        return z[0]
+
+
+def _kl(q: DiagonalNormal, p: Above, log_ratio: Tensor) -> Tensor:
+    if isinstance(p, DiagonalNormal):
+        return normal_kl(q, p)
+    exact = p.exact_kl(q)
+    return -log_ratio if exact is None else exact.sum(-1)
+
+
+class PosteriorMeans:
+    """Chooses the mean of q and keeps it."""
+
+    def __init__(self) -> None:
+        self.means: list[Tensor] = []
+
+    def __call__(self, q: DiagonalNormal | None, p: Above) -> Tensor:
+        assert q is not None
+        self.means.append(q.mean)
+        return q.mean
+
+
+def prior_samples(n: int) -> Choice:
+    """Chooses z ~ p, for n rows."""
+    return lambda q, p: p.rsample(1)[0] if isinstance(p, DiagonalNormal) else p.sample(n)
+
+
+def given(layers: list[Tensor]) -> Choice:
+    """Chooses what is given, from the top to the bottom, each (N, *E)."""
+    rest: Iterator[Tensor] = iter(layers)
+    return lambda q, p: next(rest)
+
+
+class Hierarchy(LatentVariableModel):
+    """A model with L layers of latents, ``layer_shapes`` (E of each) from the top to the bottom."""
+
+    layer_shapes: list[tuple[int, ...]]
+
+    @abstractmethod
+    def bottom_up(self, x: Tensor) -> list[Tensor]:
+        """What is read from x (B, C, H, W), for the layers' q: tensors of B rows."""
+
+    @abstractmethod
+    def descend(self, n: int, choose: Choice, activations: list[Tensor] | None) -> Tensor:
+        """Go through the layers from the top to the bottom, for n rows, and give eta (n, P * C, H, W).
+
+        Args:
+            n: rows.
+            choose: z of each layer.
+            activations: of ``bottom_up``, for n rows; None: there is no x, and no q.
+        """
+
+    def evidence(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        n_samples: int = 1,
+        *,
+        log_weights: bool = False,
+        stop_posterior: bool = False,
+    ) -> Evidence:
+        log_likelihood, layers = self._sample(x, self.bottom_up(x), n_samples)
+        shape = n_samples, len(x)
+        kl = torch.stack([layer.kl for layer in layers], -1).unflatten(0, shape).mean(0)  # (B, L)
+        z, mean = (
+            torch.cat([part.flatten(1) for part in parts], -1).unflatten(0, shape)  # (K, B, D)
+            for parts in ([layer.z for layer in layers], [layer.mean for layer in layers])
+        )
+        weights = log_likelihood + self._log_ratio(layers, shape) if log_weights else None
+        return Evidence(log_likelihood, kl, z, Layered(mean.mean(0)), weights)
+
+    def _sample(self, x: Tensor, activations: list[Tensor], n: int) -> tuple[Tensor, list[Layer]]:
+        """log p(x|z) of n samples of q for each x, (n, B), and their layers."""
+        choose = PosteriorSamples()
+        eta = self.descend(n * len(x), choose, [_repeat(part, n) for part in activations])
+        return self.likelihood.log_prob(eta.unflatten(0, (n, len(x))), x), choose.layers
+
+    @staticmethod
+    def _log_ratio(layers: list[Layer], shape: tuple[int, int]) -> Tensor:
+        return torch.stack([layer.log_ratio for layer in layers]).sum(0).unflatten(0, shape)
+
+    # -- what one does with a trained model --------------------------------------------------------
+
+    def _at_means(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        choose = PosteriorMeans()
+        eta = self.descend(len(x), choose, self.bottom_up(x))
+        return eta, torch.cat([mean.flatten(1) for mean in choose.means], -1)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The means of all layers, (B, D), from the top to the bottom, each given the means above it."""
+        return self._at_means(x)[1]
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.likelihood.mean(self._at_means(x)[0])
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        sizes = [torch.Size(shape).numel() for shape in self.layer_shapes]
+        layers = [part.unflatten(1, shape) for part, shape in zip(z.split(sizes, 1), self.layer_shapes, strict=True)]
+        return self.likelihood.mean(self.descend(len(z), given(layers), None))
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
+        return self.likelihood.mean(self.descend(n, prior_samples(n), None))
+
+    @torch.no_grad()
+    def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
+        activations = self.bottom_up(x)
+
+        @torch.no_grad()
+        def draw(n_samples: int) -> Tensor:
+            log_likelihood, layers = self._sample(x, activations, n_samples)
+            return log_likelihood + self._log_ratio(layers, (n_samples, len(x)))
+
+        return draw
+
+
+def _repeat(t: Tensor, n: int) -> Tensor:
+    """(B, ...) -> (n * B, ...), the batch n times."""
+    return t if n == 1 else t.expand(n, *t.shape).flatten(0, 1)
+
+
+def split_normal(parameters: Tensor, bound: float) -> DiagonalNormal:
+    """The normal whose mean and log std are the halves of the channels, (N, 2 C, ...), log std clamped to +-bound."""
+    mean, log_std = parameters.chunk(2, dim=1)
+    return DiagonalNormal(mean, log_std.clamp(-bound, bound))
+
+
+def check_objective_of_layers(objective: Objective) -> None:
+    """Raise ConfigError unless the objective is made of terms that a hierarchy has."""
+    if objective.needs_generative or objective.stops_posterior or objective.posteriors != (Distribution,):
+        raise ConfigError(
+            f"model/objective: {type(objective).__name__} looks at a single layer of latents; a hierarchy takes one "
+            "that is made of the evidence terms alone, such as elbo or iwae"
+        )
+
+
+def parameters_of(*modules: nn.Module) -> list[Any]:
+    """All parameters of several modules."""
+    return [parameter for module in modules for parameter in module.parameters()]

@@ -1,0 +1,140 @@
+"""A deep top-down hierarchy of any number of layers (Child 2021, "Very Deep VAEs", arXiv:2011.10650).
+
+    x --> residual blocks, level by level to the smallest map --> activations a of each level
+    h_0 (learned) --> [ q(z|h, a), p(z|h) -> z -> h ] for each layer, from the smallest map to the image's size --> eta
+
+Ours differs: convolutions pool by means and grow by the nearest pixel to whatever size a level has, so that any image
+size goes through; one convolution at the end gives the likelihood's parameters. Steps whose gradient is too large are
+not skipped but clipped (``trainer.clip_norm``).
+
+Shapes: N rows, C channels, H x W pixels of a level, Z latents at each pixel.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.building import Spec
+from attelbo.data.batch import DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import Likelihood, Objective
+from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.models.hierarchy import Choice, Hierarchy, check_objective_of_layers, parameters_of, split_normal
+from attelbo.models.parts import check_likelihood, part
+from attelbo.networks.layers import channels_last, halvings, image_shape, initialize, positive
+from attelbo.networks.top_down import Bottleneck, TopDownBlock, resize
+
+
+class TopDownVAE(Hierarchy):
+    """See :func:`build_top_down` for how a configuration becomes one."""
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        objective: Objective,
+        channels: int,
+        latent_channels: int,
+        blocks: Sequence[int],
+        optimizer: Spec,
+        scheduler: Spec,
+    ) -> None:
+        c_in, height, width = image_shape("data", likelihood.data_shape)
+        sizes = halvings((height, width), len(blocks) - 1)  # of each level, from the image on
+        depth = sum(blocks)
+        layers = [size for size, n in zip(sizes, blocks, strict=True) for _ in range(n)][::-1]
+        shapes = [(latent_channels, *size) for size in layers]
+        super().__init__(likelihood, objective, sum(map(_numel, shapes)), optimizer, scheduler)
+        self.layer_shapes = shapes
+        self.sizes = sizes
+        self.blocks = tuple(blocks)
+        hidden, scale = max(channels // 4, 1), depth**-0.5
+        self.read = initialize(nn.Conv2d(c_in, channels, 3, padding=1))
+        self.upward = nn.ModuleList(
+            nn.Sequential(
+                *(Bottleneck(channels, hidden, channels, size, residual=True, last_scale=scale) for _ in range(n))
+            )
+            for size, n in zip(sizes, blocks, strict=True)
+        )
+        self.start = nn.Parameter(torch.zeros(channels, *sizes[-1]))
+        self.downward = nn.ModuleList(TopDownBlock(channels, latent_channels, size, depth) for size in layers)
+        # Pixels of one map are equal when it grows; these tell them apart.
+        self.offsets = nn.ParameterList(torch.zeros(channels, *size) for size in reversed(sizes[:-1]))
+        self.output = initialize(nn.Conv2d(channels, likelihood.parameter_shape[0], 3, padding=1))
+        channels_last(self)
+
+    def bottom_up(self, x: Tensor) -> list[Tensor]:
+        """The activations of each level, (B, C, H, W), from the image to the smallest map."""
+        h = self.read(x)
+        activations: list[Tensor] = []
+        for size, level in zip(self.sizes, self.upward, strict=True):
+            h = level(resize(h, size))
+            activations.append(h)
+        return activations
+
+    def descend(self, n: int, choose: Choice, activations: list[Tensor] | None) -> Tensor:
+        h = self.start.expand(n, *self.start.shape)
+        layers = iter(self.downward)
+        for place, (size, blocks) in enumerate(zip(self.sizes[::-1], self.blocks[::-1], strict=True)):
+            if place:
+                h = resize(h, size) + self.offsets[place - 1]
+            for _ in range(blocks):
+                block = cast(TopDownBlock, next(layers))
+                parameters, features = block.of_prior(h)
+                q = None
+                if activations is not None:
+                    read = block.of_posterior(h, activations[-1 - place])
+                    q = split_normal(full_precision(read), LOG_STD_BOUND)
+                z = choose(q, split_normal(full_precision(parameters), LOG_STD_BOUND))
+                h = block.after(h, features, z)
+        return self.output(h).contiguous()
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        posteriors = (cast(TopDownBlock, block).posterior for block in self.downward)
+        return parameters_of(self.read, self.upward, *posteriors)
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+def build_top_down(
+    data: DataSpec,
+    likelihood: Spec,
+    objective: Spec,
+    channels: int,
+    latent_channels: int,
+    blocks: Sequence[int],
+    optimizer: Spec,
+    scheduler: Spec,
+) -> TopDownVAE:
+    """Compose a top-down hierarchy from its configuration.
+
+    Args:
+        data: what is known of the data: images of any size.
+        likelihood: of x.
+        objective: made of the evidence terms alone.
+        channels: C, of all feature maps; blocks work on a quarter of them.
+        latent_channels: Z, latents at each pixel of a layer.
+        blocks: layers of latents at each level, from the image's size on; each level halves height and width, rounded
+            up. The encoder has as many residual blocks there.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+
+    Raises:
+        ConfigError: an argument is out of range, or two parts do not fit together.
+    """
+    try:
+        positive("channels", [channels])
+        positive("latent_channels", [latent_channels])
+        if not blocks or not any(blocks) or min(blocks) < 0:
+            raise ValueError(f"blocks must name the layers of each level, at least one in all, got {list(blocks)}")
+        image_shape("data", data.shape)
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+    p = part("likelihood", likelihood, data_shape=data.shape)
+    check_likelihood(p, data)
+    o = part("objective", objective)
+    check_objective_of_layers(o)
+    return TopDownVAE(p, o, channels, latent_channels, blocks, optimizer, scheduler)
