@@ -14,8 +14,12 @@ from attelbo.building import Spec, build
 from attelbo.latent import Distribution, Prior, sampled_kl
 
 FAMILIES: dict[str, dict[str, set[str]]] = {
-    "posterior": {"point": {"deterministic"}, "normal": {"diagonal_normal", "full_normal", "low_rank_normal"}},
-    "prior": {"density": {"mixture_of_gaussians", "standard_normal"}},
+    "posterior": {
+        "flow": {"iaf", "planar", "radial", "sylvester"},
+        "point": {"deterministic"},
+        "normal": {"diagonal_normal", "full_normal", "low_rank_normal"},
+    },
+    "prior": {"density": {"mixture_of_gaussians", "standard_normal"}, "flow": {"maf", "real_nvp"}},
     "likelihood": {
         "pixelwise": {
             "bernoulli",

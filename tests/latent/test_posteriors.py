@@ -183,7 +183,7 @@ def test_full_normal_factor_is_lower_triangular_and_starts_diagonal() -> None:
 
 
 def test_low_rank_normal_stays_exact_where_one_direction_is_long() -> None:
-    # In float32, along a direction 100 times as long as the others: |w|^2 - w^T V y would be off by hundredths of a nat.
+    # In float32, along a direction 100 times as long as the others: |w|^2 - w^T V y would be off by 0.05 nats.
     mean, log_std, directions = torch.zeros(1, 8), torch.zeros(1, 8), torch.full((1, 8, 1), 100.0)
     directions[0, 0] = 0.0
     q = LowRankNormal(mean, log_std, directions)

@@ -1,6 +1,6 @@
 """The latent side of a model: posteriors, priors, likelihoods, objectives. Pure torch, usable alone."""
 
-from attelbo.latent import schedules, spaces
+from attelbo.latent import flows, schedules, spaces
 from attelbo.latent.distributions import (
     DiagonalNormal,
     Distribution,
@@ -8,6 +8,7 @@ from attelbo.latent.distributions import (
     Layered,
     LowRankNormal,
     Point,
+    TransformedNormal,
     normal_kl,
 )
 from attelbo.latent.evidence import Evidence, Generative
@@ -28,14 +29,19 @@ from attelbo.latent.posteriors import (
     DeterministicPosterior,
     DiagonalNormalPosterior,
     FullNormalPosterior,
+    InverseAutoregressivePosterior,
     LowRankNormalPosterior,
+    PlanarPosterior,
     Posterior,
+    RadialPosterior,
+    SylvesterPosterior,
 )
-from attelbo.latent.priors import MixtureOfGaussians, Prior, StandardNormal, sampled_kl
+from attelbo.latent.priors import MAF, MixtureOfGaussians, Prior, RealNVP, StandardNormal, sampled_kl
 
 __all__ = [
     "ELBO",
     "IWAE",
+    "MAF",
     "RAE",
     "Bernoulli",
     "BetaBinomial",
@@ -51,6 +57,7 @@ __all__ = [
     "FullNormalPosterior",
     "Generative",
     "ImportanceEstimate",
+    "InverseAutoregressivePosterior",
     "Laplace",
     "Layered",
     "Likelihood",
@@ -60,12 +67,18 @@ __all__ = [
     "MixtureOfGaussians",
     "Normal",
     "Objective",
+    "PlanarPosterior",
     "Point",
     "Posterior",
     "Prior",
+    "RadialPosterior",
+    "RealNVP",
     "StandardNormal",
+    "SylvesterPosterior",
+    "TransformedNormal",
     "Turn",
     "estimate_log_likelihood",
+    "flows",
     "normal_kl",
     "sampled_kl",
     "schedules",

@@ -5,5 +5,15 @@ from attelbo.latent.distributions.layered import Layered
 from attelbo.latent.distributions.low_rank_normal import LowRankNormal
 from attelbo.latent.distributions.normal import DiagonalNormal, FullNormal, normal_kl
 from attelbo.latent.distributions.point import Point
+from attelbo.latent.distributions.transformed_normal import TransformedNormal
 
-__all__ = ["DiagonalNormal", "Distribution", "FullNormal", "Layered", "LowRankNormal", "Point", "normal_kl"]
+__all__ = [
+    "DiagonalNormal",
+    "Distribution",
+    "FullNormal",
+    "Layered",
+    "LowRankNormal",
+    "Point",
+    "TransformedNormal",
+    "normal_kl",
+]
