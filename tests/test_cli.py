@@ -29,6 +29,7 @@ sys.exit(f"imported: {{heavy}}" if heavy else 0)
         ["train", "--help"],
         ["evaluate", "-h"],
         ["sample", "-h"],
+        ["traverse", "-h"],
         ["check", "-h"],
         ["list"],
         ["list", "model"],
@@ -66,7 +67,8 @@ def test_help_of_a_command_names_its_options_and_keys(capsys):
 
 def test_unknown_command(capsys):
     assert main(["trian"]) == 2
-    message = "error: trian: no such command; did you mean train? (there are train, evaluate, sample, check, list)\n"
+    known = "train, check, list, evaluate, sample, reconstruct, interpolate, traverse, embed"
+    message = f"error: trian: no such command; did you mean train? (there are {known})\n"
     assert capsys.readouterr().err == message
 
 
@@ -234,13 +236,13 @@ def test_evaluate_and_sample_are_checked_alike(command, words, expected, capsys)
 
 
 def test_sample_calls_what_its_root_file_names(monkeypatch):
-    from attelbo.experiments import sampling
+    from attelbo.experiments import drawing
 
     calls = []
 
     def sample(run: str, n: int, seed: int, **rest: object) -> None:
         calls.append((run, n, seed))
 
-    monkeypatch.setattr(sampling, "sample", sample)
+    monkeypatch.setattr(drawing, "sample", sample)
     assert main(["sample", "run=outputs/x", "n=9"]) == 0
     assert calls == [("outputs/x", 9, 0)]

@@ -1,4 +1,4 @@
-"""The command line: ``attelbo train | evaluate | sample | check | list``, with Hydra's own words.
+"""The command line: ``attelbo train | evaluate | sample | ... | check | list``, with Hydra's own words.
 
 Everything is composed and checked before anything runs; what the user can mend is told in one line with
 exit code 2. Each command imports what it needs when it runs, so ``attelbo --help`` imports neither torch
@@ -27,17 +27,23 @@ if TYPE_CHECKING:
 HELP = """\
 attelbo: variational autoencoders and attention models, composed from named parts
 
-  attelbo train     [choices and values]       train, evaluate, draw pictures, write a run directory
-  attelbo evaluate  run=DIR [values]           importance-sampled likelihood of a finished run
-  attelbo sample    run=DIR n=64 [values]      images from a finished run
-  attelbo check     [choices and values]       compose and verify what `train` would run; run nothing
-  attelbo list      [group]                    what can be chosen, one line on each
+  attelbo train        [choices and values]    train, evaluate, draw pictures, write a run directory
+  attelbo check        [choices and values]    compose and verify what `train` would run; run nothing
+  attelbo list         [group]                 what can be chosen, one line on each
+
+of a finished run, or of the newest one in a folder:
+  attelbo evaluate     run=DIR [values]        importance-sampled likelihood and more
+  attelbo sample       run=DIR n=64 [values]   images from the prior
+  attelbo reconstruct  run=DIR n=20 [values]   images and their reconstructions
+  attelbo interpolate  run=DIR n=8 [values]    paths between images, as a grid and as a GIF
+  attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF
+  attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
 
 choices and values (Hydra's words):
   experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
   seed=0  model.latent_dim=20  trainer.max_epochs=1  +key=value  ~key
 
-options of train, evaluate, sample and check:
+options of all but list (-m: of train and check):
   -m, --multirun          one job for each combination of swept values: seed=1,2 data=digits,mnist
   --config-dir DIR        a folder that adds to the groups (as conf/ in the working folder does)
   --cfg job|hydra|all     print the composed configuration instead of running
@@ -46,6 +52,9 @@ options of train, evaluate, sample and check:
 
 `attelbo COMMAND --help` lists the keys of one command.
 """
+
+CALLS = ("evaluate", "sample", "reconstruct", "interpolate", "traverse", "embed")
+"""Commands whose root file is itself the call."""
 
 INTERRUPTED, STOPPED = 130, 143
 
@@ -69,7 +78,7 @@ def _dispatch(command: str, words: list[str]) -> int:
         from attelbo import __version__
 
         return _print(f"attelbo {__version__}\n")
-    handlers = {"train": _train, "evaluate": _call, "sample": _call, "check": _check, "list": _list}
+    handlers = {"train": _train, "check": _check, "list": _list, **dict.fromkeys(CALLS, _call)}
     if command not in handlers:
         from attelbo.experiments.listing import nearest_of
 
@@ -182,7 +191,7 @@ def _check(options: "Namespace") -> int:
 
 
 def _call(options: "Namespace") -> int:
-    """``evaluate`` and ``sample``: the root file is itself the call."""
+    """The root file is itself the call."""
     if options.cfg:
         return _show(options)
     (composed,) = _plan(options)

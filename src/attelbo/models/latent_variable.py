@@ -53,6 +53,7 @@ class LatentVariableModel(Model):
         self.likelihood = likelihood
         self.objective = objective
         self.bounded = bounded
+        self.n_latent = n_latent
         self.has_bits = bounded and likelihood.discrete
         names = ["loss", "reconstruction"] + ["elbo", "kl"] * bounded + ["bits_per_dim"] * self.has_bits
         self.means = SampleMean(names)

@@ -7,6 +7,7 @@ Shapes: N images, (C, H, W) one image in [0, 1], pictures are uint8 (height, wid
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,22 @@ def pair_grid(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> 
 def save_png(picture: Picture, path: Path) -> Path:
     """Write a PNG file that is either whole or not there."""
     return write_atomically(path, png_bytes(picture))
+
+
+def save_gif(pictures: Sequence[Picture], path: Path, milliseconds: int = 120) -> Path:
+    """Write pictures of one size as an endless animation: a GIF file that is either whole or not there.
+
+    Args:
+        pictures: the frames.
+        path: the file.
+        milliseconds: how long each is shown.
+    """
+    from PIL import Image
+
+    first, *others = [Image.fromarray(picture) for picture in pictures]
+    buffer = io.BytesIO()
+    first.save(buffer, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    return write_atomically(path, buffer.getvalue())
 
 
 def png_bytes(picture: Picture) -> bytes:

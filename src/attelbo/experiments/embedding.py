@@ -1,0 +1,86 @@
+"""``attelbo embed``: where a trained model's encoder puts the images of a split, as coordinates and as a picture.
+
+Shapes: N images, D latent dimensions.
+"""
+
+import csv
+import io
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from attelbo.errors import ConfigError
+from attelbo.experiments.drawing import Accelerator, Trained, Which, tell
+from attelbo.experiments.evaluation import SplitName
+from attelbo.files import write_atomically
+from attelbo.training.media import latent_map, project_to_plane, save_png
+
+
+def embed(
+    run: str,
+    split: SplitName,
+    n: int | None,
+    method: Literal["pca", "tsne"],
+    factor: int,
+    seed: int,
+    output: str | None,
+    accelerator: Accelerator,
+    checkpoint: Which,
+    data_dir: str | None = None,
+) -> None:
+    """Write the posterior means of a split as CSV (row, labels, x, y, z1 ... zD) and draw their map.
+
+    Args:
+        run: the run directory, or a folder whose newest run is meant.
+        split: validation or test.
+        n: so many images, spread evenly over the split; all if None.
+        method: of the plane: ``pca``, the two principal components, or ``tsne`` (van der Maaten & Hinton 2008), which
+            keeps neighbours together and distances not.
+        factor: where data have several factors, the one that colors the map.
+        seed: of t-SNE.
+        output: the CSV file; by default ``media/embedding-<split>.csv`` in the run directory. The map lies beside it.
+        accelerator: where.
+        checkpoint: whose weights.
+        data_dir: where the data are now, if not where they were.
+
+    Raises:
+        UserError: not a run directory, or it has no checkpoint.
+        ConfigError: n below 1, no such factor, or too few images for t-SNE.
+    """
+    if n is not None and n < 1:
+        raise ConfigError(f"n must be at least 1, got {n}")
+    trained = Trained.of(run, checkpoint, accelerator, data_dir).with_data()
+    batch = trained.spread(split, n or trained.data.n_rows(split))
+    labels = None if batch.y is None else batch.y.cpu().reshape(len(batch.x), -1)  # (N, F)
+    if labels is not None and not 0 <= factor < labels.shape[1]:
+        raise ConfigError(f"factor: {trained.data.spec.name} has {labels.shape[1]}, counted from 0; got {factor}")
+    means = trained.encode(batch).double().cpu()
+    plane = _tsne(means, seed) if method == "tsne" else project_to_plane(means)[0]
+    path = Path(output) if output else trained.run_dir / "media" / f"embedding-{split}.csv"
+    tell(f"{len(means):,} rows", write_atomically(path, _table(batch.index, labels, plane, means)))
+    title = f"{'t-SNE of the p' if method == 'tsne' else 'P'}osterior means, {len(means):,} {split} images"
+    points = plane if method == "tsne" else means
+    picture = latent_map(points, None if labels is None else labels[:, factor], f"{title} of {trained.data.spec.name}")
+    tell("map", save_png(picture, path.with_suffix(".png")))
+
+
+def _tsne(means: Tensor, seed: int) -> Tensor:
+    from sklearn.manifold import TSNE
+
+    if len(means) < 5:
+        raise ConfigError(f"method=tsne takes at least 5 images, there are {len(means)}; method=pca takes any number")
+    perplexity = min(30.0, (len(means) - 1) / 3)
+    return torch.from_numpy(TSNE(random_state=seed, perplexity=perplexity, init="pca").fit_transform(means.numpy()))
+
+
+def _table(index: Tensor, labels: Tensor | None, plane: Tensor, means: Tensor) -> str:
+    names = [] if labels is None else ["label"] if labels.shape[1] == 1 else [f"y{i}" for i in range(labels.shape[1])]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", *names, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))])
+    columns = [index.cpu().unsqueeze(1).tolist(), [] if labels is None else labels.tolist()]
+    for place, (row, numbers) in enumerate(zip(columns[0], torch.cat([plane, means], 1).tolist(), strict=True)):
+        writer.writerow([*row, *(columns[1][place] if names else ()), *(f"{number:.7g}" for number in numbers)])
+    return text.getvalue()

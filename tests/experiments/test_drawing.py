@@ -1,0 +1,200 @@
+"""``attelbo sample | reconstruct | interpolate | traverse | embed``: what is shown is what the model says."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attelbo.cli import main
+from attelbo.experiments.drawing import slerp
+from attelbo.experiments.traversal import axes_of
+from attelbo.latent.spaces import OneHot, Product, Real
+from attelbo.models import VariationalAutoencoder, load_run
+from attelbo.seeding import derive_seed
+from attelbo.training.media import GAP, SMALLEST_TILE
+
+TILE = SMALLEST_TILE  # digits have 8 pixels: they are enlarged to 48
+
+
+@pytest.fixture(scope="module")
+def done(shared_runs):
+    return shared_runs.train().run_dir
+
+
+def picture(path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+@pytest.mark.parametrize("n", [1, 5, 64])
+def test_the_grid_has_the_size_of_its_images(done, n):
+    assert main(["sample", f"run={done}", f"n={n}", "accelerator=cpu"]) == 0
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    image = picture(done / "media" / f"samples-n{n}-seed0.png")
+    assert image.shape == (rows * (TILE + GAP) + GAP, columns * (TILE + GAP) + GAP, 3)
+    assert image.dtype == np.uint8
+
+
+def test_the_picture_shows_what_the_model_draws(done, tmp_path):
+    path = tmp_path / "mine.png"
+    assert main(["sample", f"run={done}", "n=4", "seed=3", f"output={path}", "accelerator=cpu"]) == 0
+    model = VariationalAutoencoder.from_run(done)
+    torch.default_generator.manual_seed(derive_seed(3, "sample"))
+    images = model.sample(4)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    image = picture(path)
+    for place, expected in enumerate(images[:, 0]):
+        top, left = (GAP + i * (TILE + GAP) for i in divmod(place, 2))
+        shown = image[top : top + TILE : TILE // 8, left : left + TILE : TILE // 8, 0]
+        np.testing.assert_array_equal(shown, (expected * 255).round().to(torch.uint8).numpy())
+
+
+def test_the_seed_decides(done, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        main(["sample", f"run={done}", "n=4", f"seed={seed}", f"output={tmp_path / name}.png", "accelerator=cpu"])
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["n=0"], "n must be at least 1, got 0"),
+        (["run=nowhere"], "nowhere is no run directory"),
+    ],
+)
+def test_what_cannot_be_drawn(done, capsys, words, message):
+    given = [] if words[0].startswith("run=") else [f"run={done}"]
+    assert main(["sample", *given, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def tiles(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The images of a grid, one pixel for each of theirs: (rows, columns, 8, 8)."""
+    assert image.shape[:2] == (rows * (TILE + GAP) + GAP, columns * (TILE + GAP) + GAP)
+    step, scale = TILE + GAP, TILE // 8
+    return np.stack(
+        [
+            [
+                image[GAP + r * step : GAP + r * step + TILE : scale, GAP + c * step : GAP + c * step + TILE : scale, 0]
+                for c in range(columns)
+            ]
+            for r in range(rows)
+        ]
+    )
+
+
+def as_bytes(images: torch.Tensor) -> np.ndarray:
+    return (images[..., 0, :, :] * 255).round().to(torch.uint8).numpy()
+
+
+@pytest.fixture(scope="module")
+def trained(done):
+    model, data = load_run(done)
+    data.prepare_data()
+    data.setup()
+    return model, data.materialize(torch.arange(data.n_rows("test")), "test")
+
+
+def test_reconstructions_stand_below_their_images(done, trained):
+    model, test = trained
+    assert main(["reconstruct", f"run={done}", "n=3", "accelerator=cpu"]) == 0
+    shown = tiles(picture(done / "media" / "reconstructions-test-n3.png"), 2, 3)
+    x = test.x[torch.arange(3) * len(test.x) // 3]
+    np.testing.assert_array_equal(shown[0], as_bytes(x))
+    np.testing.assert_array_equal(shown[1], as_bytes(model.reconstruct(x)))
+
+
+def test_paths_begin_and_end_at_reconstructions(done, trained, tmp_path):
+    model, test = trained
+    path = tmp_path / "paths.png"
+    words = [f"run={done}", "n=2", "steps=5", f"output={path}", "accelerator=cpu"]
+    assert main(["interpolate", *words]) == 0
+    shown = tiles(picture(path), 2, 5)
+    ends = {image.tobytes() for image in as_bytes(model.reconstruct(test.x))}
+    assert all(shown[row, column].tobytes() in ends for row in range(2) for column in (0, -1))
+    with Image.open(path.with_suffix(".gif")) as moving:
+        assert getattr(moving, "n_frames", 1) == 2 * 5 - 2
+    before = path.read_bytes()
+    main(["interpolate", *words])
+    assert path.read_bytes() == before
+
+
+def test_a_traversal_changes_one_latent_in_each_row(done, trained, tmp_path):
+    model, test = trained
+    path = tmp_path / "axes.png"
+    words = [f"run={done}", "row=7", "n=2", "steps=3", "limit=2.0", f"output={path}", "accelerator=cpu"]
+    assert main(["traverse", *words]) == 0
+    shown = tiles(picture(path), 2, 3)
+    means = model.encode(test.x)
+    order = means.std(0, correction=0).argsort(descending=True)
+    for row, latent in enumerate(order[:2]):
+        for column, position in enumerate((-2.0, 0.0, 2.0)):
+            z = means[7].clone()
+            z[latent] = means[:, latent].mean() + position * means[:, latent].std(correction=0)
+            expected = as_bytes(model.generate(z.unsqueeze(0)))[0].astype(int)
+            assert np.abs(shown[row, column] - expected).max() <= 1
+    assert path.with_suffix(".gif").exists()
+
+
+def test_choices_go_through_their_classes():
+    space = Product((5,), parts=(Real((2,)), OneHot((1, 3))))
+    base = torch.tensor([0.5, -0.5, 0.0, 1.0, 0.0])
+    means = torch.randn(50, 5) * torch.tensor([0.1, 3.0, 0.5, 0.5, 0.5])
+    paths = axes_of(space, base, means, steps=4, limit=1.0)
+    assert [len(path) for path in paths] == [4, 3, 4]
+    assert (paths[1][:, 2:] == torch.eye(3)).all()
+    assert (paths[1][:, :2] == base[:2]).all()
+    assert (paths[0][:, [0, 2, 3, 4]] == base[[0, 2, 3, 4]]).all()
+
+
+def test_slerp_goes_along_the_great_circle():
+    start, end = torch.tensor([[1.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    middle = slerp(start, end, torch.tensor(0.5))
+    torch.testing.assert_close(middle, torch.tensor([[0.5**0.5, 0.5**0.5], [2.0, 0.0]]))
+    third = slerp(start, end, torch.tensor(1 / 3))[0]
+    assert math.degrees(math.atan2(float(third[1]), float(third[0]))) == pytest.approx(30, abs=1e-4)
+    torch.testing.assert_close(slerp(start, end, torch.tensor(1.0)), end)
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_the_embedding_is_that_of_the_encoder(done, trained, tmp_path, method):
+    model, test = trained
+    path = tmp_path / "points.csv"
+    assert main(["embed", f"run={done}", "n=40", f"method={method}", f"output={path}", "accelerator=cpu"]) == 0
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    index = torch.tensor([int(row["row"]) for row in rows])
+    assert len(index) == len(index.unique()) == 40
+    assert [int(row["label"]) for row in rows] == test.y[index].tolist()
+    z = torch.tensor([[float(row["z1"]), float(row["z2"])] for row in rows])
+    torch.testing.assert_close(z, model.encode(test.x[index]), rtol=1e-4, atol=1e-5)
+    plane = torch.tensor([[float(row["x"]), float(row["y"])] for row in rows])
+    assert torch.equal(plane, z) == (method == "pca")  # two latents are their own plane
+    assert picture(path.with_suffix(".png")).shape[2] in (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["reconstruct", "n=0"], "n must be at least 1, got 0"),
+        (["interpolate", "steps=1"], "steps must be at least 2, got 1"),
+        (["interpolate", "n=400"], "n: 400 pairs take 800 images, test has 355"),
+        (["interpolate", "path=round"], "did you mean"),
+        (["traverse", "row=355"], "test has 355 images, rows 0 to 354; row 355 was asked for"),
+        (["traverse", "limit=0.0"], "limit must be positive and finite, got 0.0"),
+        (["embed", "n=0"], "n must be at least 1, got 0"),
+        (["embed", "factor=1"], "factor: digits has 1, counted from 0; got 1"),
+        (["embed", "n=4", "method=tsne"], "method=tsne takes at least 5 images, there are 4"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_shown(done, capsys, words, message):
+    command, *others = words
+    assert main([command, f"run={done}", "accelerator=cpu", *others]) == 2
+    if message != "did you mean":
+        assert message in capsys.readouterr().err
