@@ -26,7 +26,7 @@ SplitName = Literal["validation", "test"]
 
 _PIXELS_ON_CPU = 2**19
 """2 MB of float32."""
-_PIXELS_ON_GPU = 2**24
+_PIXELS_ON_GPU = 2**26
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ Shapes: B rows of a minibatch, S minibatches in a block, T terms of the loss; (N
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple, Protocol
@@ -22,7 +23,8 @@ from torch import Tensor
 
 from attelbo.errors import ConfigError
 from attelbo.training.engine import Moves, Takes
-from attelbo.training.optimization import DeviceRates, DirectOptimization
+from attelbo.training.fused_adam import DeviceRates
+from attelbo.training.optimization import DirectOptimization
 
 _WARM_UP = 3
 """Steps taken without a graph, as ordinary steps of the training: libraries and optimizer set themselves up."""
@@ -72,11 +74,18 @@ class CudaRecorder:
     def record(
         self, function: Callable[[], Tensor], generators: Sequence[torch.Generator]
     ) -> tuple[Callable[[], None], Tensor]:
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         for generator in generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            value = function()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                value = function()
+        except BaseException:
+            # torch leaves its own stream behind, and generators that believe to be recorded for ever.
+            torch.cuda.set_stream(current)
+            for generator in (torch.cuda.default_generators[current.device_index], *generators):
+                generator.graphsafe_set_state(torch.Generator(generator.device))
+            raise
         return graph.replay, value
 
 
@@ -119,6 +128,8 @@ class GraphEngine:
         self._addresses: list[int] = []
         self._unrecorded: float = _WARM_UP
         """Steps that are still to be taken without a graph."""
+        self._warm: set[int] = set()
+        """Threads that have taken one: in each the libraries set themselves up, which they cannot while recording."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -152,6 +163,7 @@ class GraphEngine:
     def _take(self, rows: Tensor) -> Tensor:
         """A step without a graph."""
         self._unrecorded -= 1
+        self._warm.add(threading.get_ident())
         with self._recorder.aside():
             return torch.stack(self.step(rows))
 
@@ -178,7 +190,7 @@ class GraphEngine:
         """The recorded step for as many rows, recorded now if need be; None if it cannot be."""
         key = self._key(rows)
         recorded = self._recorded.get(key)
-        if recorded is None:
+        if recorded is None and threading.get_ident() in self._warm:
             try:
                 recorded = self._recorded[key] = self._record(rows)
             except RuntimeError as error:

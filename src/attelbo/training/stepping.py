@@ -28,8 +28,9 @@ from attelbo.models import Model
 from attelbo.seeding import derive_seed
 from attelbo.training.compilation import compile_losses, compiler_missing, pays
 from attelbo.training.engine import EagerEngine, Engine, Moves, Position, Step, Takes, seed_default_generator
+from attelbo.training.fused_adam import parameters_of
 from attelbo.training.graphs import GraphEngine
-from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone, parameters_of
+from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone
 from attelbo.training.replicas import Seat
 
 Switch = Literal["auto"] | bool

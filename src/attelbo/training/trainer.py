@@ -187,6 +187,8 @@ def _quiet() -> None:
     # On a machine with srun on the PATH Lightning advises to use it in every run that does not.
     warnings.filterwarnings("ignore", ".*srun.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # between Lightning 2.6 and torch 2.15
+    warnings.filterwarnings("ignore", ".*AccumulateGrad node's stream.*")  # the same, about DistributedDataParallel
+    warnings.filterwarnings("ignore", ".*GPU available but not used.*")  # whoever says cpu knows
     if not torch.cuda.is_available():
         # Lightning sets this when imported; each optimizer step would then ask NVML for devices, 0.2 ms a step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

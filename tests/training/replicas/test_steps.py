@@ -5,10 +5,15 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
-from attelbo.training.optimization import joint_adam_step
+from attelbo.training import fused_adam
+from attelbo.training.fused_adam import joint_adam_step
+from attelbo.training.replicas.adam import StackedAdam, can_be_stacked
+from attelbo.training.replicas.stack import stack_tensors
 from attelbo.training.replicas.steps import stacking_pays
 
 N, STEPS = 3, 4
+ROUNDING = {"rtol": 1e-6, "atol": 1e-7}
+"""Of a CPU's vectors, which end elsewhere in a longer tensor."""
 
 
 def optimizers(kind, rates, **settings):
@@ -63,3 +68,70 @@ def test_on_a_cpu_only_small_networks_without_convolutions_are_stacked():
     assert not stacking_pays(small, 4, torch.arange(10_000))
     assert not stacking_pays(nn.Sequential(small, nn.Conv2d(1, 1, 3)), 4, rows)
     assert stacking_pays(large, 2, torch.empty(100, device="meta"))  # which stands for any accelerator
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+def test_the_adams_of_a_stack_are_one(kind):
+    """On common tensors, of which parameters, averages and counts of each are slices."""
+    stacked, alone = (optimizers(kind, [0.1] * N, weight_decay=0.01) for _ in range(2))
+    own = [optimizer.param_groups[0]["params"] for optimizer in stacked]
+    common = [stack_tensors(tensors) for tensors in zip(*own, strict=True)]
+    assert can_be_stacked(stacked)
+    together = StackedAdam(stacked, common, own)
+    step = together.step(None)
+    for number in range(1, STEPS):
+        for place in range(N):
+            give_gradients(alone[place], place, number)
+            alone[place].step()
+            give_gradients(stacked[place], place, number)
+        for tensor, each in zip(common, zip(*own, strict=True), strict=True):
+            tensor.grad = torch.stack([parameter.grad for parameter in each])
+        step()
+    for optimizer, expected in zip(stacked, alone, strict=True):
+        for parameter, other in zip(
+            optimizer.param_groups[0]["params"], expected.param_groups[0]["params"], strict=True
+        ):
+            torch.testing.assert_close(parameter, other, **ROUNDING)
+            for key, value in expected.state[other].items():
+                torch.testing.assert_close(optimizer.state[parameter][key], value, **ROUNDING, msg=key)
+    assert together.is_whole()
+    stacked[1].load_state_dict(alone[1].state_dict())
+    assert not together.is_whole()
+    stacked[0].param_groups[0]["lr"] = 0.2
+    assert not can_be_stacked(stacked)
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
+    """Also those that are laid out channels last, with gradients that are not."""
+    if device == "cpu":  # where they are whole by themselves
+        monkeypatch.setattr(fused_adam, "_piece_size", lambda parameters: 7)
+
+    def parameters():
+        generator = torch.Generator().manual_seed(0)
+        made = [torch.randn(shape, generator=generator) for shape in ((40, 50), (3,), (8, 4, 3, 3))]
+        made[2] = made[2].to(memory_format=torch.channels_last)
+        return [parameter.to(device).requires_grad_() for parameter in made]
+
+    def give(own, step):
+        generator = torch.Generator().manual_seed(step)
+        for parameter in own:
+            parameter.grad = torch.randn(parameter.shape, generator=generator).to(device)
+
+    cut, whole = ((own, Adam(own, lr=0.1, fused=True)) for own in (parameters(), parameters()))
+    for own, optimizer in (cut, whole):
+        give(own, 0)
+        optimizer.step()
+    step = fused_adam.fused_adam_step(cut[1])
+    assert step is not None
+    for number in range(1, STEPS):
+        give(cut[0], number)
+        give(whole[0], number)
+        step()
+        whole[1].step()
+    for own, expected in zip(cut[0], whole[0], strict=True):
+        torch.testing.assert_close(own, expected, **ROUNDING)
+        assert own.stride() == expected.stride()

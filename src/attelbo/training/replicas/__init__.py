@@ -3,6 +3,7 @@
 group       N runs in N threads, one at a time; where their blocks of minibatches meet
 steps       the optimizer steps of such blocks, stacked
 stack       N models of one structure as one
+adam        their optimizers as one
 functions   torch's functions inside of that: each replica with its own noise
 """
 

@@ -53,7 +53,7 @@ class ModelStack:
             tensors = [_tensors(model)[name] for model in models]
             # What is not saved follows from the configuration, such as an index: the template's serves all.
             if name in kept or any(not torch.equal(tensor, other) for other in tensors):
-                common[tensor] = _stack(tensors)
+                common[tensor] = stack_tensors(tensors)
                 self._slices.append((common[tensor], tensors))
         floating = next(tensor for tensor in common.values() if tensor.is_floating_point())
         self._keys = [_key(module, name) for module, name in numbers]
@@ -118,13 +118,21 @@ class ModelStack:
         loss.sum().backward(inputs=common if len(self._players) > 1 else None)
 
     def hand_out_gradients(self, place: int) -> None:
-        """Move the gradients to the parameters of the player of each model."""
+        """Give the parameters of the player of each model their slices of the gradients."""
         player = self._players[place]
         for index, common in enumerate(player.common):
             if common.grad is not None:
                 for own, gradient in zip(player.own, common.grad.unbind(), strict=True):
                     own[index].grad = gradient
-                common.grad = None
+
+    def clear_gradients(self, place: int) -> None:
+        """Forget the common gradients; those handed out stay."""
+        for common in self._players[place].common:
+            common.grad = None
+
+    def parameters(self, place: int) -> tuple[list[Tensor], list[list[nn.Parameter]]]:
+        """The player's common parameters, P of (N, ...), and those of each model, N lists of P."""
+        return self._players[place].common, self._players[place].own
 
 
 class _StackedPlayer:
@@ -153,7 +161,7 @@ def _places(model: nn.Module, tensors: Container[Tensor]) -> list[tuple[dict[str
 
 
 @torch.no_grad()
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
+def stack_tensors(tensors: Sequence[Tensor]) -> Tensor:
     """A common tensor (N, ...) of which the tensors, as they are now, become the slices; each keeps its layout."""
     first = tensors[0]
     strides = (first.numel(), *torch.empty_like(first).stride())

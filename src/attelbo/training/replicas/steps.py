@@ -17,7 +17,9 @@ from attelbo.data.batch import Batch
 from attelbo.errors import ConfigError
 from attelbo.models.base import Terms
 from attelbo.training.engine import EngineMaker, Position, Step, add_terms, buffers_kept, weighted
-from attelbo.training.optimization import DirectOptimization, Optimization, joint_adam_step, rates_agree
+from attelbo.training.fused_adam import joint_adam_step, rates_agree
+from attelbo.training.optimization import DirectOptimization
+from attelbo.training.replicas.adam import StackedAdam, can_be_stacked
 from attelbo.training.replicas.functions import NotStackableError, Streams, streams_of
 from attelbo.training.replicas.stack import ModelStack
 
@@ -61,7 +63,8 @@ class StackedSteps:
         self.stack = ModelStack([step.model for step in steps])
         streams = streams_of(len(steps), next(steps[0].model.parameters()).device)
         self._position = _StackedPosition(positions, streams)
-        self._engine = make_engine(_StackedStep(self.steps, self.stack, streams), self._position, direct_of(steps))
+        self._step = _StackedStep(self.steps, self.stack, streams)
+        self._engine = make_engine(self._step, self._position, direct_of(steps))
 
     def run(self, blocks: Sequence[Sequence[Tensor]], first_steps: Sequence[int]) -> list[Tensor]:
         """Take one optimizer step of each replica for each of its minibatches; the terms of each, N of (S, T).
@@ -71,6 +74,7 @@ class StackedSteps:
             ConfigError: the stacked losses are not those of the models.
         """
         self._position.first_steps = first_steps
+        self._step.in_step = len(set(first_steps)) == 1
         values = self._engine.run([torch.stack(rows) for rows in zip(*blocks, strict=True)], 0)  # (S, T, N)
         return [own.contiguous() for own in values.unbind(-1)]
 
@@ -97,6 +101,9 @@ class _StackedStep:
         self.stack = stack
         self.streams = streams
         self.generators = streams.generators
+        self.in_step = False
+        """Whether the replicas have taken equally many steps, as Adam counts them."""
+        self._adams: dict[int, StackedAdam] = {}
         self._joint: list[Callable[[], None] | None] = []
         self._unchecked = {place for place, _ in enumerate(steps[0].turns)}
         self._taken = 0
@@ -108,14 +115,14 @@ class _StackedStep:
     @property
     def variant(self) -> Hashable:
         direct = [direct_of([step]) for step in self.steps]
-        return tuple(rates_agree([each.optimizer for each in of_place]) for of_place in zip(*direct, strict=True))
+        rates = [rates_agree([each.optimizer for each in of_place]) for of_place in zip(*direct, strict=True)]
+        return self.in_step, *rates
 
     def begin_block(self) -> None:
         self._taken = 0
         for step in self.steps:
             step.begin_block()
-        turns = [[step.turns[place][1] for step in self.steps] for place, _ in enumerate(self.steps[0].turns)]
-        self._joint = [_joint_step(optimizations) for optimizations in turns]
+        self._joint = [self._joint_step(place) for place, _ in enumerate(self.steps[0].turns)]
 
     def end_block(self, steps: int) -> None:
         for step in self.steps:
@@ -146,7 +153,6 @@ class _StackedStep:
                 terms = self._losses(place, part)
                 self.stack.backward(place, weighted(terms["loss"], share))
                 add_terms(values, terms, share, player.prefix)
-            self.stack.hand_out_gradients(place)
             self._optimize(place)
         for step in self.steps:
             step.terms = tuple(values)
@@ -156,10 +162,46 @@ class _StackedStep:
         """The optimizer step of each replica's player."""
         joint = self._joint[place]
         if joint is None:
+            self.stack.hand_out_gradients(place)
+            self.stack.clear_gradients(place)
             for step in self.steps:
                 step.turns[place][1].step()
         else:
             joint()
+
+    def _joint_step(self, place: int) -> Callable[[], None] | None:
+        """The steps of all in few kernels; None where each must step by itself."""
+        direct = direct_of_place(self.steps, place)
+        optimizers = [optimization.optimizer for optimization in direct]
+        if len(direct) < len(self.steps):
+            return None
+        if self.in_step and can_be_stacked(optimizers):
+            if place not in self._adams or not self._adams[place].is_whole():
+                self._adams[place] = StackedAdam(optimizers, *self.stack.parameters(place))
+            together = self._adams[place].step(direct[0].rates)
+        else:
+            together = None
+        rates = [optimization.rates for optimization in direct if optimization.rates is not None]
+        apart = joint_adam_step(optimizers, rates or None)
+        if apart is None:
+            return None
+        clips = any(optimization.clip_norm is not None for optimization in direct)
+
+        def step() -> None:
+            stacked = together is not None and all(rates_agree(optimizers))
+            if clips or not stacked:
+                self.stack.hand_out_gradients(place)
+            for optimization in direct:
+                optimization.clip()
+            if together is not None and stacked:
+                together()
+            else:
+                apart()
+            self.stack.clear_gradients(place)
+            for optimization in direct:
+                optimization.clear()
+
+        return step
 
     def _batches(self, rows: Tensor) -> tuple[list[list[Batch]], list[float]]:
         """For each part of a minibatch the batches of all replicas, and its share of the rows."""
@@ -210,21 +252,6 @@ def direct_of(steps: Sequence[Step]) -> list[DirectOptimization]:
     return [each for step in steps for _, each in step.turns if isinstance(each, DirectOptimization)]
 
 
-def _joint_step(optimizations: Sequence[Optimization]) -> Callable[[], None] | None:
-    """The steps of all in few kernels; None where each must step by itself."""
-    direct = [optimization for optimization in optimizations if isinstance(optimization, DirectOptimization)]
-    if len(direct) < len(optimizations):
-        return None
-    rates = [optimization.rates for optimization in direct if optimization.rates is not None]
-    joint = joint_adam_step([optimization.optimizer for optimization in direct], rates or None)
-    if joint is None:
-        return None
-
-    def step() -> None:
-        for optimization in direct:
-            optimization.clip()
-        joint()
-        for optimization in direct:
-            optimization.clear()
-
-    return step
+def direct_of_place(steps: Sequence[Step], place: int) -> list[DirectOptimization]:
+    """Of the players at a place, those whose optimization goes past Lightning."""
+    return [each for each in (step.turns[place][1] for step in steps) if isinstance(each, DirectOptimization)]
