@@ -28,15 +28,14 @@ class StackedAdam:
     def __init__(
         self, optimizers: Sequence[Optimizer], parameters: Sequence[Tensor], own: Sequence[Sequence[Tensor]]
     ) -> None:
-        self.optimizers = list(optimizers)
         place = {parameter: index for index, parameter in enumerate(own[0])}
-        self._slices: list[tuple[Tensor, list[Tensor]]] = []
+        self._own = list(zip(optimizers, own, strict=True))
+        self._seen = [optimizer.state[parameter] for optimizer, each in self._own for parameter in each]
         states: list[dict[str, Tensor]] = []
         for of_one in zip(*own, strict=True):
             each = [optimizer.state[parameter] for optimizer, parameter in zip(optimizers, of_one, strict=True)]
             columns = {key: [state[key] for state in each] for key in ("step", "exp_avg", "exp_avg_sq")}
             states.append({key: stack_tensors(tensors) for key, tensors in columns.items()})
-            self._slices += [(states[-1][key], tensors) for key, tensors in columns.items()]
         self._groups = [
             ([parameters[place[p]] for p in group["params"]], [states[place[p]] for p in group["params"]], group)
             for group in optimizers[0].param_groups
@@ -44,11 +43,8 @@ class StackedAdam:
 
     def is_whole(self) -> bool:
         """Whether the optimizers' states still are slices of the common ones: loading others ends it."""
-        return all(
-            tensor.data_ptr() == common[place].data_ptr()
-            for common, tensors in self._slices
-            for place, tensor in enumerate(tensors)
-        )
+        now = (optimizer.state[parameter] for optimizer, each in self._own for parameter in each)
+        return all(state is seen for state, seen in zip(now, self._seen, strict=True))
 
     def step(self, rates: Sequence[Tensor] | None) -> Callable[[], None]:
         """Takes a step of all with the learning rates of the first: its own, or those on the device."""
