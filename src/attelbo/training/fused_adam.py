@@ -159,13 +159,10 @@ def fused_group_step(
     kernel = private._fused_adamw_ if group["decoupled_weight_decay"] else private._fused_adam_
     beta1, beta2 = group["betas"]
 
-    def cut(tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [piece for tensor, n in zip(tensors, sizes, strict=True) for piece in _pieces(tensor, n)]
-
-    def gradients() -> list[Any]:
+    def cut(tensors: Sequence[Any]) -> list[Any]:
         if not size:
-            return [parameter.grad for parameter in parameters]
-        return cut([_laid_out_as(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None])
+            return list(tensors)
+        return [piece for tensor, n in zip(tensors, sizes, strict=True) for piece in _pieces(tensor, n)]
 
     fixed = cut(parameters), cut(averages), cut(averages_of_squares)
 
@@ -174,7 +171,7 @@ def fused_group_step(
             private._foreach_add_(counts, 1)
             kernel(
                 fixed[0],
-                gradients(),
+                cut([parameter.grad for parameter in parameters]),  # laid out as the parameters are
                 fixed[1],
                 fixed[2],
                 [],
@@ -213,8 +210,3 @@ def _is_dense(tensor: Tensor) -> bool:
 def _pieces(tensor: Tensor, size: int) -> Sequence[Tensor]:
     """A dense tensor's numbers in the order in which they lie, cut; whole if the size is 0."""
     return tensor.as_strided((tensor.numel(),), (1,)).split(size) if size else (tensor,)
-
-
-def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient, its numbers in the order of the parameter's."""
-    return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

@@ -106,7 +106,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
-    """Also those that are laid out channels last, with gradients that are not."""
+    """Also those that are laid out channels last."""
     if device == "cpu":  # where they are whole by themselves
         monkeypatch.setattr(fused_adam, "_piece_size", lambda parameters: 7)
 
@@ -119,7 +119,8 @@ def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
     def give(own, step):
         generator = torch.Generator().manual_seed(step)
         for parameter in own:
-            parameter.grad = torch.randn(parameter.shape, generator=generator).to(device)
+            gradient = torch.randn(parameter.shape, generator=generator).to(device)
+            parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
     cut, whole = ((own, Adam(own, lr=0.1, fused=True)) for own in (parameters(), parameters()))
     for own, optimizer in (cut, whole):
