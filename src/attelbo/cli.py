@@ -38,6 +38,7 @@ of a finished run, or of the newest one in a folder:
   attelbo interpolate  run=DIR n=8 [values]    paths between images, as a grid and as a GIF
   attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF
   attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
+  attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own
 
 choices and values (Hydra's words):
   experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
@@ -53,7 +54,7 @@ options of all but list (-m: of train and check):
 `attelbo COMMAND --help` lists the keys of one command.
 """
 
-CALLS = ("evaluate", "sample", "reconstruct", "interpolate", "traverse", "embed")
+CALLS = ("evaluate", "sample", "reconstruct", "interpolate", "traverse", "embed", "fit-prior")
 """Commands whose root file is itself the call."""
 
 INTERRUPTED, STOPPED = 130, 143
@@ -113,6 +114,8 @@ def _parse(command: str, words: list[str]) -> "Namespace":
     options = parser.parse_intermixed_args(words)
     if getattr(options, "cfg", None) and getattr(options, "multirun", False):
         parser.error("--cfg prints one configuration: leave out -m")
+    # The group of priors is one of a model's; to who fits one alone it is `prior`.
+    options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
     options.command = command
     return options
 
@@ -130,7 +133,7 @@ def _help(command: str) -> str:
 
 def _root(command: str) -> str:
     """The root file of a command."""
-    return "train" if command == "check" else command
+    return "train" if command == "check" else command.replace("-", "_")
 
 
 def _list(options: "Namespace") -> int:
@@ -197,8 +200,7 @@ def _call(options: "Namespace") -> int:
     (composed,) = _plan(options)
     from attelbo.building import build
 
-    build(composed.config)
-    return 0
+    return build(composed.config) or 0
 
 
 def _train(options: "Namespace") -> int:

@@ -1,6 +1,7 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
 from attelbo.models.base import Model, Player, Terms, count_parameters
+from attelbo.models.fitted_prior import FittedPrior, build_fitted_prior
 from attelbo.models.hierarchy import Hierarchy
 from attelbo.models.ladder import LadderVAE, build_ladder
 from attelbo.models.latent_variable import LatentVariableModel
@@ -9,6 +10,7 @@ from attelbo.models.top_down import TopDownVAE, build_top_down
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
+    "FittedPrior",
     "Hierarchy",
     "LadderVAE",
     "LatentVariableModel",
@@ -18,6 +20,7 @@ __all__ = [
     "TopDownVAE",
     "VariationalAutoencoder",
     "build_data",
+    "build_fitted_prior",
     "build_ladder",
     "build_model",
     "build_top_down",

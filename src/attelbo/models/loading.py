@@ -57,6 +57,21 @@ def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
     raise UserError(f"{run_dir} has no checkpoint in checkpoints/: the run saved none, or has not come that far")
 
 
+def read_weights(checkpoint: Path) -> dict[str, Any]:
+    """The weights of a checkpoint by name.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch has to say about a file that is no checkpoint
+            return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{checkpoint} cannot be read as a checkpoint: {what}") from error
+
+
 def load_weights(model: Model, checkpoint: Path) -> dict[str, Any]:
     """Load the weights, and nothing else, of a checkpoint; all that is in it is returned.
 

@@ -37,6 +37,10 @@ class Prior(nn.Module, ABC):
     def attach(self, posterior_of: Callable[[Tensor], Distribution]) -> None:
         """Told by the model, once, how it makes q(z|x) of x (B, C, ...): for priors that are made of posteriors."""
 
+    def start_from(self, z: Tensor) -> None:
+        """Told samples of what it will be fitted to, (n, *space.shape), before its first step: for priors that find
+        their place better from there."""
+
 
 def sampled_kl(prior: Prior, q: Distribution, n: int) -> Tensor:
     """The estimate of KL(q || p) from n samples of q, (B,), nats."""

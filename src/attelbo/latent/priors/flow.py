@@ -16,7 +16,9 @@ from attelbo.latent.priors.base import Prior
 
 
 class FlowPrior(Prior):
-    """z = f_K(... f_1(u)), u ~ N(0, I), z flattened; starts as the standard normal. No closed-form KL exists.
+    """z = center + spread * f_K(... f_1(u)), u ~ N(0, I), z flattened; starts as the standard normal.
+
+    No closed-form KL exists.
 
     Args:
         latent_shape: E, the shape of one z.
@@ -27,24 +29,34 @@ class FlowPrior(Prior):
         ValueError: n_flows below 1.
     """
 
-    _zero: Tensor
+    center: Tensor
+    spread: Tensor
 
     def __init__(self, latent_shape: Sequence[int], n_flows: int, make: Callable[[int], Flow]) -> None:
         super().__init__()
         self.latent_shape = tuple(latent_shape)
         self.flow = Chain(n_flows, make)
-        # Knows the device and the type that samples are wanted in.
-        self.register_buffer("_zero", torch.zeros(()), persistent=False)
+        # What the flows make is moved and stretched by these, which do not learn.
+        dim = math.prod(self.latent_shape)
+        self.register_buffer("center", torch.zeros(dim))
+        self.register_buffer("spread", torch.ones(dim))
+
+    @torch.no_grad()
+    def start_from(self, z: Tensor) -> None:
+        """The flows begin at the mean and the std of z (n, *E)."""
+        self.center.copy_(z.flatten(1).mean(0))
+        self.spread.copy_(z.flatten(1).std(0, correction=0).clamp(min=1e-3))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        u, log_det = self.flow.inverse(z.flatten(2), z.new_empty(z.shape[1], 0))
-        return log_det - 0.5 * (u.square() + LOG_2PI).sum(-1)
+        standardized = (z.flatten(2) - self.center) / self.spread
+        u, log_det = self.flow.inverse(standardized, z.new_empty(z.shape[1], 0))
+        return log_det - 0.5 * (u.square() + LOG_2PI).sum(-1) - self.spread.log().sum()
 
     def sample(self, n: int) -> Tensor:
         shape = (n, 1, math.prod(self.latent_shape))
-        z = torch.randn(shape, dtype=self._zero.dtype, device=self._zero.device)
+        z = torch.randn(shape, dtype=self.center.dtype, device=self.center.device)
         z, _ = self.flow(z, z.new_empty(1, 0))
-        return z.reshape(n, *self.latent_shape)
+        return (z * self.spread + self.center).reshape(n, *self.latent_shape)
 
 
 class MAF(FlowPrior):

@@ -44,6 +44,14 @@ class MixtureOfGaussians(Prior):
         log_components = -0.5 * sum_event(standardized.square(), 3) - normalizer  # (n, B, M)
         return torch.logsumexp(log_components + self.logits.log_softmax(0), dim=-1)
 
+    @torch.no_grad()
+    def start_from(self, z: Tensor) -> None:
+        """Means at samples drawn from z (n, *E), each dimension's std that of z shared among the components."""
+        m = len(self.means)
+        self.means.copy_(z[torch.randint(len(z), (m,), device=z.device)])
+        shrink = m ** (-1 / z[0].numel())  # so that together they fill about the volume of z
+        self.log_stds.copy_((z.std(0, correction=0) * shrink).clamp(min=1e-3).log().expand_as(self.log_stds))
+
     def sample(self, n: int) -> Tensor:
         component = torch.multinomial(self.logits.softmax(0), n, replacement=True)
         means = self.means[component]

@@ -1,0 +1,73 @@
+"""``attelbo fit-prior``: the second stage, a prior for a trained autoencoder. It is a run like any other."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from attelbo.errors import UserError
+from attelbo.experiments import run as runs
+from attelbo.experiments.checking import Part
+from attelbo.experiments.rundir import RunDirectory
+from attelbo.models import checkpoint_of, read_config
+
+FIRST_STAGES = ("attelbo.models.build_vae", "attelbo.models.build_fitted_prior")
+
+
+def fit_prior(
+    run: str,
+    prior: Part,
+    epochs: int,
+    optimizer: Part,
+    scheduler: Part,
+    checkpoint: Literal["best", "last"],
+    seed: int,
+    ckpt: str | None,
+    accelerator: Literal["auto", "cpu", "gpu"],
+    data_dir: str | None = None,
+) -> int:
+    """Fit a prior to the encodings of a finished run's training data, all else frozen, and evaluate the two together.
+
+    The result is a run directory of its own, ``<name>-<prior>`` beside that of the first stage: sampled from, evaluated
+    and compared like every other.
+
+    Args:
+        run: the first stage's run directory, or a folder whose newest run is meant.
+        prior: what is fitted.
+        epochs: over the training data.
+        optimizer: of the prior.
+        scheduler: its learning rate's.
+        checkpoint: whose weights of the first stage.
+        seed: of the prior's initial weights and of the samples of q(z|x).
+        ckpt: ``auto`` goes on with the interrupted run of this configuration.
+        accelerator: where.
+        data_dir: where the data are now, if not where they were.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 143 stopped by SIGTERM after the state was saved.
+
+    Raises:
+        UserError: not a run directory, no checkpoint in it, or no autoencoder with a single prior.
+        ConfigError: the prior does not fit the posterior, or has nothing to fit.
+    """
+    directory = RunDirectory.find(Path(run))
+    config = read_config(directory.path)
+    if config["model"]["_target_"] not in FIRST_STAGES:
+        raise UserError(
+            f"{directory.path}: its model, {config['model']['_target_']}, has no prior that could be fitted afterwards"
+        )
+    weights = checkpoint_of(directory.path, checkpoint)
+    config = second_stage(config, dict(prior), weights)
+    config |= {"optimizer": dict(optimizer), "scheduler": dict(scheduler), "seed": seed, "ckpt": ckpt}
+    config["trainer"] |= {"max_epochs": epochs, "max_steps": -1, "replicas": 1}
+    if accelerator != "auto":
+        config["trainer"]["accelerator"] = accelerator
+    if data_dir is not None:
+        config["data"]["root"] = data_dir
+    return runs.train(config, [f"run={directory.path}"], {}, None).exit_code
+
+
+def second_stage(first: dict[str, Any], prior: dict[str, Any], weights: Path) -> dict[str, Any]:
+    """The configuration of the first stage with another prior, fitted to it."""
+    model = {**first["model"], "_target_": "attelbo.models.build_fitted_prior", "prior": prior, "weights": str(weights)}
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", prior["_target_"].rpartition(".")[2]).lower()
+    return {**first, "name": f"{first['name']}-{name}", "model": model, "trainer": dict(first["trainer"])}

@@ -1,0 +1,130 @@
+"""A prior fitted to a trained autoencoder: the second of two stages (Dai & Wipf 2019, "Diagnosing and Enhancing VAE
+Models", section 4; Ghosh et al. 2020 and van den Oord et al. 2017 for points and for codes).
+
+    x -- encoder, posterior (frozen) --> z ~ q(z|x) --> -log p(z), minimized over the prior's parameters
+
+What is minimized is the cross-entropy of the aggregate posterior q(z) = E_x q(z|x) and p(z): the part of the KL that a
+prior can change. All other numbers are those of the autoencoder with its new prior.
+
+Shapes: B batch.
+"""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.building import Spec
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError, UserError
+from attelbo.latent import Evidence, Objective
+from attelbo.models.base import Player, Terms
+from attelbo.models.loading import read_weights
+from attelbo.models.vae import VariationalAutoencoder, build_vae
+
+_ROWS_TO_START_FROM = 5_000
+"""Encodings by which a prior is placed before its first step."""
+
+
+class CrossEntropy(Objective):
+    """loss = -mean_b log p(z), z ~ q(z|x), nats. For the second stage; nothing to choose in a configuration."""
+
+    n_samples = 1
+    needs_generative = True
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        assert evidence.generative is not None
+        return -evidence.generative.prior.log_prob(evidence.posterior.prior_value(evidence.z)).mean()
+
+
+class FittedPrior(VariationalAutoencoder):
+    """A VAE of which only the prior is trained, by :class:`CrossEntropy`; see :func:`build_fitted_prior`."""
+
+    weights: str
+
+    def freeze_first_stage(self, weights: str) -> Self:
+        """Leave nothing to train but the prior; ``weights``: the checkpoint of the first stage."""
+        self.weights = weights
+        self.requires_grad_(False)
+        self.prior.requires_grad_(True)
+        if not any(parameter.requires_grad for parameter in self.prior.parameters()):
+            raise ConfigError(f"prior: {type(self.prior).__name__} has nothing that could be fitted")
+        self.objective = CrossEntropy()
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """The first stage stays as it is evaluated: codebooks and running means do not move, choices are hard."""
+        super().train(mode)
+        for frozen in (self.encoder, self.posterior, self.decoder, self.likelihood):
+            frozen.eval()
+        return self
+
+    def losses(self, batch: Batch) -> Terms:
+        return {"loss": -self.prior.log_prob(self._encodings(batch)).mean()}
+
+    @torch.no_grad()
+    def _encodings(self, batch: Batch) -> Tensor:
+        """A sample of q(z|x) for each x as the prior sees it, (1, B, ...)."""
+        q = self.infer(batch.x, batch.y)
+        return q.prior_value(q.rsample(1))
+
+    def players(self) -> list[Player]:
+        return [Player(self.losses, [p for p in self.prior.parameters() if p.requires_grad])]
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def setup(self, stage: str) -> None:
+        """Before training: take the first stage's weights, and place the prior among its encodings. A run that goes on
+        has both replaced by its checkpoint afterwards."""
+        if stage != "fit":
+            return
+        own = self.state_dict()
+        first = {name: value for name, value in read_weights(Path(self.weights)).items() if name in own}
+        kept = {name: value for name, value in first.items() if not name.startswith("prior.")}
+        missing = [name for name in own if not name.startswith("prior.") and name not in kept]
+        if missing:
+            raise UserError(f"{self.weights} is not a checkpoint of this autoencoder: {missing[0]} is not in it")
+        self.load_state_dict(kept, strict=False)
+        data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        rows = torch.arange(min(_ROWS_TO_START_FROM, data.n_rows("train")), device=self.device)
+        self.prior.start_from(self._encodings(data.materialize(rows, "train"))[0])
+
+
+def build_fitted_prior(
+    data: DataSpec,
+    weights: str,
+    encoder: Spec,
+    decoder: Spec,
+    posterior: Spec,
+    prior: Spec,
+    likelihood: Spec,
+    objective: Spec,
+    latent_dim: int,
+    optimizer: Spec,
+    scheduler: Spec,
+) -> FittedPrior:
+    """The parts of the first stage, the prior of the second.
+
+    Args:
+        data: what is known of the data.
+        weights: the checkpoint of the first stage, read when training begins.
+        encoder: of the first stage, as all that is not named here.
+        decoder: as above.
+        posterior: as above.
+        prior: what is fitted.
+        likelihood: as above.
+        objective: what the first stage was trained by; for the record.
+        latent_dim: as above.
+        optimizer: of the prior.
+        scheduler: of the prior.
+
+    Raises:
+        ConfigError: the prior does not fit the posterior, cannot be built, or has no parameters.
+    """
+    vae = build_vae(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, optimizer, scheduler)
+    fitted = FittedPrior(
+        vae.encoder, vae.posterior, vae.prior, vae.decoder, vae.likelihood, vae.objective, optimizer, scheduler
+    )
+    return fitted.freeze_first_stage(weights)

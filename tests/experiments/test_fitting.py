@@ -1,0 +1,121 @@
+"""``attelbo fit-prior``: only the prior moves, and what comes out is a run like any other."""
+
+import json
+
+import pytest
+import torch
+
+from attelbo.cli import main
+from attelbo.data.batch import Batch
+from attelbo.latent import MAF, MixtureOfGaussians, RealNVP
+from attelbo.models import FittedPrior, load_run
+from attelbo.models.fitted_prior import CrossEntropy
+
+
+@pytest.fixture(scope="module")
+def first(shared_runs):
+    return shared_runs.train("trainer.max_epochs=6", "data.train_size=1000").run_dir
+
+
+@pytest.fixture(scope="module")
+def second(first):
+    assert main(["fit-prior", f"run={first}", "prior=mixture_of_gaussians", "epochs=4", "accelerator=cpu"]) == 0
+    (run,) = (first.parent.parent / f"{first.parent.name}-mixture_of_gaussians").iterdir()
+    return run
+
+
+def weights(run, which="best"):
+    return torch.load(run / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"]
+
+
+def test_only_the_prior_moves(first, second):
+    before, after = weights(first), weights(second)
+    frozen = [name for name in after if not name.startswith("prior.") and name in before]
+    assert {name.partition(".")[0] for name in frozen} >= {"encoder", "posterior", "decoder"}
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    config = json.loads((second / "result.json").read_text())
+    assert config["metrics"]["test/reconstruction"] != 0
+
+
+def test_the_fit_lowers_the_cross_entropy(second):
+    rows = [line.split(",") for line in (second / "metrics.csv").read_text().splitlines()]
+    losses = [float(row[3]) for row in rows if row[2] == "val/loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_the_result_is_a_run_like_any_other(second):
+    model, data = load_run(second)
+    assert isinstance(model, FittedPrior)
+    assert isinstance(model.prior, MixtureOfGaussians)
+    data.prepare_data()
+    data.setup()
+    test = data.materialize(torch.arange(50), "test")
+    for command in ("sample", "evaluate"):
+        words = ["n=4"] if command == "sample" else ["n_samples=3", "n_images=5"]
+        assert main([command, f"run={second}", "accelerator=cpu", *words]) == 0
+    # The loss is the cross-entropy with the prior that was fitted, of samples of q.
+    torch.manual_seed(0)
+    loss = model.losses(Batch(test.x, test.y, test.index))["loss"]
+    torch.manual_seed(0)
+    q = model.infer(test.x)
+    torch.testing.assert_close(loss, -model.prior.log_prob(q.rsample(1)).mean())
+    torch.manual_seed(0)
+    evidence = model.evidence(test.x)
+    torch.testing.assert_close(CrossEntropy()(evidence), -model.prior.log_prob(evidence.z).mean())
+    # Cross-entropy minus entropy of q is the KL.
+    with torch.no_grad():
+        many = model.evidence(test.x, n_samples=4000)
+        entropy = -many.posterior.log_prob(many.z).mean()
+    assert float(CrossEntropy()(many) - entropy) == pytest.approx(float(many.rate), abs=1e-3)
+
+
+def test_codebooks_and_running_means_stay(second):
+    model, _ = load_run(second)
+    model.train()
+    assert model.prior.training
+    assert not any(part.training for part in (model.encoder, model.posterior, model.decoder, model.likelihood))
+    (player,) = model.players()
+    assert {id(p) for p in player.parameters} == {id(p) for p in model.prior.parameters()}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prior=standard_normal"], "StandardNormal has nothing that could be fitted"),
+        (["prior=mxiture_of_gaussians"], "did you mean"),
+        (["prior.n_components=0"], "n_components must be at least 1, got 0"),
+        (["epochs=-3"], "epoch"),
+        (["run=nowhere"], "nowhere is no run directory"),
+    ],
+)
+def test_what_cannot_be_fitted(first, capsys, words, message):
+    given = [] if words[0].startswith("run=") else [f"run={first}"]
+    before = sorted(first.parent.parent.iterdir())
+    assert main(["fit-prior", *given, *words, "accelerator=cpu"]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(first.parent.parent.iterdir()) == before
+
+
+def test_a_checkpoint_of_another_model_is_refused(second, tmp_path):
+    model, _ = load_run(second)
+    path = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {"encoder.nothing": torch.zeros(1)}}, path)
+    model.weights = str(path)
+    with pytest.raises(Exception, match="is not a checkpoint of this autoencoder"):
+        model.setup("fit")
+
+
+@pytest.mark.parametrize("kind", [MixtureOfGaussians, MAF, RealNVP])
+def test_a_prior_that_starts_from_samples_is_near_them(kind):
+    torch.manual_seed(0)
+    z = torch.tensor([3.0, -40.0]) + torch.randn(4000, 2) * torch.tensor([0.1, 20.0])
+    prior = kind((2,))
+    before = prior.log_prob(z.unsqueeze(1)).mean()
+    prior.start_from(z)
+    assert prior.log_prob(z.unsqueeze(1)).mean() > before + 50
+    drawn = prior.sample(20_000)
+    assert float((drawn.mean(0) - z.mean(0)).div(z.std(0)).abs().max()) < 1
+    assert 0.4 < float((drawn.std(0) / z.std(0)).min()) <= float((drawn.std(0) / z.std(0)).max()) < 2
+    # Still a density: E_p[u / p] over a box that holds all of it is the volume of the box.
+    box = torch.rand(200_000, 1, 2) * torch.tensor([2.0, 400.0]) + torch.tensor([2.0, -240.0])
+    assert float(prior.log_prob(box).exp().mean()) * 800 == pytest.approx(1, rel=0.05)
