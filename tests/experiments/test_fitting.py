@@ -107,6 +107,7 @@ def test_a_checkpoint_of_another_model_is_refused(second, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [MixtureOfGaussians, MAF, RealNVP])
+@torch.no_grad()
 def test_a_prior_that_starts_from_samples_is_near_them(kind):
     torch.manual_seed(0)
     z = torch.tensor([3.0, -40.0]) + torch.randn(4000, 2) * torch.tensor([0.1, 20.0])
