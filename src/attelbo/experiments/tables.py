@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,45 @@ FILES = {
     "latent map": "media/latent_map.png",
     "report": "report.html",
 }
+
+
+WIDTH = 110
+"""A line of the table is not broken, however narrow the terminal."""
+
+
+class Row(NamedTuple):
+    """A number in the table of a result."""
+
+    label: str
+    key: str
+    unit: str
+    digits: int
+
+
+IN_EVERY_RUN = (
+    Row("effective samples", "effective_sample_size", "of the importance samples of an image", 1),
+    Row("mutual information", "mutual_information", "nats, I(x; z)", 2),
+    Row("aggregate KL", "aggregate_kl", "nats, KL(q(z) || p(z))", 2),
+    Row("accuracy", "accuracy", "of the labels", 4),
+)
+WHERE_ASKED_FOR = (
+    Row("MIG", "mig", "mutual information gap, 0..1", 3),
+    Row("SAP", "sap", "separated attribute predictability, 0..1", 3),
+    Row("modularity", "modularity", "0..1", 3),
+    Row("FactorVAE score", "factor_vae_score", "0..1", 3),
+    Row("beta-VAE score", "beta_vae_score", "0..1", 3),
+    Row("DCI", "dci_disentanglement", "disentanglement, 0..1", 3),
+    Row("", "dci_completeness", "completeness, 0..1", 3),
+    Row("", "dci_informativeness", "informativeness, accuracy", 3),
+    Row("PSNR", "psnr", "dB, reconstructions", 2),
+    Row("SSIM", "ssim", "reconstructions", 4),
+    Row("MS-SSIM", "ms_ssim", "reconstructions", 4),
+    Row("Frechet distance", "classifier_frechet_distance", "samples, in the features of a classifier", 3),
+    Row("", "classifier_train_frechet_distance", "as many training images, for comparison", 3),
+    Row("kernel distance", "classifier_kernel_distance", "samples, in the features of a classifier", 5),
+    Row("", "classifier_train_kernel_distance", "as many training images, for comparison", 5),
+    Row("FID", "fid", "samples, in Inception features", 2),
+)
 
 
 def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") -> None:
@@ -33,7 +72,7 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
 
     row("ELBO", "elbo", "nats")
     if f"{split}/elbo" not in metrics:
-        row("loss", "loss", "nats, no bound")
+        row("loss", "loss", "nats, no bound: there is neither ELBO nor NLL")
     if f"{split}/nll" in metrics:
         error = metrics[f"{split}/nll_std_error"]
         table.add_row(
@@ -45,12 +84,15 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
     row("KL", "kl", "nats")
     row("bits/dim", "bits_per_dim", "bits, from the ELBO", 4)
     row("active units", "active_units", "of the latent dimensions", 0)
+    for label, key, unit, digits in (*IN_EVERY_RUN, *WHERE_ASKED_FOR):
+        row(label, key, unit, digits)
     if chosen := result.get("monitor"):
         table.add_row("weights", result["checkpoint"], f"checkpoint, {chosen}")
     times = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items())
     if times:
         table.add_row("time", f"{sum(seconds.values()):.1f}", f"s ({times})")
     console = Console(soft_wrap=True, force_jupyter=False)
+    console.width = max(console.width, WIDTH)
     console.print(table)
     for label, name in FILES.items():
         if (run_dir / name).exists():

@@ -6,7 +6,7 @@ Shapes: N rows, D latent dimensions, F factors.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def dci(codes: Tensor, factors: Tensor, seed: int, n_trees: int = 20, test_share
     x, y = codes.double().cpu(), factors.cpu()
     importances, accuracies = [], []
     for f in range(y.shape[1]):
-        forest = RandomForestClassifier(n_trees, max_features=1.0, random_state=seed % 2**32)
+        forest: Any = RandomForestClassifier(n_trees, max_features=None, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType]
         forest.fit(x[learned].numpy(), y[learned, f].numpy())
         importances.append(torch.from_numpy(forest.feature_importances_))
         accuracies.append(forest.score(x[tried].numpy(), y[tried, f].numpy()))

@@ -1,0 +1,20 @@
+"""How good a trained model is, from its run directory: ``attelbo evaluate``, and the end of ``attelbo train``."""
+
+from attelbo.experiments.evaluation.command import evaluate, measure, pick_device
+from attelbo.experiments.evaluation.disentanglement import evaluate_disentanglement
+from attelbo.experiments.evaluation.information import evaluate_information
+from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood, suitable_chunk
+from attelbo.experiments.evaluation.quality import evaluate_inception, evaluate_quality
+
+__all__ = [
+    "evaluate",
+    "evaluate_bound",
+    "evaluate_disentanglement",
+    "evaluate_inception",
+    "evaluate_information",
+    "evaluate_likelihood",
+    "evaluate_quality",
+    "measure",
+    "pick_device",
+    "suitable_chunk",
+]

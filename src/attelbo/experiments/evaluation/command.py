@@ -1,0 +1,117 @@
+"""``attelbo evaluate``, and what it has in common with the end of ``attelbo train``."""
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from attelbo.data import ImageDataModule
+from attelbo.errors import ConfigError
+from attelbo.experiments.evaluation.classifier import classifier_of
+from attelbo.experiments.evaluation.disentanglement import evaluate_disentanglement, has_factors
+from attelbo.experiments.evaluation.information import evaluate_information
+from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood
+from attelbo.experiments.evaluation.quality import evaluate_inception, evaluate_quality, inception_metric
+from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_key
+from attelbo.experiments.settings import Evaluation
+from attelbo.models import LatentVariableModel, Model, load_run, read_config
+from attelbo.training.threads import use_threads
+
+
+def measure(
+    model: Model, data: ImageDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """Bound, likelihood and information, what every run is measured by, in the shape of ``result.json``."""
+    started = time.perf_counter()
+    model = model.to(device).eval()
+    metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
+    result: dict[str, Any] = {"metrics": metrics}
+    if isinstance(model, LatentVariableModel) and model.bounded:
+        metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
+        metrics |= evaluate_information(model, data, split, settings, seed, device)
+        result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
+    result["seconds"] = {"evaluate": time.perf_counter() - started}
+    return result
+
+
+def evaluate(
+    run: str,
+    split: SplitName,
+    n_samples: int,
+    n_images: int | None,
+    batch_size: int,
+    chunk: int | None,
+    checkpoint: Literal["best", "last"],
+    seed: int,
+    accelerator: Literal["auto", "cpu", "gpu"],
+    data_dir: str | None = None,
+    disentanglement: bool | None = None,
+    quality: bool = False,
+    fid: bool = False,
+) -> None:
+    """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``.
+
+    Args:
+        run: the run directory, or a folder whose newest run is meant.
+        split: validation or test.
+        n_samples: importance samples for each image.
+        n_images: so many of the split's images; all if None.
+        batch_size: images at a time.
+        chunk: samples of each at a time; as many as suit the device if None.
+        checkpoint: whose weights.
+        seed: of the noise.
+        accelerator: where.
+        data_dir: where the data are now, if not where they were.
+        disentanglement: scores of single latents for single factors; where y holds factors if None.
+        quality: similarity of reconstructions, and distances of samples in the features of a classifier.
+        fid: the Frechet Inception distance of samples.
+
+    Raises:
+        UserError: a number is out of range, not a run directory, it has no checkpoint, or something was asked for that
+            this model, these data or this machine do not have.
+    """
+    from attelbo.experiments.rundir import RunDirectory
+    from attelbo.experiments.tables import print_result
+
+    try:
+        settings = Evaluation(n_samples, n_images, batch_size, chunk, checkpoint)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    inception = inception_metric() if fid else None
+    directory = RunDirectory.find(Path(run))
+    model, data = load_run(directory.path, checkpoint=checkpoint, data_dir=data_dir)
+    data.prepare_data()
+    data.setup()
+    config, device = read_config(directory.path), pick_device(accelerator)
+    use_threads(config["trainer"]["threads"])
+    result = measure(model, data, split, settings, seed, device)
+    metrics, seconds = result["metrics"], result["seconds"]
+    if isinstance(model, LatentVariableModel):
+        where = (data, split, batch_size, seed, device)
+        if has_factors(data) if disentanglement is None else disentanglement:
+            started = time.perf_counter()
+            metrics |= evaluate_disentanglement(model, *where)
+            seconds["disentanglement"] = time.perf_counter() - started
+        if quality:
+            started = time.perf_counter()
+            folder = Path(config["paths"]["output_dir"]) / "classifiers"
+            classifier, about = classifier_of(data, folder, device)
+            metrics |= evaluate_quality(model, classifier, *where)
+            result["classifier"] = {name: about[name] for name in ("folder", "validation_accuracy")}
+            seconds["quality"] = time.perf_counter() - started
+        if inception is not None:
+            metrics |= evaluate_inception(inception, model, *where)
+    directory.write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
+    print_result(result, directory.path, split_key(split))
+
+
+def pick_device(accelerator: Literal["auto", "cpu", "gpu"]) -> torch.device:
+    """The first GPU, or the CPU.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("accelerator=gpu: this machine has no GPU that torch can use; accelerator=auto takes the CPU")
+    return torch.device("cuda", 0) if accelerator != "cpu" and torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,54 @@
+"""Disentanglement of a trained model on data whose y holds factors of variation."""
+
+import torch
+
+from attelbo.data import ImageDataModule
+from attelbo.errors import ConfigError
+from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
+from attelbo.metrics import disentanglement_scores
+from attelbo.models import LatentVariableModel
+from attelbo.seeding import derive_seed
+from attelbo.training import seed_default_generator
+
+MOST_ROWS = 10_000
+"""Of a split: the scores gain nothing from more, and the forests take their time."""
+
+
+def has_factors(data: ImageDataModule) -> bool:
+    """Whether there are at least two factors that vary."""
+    return sum(factor.n_values > 1 for factor in data.source.factors) > 1
+
+
+@torch.inference_mode()
+def evaluate_disentanglement(
+    model: LatentVariableModel,
+    data: ImageDataModule,
+    split: SplitName,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """The scores of ``attelbo.metrics.disentanglement`` on the first ``MOST_ROWS`` rows of a split.
+
+    Raises:
+        ConfigError: the data have no factors.
+    """
+    if not has_factors(data):
+        raise ConfigError(
+            f"disentanglement=true: {data.spec.name} has no factors of variation; data=sprites and data=dsprites have"
+        )
+    means, samples, factors = [], [], []
+    for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
+        seed_default_generator(derive_seed(seed, "disentanglement", i), device)
+        evidence = model.evidence(batch.x, batch.y)
+        means.append(evidence.posterior.mean.flatten(1).cpu())
+        samples.append(evidence.z[0].flatten(1).cpu())
+        factors.append(batch.y)
+    scores = disentanglement_scores(
+        torch.cat(means),
+        torch.cat(samples),
+        torch.cat(factors).cpu(),
+        [factor.ordered for factor in data.source.factors],
+        derive_seed(seed, "disentanglement") % 2**32,
+    )
+    return {f"{split_key(split)}/{name}": value for name, value in scores.items()}

@@ -1,0 +1,72 @@
+"""The bound on a whole split, and the importance-sampled log-likelihood.
+
+Shapes: B batch, k samples in a chunk. Units: nats, bits per dimension where a key says so.
+"""
+
+import math
+
+import torch
+from rich.progress import track
+
+from attelbo.data import ImageDataModule
+from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
+from attelbo.experiments.settings import Evaluation
+from attelbo.latent import estimate_log_likelihood
+from attelbo.models import LatentVariableModel, Model
+from attelbo.seeding import derive_seed
+from attelbo.training import seed_default_generator
+
+_PIXELS_ON_CPU = 2**19
+"""2 MB of float32."""
+_PIXELS_ON_GPU = 2**26
+
+
+@torch.inference_mode()
+def evaluate_bound(
+    model: Model, data: ImageDataModule, split: SplitName, batch_size: int, seed: int, device: torch.device
+) -> dict[str, float]:
+    """The model's own metrics over every row of a split, as in validation; exact means whatever the batches."""
+    for i, rows in enumerate(torch.arange(data.n_rows(split), device=device).split(batch_size)):
+        seed_default_generator(derive_seed(seed, "evaluation", i), device)
+        model.evaluation_step(data.materialize(rows, split))
+    return {f"{split_key(split)}/{name}": float(value) for name, value in model.evaluation_results().items()}
+
+
+@torch.inference_mode()
+def evaluate_likelihood(
+    model: LatentVariableModel,
+    data: ImageDataModule,
+    split: SplitName,
+    settings: Evaluation,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """The negative log-likelihood of the first ``n_images`` rows of a split (None: all), from exactly
+    ``n_samples`` importance samples each; ``chunk`` bounds the memory and changes nothing else but the noise.
+
+    ``nll_std_error`` is that of the mean over images: what another draw of images would change.
+    """
+    n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
+    chunk = settings.chunk or suitable_chunk(settings.batch_size * math.prod(data.spec.shape), device)
+    values, effective = [], []
+    for i, rows in enumerate(track(batches, f"log-likelihood, {n_samples} samples", transient=True)):
+        seed_default_generator(derive_seed(seed, "likelihood", i), device)
+        batch = data.materialize(rows, split)
+        log_weights = model.weight_sampler(batch.x, batch.y)
+        estimate = estimate_log_likelihood(log_weights, n_samples, chunk)
+        values.append(estimate.log_likelihood)
+        effective.append(estimate.effective_sample_size)
+    nll = -torch.cat(values)
+    key = split_key(split)
+    return {
+        f"{key}/nll": float(nll.mean()),
+        f"{key}/nll_std_error": float(nll.std() / len(nll) ** 0.5) if len(nll) > 1 else float("nan"),
+        f"{key}/effective_sample_size": float(torch.cat(effective).mean()),
+    }
+
+
+def suitable_chunk(pixels: int, device: torch.device) -> int:
+    """Samples at a time, where one sample of each image of the batch has so many pixels: on a CPU as many as keep
+    the decoder's output in its cache (benchmarks/NOTES.md), on a GPU as many as make a launch worth its while.
+    """
+    return max(1, (_PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_GPU) // pixels)

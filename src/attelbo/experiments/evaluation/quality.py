@@ -1,0 +1,98 @@
+"""Quality of images: reconstructions beside their originals, samples beside the data.
+
+Samples are E[x|z] with z from the prior, as many as there are images in the split (at most ``MOST_ROWS``), and their
+labels, for models that know of labels, those of the split.
+
+Shapes: B batch, (C, H, W) image, D features.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attelbo.data import ImageDataModule
+from attelbo.errors import ConfigError
+from attelbo.experiments.evaluation.classifier import Classifier
+from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
+from attelbo.metrics import SampleMean, frechet_distance, image_similarity, kernel_distance
+from attelbo.models import LatentVariableModel
+from attelbo.seeding import derive_seed
+from attelbo.training import seed_default_generator
+
+MOST_ROWS = 10_000
+
+
+@torch.inference_mode()
+def evaluate_quality(
+    model: LatentVariableModel,
+    classifier: Classifier,
+    data: ImageDataModule,
+    split: SplitName,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """PSNR, SSIM and MS-SSIM of reconstructions at the posterior mean; Frechet and kernel distance of samples to the
+    split in the features of a classifier, and, to know what is near, those of as many training images.
+    """
+    similarity: SampleMean | None = None
+    real, made = [], []
+    for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
+        similar = image_similarity(batch.x, model.reconstruct(batch.x, batch.y).clamp(0, 1))
+        similarity = similarity or SampleMean(tuple(similar)).to(device)
+        similarity.update(similar)
+        seed_default_generator(derive_seed(seed, "samples", i), device)
+        real.append(classifier.features(batch.x))
+        made.append(classifier.features(model.sample(len(batch.x), batch.y)))
+    assert similarity is not None
+    found = {name: float(value) for name, value in similarity.compute().items()}
+    real, made = torch.cat(real), torch.cat(made)
+    seed_default_generator(derive_seed(seed, "training images"), device)
+    train = torch.cat([classifier.features(b.x) for b in batches(data, "train", len(real), batch_size, device)])
+    for what, features in (("", made), ("train_", train)):
+        if min(len(features), len(real)) > 1:
+            found[f"classifier_{what}frechet_distance"] = frechet_distance(features, real)
+            found[f"classifier_{what}kernel_distance"] = kernel_distance(features, real)
+    return {f"{split_key(split)}/{name}": value for name, value in found.items()}
+
+
+def inception_metric() -> Any:
+    """The Frechet Inception distance of torchmetrics.
+
+    Raises:
+        ConfigError: torch-fidelity or the weights of its network are not there.
+    """
+    from torchmetrics.image import fid  # slow to import
+
+    try:
+        return fid.FrechetInceptionDistance(normalize=True)
+    except (ImportError, OSError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise ConfigError(
+            "fid=true: needs the package torch-fidelity and the Inception weights that it downloads "
+            f"(pip install attelbo[fid]; quality=true needs neither): {why}"
+        ) from error
+
+
+@torch.inference_mode()
+def evaluate_inception(
+    metric: Any,
+    model: LatentVariableModel,
+    data: ImageDataModule,
+    split: SplitName,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """The distance of samples to the split by ``inception_metric``; one channel is shown as gray."""
+
+    def colored(images: Tensor) -> Tensor:
+        return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+    metric = metric.to(device)
+    for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
+        seed_default_generator(derive_seed(seed, "samples", i), device)
+        metric.update(colored(batch.x), real=True)
+        metric.update(colored(model.sample(len(batch.x), batch.y)).clamp(0, 1), real=False)
+    return {f"{split_key(split)}/fid": float(metric.compute())}
