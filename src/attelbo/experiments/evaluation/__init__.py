@@ -5,8 +5,10 @@ from attelbo.experiments.evaluation.disentanglement import evaluate_disentanglem
 from attelbo.experiments.evaluation.information import evaluate_information
 from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood, suitable_chunk
 from attelbo.experiments.evaluation.quality import evaluate_inception, evaluate_quality
+from attelbo.experiments.evaluation.splits import SplitName
 
 __all__ = [
+    "SplitName",
     "evaluate",
     "evaluate_bound",
     "evaluate_disentanglement",

@@ -9,7 +9,7 @@ import torch
 from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.classifier import classifier_of
-from attelbo.experiments.evaluation.disentanglement import evaluate_disentanglement, has_factors
+from attelbo.experiments.evaluation.disentanglement import check_factors, evaluate_disentanglement, has_factors
 from attelbo.experiments.evaluation.information import evaluate_information
 from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood
 from attelbo.experiments.evaluation.quality import evaluate_inception, evaluate_quality, inception_metric
@@ -81,6 +81,8 @@ def evaluate(
     inception = inception_metric() if fid else None
     directory = RunDirectory.find(Path(run))
     model, data = load_run(directory.path, checkpoint=checkpoint, data_dir=data_dir)
+    if disentanglement:
+        check_factors(data)
     data.prepare_data()
     data.setup()
     config, device = read_config(directory.path), pick_device(accelerator)

@@ -19,6 +19,14 @@ def has_factors(data: ImageDataModule) -> bool:
     return sum(factor.n_values > 1 for factor in data.source.factors) > 1
 
 
+def check_factors(data: ImageDataModule) -> None:
+    """Raise ConfigError unless there are."""
+    if not has_factors(data):
+        raise ConfigError(
+            f"disentanglement=true: {data.spec.name} has no factors of variation; data=sprites and data=dsprites have"
+        )
+
+
 @torch.inference_mode()
 def evaluate_disentanglement(
     model: LatentVariableModel,
@@ -33,10 +41,7 @@ def evaluate_disentanglement(
     Raises:
         ConfigError: the data have no factors.
     """
-    if not has_factors(data):
-        raise ConfigError(
-            f"disentanglement=true: {data.spec.name} has no factors of variation; data=sprites and data=dsprites have"
-        )
+    check_factors(data)
     means, samples, factors = [], [], []
     for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
         seed_default_generator(derive_seed(seed, "disentanglement", i), device)

@@ -1,0 +1,299 @@
+"""Information, disentanglement and quality of trained models: what is measured, and what is left out."""
+
+import functools
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torchmetrics.image.fid
+from torch.distributions import Normal
+
+from attelbo.cli import main
+from attelbo.errors import ConfigError
+from attelbo.experiments import run
+from attelbo.experiments.evaluation import (
+    classifier,
+    evaluate_disentanglement,
+    evaluate_inception,
+    evaluate_information,
+    evaluate_quality,
+    measure,
+)
+from attelbo.experiments.evaluation.classifier import N_FEATURES, Classifier, classifier_of
+from attelbo.experiments.evaluation.quality import inception_metric
+from attelbo.experiments.settings import Evaluation
+from attelbo.metrics import frechet_distance
+from attelbo.seeding import derive_seed
+
+CPU = torch.device("cpu")
+SETTINGS = Evaluation(n_samples=2, n_images=20, batch_size=7, chunk=None, checkpoint="best")
+INFORMATION = {"mutual_information", "aggregate_kl"}
+SCORES = {
+    "mig", "sap", "modularity", "factor_vae_score", "beta_vae_score",
+    "dci_disentanglement", "dci_completeness", "dci_informativeness",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(shared_runs):
+    trainer = shared_runs.fit("trainer.max_epochs=3", "optimizer.lr=0.01")
+    return trainer.lightning_module.eval(), trainer.datamodule
+
+
+@pytest.fixture(scope="module")
+def sprites(shared_runs):
+    model, data = run.compose(shared_runs.configure("data=sprites", without=("data.binarize=dynamic",)))
+    return model.eval(), data
+
+
+# -- information ---------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_information_is_that_of_a_loop_over_all_pairs(trained):
+    model, data = trained
+    found = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
+    mean, std, z = [], [], []
+    for i, rows in enumerate(torch.arange(20).split(7)):
+        m, log_std = model.posterior.head(model.encoder(data.materialize(rows, "test").x).flatten(1)).chunk(2, -1)
+        torch.manual_seed(derive_seed(3, "information", i))
+        z.append(m + log_std.exp() * torch.randn(1, *m.shape)[0])
+        mean.append(m)
+        std.append(log_std.exp())
+    q = Normal(torch.cat(mean).double(), torch.cat(std).double())
+    z = torch.cat(z).double()
+    log_q = torch.stack([q.log_prob(one).sum(1) for one in z])  # (sample, encoding)
+    aggregate = log_q.logsumexp(1) - math.log(20)
+    log_p = Normal(0.0, 1.0).log_prob(z).sum(1)
+    assert found["test/mutual_information"] == pytest.approx(float((log_q.diagonal() - aggregate).mean()), abs=1e-5)
+    assert found["test/aggregate_kl"] == pytest.approx(float((aggregate - log_p).mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [("vae", True), ("vae_iaf", True), ("vae_nf", False), ("ladder_vae", False), ("ae", False)],
+)
+def test_what_is_not_known_is_left_out(runs, model, known):
+    words = runs.words(f"model={model}", without=("model.encoder.hidden=[8]", "model.decoder.hidden=[8]"))
+    kept = [w for w in words if not w.startswith(("model/", "model.latent_dim"))]
+    built, data = run.compose(runs.compose(kept))
+    result = measure(built, data, "test", SETTINGS, 0, CPU)
+    names = {name.partition("/")[2] for name in result["metrics"]}
+    assert (names & INFORMATION == INFORMATION) == known
+    assert ("nll" in names) == ("elbo" in names) == ("nll_samples" in result) == (model != "ae")
+    assert all(math.isfinite(value) for value in result["metrics"].values())
+
+
+# -- disentanglement -----------------------------------------------------------------------------------
+
+
+def test_a_model_that_knows_the_factors_has_every_score(sprites):
+    """Means, samples and factors of all batches stay together."""
+    _, data = sprites
+
+    def evidence(x, y):
+        codes = y[:, [3, 1, 4, 0, 2]].float()
+        return SimpleNamespace(posterior=SimpleNamespace(mean=codes), z=codes.unsqueeze(0))
+
+    knowing = SimpleNamespace(evidence=evidence)
+    found = evaluate_disentanglement(knowing, data, "test", 300, 0, CPU)  # pyright: ignore[reportArgumentType]
+    assert found.keys() == {f"test/{name}" for name in SCORES}
+    for name, score in found.items():
+        assert score == pytest.approx(1, abs=0.02), name  # in a part of the rows, factors are not quite independent
+
+
+def test_an_untrained_model_has_scores_within_bounds(sprites):
+    model, data = sprites
+    found = evaluate_disentanglement(model, data, "validation", 300, 0, CPU)
+    assert all(0 <= score <= 1 for score in found.values())
+    assert evaluate_disentanglement(model, data, "validation", 300, 0, CPU) == found
+
+
+def test_scores_come_by_themselves_where_there_are_factors(runs, capsys):
+    outcome = runs.train("data=sprites", "data.source.test_size=200", "data.binarize=none")
+    found = json.loads((outcome.run_dir / "result.json").read_text())["metrics"]
+    assert not {name.partition("/")[2] for name in found} & SCORES
+    words = [f"run={outcome.run_dir}", "n_samples=2", "n_images=10", "accelerator=cpu"]
+    assert main(["evaluate", *words]) == 0
+    result = json.loads((outcome.run_dir / "evaluation-test.json").read_text())
+    assert {f"test/{name}" for name in SCORES} <= set(result["metrics"])
+    assert set(result["seconds"]) == {"evaluate", "disentanglement"}
+    printed = capsys.readouterr().out
+    assert "MIG" in printed
+    assert f"{result['metrics']['test/dci_informativeness']:.3f}" in printed
+    assert main(["evaluate", *words, "disentanglement=false"]) == 0
+    result = json.loads((outcome.run_dir / "evaluation-test.json").read_text())
+    assert not {name.partition("/")[2] for name in result["metrics"]} & SCORES
+
+
+def test_factors_that_are_not_there_are_told_before_anything_is_measured(runs, capsys):
+    outcome = runs.train("trainer.max_epochs=1")
+    capsys.readouterr()
+    assert main(["evaluate", f"run={outcome.run_dir}", "disentanglement=true"]) == 2
+    assert capsys.readouterr().err == (
+        "error: disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have\n"
+    )
+    assert not (outcome.run_dir / "evaluation-test.json").exists()
+
+
+# -- quality -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def known_classifier(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifiers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "STEPS", 40)
+        yield *classifier_of(trained[1], folder, CPU), folder
+
+
+def test_a_classifier_is_trained_once_for_each_data_set(trained, known_classifier, monkeypatch, shared_runs):
+    data = trained[1]
+    model, about, folder = known_classifier
+    (place,) = folder.iterdir()
+    assert place.name.startswith("digits-")
+    assert json.loads((place / "provenance.json").read_text())["validation_accuracy"] == about["validation_accuracy"]
+    assert about["data"]["checksums"] == data.checksums()
+    monkeypatch.setattr(classifier, "STEPS", 40)
+    monkeypatch.setattr(classifier, "_train", None)  # would be called
+    again, known = classifier_of(data, folder, CPU)
+    assert known == about
+    x = data.materialize(torch.arange(9), "test").x
+    assert torch.equal(again.features(x), model.features(x))
+    _, other = run.compose(shared_runs.configure("data.train_size=90"))
+    with pytest.raises(TypeError, match="NoneType"):  # other rows, another classifier
+        classifier_of(other, folder, CPU)
+
+
+def test_a_classifier_follows_from_the_data_alone(trained, known_classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "STEPS", 40)
+    torch.manual_seed(99)
+    again, about = classifier_of(trained[1], tmp_path, CPU)
+    for name, value in known_classifier[0].state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    assert about["validation_accuracy"] == known_classifier[1]["validation_accuracy"]
+
+
+def test_a_classifier_learns(shared_runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "STEPS", 150)
+    _, data = run.compose(shared_runs.configure("data.train_size=null", "data.binarize=threshold"))
+    _, about = classifier_of(data, tmp_path, CPU)
+    assert about["validation_accuracy"] > 0.9
+
+
+def test_the_classifier_of_factors_has_a_head_for_each():
+    torch.manual_seed(0)
+    model = Classifier((1, 32, 32), (3, 4, 2))
+    x, y = torch.rand(6, 1, 32, 32), torch.tensor([[0, 3, 1]] * 6)
+    a, b, c = model(x).split((3, 4, 2), 1)
+    expected = -(a.log_softmax(1)[:, 0] + b.log_softmax(1)[:, 3] + c.log_softmax(1)[:, 1]).mean()
+    torch.testing.assert_close(model.loss(x, y), expected)
+    expected = torch.stack([a.argmax(1) == 0, b.argmax(1) == 3, c.argmax(1) == 1], 1)
+    assert torch.equal(model.correct(x, y), expected)
+    assert model.features(x).shape == (6, N_FEATURES)
+
+
+class Copier:
+    """Reconstructs perfectly, and samples given images in order."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+        self.given = 0
+
+    def reconstruct(self, x, y):
+        return x
+
+    def sample(self, n, y):
+        self.given += n
+        return self.images[self.given - n : self.given]
+
+
+def quality_of(model, known_classifier, data, split="test"):
+    return evaluate_quality(model, known_classifier[0], data, split, 50, 0, CPU)
+
+
+def test_samples_that_are_the_data_are_at_no_distance(trained, known_classifier):
+    data = trained[1]
+    x = data.materialize(torch.arange(data.n_rows("test")), "test").x
+    found = quality_of(Copier(x), known_classifier, data)
+    assert found["test/psnr"] == math.inf
+    assert found["test/classifier_frechet_distance"] == pytest.approx(0, abs=1e-6)
+    assert found["test/classifier_kernel_distance"] < 0  # the diagonal counts between the sets, not within
+    assert "test/ssim" not in found  # images of 8x8 have no room for the window
+
+
+def test_distances_are_those_of_all_features(trained, known_classifier):
+    model, data = trained
+    found = quality_of(model, known_classifier, data)
+    assert quality_of(model, known_classifier, data) == found
+    n = data.n_rows("test")
+    net = known_classifier[0]
+    with torch.no_grad():
+        x = data.materialize(torch.arange(n), "test").x
+        real, samples = net.features(x), []
+        for i, rows in enumerate(torch.arange(n).split(50)):
+            torch.manual_seed(derive_seed(0, "samples", i))
+            samples.append(net.features(model.sample(len(rows))))
+        assert found["test/classifier_frechet_distance"] == pytest.approx(
+            frechet_distance(torch.cat(samples), real), rel=1e-4
+        )
+        error = (x - model.reconstruct(x)).square().flatten(1).mean(1)
+    assert found["test/psnr"] == pytest.approx(float((-10 * error.log10()).mean()), rel=1e-5)
+    # An almost untrained model does not draw digits; the training images are digits.
+    assert found["test/classifier_frechet_distance"] > found["test/classifier_train_frechet_distance"] > 0
+
+
+def test_quality_by_the_command(runs, capsys, monkeypatch):
+    monkeypatch.setattr(classifier, "STEPS", 5)
+    outcome = runs.train("trainer.max_epochs=1")
+    words = [f"run={outcome.run_dir}", "n_samples=2", "n_images=10", "accelerator=cpu", "quality=true"]
+    assert main(["evaluate", *words]) == 0
+    result = json.loads((outcome.run_dir / "evaluation-test.json").read_text())
+    assert result["classifier"]["folder"].startswith(str(runs.folder / "classifiers" / "digits-"))
+    assert "classifier_frechet_distance" in " ".join(result["metrics"])
+    assert "Frechet distance" in capsys.readouterr().out
+
+
+# -- Inception -----------------------------------------------------------------------------------------
+
+
+class Flat(torch.nn.Module):
+    """In place of the Inception network."""
+
+    num_features = 12
+
+    def forward(self, x):
+        return torch.nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
+
+
+def test_inception_distance_is_that_of_torchmetrics_on_three_channels(trained, monkeypatch):
+    model, data = trained
+    real = torchmetrics.image.fid.FrechetInceptionDistance
+    # What is passed on by the name of features is the network.
+    monkeypatch.setattr(torchmetrics.image.fid, "FrechetInceptionDistance", functools.partial(real, feature=Flat()))
+    metric = inception_metric()
+    found = evaluate_inception(metric, model, data, "test", 100, 0, CPU)
+    n, net, samples = data.n_rows("test"), Flat(), []
+
+    def features(images):
+        return net(images.expand(-1, 3, -1, -1))
+
+    for i, rows in enumerate(torch.arange(n).split(100)):
+        torch.manual_seed(derive_seed(0, "samples", i))
+        samples.append(features(model.sample(len(rows))))
+    expected = frechet_distance(torch.cat(samples), features(data.materialize(torch.arange(n), "test").x))
+    assert found["test/fid"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("no torch-fidelity"), OSError("no\nroute"), RuntimeError("x")])
+def test_what_inception_needs_is_told(monkeypatch, error, tmp_path, capsys):
+    def fail(**options):
+        raise error
+
+    monkeypatch.setattr(torchmetrics.image.fid, "FrechetInceptionDistance", fail)
+    with pytest.raises(ConfigError, match=r"^fid=true: needs the package torch-fidelity and the Inception weights"):
+        inception_metric()
+    assert main(["evaluate", f"run={tmp_path}", "fid=true"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
