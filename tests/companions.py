@@ -1,6 +1,7 @@
 """What goes with a part in tests that try every file of conf/model by itself: words of the command line.
 
-The digits are binarized unless a part wants grey levels; a posterior on a sphere wants a prior on it.
+The digits are binarized unless a part wants grey levels; a posterior on a sphere wants a prior on it; a decoder that
+waits would not move in a single step.
 """
 
 COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -11,6 +12,7 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "laplace"): ("data.binarize=none",),
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),
+    ("objective", "lagging"): ("model.objective.inner_steps=1",),
     ("objective", "rae"): ("model/posterior=deterministic",),
     ("posterior", "deterministic"): ("model/objective=rae",),
 }

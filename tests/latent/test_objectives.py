@@ -98,13 +98,13 @@ def test_a_negative_sampled_kl_is_not_cut_off() -> None:
 
 def test_scheduled_weight_is_written_in_place_and_travels_with_the_state() -> None:
     objective = ELBO(weight={"_target_": "attelbo.latent.schedules.Linear", "fraction": 0.5})
-    buffer = objective.weight
+    buffer = objective.weight.value
     terms = random_evidence()
     losses = []
     for step in (0, 25, 50, 99):
         objective.at_step(step, 100)
         losses.append(float(objective(terms)))
-    assert objective.weight is buffer
+    assert objective.weight.value is buffer
     distortion, kl = float(terms.reconstruction.mean()), float(terms.kl.sum(1).mean())
     assert losses == pytest.approx([distortion, distortion + 0.5 * kl, distortion + kl, distortion + kl])
 

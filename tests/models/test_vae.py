@@ -91,7 +91,7 @@ def test_schedules_move():
     weights = []
     for step in (0, 25, 50, 99):
         model.at_step(step, 100)
-        weights.append(float(model.objective.weight))
+        weights.append(float(model.objective.weight.value))
     assert weights[0] < weights[1] < weights[2] == weights[3] == 1.0
 
 

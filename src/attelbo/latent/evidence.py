@@ -63,6 +63,9 @@ class Evidence:
     """q(z|x), one for each row of the batch."""
     log_weights: Tensor | None = None
     """log p(x, z_k) - log q(z_k|x), (K, B), where the objective asked for it."""
+    sample_weights: Tensor | None = None
+    """Zeros (K, B), where the objective stops the posterior: through them it says how much the gradient of each sample
+    counts for q. See ``attelbo.latent.gradients.weigh_samples``."""
     x: Tensor | None = None
     """The data, (B, C, ...)."""
     eta: Tensor | None = None

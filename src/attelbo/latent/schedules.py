@@ -97,6 +97,28 @@ class Logistic(Schedule):
         return self.end * 0.5 * (1 + math.tanh(0.5 * self.steepness * (step - self.midpoint)))
 
 
+@dataclass(frozen=True)
+class Pulse(Schedule):
+    """Over the first ``fraction`` of the run 1 at every ``period``-th step and 0 between, then 1: of a learning rate,
+    it lets the rest of a model take ``period`` steps for one.
+
+    He et al. 2019, "Lagging Inference Networks and Posterior Collapse in Variational Autoencoders", algorithm 1.
+    """
+
+    period: int = 10
+    fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.period < 1:
+            raise ValueError(f"period must be at least 1, got {self.period}")
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"fraction must be between 0 and 1, a part of the run, got {self.fraction}")
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        _check_total(total_steps)
+        return 1.0 if step >= self.fraction * total_steps or step % self.period == self.period - 1 else 0.0
+
+
 def build_schedule(weight: Spec | float, name: str = "weight") -> Schedule:
     """The schedule that a configuration's number or node stands for.
 

@@ -6,7 +6,7 @@ an ordinary LightningModule and any ``lightning.Trainer`` trains it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -23,6 +23,10 @@ Monitor = tuple[str, Literal["min", "max"]]
 
 Terms = dict[str, Tensor]
 """Scalars by name, each a mean over the batch; the first is ``loss``, what is minimized. Nats."""
+
+
+Rate = Callable[[int, int], float]
+"""(step, total_steps) -> what a learning rate is multiplied with; steps count from 0."""
 
 
 class Stepper(Protocol):
@@ -45,6 +49,15 @@ class Player:
     parameters: list[nn.Parameter]
     prefix: str = ""
     """What is put before the names of its terms, such as ``critic_``."""
+    rates: Sequence[tuple[str, list[nn.Parameter], Rate]] = ()
+    """Some of its parameters under a name, and what moves their learning rate beside the scheduler."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Its parameters as an optimizer takes them."""
+        rated = {parameter for _, parameters, _ in self.rates for parameter in parameters}
+        rest = [parameter for parameter in self.parameters if parameter not in rated]
+        groups = [{"params": rest}, *({"params": parameters, "name": name} for name, parameters, _ in self.rates)]
+        return [group for group in groups if group["params"]]
 
 
 class Model(LightningModule, ABC):
@@ -54,8 +67,9 @@ class Model(LightningModule, ABC):
         super().__init__()
         self.optimizer_spec = optimizer
         self.stepper: Stepper | None = None
-        self._schedule: Callable[[int, int], float] = build(scheduler)
+        self._schedule: Rate = build(scheduler)
         self._optimizers: list[Optimizer] = []
+        self._rates: dict[str, Rate] = {}
 
     @abstractmethod
     def losses(self, batch: Batch) -> Terms:
@@ -76,7 +90,8 @@ class Model(LightningModule, ABC):
         factor = self._schedule(step, total_steps)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
+                own = self._rates.get(group.get("name", ""))
+                group["lr"] = group["initial_lr"] * factor * (1.0 if own is None else own(step, total_steps))
 
     def training_step(self, batch: Batch | Block, batch_idx: int) -> Tensor | None:
         if isinstance(batch, Block):
@@ -125,7 +140,8 @@ class Model(LightningModule, ABC):
         players = self.players()
         if len(players) > 1 and self.stepper is None:
             raise ConfigError("data.minibatches_per_block must be at least 1 for a model with several optimizers")
-        self._optimizers = [build(self.optimizer_spec, player.parameters) for player in players]
+        self._optimizers = [build(self.optimizer_spec, player.groups()) for player in players]
+        self._rates = {name: rate for player in players for name, _, rate in player.rates}
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]

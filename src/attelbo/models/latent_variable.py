@@ -125,14 +125,20 @@ class LatentVariableModel(Model):
         super().at_step(step, total_steps)
         self.objective.at_step(step, total_steps)
 
-    # -- objectives that take turns ---------------------------------------------------------------
+    def on_fit_start(self) -> None:
+        n_rows = getattr(getattr(self.trainer, "datamodule", None), "n_rows", None)  # not of a loader by itself
+        if n_rows is not None:
+            self.objective.at_start(n_rows("train"))
+
+    # -- objectives that take turns, or let a side wait -------------------------------------------
 
     def players(self) -> list[Player]:
-        turns = self.objective.turns()
+        turns, rate = self.objective.turns(), self.objective.generation_rate
         if not turns:
-            return super().players()
+            rates = () if rate is None else (("generation", self._side("generation"), rate),)
+            return [Player(self.losses, list(self.parameters()), rates=rates)]
         return [
-            Player(partial(self._turn_losses, turn) if turn.name else self.losses, self._moved_by(turn), turn.prefix)
+            Player(partial(self._turn_losses, turn) if turn.name else self.losses, self._side(turn.moves), turn.prefix)
             for turn in turns
         ]
 
@@ -142,7 +148,8 @@ class LatentVariableModel(Model):
             evidence = self._evidence_of(batch)
         return {"loss": turn.loss(evidence)}
 
-    def _moved_by(self, turn: Turn) -> list[nn.Parameter]:
+    def _side(self, name: str) -> list[nn.Parameter]:
+        """The parameters of a side, as ``Turn.moves`` names it."""
         inference, own = set(self.inference_parameters()), set(self.objective.parameters())
         sides = {
             "model": lambda parameter: parameter not in own,
@@ -150,7 +157,7 @@ class LatentVariableModel(Model):
             "generation": lambda parameter: parameter not in own and parameter not in inference,
             "objective": lambda parameter: parameter in own,
         }
-        return [parameter for parameter in self.parameters() if sides[turn.moves](parameter)]
+        return [parameter for parameter in self.parameters() if sides[name](parameter)]
 
     # -- evaluation: the same terms, as exact means over a split --------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from attelbo.building import Spec, build, locate
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import Likelihood, Objective, Posterior, Prior, objectives, priors
+from attelbo.latent import Distribution, Likelihood, Objective, Posterior, Prior, objectives, priors
 from attelbo.latent.spaces import Space
 
 Part = TypeVar("Part", Prior, Objective)
@@ -65,6 +65,11 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
         raise ConfigError(
             f"model/objective: {type(objective).__name__} is not defined for {type(posterior).__name__}, "
             f"whose q(z|x) is a {posterior.distribution.__name__}; it takes {known}"
+        )
+    if objective.stops_posterior and posterior.distribution.stop_gradient is Distribution.stop_gradient:
+        raise ConfigError(
+            f"model/objective: {type(objective).__name__} takes the density of a given z, which the "
+            f"{posterior.distribution.__name__} of {type(posterior).__name__} does not know"
         )
 
 

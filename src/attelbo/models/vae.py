@@ -18,6 +18,7 @@ from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Distribution, Evidence, Likelihood, Objective, Posterior, Prior
+from attelbo.latent.gradients import weigh_samples
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import check_likelihood, check_objective, check_prior, part
 from attelbo.networks import Decoder, Encoder
@@ -72,10 +73,11 @@ class VariationalAutoencoder(LatentVariableModel):
         q, prior = self.infer(x, y), self.prior_of(y)
         # A point has no KL: no group of latents has any.
         exact_kl = prior.exact_kl(q) if self.bounded else q.mean.new_zeros(len(x), 0)  # (B, G)
-        log_ratio = None
+        log_ratio = sample_weights = None
         if log_weights or exact_kl is None:
             z, log_q = q.rsample_with_log_prob(n_samples)  # (K, B, *E), (K, B)
             if stop_posterior:
+                z, sample_weights = weigh_samples(z)
                 log_q = q.stop_gradient().log_prob(z)
             log_ratio = prior.log_prob(q.prior_value(z)) - log_q
         else:
@@ -91,6 +93,7 @@ class VariationalAutoencoder(LatentVariableModel):
             z=z,
             posterior=q,
             log_weights=log_likelihood + log_ratio if log_weights and log_ratio is not None else None,
+            sample_weights=sample_weights,
             x=x,
             eta=eta,
             generative=self,

@@ -3,6 +3,7 @@
 Shapes: as in ``attelbo.latent.evidence``.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from attelbo.latent.distributions import Distribution
 from attelbo.latent.evidence import Evidence, Generative
+from attelbo.latent.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Objective(nn.Module, ABC):
     the last epoch is the best, for no number says more, as where two play against each other."""
     posteriors: ClassVar[tuple[type[Distribution], ...]] = (Distribution,)
     """The q(z|x) that it is defined for."""
+    generation_rate: Schedule | None = None
+    """What multiplies the learning rate of decoder, likelihood and prior, where they have one of their own."""
+
+    def at_start(self, n_rows: int) -> None:
+        """Called before the first step of a training, with the number of rows that it is on."""
 
     def at_step(self, step: int, total_steps: int) -> None:
         """Called before optimizer step ``step`` of ``total_steps``: schedules set their weights here.
@@ -75,3 +82,31 @@ def check_n_samples(n_samples: int) -> None:
     """Raise ValueError unless at least one sample of z is drawn."""
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+
+
+def log_weights_of(evidence: Evidence) -> Tensor:
+    """The log-weights (K, B).
+
+    Raises:
+        ValueError: there are none.
+    """
+    if evidence.log_weights is None:
+        raise ValueError("evidence has no log_weights: ask the model for them, as needs_log_weights says")
+    return evidence.log_weights
+
+
+def generative_of(evidence: Evidence) -> Generative:
+    """The model.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if evidence.generative is None:
+        raise ValueError("evidence has no generative: this objective is for models that give it, with one layer of z")
+    return evidence.generative
+
+
+def check_weight(name: str, value: float) -> None:
+    """Raise ValueError unless a weight is finite and not negative."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {value}")

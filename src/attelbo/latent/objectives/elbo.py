@@ -6,15 +6,13 @@ al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow", eq.
 Shapes: K samples, B batch, G groups of latents.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples
-from attelbo.latent.schedules import build_schedule
+from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
+from attelbo.latent.objectives.scheduled import Scheduled
 
 
 class ELBO(Objective):
@@ -33,29 +31,18 @@ class ELBO(Objective):
         ValueError: a negative weight or free_bits, or n_samples below 1.
     """
 
-    weight: Tensor
-    """The weight of the present step, a scalar."""
-
     def __init__(self, weight: Spec | float = 1.0, free_bits: float = 0.0, n_samples: int = 1) -> None:
         super().__init__()
         check_n_samples(n_samples)
-        if not 0 <= free_bits < math.inf:
-            raise ValueError(f"free_bits must be finite and not negative, got {free_bits}")
+        check_weight("free_bits", free_bits)
         self.n_samples = n_samples
         self.free_bits = free_bits
         self.has_free_bits = free_bits > 0  # decided once: replicas may differ in how many
-        self.schedule = build_schedule(weight)
-        # In the state dict, so that a loaded model evaluates the loss it was trained on.
-        self.register_buffer("weight", torch.tensor(1.0))
-        self._written = (math.nan, 0)
-        self.at_step(0, 1)
+        self.weight = Scheduled(weight, "weight")
 
     def at_step(self, step: int, total_steps: int) -> None:
-        weight = self.schedule(step, total_steps)
-        if (weight, self.weight._version) != self._written:  # its version: a checkpoint may have been loaded into it
-            self.weight.fill_(weight)
-            self._written = weight, self.weight._version
+        self.weight.at_step(step, total_steps)
 
     def forward(self, evidence: Evidence) -> Tensor:
         rate = evidence.mean_kl.clamp(min=self.free_bits).sum() if self.has_free_bits else evidence.rate
-        return torch.addcmul(evidence.distortion, self.weight, rate)
+        return torch.addcmul(evidence.distortion, self.weight.value, rate)

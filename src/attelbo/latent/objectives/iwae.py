@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples
+from attelbo.latent.objectives.base import Objective, check_n_samples, log_weights_of
 
 
 class IWAE(Objective):
@@ -34,7 +34,9 @@ class IWAE(Objective):
         self.n_samples = n_samples
 
     def forward(self, evidence: Evidence) -> Tensor:
-        log_weights = evidence.log_weights
-        if log_weights is None:
-            raise ValueError("evidence has no log_weights: ask the model for them, as needs_log_weights says")
-        return math.log(len(log_weights)) - torch.logsumexp(log_weights, dim=0).mean()
+        return -importance_bound(log_weights_of(evidence)).mean()
+
+
+def importance_bound(log_weights: Tensor) -> Tensor:
+    """log (1/K sum_k w_k) of log w (K, ...), nats."""
+    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))

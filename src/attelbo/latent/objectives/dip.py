@@ -1,0 +1,77 @@
+"""DIP-VAE I and II: the aggregate posterior's covariance drawn to the identity (Kumar et al. 2018, "Variational
+Inference of Disentangled Latent Concepts from Unlabeled Observations", arXiv:1711.00848, eq. 6-7).
+
+Shapes: B batch, D latent dimensions.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal
+from attelbo.latent.evidence import Evidence
+from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
+
+
+class DIP(Objective):
+    """loss = -ELBO + off_diagonal sum_{i != j} C_ij^2 + diagonal sum_i (C_ii - 1)^2, nats.
+
+    C is estimated from the minibatch, dividing by B; the penalties have no unit.
+
+    Args:
+        kind: i: C is the covariance of the posterior means; ii: of the aggregate posterior, to which the posteriors'
+            own covariances add.
+        off_diagonal: weight of the covariances.
+        diagonal: weight of the variances.
+        n_samples: K, samples of z for each x.
+
+    Raises:
+        ValueError: another kind, a weight that is negative or not finite, or n_samples below 1.
+    """
+
+    posteriors = (DiagonalNormal, FullNormal)
+
+    def __init__(
+        self,
+        kind: Literal["i", "ii"] = "ii",
+        off_diagonal: float = 10.0,
+        diagonal: float = 10.0,
+        n_samples: int = 1,
+    ) -> None:
+        super().__init__()
+        check_n_samples(n_samples)
+        check_weight("off_diagonal", off_diagonal)
+        check_weight("diagonal", diagonal)
+        if kind not in ("i", "ii"):
+            raise ValueError(f"kind must be i or ii, got {kind}")
+        self.kind = kind
+        self.off_diagonal = off_diagonal
+        self.diagonal = diagonal
+        self.n_samples = n_samples
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        covariance = _covariance_of_means(evidence.posterior.mean)
+        if self.kind == "ii":
+            covariance = covariance + _mean_covariance(evidence.posterior)
+        variances = covariance.diagonal(dim1=-2, dim2=-1)
+        off_diagonal = covariance.square().sum() - variances.square().sum()
+        penalty = self.off_diagonal * off_diagonal + self.diagonal * (variances - 1).square().sum()
+        return evidence.distortion + evidence.rate + penalty
+
+
+def _covariance_of_means(mean: Tensor) -> Tensor:
+    """(B, D) -> (D, D)."""
+    centered = mean - mean.mean(0)
+    with torch.autocast(mean.device.type, enabled=False):
+        return centered.mT @ centered / len(mean)
+
+
+def _mean_covariance(q: Distribution) -> Tensor:
+    """The mean over the batch of q's covariance, (D, D)."""
+    if isinstance(q, DiagonalNormal):
+        return q.std.square().mean(0).diag_embed()
+    assert isinstance(q, FullNormal)
+    factors = q.scale_tril.transpose(0, 1).flatten(1)  # (D, B * D)
+    with torch.autocast(factors.device.type, enabled=False):
+        return factors @ factors.mT / len(q.scale_tril)
