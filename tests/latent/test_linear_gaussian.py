@@ -52,7 +52,8 @@ class LinearGaussian:
         assert kl is not None
         log_likelihood = likelihood.log_prob(z @ self.weight.T + self.bias, self.x)
         log_weights = log_likelihood + prior.log_prob(z) - self.posterior.log_prob(z)
-        return Evidence(log_likelihood, kl, z, self.posterior, log_weights)
+        zeros = torch.zeros_like(log_weights)  # what it weighs is tested with the gradients of DReG
+        return Evidence(log_likelihood, kl, z, self.posterior, log_weights, sample_weights=zeros)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_every_objective_bounds_the_evidence(model: LinearGaussian, name: str) -
     losses = torch.stack([objective(model.evidence(objective.n_samples)) for _ in range(2000)])
     standard_error = losses.std() / len(losses) ** 0.5
     assert losses.mean() > -model.log_evidence.mean() - 5 * standard_error
-    if name == "elbo":
+    if name in ("elbo", "lagging"):
         assert (losses.mean() + exact_elbo(model).mean()).abs() < 5 * standard_error
 
 

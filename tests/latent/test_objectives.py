@@ -1,4 +1,4 @@
-"""Each registered objective on known answers and by finite differences."""
+"""Each registered objective whose loss is a bound, on known answers and by finite differences."""
 
 import math
 from collections.abc import Callable
@@ -8,19 +8,43 @@ import pytest
 import torch
 from torch import Tensor
 
-from attelbo.latent import ELBO, IWAE, DiagonalNormal, Evidence
+from attelbo.latent import CIWAE, ELBO, IWAE, MIWAE, PIWAE, DiagonalNormal, DReG, Evidence, Lagging, Objective
 
 
 def evidence(log_likelihood: Tensor, kl: Tensor, log_weights: Tensor | None = None) -> Evidence:
     n, batch = log_likelihood.shape
     posterior = DiagonalNormal(torch.zeros(batch, 2), torch.zeros(batch, 2))
-    return Evidence(log_likelihood, kl, z=torch.zeros(n, batch, 2), posterior=posterior, log_weights=log_weights)
+    z, zeros = torch.zeros(n, batch, 2), torch.zeros(n, batch)
+    return Evidence(log_likelihood, kl, z, posterior, log_weights, sample_weights=zeros)
+
+
+def elbo(e: Evidence) -> float:
+    return float(e.log_likelihood.mean() - e.kl.sum(1).mean())
+
+
+def iwae(e: Evidence) -> float:
+    return float(torch.as_tensor(e.log_weights).exp().mean(0).log().mean())
+
+
+def miwae(e: Evidence) -> float:
+    bounds = [math.log(sum(math.exp(w) for w in group) / len(group)) for group in _groups_of_two(e)]
+    return sum(bounds) / len(bounds)
+
+
+def _groups_of_two(e: Evidence) -> list[list[float]]:
+    """Of 4 samples of each x: the first and the third, the second and the fourth."""
+    return [column[g::2] for column in torch.as_tensor(e.log_weights).T.tolist() for g in (0, 1)]
 
 
 # The loss written down once more, in the plainest way, for the arguments of the file.
 TABLE: dict[str, Callable[[Evidence], float]] = {
-    "elbo": lambda e: -float(e.log_likelihood.mean() - e.kl.sum(1).mean()),
-    "iwae": lambda e: -float(torch.as_tensor(e.log_weights).exp().mean(0).log().mean()),
+    "ciwae": lambda e: -(0.05 * elbo(e) + 0.95 * iwae(e)),
+    "dreg": lambda e: -iwae(e),
+    "elbo": lambda e: -elbo(e),
+    "iwae": lambda e: -iwae(e),
+    "lagging": lambda e: -elbo(e),
+    "miwae": lambda e: -miwae(e),
+    "piwae": lambda e: -iwae(e),
 }
 NAMES = sorted(contract.FAMILIES["objective"]["bound"])
 
@@ -59,7 +83,7 @@ def test_gradients(name: str) -> None:
 def test_no_samples_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"^n_samples must be at least 1, got 0"):
         contract.build_part("objective", name, n_samples=0)
-    assert contract.build_part("objective", name, n_samples=3).n_samples == 3
+    assert contract.build_part("objective", name, n_samples=4).n_samples == 4
 
 
 def test_elbo_is_minus_the_bound_of_the_evidence() -> None:
@@ -149,6 +173,37 @@ def test_iwae_does_not_underflow() -> None:
     assert float(IWAE()(terms)) == pytest.approx(1e4)
 
 
-def test_iwae_without_weights_says_what_is_missing() -> None:
+@pytest.mark.parametrize("objective", [IWAE(), MIWAE(2, 1), CIWAE(), PIWAE(2, 1), DReG()], ids=repr)
+def test_without_weights_it_says_what_is_missing(objective: Objective) -> None:
     with pytest.raises(ValueError, match="evidence has no log_weights"):
-        IWAE()(evidence(torch.zeros(2, 1), torch.zeros(1, 1)))
+        objective(evidence(torch.zeros(2, 1), torch.zeros(1, 1)))
+
+
+def test_miwae_is_between_iwae_and_the_sampled_elbo() -> None:
+    log_weights = 2 * torch.randn(12, 3, dtype=torch.float64)
+    terms = evidence(torch.zeros(12, 3), torch.zeros(3, 1), log_weights)
+    losses = [float(MIWAE(12, groups)(terms)) for groups in (1, 2, 4, 12)]
+    assert losses == sorted(losses)
+    assert losses[0] == pytest.approx(float(IWAE(12)(terms)))
+    assert losses[-1] == pytest.approx(-float(log_weights.mean()))
+
+
+def test_ciwae_mixes_its_two_bounds() -> None:
+    terms = random_evidence()
+    assert float(CIWAE(beta=1.0)(terms)) == pytest.approx(float(ELBO()(terms)))
+    assert float(CIWAE(beta=0.0)(terms)) == pytest.approx(float(IWAE()(terms)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (MIWAE, {"n_samples": 8, "n_groups": 3}, r"^n_groups must divide n_samples, 8, got 3"),
+        (PIWAE, {"n_groups": 0}, r"^n_groups must divide n_samples, 8, got 0"),
+        (CIWAE, {"beta": 1.5}, r"^beta must be between 0 and 1, got 1.5"),
+        (Lagging, {"inner_steps": 0}, r"^inner_steps must be at least 1, got 0"),
+        (Lagging, {"fraction": 1.5}, r"^fraction must be between 0 and 1"),
+    ],
+)
+def test_refuses_what_makes_no_sense(kind: type[Objective], arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**arguments)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from attelbo.errors import ConfigError
-from attelbo.latent.schedules import Constant, Cyclical, Linear, Logistic, Schedule, build_schedule
+from attelbo.latent.schedules import Constant, Cyclical, Linear, Logistic, Pulse, Schedule, build_schedule
 
 POINTS: list[tuple[Schedule, int, list[tuple[int, float]]]] = [
     (Constant(0.25), 100, [(0, 0.25), (99, 0.25)]),
@@ -18,6 +18,9 @@ POINTS: list[tuple[Schedule, int, list[tuple[int, float]]]] = [
     (Cyclical(n_cycles=1), 100, [(0, 0.0), (25, 0.5), (50, 1.0), (99, 1.0)]),
     # 10 steps in 3 cycles: periods of 4, the last one of 2.
     (Cyclical(n_cycles=3, fraction=1.0), 10, [(0, 0.0), (3, 0.75), (4, 0.0), (8, 0.0), (9, 0.25)]),
+    (Pulse(period=3, fraction=0.5), 12, [(0, 0.0), (1, 0.0), (2, 1.0), (3, 0.0), (5, 1.0), (6, 1.0), (7, 1.0)]),
+    (Pulse(period=1), 10, [(0, 1.0), (1, 1.0)]),
+    (Pulse(fraction=0.0), 10, [(0, 1.0), (9, 1.0)]),
     (Logistic(midpoint=10, steepness=0.5), -1, [(10, 0.5), (12, 1 / (1 + math.exp(-1))), (8, 1 / (1 + math.exp(1)))]),
     (Logistic(midpoint=0, steepness=1.0, end=3.0), 5, [(0, 1.5), (10**9, 3.0), (-(10**9), 0.0)]),
 ]
@@ -37,7 +40,7 @@ def test_a_number_or_a_node_gives_a_schedule() -> None:
         build_schedule({"_target_": "attelbo.latent.schedules.Sawtooth"})
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Cyclical()])
+@pytest.mark.parametrize("schedule", [Linear(), Cyclical(), Pulse()])
 def test_a_run_without_end_is_refused(schedule: Schedule) -> None:
     with pytest.raises(ValueError, match=r"^total_steps must be known .* got -1"):
         schedule(0, -1)
@@ -52,6 +55,8 @@ def test_a_run_without_end_is_refused(schedule: Schedule) -> None:
         (Linear, {"fraction": 1.5}, r"^fraction must be between 0 and 1"),
         (Cyclical, {"n_cycles": 0}, r"^n_cycles must be at least 1, got 0"),
         (Cyclical, {"fraction": -0.1}, r"^fraction must be between 0 and 1"),
+        (Pulse, {"period": 0}, r"^period must be at least 1, got 0"),
+        (Pulse, {"fraction": 1.1}, r"^fraction must be between 0 and 1"),
         (Logistic, {"steepness": 0.0}, r"^steepness must be positive and finite, got 0.0"),
         (Logistic, {"end": -1.0}, r"^end must be finite and not negative, got -1.0"),
     ],

@@ -11,7 +11,7 @@ def weigh_samples(z: Tensor) -> tuple[Tensor, Tensor]:
 
     A loss that adds ``(w * zeros).sum()``, w >= 0, sends back to the first z of sample k and row b its own gradient
     times w[k, b] / sum_k w[k, b]; what lies behind the returned z, such as a decoder, gets the gradient as it is.
-    What multiplies the whole loss does not change the weights.
+    What multiplies the whole loss does not change the weights; a loss without the zeros has its ordinary gradient.
 
     Args:
         z: samples, (K, B, *E).
@@ -35,5 +35,6 @@ class _WeighSamples(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         grad_z, weights = grads
-        share = weights / weights.sum(0)
+        total = weights.sum(0)
+        share = torch.where(total == 0, 1.0, weights / total)
         return grad_z * share.reshape(share.shape + (1,) * (grad_z.dim() - 2))

@@ -35,4 +35,6 @@ class Lagging(ELBO):
         n_samples: int = 1,
     ) -> None:
         super().__init__(weight, free_bits, n_samples)
+        if inner_steps < 1:
+            raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
         self.generation_rate = Pulse(inner_steps, fraction)
