@@ -15,7 +15,18 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch import distributions as D
 
-from attelbo.latent import DIP, BetaTC, Capacity, DiagonalNormal, Evidence, FullNormal, InfoVAE, Objective
+from attelbo.latent import (
+    DIP,
+    BetaTC,
+    Capacity,
+    DiagonalNormal,
+    Distribution,
+    Evidence,
+    FullNormal,
+    InfoVAE,
+    LowRankNormal,
+    Objective,
+)
 from attelbo.latent.divergences import SCALES, Kernel, maximum_mean_discrepancy, sliced_wasserstein
 from attelbo.latent.objectives.beta_tc import Estimator, aggregate_posterior
 from attelbo.latent.spaces import OneHot, Product, Real
@@ -387,10 +398,12 @@ def test_choices_have_a_capacity_of_their_own() -> None:
 # -- DIP -----------------------------------------------------------------------------------------------
 
 
+def without_elbo(q: Distribution) -> Evidence:
+    return Evidence(torch.zeros(1, len(q.mean), dtype=q.mean.dtype), torch.zeros_like(q.mean), q.rsample(1), q)
+
+
 def full_evidence(mean: Tensor, scale_tril: Tensor) -> Evidence:
-    batch = len(mean)
-    q = FullNormal(mean, scale_tril)
-    return Evidence(torch.zeros(1, batch, dtype=mean.dtype), torch.zeros_like(mean), q.rsample(1), q)
+    return without_elbo(FullNormal(mean, scale_tril))
 
 
 def test_dip_of_full_covariances() -> None:
@@ -401,6 +414,16 @@ def test_dip_of_full_covariances() -> None:
     expected = 2 * off.square().sum() + 7 * (covariance.diagonal() - 1).square().sum()
     loss = DIP(off_diagonal=2.0, diagonal=7.0)(full_evidence(mean, factor))
     torch.testing.assert_close(loss, expected)
+
+
+def test_dip_of_a_low_rank_is_that_of_the_same_full_covariance() -> None:
+    mean, log_std, directions = torch.randn(B, DIM), torch.randn(B, DIM), torch.randn(B, DIM, 2)
+    q = LowRankNormal(mean, log_std, directions)
+    covariance = (
+        q.std.square().diag_embed() + (q.std.unsqueeze(-1) * directions) @ (q.std.unsqueeze(-1) * directions).mT
+    )
+    full = FullNormal(mean, torch.linalg.cholesky(covariance))
+    torch.testing.assert_close(DIP()(without_elbo(q)), DIP()(without_elbo(full)))
 
 
 @pytest.mark.parametrize("kind", ["i", "ii"])

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal
+from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
 
@@ -30,7 +30,7 @@ class DIP(Objective):
         ValueError: another kind, a weight that is negative or not finite, or n_samples below 1.
     """
 
-    posteriors = (DiagonalNormal, FullNormal)
+    posteriors = (DiagonalNormal, FullNormal, LowRankNormal)
 
     def __init__(
         self,
@@ -71,7 +71,14 @@ def _mean_covariance(q: Distribution) -> Tensor:
     """The mean over the batch of q's covariance, (D, D)."""
     if isinstance(q, DiagonalNormal):
         return q.std.square().mean(0).diag_embed()
+    if isinstance(q, LowRankNormal):
+        return q.std.square().mean(0).diag_embed() + _mean_square(q.std.unsqueeze(-1) * q.directions)
     assert isinstance(q, FullNormal)
-    factors = q.scale_tril.transpose(0, 1).flatten(1)  # (D, B * D)
-    with torch.autocast(factors.device.type, enabled=False):
-        return factors @ factors.mT / len(q.scale_tril)
+    return _mean_square(q.scale_tril)
+
+
+def _mean_square(factor: Tensor) -> Tensor:
+    """The mean over the batch of U U^T, U (B, D, R): (D, D)."""
+    beside = factor.transpose(0, 1).flatten(1)  # (D, B * R)
+    with torch.autocast(factor.device.type, enabled=False):
+        return beside @ beside.mT / len(factor)
