@@ -1,4 +1,6 @@
-"""Objectives: from attelbo.latent.objectives.base import Objective, Turn
+"""Objectives: from evidence terms to the loss to minimize."""
+
+from attelbo.latent.objectives.base import Objective, Turn
 from attelbo.latent.objectives.beta_tc import BetaTC
 from attelbo.latent.objectives.capacity import Capacity
 from attelbo.latent.objectives.ciwae import CIWAE
@@ -13,7 +15,6 @@ from attelbo.latent.objectives.piwae import PIWAE
 from attelbo.latent.objectives.rae import RAE
 from attelbo.latent.objectives.sliced_wasserstein import SlicedWasserstein
 from attelbo.latent.objectives.wae_mmd import WAEMMD
-from evidence terms to the loss to minimize."""
 
 __all__ = [
     "CIWAE",

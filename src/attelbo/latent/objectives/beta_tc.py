@@ -49,6 +49,7 @@ class BetaTC(Objective):
         ValueError: a weight that is negative or not finite, another estimator, or n_rows or n_samples below 1.
     """
 
+    watched = "loss"
     posteriors = (DiagonalNormal,)
     log_n: Tensor
     """log N, 0 until it is known: then as many as are in the minibatch."""

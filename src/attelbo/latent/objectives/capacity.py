@@ -36,6 +36,9 @@ class Capacity(Objective):
             no choices beside other latents.
     """
 
+    watched = "loss"
+    _is_choice: Tensor
+
     def __init__(
         self,
         space: Space,
@@ -54,8 +57,6 @@ class Capacity(Objective):
         if discrete_capacity is not None:
             self.discrete_capacity = Scheduled(discrete_capacity, "discrete_capacity")
             self.register_buffer("_is_choice", _choices(space), persistent=False)
-
-    _is_choice: Tensor
 
     def at_step(self, step: int, total_steps: int) -> None:
         self.capacity.at_step(step, total_steps)

@@ -25,6 +25,7 @@ class CIWAE(Objective):
     """
 
     needs_log_weights = True
+    watched = "loss"
 
     def __init__(self, beta: float = 0.05, n_samples: int = 5) -> None:
         super().__init__()

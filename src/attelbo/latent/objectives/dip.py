@@ -30,6 +30,7 @@ class DIP(Objective):
         ValueError: another kind, a weight that is negative or not finite, or n_samples below 1.
     """
 
+    watched = "loss"
     posteriors = (DiagonalNormal, FullNormal, LowRankNormal)
 
     def __init__(

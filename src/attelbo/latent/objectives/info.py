@@ -28,6 +28,7 @@ class InfoVAE(Objective):
     """
 
     needs_generative = True
+    watched = "loss"
 
     def __init__(self, alpha: float = 0.5, weight: float = 100.0, kernel: Kernel = "imq", n_samples: int = 1) -> None:
         super().__init__()

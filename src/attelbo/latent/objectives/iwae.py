@@ -27,6 +27,7 @@ class IWAE(Objective):
     """
 
     needs_log_weights = True
+    watched = "loss"
 
     def __init__(self, n_samples: int = 5) -> None:
         super().__init__()

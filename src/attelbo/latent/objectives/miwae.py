@@ -26,6 +26,7 @@ class MIWAE(Objective):
     """
 
     needs_log_weights = True
+    watched = "loss"
 
     def __init__(self, n_samples: int = 8, n_groups: int = 2) -> None:
         super().__init__()

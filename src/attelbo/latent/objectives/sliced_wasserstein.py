@@ -27,7 +27,9 @@ class SlicedWasserstein(Objective):
         ValueError: a weight that is negative or not finite, or n_projections or n_samples below 1.
     """
 
+    needs_density = False
     needs_generative = True
+    watched = "loss"
 
     def __init__(self, weight: float = 10.0, n_projections: int = 50, n_samples: int = 1) -> None:
         super().__init__()

@@ -28,7 +28,9 @@ class WAEMMD(Objective):
         ValueError: a weight that is negative or not finite, another kernel, or n_samples below 1.
     """
 
+    needs_density = False
     needs_generative = True
+    watched = "loss"
 
     def __init__(self, weight: float = 100.0, kernel: Kernel = "imq", n_samples: int = 1) -> None:
         super().__init__()
