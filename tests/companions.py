@@ -23,3 +23,7 @@ def words_for(group: str, choice: str) -> tuple[str, ...]:
     """The words with which a part can be tried on the digits."""
     given = (f"model/{group}={choice}", *COMPANIONS.get((group, choice), ()))
     return given if any(word.startswith("data.binarize=") for word in given) else (*given, "data.binarize=dynamic")
+
+
+WITHOUT_ENCODER = {"vdvae"}
+"""Models that the default experiment, which chooses an encoder, does not fit."""
