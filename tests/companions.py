@@ -15,6 +15,16 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("objective", "lagging"): ("model.objective.inner_steps=1",),
     ("objective", "rae"): ("model/posterior=deterministic",),
     ("posterior", "deterministic"): ("model/objective=rae",),
+    ("posterior", "finite_scalar"): ("model/prior=uniform_codes", "model.latent_dim=4"),
+    ("posterior", "gumbel_softmax"): ("model/prior=uniform_categorical",),
+    ("posterior", "joint"): ("model/prior=joint",),
+    ("posterior", "residual_vector_quantized"): ("model/prior=uniform_codes",),
+    ("posterior", "vector_quantized"): ("model/prior=uniform_codes",),
+    ("prior", "autoregressive_convolutional"): ("model/posterior=vector_quantized", "model.posterior.pieces=2"),
+    ("prior", "autoregressive_recurrent"): ("model/posterior=vector_quantized", "model.posterior.pieces=2"),
+    ("prior", "joint"): ("model/posterior=joint",),
+    ("prior", "uniform_categorical"): ("model/posterior=gumbel_softmax",),
+    ("prior", "uniform_codes"): ("model/posterior=vector_quantized",),
 }
 """(group, choice) -> words."""
 

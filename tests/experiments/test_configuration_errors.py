@@ -109,6 +109,15 @@ COMMAND_LINE = [
         "model.encoder._target_=attelbo.networks.__name__",
         "model.encoder._target_ (command line): attelbo.networks.__name__ is not a class or function",
     ),
+    # parts that do not fit together
+    (
+        "model/posterior=vector_quantized model/prior=standard_normal",
+        "model/prior: StandardNormal is no prior for the latents of VectorQuantizedPosterior, ...",
+    ),
+    (
+        "model=fsq_vae model.latent_dim=4",
+        "model.posterior: latent_dim must be a multiple of 3, the number of levels...",
+    ),
     # the words themselves
     ("seed=1 seed=2", "seed (command line): given twice, as 'seed=1' and 'seed=2'; keep one"),
     ("seed=1 ++seed=2", "seed (command line): given twice, as 'seed=1' and '++seed=2'; keep one"),

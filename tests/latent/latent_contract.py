@@ -15,11 +15,18 @@ from attelbo.latent import Distribution, Prior, sampled_kl
 
 FAMILIES: dict[str, dict[str, set[str]]] = {
     "posterior": {
+        "discrete": {"gumbel_softmax", "joint"},
         "flow": {"iaf", "planar", "radial", "sylvester"},
-        "point": {"deterministic"},
         "normal": {"diagonal_normal", "full_normal", "low_rank_normal"},
+        "point": {"deterministic"},
+        "quantized": {"finite_scalar", "residual_vector_quantized", "vector_quantized"},
     },
-    "prior": {"density": {"mixture_of_gaussians", "standard_normal"}, "flow": {"maf", "real_nvp"}},
+    "prior": {
+        "codes": {"autoregressive_convolutional", "autoregressive_recurrent", "uniform_codes"},
+        "density": {"mixture_of_gaussians", "standard_normal"},
+        "discrete": {"joint", "uniform_categorical"},
+        "flow": {"maf", "real_nvp"},
+    },
     "likelihood": {
         "pixelwise": {
             "bernoulli",

@@ -16,7 +16,7 @@ from attelbo.networks import Decoder, Encoder
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 5), (2, 33, 17), (1, 1, 1), (3, 1, 6), (4, 10, 3)]
-LATENT_SHAPES = [(5,), (1,), (2, 3, 4)]
+LATENT_SHAPES = [(5,), (1,), (2, 3, 4), (2, 2, 1), (3, 3, 2)]  # of 9 x 6 pixels, 2 x 1 and 3 x 2 are small maps
 
 
 def written(group: str) -> dict[str, dict[str, Any]]:

@@ -70,9 +70,19 @@ def test_before_the_others_a_layer_keeps_the_second_moment(layer: nn.Module, nam
 
 
 def test_to_feature_map_is_channels_last_and_uses_every_weight_once() -> None:
-    layer = ToFeatureMap(3, 4, (2, 5))
+    layer = ToFeatureMap((3,), 4, (2, 5))
     z = torch.randn(6, 3)
     maps = layer(z)
     assert maps.shape == (6, 4, 2, 5)
     assert maps.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(maps.flatten(1).sort().values, layer.linear(z).sort().values)
+
+
+def test_to_feature_map_of_a_map_of_that_size_is_a_convolution_with_one_pixel() -> None:
+    layer = ToFeatureMap((3, 2, 5), 4, (2, 5))
+    z = torch.randn(6, 3, 2, 5)
+    maps = layer(z)
+    assert maps.is_contiguous(memory_format=torch.channels_last)
+    weight = layer.linear.weight[..., None, None]
+    torch.testing.assert_close(maps, nn.functional.conv2d(z, weight, layer.linear.bias))
+    assert ToFeatureMap((3, 2, 4), 4, (2, 5)).linear.weight.shape == (40, 24)  # a map of another size is flattened

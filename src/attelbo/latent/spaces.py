@@ -58,6 +58,8 @@ class Codes(Space):
     """Indices 0 .. ``n_codes`` - 1 at positions ``shape``, int64; probability."""
 
     n_codes: int
+    n_codebooks: int = 1
+    """More than one: the last dimension of ``shape`` goes through them, and an index means something else in each."""
 
     def __str__(self) -> str:
         return f"{math.prod(self.shape)} codes out of {self.n_codes:,}"

@@ -1,6 +1,7 @@
 """What is measured: metrics that grow with a split, reducible over processes, and functions of all of its rows."""
 
 from attelbo.metrics.active_units import ActiveUnits
+from attelbo.metrics.code_usage import CodeUsage
 from attelbo.metrics.disentanglement import disentanglement_scores
 from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
@@ -9,6 +10,7 @@ from attelbo.metrics.sample_mean import SampleMean
 
 __all__ = [
     "ActiveUnits",
+    "CodeUsage",
     "Information",
     "SampleMean",
     "aggregate_log_prob",

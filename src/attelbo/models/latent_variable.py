@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from attelbo.building import Spec
 from attelbo.data.batch import Batch
 from attelbo.errors import UserError
-from attelbo.latent import Evidence, Likelihood, Objective, Turn
-from attelbo.metrics import ActiveUnits, SampleMean
+from attelbo.latent import Evidence, Likelihood, Objective, Quantized, Turn
+from attelbo.latent.spaces import Codes
+from attelbo.metrics import ActiveUnits, CodeUsage, SampleMean
 from attelbo.models.base import Model, Monitor, Player, Terms
 from attelbo.models.loading import load_run
 
@@ -38,6 +39,7 @@ class LatentVariableModel(Model):
         bounded: whether the ELBO is a bound: not where q(z|x) is a point among real numbers.
         optimizer: its configuration.
         scheduler: the learning rate's.
+        codes: the space of q(z|x), where it is one of codes.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class LatentVariableModel(Model):
         optimizer: Spec,
         scheduler: Spec,
         bounded: bool = True,
+        codes: Codes | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
         self.likelihood = likelihood
@@ -58,6 +61,7 @@ class LatentVariableModel(Model):
         names = ["loss", "reconstruction"] + ["elbo", "kl"] * bounded + ["bits_per_dim"] * self.has_bits
         self.means = SampleMean(names)
         self.active_units = ActiveUnits((n_latent,))
+        self.code_usage = None if codes is None else CodeUsage(codes.n_codes, codes.n_codebooks)
 
     @property
     def monitor(self) -> Monitor | None:
@@ -171,11 +175,16 @@ class LatentVariableModel(Model):
             terms["bits_per_dim"] = -evidence.elbo / (math.log(2) * batch.x[0].numel())
         self.means.update(terms)
         self.active_units.update(evidence.posterior.mean)
+        if self.code_usage is not None and isinstance(evidence.posterior, Quantized):
+            self.code_usage.update(evidence.posterior.codes)
 
     def evaluation_results(self) -> Terms:
         results = {**self.means.compute(), "active_units": self.active_units.compute()}
         self.means.reset()
         self.active_units.reset()
+        if self.code_usage is not None:
+            results |= self.code_usage.compute()
+            self.code_usage.reset()
         return results
 
     # -- what one does with a trained model --------------------------------------------------------

@@ -19,6 +19,7 @@ from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Distribution, Evidence, Likelihood, Objective, Posterior, Prior
 from attelbo.latent.gradients import weigh_samples
+from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import check_likelihood, check_objective, check_prior, part
 from attelbo.networks import Decoder, Encoder
@@ -38,8 +39,15 @@ class VariationalAutoencoder(LatentVariableModel):
         optimizer: Spec,
         scheduler: Spec,
     ) -> None:
-        n_latent = math.prod(posterior.latent_shape)
-        super().__init__(likelihood, objective, n_latent, optimizer, scheduler, bounded=posterior.has_density)
+        super().__init__(
+            likelihood,
+            objective,
+            n_latent=math.prod(posterior.latent_shape),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            bounded=posterior.has_density,
+            codes=posterior.space if isinstance(posterior.space, Codes) else None,
+        )
         self.encoder = encoder
         self.posterior = posterior
         self.prior = prior
@@ -99,6 +107,10 @@ class VariationalAutoencoder(LatentVariableModel):
             generative=self,
         )
 
+    def at_step(self, step: int, total_steps: int) -> None:
+        super().at_step(step, total_steps)
+        self.posterior.at_step(step, total_steps)
+
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.posterior.parameters()]
 
@@ -134,6 +146,9 @@ class VariationalAutoencoder(LatentVariableModel):
             z, log_q = q.rsample_with_log_prob(n_samples)
             return self.likelihood.log_prob(self.decode(z, y), x) + prior.log_prob(q.prior_value(z)) - log_q
 
+        if q.deterministic:  # one sample says it all
+            weights = draw(1)
+            return lambda n_samples: weights.expand(n_samples, -1)
         return draw
 
 

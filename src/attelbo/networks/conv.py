@@ -7,7 +7,6 @@ optional self-attention between the pixels of chosen feature maps.
 Shapes: B batch, N rows of latents, level i of L has channels[i] maps; sizes as in ``networks.layers``.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -106,7 +105,7 @@ class ConvDecoder(Decoder):
         *sizes, image = reversed(halvings(self.out_shape[1:], len(channels)))
         check_attention_at(attention_at, sizes)
 
-        layers: list[nn.Module] = [ToFeatureMap(math.prod(self.in_shape), channels[0], sizes[0], activation)]
+        layers: list[nn.Module] = [ToFeatureMap(self.in_shape, channels[0], sizes[0], activation)]
         for level, (size, c) in enumerate(zip(sizes, channels, strict=True)):
             if level > 0:
                 layers += [initialize(TransposedConv2d(channels[level - 1], c, sizes[level - 1], size), activation)]

@@ -89,15 +89,24 @@ def _fans(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> tuple[float, flo
 
 
 class ToFeatureMap(nn.Module):
-    """z (N, ...) -> a feature map (N, C, H, W) by one linear layer, channels_last without a copy."""
+    """z (N, *E) -> a feature map (N, C, H, W) by one linear layer, channels_last without a copy.
 
-    def __init__(self, in_features: int, channels: int, size: Size, activation: Activation | None = None) -> None:
+    Where z is a map of this size already, (D, H, W), the layer is the same for all of its pixels, a 1 x 1 convolution;
+    else z is flattened.
+    """
+
+    def __init__(
+        self, in_shape: Sequence[int], channels: int, size: Size, activation: Activation | None = None
+    ) -> None:
         super().__init__()
-        self.linear = initialize(nn.Linear(in_features, math.prod(size) * channels), activation)
+        self.by_pixel = len(in_shape) == 3 and tuple(in_shape[1:]) == size
+        inputs, outputs = (in_shape[0], 1) if self.by_pixel else (math.prod(in_shape), math.prod(size))
+        self.linear = initialize(nn.Linear(inputs, outputs * channels), activation)
         self.map_shape = (*size, channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.linear(z.flatten(1)).unflatten(1, self.map_shape).permute(0, 3, 1, 2)
+        pixels = self.linear(z.permute(0, 2, 3, 1) if self.by_pixel else z.flatten(1))
+        return pixels.view(-1, *self.map_shape).permute(0, 3, 1, 2)
 
 
 def channels_last(module: Module) -> Module:

@@ -8,7 +8,6 @@ Shapes: B batch, N rows of latents, level i of L has channels[i] maps of H / 2^i
 up: the first level works at the size of the image.
 """
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -165,7 +164,7 @@ class ResNetDecoder(Decoder):
         _check(channels, blocks, groups)
         check_attention_at(attention_at, sizes)
 
-        layers: list[nn.Module] = [ToFeatureMap(math.prod(self.in_shape), channels[0], sizes[0])]
+        layers: list[nn.Module] = [ToFeatureMap(self.in_shape, channels[0], sizes[0])]
         for level, (c, size) in enumerate(zip(channels, sizes, strict=True)):
             if level > 0:
                 layers += [nn.Upsample(size=size, mode="nearest")]

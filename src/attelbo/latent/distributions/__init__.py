@@ -1,19 +1,26 @@
 """Distributions over latents: what posteriors give for a batch."""
 
 from attelbo.latent.distributions.base import Distribution
+from attelbo.latent.distributions.categorical import OneHotCategorical, RelaxedOneHot
+from attelbo.latent.distributions.joint import Joint
 from attelbo.latent.distributions.layered import Layered
 from attelbo.latent.distributions.low_rank_normal import LowRankNormal
 from attelbo.latent.distributions.normal import DiagonalNormal, FullNormal, normal_kl
 from attelbo.latent.distributions.point import Point
+from attelbo.latent.distributions.quantized import Quantized
 from attelbo.latent.distributions.transformed_normal import TransformedNormal
 
 __all__ = [
     "DiagonalNormal",
     "Distribution",
     "FullNormal",
+    "Joint",
     "Layered",
     "LowRankNormal",
+    "OneHotCategorical",
     "Point",
+    "Quantized",
+    "RelaxedOneHot",
     "TransformedNormal",
     "normal_kl",
 ]

@@ -4,13 +4,16 @@ Shapes: n samples, B batch, E event shape.
 """
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 
 
 class Distribution(ABC):
     """A batch of distributions q over an event, one for each row."""
+
+    deterministic: ClassVar[bool] = False
+    """Whether each q is a point, of which all samples are equal."""
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from attelbo.latent.posteriors.base import Posterior
 from attelbo.latent.posteriors.deterministic import DeterministicPosterior
 from attelbo.latent.posteriors.diagonal_normal import DiagonalNormalPosterior
+from attelbo.latent.posteriors.finite_scalar import FiniteScalarPosterior
 from attelbo.latent.posteriors.flow import (
     InverseAutoregressivePosterior,
     PlanarPosterior,
@@ -10,16 +11,25 @@ from attelbo.latent.posteriors.flow import (
     SylvesterPosterior,
 )
 from attelbo.latent.posteriors.full_normal import FullNormalPosterior
+from attelbo.latent.posteriors.gumbel_softmax import GumbelSoftmaxPosterior
+from attelbo.latent.posteriors.joint import JointPosterior
 from attelbo.latent.posteriors.low_rank_normal import LowRankNormalPosterior
+from attelbo.latent.posteriors.residual_vector_quantized import ResidualVectorQuantizedPosterior
+from attelbo.latent.posteriors.vector_quantized import VectorQuantizedPosterior
 
 __all__ = [
     "DeterministicPosterior",
     "DiagonalNormalPosterior",
+    "FiniteScalarPosterior",
     "FullNormalPosterior",
+    "GumbelSoftmaxPosterior",
     "InverseAutoregressivePosterior",
+    "JointPosterior",
     "LowRankNormalPosterior",
     "PlanarPosterior",
     "Posterior",
     "RadialPosterior",
+    "ResidualVectorQuantizedPosterior",
     "SylvesterPosterior",
+    "VectorQuantizedPosterior",
 ]

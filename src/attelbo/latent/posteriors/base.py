@@ -30,6 +30,9 @@ class Posterior(nn.Module, ABC):
     @abstractmethod
     def forward(self, h: Tensor) -> Distribution: ...
 
+    def at_step(self, step: int, total_steps: int) -> None:
+        """Called before optimizer step ``step`` of ``total_steps``: what changes with it is written into buffers."""
+
     def from_prior(self, value: Tensor) -> Tensor:
         """What a prior has drawn, (n, *space.shape), as the decoder sees it, (n, *E)."""
         return value

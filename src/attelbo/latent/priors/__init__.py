@@ -1,8 +1,25 @@
 """Priors p(z): density, samples and the KL of a posterior to them."""
 
+from attelbo.latent.priors.autoregressive_convolutional import AutoregressiveConvolutional
+from attelbo.latent.priors.autoregressive_recurrent import AutoregressiveRecurrent
 from attelbo.latent.priors.base import Prior, sampled_kl
 from attelbo.latent.priors.flow import MAF, RealNVP
+from attelbo.latent.priors.joint import JointPrior
 from attelbo.latent.priors.mixture_of_gaussians import MixtureOfGaussians
 from attelbo.latent.priors.standard_normal import StandardNormal
+from attelbo.latent.priors.uniform_categorical import UniformCategorical
+from attelbo.latent.priors.uniform_codes import UniformCodes
 
-__all__ = ["MAF", "MixtureOfGaussians", "Prior", "RealNVP", "StandardNormal", "sampled_kl"]
+__all__ = [
+    "MAF",
+    "AutoregressiveConvolutional",
+    "AutoregressiveRecurrent",
+    "JointPrior",
+    "MixtureOfGaussians",
+    "Prior",
+    "RealNVP",
+    "StandardNormal",
+    "UniformCategorical",
+    "UniformCodes",
+    "sampled_kl",
+]

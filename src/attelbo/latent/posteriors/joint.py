@@ -1,0 +1,76 @@
+"""Normal and categorical latents beside each other (Dupont 2018, "Learning Disentangled Joint Continuous and Discrete
+Representations", arXiv:1804.00104).
+
+Shapes: B batch, F the encoder's output shape, D = latent_dim normal dimensions, C variables of K_c classes.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.building import Spec
+from attelbo.latent.arithmetic import LOG_STD_BOUND
+from attelbo.latent.distributions import DiagonalNormal, Joint, OneHotCategorical, RelaxedOneHot
+from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.gumbel_softmax import check_n_classes, temperature_schedule
+from attelbo.latent.spaces import OneHot, Product, Real
+
+
+class JointPosterior(Posterior):
+    """q(z|x) = N(m(h), diag(s(h)^2)) prod_c Categorical(softmax(l_c(h))), all of them one linear map of the features.
+
+    z is the D normal numbers, then the one-hot vectors, end to end; relaxed in training, true samples in evaluation.
+
+    Args:
+        in_shape: F, the shape of h for one x.
+        latent_dim: D, the number of normal dimensions.
+        categories: K_c, the classes of each categorical variable.
+        temperature: of the relaxation, a number or a schedule (``attelbo.latent.schedules``); 0.67 in the paper.
+
+    Raises:
+        ValueError: latent_dim below 1, no categories, one with fewer than 2 classes, or a temperature that is not
+            positive.
+    """
+
+    distribution = Joint
+    temperature: Tensor
+    """That of the present step, a scalar."""
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        latent_dim: int,
+        categories: Sequence[int] = (10,),
+        temperature: Spec | float = 0.67,
+    ) -> None:
+        super().__init__()
+        check_latent_dim(latent_dim)
+        if not categories:
+            raise ValueError("categories must name at least one variable, got []")
+        for n_classes in categories:
+            check_n_classes("categories", n_classes)
+        self.latent_shape = (latent_dim + sum(categories),)
+        self._sizes = [latent_dim, latent_dim, *categories]
+        self._parts = (Real((latent_dim,)), *(OneHot((1, n_classes)) for n_classes in categories))
+        self.schedule = temperature_schedule(temperature)
+        self.register_buffer("temperature", torch.tensor(1.0))
+        self.at_step(0, 1)
+        self.head = nn.Linear(math.prod(in_shape), sum(self._sizes))
+
+    @property
+    def space(self) -> Product:
+        return Product(self.latent_shape, self._parts)
+
+    def at_step(self, step: int, total_steps: int) -> None:
+        self.temperature.fill_(self.schedule(step, total_steps))
+
+    def forward(self, h: Tensor) -> Joint:
+        mean, log_std, *logits = self.head(flat_features(h)).split(self._sizes, dim=-1)
+        normal = DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
+        choices = [self._choice(own.unsqueeze(1)) for own in logits]
+        return Joint((normal, *choices), [part.shape for part in self._parts])
+
+    def _choice(self, logits: Tensor) -> OneHotCategorical:
+        return RelaxedOneHot(logits, self.temperature) if self.training else OneHotCategorical(logits)

@@ -1,0 +1,57 @@
+"""What autoregressive priors over codes share: p(codes) = prod_t p(code_t | those before it), in row-major order.
+
+Shapes: n samples, B batch, N = n B rows, S the positions of codes, T their number, K codes, C channels.
+"""
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.latent.arithmetic import full_precision
+from attelbo.latent.priors.base import Prior
+from attelbo.latent.spaces import Codes
+
+
+class AutoregressiveCodes(Prior):
+    """A prior over codes that says at each position what may come next.
+
+    Trained together with an autoencoder it follows the codes and does not move them: they pass no gradient.
+
+    Args:
+        space: S and K.
+        channels: C, of the vectors that codes and positions are turned into.
+    """
+
+    spaces = (Codes,)
+    _first: Tensor
+
+    def __init__(self, space: Codes, channels: int) -> None:
+        super().__init__()
+        self.latent_shape = space.shape
+        self.n_codes = space.n_codes
+        self.n_positions = math.prod(space.shape)
+        # Positions and codes are told apart by what is learned of them; codes of another codebook are other codes.
+        self.position = nn.Parameter(0.1 * torch.randn(self.n_positions, channels))
+        self.code = nn.Parameter(torch.randn(space.n_codebooks * self.n_codes, channels))
+        first = self.n_codes * (torch.arange(self.n_positions) % space.n_codebooks)
+        self.register_buffer("_first", first, persistent=False)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        codes = z.flatten(0, 1).flatten(1)  # (N, T)
+        log_probs = full_precision(self.logits(codes)).log_softmax(-1)
+        return log_probs.gather(-1, codes.unsqueeze(-1)).sum((-2, -1)).unflatten(0, z.shape[:2])
+
+    @abstractmethod
+    def logits(self, codes: Tensor) -> Tensor:
+        """What may come at each position, (N, T, K), unnormalized, of codes (N, T)."""
+
+    def embed(self, codes: Tensor, start: int = 0) -> Tensor:
+        """The vectors of codes (N, t) at the positions from ``start`` on, (N, t, C)."""
+        return nn.functional.embedding(codes + self._first[start : start + codes.shape[1]], self.code)
+
+
+def draw(logits: Tensor) -> Tensor:
+    """One code for each row of unnormalized log-probabilities (N, K): (N,)."""
+    return torch.multinomial(full_precision(logits).softmax(-1), 1)[:, 0]
