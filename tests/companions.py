@@ -12,6 +12,7 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "laplace"): ("data.binarize=none",),
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),
+    ("objective", "adversarial"): ("model/posterior=deterministic",),
     ("objective", "lagging"): ("model.objective.inner_steps=1",),
     ("objective", "rae"): ("model/posterior=deterministic",),
     ("posterior", "deterministic"): ("model/objective=rae",),

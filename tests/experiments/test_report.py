@@ -49,6 +49,7 @@ def complete_run(folder: Path) -> Path:
     for step in range(50, 1251, 50):
         value = 20 + 100 / step
         terms = {"loss": value, "elbo": -value, "reconstruction": value / 2, "kl": value / 2}
+        terms["discriminator_loss"] = 3 / value
         logger.log_metrics({f"train/{name}": term for name, term in terms.items()}, step)
         if step % 250 == 0:
             logger.log_metrics({f"val/{name}": 1.01 * term for name, term in terms.items()}, step)
@@ -111,6 +112,7 @@ def test_headline_numbers_have_their_units(page):
     assert "NLL|25.13|nats ± 0.31|1,000 importance samples; ± standard error over 360 test images|" in text
     assert "|ELBO|−26.51|nats|test split|" in text  # noqa: RUF001
     assert "|Reconstruction|12.35|nats|" in text or "|Reconstruction|12.34|nats|" in text
+    assert "Discriminator loss" in text
     assert "|KL|14.17|nats|" in text
     assert "|Bits per dim|0.5977|bits, from the ELBO|" in text
     assert "|Active units|13|of 16 latent dimensions|" in text

@@ -42,6 +42,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
     "objective": {
         "autoencoder": {"rae"},
         "bound": {"ciwae", "dreg", "elbo", "iwae", "lagging", "miwae", "piwae"},
+        "game": {"adversarial", "factor", "vae_gan"},
         "regularized": {"beta_tc", "capacity", "dip", "info", "sliced_wasserstein", "wae_mmd"},
     },
 }

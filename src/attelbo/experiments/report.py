@@ -173,7 +173,7 @@ def _facts(status: Mapping[str, Any], result: Mapping[str, Any]) -> Iterable[tup
 
 
 def _charts(curves: Mapping[str, list[tuple[int, float]]]) -> Iterable[Chart]:
-    for key, title, unit in _CHARTS:
+    for key, title, unit in (*_CHARTS, *_players(curves)):
         if key == "loss" and _is_negative(curves.get("train/loss", []), curves.get("train/elbo", [])):
             continue  # the loss is the ELBO with its sign changed: nothing new to see
         lines = [
@@ -183,6 +183,14 @@ def _charts(curves: Mapping[str, list[tuple[int, float]]]) -> Iterable[Chart]:
         if svg := line_chart(title, lines):
             legend = [(line.kind, line.label, _number(line.points[-1][1], 2)) for line in lines if line.points]
             yield Chart(title, unit, svg, legend)
+
+
+def _players(curves: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """A chart for the loss of each player beside the main one, such as a discriminator."""
+    for key in sorted(curves):
+        split, _, name = key.partition("/")
+        if split == "train" and name.endswith("_loss"):
+            yield name, name.replace("_", " ").capitalize(), "what this player minimizes"
 
 
 def _is_negative(one: list[tuple[int, float]], other: list[tuple[int, float]]) -> bool:

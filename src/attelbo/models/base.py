@@ -51,6 +51,8 @@ class Player:
     """What is put before the names of its terms, such as ``critic_``."""
     rates: Sequence[tuple[str, list[nn.Parameter], Rate]] = ()
     """Some of its parameters under a name, and what moves their learning rate beside the scheduler."""
+    betas: tuple[float, float] | None = None
+    """Of its Adam, in place of those in the configuration."""
 
     def groups(self) -> list[dict[str, Any]]:
         """Its parameters as an optimizer takes them."""
@@ -140,12 +142,16 @@ class Model(LightningModule, ABC):
         players = self.players()
         if len(players) > 1 and self.stepper is None:
             raise ConfigError("data.minibatches_per_block must be at least 1 for a model with several optimizers")
-        self._optimizers = [build(self.optimizer_spec, player.groups()) for player in players]
+        self._optimizers = [build(self._optimizer_of(player), player.groups()) for player in players]
         self._rates = {name: rate for player in players for name, _, rate in player.rates}
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
         return self._optimizers
+
+    def _optimizer_of(self, player: Player) -> Spec:
+        own = player.betas is not None and "betas" in self.optimizer_spec
+        return {**self.optimizer_spec, "betas": player.betas} if own else self.optimizer_spec
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -96,6 +96,11 @@ class LatentVariableModel(Model):
     def inference_parameters(self) -> list[nn.Parameter]:
         """Those of q(z|x), for objectives that train the two sides by themselves."""
 
+    def latents(self, x: Tensor, y: Tensor | None = None) -> Evidence:
+        """The evidence terms for a turn of the objective that reads only z and q of them:
+        all of them, unless a subclass saves the rest."""
+        return self.evidence(x, y, self.objective.n_samples)
+
     def losses(self, batch: Batch) -> Terms:
         return self._terms(self._evidence_of(batch))
 
@@ -142,14 +147,19 @@ class LatentVariableModel(Model):
             rates = () if rate is None else (("generation", self._side("generation"), rate),)
             return [Player(self.losses, list(self.parameters()), rates=rates)]
         return [
-            Player(partial(self._turn_losses, turn) if turn.name else self.losses, self._side(turn.moves), turn.prefix)
+            Player(
+                partial(self._turn_losses, turn) if turn.name else self.losses,
+                self._side(turn.moves),
+                turn.prefix,
+                betas=turn.betas,
+            )
             for turn in turns
         ]
 
     def _turn_losses(self, turn: Turn, batch: Batch) -> Terms:
         # A discriminator learns from what the model makes and does not change it.
         with torch.set_grad_enabled(torch.is_grad_enabled() and turn.moves != "objective"):
-            evidence = self._evidence_of(batch)
+            evidence = self._evidence_of(batch) if turn.decodes else self.latents(batch.x, batch.y)
         return {"loss": turn.loss(evidence)}
 
     def _side(self, name: str) -> list[nn.Parameter]:

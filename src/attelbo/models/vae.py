@@ -107,6 +107,12 @@ class VariationalAutoencoder(LatentVariableModel):
             generative=self,
         )
 
+    def latents(self, x: Tensor, y: Tensor | None = None) -> Evidence:
+        q = self.infer(x, y)
+        z = q.rsample(self.objective.n_samples)
+        unknown = z.new_full(z.shape[:2], math.nan)
+        return Evidence(unknown, unknown.mT, z, q, x=x, generative=self)
+
     def at_step(self, step: int, total_steps: int) -> None:
         super().at_step(step, total_steps)
         self.posterior.at_step(step, total_steps)

@@ -44,6 +44,8 @@ def expected_of(models, batches):
         terms.append({})
         for player in model.players():
             own = player.losses(batch)
+            for parameter in player.parameters:
+                parameter.grad = None  # of a player before, which has taken its step
             own["loss"].backward(inputs=player.parameters)
             terms[-1] |= {player.prefix + name: value for name, value in own.items()}
     return terms, copies

@@ -26,6 +26,10 @@ class Turn:
     objective itself, such as a discriminator."""
     name: str = ""
     """Its loss is logged as ``<name>_loss``; the main turn, that of ``forward``, has none."""
+    decodes: bool = True
+    """Whether it reads what the decoder makes of z; if not, the decoder need not run, and log p(x|z) may be NaN."""
+    betas: tuple[float, float] | None = None
+    """Of its Adam, in place of those in the configuration: in a game of two, past gradients are of another game."""
 
     @property
     def prefix(self) -> str:

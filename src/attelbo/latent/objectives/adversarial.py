@@ -1,0 +1,63 @@
+"""Adversarial autoencoders (Makhzani, Shlens, Jaitly, Goodfellow & Frey 2016, "Adversarial Autoencoders",
+arXiv:1511.05644, sec. 2).
+
+Shapes: B batch, E event shape of z.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attelbo.latent.critics import Critic, loss_of_critic, loss_of_maker
+from attelbo.latent.evidence import Evidence
+from attelbo.latent.objectives.base import Objective, Turn
+
+
+class Adversarial(Objective):
+    """Three turns on each minibatch, each with its own optimizer:
+
+      - encoder and decoder reconstruct: -E_q[log p(x|z)], the loss that is reported;
+      - the discriminator tells samples of the prior from z of the batch;
+      - the encoder makes z that it takes for samples of the prior: -log D(z).
+
+    So the aggregate of q(z|x) is brought to the prior, which needs no density, only samples; a prior with parameters
+    stays what it was drawn as. It goes with points and with distributions; of the latter the ELBO that is reported
+    bounds log p(x) as always, though nothing here maximizes it. Two hidden layers of 1,000 ReLU units in the paper.
+
+    Args:
+        latent_shape: E.
+        hidden: units of the discriminator's hidden layers.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    n_samples = 1
+    needs_generative = True
+    needs_density = False
+    watched = None
+
+    def __init__(self, latent_shape: Sequence[int], hidden: Sequence[int] = (256, 256)) -> None:
+        super().__init__()
+        self.critic = Critic(latent_shape, hidden)
+
+    def turns(self) -> Sequence[Turn]:
+        return (
+            Turn(self.forward, "model"),
+            Turn(self.loss_of_discriminator, "objective", "discriminator", decodes=False),
+            Turn(self.loss_of_generator, "inference", "generator", decodes=False),
+        )
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        return evidence.distortion
+
+    def loss_of_discriminator(self, evidence: Evidence) -> Tensor:
+        assert evidence.generative is not None
+        z = evidence.z.flatten(0, 1)
+        with torch.no_grad():
+            drawn = evidence.generative.sample_prior(len(z))
+        return loss_of_critic(self.critic(drawn), self.critic(z))
+
+    def loss_of_generator(self, evidence: Evidence) -> Tensor:
+        return loss_of_maker(self.critic(evidence.z.flatten(0, 1)))

@@ -1,0 +1,95 @@
+"""VAE/GAN: reconstruction in the features of a discriminator of images (Larsen, Sonderby, Larochelle & Winther 2016,
+"Autoencoding beyond pixels using a learned similarity metric", arXiv:1512.09300, algorithm 1).
+
+Shapes: B batch, (C, H, W) image, F features.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attelbo.latent.critics import BETAS, ImageCritic, loss_of_maker
+from attelbo.latent.evidence import Evidence
+from attelbo.latent.objectives.base import Objective, Turn
+
+
+class VAEGAN(Objective):
+    """Three turns on each minibatch, each with its own optimizer; x^ = E[x|z] of q(z|x), x_p = E[x|z] of the prior:
+
+      - the encoder: KL(q || p) + L, with L = |f(x) - f(x^)|^2 / 2 over the features f of the discriminator's last
+        level, which is -log N(f(x); f(x^), I) but for a constant, nats: the loss that is reported;
+      - the decoder: gamma * L - log D(x^) - log D(x_p);
+      - the discriminator: -log D(x) - log(1 - D(x^)) - log(1 - D(x_p)).
+
+    The paper computes all three from one forward pass, and the decoder's adversarial part is log(1 - D); ours gives
+    each the networks as the turn before left them, and -log D, whose gradient does not vanish. If the optimizer is
+    Adam, its betas are (0.5, 0.9) for all three: with the usual ones the game collapses. The likelihood's own
+    log p(x|z) takes no part: ELBO and reconstruction are reported for comparison, and are nothing to be judged by.
+
+    Real images should have values that the decoder's mean can have: grey levels (``data.binarize=none``).
+
+    Args:
+        data_shape: (C, H, W).
+        channels: of the discriminator's levels; each halves height and width.
+        gamma: weight of L for the decoder.
+
+    Raises:
+        ValueError: no images, no level, a size below 1, or a negative gamma.
+    """
+
+    n_samples = 1
+    needs_generative = True
+    watched = None
+
+    def __init__(self, data_shape: Sequence[int], channels: Sequence[int] = (32, 64, 128), gamma: float = 1.0) -> None:
+        super().__init__()
+        if not 0 <= gamma < math.inf:
+            raise ValueError(f"gamma must be finite and not negative, got {gamma}")
+        self.gamma = gamma
+        self.critic = ImageCritic(data_shape, channels)
+
+    def turns(self) -> Sequence[Turn]:
+        return (
+            Turn(self.forward, "inference", betas=BETAS),
+            Turn(self.loss_of_decoder, "generation", "decoder", betas=BETAS),
+            Turn(self.loss_of_discriminator, "objective", "discriminator", betas=BETAS),
+        )
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        x, reconstructed = self._images(evidence)
+        return evidence.rate + _distance(self.critic(x)[1], self.critic(reconstructed)[1])
+
+    def loss_of_decoder(self, evidence: Evidence) -> Tensor:
+        x, reconstructed = self._images(evidence)
+        logits, features = self.critic(reconstructed)
+        invented, _ = self.critic(self._invented(evidence))
+        return self.gamma * _distance(self.critic(x)[1], features) + loss_of_maker(logits) + loss_of_maker(invented)
+
+    def loss_of_discriminator(self, evidence: Evidence) -> Tensor:
+        with torch.no_grad():
+            made = (*self._images(evidence), self._invented(evidence))
+        real, reconstructed, invented = (self.critic(images)[0] for images in made)
+        return loss_of_maker(real) + loss_of_maker(-reconstructed) + loss_of_maker(-invented)
+
+    @staticmethod
+    def _images(evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """x and x^, (B, C, H, W)."""
+        assert evidence.generative is not None
+        assert evidence.x is not None
+        assert evidence.eta is not None
+        return evidence.x, evidence.generative.likelihood.mean(evidence.eta[0])
+
+    @staticmethod
+    def _invented(evidence: Evidence) -> Tensor:
+        """x_p, as many as there are x."""
+        generative = evidence.generative
+        assert generative is not None
+        z = generative.sample_prior(evidence.z.shape[1])
+        return generative.likelihood.mean(generative.decode(z.unsqueeze(0))[0])
+
+
+def _distance(real: Tensor, made: Tensor) -> Tensor:
+    """|f - f^|^2 / 2 of features (B, F), the mean over the batch."""
+    return 0.5 * (real - made).square().sum(1).mean()
