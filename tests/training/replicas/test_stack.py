@@ -62,6 +62,7 @@ def stacked_of(models, batches):
         own = stack.losses(place, batches, streams)
         stack.backward(place, own["loss"])
         stack.hand_out_gradients(place)
+        stack.clear_gradients(place)
         terms |= {player.prefix + name: value for name, value in own.items()}
     return terms, stack
 
