@@ -215,7 +215,6 @@ def epochs(task: Task) -> Result:
         "default": [],
         "cuda_graphs=false": ["trainer.cuda_graphs=false"],
         "bf16": ["trainer.precision=bf16-mixed"],
-        "blocks of 64": ["data.minibatches_per_block=64"],
         "compile=true": ["trainer.compile=true"],
     }
     for name, more in ways.items() if task.device == "cuda" else [("default", ["trainer.max_epochs=2"])]:

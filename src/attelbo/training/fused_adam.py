@@ -209,4 +209,6 @@ def _is_dense(tensor: Tensor) -> bool:
 
 def _pieces(tensor: Tensor, size: int) -> Sequence[Tensor]:
     """A dense tensor's numbers in the order in which they lie, cut; whole if the size is 0."""
-    return tensor.as_strided((tensor.numel(),), (1,)).split(size) if size else (tensor,)
+    # Detached: pieces with a history would keep the parameters' nodes of the backward pass alive, on the stream of this
+    # moment; a step that is recorded on another stream would wait for it, and fail.
+    return tensor.detach().as_strided((tensor.numel(),), (1,)).split(size) if size else (tensor,)

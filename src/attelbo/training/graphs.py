@@ -194,7 +194,7 @@ class GraphEngine:
             try:
                 recorded = self._recorded[key] = self._record(rows)
             except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
+                reason = str(_first_cause(error)).partition("\n")[0]
                 if self.required:
                     raise ConfigError(
                         f"trainer.cuda_graphs=true: a step of this model cannot be captured ({reason}); "
@@ -225,3 +225,10 @@ class GraphEngine:
                     f"{expected:.6g}: this model does on the host what cannot be replayed; train it with "
                     "trainer.cuda_graphs=false"
                 )
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What went wrong first: all that torch says at the end of a recording is that something did."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

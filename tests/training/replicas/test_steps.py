@@ -126,12 +126,18 @@ def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
     for own, optimizer in (cut, whole):
         give(own, 0)
         optimizer.step()
+    kernel = torch._fused_adam_
+    monkeypatch.setattr(torch, "_fused_adam_", lambda *args, **named: (given.extend(args[0]), kernel(*args, **named)))
+    given: list[torch.Tensor] = []
     step = fused_adam.fused_adam_step(cut[1])
     assert step is not None
     for number in range(1, STEPS):
         give(cut[0], number)
         give(whole[0], number)
+        given.clear()
         step()
+        assert len(given) > len(cut[0])
+        assert not any(piece.requires_grad for piece in given)  # no history
         whole[1].step()
     for own, expected in zip(cut[0], whole[0], strict=True):
         torch.testing.assert_close(own, expected, **ROUNDING)
