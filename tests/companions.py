@@ -21,11 +21,13 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("posterior", "joint"): ("model/prior=joint",),
     ("posterior", "residual_vector_quantized"): ("model/prior=uniform_codes",),
     ("posterior", "vector_quantized"): ("model/prior=uniform_codes",),
+    ("posterior", "von_mises_fisher"): ("model/prior=uniform_sphere",),
     ("prior", "autoregressive_convolutional"): ("model/posterior=vector_quantized", "model.posterior.pieces=2"),
     ("prior", "autoregressive_recurrent"): ("model/posterior=vector_quantized", "model.posterior.pieces=2"),
     ("prior", "joint"): ("model/posterior=joint",),
     ("prior", "uniform_categorical"): ("model/posterior=gumbel_softmax",),
     ("prior", "uniform_codes"): ("model/posterior=vector_quantized",),
+    ("prior", "uniform_sphere"): ("model/posterior=von_mises_fisher",),
 }
 """(group, choice) -> words."""
 

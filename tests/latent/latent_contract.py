@@ -20,12 +20,14 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "normal": {"diagonal_normal", "full_normal", "low_rank_normal"},
         "point": {"deterministic"},
         "quantized": {"finite_scalar", "residual_vector_quantized", "vector_quantized"},
+        "sphere": {"von_mises_fisher"},
     },
     "prior": {
         "codes": {"autoregressive_convolutional", "autoregressive_recurrent", "uniform_codes"},
         "density": {"mixture_of_gaussians", "standard_normal"},
         "discrete": {"joint", "uniform_categorical"},
         "flow": {"maf", "real_nvp"},
+        "sphere": {"uniform_sphere"},
     },
     "likelihood": {
         "pixelwise": {

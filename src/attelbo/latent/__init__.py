@@ -14,6 +14,7 @@ from attelbo.latent.distributions import (
     Quantized,
     RelaxedOneHot,
     TransformedNormal,
+    VonMisesFisher,
     normal_kl,
 )
 from attelbo.latent.evidence import Evidence, Generative
@@ -65,6 +66,7 @@ from attelbo.latent.posteriors import (
     ResidualVectorQuantizedPosterior,
     SylvesterPosterior,
     VectorQuantizedPosterior,
+    VonMisesFisherPosterior,
 )
 from attelbo.latent.priors import (
     MAF,
@@ -77,6 +79,7 @@ from attelbo.latent.priors import (
     StandardNormal,
     UniformCategorical,
     UniformCodes,
+    UniformSphere,
     sampled_kl,
 )
 
@@ -148,7 +151,10 @@ __all__ = [
     "Turn",
     "UniformCategorical",
     "UniformCodes",
+    "UniformSphere",
     "VectorQuantizedPosterior",
+    "VonMisesFisher",
+    "VonMisesFisherPosterior",
     "estimate_log_likelihood",
     "flows",
     "normal_kl",

@@ -201,11 +201,11 @@ class LatentVariableModel(Model):
 
     @abstractmethod
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """The posterior means of x (B, C, H, W), flat: (B, D)."""
+        """The centers of the posteriors of x (B, C, H, W), their means where latents are real numbers, flat: (B, D)."""
 
     @abstractmethod
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x | z] at the posterior mean of each x (B, C, H, W), the same shape, in data units."""
+        """E[x | z] at the center of the posterior of each x (B, C, H, W), the same shape, in data units."""
 
     @abstractmethod
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:

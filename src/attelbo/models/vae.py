@@ -124,11 +124,11 @@ class VariationalAutoencoder(LatentVariableModel):
 
     @torch.no_grad()
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.infer(x, y).mean.flatten(1)
+        return self.infer(x, y).center.flatten(1)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.likelihood.mean(self.decode(self.infer(x, y).mean.unsqueeze(0), y))[0]
+        return self.likelihood.mean(self.decode(self.infer(x, y).center.unsqueeze(0), y))[0]
 
     @torch.no_grad()
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:

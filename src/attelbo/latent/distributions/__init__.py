@@ -9,6 +9,7 @@ from attelbo.latent.distributions.normal import DiagonalNormal, FullNormal, norm
 from attelbo.latent.distributions.point import Point
 from attelbo.latent.distributions.quantized import Quantized
 from attelbo.latent.distributions.transformed_normal import TransformedNormal
+from attelbo.latent.distributions.von_mises_fisher import VonMisesFisher
 
 __all__ = [
     "DiagonalNormal",
@@ -22,5 +23,6 @@ __all__ = [
     "Quantized",
     "RelaxedOneHot",
     "TransformedNormal",
+    "VonMisesFisher",
     "normal_kl",
 ]

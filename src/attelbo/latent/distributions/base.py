@@ -18,7 +18,12 @@ class Distribution(ABC):
     @property
     @abstractmethod
     def mean(self) -> Tensor:
-        """E_q[z], (B, *E), or where that is no point of the space, the point that stands for q."""
+        """E_q[z], (B, *E), or where that is not known, the point that stands for q."""
+
+    @property
+    def center(self) -> Tensor:
+        """The point of the space that stands for q, (B, *E): the mean, unless that is no such point."""
+        return self.mean
 
     @abstractmethod
     def rsample(self, n: int) -> Tensor:

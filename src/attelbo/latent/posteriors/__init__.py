@@ -16,6 +16,7 @@ from attelbo.latent.posteriors.joint import JointPosterior
 from attelbo.latent.posteriors.low_rank_normal import LowRankNormalPosterior
 from attelbo.latent.posteriors.residual_vector_quantized import ResidualVectorQuantizedPosterior
 from attelbo.latent.posteriors.vector_quantized import VectorQuantizedPosterior
+from attelbo.latent.posteriors.von_mises_fisher import VonMisesFisherPosterior
 
 __all__ = [
     "DeterministicPosterior",
@@ -32,4 +33,5 @@ __all__ = [
     "ResidualVectorQuantizedPosterior",
     "SylvesterPosterior",
     "VectorQuantizedPosterior",
+    "VonMisesFisherPosterior",
 ]

@@ -43,7 +43,7 @@ def flat_features(h: Tensor) -> Tensor:
     return h.movedim(1, -1).flatten(1)
 
 
-def check_latent_dim(latent_dim: int) -> None:
-    """Raise ValueError unless there is at least one latent dimension."""
-    if latent_dim < 1:
-        raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+def check_latent_dim(latent_dim: int, least: int = 1) -> None:
+    """Raise ValueError unless there is at least one latent dimension, or as many as there must be."""
+    if latent_dim < least:
+        raise ValueError(f"latent_dim must be at least {least}, got {latent_dim}")

@@ -9,6 +9,7 @@ from attelbo.latent.priors.mixture_of_gaussians import MixtureOfGaussians
 from attelbo.latent.priors.standard_normal import StandardNormal
 from attelbo.latent.priors.uniform_categorical import UniformCategorical
 from attelbo.latent.priors.uniform_codes import UniformCodes
+from attelbo.latent.priors.uniform_sphere import UniformSphere
 
 __all__ = [
     "MAF",
@@ -21,5 +22,6 @@ __all__ = [
     "StandardNormal",
     "UniformCategorical",
     "UniformCodes",
+    "UniformSphere",
     "sampled_kl",
 ]

@@ -1,0 +1,48 @@
+"""The von Mises-Fisher posterior (Davidson et al. 2018, "Hyperspherical Variational Auto-Encoders", arXiv:1804.00891).
+
+Shapes: B batch, F the encoder's output shape, d = latent_dim.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attelbo.latent.arithmetic import full_precision
+from attelbo.latent.distributions import VonMisesFisher
+from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.spaces import Sphere
+
+
+class VonMisesFisherPosterior(Posterior):
+    """q(z|x) = vMF(m / |m|, 1 + (d - 1) softplus(k)), with (m, k) one linear map of the flattened features h.
+
+    kappa is above 1, as in the authors' code: at kappa = 0 the direction would get no gradient. Theirs has no factor
+    d - 1. How narrow q is depends on kappa / (d - 1), and without the factor it begins almost uniform where d is
+    large; the decoder then learns to do without z before z says anything.
+
+    Args:
+        in_shape: F, the shape of h for one x.
+        latent_dim: d; z lives on the sphere in R^d, which has d - 1 dimensions.
+
+    Raises:
+        ValueError: latent_dim below 2.
+    """
+
+    distribution = VonMisesFisher
+
+    def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        check_latent_dim(latent_dim, least=2)
+        self.latent_shape = (latent_dim,)
+        self.head = nn.Linear(math.prod(in_shape), latent_dim + 1)
+
+    @property
+    def space(self) -> Sphere:
+        return Sphere(self.latent_shape)
+
+    def forward(self, h: Tensor) -> VonMisesFisher:
+        head = full_precision(self.head(flat_features(h)))
+        (dim,) = self.latent_shape
+        return VonMisesFisher(F.normalize(head[:, :-1], dim=-1), 1 + (dim - 1) * F.softplus(head[:, -1]))
