@@ -146,3 +146,9 @@ def test_a_far_point_keeps_a_finite_density(name: str) -> None:
 def test_no_flow_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"^n_flows must be at least 1, got 0"):
         contract.build_part("prior", name, latent_shape=(2,), n_flows=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_sample_tells_the_kl_where_the_prior_is_the_standard_normal(name: str) -> None:
+    p, q = initial(name, 3), DiagonalNormal(*torch.randn(2, 4, 3, dtype=torch.float64))
+    torch.testing.assert_close(contract.kl(p, q, 1), contract.kl(StandardNormal((3,)).double(), q, 1))

@@ -81,9 +81,9 @@ class VariationalAutoencoder(LatentVariableModel):
         q, prior = self.infer(x, y), self.prior_of(y)
         # A point has no KL: no group of latents has any.
         exact_kl = prior.exact_kl(q) if self.bounded else q.mean.new_zeros(len(x), 0)  # (B, G)
-        log_ratio = sample_weights = None
+        log_ratio = sample_weights = control = None
         if log_weights or exact_kl is None:
-            z, log_q = q.rsample_with_log_prob(n_samples)  # (K, B, *E), (K, B)
+            z, log_q, control = q.rsample_for_kl(n_samples)  # (K, B, *E), (K, B), (K, B)
             if stop_posterior:
                 z, sample_weights = weigh_samples(z)
                 log_q = q.stop_gradient().log_prob(z)
@@ -94,7 +94,8 @@ class VariationalAutoencoder(LatentVariableModel):
         log_likelihood = self.likelihood.log_prob(eta, x)  # (K, B)
         if exact_kl is None:
             assert log_ratio is not None
-            exact_kl = -log_ratio.mean(0).unsqueeze(-1)
+            assert control is not None
+            exact_kl = -(log_ratio + control).mean(0).unsqueeze(-1)
         return Evidence(
             log_likelihood=log_likelihood,
             kl=exact_kl,

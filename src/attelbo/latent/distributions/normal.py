@@ -37,6 +37,14 @@ class DiagonalNormal(Distribution):
         noise = self._noise(n)
         return torch.addcmul(self._mean, self.std, noise), self._log_density(noise)
 
+    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The control is log q(z) - log N(z; 0, I) less its mean KL(q || N(0, I)), which is known."""
+        noise = self._noise(n)
+        z = torch.addcmul(self._mean, self.std, noise)
+        expected = sum_event(self._mean.square() + self.std.square() - 1, 1)  # of z^2 - noise^2
+        control = 0.5 * (sum_event(z.square() - noise.square(), 2) - expected)
+        return z, self._log_density(noise), control
+
     def stop_gradient(self) -> Self:
         return type(self)(self._mean.detach(), self.log_std.detach())
 

@@ -48,6 +48,12 @@ class TransformedNormal(Distribution):
         z, log_det = self.flow(z, self.given)
         return z, log_q - log_det
 
+    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The control is that of the normal: all of the noise where the flow is the identity and p = N(0, I)."""
+        z, log_q, control = self.base.rsample_for_kl(n)
+        z, log_det = self.flow(z, self.given)
+        return z, log_q - log_det, control
+
     def log_prob(self, z: Tensor) -> Tensor:
         z, log_det = self.flow.inverse(z, self.given)
         return self.base.log_prob(z) + log_det
