@@ -223,9 +223,9 @@ def test_the_temperature_follows_its_schedule(name: str) -> None:
     temperatures = []
     for step in (0, 50, 100):
         part.at_step(step, 100)
-        temperatures.append(float(part.temperature))
+        temperatures.append(float(part.temperature.value))
     assert temperatures == [1.0, 0.75, 0.5]
-    assert float(part.state_dict()["temperature"]) == 0.5
+    assert float(part.state_dict()["temperature.value"]) == 0.5
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -107,4 +107,4 @@ def test_steps_reach_the_posterior() -> None:
     linear = {"_target_": "attelbo.latent.schedules.Linear", "start": 1.0, "end": 0.5, "fraction": 1.0}
     model = make({**GUMBEL, "temperature": linear}, "UniformCategorical")
     model.at_step(50, 100)
-    assert float(model.posterior.get_buffer("temperature")) == 0.75
+    assert float(model.posterior.get_buffer("temperature.value")) == 0.75

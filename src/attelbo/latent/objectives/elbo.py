@@ -12,7 +12,7 @@ from torch import Tensor
 from attelbo.building import Spec
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
-from attelbo.latent.objectives.scheduled import Scheduled
+from attelbo.latent.scheduled import Scheduled
 
 
 class ELBO(Objective):

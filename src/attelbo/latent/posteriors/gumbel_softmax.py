@@ -7,13 +7,12 @@ Shapes: B batch, F the encoder's output shape, G = latent_dim variables of K cla
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec
 from attelbo.latent.distributions import OneHotCategorical, RelaxedOneHot
 from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
-from attelbo.latent.schedules import Schedule, build_schedule
+from attelbo.latent.scheduled import Scheduled
 from attelbo.latent.spaces import OneHot
 
 
@@ -36,8 +35,6 @@ class GumbelSoftmaxPosterior(Posterior):
     """
 
     distribution = OneHotCategorical
-    temperature: Tensor
-    """That of the present step, a scalar."""
 
     def __init__(
         self,
@@ -52,9 +49,7 @@ class GumbelSoftmaxPosterior(Posterior):
         check_n_classes("n_classes", n_classes)
         self.latent_shape = (latent_dim, n_classes)
         self.hard = hard
-        self.schedule = temperature_schedule(temperature)
-        self.register_buffer("temperature", torch.tensor(1.0))
-        self.at_step(0, 1)
+        self.temperature = scheduled_temperature(temperature)
         self.head = nn.Linear(math.prod(in_shape), latent_dim * n_classes)
 
     @property
@@ -62,24 +57,24 @@ class GumbelSoftmaxPosterior(Posterior):
         return OneHot(self.latent_shape)
 
     def at_step(self, step: int, total_steps: int) -> None:
-        self.temperature.fill_(self.schedule(step, total_steps))
+        self.temperature.at_step(step, total_steps)
 
     def forward(self, h: Tensor) -> OneHotCategorical:
         logits = self.head(flat_features(h)).unflatten(-1, self.latent_shape)
-        return RelaxedOneHot(logits, self.temperature, self.hard) if self.training else OneHotCategorical(logits)
+        return RelaxedOneHot(logits, self.temperature.value, self.hard) if self.training else OneHotCategorical(logits)
 
 
-def temperature_schedule(temperature: Spec | float) -> Schedule:
-    """The schedule of a temperature.
+def scheduled_temperature(temperature: Spec | float) -> Scheduled:
+    """A temperature that follows its schedule.
 
     Raises:
         ValueError: it is not positive at the beginning or at the end of a run.
     """
-    schedule = build_schedule(temperature, "temperature")
-    lowest = min(schedule(0, 1), schedule(1, 1))
+    scheduled = Scheduled(temperature, "temperature")
+    lowest = min(scheduled.schedule(0, 1), scheduled.schedule(1, 1))
     if lowest <= 0:
         raise ValueError(f"temperature must be positive, got {lowest}")
-    return schedule
+    return scheduled
 
 
 def check_n_classes(name: str, n_classes: int) -> None:

@@ -7,14 +7,13 @@ Shapes: B batch, F the encoder's output shape, D = latent_dim normal dimensions,
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec
 from attelbo.latent.arithmetic import LOG_STD_BOUND
 from attelbo.latent.distributions import DiagonalNormal, Joint, OneHotCategorical, RelaxedOneHot
 from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
-from attelbo.latent.posteriors.gumbel_softmax import check_n_classes, temperature_schedule
+from attelbo.latent.posteriors.gumbel_softmax import check_n_classes, scheduled_temperature
 from attelbo.latent.spaces import OneHot, Product, Real
 
 
@@ -35,8 +34,6 @@ class JointPosterior(Posterior):
     """
 
     distribution = Joint
-    temperature: Tensor
-    """That of the present step, a scalar."""
 
     def __init__(
         self,
@@ -54,9 +51,7 @@ class JointPosterior(Posterior):
         self.latent_shape = (latent_dim + sum(categories),)
         self._sizes = [latent_dim, latent_dim, *categories]
         self._parts = (Real((latent_dim,)), *(OneHot((1, n_classes)) for n_classes in categories))
-        self.schedule = temperature_schedule(temperature)
-        self.register_buffer("temperature", torch.tensor(1.0))
-        self.at_step(0, 1)
+        self.temperature = scheduled_temperature(temperature)
         self.head = nn.Linear(math.prod(in_shape), sum(self._sizes))
 
     @property
@@ -64,7 +59,7 @@ class JointPosterior(Posterior):
         return Product(self.latent_shape, self._parts)
 
     def at_step(self, step: int, total_steps: int) -> None:
-        self.temperature.fill_(self.schedule(step, total_steps))
+        self.temperature.at_step(step, total_steps)
 
     def forward(self, h: Tensor) -> Joint:
         mean, log_std, *logits = self.head(flat_features(h)).split(self._sizes, dim=-1)
@@ -73,4 +68,4 @@ class JointPosterior(Posterior):
         return Joint((normal, *choices), [part.shape for part in self._parts])
 
     def _choice(self, logits: Tensor) -> OneHotCategorical:
-        return RelaxedOneHot(logits, self.temperature) if self.training else OneHotCategorical(logits)
+        return RelaxedOneHot(logits, self.temperature.value) if self.training else OneHotCategorical(logits)

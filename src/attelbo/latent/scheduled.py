@@ -1,4 +1,4 @@
-"""A number of an objective that follows a schedule."""
+"""A number of a part that follows a schedule."""
 
 import math
 
