@@ -20,6 +20,7 @@ RESULT = {
     "metrics": {
         "test/loss": 26.5, "test/elbo": -26.514, "test/nll": 25.1268, "test/nll_std_error": 0.3141,
         "test/reconstruction": 12.345, "test/kl": 14.169, "test/bits_per_dim": 0.59771, "test/active_units": 13.0,
+        "test/mutual_information": 5.678, "test/aggregate_kl": 8.491,
     },
     "nll_samples": 1000, "nll_images": 360, "seconds": {"train": 83.4, "evaluate": 4.25}, "checkpoint": "best",
     "epochs": 20, "steps": 1234, "parameters": 56789, "samples_per_second": 12345.6,
@@ -116,6 +117,8 @@ def test_headline_numbers_have_their_units(page):
     assert "|KL|14.17|nats|" in text
     assert "|Bits per dim|0.5977|bits, from the ELBO|" in text
     assert "|Active units|13|of 16 latent dimensions|" in text
+    assert "|Mutual information|5.68|nats, I(x; z)|" in text
+    assert "|Aggregate KL|8.49|nats, KL(q(z) || p(z))|" in text
     for label, value in (
         ("training", "1:23"),
         ("evaluation", "4.2 s"),

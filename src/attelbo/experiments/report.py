@@ -141,6 +141,8 @@ def _headlines(result: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable
         ("kl", "KL", "nats", 2),
         ("bits_per_dim", "Bits per dim", "bits, from the ELBO", 4),
         ("active_units", "Active units", "latent dimensions", 0),
+        ("mutual_information", "Mutual information", "nats, I(x; z)", 2),
+        ("aggregate_kl", "Aggregate KL", "nats, KL(q(z) || p(z))", 2),
     ):
         if key in metrics:
             if key == "active_units" and "latent_dim" in config.get("model", {}):

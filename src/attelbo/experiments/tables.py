@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 IN_EVERY_RUN = (
-    Row("effective samples", "effective_sample_size", "of the importance samples of an image", 1),
+    Row("effective samples", "effective_sample_size", "carry the weight of all those of an image", 1),
     Row("mutual information", "mutual_information", "nats, I(x; z)", 2),
     Row("aggregate KL", "aggregate_kl", "nats, KL(q(z) || p(z))", 2),
     Row("accuracy", "accuracy", "of the labels", 4),
