@@ -56,7 +56,7 @@ class BetaTC(Objective):
 
     def __init__(
         self,
-        beta: float = 6.0,
+        beta: float = 2.0,
         alpha: float = 1.0,
         gamma: float = 1.0,
         estimator: Estimator = "stratified",

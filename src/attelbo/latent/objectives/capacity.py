@@ -42,7 +42,7 @@ class Capacity(Objective):
     def __init__(
         self,
         space: Space,
-        capacity: Spec | float = 25.0,
+        capacity: Spec | float = 10.0,
         discrete_capacity: Spec | float | None = None,
         gamma: float = 10.0,
         n_samples: int = 1,

@@ -17,7 +17,8 @@ from attelbo.latent.objectives.base import Objective, check_n_samples, check_wei
 class DIP(Objective):
     """loss = -ELBO + off_diagonal sum_{i != j} C_ij^2 + diagonal sum_i (C_ii - 1)^2, nats.
 
-    C is estimated from the minibatch, dividing by B; the penalties have no unit.
+    C is estimated from the minibatch, dividing by B; the penalties have no unit. Sampling noise of C is of the order of
+    1 / sqrt(B) and is penalized too: large weights with small minibatches make z say less of x.
 
     Args:
         kind: i: C is the covariance of the posterior means; ii: of the aggregate posterior, to which the posteriors'
@@ -36,8 +37,8 @@ class DIP(Objective):
     def __init__(
         self,
         kind: Literal["i", "ii"] = "ii",
-        off_diagonal: float = 10.0,
-        diagonal: float = 10.0,
+        off_diagonal: float = 1.0,
+        diagonal: float = 1.0,
         n_samples: int = 1,
     ) -> None:
         super().__init__()
