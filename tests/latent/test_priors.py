@@ -1,5 +1,7 @@
 """Each registered prior against torch.distributions, quadrature and Monte Carlo."""
 
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributions as D
 
-from attelbo.latent import DiagonalNormal, FullNormal, LowRankNormal, MixtureOfGaussians, StandardNormal
+from attelbo.building import locate
+from attelbo.latent import DiagonalNormal, FullNormal, LowRankNormal, MixtureOfGaussians, StandardNormal, VampPrior
 
 
 def mixture(p: Any) -> D.Distribution:
@@ -22,15 +25,44 @@ def standard_normal(p: Any) -> D.Distribution:
     return D.Independent(D.Normal(zeros, torch.ones_like(zeros)), len(p.latent_shape))
 
 
+def vamp(p: Any) -> D.Distribution:
+    q = Linear(p.latent_shape)(p.logits.sigmoid())
+    components = D.Independent(D.Normal(q.mean, q.std), len(p.latent_shape))
+    return D.MixtureSameFamily(D.Categorical(torch.ones(len(q.mean), dtype=torch.float64)), components)
+
+
 TABLE: dict[str, Callable[[Any], D.Distribution]] = {
-    "standard_normal": standard_normal,
     "mixture_of_gaussians": mixture,
+    "standard_normal": standard_normal,
+    "vamp": vamp,
 }
 NAMES = sorted(contract.FAMILIES["prior"]["density"])
 
 
+class Linear:
+    """q(z|x) of x (B, 3), for priors that are made of posteriors."""
+
+    def __init__(self, latent_shape: tuple[int, ...]) -> None:
+        generator = torch.Generator().manual_seed(1)
+        size = (2, 3, math.prod(latent_shape))
+        self.mean, self.log_std = 2 * torch.randn(size, dtype=torch.float64, generator=generator)
+        self.latent_shape = latent_shape
+
+    def __call__(self, x: Tensor) -> DiagonalNormal:
+        mean, log_std = (x @ weight for weight in (self.mean, self.log_std))
+        return DiagonalNormal(*(t.unflatten(-1, self.latent_shape) for t in (mean, log_std / 4)))
+
+
+def build(name: str, *latent_shape: int) -> Any:
+    target = locate(contract.spec("prior", name)["_target_"])
+    given = {"data_shape": (3,), "n_components": 4} if "data_shape" in inspect.signature(target).parameters else {}
+    p = contract.build_part("prior", name, latent_shape=latent_shape, **given)
+    p.attach(Linear(latent_shape))
+    return p
+
+
 def prior(name: str, *latent_shape: int) -> Any:
-    return contract.randomize(contract.build_part("prior", name, latent_shape=latent_shape))
+    return contract.randomize(build(name, *latent_shape))
 
 
 def diagonal(batch: int = 3, dim: int = 2) -> tuple[DiagonalNormal, D.Distribution]:
@@ -125,9 +157,10 @@ def test_kl_to_the_standard_normal_is_that_of_torch(kind: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", POSTERIORS)
 def test_kl_of_the_prior_with_itself_is_zero(name: str, kind: str) -> None:
-    p = contract.build_part("prior", name, latent_shape=(2,))
+    p = build(name, 2)
     if isinstance(p, MixtureOfGaussians):
         nn.init.zeros_(p.means)
+    p.attach(lambda u: DiagonalNormal(torch.zeros(len(u), 2, dtype=u.dtype), torch.zeros(len(u), 2, dtype=u.dtype)))
     zeros, eye = torch.zeros(3, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
     q = {
         "diagonal": DiagonalNormal(zeros, zeros),
@@ -154,7 +187,7 @@ def test_gradients_of_density_and_kl(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_trained(name: str) -> None:
-    p = contract.build_part("prior", name, latent_shape=(2,))
+    p = build(name, 2)
     z = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
     p.log_prob(z).sum().backward()
     for leaf in (z, *p.parameters()):
@@ -175,3 +208,34 @@ def test_a_far_point_keeps_a_finite_density_under_the_mixture() -> None:
 def test_a_mixture_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^n_components must be at least 1, got 0"):
         MixtureOfGaussians((2,), n_components=0)
+    with pytest.raises(ValueError, match=r"^n_components must be at least 1, got 0"):
+        VampPrior((2,), (3,), n_components=0)
+
+
+def test_vamp_of_the_data_is_their_aggregated_posterior() -> None:
+    # Where the pseudo-inputs are the data, E_x KL(q(z|x) || p(z)) is the mutual information, at most log M.
+    x = torch.rand(5, 3, dtype=torch.float64)
+    p = VampPrior((2,), (3,), n_components=5).double()
+    with torch.no_grad():
+        p.logits.copy_(x.logit())
+    narrow = lambda u: DiagonalNormal(50 * Linear((2,))(u).mean, torch.full((len(u), 2), -4.0, dtype=u.dtype))  # noqa: E731
+    for posterior_of, expected in ((narrow, math.log(5)), (Linear((2,)), None)):
+        p.attach(posterior_of)
+        q = posterior_of(x)
+        z = q.rsample(2000)
+        by_hand = torch.stack(
+            [D.Normal(mean, std).log_prob(z).sum(-1) for mean, std in zip(q.mean, q.std, strict=True)]
+        )
+        torch.testing.assert_close(p.log_prob(z), by_hand.logsumexp(0) - math.log(5))
+        information = float(contract.kl(p, q, 2000).detach().mean())
+        assert information == pytest.approx(expected, rel=1e-6) if expected else 0 < information < math.log(5)
+
+
+def test_vamp_keeps_its_digits_far_from_the_origin() -> None:
+    # In float32, components 1e-2 wide at 1e3: expanded squares would have lost every digit of the distance.
+    centre, width = 1e3, 1e-2
+    p = VampPrior((4,), (3,), n_components=2)
+    p.attach(lambda u: DiagonalNormal(torch.full((len(u), 4), centre), torch.full((len(u), 4), math.log(width))))
+    z = centre + width * torch.randn(1, 50, 4)
+    expected = D.Normal(torch.full((), centre, dtype=torch.float64), width).log_prob(z.double()).sum(-1)
+    torch.testing.assert_close(p.log_prob(z).double(), expected, rtol=1e-3, atol=1e-3)

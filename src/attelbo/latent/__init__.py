@@ -80,6 +80,7 @@ from attelbo.latent.priors import (
     UniformCategorical,
     UniformCodes,
     UniformSphere,
+    VampPrior,
     sampled_kl,
 )
 
@@ -152,6 +153,7 @@ __all__ = [
     "UniformCategorical",
     "UniformCodes",
     "UniformSphere",
+    "VampPrior",
     "VectorQuantizedPosterior",
     "VonMisesFisher",
     "VonMisesFisherPosterior",

@@ -10,6 +10,7 @@ from attelbo.latent.priors.standard_normal import StandardNormal
 from attelbo.latent.priors.uniform_categorical import UniformCategorical
 from attelbo.latent.priors.uniform_codes import UniformCodes
 from attelbo.latent.priors.uniform_sphere import UniformSphere
+from attelbo.latent.priors.vamp import VampPrior
 
 __all__ = [
     "MAF",
@@ -23,5 +24,6 @@ __all__ = [
     "UniformCategorical",
     "UniformCodes",
     "UniformSphere",
+    "VampPrior",
     "sampled_kl",
 ]
