@@ -5,6 +5,7 @@ waits would not move in a single step.
 """
 
 COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("prior", "class_conditional_normal"): ("model=cvae",),
     ("likelihood", "beta_binomial"): ("data.binarize=none",),
     ("likelihood", "categorical"): ("data.binarize=none",),
     ("likelihood", "continuous_bernoulli"): ("data.binarize=none",),

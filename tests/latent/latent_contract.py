@@ -24,7 +24,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
     },
     "prior": {
         "codes": {"autoregressive_convolutional", "autoregressive_recurrent", "uniform_codes"},
-        "density": {"mixture_of_gaussians", "standard_normal", "vamp"},
+        "density": {"class_conditional_normal", "mixture_of_gaussians", "standard_normal", "vamp"},
         "discrete": {"joint", "uniform_categorical"},
         "flow": {"maf", "real_nvp"},
         "sphere": {"uniform_sphere"},

@@ -12,12 +12,25 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from attelbo.building import locate
-from attelbo.latent import DiagonalNormal, FullNormal, LowRankNormal, MixtureOfGaussians, StandardNormal, VampPrior
+from attelbo.latent import (
+    ClassConditionalNormal,
+    DiagonalNormal,
+    FullNormal,
+    LowRankNormal,
+    MixtureOfGaussians,
+    StandardNormal,
+    VampPrior,
+)
 
 
 def mixture(p: Any) -> D.Distribution:
     components = D.Independent(D.Normal(p.means, p.log_stds.exp()), len(p.latent_shape))
     return D.MixtureSameFamily(D.Categorical(logits=p.logits), components)
+
+
+def equal_mixture(p: Any) -> D.Distribution:
+    components = D.Independent(D.Normal(p.means, p.log_stds.exp()), len(p.latent_shape))
+    return D.MixtureSameFamily(D.Categorical(torch.ones(len(p.means), dtype=torch.float64)), components)
 
 
 def standard_normal(p: Any) -> D.Distribution:
@@ -32,6 +45,7 @@ def vamp(p: Any) -> D.Distribution:
 
 
 TABLE: dict[str, Callable[[Any], D.Distribution]] = {
+    "class_conditional_normal": equal_mixture,
     "mixture_of_gaussians": mixture,
     "standard_normal": standard_normal,
     "vamp": vamp,
@@ -55,7 +69,8 @@ class Linear:
 
 def build(name: str, *latent_shape: int) -> Any:
     target = locate(contract.spec("prior", name)["_target_"])
-    given = {"data_shape": (3,), "n_components": 4} if "data_shape" in inspect.signature(target).parameters else {}
+    offered = {"data_shape": (3,), "n_classes": 3, "n_components": 4}
+    given = {key: offered[key] for key in offered if key in inspect.signature(target).parameters}
     p = contract.build_part("prior", name, latent_shape=latent_shape, **given)
     p.attach(Linear(latent_shape))
     return p
@@ -158,7 +173,7 @@ def test_kl_to_the_standard_normal_is_that_of_torch(kind: str) -> None:
 @pytest.mark.parametrize("kind", POSTERIORS)
 def test_kl_of_the_prior_with_itself_is_zero(name: str, kind: str) -> None:
     p = build(name, 2)
-    if isinstance(p, MixtureOfGaussians):
+    if isinstance(p, MixtureOfGaussians | ClassConditionalNormal):
         nn.init.zeros_(p.means)
     p.attach(lambda u: DiagonalNormal(torch.zeros(len(u), 2, dtype=u.dtype), torch.zeros(len(u), 2, dtype=u.dtype)))
     zeros, eye = torch.zeros(3, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
@@ -239,3 +254,26 @@ def test_vamp_keeps_its_digits_far_from_the_origin() -> None:
     z = centre + width * torch.randn(1, 50, 4)
     expected = D.Normal(torch.full((), centre, dtype=torch.float64), width).log_prob(z.double()).sum(-1)
     torch.testing.assert_close(p.log_prob(z).double(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_normal_for_each_class_given_labels() -> None:
+    p = contract.randomize(ClassConditionalNormal((2, 2), n_classes=3).double())
+    y = torch.tensor([2, 0, 2, 1])
+    given = p.given(torch.eye(3)[y])
+    q = DiagonalNormal(*torch.randn(2, 4, 2, 2, dtype=torch.float64))
+    reference = D.Normal(p.means[y], p.log_stds[y].exp())
+    z = torch.randn(5, 4, 2, 2, dtype=torch.float64)
+    torch.testing.assert_close(given.log_prob(z), reference.log_prob(z).sum((2, 3)))
+    torch.testing.assert_close(
+        given.exact_kl(q), D.kl_divergence(D.Normal(q.mean, q.std), reference).flatten(1), check_stride=False
+    )
+    assert given.exact_kl(FullNormal(torch.zeros(4, 4), torch.eye(4).expand(4, 4, 4))) is None
+    with torch.no_grad():
+        draws = torch.stack([given.sample(4) for _ in range(5000)])
+    assert ((draws.mean(0) - reference.mean).abs() < 5 * reference.stddev / 5000**0.5).all()
+    assert ((draws.std(0) / reference.stddev - 1).abs() < 0.06).all()
+
+
+def test_a_normal_for_each_class_of_data_without_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^a prior for each class takes data with classes, and these have none"):
+        ClassConditionalNormal((2,), n_classes=None)

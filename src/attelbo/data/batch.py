@@ -23,6 +23,9 @@ class DataSpec:
     kind: DataKind
     """The values of x as the model sees them: {0, 1}, {0, 1/255, ..., 1} or real numbers."""
     n_classes: int | None = None
+    """Classes in y; None where y holds factors of variation, or nothing."""
+    n_labels: int | None = None
+    """Training rows whose label is known; None: all of them."""
 
 
 class Batch(NamedTuple):
@@ -31,7 +34,7 @@ class Batch(NamedTuple):
     x: Tensor
     """(B, C, H, W), float32."""
     y: Tensor | None
-    """Labels (B,) or factors of variation (B, F), int64, where the data set has them."""
+    """Labels (B,), -1 where one is not known, or factors of variation (B, F), int64, where the data set has them."""
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (hides tuple.index)
     """Which rows of the split these are, (B,), int64."""
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from attelbo.building import Spec, build
 from attelbo.data.batch import Batch, Block, DataSpec, Split
 from attelbo.data.binarize import draw_bits, threshold_bits
+from attelbo.data.labels import UNLABELLED, keep_labels
 from attelbo.data.loader import IndexLoader, Position, rows_per_rank, training_order
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.sources.base import Images, ImageSource
@@ -55,6 +56,8 @@ class ImageDataModule(LightningDataModule):
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training rows (to debug, or to learn from little); all if None.
+        n_labels: so many of these rows keep their label, balanced over the classes and the same in every run; that of
+            the others is -1. All if None.
 
     Raises:
         ValueError: if a number is out of range, or ``binarize`` is asked for data that are binary already.
@@ -74,6 +77,7 @@ class ImageDataModule(LightningDataModule):
         drop_last: bool = False,
         minibatches_per_block: int = 16,
         train_size: int | None = None,
+        n_labels: int | None = None,
     ) -> None:
         super().__init__()
         _at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, validation_size=validation_size)
@@ -81,10 +85,15 @@ class ImageDataModule(LightningDataModule):
         if train_size is not None:
             _at_least(1, train_size=train_size)
         self.source: ImageSource = build(source)
+        if n_labels is not None:
+            _at_least(1, n_labels=n_labels)
+            if self.source.n_classes is None:
+                raise ValueError(f"n_labels must be null for {name}, which has no classes, got {n_labels}")
         if self.source.packed and binarize != "none":
             raise ValueError(f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {binarize!r}")
         binary = binarize != "none" or self.source.packed
-        self.spec = DataSpec(name, self.source.shape, "binary" if binary else "levels", self.source.n_classes)
+        kind = "binary" if binary else "levels"
+        self.spec = DataSpec(name, self.source.shape, kind, self.source.n_classes, n_labels)
         self.root = Path(root)
         self.seed = seed
         self.batch_size = batch_size
@@ -113,7 +122,7 @@ class ImageDataModule(LightningDataModule):
 
         Raises:
             DataError: if a file is missing or damaged.
-            ConfigError: if ``validation_size`` leaves no row for training.
+            ConfigError: if ``validation_size`` leaves no row for training, or ``n_labels`` takes more than a class has.
         """
         if not self._splits:
             if self._content not in self._loaded:
@@ -130,7 +139,9 @@ class ImageDataModule(LightningDataModule):
     def _content(self) -> str:
         """What decides the bytes of the splits."""
         source = (type(self.source).__qualname__, sorted(vars(self.source).items()))
-        return repr((source, self.root, self.binarize, self.flip, self.validation_size, self.train_size))
+        return repr(
+            (source, self.root, self.binarize, self.flip, self.validation_size, self.train_size, self.spec.n_labels)
+        )
 
     def _load(self) -> Splits:
         train, test = self.source.load(self.root)
@@ -145,8 +156,9 @@ class ImageDataModule(LightningDataModule):
         train_rows = permutation[self.validation_size :][: self.train_size]
         evaluated = self._evaluated(train, "train")
         dynamic = self.binarize == "dynamic"
+        shown = train if dynamic else evaluated
         return {
-            "train": self._resident(train if dynamic else evaluated, train_rows, draw=dynamic, flip=self.flip),
+            "train": self._resident(self._few_labels(shown, train_rows), train_rows, draw=dynamic, flip=self.flip),
             "validation": self._resident(evaluated, validation_rows),
             "test": self._resident(self._evaluated(test, "test")),
         }
@@ -166,6 +178,17 @@ class ImageDataModule(LightningDataModule):
         if self.binarize == "threshold":
             return images._replace(x=threshold_bits(images.x))
         return images._replace(x=draw_bits(images.x, _fixed_generator(f"binarization of {part}")))
+
+    def _few_labels(self, images: Images, rows: Tensor) -> Images:
+        """The images with ``n_labels`` of the labels of ``rows``, and none of the others'."""
+        n_labels, n_classes = self.spec.n_labels, self.source.n_classes
+        if n_labels is None or n_classes is None:
+            return images
+        try:
+            kept = keep_labels(images.y[rows], n_labels, n_classes, _fixed_generator("labels"))
+        except ValueError as error:
+            raise ConfigError(f"data.{error} training rows of {self.spec.name}") from error
+        return images._replace(y=torch.full_like(images.y, UNLABELLED).index_copy_(0, rows, kept))
 
     def _resident(
         self, images: Images, rows: Tensor | None = None, draw: bool = False, flip: bool = False

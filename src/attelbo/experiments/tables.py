@@ -83,6 +83,7 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
     row("reconstruction", "reconstruction", "nats")
     row("KL", "kl", "nats")
     row("bits/dim", "bits_per_dim", "bits, from the ELBO", 4)
+    row("accuracy", "accuracy", "of the labels, by q(y|x)", 4)
     row("active units", "active_units", "of the latent dimensions", 0)
     for label, key, unit, digits in (*IN_EVERY_RUN, *WHERE_ASKED_FOR):
         row(label, key, unit, digits)

@@ -1,27 +1,33 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
 from attelbo.models.base import Model, Player, Terms, count_parameters
+from attelbo.models.conditional import ConditionalVAE, build_conditional_vae
 from attelbo.models.fitted_prior import FittedPrior, build_fitted_prior
 from attelbo.models.hierarchy import Hierarchy
 from attelbo.models.ladder import LadderVAE, build_ladder
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
+from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.top_down import TopDownVAE, build_top_down
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
+    "ConditionalVAE",
     "FittedPrior",
     "Hierarchy",
     "LadderVAE",
     "LatentVariableModel",
     "Model",
     "Player",
+    "SemiSupervisedVAE",
     "Terms",
     "TopDownVAE",
     "VariationalAutoencoder",
+    "build_conditional_vae",
     "build_data",
     "build_fitted_prior",
     "build_ladder",
+    "build_m2",
     "build_model",
     "build_top_down",
     "build_vae",

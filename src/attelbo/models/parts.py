@@ -32,6 +32,12 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error
 
 
+def check_latent_dim(latent_dim: int) -> None:
+    """Raise ConfigError unless there is at least one latent dimension."""
+    if latent_dim < 1:
+        raise ConfigError(f"model.latent_dim must be at least 1, got {latent_dim}")
+
+
 def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
     """Raise ConfigError unless the likelihood is one of this kind of data."""
     if data.kind not in likelihood.supports:

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
-from attelbo.errors import ConfigError
-from attelbo.latent import Distribution, Evidence, Likelihood, Objective, Posterior, Prior
+from attelbo.latent import Density, Distribution, Evidence, Likelihood, Objective, Posterior, Prior
 from attelbo.latent.gradients import weigh_samples
 from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
-from attelbo.models.parts import check_likelihood, check_objective, check_prior, part
+from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, part
 from attelbo.networks import Decoder, Encoder
 
 
@@ -65,7 +64,7 @@ class VariationalAutoencoder(LatentVariableModel):
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""
         return self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
 
-    def prior_of(self, y: Tensor | None = None) -> Prior:
+    def prior_of(self, y: Tensor | None = None) -> Density:
         """p(z), the same for all labels."""
         return self.prior
 
@@ -176,14 +175,18 @@ def build_vae(
     Raises:
         ConfigError: a part's argument is out of range, or two parts, or a part and the data, do not fit together.
     """
-    if latent_dim < 1:
-        raise ConfigError(f"model.latent_dim must be at least 1, got {latent_dim}")
+    check_latent_dim(latent_dim)
     p = part("likelihood", likelihood, data_shape=data.shape)
     check_likelihood(p, data)
     f = part("encoder", encoder, in_shape=data.shape)
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
     check_prior(prior, q.space, type(q).__name__)
-    offered = {"latent_shape": q.latent_shape, "space": q.space, "data_shape": data.shape}
+    offered = {
+        "latent_shape": q.latent_shape,
+        "space": q.space,
+        "data_shape": data.shape,
+        "n_classes": data.n_classes,
+    }
     o = part("objective", objective, **offered)
     check_objective(o, q)
     return VariationalAutoencoder(

@@ -105,6 +105,12 @@ def test_every_part_stacked_equals_itself_alone(runs, group, choice):
     assert_equal(models, batches)
 
 
+@pytest.mark.parametrize("words", [("model=cvae",), ("model=m2", "data.n_labels=100")], ids=str)
+def test_models_that_know_labels(runs, words):
+    models, batches = build(runs, *words, "data.train_size=500")
+    assert_equal(models, batches)
+
+
 class WithoutWords:
     """Composes small runs without some of what makes them small."""
 

@@ -2,7 +2,8 @@
 
 from attelbo.latent.priors.autoregressive_convolutional import AutoregressiveConvolutional
 from attelbo.latent.priors.autoregressive_recurrent import AutoregressiveRecurrent
-from attelbo.latent.priors.base import Prior, sampled_kl
+from attelbo.latent.priors.base import Density, Prior, sampled_kl
+from attelbo.latent.priors.class_conditional_normal import ClassConditionalNormal
 from attelbo.latent.priors.flow import MAF, RealNVP
 from attelbo.latent.priors.joint import JointPrior
 from attelbo.latent.priors.mixture_of_gaussians import MixtureOfGaussians
@@ -16,6 +17,8 @@ __all__ = [
     "MAF",
     "AutoregressiveConvolutional",
     "AutoregressiveRecurrent",
+    "ClassConditionalNormal",
+    "Density",
     "JointPrior",
     "MixtureOfGaussians",
     "Prior",

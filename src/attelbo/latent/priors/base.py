@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -10,11 +10,27 @@ from attelbo.latent.distributions import Distribution
 from attelbo.latent.spaces import Real, Space
 
 
+class Density(Protocol):
+    """What evidence terms take of a prior: of p(z), or of p(z|y) with the labels of a batch put in."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) of z (n, B, *E), summed over the event: (n, B), nats."""
+        ...
+
+    def sample(self, n: int) -> Tensor:
+        """n samples, (n, *E); given labels, n is their number."""
+        ...
+
+    def exact_kl(self, q: Distribution) -> Tensor | None:
+        """KL(q || p) by group, (B, G), nats, where a closed form exists for this q; else None."""
+        ...
+
+
 class Prior(nn.Module, ABC):
     """p(z) over z (*E).
 
     Subclasses are given by the model what their constructor names: ``latent_shape`` (E), ``space`` (the posterior's
-    :class:`~attelbo.latent.spaces.Space`), ``data_shape`` (C, ...).
+    :class:`~attelbo.latent.spaces.Space`), ``data_shape`` (C, ...), ``n_classes`` (of the data, or None).
     """
 
     spaces: ClassVar[tuple[type[Space], ...]] = (Real,)
@@ -33,6 +49,10 @@ class Prior(nn.Module, ABC):
         """KL(q || p) by group, (B, G), nats, where a closed form exists for this q; else None, and the model
         estimates it from the samples that it draws."""
         return None
+
+    def given(self, labels: Tensor) -> Density:
+        """p(z|y) for labels (B, Y), one-hot: p(z) itself, unless a subclass depends on them."""
+        return self
 
     def attach(self, posterior_of: Callable[[Tensor], Distribution]) -> None:
         """Told by the model, once, how it makes q(z|x) of x (B, C, ...): for priors that are made of posteriors."""

@@ -1,0 +1,31 @@
+"""Few labels among many images, for semi-supervised learning: the rest are replaced, so nothing can leak.
+
+Shapes: N rows, Y classes.
+"""
+
+import torch
+from torch import Tensor
+
+UNLABELLED = -1
+"""The label of a row that has none."""
+
+
+def keep_labels(y: Tensor, n_labels: int, n_classes: int, generator: torch.Generator) -> Tensor:
+    """y (N,) with ``n_labels`` of its labels, drawn at random, equally many of each class or, where that does not come
+    out even, one more of the first classes. All others are -1.
+
+    Raises:
+        ValueError: a class has too few rows.
+    """
+    order = torch.randperm(len(y), generator=generator)
+    of_class = torch.zeros(n_classes, len(y), dtype=torch.int64).scatter_(0, y[order].unsqueeze(0), 1)
+    place = of_class.cumsum(1).gather(0, y[order].unsqueeze(0))[0]  # 1 for the first row of its class, and so on
+    quota = n_labels // n_classes + (torch.arange(n_classes) < n_labels % n_classes).long()
+    missing = (of_class.sum(1) < quota).nonzero().flatten().tolist()
+    if missing:
+        available = int(of_class[missing[0]].sum())
+        raise ValueError(
+            f"n_labels={n_labels} takes {int(quota[missing[0]])} rows of class {missing[0]}, of {available}"
+        )
+    rows = order[place <= quota[y[order]]]
+    return torch.full_like(y, UNLABELLED).index_copy_(0, rows, y[rows])

@@ -1,0 +1,161 @@
+"""The conditional variational autoencoder: every distribution of a VAE is given the label.
+
+Sohn, Lee & Yan 2015, "Learning Structured Output Representation using Deep Conditional Generative Models", with the
+label in the place of what is conditioned on.
+
+    (x, y) -- encoder, posterior --> q(z|x,y)        prior p(z|y)        (z, y) -- decoder, likelihood --> p(x|y,z)
+
+The numbers are those of log p(x|y): not to be compared with those of log p(x).
+
+Shapes: K samples of z for each x, B batch, Y classes, (C, H, W) image, E event shape of z, D its dimensions.
+Units: nats, summed over the dimensions of x and averaged over the batch.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.building import Spec
+from attelbo.data.batch import DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import Density, Distribution, Prior
+from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, part
+from attelbo.models.vae import VariationalAutoencoder
+
+
+class ConditionalVAE(VariationalAutoencoder):
+    """A VAE of x given its label. The encoder sees the label as one more channel, a learned plane for each class; the
+    decoder sees it one-hot beside z. See :func:`build_conditional_vae`.
+
+    Args:
+        n_classes: Y.
+        **parts: those of :class:`VariationalAutoencoder`; the encoder takes (C + 1, H, W), the decoder (D + Y,).
+    """
+
+    _classes: Tensor
+
+    def __init__(self, n_classes: int, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.n_classes = n_classes
+        self.register_buffer("_classes", torch.arange(n_classes), persistent=False)
+        _, *size = self.encoder.in_shape
+        self.planes = nn.Parameter(torch.randn(n_classes, 1, *size))
+
+    def one_hot(self, y: Tensor) -> Tensor:
+        """Labels y (...), as (..., Y); of an unknown label, -1, zeros."""
+        return (y.unsqueeze(-1) == self._classes).to(self.planes.dtype)
+
+    # -- from a batch to its evidence ---------------------------------------------------------------
+
+    def infer(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+        """q(z|x,y) of x (B, C, H, W) and y (B,)."""
+        planes = torch.tensordot(self.one_hot(_known(y)), self.planes, 1)  # (B, 1, H, W)
+        return self.posterior(self.encoder(torch.cat([x, planes.to(x.dtype)], 1)))
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E) and y (B,)."""
+        labels = self.one_hot(_known(y)).to(z.dtype).expand(len(z), -1, -1)
+        return super().decode(torch.cat([z.flatten(2), labels], -1), y)
+
+    def prior_of(self, y: Tensor | None = None) -> Density:
+        """p(z|y)."""
+        return self.prior.given(self.one_hot(_known(y)))
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        return [*super().inference_parameters(), self.planes]
+
+    # -- what one does with a trained model: without labels, classes in turn ---------------------------
+
+    def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
+        return super().sample_prior(n, self._in_turn(n) if y is None else y)
+
+    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
+        return super().sample(n, self._in_turn(n) if y is None else y)
+
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().generate(z, self._in_turn(len(z)) if y is None else y)
+
+    def _in_turn(self, n: int) -> Tensor:
+        """Labels 0, 1, ..., Y - 1, 0, ..., (n,)."""
+        return torch.arange(n, device=self._classes.device) % self.n_classes
+
+
+def _known(y: Tensor | None) -> Tensor:
+    assert y is not None, "labels are needed"
+    return y
+
+
+def build_conditional_vae(
+    data: DataSpec,
+    encoder: Spec,
+    decoder: Spec,
+    posterior: Spec,
+    prior: Spec,
+    likelihood: Spec,
+    objective: Spec,
+    latent_dim: int,
+    optimizer: Spec,
+    scheduler: Spec,
+) -> ConditionalVAE:
+    """Compose a conditional VAE from its configuration, which is that of a VAE.
+
+    Raises:
+        ConfigError: the data lack labels, an argument is out of range, or parts do not fit together.
+    """
+    n_classes = check_labels("ConditionalVAE", data)
+    if data.n_labels is not None:
+        raise ConfigError(
+            f"model: ConditionalVAE needs the label of every row, and data.n_labels={data.n_labels} keeps few; "
+            "model=m2 learns from the others too"
+        )
+    parts = label_aware_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
+    return ConditionalVAE(n_classes, **parts, optimizer=optimizer, scheduler=scheduler)
+
+
+def check_labels(model: str, data: DataSpec) -> int:
+    """The number of classes; raise ConfigError if the data have none."""
+    if data.n_classes is None:
+        raise ConfigError(f"model: {model} needs labels, {data.name} has none")
+    return data.n_classes
+
+
+def label_aware_parts(
+    data: DataSpec,
+    encoder: Spec,
+    decoder: Spec,
+    posterior: Spec,
+    prior: Spec,
+    likelihood: Spec,
+    objective: Spec,
+    latent_dim: int,
+) -> dict[str, Any]:
+    """The parts of a VAE with room for the label, by name.
+
+    Raises:
+        ConfigError: an argument is out of range, or parts do not fit together.
+    """
+    check_latent_dim(latent_dim)
+    channels, *size = data.shape
+    p = part("likelihood", likelihood, data_shape=data.shape)
+    check_likelihood(p, data)
+    f = part("encoder", encoder, in_shape=(channels + 1, *size))
+    q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
+    check_prior(prior, q.space, type(q).__name__)
+    offered = {
+        "latent_shape": q.latent_shape,
+        "space": q.space,
+        "data_shape": data.shape,
+        "n_classes": data.n_classes,
+    }
+    o = part("objective", objective, **offered)
+    check_objective(o, q)
+    r = part("prior", prior, **offered)
+    if type(r).attach is not Prior.attach:
+        raise ConfigError(
+            f"model/prior: {type(r).__name__} is made of posteriors q(z|x), and here they are given labels"
+        )
+    n_inputs = math.prod(q.latent_shape) + (data.n_classes or 0)
+    d = part("decoder", decoder, in_shape=(n_inputs,), out_shape=p.parameter_shape)
+    return {"encoder": f, "posterior": q, "prior": r, "decoder": d, "likelihood": p, "objective": o}

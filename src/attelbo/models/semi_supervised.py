@@ -1,0 +1,207 @@
+"""The semi-supervised variational autoencoder M2, which learns a classifier from few labels and many images.
+
+Kingma, Rezende, Mohamed & Welling 2014, "Semi-supervised Learning with Deep Generative Models" (arXiv:1406.5298).
+
+    p(y) = 1/Y    p(z|y) = p(z)    p(x|y,z)         q(y|x), q(z|x,y)
+
+An image whose label is not known is summed over all classes (their eq. 7), exactly:
+
+    L(x, y) = E_q(z|x,y)[log p(x|y,z)] - KL(q(z|x,y) || p(z))
+    log p(x, y) >= L(x, y) + log p(y)
+    log p(x)    >= sum_y q(y|x) (L(x, y) + log p(y) - log q(y|x))
+
+Validation and test never look at labels but to count the right answers of q(y|x).
+
+Shapes: K samples of z for each x and class, B batch, Y classes, (C, H, W) image, E event shape of z, D its dimensions,
+G groups of latents. Units: nats, summed over the dimensions of x and averaged over the batch.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.building import Spec
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import Distribution, Evidence
+from attelbo.latent.arithmetic import full_precision
+from attelbo.metrics import SampleMean
+from attelbo.models.base import Terms
+from attelbo.models.conditional import ConditionalVAE, check_labels, label_aware_parts
+from attelbo.models.parts import part
+
+
+class Enumerated(Distribution):
+    """q(z|x) = sum_y w_y q(z|x,y): what the evidence terms of M2 say of the posterior.
+
+    Args:
+        mean: E[z|x], (B, *E).
+        classification: what training adds to the loss for each row, (B,), or None.
+    """
+
+    def __init__(self, mean: Tensor, classification: Tensor | None) -> None:
+        self._mean = mean
+        self._classification = classification
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
+
+    @property
+    def penalty(self) -> Tensor | None:
+        return self._classification
+
+    def rsample(self, n: int) -> Tensor:
+        raise NotImplementedError("z is drawn for every class, by the model")
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        raise NotImplementedError("only the densities of z given a class are used")
+
+
+class SemiSupervisedVAE(ConditionalVAE):
+    """M2. q(z|x,y) and p(x|y,z) are those of :class:`ConditionalVAE`; q(y|x) is a linear map of a network of its own.
+
+    A row with label -1, or all rows if there are no labels, are summed over the classes, and so is ``Evidence.z``:
+    (K, B, Y, *E). The KL has one group more: KL(q(y|x) || p(y)), or -log p(y) where y is known. In importance weights,
+    w_k = sum_y p(y) p(x|y,z_ky) p(z_ky) / q(z_ky|x,y), the label is summed out and q(y|x) does not enter.
+
+    A labelled row adds -alpha log q(y|x) to the loss, so that q(y|x) learns from labels. It is no part of the bound.
+
+    Args:
+        classifier: x -> features, the network of q(y|x).
+        alpha: the weight of a labelled row's classification; in the paper 0.1 N / N_l, for N_l labels among N rows.
+        n_classes: Y.
+        **parts: those of :class:`ConditionalVAE`.
+    """
+
+    def __init__(self, classifier: nn.Module, alpha: float, n_classes: int, **parts: Any) -> None:
+        super().__init__(n_classes, **parts)
+        self.classifier = classifier
+        self.alpha = alpha
+        self.accuracy = SampleMean(["accuracy"])
+
+    def log_classes(self, x: Tensor) -> Tensor:
+        """log q(y|x) of x (B, C, H, W), (B, Y), nats."""
+        return full_precision(self.classifier(x)).log_softmax(-1)
+
+    # -- from a batch to its evidence ---------------------------------------------------------------
+
+    def evidence(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        n_samples: int = 1,
+        *,
+        log_weights: bool = False,
+        stop_posterior: bool = False,
+    ) -> Evidence:
+        given = super().evidence(
+            *self._each_class(x), n_samples, log_weights=log_weights, stop_posterior=stop_posterior
+        )
+        log_q = self.log_classes(x)  # (B, Y)
+        labels = x.new_zeros(len(x), self.n_classes) if y is None else self.one_hot(y)
+        known = labels.sum(-1, keepdim=True)  # (B, 1), 1 or 0
+        weights = torch.lerp(log_q.exp(), labels, known)  # (B, Y)
+        # KL(weights || p(y)); the entropy of a known label is zero.
+        label_kl = math.log(self.n_classes) + (1 - known) * (weights * log_q).sum(-1, keepdim=True)
+        by_class = given.kl.unflatten(0, (-1, self.n_classes))  # (B, Y, G)
+        z = given.z.unflatten(1, (-1, self.n_classes))
+        means = given.posterior.mean.unflatten(0, (-1, self.n_classes))  # (B, Y, *E)
+        classification = None if y is None else -self.alpha * (labels * log_q).sum(-1)
+        return Evidence(
+            log_likelihood=(given.log_likelihood.unflatten(1, (-1, self.n_classes)) * weights).sum(-1),
+            kl=torch.cat([(by_class * weights.unsqueeze(-1)).sum(1), label_kl], 1),
+            z=z,
+            posterior=Enumerated(
+                (means * weights.view(*weights.shape, *[1] * (means.dim() - 2))).sum(1), classification
+            ),
+            log_weights=None if given.log_weights is None else self._sum_out(given.log_weights, labels, known),
+        )
+
+    def _each_class(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Every row beside every label, (B Y, C, H, W) and (B Y,): all classes of a row together."""
+        rows = x.unsqueeze(1).expand(-1, self.n_classes, *x.shape[1:]).flatten(0, 1)
+        return rows, self._classes.repeat(len(x))
+
+    def _sum_out(self, log_weights: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+        """log sum_y p(y) w_y of log w (K, B Y), as (K, B); of a known label its own term."""
+        excluded = ((1 - labels) * known).bool()
+        log_weights = log_weights.unflatten(1, (-1, self.n_classes)).masked_fill(excluded, -math.inf)
+        return log_weights.logsumexp(-1) - math.log(self.n_classes)
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        return [*super().inference_parameters(), *self.classifier.parameters()]
+
+    # -- evaluation: the bound on log p(x), without labels ----------------------------------------------
+
+    def evaluation_step(self, batch: Batch) -> None:
+        super().evaluation_step(batch._replace(y=None))
+        if batch.y is not None:
+            self.accuracy.update({"accuracy": (self.log_classes(batch.x).argmax(-1) == batch.y).float()})
+
+    def evaluation_results(self) -> Terms:
+        results = {**super().evaluation_results(), **self.accuracy.compute()}
+        self.accuracy.reset()
+        return results
+
+    # -- what one does with a trained model --------------------------------------------------------
+
+    @torch.no_grad()
+    def classify(self, x: Tensor) -> Tensor:
+        """q(y|x) of x (B, C, H, W): (B, Y)."""
+        return self.log_classes(x).exp()
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The means of q(z|x,y), (B, D), y the most probable class: labels are not looked at."""
+        return super().encode(x, self._guess(x))
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().reconstruct(x, self._guess(x))
+
+    @torch.no_grad()
+    def _guess(self, x: Tensor) -> Tensor:
+        return self.log_classes(x).argmax(-1)
+
+    @torch.no_grad()
+    def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
+        """As in :class:`LatentVariableModel`, of log p(x): the label is summed out, whether it is known or not."""
+        draw = super().weight_sampler(*self._each_class(x))
+        unknown = x.new_zeros(len(x), self.n_classes)
+        return lambda n_samples: self._sum_out(draw(n_samples), unknown, unknown[:, :1])
+
+
+def build_m2(
+    data: DataSpec,
+    encoder: Spec,
+    decoder: Spec,
+    posterior: Spec,
+    prior: Spec,
+    likelihood: Spec,
+    objective: Spec,
+    latent_dim: int,
+    optimizer: Spec,
+    scheduler: Spec,
+    alpha: float = 1.0,
+) -> SemiSupervisedVAE:
+    """Compose M2 from its configuration, that of a VAE; q(y|x) has a network like the encoder.
+
+    Raises:
+        ConfigError: the data have no labels; an argument is out of range; parts do not fit together.
+    """
+    n_classes = check_labels("M2", data)
+    if not 0 <= alpha < math.inf:
+        raise ConfigError(f"model.alpha must be finite and not negative, got {alpha}")
+    parts = label_aware_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
+    o = parts["objective"]
+    beyond_terms = o.needs_generative or o.stops_posterior or o.turns() or o.posteriors != (Distribution,)
+    if beyond_terms or not parts["posterior"].has_density:
+        raise ConfigError(
+            f"model/objective: M2 sums its evidence terms over classes, and {type(o).__name__} takes more than these "
+            "terms; ELBO and IWAE do not"
+        )
+    body = part("encoder", encoder, in_shape=data.shape)
+    classifier = nn.Sequential(body, nn.Flatten(), nn.Linear(math.prod(body.out_shape), n_classes))
+    return SemiSupervisedVAE(classifier, alpha, n_classes, **parts, optimizer=optimizer, scheduler=scheduler)

@@ -1,0 +1,95 @@
+"""The conditional VAE: its conditional evidence in closed form, what follows the label, what it refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import estimate_log_likelihood
+from attelbo.models import build_conditional_vae, build_vae
+from labelled import CLASSES, DATA, LINEAR, conditional, log_evidence, rows
+
+
+def test_importance_samples_find_the_conditional_evidence() -> None:
+    model, x = conditional(), rows()
+    exact = log_evidence(model, x)
+    for label in range(CLASSES):
+        y = torch.full((len(x),), label)
+        estimate = estimate_log_likelihood(model.weight_sampler(x, y), 40_000, chunk=10_000)
+        assert (estimate.standard_error < 0.05).all()
+        assert ((estimate.log_likelihood - exact[:, label]).abs() < 5 * estimate.standard_error).all()
+        with torch.no_grad():
+            evidence = model.evidence(x, y, n_samples=5000)
+        error = evidence.log_likelihood.std(0) / 5000**0.5
+        assert (evidence.elbo < exact[:, label] + 5 * error).all()
+    assert float(exact.std(1).min()) > 0.01  # the label says something
+
+
+def test_every_distribution_follows_the_label() -> None:
+    model, x = conditional(), rows(1).expand(3, -1, -1, -1)
+    y = torch.tensor([0, 1, 1])
+    with torch.no_grad():
+        q, eta = model.infer(x, y), model.decode(torch.ones(2, 3, 2, dtype=torch.float64), y)
+        p = model.prior_of(y).log_prob(torch.ones(1, 3, 2, dtype=torch.float64))[0]
+    for t in (q.mean, eta[0], eta[1], p):
+        assert not torch.equal(t[0], t[1])
+        torch.testing.assert_close(t[1], t[2])
+    for parameter in (model.planes, model.prior.means, model.prior.log_stds):  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(parameter, torch.nn.Parameter)
+
+
+def test_samples_without_labels_are_of_the_classes_in_turn() -> None:
+    model = conditional()
+    torch.manual_seed(1)
+    given = model.sample(7, torch.tensor([0, 1, 2, 0, 1, 2, 0]))
+    torch.manual_seed(1)
+    assert torch.equal(model.sample(7), given)
+    torch.manual_seed(1)
+    assert not torch.equal(model.sample(7, torch.zeros(7, dtype=torch.int64)), given)
+
+
+def test_every_parameter_is_trained() -> None:
+    model = conditional()
+    model.losses(Batch(rows(), torch.tensor([0, 1, 2, 0]), torch.arange(4)))["loss"].backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+NETWORKS = {
+    "encoder": {"_target_": "attelbo.networks.ConvEncoder", "channels": [4, 4]},
+    "decoder": {"_target_": "attelbo.networks.ConvDecoder", "channels": [4, 4]},
+}
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 5, 7)], ids=str)
+@pytest.mark.parametrize("build", [build_conditional_vae, build_vae])
+def test_any_size_of_image(build: Any, size: tuple[int, int, int]) -> None:
+    vamp = {"prior": {"_target_": "attelbo.latent.VampPrior", "n_components": 3}} if build is build_vae else {}
+    model = build(DataSpec("odd", size, "levels", CLASSES), **(LINEAR | NETWORKS | vamp))
+    x, y = torch.rand(3, *size), torch.tensor([0, 2, 1])
+    assert model.losses(Batch(x, y, torch.arange(3)))["loss"].isfinite()
+    assert model.reconstruct(x, y).shape == x.shape
+    assert model.sample(4).shape == (4, *size)
+
+
+def test_data_without_labels_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^model: ConditionalVAE needs labels, sprites has none$"):
+        conditional(DataSpec("sprites", (1, 2, 2), "levels", None))
+    few = DataSpec("toys", (1, 2, 2), "levels", CLASSES, n_labels=10)
+    with pytest.raises(
+        ConfigError, match=r"^model: ConditionalVAE needs the label of every row, and data\.n_labels=10"
+    ):
+        conditional(few)
+
+
+def test_a_prior_of_posteriors_without_labels_is_refused() -> None:
+    vamp = {"_target_": "attelbo.latent.VampPrior"}
+    with pytest.raises(ConfigError, match=r"^model/prior: VampPrior is made of posteriors q\(z\|x\)"):
+        conditional(prior=vamp)
+
+
+def test_a_prior_for_each_class_needs_classes_in_any_model() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.prior: a prior for each class takes data with classes"):
+        build_vae(DataSpec("sprites", (1, 2, 2), "levels", None), **LINEAR)
+    assert build_vae(DATA, **LINEAR).prior.n_classes == CLASSES
