@@ -40,6 +40,10 @@ def _ready(model: Any) -> Any:
     torch.manual_seed(0)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.4)
+    # Wider than the true posterior, or importance weights would have no variance to tell an error by.
+    head = model.posterior.head
+    nn.init.zeros_(head.weight[2:])
+    nn.init.constant_(head.bias[2:], 0.2)
     return model.double().eval()
 
 

@@ -69,7 +69,7 @@ class Linear:
 
 def build(name: str, *latent_shape: int) -> Any:
     target = locate(contract.spec("prior", name)["_target_"])
-    offered = {"data_shape": (3,), "n_classes": 3, "n_components": 4}
+    offered = {"data_shape": (3,), "data_classes": 3, "n_components": 4}
     given = {key: offered[key] for key in offered if key in inspect.signature(target).parameters}
     p = contract.build_part("prior", name, latent_shape=latent_shape, **given)
     p.attach(Linear(latent_shape))
@@ -257,7 +257,7 @@ def test_vamp_keeps_its_digits_far_from_the_origin() -> None:
 
 
 def test_a_normal_for_each_class_given_labels() -> None:
-    p = contract.randomize(ClassConditionalNormal((2, 2), n_classes=3).double())
+    p = contract.randomize(ClassConditionalNormal((2, 2), data_classes=3).double())
     y = torch.tensor([2, 0, 2, 1])
     given = p.given(torch.eye(3)[y])
     q = DiagonalNormal(*torch.randn(2, 4, 2, 2, dtype=torch.float64))
@@ -276,4 +276,4 @@ def test_a_normal_for_each_class_given_labels() -> None:
 
 def test_a_normal_for_each_class_of_data_without_classes_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^a prior for each class takes data with classes, and these have none"):
-        ClassConditionalNormal((2,), n_classes=None)
+        ClassConditionalNormal((2,), data_classes=None)

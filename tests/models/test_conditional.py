@@ -92,4 +92,4 @@ def test_a_prior_of_posteriors_without_labels_is_refused() -> None:
 def test_a_prior_for_each_class_needs_classes_in_any_model() -> None:
     with pytest.raises(ConfigError, match=r"^model\.prior: a prior for each class takes data with classes"):
         build_vae(DataSpec("sprites", (1, 2, 2), "levels", None), **LINEAR)
-    assert build_vae(DATA, **LINEAR).prior.n_classes == CLASSES
+    assert build_vae(DATA, **LINEAR).prior.data_classes == CLASSES

@@ -140,6 +140,7 @@ def _headlines(result: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable
         ("reconstruction", "Reconstruction", "nats", 2),
         ("kl", "KL", "nats", 2),
         ("bits_per_dim", "Bits per dim", "bits, from the ELBO", 4),
+        ("accuracy", "Accuracy", "of the labels, by q(y|x)", 4),
         ("active_units", "Active units", "latent dimensions", 0),
         ("mutual_information", "Mutual information", "nats, I(x; z)", 2),
         ("aggregate_kl", "Aggregate KL", "nats, KL(q(z) || p(z))", 2),

@@ -147,7 +147,7 @@ def label_aware_parts(
         "latent_shape": q.latent_shape,
         "space": q.space,
         "data_shape": data.shape,
-        "n_classes": data.n_classes,
+        "data_classes": data.n_classes,
     }
     o = part("objective", objective, **offered)
     check_objective(o, q)

@@ -30,7 +30,7 @@ class Prior(nn.Module, ABC):
     """p(z) over z (*E).
 
     Subclasses are given by the model what their constructor names: ``latent_shape`` (E), ``space`` (the posterior's
-    :class:`~attelbo.latent.spaces.Space`), ``data_shape`` (C, ...), ``n_classes`` (of the data, or None).
+    :class:`~attelbo.latent.spaces.Space`), ``data_shape`` (C, ...), ``data_classes`` (how many, or None).
     """
 
     spaces: ClassVar[tuple[type[Space], ...]] = (Real,)

@@ -23,20 +23,20 @@ class ClassConditionalNormal(Prior):
 
     Args:
         latent_shape: E, the shape of one z.
-        n_classes: Y, of the data.
+        data_classes: Y, of the data.
 
     Raises:
         ValueError: the data have no classes.
     """
 
-    def __init__(self, latent_shape: Sequence[int], n_classes: int | None) -> None:
+    def __init__(self, latent_shape: Sequence[int], data_classes: int | None) -> None:
         super().__init__()
-        if n_classes is None:
+        if data_classes is None:
             raise ValueError("a prior for each class takes data with classes, and these have none")
         self.latent_shape = tuple(latent_shape)
-        self.n_classes = n_classes
-        self.means = nn.Parameter(0.1 * torch.randn(n_classes, *self.latent_shape))
-        self.log_stds = nn.Parameter(torch.zeros(n_classes, *self.latent_shape))
+        self.data_classes = data_classes
+        self.means = nn.Parameter(0.1 * torch.randn(data_classes, *self.latent_shape))
+        self.log_stds = nn.Parameter(torch.zeros(data_classes, *self.latent_shape))
 
     def given(self, labels: Tensor) -> Density:
         with torch.autocast(labels.device.type, enabled=False):
@@ -44,12 +44,12 @@ class ClassConditionalNormal(Prior):
             return _Given(DiagonalNormal(*(torch.tensordot(weights, t, 1) for t in (self.means, self.log_stds))))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        rows = z.flatten(0, 1).unsqueeze(1).expand(-1, self.n_classes, *self.latent_shape)
+        rows = z.flatten(0, 1).unsqueeze(1).expand(-1, self.data_classes, *self.latent_shape)
         log_classes = DiagonalNormal(self.means, self.log_stds).log_prob(rows)  # (n B, Y)
-        return (log_classes.logsumexp(-1) - math.log(self.n_classes)).unflatten(0, z.shape[:2])
+        return (log_classes.logsumexp(-1) - math.log(self.data_classes)).unflatten(0, z.shape[:2])
 
     def sample(self, n: int) -> Tensor:
-        y = torch.randint(self.n_classes, (n,), device=self.means.device)
+        y = torch.randint(self.data_classes, (n,), device=self.means.device)
         return DiagonalNormal(self.means[y], self.log_stds[y]).rsample(1)[0]
 
 
