@@ -17,6 +17,13 @@ from attelbo.training.graphs import GraphEngine
 from attelbo.training.replicas import Group
 
 WORDS = ("scheduler=cosine", "data.train_size=95", "optimizer.lr=0.01")  # minibatches of 10, and one of 5
+CODES = (
+    "model/posterior=vector_quantized",
+    "model.posterior.n_codes=8",
+    "model.posterior.restart_below=0.3",
+    "model/prior=autoregressive_recurrent",
+    "model.prior.hidden=8",
+)  # a codebook moves in buffers, by noise too
 
 
 class CallAgain:
@@ -61,7 +68,12 @@ class FailsToRecord(CallAgain):
 
 
 def weights(trainer):
-    return nn.utils.parameters_to_vector(trainer.lightning_module.parameters()).detach()
+    return weights_of(trainer.lightning_module)
+
+
+def weights_of(model):
+    """What was learned: parameters, and what a codebook has in buffers."""
+    return nn.utils.parameters_to_vector([*model.parameters(), *model.posterior.buffers()]).detach()
 
 
 @pytest.fixture
@@ -81,11 +93,13 @@ def as_on_a_gpu(monkeypatch):
     return use
 
 
-def test_replayed_steps_are_the_steps(runs, as_on_a_gpu):
-    eager = runs.fit(*WORDS, "trainer.cuda_graphs=false")
+@pytest.mark.parametrize("latents", [(), CODES], ids=["normal", "codes"])
+def test_replayed_steps_are_the_steps(runs, as_on_a_gpu, latents):
+    words = (*WORDS, *latents)
+    eager = runs.fit(*words, "trainer.cuda_graphs=false")
     made = as_on_a_gpu(CallAgain)
     CallAgain.recorded = 0
-    replayed = runs.fit(*WORDS, "trainer.cuda_graphs=true")
+    replayed = runs.fit(*words, "trainer.cuda_graphs=true")
     assert len(made) == 1
     assert CallAgain.recorded == 2  # one for each size of minibatch
     # The learning rate goes through a float32 on the device.
@@ -139,9 +153,10 @@ def test_a_replay_that_computes_something_else_is_an_error(runs, as_on_a_gpu):
         runs.fit(*WORDS)
 
 
-def test_parts_of_a_minibatch_are_compared_as_they_are_drawn(runs, as_on_a_gpu):
+@pytest.mark.parametrize("latents", [(), CODES], ids=["normal", "codes"])
+def test_parts_of_a_minibatch_are_compared_as_they_are_drawn(runs, as_on_a_gpu, latents):
     """The loss that a replay is compared with has the noise of the step: part by part."""
-    words = (*WORDS, "trainer.micro_batches=3")
+    words = (*WORDS, *latents, "trainer.micro_batches=3")
     eager = runs.fit(*words, "trainer.cuda_graphs=false")
     as_on_a_gpu(CallAgain)
     torch.testing.assert_close(weights(runs.fit(*words)), weights(eager), rtol=1e-4, atol=1e-6)
@@ -160,7 +175,7 @@ def fit_together(runs, *words, numbers, stack=True):
         seat.gather()
         build(config["trainer"], **given).fit(model, datamodule=data)
         seat.rest()
-        return nn.utils.parameters_to_vector(model.parameters()).detach()
+        return weights_of(model)
 
     jobs = [lambda seat, own=own: fit(own, seat) for own in numbers]
     ends = Group(len(numbers), stack).run(jobs)
@@ -175,12 +190,14 @@ SEEDS = [("seed=0",), ("seed=1",), ("seed=2",)]
 RATES = [("optimizer.lr=0.01",), ("optimizer.lr=0.01",), ("optimizer.lr=0.003",)]
 
 
+@pytest.mark.parametrize("latents", [(), CODES], ids=["normal", "codes"])
 @pytest.mark.parametrize("numbers", [SEEDS, RATES])
-def test_replayed_steps_of_replicas_are_those_of_each_alone(runs, as_on_a_gpu, numbers):
-    separate = [weights(runs.fit(*WORDS, *own, "trainer.cuda_graphs=false")) for own in numbers]
+def test_replayed_steps_of_replicas_are_those_of_each_alone(runs, as_on_a_gpu, numbers, latents):
+    words = (*WORDS, *latents)
+    separate = [weights(runs.fit(*words, *own, "trainer.cuda_graphs=false")) for own in numbers]
     made = as_on_a_gpu(CallAgain)
     CallAgain.recorded = 0
-    together = fit_together(runs, *WORDS, "trainer.cuda_graphs=true", numbers=numbers)
+    together = fit_together(runs, *words, "trainer.cuda_graphs=true", numbers=numbers)
     assert len(made) == 4  # of each alone, which has nothing to do, and of all
     # For each size of minibatch, and once more when the cosine has brought different rates to zero.
     assert CallAgain.recorded in (2, 3)
@@ -244,10 +261,12 @@ def test_graphs_are_refused_where_there_is_no_gpu(runs):
 
 @GPU
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("parts", ["mlp", "conv"])
+@pytest.mark.parametrize("parts", ["mlp", "conv", "codes"])
 def test_cuda_graphs_give_the_losses_of_the_plain_path(runs, precision, parts):
     words = (*WORDS, "trainer.accelerator=gpu", f"trainer.precision={precision}")
     without = ()
+    if parts == "codes":
+        words += CODES
     if parts == "conv":
         words += ("model/encoder=conv", "model/decoder=conv")
         without = ("model.encoder.hidden=[8]", "model.decoder.hidden=[8]")

@@ -144,9 +144,11 @@ def _headlines(result: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable
         ("active_units", "Active units", "latent dimensions", 0),
         ("mutual_information", "Mutual information", "nats, I(x; z)", 2),
         ("aggregate_kl", "Aggregate KL", "nats, KL(q(z) || p(z))", 2),
+        ("perplexity", "Perplexity", "codes, if all were used equally", 1),
+        ("code_usage", "Codes in use", "of all codes", 3),
     ):
         if key in metrics:
-            if key == "active_units" and "latent_dim" in config.get("model", {}):
+            if key == "active_units" and "latent_dim" in config.get("model", {}) and "perplexity" not in metrics:
                 unit = f"of {config['model']['latent_dim']} latent dimensions"
             yield Headline(label, _number(metrics[key], digits), unit, f"{split} split")
 

@@ -85,6 +85,8 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
     row("bits/dim", "bits_per_dim", "bits, from the ELBO", 4)
     row("accuracy", "accuracy", "of the labels, by q(y|x)", 4)
     row("active units", "active_units", "of the latent dimensions", 0)
+    row("perplexity", "perplexity", "codes, if all were used equally")
+    row("codes in use", "code_usage", "of all codes", 3)
     for label, key, unit, digits in (*IN_EVERY_RUN, *WHERE_ASKED_FOR):
         row(label, key, unit, digits)
     if chosen := result.get("monitor"):
