@@ -5,7 +5,6 @@ waits would not move in a single step.
 """
 
 COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("prior", "class_conditional_normal"): ("model=cvae",),
     ("likelihood", "beta_binomial"): ("data.binarize=none",),
     ("likelihood", "categorical"): ("data.binarize=none",),
     ("likelihood", "continuous_bernoulli"): ("data.binarize=none",),
@@ -23,12 +22,15 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("posterior", "residual_vector_quantized"): ("model/prior=uniform_codes",),
     ("posterior", "vector_quantized"): ("model/prior=uniform_codes",),
     ("posterior", "von_mises_fisher"): ("model/prior=uniform_sphere",),
+    ("posterior", "wrapped_normal"): ("model/prior=wrapped_normal",),
     ("prior", "autoregressive_convolutional"): ("model/posterior=vector_quantized", "model.posterior.pieces=2"),
     ("prior", "autoregressive_recurrent"): ("model/posterior=vector_quantized", "model.posterior.pieces=2"),
+    ("prior", "class_conditional_normal"): ("model=cvae",),
     ("prior", "joint"): ("model/posterior=joint",),
     ("prior", "uniform_categorical"): ("model/posterior=gumbel_softmax",),
     ("prior", "uniform_codes"): ("model/posterior=vector_quantized",),
     ("prior", "uniform_sphere"): ("model/posterior=von_mises_fisher",),
+    ("prior", "wrapped_normal"): ("model/posterior=wrapped_normal",),
 }
 """(group, choice) -> words."""
 

@@ -21,6 +21,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "point": {"deterministic"},
         "quantized": {"finite_scalar", "residual_vector_quantized", "vector_quantized"},
         "sphere": {"von_mises_fisher"},
+        "hyperbolic": {"wrapped_normal"},
     },
     "prior": {
         "codes": {"autoregressive_convolutional", "autoregressive_recurrent", "uniform_codes"},
@@ -28,6 +29,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "discrete": {"joint", "uniform_categorical"},
         "flow": {"maf", "real_nvp"},
         "sphere": {"uniform_sphere"},
+        "hyperbolic": {"wrapped_normal"},
     },
     "likelihood": {
         "pixelwise": {

@@ -15,6 +15,7 @@ from attelbo.latent.distributions import (
     RelaxedOneHot,
     TransformedNormal,
     VonMisesFisher,
+    WrappedNormal,
     normal_kl,
 )
 from attelbo.latent.evidence import Evidence, Generative
@@ -67,6 +68,7 @@ from attelbo.latent.posteriors import (
     SylvesterPosterior,
     VectorQuantizedPosterior,
     VonMisesFisherPosterior,
+    WrappedNormalPosterior,
 )
 from attelbo.latent.priors import (
     MAF,
@@ -83,6 +85,7 @@ from attelbo.latent.priors import (
     UniformCodes,
     UniformSphere,
     VampPrior,
+    WrappedNormalPrior,
     sampled_kl,
 )
 
@@ -161,6 +164,9 @@ __all__ = [
     "VectorQuantizedPosterior",
     "VonMisesFisher",
     "VonMisesFisherPosterior",
+    "WrappedNormal",
+    "WrappedNormalPosterior",
+    "WrappedNormalPrior",
     "estimate_log_likelihood",
     "flows",
     "normal_kl",

@@ -36,7 +36,8 @@ class Sphere(Space):
 
 @dataclass(frozen=True)
 class Ball(Space):
-    """The Poincare ball of curvature -c, |z| < 1 / sqrt(c), ``shape`` (D,)."""
+    """The Poincare ball of curvature -c, ``shape`` (D,); a point is written as its logarithmic map at the origin, of
+    which any real numbers are one (``attelbo.latent.hyperbolic``). Density with respect to the hyperbolic volume."""
 
     curvature: float
     """c > 0."""

@@ -10,6 +10,7 @@ from attelbo.latent.distributions.point import Point
 from attelbo.latent.distributions.quantized import Quantized
 from attelbo.latent.distributions.transformed_normal import TransformedNormal
 from attelbo.latent.distributions.von_mises_fisher import VonMisesFisher
+from attelbo.latent.distributions.wrapped_normal import WrappedNormal
 
 __all__ = [
     "DiagonalNormal",
@@ -24,5 +25,6 @@ __all__ = [
     "RelaxedOneHot",
     "TransformedNormal",
     "VonMisesFisher",
+    "WrappedNormal",
     "normal_kl",
 ]

@@ -17,6 +17,7 @@ from attelbo.latent.posteriors.low_rank_normal import LowRankNormalPosterior
 from attelbo.latent.posteriors.residual_vector_quantized import ResidualVectorQuantizedPosterior
 from attelbo.latent.posteriors.vector_quantized import VectorQuantizedPosterior
 from attelbo.latent.posteriors.von_mises_fisher import VonMisesFisherPosterior
+from attelbo.latent.posteriors.wrapped_normal import WrappedNormalPosterior
 
 __all__ = [
     "DeterministicPosterior",
@@ -34,4 +35,5 @@ __all__ = [
     "SylvesterPosterior",
     "VectorQuantizedPosterior",
     "VonMisesFisherPosterior",
+    "WrappedNormalPosterior",
 ]

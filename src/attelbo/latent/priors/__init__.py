@@ -12,6 +12,7 @@ from attelbo.latent.priors.uniform_categorical import UniformCategorical
 from attelbo.latent.priors.uniform_codes import UniformCodes
 from attelbo.latent.priors.uniform_sphere import UniformSphere
 from attelbo.latent.priors.vamp import VampPrior
+from attelbo.latent.priors.wrapped_normal import WrappedNormalPrior
 
 __all__ = [
     "MAF",
@@ -28,5 +29,6 @@ __all__ = [
     "UniformCodes",
     "UniformSphere",
     "VampPrior",
+    "WrappedNormalPrior",
     "sampled_kl",
 ]

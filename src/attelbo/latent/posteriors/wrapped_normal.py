@@ -1,0 +1,52 @@
+"""The wrapped normal posterior on the Poincare ball (Mathieu et al. 2019, "Continuous Hierarchical Representations with
+Poincare Variational Auto-Encoders", arXiv:1901.06033; Nagano et al. 2019, arXiv:1902.02992).
+
+Shapes: B batch, F the encoder's output shape, D = latent_dim.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from attelbo.latent.arithmetic import LOG_STD_BOUND
+from attelbo.latent.distributions import WrappedNormal
+from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.spaces import Ball
+
+
+class WrappedNormalPosterior(Posterior):
+    """q(z|x): a normal around the origin of hyperbolic space, moved to m(h); (m, log std) one linear map of h.
+
+    z is written as its logarithmic map at the origin (``attelbo.latent.hyperbolic``), and that is what the decoder
+    sees: equal steps along a ray from the origin are equal distances, where in the ball all that is far away is
+    within a hair's breadth of the border. Ours differs from Mathieu et al., whose decoder begins with a layer of
+    hyperbolic distances to hyperplanes; theirs on the logarithmic map is the ordinary decoder here.
+
+    Args:
+        in_shape: F, the shape of h for one x.
+        latent_dim: D, the number of dimensions of z.
+        curvature: c; the curvature is -c.
+
+    Raises:
+        ValueError: latent_dim below 1, or a curvature that is not positive and finite.
+    """
+
+    distribution = WrappedNormal
+
+    def __init__(self, in_shape: Sequence[int], latent_dim: int, curvature: float = 1.0) -> None:
+        super().__init__()
+        check_latent_dim(latent_dim)
+        if not 0 < curvature < math.inf:
+            raise ValueError(f"curvature must be positive and finite (the space has minus that), got {curvature}")
+        self.latent_shape = (latent_dim,)
+        self.curvature = curvature
+        self.head = nn.Linear(math.prod(in_shape), 2 * latent_dim)
+
+    @property
+    def space(self) -> Ball:
+        return Ball(self.latent_shape, self.curvature)
+
+    def forward(self, h: Tensor) -> WrappedNormal:
+        mu, log_std = self.head(flat_features(h)).chunk(2, dim=-1)
+        return WrappedNormal(mu, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND), self.curvature)
