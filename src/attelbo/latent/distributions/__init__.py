@@ -8,7 +8,7 @@ from attelbo.latent.distributions.low_rank_normal import LowRankNormal
 from attelbo.latent.distributions.normal import DiagonalNormal, FullNormal, normal_kl
 from attelbo.latent.distributions.point import Point
 from attelbo.latent.distributions.quantized import Quantized
-from attelbo.latent.distributions.transformed_normal import TransformedNormal
+from attelbo.latent.distributions.transformed_normal import InvertibleNormal, TransformedNormal
 from attelbo.latent.distributions.von_mises_fisher import VonMisesFisher
 from attelbo.latent.distributions.wrapped_normal import WrappedNormal
 
@@ -16,6 +16,7 @@ __all__ = [
     "DiagonalNormal",
     "Distribution",
     "FullNormal",
+    "InvertibleNormal",
     "Joint",
     "Layered",
     "LowRankNormal",

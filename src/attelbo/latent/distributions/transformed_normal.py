@@ -17,8 +17,7 @@ from attelbo.latent.flows.base import Frozen
 class TransformedNormal(Distribution):
     """The distribution of z = f(z_0), z_0 ~ N(m, diag(s^2)): log q(z) = log q(z_0) - log |det df/dz_0|.
 
-    Known for every sample that it draws. Of a given z it is known if f can be inverted; else ``log_prob`` raises
-    NotImplementedError.
+    Known for every sample that it draws, not of a given z: see :class:`InvertibleNormal`.
 
     Args:
         base: of z_0, with means (B, D).
@@ -53,6 +52,20 @@ class TransformedNormal(Distribution):
         z, log_q, control = self.base.rsample_for_kl(n)
         z, log_det = self.flow(z, self.given)
         return z, log_q - log_det, control
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Not known.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("log q(z) of a given z takes the inverse of a flow that has none in closed form")
+
+
+class InvertibleNormal(TransformedNormal):
+    """The same by a flow that can be inverted: log q(z) is known of any z."""
+
+    __slots__ = ()
 
     def log_prob(self, z: Tensor) -> Tensor:
         z, log_det = self.flow.inverse(z, self.given)

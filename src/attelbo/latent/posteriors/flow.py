@@ -6,11 +6,12 @@ Shapes: B batch, F the encoder's output shape, D = latent_dim, K flows.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
-from attelbo.latent.distributions import DiagonalNormal, TransformedNormal
+from attelbo.latent.distributions import DiagonalNormal, InvertibleNormal, TransformedNormal
 from attelbo.latent.flows import Chain, Flow, InverseAutoregressive, Planar, Radial, Sylvester
 from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
 
@@ -43,7 +44,8 @@ class FlowPosterior(Posterior):
         sizes = [*self.latent_shape, *self.latent_shape, self.flow.n_given]
         mean, log_std, given = full_precision(self.head(flat_features(h))).split(sizes, dim=-1)
         base = DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
-        return TransformedNormal(base, self.flow, given)
+        kind = cast("type[TransformedNormal]", self.distribution)
+        return kind(base, self.flow, given)
 
 
 class PlanarPosterior(FlowPosterior):
@@ -67,7 +69,7 @@ class PlanarPosterior(FlowPosterior):
 class RadialPosterior(FlowPosterior):
     """Radial flows with parameters from the encoder (Rezende & Mohamed 2015, algorithm 1).
 
-    Each contracts or expands around one point.
+    Each contracts or expands around one point. log q(z|x) is known in closed form.
 
     Args:
         in_shape: F, the shape of h for one x.
@@ -77,6 +79,8 @@ class RadialPosterior(FlowPosterior):
     Raises:
         ValueError: latent_dim or n_flows below 1.
     """
+
+    distribution = InvertibleNormal
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int, n_flows: int = 8) -> None:
         super().__init__(in_shape, latent_dim, n_flows, lambda _: Radial(latent_dim))
@@ -116,6 +120,8 @@ class InverseAutoregressivePosterior(FlowPosterior):
     Raises:
         ValueError: latent_dim or n_flows below 1, no hidden layer, or one without a unit.
     """
+
+    distribution = InvertibleNormal
 
     def __init__(
         self, in_shape: Sequence[int], latent_dim: int, n_flows: int = 2, hidden: Sequence[int] = (128,)
