@@ -122,6 +122,18 @@ def test_replicas_are_the_runs_of_a_sweep(runs, separate, count_stacked, capsys,
     assert before == {path: path.stat().st_mtime_ns for path in sweep.rglob("result.json")}
 
 
+@pytest.mark.parametrize("objective", ["dreg", "lagging", "piwae"])
+def test_two_sides_of_a_model_are_stacked_too(runs, count_stacked, objective):
+    """Learning rates of their own, several optimizers, gradients that are not those of the value."""
+    words = ("seed=3", "trainer.replicas=2", f"model/objective={objective}", "scheduler=cosine")
+    others = type(runs)(runs.folder / "others")
+    code, stacked = train(runs, *words, "trainer.stack=true")
+    assert code == 0
+    assert count_stacked == [2] * 6
+    _, in_turn = train(others, *words, "trainer.stack=false")
+    assert_equal_runs(stacked, in_turn, 1e-4)
+
+
 def test_the_table_has_student_intervals(runs, separate, capsys):
     command = [f"paths.output_dir={separate.parents[1]}", *SAME, "trainer.replicas=3"]
     assert main(["train", *runs.words(*command)]) == 0

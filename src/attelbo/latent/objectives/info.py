@@ -30,7 +30,7 @@ class InfoVAE(Objective):
     needs_generative = True
     watched = "loss"
 
-    def __init__(self, alpha: float = 0.5, weight: float = 100.0, kernel: Kernel = "imq", n_samples: int = 1) -> None:
+    def __init__(self, alpha: float = 0.5, weight: float = 10.0, kernel: Kernel = "imq", n_samples: int = 1) -> None:
         super().__init__()
         check_n_samples(n_samples)
         check_kernel(kernel)
