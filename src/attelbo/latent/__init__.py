@@ -1,6 +1,6 @@
 """The latent side of a model: posteriors, priors, likelihoods, objectives. Pure torch, usable alone."""
 
-from attelbo.latent import flows, schedules, spaces
+from attelbo.latent import flows, hyperbolic, schedules, spaces
 from attelbo.latent.codebook import Codebook, MovingCodebook
 from attelbo.latent.distributions import (
     DiagonalNormal,
@@ -171,6 +171,7 @@ __all__ = [
     "WrappedNormalPrior",
     "estimate_log_likelihood",
     "flows",
+    "hyperbolic",
     "normal_kl",
     "sampled_kl",
     "schedules",
