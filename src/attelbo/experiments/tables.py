@@ -126,7 +126,7 @@ def print_replicas(runs: Sequence[tuple[Mapping[str, Any], RunDirectory]], sweep
     names = dict.fromkeys(name for of_cell in metrics for one in of_cell for name in one)
     for name in names:
         if not name.endswith("_std_error"):  # of one run's images, not of runs
-            table.add_row(name, *(_interval([one[name] for one in of_cell if name in one]) for of_cell in metrics))
+            table.add_row(name, *(interval([one[name] for one in of_cell if name in one]) for of_cell in metrics))
     console = Console(soft_wrap=True, force_jupyter=False)
     if names:
         console.print(table)
@@ -140,7 +140,7 @@ def _result(run: RunDirectory) -> dict[str, Any] | None:
     return run.read("result.json") if run.status()["state"] == "done" else None
 
 
-def _interval(values: Sequence[float]) -> str:
+def interval(values: Sequence[float]) -> str:
     """Mean and half the width of the 95 % interval, by Student's t with n - 1 degrees of freedom."""
     if len(values) < 2:
         return f"{values[0]:.2f}" if values else "-"

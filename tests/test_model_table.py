@@ -1,0 +1,62 @@
+"""The table of all models: what is read from the runs is what is shown, and what is missing is said."""
+
+import json
+from pathlib import Path
+
+import pytest
+from benchmarks import models
+
+from attelbo.experiments.listing import choices, package_folder
+
+SETTING = models.Setting("digits", "Digits", (), (), (0, 1))
+
+
+def write(sweep: Path, name: str, *nlls: float | None) -> None:
+    for seed, nll in enumerate(nlls):
+        run = sweep / name / str(seed)
+        run.mkdir(parents=True)
+        state = (
+            {"state": "done"} if nll is not None else {"state": "failed", "error": "Traceback\nValueError: a reason"}
+        )
+        (run / "status.json").write_text(json.dumps(state))
+        metrics = {"test/nll": nll, "test/nll_std_error": 0.25, "test/elbo": -20.0, "test/active_units": 7.0}
+        (run / "result.json").write_text(json.dumps({"metrics": metrics, "seconds": {"train": 3.0}}))
+
+
+def test_the_best_comes_first_with_its_interval(tmp_path):
+    write(tmp_path, "vae", 20.0, 21.0)
+    write(tmp_path, "iwae", 18.0, 20.0)
+    write(tmp_path, "vae_nf", 22.0, None)
+    lines = models.table(SETTING, ["vae", "iwae", "vae_nf", "ae"], tmp_path).splitlines()
+    rows = [line for line in lines if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == ["iwae", "vae", "vae_nf", "ae"]
+    # Student's t with one degree of freedom: 12.706 * std / sqrt(2), std = sqrt(2).
+    assert "| 19.00 ± 12.71 | -20.00 ± 0.00 |" in rows[0]
+    assert "| - | 7 | 3 |" in rows[0]  # no bits per dimension were recorded
+    assert rows[3].endswith("**not run** |")
+    assert "- IWAE (`iwae`): 19.00 nats, better than the plain VAE's 20.50 at this budget." in lines
+    assert "- flows (`vae_nf`): 22.00 nats, not better than the plain VAE's 20.50 at this budget." in lines
+
+
+def test_a_run_that_failed_says_why(tmp_path):
+    write(tmp_path, "vae", None)
+    assert "**ValueError: a reason**" in models.table(SETTING, ["vae"], tmp_path)
+
+
+def test_one_seed_has_the_error_over_images(tmp_path):
+    write(tmp_path, "vae", 95.5)
+    assert "| 95.50 ± 0.25 |" in models.table(SETTING, ["vae"], tmp_path)
+
+
+def test_the_models_with_networks_of_their_own_are_models():
+    assert set(choices([package_folder()])["model"]) >= models.OWN_NETWORKS
+    assert set(choices([package_folder()])["model"]) >= {name for names in models.COMPARED.values() for name in names}
+
+
+@pytest.mark.parametrize("setting", models.SETTINGS, ids=lambda setting: setting.data)
+def test_settings_compose(setting, capsys):
+    from attelbo.cli import main
+
+    for name, words in (("vae", setting.words), ("vdvae", setting.own)):
+        assert main(["check", f"model={name}", *words]) == 0
+    assert f"{setting.data} (" in capsys.readouterr().out
