@@ -13,7 +13,7 @@ SETTING = models.Setting("digits", "Digits", (), (), (0, 1))
 
 def write(sweep: Path, name: str, *nlls: float | None) -> None:
     for seed, nll in enumerate(nlls):
-        run = sweep / name / str(seed)
+        run = sweep / SETTING.data / name / str(seed)
         run.mkdir(parents=True)
         state = (
             {"state": "done"} if nll is not None else {"state": "failed", "error": "Traceback\nValueError: a reason"}
