@@ -164,7 +164,7 @@ def _with_error(row: Row) -> str:
 
 
 COMPARED = {
-    "VampPrior": ("vamp_vae",),
+    "VampPrior": ("vamp_vae", "hvamp_vae"),
     "IWAE": ("iwae",),
     "flows": ("vae_iaf", "vae_nf", "vae_sylvester", "vae_maf_prior", "vae_real_nvp_prior"),
 }

@@ -19,6 +19,7 @@ CONSTANT = {"_target_": "attelbo.models.schedulers.Constant"}
 BERNOULLI = {"_target_": "attelbo.latent.likelihoods.Bernoulli"}
 ELBO = {"_target_": "attelbo.latent.objectives.ELBO"}
 SHARED = {"likelihood": BERNOULLI, "objective": ELBO, "optimizer": ADAM, "scheduler": CONSTANT}
+VAMP = {"_target_": "attelbo.latent.priors.VampPrior", "n_components": 2}
 MIXTURE = {"_target_": "attelbo.latent.priors.MixtureOfGaussians", "n_components": 2}
 
 
@@ -42,6 +43,7 @@ def top_down(shape=(1, 2, 2), blocks=(0, 2), channels=8, latent_channels=1, **ch
 
 MODELS = {
     "ladder": ladder,
+    "ladder with skips and a VampPrior": lambda **changes: ladder(skip=True, prior=VAMP, **changes),
     "ladder with skips and a mixture": lambda **changes: ladder(skip=True, prior=MIXTURE, **changes),
     "top-down": top_down,
 }
@@ -103,11 +105,12 @@ def test_importance_sampling_finds_the_evidence_by_quadrature(name: str) -> None
     assert (estimate.standard_error < 0.05).all()
     assert ((estimate.log_likelihood - evidence).abs() < 5 * estimate.standard_error + 1e-3).all()
     # The bounds, from the terms of many samples.
-    terms = model.evidence(x, n_samples=5_000, log_weights=True)
+    terms = model.evidence(x.repeat_interleave(100, 0), n_samples=50, log_weights=True)
     assert terms.log_weights is not None
-    error = (terms.log_weights.std(0) + terms.log_likelihood.std(0)) / 5_000**0.5
-    assert ((terms.elbo - terms.log_weights.mean(0)).abs() < 5 * error).all()
-    assert (terms.elbo < evidence + 5 * error).all()
+    elbo, sampled = (t.unflatten(0, (3, 100)) for t in (terms.elbo, terms.log_weights.mean(0)))
+    error = (elbo.std(1) + sampled.std(1)) / 100**0.5
+    assert ((elbo.mean(1) - sampled.mean(1)).abs() < 5 * error).all()
+    assert (elbo.mean(1) < evidence + 5 * error).all()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -181,7 +184,7 @@ def test_the_gradient_of_the_loss_is_that_of_finite_differences(name: str) -> No
 
 
 def test_inference_and_generation_share_no_parameter() -> None:
-    for name in MODELS:
+    for name in MODELS.keys() - {"ladder with skips and a VampPrior"}:  # that prior is made of posteriors
         model = make(name)
         own = {id(parameter) for parameter in model.inference_parameters()}
         model.descend(

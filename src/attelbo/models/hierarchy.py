@@ -33,7 +33,7 @@ class Layer(NamedTuple):
     z: Tensor  # (N, *E)
     mean: Tensor  # (N, *E), of q given the layers above
     log_ratio: Tensor  # (N,), log p(z) - log q(z), nats
-    kl: Tensor  # (N,), KL(q || p) given the layers above: exact, or where no closed form exists minus log_ratio
+    kl: Tensor  # (N,), KL(q || p) given the layers above: exact, or where no closed form exists the sample's
 
 
 class PosteriorSamples:
@@ -44,17 +44,18 @@ class PosteriorSamples:
 
     def __call__(self, q: DiagonalNormal | None, p: Above) -> Tensor:
         assert q is not None
-        z, log_q = q.rsample_with_log_prob(1)  # (1, N, *E), (1, N)
-        log_ratio = (p.log_prob(z) - log_q)[0]
-        self.layers.append(Layer(z[0], q.mean, log_ratio, _kl(q, p, log_ratio)))
+        z, log_q, control = q.rsample_for_kl(1)  # (1, N, *E), (1, N), (1, N)
+        log_ratio = p.log_prob(z) - log_q
+        kl = _exact_kl(q, p)
+        self.layers.append(Layer(z[0], q.mean, log_ratio[0], -(log_ratio + control)[0] if kl is None else kl))
         return z[0]
 
 
-def _kl(q: DiagonalNormal, p: Above, log_ratio: Tensor) -> Tensor:
+def _exact_kl(q: DiagonalNormal, p: Above) -> Tensor | None:
     if isinstance(p, DiagonalNormal):
         return normal_kl(q, p)
-    exact = p.exact_kl(q)
-    return -log_ratio if exact is None else exact.sum(-1)
+    kl = p.exact_kl(q)
+    return None if kl is None else kl.sum(-1)
 
 
 class PosteriorMeans:
