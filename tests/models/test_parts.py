@@ -13,6 +13,7 @@ from attelbo.latent import (
     FullNormalPosterior,
     StandardNormal,
 )
+from attelbo.latent.distributions import InvertibleNormal, TransformedNormal
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.latent.spaces import Codes, Real
 from attelbo.models.parts import check_likelihood, check_objective, check_prior, part
@@ -42,10 +43,18 @@ def test_a_part_without_target_and_one_that_cannot_be_built():
 
 
 def test_a_prior_on_another_space_is_refused():
-    check_prior(STANDARD_NORMAL, Real((2,)), "DiagonalNormalPosterior")
+    check_prior(STANDARD_NORMAL, Real((2,)), DiagonalNormal, "DiagonalNormalPosterior")
     message = r"^model/prior: StandardNormal is no prior for the latents of OnCodes, 16 codes out of 512; "
     with pytest.raises(ConfigError, match=message):
-        check_prior(STANDARD_NORMAL, Codes((4, 4), n_codes=512), "OnCodes")
+        check_prior(STANDARD_NORMAL, Codes((4, 4), n_codes=512), DiagonalNormal, "OnCodes")
+
+
+def test_a_prior_made_of_posteriors_whose_density_is_unknown_is_refused():
+    vamp = {"_target_": "attelbo.latent.priors.VampPrior"}
+    check_prior(vamp, Real((2,)), InvertibleNormal, "IAFPosterior")
+    message = r"^model/prior: VampPrior takes the density of a given z, which the TransformedNormal of Planar does not"
+    with pytest.raises(ConfigError, match=message):
+        check_prior(vamp, Real((2,)), TransformedNormal, "Planar")
 
 
 def test_an_objective_for_other_posteriors_is_refused():

@@ -142,7 +142,7 @@ def label_aware_parts(
     check_likelihood(p, data)
     f = part("encoder", encoder, in_shape=(channels + 1, *size))
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
-    check_prior(prior, q.space, type(q).__name__)
+    check_prior(prior, q.space, q.distribution, type(q).__name__)
     offered = {
         "latent_shape": q.latent_shape,
         "space": q.space,

@@ -156,7 +156,7 @@ def build_ladder(
     o = part("objective", objective)
     check_objective_of_layers(o)
     top = Real((latent_dims[-1],))
-    check_prior(prior, top, "a ladder's topmost layer")
+    check_prior(prior, top, DiagonalNormal, "a ladder's topmost layer")
     seen = (sum(latent_dims) if skip else latent_dims[0],)
     return LadderVAE(
         encoder=part("encoder", encoder, in_shape=data.shape),

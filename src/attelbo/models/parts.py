@@ -47,9 +47,15 @@ def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
         )
 
 
-def check_prior(spec: Spec, space: Space, owner: str) -> None:
-    """Raise ConfigError unless the prior, which is not built yet, is one on the space of its owner's latents."""
+def check_prior(spec: Spec, space: Space, distribution: type[Distribution], owner: str) -> None:
+    """Raise ConfigError unless the prior, which is not built yet, is one on the space of its owner's latents, and if it
+    is made of posteriors, their density is known."""
     chosen: Any = locate(spec["_target_"])
+    if getattr(chosen, "made_of_posteriors", False) and not _knows_density(distribution):
+        raise ConfigError(
+            f"model/prior: {chosen.__name__} takes the density of a given z, which the {distribution.__name__} of "
+            f"{owner} does not know"
+        )
     if not isinstance(space, getattr(chosen, "spaces", object)):
         others = [other.__name__ for other in _classes(priors, Prior) if isinstance(space, other.spaces)]
         raise ConfigError(
@@ -72,11 +78,16 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
             f"model/objective: {type(objective).__name__} is not defined for {type(posterior).__name__}, "
             f"whose q(z|x) is a {posterior.distribution.__name__}; it takes {known}"
         )
-    if objective.stops_posterior and posterior.distribution.stop_gradient is Distribution.stop_gradient:
+    if objective.stops_posterior and not _knows_density(posterior.distribution):
         raise ConfigError(
             f"model/objective: {type(objective).__name__} takes the density of a given z, which the "
             f"{posterior.distribution.__name__} of {type(posterior).__name__} does not know"
         )
+
+
+def _knows_density(distribution: type[Distribution]) -> bool:
+    """Whether log q(z) is known of any z, not only of q's own samples."""
+    return distribution.stop_gradient is not Distribution.stop_gradient
 
 
 def _classes(package: ModuleType, kind: type[Part]) -> Iterable[type[Part]]:

@@ -180,7 +180,7 @@ def build_vae(
     check_likelihood(p, data)
     f = part("encoder", encoder, in_shape=data.shape)
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
-    check_prior(prior, q.space, type(q).__name__)
+    check_prior(prior, q.space, q.distribution, type(q).__name__)
     offered = {
         "latent_shape": q.latent_shape,
         "space": q.space,

@@ -35,6 +35,8 @@ class Prior(nn.Module, ABC):
 
     spaces: ClassVar[tuple[type[Space], ...]] = (Real,)
     """The spaces that it is a prior on."""
+    made_of_posteriors: ClassVar[bool] = False
+    """Whether it takes the density of q(z|x) at any z."""
     latent_shape: tuple[int, ...]
 
     @abstractmethod

@@ -34,6 +34,7 @@ class VampPrior(Prior):
     """
 
     spaces = (Real, Sphere, Ball)
+    made_of_posteriors = True
 
     def __init__(self, latent_shape: Sequence[int], data_shape: Sequence[int], n_components: int = 100) -> None:
         super().__init__()
