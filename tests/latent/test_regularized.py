@@ -84,9 +84,8 @@ def beta_tc(e: Evidence) -> float:
 
 
 def capacity(e: Evidence) -> float:
-    return -float(e.log_likelihood.mean()) + 10 * abs(
-        float(e.kl.sum(1).mean()) - contract.spec("objective", "capacity")["capacity"]
-    )
+    node = contract.spec("objective", "capacity")
+    return distortion(e) + node["gamma"] * abs(float(e.kl.sum(1).mean()) - node["capacity"])
 
 
 def dip(e: Evidence) -> float:

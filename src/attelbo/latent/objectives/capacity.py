@@ -28,7 +28,7 @@ class Capacity(Objective):
         space: where z lives.
         capacity: C, nats: a number or a schedule (``attelbo.latent.schedules``); the papers have it grow from 0.
         discrete_capacity: C', the same for the choices; None: C is for all latents.
-        gamma: how firmly.
+        gamma: how firmly; below C, z is paid gamma nats for each nat, whether or not it says something of x.
         n_samples: K, samples of z for each x.
 
     Raises:
@@ -44,7 +44,7 @@ class Capacity(Objective):
         space: Space,
         capacity: Spec | float = 10.0,
         discrete_capacity: Spec | float | None = None,
-        gamma: float = 10.0,
+        gamma: float = 2.0,
         n_samples: int = 1,
     ) -> None:
         super().__init__()
