@@ -13,7 +13,7 @@ from attelbo.training.trainer import _bf16_is_fast
 from companions import words_for
 
 CHOICES = choices([package_folder()])
-PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective")
+PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective", "extra")
 # An epoch of one minibatch.
 ONE_STEP = ("trainer.max_epochs=1", "data.train_size=10", "evaluation.n_samples=2", "evaluation.n_images=3")
 

@@ -14,6 +14,7 @@ from attelbo.building import Spec, build
 from attelbo.latent import Distribution, Prior, sampled_kl
 
 FAMILIES: dict[str, dict[str, set[str]]] = {
+    "extra": {"similarity": {"ms_ssim"}},
     "posterior": {
         "discrete": {"gumbel_softmax", "joint"},
         "flow": {"iaf", "planar", "radial", "sylvester"},

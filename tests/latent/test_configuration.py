@@ -7,12 +7,13 @@ import pytest
 
 from attelbo import latent
 from attelbo.building import locate
+from attelbo.latent.extras import Extra
 from attelbo.latent.likelihoods import Likelihood
 from attelbo.latent.objectives import Objective
 from attelbo.latent.posteriors import Posterior
 from attelbo.latent.priors import Prior
 
-GROUPS = {"posterior": Posterior, "prior": Prior, "likelihood": Likelihood, "objective": Objective}
+GROUPS = {"extra": Extra, "posterior": Posterior, "prior": Prior, "likelihood": Likelihood, "objective": Objective}
 GIVEN = {"in_shape", "latent_dim", "latent_shape", "data_shape", "data_classes", "space"}
 FILES = [(group, name) for group in GROUPS for name in contract.files(group)]
 

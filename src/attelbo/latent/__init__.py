@@ -20,6 +20,7 @@ from attelbo.latent.distributions import (
     normal_kl,
 )
 from attelbo.latent.evidence import Evidence, Generative
+from attelbo.latent.extras import MSSSIM, Extra
 from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihood
 from attelbo.latent.likelihoods import (
     Bernoulli,
@@ -97,6 +98,7 @@ __all__ = [
     "IWAE",
     "MAF",
     "MIWAE",
+    "MSSSIM",
     "PIWAE",
     "RAE",
     "VAEGAN",
@@ -120,6 +122,7 @@ __all__ = [
     "DiscretizedLogistic",
     "Distribution",
     "Evidence",
+    "Extra",
     "Factor",
     "FiniteScalarPosterior",
     "FullNormal",

@@ -59,8 +59,9 @@ class SpectralNorm(nn.Module):
 
 
 def normalize_spectrally(module: nn.Module, but: Sequence[nn.Module | None] = ()) -> None:
-    """Put a ``SpectralNorm`` on the weight of every linear, convolutional and transposed layer inside, ``but`` some."""
+    """Put a ``SpectralNorm`` on the weight of every linear, convolutional and transposed layer inside, ``but`` some;
+    what has one keeps it."""
     for layer in [layer for layer in module.modules() if layer not in but]:
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not parametrize.is_parametrized(layer):
             outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight.detach(), outputs))

@@ -104,6 +104,7 @@ def build_fitted_prior(
     latent_dim: int,
     optimizer: Spec,
     scheduler: Spec,
+    extra: Spec | None = None,
 ) -> FittedPrior:
     """The parts of the first stage, the prior of the second.
 
@@ -119,6 +120,7 @@ def build_fitted_prior(
         latent_dim: as above.
         optimizer: of the prior.
         scheduler: of the prior.
+        extra: what the first stage was trained by as well; for the record.
 
     Raises:
         ConfigError: the prior does not fit the posterior, cannot be built, or has no parameters.

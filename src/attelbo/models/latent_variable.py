@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from attelbo.building import Spec
 from attelbo.data.batch import Batch
 from attelbo.errors import UserError
-from attelbo.latent import Evidence, Likelihood, Objective, Quantized, Turn
+from attelbo.latent import Evidence, Extra, Likelihood, Objective, Quantized, Turn
 from attelbo.latent.spaces import Codes
 from attelbo.metrics import ActiveUnits, CodeUsage, SampleMean
 from attelbo.models.base import Model, Monitor, Player, Terms
@@ -40,6 +40,7 @@ class LatentVariableModel(Model):
         optimizer: its configuration.
         scheduler: the learning rate's.
         codes: the space of q(z|x), where it is one of codes.
+        extra: a distance between x and E[x|z] that is added to the loss, and is no part of a bound.
     """
 
     def __init__(
@@ -51,14 +52,17 @@ class LatentVariableModel(Model):
         scheduler: Spec,
         bounded: bool = True,
         codes: Codes | None = None,
+        extra: Extra | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
         self.likelihood = likelihood
         self.objective = objective
+        self.extra = extra
         self.bounded = bounded
         self.n_latent = n_latent
         self.has_bits = bounded and likelihood.discrete
         names = ["loss", "reconstruction"] + ["elbo", "kl"] * bounded + ["bits_per_dim"] * self.has_bits
+        names += ["extra"] * (extra is not None)
         self.means = SampleMean(names)
         self.active_units = ActiveUnits((n_latent,))
         self.code_usage = None if codes is None else CodeUsage(codes.n_codes, codes.n_codebooks)
@@ -116,19 +120,33 @@ class LatentVariableModel(Model):
 
     def _terms(self, evidence: Evidence) -> Terms:
         """The loss and the terms beside it; those are for the eye and take no part in the backward pass."""
-        terms = {"loss": self._with_penalty(self.objective(evidence), evidence)}
+        extra = self._extra_of(evidence)
+        terms = {"loss": self._with_penalty(self.objective(evidence), evidence, extra)}
         with torch.no_grad():
             if self.bounded:
                 terms["elbo"] = -(evidence.distortion + evidence.rate)
             terms["reconstruction"] = evidence.distortion.detach()
             if self.bounded:
                 terms["kl"] = evidence.rate.detach()
+            if extra is not None:
+                terms["extra"] = extra.detach().mean()
         return terms
 
     @staticmethod
-    def _with_penalty(loss: Tensor, evidence: Evidence) -> Tensor:
-        penalty = evidence.posterior.penalty
-        return loss if penalty is None else loss + penalty.mean()
+    def _with_penalty(loss: Tensor, evidence: Evidence, extra: Tensor | None) -> Tensor:
+        for term in (evidence.posterior.penalty, extra):
+            loss = loss if term is None else loss + term.mean()
+        return loss
+
+    def _extra_of(self, evidence: Evidence) -> Tensor | None:
+        """The extra term for each x, (B,), if there is one."""
+        if self.extra is None:
+            return None
+        assert evidence.x is not None
+        assert evidence.eta is not None
+        reconstructions = self.likelihood.mean(evidence.eta)  # (K, B, C, H, W)
+        x = evidence.x.expand_as(reconstructions)
+        return self.extra(x.flatten(0, 1), reconstructions.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(0)
 
     def at_step(self, step: int, total_steps: int) -> None:
         super().at_step(step, total_steps)
@@ -177,12 +195,15 @@ class LatentVariableModel(Model):
 
     def evaluation_step(self, batch: Batch) -> None:
         evidence = self._evidence_of(batch)
-        loss = self._with_penalty(self.objective(evidence), evidence)
+        extra = self._extra_of(evidence)
+        loss = self._with_penalty(self.objective(evidence), evidence, extra)
         terms = {"loss": loss.expand(len(batch.x)), "reconstruction": evidence.reconstruction}
         if self.bounded:
             terms |= {"elbo": evidence.elbo, "kl": evidence.kl.sum(-1)}
         if self.has_bits:
             terms["bits_per_dim"] = -evidence.elbo / (math.log(2) * batch.x[0].numel())
+        if extra is not None:
+            terms["extra"] = extra
         self.means.update(terms)
         self.active_units.update(evidence.posterior.mean)
         if self.code_usage is not None and isinstance(evidence.posterior, Quantized):

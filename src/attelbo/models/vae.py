@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
-from attelbo.latent import Density, Distribution, Evidence, Likelihood, Objective, Posterior, Prior
+from attelbo.latent import Density, Distribution, Evidence, Extra, Likelihood, Objective, Posterior, Prior
 from attelbo.latent.gradients import weigh_samples
 from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
@@ -37,6 +37,7 @@ class VariationalAutoencoder(LatentVariableModel):
         objective: Objective,
         optimizer: Spec,
         scheduler: Spec,
+        extra: Extra | None = None,
     ) -> None:
         super().__init__(
             likelihood,
@@ -46,6 +47,7 @@ class VariationalAutoencoder(LatentVariableModel):
             scheduler=scheduler,
             bounded=posterior.has_density,
             codes=posterior.space if isinstance(posterior.space, Codes) else None,
+            extra=extra,
         )
         self.encoder = encoder
         self.posterior = posterior
@@ -169,6 +171,7 @@ def build_vae(
     latent_dim: int,
     optimizer: Spec,
     scheduler: Spec,
+    extra: Spec | None = None,
 ) -> VariationalAutoencoder:
     """Compose a VAE from its configuration; each part is told the shapes that its neighbours fix.
 
@@ -198,4 +201,5 @@ def build_vae(
         objective=o,
         optimizer=optimizer,
         scheduler=scheduler,
+        extra=None if extra is None else part("extra", extra, data_shape=data.shape),
     )

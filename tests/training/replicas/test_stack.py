@@ -87,7 +87,7 @@ def assert_equal(models, batches) -> None:
 
 # -- the contract: every part of the configuration -----------------------------------------------------
 
-GROUPS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective")
+GROUPS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective", "extra")
 PARTS = [(group, choice) for group in GROUPS for choice in choices(config_folders())[f"model/{group}"]]
 SIZES = {
     "mlp": ("hidden=[8]",),

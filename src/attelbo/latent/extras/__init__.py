@@ -1,0 +1,6 @@
+"""Terms of the loss that are no likelihoods."""
+
+from attelbo.latent.extras.base import Extra
+from attelbo.latent.extras.ms_ssim import MSSSIM
+
+__all__ = ["MSSSIM", "Extra"]

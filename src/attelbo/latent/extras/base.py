@@ -1,0 +1,32 @@
+"""What an extra term is: a distance between images and reconstructions that no density stands behind.
+
+It is added to the loss and logged as ``extra``; it is no part of the ELBO, of the reconstruction or of any bound.
+
+Shapes: N images (C, H, W).
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Extra(nn.Module, ABC):
+    """Subclasses take ``data_shape`` (C, H, W) first, given by the model, and ``weight``."""
+
+    weight: float
+    """Of the distance in the loss."""
+
+    @abstractmethod
+    def distance(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """Of images from their reconstructions E[x|z], both (N, C, H, W): (N,), 0 where they are the same."""
+
+    def forward(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """The term, (N,)."""
+        return self.weight * self.distance(x, reconstruction)
+
+
+def check_weight(weight: float) -> None:
+    """Raise ValueError unless the weight is finite and not negative."""
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"weight must be finite and not negative, got {weight}")
