@@ -229,7 +229,7 @@ def test_a_mixture_of_nothing_is_refused() -> None:
 
 def test_vamp_of_the_data_is_their_aggregated_posterior() -> None:
     # Where the pseudo-inputs are the data, E_x KL(q(z|x) || p(z)) is the mutual information, at most log M.
-    x = torch.rand(5, 3, dtype=torch.float64)
+    x = torch.cat([torch.full((1, 3), 0.5), torch.eye(3), 1 - torch.eye(3)])[:5].double().clamp(0.1, 0.9)
     p = VampPrior((2,), (3,), n_components=5).double()
     with torch.no_grad():
         p.logits.copy_(x.logit())
@@ -242,8 +242,11 @@ def test_vamp_of_the_data_is_their_aggregated_posterior() -> None:
             [D.Normal(mean, std).log_prob(z).sum(-1) for mean, std in zip(q.mean, q.std, strict=True)]
         )
         torch.testing.assert_close(p.log_prob(z), by_hand.logsumexp(0) - math.log(5))
-        information = float(contract.kl(p, q, 2000).detach().mean())
-        assert information == pytest.approx(expected, rel=1e-6) if expected else 0 < information < math.log(5)
+        information = float((q.log_prob(z) - p.log_prob(z)).detach().mean())
+        if expected is None:
+            assert 0.1 < information < math.log(5) - 0.1
+        else:
+            assert information == pytest.approx(expected, rel=1e-6)
 
 
 def test_vamp_keeps_its_digits_far_from_the_origin() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import Density, Distribution, Prior
+from attelbo.latent import Density, Distribution
 from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, part
 from attelbo.models.vae import VariationalAutoencoder
 
@@ -152,7 +152,7 @@ def label_aware_parts(
     o = part("objective", objective, **offered)
     check_objective(o, q)
     r = part("prior", prior, **offered)
-    if type(r).attach is not Prior.attach:
+    if r.made_of_posteriors:
         raise ConfigError(
             f"model/prior: {type(r).__name__} is made of posteriors q(z|x), and here they are given labels"
         )

@@ -184,7 +184,7 @@ def build_m2(
     latent_dim: int,
     optimizer: Spec,
     scheduler: Spec,
-    alpha: float = 1.0,
+    alpha: float = 10.0,
 ) -> SemiSupervisedVAE:
     """Compose M2 from its configuration, that of a VAE; q(y|x) has a network like the encoder.
 

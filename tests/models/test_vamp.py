@@ -1,0 +1,57 @@
+"""A VAE whose prior is made of its own posteriors: copies, checkpoints, gradients, samples."""
+
+import copy
+
+import torch
+
+from attelbo.data.batch import Batch
+from attelbo.models import VariationalAutoencoder, build_vae
+from labelled import DATA, LINEAR, rows
+
+
+def vamp(**changes) -> VariationalAutoencoder:
+    torch.manual_seed(0)
+    prior = {"_target_": "attelbo.latent.VampPrior", "n_components": 5}
+    return build_vae(DATA, **(LINEAR | {"prior": prior} | changes)).double()
+
+
+def losses(model: VariationalAutoencoder) -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return model.losses(Batch(rows(), None, torch.arange(4)))
+
+
+def test_the_prior_of_a_copy_is_made_of_the_posteriors_of_the_copy() -> None:
+    model = vamp()
+    twin = copy.deepcopy(model)
+    before, z = losses(model), torch.zeros(1, 1, 2, dtype=torch.float64)
+    density = model.prior.log_prob(z)
+    with torch.no_grad():
+        for parameter in twin.posterior.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(model.prior.log_prob(z), density)
+    assert torch.equal(losses(model)["loss"], before["loss"])
+    assert not torch.equal(twin.prior.log_prob(z), density)
+
+
+def test_a_checkpoint_holds_the_pseudo_inputs() -> None:
+    model, other = vamp(), vamp()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(losses(other)["loss"], losses(model)["loss"])
+
+
+def test_pseudo_inputs_and_everything_else_are_trained() -> None:
+    model = vamp()
+    losses(model)["loss"].backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_samples_are_of_the_mixture() -> None:
+    # The mean of p(z) is that of the posterior means of the pseudo-inputs.
+    model = vamp()
+    with torch.no_grad():
+        z = model.prior.sample(20_000)
+        q = model.infer(model.prior.pseudo_inputs)
+    assert ((z.mean(0) - q.mean.mean(0)).abs() < 5 * z.std(0) / 20_000**0.5).all()
