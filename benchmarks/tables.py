@@ -21,6 +21,7 @@ def markdown(result: Result) -> str:
         ("startup", "Start-up", startup),
         ("evaluation", "Evaluation: importance-sampled likelihood", evaluation),
         ("replicas", "Several seeds at once", replicas),
+        ("gpu", "On a GPU", gpu),
     ):
         if name in sections:
             parts += [f"### {title}", table(sections[name])]
@@ -33,6 +34,8 @@ def summary(result: Result) -> str:
     parts = [ratios(sections["training"])] if "training" in sections else []
     if rows := _rest(sections):
         parts.append(_table(["what", "attelbo", "beside it", "ratio"], rows))
+    if "gpu" in sections:
+        parts.append(gpu(sections["gpu"]))
     return "\n\n".join([*parts, _about(result), _how(result)])
 
 
@@ -129,6 +132,47 @@ def replicas(section: Result) -> str:
     head = [f"{section['seeds']} seeds, {section['epochs']} epochs", "training, s", "whole command, s", "processor, s"]
     table = _table(head, rows)
     return f"{table}\n\nThe test ELBOs of a seed differ by {section['largest_difference']:.2g} nats at most."
+
+
+def gpu(section: Result) -> str:
+    """Steps by engine, epochs of the ordinary command, replicas, chunks of an evaluation: a table for each."""
+    parts: list[str] = []
+    if heats := [heat for heat in section["steps"] if len(heat) > 1]:
+        ways = list(dict.fromkeys(way for heat in heats for way in heat if way != "network"))
+        head = ["microseconds of a step, batch 128", *ways, "GPU busy in the graph"]
+        rows = []
+        for heat in heats:
+            busy = heat["graph"]["gpu_us"] / heat["graph"]["us"] if "us" in heat.get("graph", {}) else None
+            rows.append([heat["network"], *(_us(heat.get(way)) for way in ways), f"{busy:.0%}" if busy else ""])
+        parts.append(_table(head, rows))
+    if epochs := {way: own for way, own in section["epochs"].items() if "s" in own}:
+        rows = [[way, f"{own['s']:.3f}", f"{own['first']:.1f}"] for way, own in epochs.items()]
+        parts.append(_table(["the command, MLP 784-200-200-z50", "an epoch, s", "the first, s"], rows))
+    if rows := [row for heat in section["replicas"] for row in _replicas_on_a_gpu(heat)]:
+        head = ["N replicas", "N", "one after the other, us a step", "stacked", "faster by", "GPU memory, MiB"]
+        parts.append(_table(head, rows))
+    if found := [own for own in section["chunks"] if own.get("by_chunk")]:
+        chunks = list(dict.fromkeys(chunk for own in found for chunk in own["by_chunk"]))
+        rates = [[f"{own['by_chunk'][c]['images_per_second']:,.0f}" if c in own["by_chunk"] else "" for c in chunks]
+                 for own in found]  # fmt: skip
+        rows = [[own["network"], *row] for own, row in zip(found, rates, strict=True)]
+        parts.append(_table(["NLL of 1,000 samples, images/s, by samples at a time", *chunks], rows))
+    return "\n\n".join(parts)
+
+
+def _replicas_on_a_gpu(heat: Result) -> list[list[str]]:
+    rows = []
+    for way, own in heat.items():
+        if way.endswith(", stacked, graph") and "us" in own:
+            n = int(way.partition(",")[0])
+            alone = n * heat["one"]["us"]
+            faster = f"{alone / own['us']:.2f}"
+            rows.append([heat["network"], str(n), f"{alone:,.0f}", _us(own), faster, _mebibytes(own.get("memory"))])
+    return rows
+
+
+def _us(own: Result | None) -> str:
+    return f"{own['us']:,.0f}" if own and "us" in own else ""
 
 
 def _rest(sections: Result) -> list[list[str]]:

@@ -69,7 +69,6 @@ def test_experiment(runs, experiment):
     assert steps_of(run.train(composed, [], {}, None)) == 1
 
 
-@pytest.mark.filterwarnings("ignore:FSDP is switching")
 @pytest.mark.parametrize("trainer", of("trainer"))
 def test_trainer(runs, trainer):
     words = (f"trainer={trainer}", *ONE_STEP)

@@ -73,7 +73,8 @@ def weights(trainer):
 
 def weights_of(model):
     """What was learned: parameters, and what a codebook has in buffers."""
-    return nn.utils.parameters_to_vector([*model.parameters(), *model.posterior.buffers()]).detach()
+    learned = [*model.parameters(), *model.posterior.buffers()]
+    return torch.cat([tensor.detach().flatten() for tensor in learned])
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ def test_optimizers_do_not_ask_the_driver_at_every_step(tmp_path, monkeypatch):
         ({"accelerator": "gqu"}, "trainer: .*accelerator.*gqu"),
         ({"strategy": "dpp"}, "trainer: .*strategy.*dpp"),
         ({"devices": 0}, "trainer: .*devices"),
+        ({"strategy": "fsdp"}, "trainer.strategy=fsdp: sharded parameters .*trainer=ddp"),
     ],
 )
 def test_what_cannot_be_is_a_configuration_error(tmp_path, options, message):

@@ -61,6 +61,10 @@ class Takes(Protocol):
         """To be called before the first step of a block."""
         ...
 
+    def prepare(self) -> None:
+        """Make ready what the steps of this block need, before one of them is recorded."""
+        ...
+
     def end_block(self, steps: int) -> None:
         """To be called after the last of ``steps`` steps."""
         ...
@@ -136,6 +140,10 @@ class Step:
         """To be called before the first step of a block."""
         for _, optimization in self.turns:
             optimization.begin_block()
+
+    def prepare(self) -> None:
+        for _, optimization in self.turns:
+            optimization.prepare()
 
     def end_block(self, steps: int) -> None:
         """To be called after the last of ``steps`` steps."""

@@ -210,6 +210,7 @@ class GraphEngine:
     def _record(self, rows: Tensor) -> _Recorded:
         static = rows.clone()
         self.step.begin_block()  # in the first block the optimizers had no state when it began
+        self.step.prepare()
         if not all(optimization.is_fused for optimization in self.optimizations):
             raise RuntimeError("the optimizer is not a fused Adam or AdamW of which every parameter takes part")
         replay, values = self._recorder.record(lambda: torch.stack(self.step(static)), self.step.generators)

@@ -1,11 +1,11 @@
 """Backward pass and optimizer step, by Lightning's way or, where that adds nothing, past it.
 
-Lightning's wrappers serve replicas, gradient scalers and sharded parameters; on one device in plain precision
+Lightning's wrappers serve several processes and gradient scalers; on one device in plain precision
 they cost 0.2 ms a step, and torch's own bookkeeping around its fused Adam kernel as much again. That is an
 eighth of the step of a small VAE, for which nothing is computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from lightning.pytorch import Trainer
@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from attelbo.errors import ConfigError
 from attelbo.models import Model, Player
-from attelbo.training.fused_adam import fused_adam_step, parameters_of
+from attelbo.training.fused_adam import fused_adam_step, is_all_kernel, parameters_of
 
 
 class Optimization(Protocol):
@@ -24,6 +24,9 @@ class Optimization(Protocol):
 
     def begin_block(self) -> None:
         """Called before the first step of a block."""
+
+    def prepare(self) -> None:
+        """Make ready what the steps of this block need; the first of them does it if nobody has."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradient to the parameters'."""
@@ -69,6 +72,9 @@ class LightningOptimization:
         self.optimizer: Any = self.model.optimizers()
         self.parameters = parameters_of(self.optimizer)
 
+    def prepare(self) -> None:
+        """There is nothing to make ready."""
+
     def backward(self, loss: Tensor) -> None:
         self.model.manual_backward(loss)
 
@@ -104,18 +110,29 @@ class DirectOptimization:
         return self.trainer.optimizers[self.place]
 
     def begin_block(self) -> None:
-        fused = fused_adam_step(self.optimizer, self.rates)
-        self.is_fused = fused is not None
-        self._step = fused or self.optimizer.step
+        self._step: Callable[[], object] | None = None  # where steps are replayed none is needed
         # To leave out what is not a player's own takes a second pass over the graph: only where there are others.
         self._inputs = self.parameters if len(self.trainer.optimizers) > 1 else None
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether torch's kernel is all of the step."""
+        return is_all_kernel(self.optimizer)
+
+    def prepare(self) -> None:
+        self._made_step()
+
+    def _made_step(self) -> Callable[[], object]:
+        if self._step is None:
+            self._step = fused_adam_step(self.optimizer, self.rates) or self.optimizer.step
+        return self._step
 
     def backward(self, loss: Tensor) -> None:
         loss.backward(inputs=self._inputs)
 
     def step(self) -> None:
         self.clip()
-        self._step()
+        self._made_step()()
         self.clear()
 
     def clip(self) -> None:

@@ -182,7 +182,8 @@ class BlockStepper(Callback):
         rows = sum(sizes)
         # Only the last minibatch of an epoch may be shorter; a tensor of sizes would be waited for on its way to a GPU.
         weighted = values.sum(0) * sizes[0] + values[-1] * (sizes[-1] - sizes[0])  # (T,)
-        self._epoch_sum = weighted if self._epoch_sum is None else self._epoch_sum + weighted
+        # A checkpoint is read on the CPU.
+        self._epoch_sum = weighted if self._epoch_sum is None else self._epoch_sum.to(weighted.device) + weighted
         self._epoch_rows += rows
         self.rows_seen += rows * self.trainer.world_size
         self.block_values = values

@@ -66,7 +66,7 @@ def build_trainer(
         accelerator: Lightning's word: auto, cpu, gpu, ...
         devices: how many, or which.
         num_nodes: machines.
-        strategy: Lightning's word: auto, ddp, fsdp, ...
+        strategy: Lightning's word: auto, ddp, ...; none that shards parameters.
         precision: Lightning's word; weights are in float32 in all of them.
         clip_norm: largest norm of the gradient.
         micro_batches: parts that a minibatch is split into to save memory.
@@ -98,6 +98,11 @@ def build_trainer(
     )
     if clip_norm is not None and clip_norm <= 0:
         raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
+    if strategy.startswith(("fsdp", "deepspeed")):
+        raise ConfigError(
+            f"trainer.strategy={strategy}: sharded parameters allow no backward pass inside of training_step, where "
+            "blocks take their steps; trainer=ddp shares the rows among GPUs"
+        )
     if max_epochs < 1 and max_steps < 1:
         raise ConfigError("trainer.max_epochs or trainer.max_steps must be at least 1: the training needs an end")
     if precision.startswith("bf16") and not _bf16_is_fast(accelerator):

@@ -72,11 +72,11 @@ class ModelStack:
 
     def is_whole(self) -> bool:
         """Whether the models' tensors still are slices of the common ones: a move to another device ends it."""
-        return all(
-            tensor.data_ptr() == common[place].data_ptr()
-            for common, tensors in self._slices
-            for place, tensor in enumerate(tensors)
-        )
+        for common, tensors in self._slices:
+            start, size = common.data_ptr(), common.stride(0) * common.element_size()
+            if any(tensor.data_ptr() != start + place * size for place, tensor in enumerate(tensors)):
+                return False
+        return True
 
     def losses(self, place: int, batches: Sequence[Batch], streams: Streams) -> Terms:
         """The terms of the player at ``place`` on one batch for each model, each (N,); with gradients.

@@ -104,7 +104,9 @@ class _StackedStep:
         self.in_step = False
         """Whether the replicas have taken equally many steps, as Adam counts them."""
         self._adams: dict[int, StackedAdam] = {}
-        self._joint: list[Callable[[], None] | None] = []
+        self._joint: list[Callable[[], None] | None] | None = None
+        direct = [direct_of_place(steps, place) for place, _ in enumerate(steps[0].turns)]
+        self._optimizers = [[optimization.optimizer for optimization in of_place] for of_place in direct]
         self._unchecked = {place for place, _ in enumerate(steps[0].turns)}
         self._taken = 0
 
@@ -114,15 +116,22 @@ class _StackedStep:
 
     @property
     def variant(self) -> Hashable:
-        direct = [direct_of([step]) for step in self.steps]
-        rates = [rates_agree([each.optimizer for each in of_place]) for of_place in zip(*direct, strict=True)]
-        return self.in_step, *rates
+        return self.in_step, *map(rates_agree, self._optimizers)
 
     def begin_block(self) -> None:
         self._taken = 0
         for step in self.steps:
             step.begin_block()
-        self._joint = [self._joint_step(place) for place, _ in enumerate(self.steps[0].turns)]
+        self._joint = None
+
+    def prepare(self) -> None:
+        self._joint_steps()
+
+    def _joint_steps(self) -> list[Callable[[], None] | None]:
+        """Of each place, made at the first step of a block that needs them."""
+        if self._joint is None:
+            self._joint = [self._joint_step(place) for place, _ in enumerate(self.steps[0].turns)]
+        return self._joint
 
     def end_block(self, steps: int) -> None:
         for step in self.steps:
@@ -160,7 +169,7 @@ class _StackedStep:
 
     def _optimize(self, place: int) -> None:
         """The optimizer step of each replica's player."""
-        joint = self._joint[place]
+        joint = self._joint_steps()[place]
         if joint is None:
             self.stack.hand_out_gradients(place)
             self.stack.clear_gradients(place)
@@ -171,8 +180,7 @@ class _StackedStep:
 
     def _joint_step(self, place: int) -> Callable[[], None] | None:
         """The steps of all in few kernels; None where each must step by itself."""
-        direct = direct_of_place(self.steps, place)
-        optimizers = [optimization.optimizer for optimization in direct]
+        direct, optimizers = direct_of_place(self.steps, place), self._optimizers[place]
         if len(direct) < len(self.steps):
             return None
         if self.in_step and can_be_stacked(optimizers):
