@@ -1,4 +1,4 @@
-"""Put measured numbers into README.md: `python -m benchmarks.readme --example DIR --mnist DIR --speed JSON`.
+"""Put measured numbers into README.md: `python -m benchmarks.readme --example DIR --mnist DIR --speed JSON --gpu JSON`.
 
 What stands between two markers is replaced by what the program printed or recorded; nothing is typed in. Of several
 JSON files the first that has a figure gives it: each has its table, with its date and version.
@@ -20,16 +20,24 @@ README = Path(__file__).parent.parent / "README.md"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
-    parser.add_argument("--example", type=Path, help="run directory of the default experiment", required=True)
-    parser.add_argument("--mnist", type=Path, help="run directory of experiment=mnist/vae_mlp", required=True)
-    parser.add_argument("--speed", type=Path, nargs="+", help="JSON files of `make bench`, newest first", required=True)
+    parser.add_argument("--example", type=Path, help="run directory of the default experiment")
+    parser.add_argument("--mnist", type=Path, help="run directory of experiment=mnist/vae_mlp")
+    parser.add_argument("--speed", type=Path, nargs="+", help="JSON files of `make bench`, newest first")
+    parser.add_argument("--gpu", type=Path, nargs="+", help="the same, of `--accelerator gpu`")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
-    text = replace(text, "printed by the program", f"```console\n{printed(options.example)}```")
-    speed = summaries([json.loads(path.read_text(encoding="utf-8")) for path in options.speed])
-    title = "Speed (`make bench`; training as samples/s over those of the bare loop):"
-    text = replace(text, "numbers", f"{mnist_row(options.mnist)}\n\n{title}\n\n{speed}")
+    if options.example:
+        text = replace(text, "printed by the program", f"```console\n{printed(options.example)}```")
+    if options.mnist and options.speed:
+        title = "Speed (`make bench`; training as samples/s over those of the bare loop):"
+        text = replace(text, "numbers", f"{mnist_row(options.mnist)}\n\n{title}\n\n{summaries(_json(options.speed))}")
+    if options.gpu:
+        text = replace(text, "numbers of a GPU", summaries(_json(options.gpu)))
     README.write_text(text, encoding="utf-8")
+
+
+def _json(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def summaries(results: Sequence[dict[str, Any]]) -> str:

@@ -36,7 +36,8 @@ def summary(result: Result) -> str:
         parts.append(_table(["what", "attelbo", "beside it", "ratio"], rows))
     if "gpu" in sections:
         parts.append(gpu(sections["gpu"]))
-    return "\n\n".join([*parts, _about(result), _how(result)])
+    how = _how(result) if set(sections) != {"gpu"} else f"{result['data']}; medians; {result['seconds']:.0f} s in all."
+    return "\n\n".join([*parts, _about(result), how])
 
 
 def ratios(heats: Sequence[Result]) -> str:
@@ -152,7 +153,7 @@ def gpu(section: Result) -> str:
         head = ["N replicas", "N", "one after the other, us a step", "stacked", "faster by", "GPU memory, MiB"]
         parts.append(_table(head, rows))
     if found := [own for own in section["chunks"] if own.get("by_chunk")]:
-        chunks = list(dict.fromkeys(chunk for own in found for chunk in own["by_chunk"]))
+        chunks = sorted({chunk for own in found for chunk in own["by_chunk"]}, key=int)
         rates = [[f"{own['by_chunk'][c]['images_per_second']:,.0f}" if c in own["by_chunk"] else "" for c in chunks]
                  for own in found]  # fmt: skip
         rows = [[own["network"], *row] for own, row in zip(found, rates, strict=True)]

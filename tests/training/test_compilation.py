@@ -133,7 +133,9 @@ def test_when_it_pays() -> None:
     logistic = make("conv", likelihood="DiscretizedLogistic")
     assert pays(logistic, CPU, enough)
     assert not pays(logistic, CPU, enough - 1)
-    assert not pays(logistic, torch.device("cuda"), enough)
+    gpu, steps = torch.device("cuda"), compilation.STEPS_TO_PAY_ON_GPU
+    assert [pays(make("mlp"), gpu, n) for n in (steps - 1, steps)] == [False, True]
+    assert not pays(make("resnet"), gpu, steps)
     assert not pays(make("conv"), CPU, enough)
     assert not pays(make("mlp"), CPU, enough)
     assert pays(make("conv", attention_at=[2]), CPU, enough)

@@ -6,7 +6,6 @@ from contextlib import nullcontext
 import pytest
 import torch
 from lightning.pytorch import Callback
-from torch import nn
 
 from attelbo.building import build
 from attelbo.errors import ConfigError

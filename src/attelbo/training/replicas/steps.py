@@ -37,8 +37,8 @@ measured: benchmarks/NOTES.md, "Replicas"."""
 def stacking_pays(model: nn.Module, n: int, rows: Tensor) -> bool:
     """Whether N of these models, each on a minibatch of as many rows, are faster stacked than one after the other.
 
-    On an accelerator, where the launching of operations is the limit: always. On a CPU small networks without
-    convolutions are, for the same reason; larger ones lose more to its caches than they gain.
+    On an accelerator always: one small network leaves most of it idle (benchmarks/NOTES.md, "On a GPU"). On a CPU small
+    networks without convolutions are, since launching is the limit; larger ones lose more to its caches than they gain.
     """
     if rows.device.type != "cpu":
         return True
