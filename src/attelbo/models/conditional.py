@@ -52,7 +52,7 @@ class ConditionalVAE(VariationalAutoencoder):
     def infer(self, x: Tensor, y: Tensor | None = None) -> Distribution:
         """q(z|x,y) of x (B, C, H, W) and y (B,)."""
         planes = torch.tensordot(self.one_hot(_known(y)), self.planes, 1)  # (B, 1, H, W)
-        return self.posterior(self.encoder(torch.cat([x, planes.to(x.dtype)], 1)))
+        return self._guided(self.posterior(self.encoder(torch.cat([x, planes.to(x.dtype)], 1))), x, y)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E) and y (B,)."""

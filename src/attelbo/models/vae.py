@@ -60,7 +60,16 @@ class VariationalAutoencoder(LatentVariableModel):
 
     def infer(self, x: Tensor, y: Tensor | None = None) -> Distribution:
         """q(z|x) of x (B, C, H, W)."""
-        return self.posterior(self.encoder(x))
+        return self._guided(self.posterior(self.encoder(x)), x, y)
+
+    def _guided(self, q: Distribution, x: Tensor, y: Tensor | None) -> Distribution:
+        """q, told how to come by log p(x, z)."""
+        prior = self.prior_of(y)
+
+        def log_joint(z: Tensor) -> Tensor:
+            return self.likelihood.log_prob(self.decode(z, y), x) + prior.log_prob(q.prior_value(z))
+
+        return q.guided_by(log_joint)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""

@@ -2,6 +2,7 @@
 
 from attelbo.latent.distributions.base import Distribution
 from attelbo.latent.distributions.categorical import OneHotCategorical, RelaxedOneHot
+from attelbo.latent.distributions.hamiltonian import Hamiltonian
 from attelbo.latent.distributions.joint import Joint
 from attelbo.latent.distributions.layered import Layered
 from attelbo.latent.distributions.low_rank_normal import LowRankNormal
@@ -16,6 +17,7 @@ __all__ = [
     "DiagonalNormal",
     "Distribution",
     "FullNormal",
+    "Hamiltonian",
     "InvertibleNormal",
     "Joint",
     "Layered",

@@ -4,6 +4,7 @@ Shapes: n samples, B batch, E event shape.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import torch
@@ -15,6 +16,13 @@ class Distribution(ABC):
 
     deterministic: ClassVar[bool] = False
     """Whether each q is a point, of which all samples are equal."""
+
+    def guided_by(self, log_joint: Callable[[Tensor], Tensor]) -> Self:
+        """Told by the model how it makes log p(x, z), (n, B), of z (n, B, *E): for distributions that look at it.
+
+        The same distribution, unless a subclass does.
+        """
+        return self
 
     @property
     @abstractmethod

@@ -12,6 +12,7 @@ from attelbo.latent.posteriors.flow import (
 )
 from attelbo.latent.posteriors.full_normal import FullNormalPosterior
 from attelbo.latent.posteriors.gumbel_softmax import GumbelSoftmaxPosterior
+from attelbo.latent.posteriors.hamiltonian import HamiltonianPosterior
 from attelbo.latent.posteriors.joint import JointPosterior
 from attelbo.latent.posteriors.low_rank_normal import LowRankNormalPosterior
 from attelbo.latent.posteriors.residual_vector_quantized import ResidualVectorQuantizedPosterior
@@ -25,6 +26,7 @@ __all__ = [
     "FiniteScalarPosterior",
     "FullNormalPosterior",
     "GumbelSoftmaxPosterior",
+    "HamiltonianPosterior",
     "InverseAutoregressivePosterior",
     "JointPosterior",
     "LowRankNormalPosterior",
