@@ -50,7 +50,7 @@ def small(words: list[str]) -> list[str]:
     """The words of a command, and what makes it small."""
     if words[0] == "train":
         return words + [f"{key}={value}" for key, value in SMALL.items() if not any(w.startswith(key) for w in words)]
-    return [re.sub("n_samples=.*", "n_samples=3", word) for word in words]
+    return [re.sub("(n_samples|epochs)=.*", r"\1=3", word) for word in words]
 
 
 def needs_files(command: str) -> str | None:
