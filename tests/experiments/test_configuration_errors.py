@@ -191,6 +191,15 @@ def test_wrong_file_of_the_user(content, expected, capsys, tmp_path, monkeypatch
     told(capsys, tmp_path, ["experiment=mine"], expected)
 
 
+def test_a_model_of_ones_own_that_names_its_parts_from_the_root(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "conf/model/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("defaults:\n  - vae\n  - override /model/objective: iwae\n  - _self_\n")
+    expected = "(conf/model/mine.yaml): nothing to override here; in a file of model/ write: override objective"
+    told(capsys, tmp_path, ["model=mine"], f"model/objective {expected}")
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

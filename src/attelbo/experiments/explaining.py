@@ -154,7 +154,10 @@ def _wrong_default(error: Exception, folders: Sequence[Path]) -> str | None:
     known = choices(folders)
     if found["group"] in known:  # a package that nobody wrote comes from the place of the file
         if found["package"]:
-            return f"{found['group']} ({where}): nothing to override here; {GLOBAL}"
+            home, _, inside = found["group"].partition("/")
+            relative = inside and found["file"].startswith(f"{home}/")
+            advice = f"in a file of {home}/ write: override {inside}" if relative else GLOBAL
+            return f"{found['group']} ({where}): nothing to override here; {advice}"
         return (
             f"{found['group']} ({where}): nothing to override here; the chosen model has no such part: "
             "another model, another experiment=..., or none with ~experiment"
