@@ -49,7 +49,8 @@ def evidence(model: Generative, z: Tensor) -> Evidence:
     x = (torch.arange(len(z) * 4, dtype=torch.float64) % 3 == 0).double().view(-1, 1, 2, 2)
     q = Point(z)
     eta = model.decode(q.rsample(1))
-    return Evidence(model.likelihood.log_prob(eta, x), z.new_zeros(len(z), 0), q.rsample(1), q, None, x, eta, model)
+    log_likelihood = model.likelihood.log_prob(eta, x)
+    return Evidence(log_likelihood, z.new_zeros(len(z), 0), q.rsample(1), q, x=x, eta=eta, generative=model)
 
 
 Z = torch.tensor([[0.3, -1.0, 0.5, 2.0], [1.0, 0.0, -0.2, 0.1], [0.0, 0.4, 0.4, -2.0]], dtype=torch.float64)
