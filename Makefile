@@ -2,6 +2,7 @@
 #
 # TORCH=cpu     installs torch's CPU-only build, through uv's torch backend: make train TORCH=cpu (or cu130, ...)
 # ARGS="..."    goes on to the command: make train ARGS="data=mnist seed=1"
+# WORKERS=2     processes that share the tests; 0: all in one
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,6 +11,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TORCH ?=
 ARGS ?=
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready$(addprefix -,$(TORCH))
@@ -51,7 +53,7 @@ train: $(READY) ## Train the default experiment (ARGS="..." for others)
 	@$(BIN)/attelbo train $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k word" for some)
-	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(READY) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
