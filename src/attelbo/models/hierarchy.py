@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attelbo.errors import ConfigError
 from attelbo.latent import DiagonalNormal, Distribution, Evidence, Layered, Objective, Prior, normal_kl
+from attelbo.latent.control_variates import with_less_noise
 from attelbo.models.latent_variable import LatentVariableModel
 
 Above: TypeAlias = DiagonalNormal | Prior
@@ -37,17 +38,20 @@ class Layer(NamedTuple):
 
 
 class PosteriorSamples:
-    """Chooses z ~ q and keeps the terms."""
+    """Chooses z ~ q and keeps the terms; a KL without a closed form in training with less noise."""
 
-    def __init__(self) -> None:
+    def __init__(self, training: bool) -> None:
+        self.training = training
         self.layers: list[Layer] = []
 
     def __call__(self, q: DiagonalNormal | None, p: Above) -> Tensor:
         assert q is not None
-        z, log_q, control = q.rsample_for_kl(1)  # (1, N, *E), (1, N), (1, N)
-        log_ratio = p.log_prob(z) - log_q
+        z, log_q, reference = q.rsample_for_kl(1)  # (1, N, *E), (1, N)
+        log_ratio = log_q - p.log_prob(z)
         kl = _exact_kl(q, p)
-        self.layers.append(Layer(z[0], q.mean, log_ratio[0], -(log_ratio + control)[0] if kl is None else kl))
+        if kl is None:
+            kl = (with_less_noise(log_ratio, reference) if self.training else log_ratio)[0]
+        self.layers.append(Layer(z[0], q.mean, -log_ratio[0], kl))
         return z[0]
 
 
@@ -121,7 +125,7 @@ class Hierarchy(LatentVariableModel):
 
     def _sample(self, x: Tensor, activations: list[Tensor], n: int) -> tuple[Tensor, list[Layer]]:
         """log p(x|z) of n samples of q for each x, (n, B), and their layers."""
-        choose = PosteriorSamples()
+        choose = PosteriorSamples(self.training)
         eta = self.descend(n * len(x), choose, [_repeat(part, n) for part in activations])
         return self.likelihood.log_prob(eta.unflatten(0, (n, len(x))), x), choose.layers
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
 from attelbo.latent import Density, Distribution, Evidence, Extra, Likelihood, Objective, Posterior, Prior
+from attelbo.latent.control_variates import with_less_noise
 from attelbo.latent.gradients import weigh_samples
 from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
@@ -90,28 +91,27 @@ class VariationalAutoencoder(LatentVariableModel):
     ) -> Evidence:
         q, prior = self.infer(x, y), self.prior_of(y)
         # A point has no KL: no group of latents has any.
-        exact_kl = prior.exact_kl(q) if self.bounded else q.mean.new_zeros(len(x), 0)  # (B, G)
-        log_ratio = sample_weights = control = None
-        if log_weights or exact_kl is None:
-            z, log_q, control = q.rsample_for_kl(n_samples)  # (K, B, *E), (K, B), (K, B)
+        kl = prior.exact_kl(q) if self.bounded else q.mean.new_zeros(len(x), 0)  # (B, G)
+        log_ratio = sample_weights = None
+        if log_weights or kl is None:
+            z, log_q, reference = q.rsample_for_kl(n_samples)  # (K, B, *E), (K, B)
             if stop_posterior:
                 z, sample_weights = weigh_samples(z)
                 log_q = q.stop_gradient().log_prob(z)
-            log_ratio = prior.log_prob(q.prior_value(z)) - log_q
+            log_ratio = log_q - prior.log_prob(q.prior_value(z))
+            if kl is None:
+                sampled = with_less_noise(log_ratio, reference) if self.training else log_ratio
+                kl = sampled.mean(0).unsqueeze(-1)
         else:
             z = q.rsample(n_samples)
         eta = self.decode(z, y)
         log_likelihood = self.likelihood.log_prob(eta, x)  # (K, B)
-        if exact_kl is None:
-            assert log_ratio is not None
-            assert control is not None
-            exact_kl = -(log_ratio + control).mean(0).unsqueeze(-1)
         return Evidence(
             log_likelihood=log_likelihood,
-            kl=exact_kl,
+            kl=kl,
             z=z,
             posterior=q,
-            log_weights=log_likelihood + log_ratio if log_weights and log_ratio is not None else None,
+            log_weights=log_likelihood - log_ratio if log_weights and log_ratio is not None else None,
             sample_weights=sample_weights,
             x=x,
             eta=eta,

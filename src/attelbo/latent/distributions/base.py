@@ -10,6 +10,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from attelbo.latent.control_variates import Reference
+
 
 class Distribution(ABC):
     """A batch of distributions q over an event, one for each row."""
@@ -47,14 +49,11 @@ class Distribution(ABC):
         z = self.rsample(n)
         return z, self.log_prob(z)
 
-    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What ``rsample_with_log_prob`` gives, and a control variate (n, B) for log q(z) - log p(z).
-
-        Its mean is zero, and so is that of its gradient. Where p is near the standard normal it varies as the ratio
-        does: taken off it, what is left has the same mean and less noise. Zero unless a subclass knows better.
-        """
+    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Reference]:
+        """What ``rsample_with_log_prob`` gives, and what is known of log q(z) - log N(z; 0, I): in training it takes
+        noise off an estimated KL (``attelbo.latent.control_variates``). Zero unless a subclass knows better."""
         z, log_q = self.rsample_with_log_prob(n)
-        return z, log_q, torch.zeros_like(log_q)
+        return z, log_q, Reference(torch.zeros_like(log_q), torch.zeros_like(log_q[0]))
 
     def prior_value(self, z: Tensor) -> Tensor:
         """Samples z (n, B, *E), which the decoder sees, as the prior sees them: z itself, or the codes behind it."""

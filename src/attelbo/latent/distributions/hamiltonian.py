@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attelbo.latent.control_variates import Reference
 from attelbo.latent.distributions.base import Distribution
 from attelbo.latent.distributions.normal import DiagonalNormal
 
@@ -71,11 +72,11 @@ class Hamiltonian(Distribution):
         z, log_q, _ = self.rsample_for_kl(n)
         return z, log_q
 
-    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        z, log_q, control = self.base.rsample_for_kl(n)
+    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Reference]:
+        z, log_q, reference = self.base.rsample_for_kl(n)
         gamma = torch.randn_like(z)
         z, rho = self.move(z, gamma / math.sqrt(self.beta_0))
-        return z, log_q + 0.5 * (rho.square() - gamma.square()).sum(-1), control
+        return z, log_q + 0.5 * (rho.square() - gamma.square()).sum(-1), reference
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Not known: the momentum that led to z would have to be integrated over.

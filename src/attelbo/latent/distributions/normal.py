@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attelbo.latent.arithmetic import LOG_2PI, full_precision, sum_event
+from attelbo.latent.control_variates import Reference
 from attelbo.latent.distributions.base import Distribution
 
 
@@ -37,13 +38,13 @@ class DiagonalNormal(Distribution):
         noise = self._noise(n)
         return torch.addcmul(self._mean, self.std, noise), self._log_density(noise)
 
-    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The control is log q(z) - log N(z; 0, I) less its mean KL(q || N(0, I)), which is known."""
+    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Reference]:
         noise = self._noise(n)
         z = torch.addcmul(self._mean, self.std, noise)
-        expected = sum_event(self._mean.square() + self.std.square() - 1, 1)  # of z^2 - noise^2
-        control = 0.5 * (sum_event(z.square() - noise.square(), 2) - expected)
-        return z, self._log_density(noise), control
+        # log q(z) - log N(z; 0, I) = (z^2 - noise^2) / 2 - log std, by dimension.
+        sampled = sum_event(0.5 * (z.square() - noise.square()) - self.log_std, 2)
+        expected = sum_event(0.5 * (self._mean.square() + self.std.square() - 1) - self.log_std, 1)
+        return z, self._log_density(noise), Reference(sampled, expected)
 
     def stop_gradient(self) -> Self:
         return type(self)(self._mean.detach(), self.log_std.detach())

@@ -8,6 +8,7 @@ from typing import Self
 
 from torch import Tensor
 
+from attelbo.latent.control_variates import Reference
 from attelbo.latent.distributions.base import Distribution
 from attelbo.latent.distributions.normal import DiagonalNormal
 from attelbo.latent.flows import Flow
@@ -47,11 +48,11 @@ class TransformedNormal(Distribution):
         z, log_det = self.flow(z, self.given)
         return z, log_q - log_det
 
-    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The control is that of the normal: all of the noise where the flow is the identity and p = N(0, I)."""
-        z, log_q, control = self.base.rsample_for_kl(n)
+    def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Reference]:
+        """The reference is that of the normal: all of the noise where the flow is the identity and p = N(0, I)."""
+        z, log_q, reference = self.base.rsample_for_kl(n)
         z, log_det = self.flow(z, self.given)
-        return z, log_q - log_det, control
+        return z, log_q - log_det, reference
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Not known.

@@ -65,6 +65,6 @@ class Prior(nn.Module, ABC):
 
 
 def sampled_kl(prior: Prior, q: Distribution, n: int) -> Tensor:
-    """The estimate of KL(q || p) from n samples of q, (B,), nats."""
-    z, log_q, control = q.rsample_for_kl(n)
-    return (log_q - prior.log_prob(q.prior_value(z)) - control).mean(0)
+    """The plain estimate of KL(q || p) from n samples of q, (B,), nats."""
+    z, log_q = q.rsample_with_log_prob(n)
+    return (log_q - prior.log_prob(q.prior_value(z))).mean(0)
