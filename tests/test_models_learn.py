@@ -13,6 +13,8 @@ from companions import WITHOUT_ENCODER
 
 MODELS = sorted(choices([package_folder()])["model"])
 TWO_EPOCHS = ("trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.threads=1", "callbacks=none", "logger=none")
+OF_FEATURES = {"vae_gan"}
+"""Trained by the features of a discriminator: no number of pixels has to become better in two epochs."""
 SMALLER = {"vdvae": ("model.channels=16",)}
 
 
@@ -36,6 +38,8 @@ def test_two_epochs_bring_it_forward(runs, name):
     trainer.fit(model, datamodule=data)
     after = bound_of(model)
     assert all(torch.tensor(value).isfinite() for value in after.values())
+    if name in OF_FEATURES:
+        return
     if "val/elbo" in after:
         assert after["val/elbo"] > before["val/elbo"]
     assert after["val/reconstruction"] < before["val/reconstruction"]

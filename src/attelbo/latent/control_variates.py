@@ -36,10 +36,14 @@ def with_less_noise(log_ratio: Tensor, reference: Reference) -> Tensor:
     """log q(z) - log p(z), (K, B), less as much of the control as the minibatch shows to be in it."""
     control = reference.control
     with torch.no_grad():
-        # Rows differ in what is expected of them: that is no noise, and not to be taken for it.
-        noise = log_ratio - reference.expected
-        noise = noise - noise.mean()
-        covariance = (noise * (control - control.mean())).sum()
-        variance = (control - control.mean()).square().sum().clamp(min=torch.finfo(control.dtype).tiny)
-        coefficient = (covariance / variance).clamp(0, 1)
+        # Rows differ in what is expected of them: no noise, and left out where the reference says what it is.
+        unexpected = log_ratio - reference.expected
+        noise = torch.where(_spread(unexpected) < _spread(log_ratio), unexpected, log_ratio)
+        covariance = ((control - control.mean()) * noise).sum()
+        coefficient = (covariance / _spread(control).clamp(min=torch.finfo(control.dtype).tiny)).clamp(0, 1)
     return log_ratio - coefficient * control
+
+
+def _spread(t: Tensor) -> Tensor:
+    """The sum of squares about the mean."""
+    return (t - t.mean()).square().sum()
