@@ -54,7 +54,7 @@ SETTINGS = (
     ),
     Setting(
         data="mnist",
-        title="MNIST: 784-200-200-z50 ReLU, binarized dynamically, 10 epochs, one seed (± error over 1,000 test images)",
+        title="MNIST: 784-200-200-z50 ReLU, binarized dynamically, 10 epochs, one seed (± error over 1,000 images)",
         words=("experiment=mnist/vae_mlp", *RELU, "trainer.max_epochs=10", "evaluation.n_samples=200"),
         own=(
             *("~experiment", "data=mnist", "data.binarize=dynamic", "data.batch_size=100", "data.validation_size=400"),
