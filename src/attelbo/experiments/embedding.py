@@ -61,8 +61,9 @@ def embed(
     path = Path(output) if output else trained.run_dir / "media" / f"embedding-{split}.csv"
     tell(f"{len(means):,} rows", write_atomically(path, _table(batch.index, labels, plane, means)))
     title = f"{'t-SNE of the p' if method == 'tsne' else 'P'}osterior means, {len(means):,} {split} images"
-    points = plane if method == "tsne" else means
-    picture = latent_map(points, None if labels is None else labels[:, factor], f"{title} of {trained.data.spec.name}")
+    colors = None if labels is None else labels[:, factor]
+    title = f"{title} of {trained.data.spec.name}"
+    picture = latent_map(plane, colors, title, "t-SNE ") if method == "tsne" else latent_map(means, colors, title)
     tell("map", save_png(picture, path.with_suffix(".png")))
 
 

@@ -148,13 +148,14 @@ def project_to_plane(points: Tensor) -> tuple[Tensor, Tensor | None]:
     return centered @ (components * strongest.sign()), share
 
 
-def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Posterior means") -> Picture:
+def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Posterior means", axis: str = "z") -> Picture:
     """Posterior means as points in a plane, one color for each label.
 
     Args:
         means: Posterior means, (N, D); D > 2 is projected, see `project_to_plane`.
         labels: Classes, (N,), or factors, (N, F), of which the first that varies gives the color; integers.
         title: Written above the map.
+        axis: What the coordinates of points in the plane are called.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -176,8 +177,8 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
         axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of the variance)")
         axes.set_ylabel(f"principal component 2 ({share[1]:.0%} of the variance)")
     else:
-        axes.set_xlabel("z1" if means.shape[1] == 2 else "z")
-        axes.set_ylabel("z2" if means.shape[1] == 2 else "share of the points below")
+        axes.set_xlabel(f"{axis}1" if means.shape[1] == 2 else axis)
+        axes.set_ylabel(f"{axis}2" if means.shape[1] == 2 else "share of the points below")
     axes.grid(color="#e6e8ec", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
