@@ -131,7 +131,8 @@ class Row:
         if len(results) < len(setting.seeds) and not problems:
             problems.append("not run")
         file = choices([package_folder()])["model"][name]
-        return cls(name, description(file), tuple(results), problems[0] if problems else "")
+        what = description(file).replace("|", "\\|")
+        return cls(name, what, tuple(results), problems[0] if problems else "")
 
     def values(self, key: str) -> list[float]:
         """Of each seed."""
@@ -169,7 +170,8 @@ def _with_error(row: Row) -> str:
 COMPARED = {
     "VampPrior": ("vamp_vae", "hvamp_vae"),
     "IWAE": ("iwae",),
-    "flows": ("vae_iaf", "vae_nf", "vae_sylvester", "vae_maf_prior", "vae_real_nvp_prior"),
+    "a flow as prior": ("vae_maf_prior", "vae_real_nvp_prior"),
+    "a flow in the posterior": ("vae_iaf", "vae_nf", "vae_sylvester"),
 }
 
 
@@ -203,8 +205,9 @@ PAGE = """\
 # All models at one budget
 
 Written by `python -m benchmarks.models`; nothing is typed in. NLL: 200 importance samples, of hierarchies, codes and
-models that know labels too. Where q(z|x) is a point there is no bound, and no NLL. Short runs: they say which method
-gets where at this budget, not what it can do.
+models that know labels too (of `cvae`, that of x given its label). Where q(z|x) is a point there is no bound, and no
+NLL. Short runs: they say which method gets where at this budget, not what it can do. Weights of the KL other than 1,
+and warm-ups, are those of the models' files.
 
 {tables}
 

@@ -35,7 +35,10 @@ def test_the_best_comes_first_with_its_interval(tmp_path):
     assert "| - | 7 | 3 |" in rows[0]  # no bits per dimension were recorded
     assert rows[3].endswith("**not run** |")
     assert "- IWAE (`iwae`): 19.00 nats, better than the plain VAE's 20.50 at this budget." in lines
-    assert "- flows (`vae_nf`): 22.00 nats, not better than the plain VAE's 20.50 at this budget." in lines
+    assert (
+        "- a flow in the posterior (`vae_nf`): 22.00 nats, not better than the plain VAE's 20.50 at this budget."
+        in lines
+    )
 
 
 def test_a_run_that_failed_says_why(tmp_path):
