@@ -21,7 +21,7 @@ from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Density, Distribution
-from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, part
+from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, offered_by, part
 from attelbo.models.vae import VariationalAutoencoder
 
 
@@ -143,12 +143,7 @@ def label_aware_parts(
     f = part("encoder", encoder, in_shape=(channels + 1, *size))
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
     check_prior(prior, q.space, q.distribution, type(q).__name__)
-    offered = {
-        "latent_shape": q.latent_shape,
-        "space": q.space,
-        "data_shape": data.shape,
-        "data_classes": data.n_classes,
-    }
+    offered = offered_by(q, data)
     o = part("objective", objective, **offered)
     check_objective(o, q)
     r = part("prior", prior, **offered)

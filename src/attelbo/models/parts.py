@@ -32,6 +32,16 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error
 
 
+def offered_by(posterior: Posterior, data: DataSpec) -> dict[str, Any]:
+    """What a prior or an objective may be given of the posterior and the data beside it."""
+    return {
+        "latent_shape": posterior.latent_shape,
+        "space": posterior.space,
+        "data_shape": data.shape,
+        "data_classes": data.n_classes,
+    }
+
+
 def check_latent_dim(latent_dim: int) -> None:
     """Raise ConfigError unless there is at least one latent dimension."""
     if latent_dim < 1:

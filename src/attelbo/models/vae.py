@@ -21,7 +21,7 @@ from attelbo.latent.control_variates import with_less_noise
 from attelbo.latent.gradients import weigh_samples
 from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
-from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, part
+from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, offered_by, part
 from attelbo.networks import Decoder, Encoder
 
 
@@ -193,12 +193,7 @@ def build_vae(
     f = part("encoder", encoder, in_shape=data.shape)
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
     check_prior(prior, q.space, q.distribution, type(q).__name__)
-    offered = {
-        "latent_shape": q.latent_shape,
-        "space": q.space,
-        "data_shape": data.shape,
-        "data_classes": data.n_classes,
-    }
+    offered = offered_by(q, data)
     o = part("objective", objective, **offered)
     check_objective(o, q)
     return VariationalAutoencoder(
