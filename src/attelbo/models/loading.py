@@ -64,12 +64,9 @@ def read_weights(checkpoint: Path) -> dict[str, Any]:
         UserError: there is no such file, or it is damaged.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch has to say about a file that is no checkpoint
-            return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{checkpoint} cannot be read as a checkpoint: {what}") from error
+        return _read(checkpoint)["state_dict"]
+    except _UNREADABLE as error:
+        raise UserError(f"{checkpoint} cannot be read as a checkpoint: {_told(error)}") from error
 
 
 def load_weights(model: Model, checkpoint: Path) -> dict[str, Any]:
@@ -79,14 +76,25 @@ def load_weights(model: Model, checkpoint: Path) -> dict[str, Any]:
         UserError: the file is damaged, or belongs to another model.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch has to say about a file that is no checkpoint
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = _read(checkpoint)
         model.load_state_dict(state["state_dict"])
-    except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{checkpoint} is not a checkpoint of this model, or damaged: {what}") from error
+    except _UNREADABLE as error:
+        raise UserError(f"{checkpoint} is not a checkpoint of this model, or damaged: {_told(error)}") from error
     return state
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch has to say about a file that is no checkpoint
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
+
+
+_UNREADABLE = (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError)
+
+
+def _told(error: Exception) -> str:
+    """The first line of what went wrong."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def load_run(
