@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attelbo.attention import KERNELS, attention_weights, eager, sdpa
+from attelbo.attention import KERNELS, Causal, Mechanism, Padding, ScaledDot, attention_weights
+
+
+def scaled(scale: float) -> Mechanism:
+    return Mechanism(ScaledDot(1, scale))
+
+
+eager, sdpa = KERNELS["eager"], KERNELS["sdpa"]
 
 size = st.integers(1, 9)
 
@@ -33,7 +40,7 @@ def test_equals_the_definition_written_with_loops(kernel) -> None:
                 scores = [math.exp(0.7 * float(q[b, n, t] @ k[b, n, s])) for s in range(5)]
                 for s in range(5):
                     expected[b, n, t] += scores[s] / sum(scores) * v[b, n, s]
-    torch.testing.assert_close(kernel(q, k, v, scale=0.7, dropout=0.0), expected)
+    torch.testing.assert_close(kernel(q, k, v, scaled(0.7), dropout=0.0), expected)
 
 
 @settings(max_examples=25, deadline=None)
@@ -42,25 +49,25 @@ def test_eager_sdpa_and_torch_agree(batch: int, heads: int, queries: int, keys: 
     q, k, v = draw(batch, heads, queries, keys, features, seed)
     scale = features**-0.5
     reference = F.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(eager(q, k, v, scale=scale, dropout=0.0), reference)
-    torch.testing.assert_close(sdpa(q, k, v, scale=scale, dropout=0.0), reference)
+    torch.testing.assert_close(eager(q, k, v, scaled(scale), dropout=0.0), reference)
+    torch.testing.assert_close(sdpa(q, k, v, scaled(scale), dropout=0.0), reference)
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_gradients_by_finite_differences(kernel) -> None:
     inputs = tuple(t.requires_grad_() for t in draw(2, 2, 3, 4, 2))
-    assert torch.autograd.gradcheck(lambda q, k, v: kernel(q, k, v, scale=0.5, dropout=0.0), inputs)
+    assert torch.autograd.gradcheck(lambda q, k, v: kernel(q, k, v, scaled(0.5), dropout=0.0), inputs)
 
 
 def test_eager_can_be_differentiated_twice() -> None:
     inputs = tuple(t.requires_grad_() for t in draw(1, 2, 2, 3, 2))
-    assert torch.autograd.gradgradcheck(lambda q, k, v: eager(q, k, v, scale=0.5, dropout=0.0), inputs)
+    assert torch.autograd.gradgradcheck(lambda q, k, v: eager(q, k, v, scaled(0.5), dropout=0.0), inputs)
 
 
 @pytest.mark.parametrize("magnitude", [1.0, 1e6])
 def test_rows_of_weights_sum_to_one(magnitude: float) -> None:
     q, k, _ = draw(2, 3, 4, 5, 2)
-    weights = attention_weights(magnitude * q, k, scale=1.0)
+    weights = attention_weights(magnitude * q, k, scaled(1.0))
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 4, dtype=torch.float64))
 
@@ -69,7 +76,18 @@ def test_rows_of_weights_sum_to_one(magnitude: float) -> None:
 def test_dropout_drops_and_keeps_the_mean(kernel) -> None:
     torch.manual_seed(0)
     q, k, v = (t.expand(20_000, -1, -1, -1) for t in draw(1, 1, 2, 4, 2))
-    dropped = kernel(q, k, v, scale=1.0, dropout=0.3)
+    dropped = kernel(q, k, v, scaled(1.0), dropout=0.3)
     assert dropped.std(0).min() > 0.1
     # Standard error about 0.7 / sqrt(20000) = 0.005.
-    torch.testing.assert_close(dropped.mean(0), eager(q[0], k[0], v[0], scale=1.0, dropout=0.0), atol=0.025, rtol=0)
+    torch.testing.assert_close(dropped.mean(0), eager(q[:1], k[:1], v[:1], scaled(1.0))[0], atol=0.025, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_a_query_with_nothing_to_attend_to_gets_zeros_and_moves_nothing(kernel) -> None:
+    q, k, v = (t.requires_grad_() for t in draw(2, 2, 3, 3, 2))
+    valid = torch.tensor([[True, True, False], [False, False, False]])
+    output = kernel(q, k, v, scaled(0.5), mask=Causal() & Padding(valid))
+    assert (output[1] == 0).all()
+    gradients = torch.autograd.grad(output.square().sum(), (q, k, v))
+    assert all((gradient[1] == 0).all() and gradient.isfinite().all() for gradient in gradients)
+    assert all((gradient[0, :, 2] == 0).all() for gradient in gradients[1:])

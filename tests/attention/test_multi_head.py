@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attelbo.attention import KERNELS, KernelName, MultiHeadAttention
+from attelbo.attention import KERNELS, Causal, KernelName, KeyValueCache, Mechanism, MultiHeadAttention, Padding
 
 
 def twins(dim: int, heads: int, kernel: KernelName = "sdpa") -> tuple[MultiHeadAttention, nn.MultiheadAttention]:
@@ -47,6 +47,61 @@ def test_attending_to_itself_as_memory_is_self_attention() -> None:
     torch.testing.assert_close(ours(x), ours(x, x))
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_causal_mask_and_padding_equal_torch(kernel: KernelName) -> None:
+    ours, theirs = twins(12, 3, kernel)
+    x = torch.randn(4, 5, 12, dtype=torch.float64)
+    valid = torch.tensor([5, 3, 1, 4])[:, None] > torch.arange(5)
+    behind = torch.ones(5, 5, dtype=torch.bool).triu(1)  # torch: True = may not attend
+    expected = theirs(x, x, x, attn_mask=behind, key_padding_mask=~valid, need_weights=False)[0]
+    torch.testing.assert_close(ours(x, mask=Causal() & Padding(valid)), expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_shared_heads_equal_repeated_ones(kernel: KernelName, kv_heads: int) -> None:
+    torch.manual_seed(0)
+    ours = MultiHeadAttention(8, 4, kv_heads=kv_heads, kernel=kernel).double()
+    whole, _ = twins(8, 4)
+    query, key, value = ours.qkv.weight.split(ours.widths)
+    parts = [w.unflatten(0, (kv_heads, 2)).repeat_interleave(4 // kv_heads, 0).flatten(0, 1) for w in (key, value)]
+    with torch.no_grad():
+        whole.qkv.weight.copy_(torch.cat([query, *parts]))
+        whole.qkv.bias.zero_()
+        whole.output.load_state_dict(ours.output.state_dict())
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    torch.testing.assert_close(ours(x, mask=Causal()), whole(x, mask=Causal()))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("steps", [(1,) * 6, (3, 1, 2), (6,)])
+def test_decoding_with_a_cache_equals_all_at_once(kernel: KernelName, steps: tuple[int, ...]) -> None:
+    ours, _ = twins(8, 2, kernel)
+    x = torch.randn(3, 6, 8, dtype=torch.float64)
+    cache = KeyValueCache(6)
+    parts = [ours(part, mask=Causal(), cache=cache) for part in x.split(steps, 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), ours(x, mask=Causal()))
+    with pytest.raises(ValueError, match="the cache holds 6 tokens, not 7"):
+        ours(x[:, :1], cache=cache)
+
+
+def test_a_memory_of_another_size() -> None:
+    torch.manual_seed(0)
+    ours = MultiHeadAttention(8, 2, memory_dim=5).double()
+    theirs = nn.MultiheadAttention(8, 2, kdim=5, vdim=5, batch_first=True, dtype=torch.float64)
+    assert ours.from_memory is not None
+    key, value = ours.from_memory.weight.chunk(2)
+    with torch.no_grad():
+        theirs.q_proj_weight.copy_(ours.qkv.weight)
+        theirs.k_proj_weight.copy_(key)
+        theirs.v_proj_weight.copy_(value)
+        theirs.out_proj.load_state_dict(ours.output.state_dict())
+    x, memory = torch.randn(2, 3, 8, dtype=torch.float64), torch.randn(2, 4, 5, dtype=torch.float64)
+    expected = theirs(x, memory, memory, need_weights=False)[0]
+    torch.testing.assert_close(ours(x, memory), expected)
+    torch.testing.assert_close(ours(x, ours.keys_values(memory)), expected)
+
+
 def test_gradients_by_finite_differences() -> None:
     ours, _ = twins(4, 2)
     x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
@@ -73,13 +128,13 @@ def test_the_kernel_gets_what_sdpa_needs_for_its_fused_path(with_memory: bool) -
     attention = MultiHeadAttention(8, 2)
     strides = []
 
-    def spy(query: Tensor, key: Tensor, value: Tensor, *, scale: float, dropout: float) -> Tensor:
+    def spy(query: Tensor, key: Tensor, value: Tensor, mechanism: Mechanism, **_) -> Tensor:
         strides.extend(t.stride(-1) for t in (query, key, value))
         assert query.shape == (3, 2, 5, 4)
-        assert scale == pytest.approx(0.5)
+        assert mechanism.score.scale == pytest.approx(0.5)
         return query
 
-    attention.kernel = spy
+    attention.kernel = spy  # pyright: ignore[reportAttributeAccessIssue]
     attention(torch.randn(3, 5, 8), torch.randn(3, 6, 8) if with_memory else None)
     assert strides == [1, 1, 1]
 
@@ -100,6 +155,8 @@ def test_initial_weights_are_glorot_uniform_by_projection() -> None:
         ({"dim": 12, "heads": 0}, "heads must divide"),
         ({"dim": 12, "heads": -3}, "heads must divide"),
         ({"dim": 0, "heads": 1}, "dim must be at least 1, got 0"),
+        ({"dim": 12, "heads": 4, "kv_heads": 3}, r"kv_heads must divide the 4 heads: one of \[1, 2, 4\], got 3"),
+        ({"dim": 12, "heads": 4, "soft_cap": 5.0, "kernel": "sdpa"}, "kernel=sdpa cannot compute this: .*; eager can"),
         ({"dim": 4, "heads": 1, "dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"dim": 4, "heads": 1, "dropout": -0.1}, "dropout must be"),
         ({"dim": 4, "heads": 1, "kernel": "flash"}, "kernel must be one of eager, sdpa, got 'flash'"),

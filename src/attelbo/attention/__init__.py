@@ -1,16 +1,47 @@
-"""Attention mechanisms in pure torch: usable without Lightning and Hydra."""
+"""Attention mechanisms in pure torch: usable without Lightning and Hydra.
 
+score(q, k) + position's bias -- soft cap --> normalizer, mask -- kernel --> output
+"""
+
+from attelbo.attention.blocks import BlockCache, FeedForward, TransformerBlock, norm_layer
+from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.feature_map import SelfAttention2d
-from attelbo.attention.kernels import KERNELS, Kernel, KernelName, attention_weights, eager, sdpa
+from attelbo.attention.kernels import KERNELS, Kernel, KernelName, Mechanism, attention_weights
+from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
+from attelbo.attention.normalizers import Normalizer, Softmax
+from attelbo.attention.positions import NoPosition, Position
+from attelbo.attention.scores import Dot, ScaledDot, Score
 
 __all__ = [
     "KERNELS",
+    "And",
+    "Block",
+    "BlockCache",
+    "Causal",
+    "Document",
+    "Dot",
+    "FeedForward",
+    "Full",
     "Kernel",
     "KernelName",
+    "KeyValueCache",
+    "KeyValues",
+    "Mask",
+    "Mechanism",
     "MultiHeadAttention",
+    "NoPosition",
+    "Normalizer",
+    "Or",
+    "Padding",
+    "Position",
+    "Prefix",
+    "ScaledDot",
+    "Score",
     "SelfAttention2d",
+    "SlidingWindow",
+    "Softmax",
+    "TransformerBlock",
     "attention_weights",
-    "eager",
-    "sdpa",
+    "norm_layer",
 ]

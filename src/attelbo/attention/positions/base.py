@@ -1,0 +1,42 @@
+"""What a position is: three places at which attention may be told where its tokens stand.
+
+    tokens -- at_input --> x -- projections --> q, k -- at_query_key --> q', k' -- score + bias --> weights
+
+Shapes: B batch, N heads, T queries, S keys, D features of a head, E features of a token.
+"""
+
+from abc import ABC
+
+from torch import Tensor, nn
+
+
+class Position(nn.Module, ABC):
+    """Does nothing at any of the three places, unless a subclass says otherwise.
+
+    A subclass that names ``dim`` (E), ``heads`` (N), ``head_dim`` (D) or ``max_length`` in its constructor is given
+    them by whoever owns it.
+    """
+
+    has_bias: bool = False
+    """Whether there is a bias on the scores."""
+    learns_bias: bool = False
+    """Whether the bias has parameters: fused kernels then leave their fast path on a CPU."""
+
+    def at_input(self, x: Tensor, positions: Tensor) -> Tensor:
+        """The tokens x (B, T, E) that stand at ``positions`` (T,), before the first layer."""
+        return x
+
+    def at_query_key(
+        self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """query (B, N, T, D) and key (B, N, S, D), at positions (T,) and (S,). What is kept of keys in a cache has been
+        here already."""
+        return query, key
+
+    def bias(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """What is added to the score of a pair: integer tensors that broadcast -> float."""
+        raise NotImplementedError(f"{type(self).__name__} has no bias")
+
+
+class NoPosition(Position):
+    """Nothing: what attends are sets, or something else tells the places apart."""

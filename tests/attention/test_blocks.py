@@ -1,0 +1,124 @@
+"""Transformer blocks against torch's own on shared weights, and decoding with a cache against all at once."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention import BlockCache, Causal, FeedForward, KeyValueCache, MultiHeadAttention, Padding
+from attelbo.attention import TransformerBlock as Block
+
+
+def block(*, cross: bool = False, **options: Any) -> Block:
+    torch.manual_seed(0)
+    activation = options.pop("activation", "relu")
+    made = Block(
+        MultiHeadAttention(8, 2),
+        FeedForward(8, 16, activation),
+        cross=MultiHeadAttention(8, 2) if cross else None,
+        **options,
+    ).double()
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+def copy_attention(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> None:
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": ours.qkv.bias,
+            "out_proj.weight": ours.output.weight,
+            "out_proj.bias": ours.output.bias,
+        }
+    )
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_equals_torchs_encoder_layer(pre_norm: bool, activation: Any) -> None:
+    ours = block(pre_norm=pre_norm, activation=activation)
+    theirs = nn.TransformerEncoderLayer(
+        8, 2, 16, 0.0, activation, batch_first=True, norm_first=pre_norm, dtype=torch.float64
+    )
+    copy_attention(ours.attention, theirs.self_attn)
+    theirs.linear1.load_state_dict(ours.feed_forward.first.state_dict())
+    theirs.linear2.load_state_dict(ours.feed_forward.second.state_dict())
+    theirs.norm1.load_state_dict(ours.attention_norm.state_dict())
+    theirs.norm2.load_state_dict(ours.feed_forward_norm.state_dict())
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    valid = torch.tensor([5, 2, 4])[:, None] > torch.arange(5)
+    torch.testing.assert_close(ours(x, mask=Padding(valid)), theirs(x, src_key_padding_mask=~valid))
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_equals_torchs_decoder_layer(pre_norm: bool) -> None:
+    ours = block(pre_norm=pre_norm, cross=True)
+    theirs = nn.TransformerDecoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=pre_norm, dtype=torch.float64)
+    assert ours.cross is not None
+    assert ours.cross_norm is not None
+    copy_attention(ours.attention, theirs.self_attn)
+    copy_attention(ours.cross, theirs.multihead_attn)
+    theirs.linear1.load_state_dict(ours.feed_forward.first.state_dict())
+    theirs.linear2.load_state_dict(ours.feed_forward.second.state_dict())
+    for name, norm in (("norm1", ours.attention_norm), ("norm2", ours.cross_norm), ("norm3", ours.feed_forward_norm)):
+        getattr(theirs, name).load_state_dict(norm.state_dict())
+    x, memory = torch.randn(3, 5, 8, dtype=torch.float64), torch.randn(3, 4, 8, dtype=torch.float64)
+    valid = torch.tensor([4, 2, 3])[:, None] > torch.arange(4)
+    behind = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    expected = theirs(x, memory, tgt_mask=behind, memory_key_padding_mask=~valid)
+    torch.testing.assert_close(ours(x, memory, mask=Causal(), memory_mask=Padding(valid)), expected)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_decoding_with_a_cache_equals_all_at_once(cross: bool) -> None:
+    ours = block(cross=cross, norm="rms", activation="swiglu")
+    x, memory = torch.randn(2, 6, 8, dtype=torch.float64), torch.randn(2, 3, 8, dtype=torch.float64)
+    seen: Tensor | None = memory if cross else None
+    expected = ours(x, seen, mask=Causal())
+    cache = BlockCache(KeyValueCache(6))
+    parts = [ours(part, seen, mask=Causal(), cache=cache) for part in x.split(1, 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), expected)
+
+
+def test_a_reordered_cache_goes_on_with_other_rows() -> None:
+    ours = block(cross=True)
+    x, memory = torch.randn(3, 4, 8, dtype=torch.float64), torch.randn(3, 3, 8, dtype=torch.float64)
+    rows = torch.tensor([2, 2, 0])
+    cache = BlockCache(KeyValueCache(4))
+    ours(x[:, :3], memory, mask=Causal(), cache=cache)
+    cache.reorder(rows)
+    last = ours(x[:, 3:], memory[rows], mask=Causal(), cache=cache)
+    mixed = torch.cat([x[rows, :3], x[:, 3:]], 1)
+    torch.testing.assert_close(last, ours(mixed, memory[rows], mask=Causal())[:, 3:])
+
+
+def test_swiglu_and_rms_norm_are_their_formulas() -> None:
+    ours = block(norm="rms", activation="swiglu")
+    x = torch.randn(2, 3, 8, dtype=torch.float64)
+    value, gate = ours.feed_forward.first(x).chunk(2, -1)
+    expected = ours.feed_forward.second(value * gate * torch.sigmoid(gate))
+    torch.testing.assert_close(ours.feed_forward(x), expected)
+    mean_square = x.square().mean(-1, keepdim=True) + torch.finfo(torch.float64).eps
+    torch.testing.assert_close(ours.attention_norm(x), x / mean_square.sqrt() * ours.attention_norm.weight)
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    ours = block(cross=True)
+    x, memory = torch.randn(2, 3, 8, dtype=torch.float64), torch.randn(2, 4, 8, dtype=torch.float64)
+    ours(x, memory, mask=Causal()).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: block(norm="batch"), "norm must be layer or rms, got 'batch'"),
+        (lambda: FeedForward(4, 0), "hidden must be at least 1, got 0"),
+        (lambda: FeedForward(4, 4, "tanh"), "activation must be relu, gelu or swiglu, got 'tanh'"),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_bad_arguments(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

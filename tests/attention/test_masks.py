@@ -1,0 +1,101 @@
+"""Every mask against its definition written with loops, and each rendering against the predicate."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attelbo.attention import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
+
+VALID = torch.tensor([[1, 1, 1, 0, 1, 0, 1, 1], [0, 0, 1, 1, 1, 1, 1, 0]], dtype=torch.bool)
+IDS = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1], [3, 3, 1, 1, 1, 1, 1, -1]])
+
+DEFINITIONS = {
+    "full": (Full(), lambda b, q, k: True),
+    "causal": (Causal(), lambda b, q, k: k <= q),
+    "window": (SlidingWindow(3), lambda b, q, k: k in range(q - 2, q + 3)),
+    "prefix": (Prefix(2), lambda b, q, k: k in (0, 1)),
+    "block": (Block(3), lambda b, q, k: q // 3 == k // 3),
+    "padding": (Padding(VALID), lambda b, q, k: bool(VALID[b, k])),
+    "document": (Document(IDS), lambda b, q, k: IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0),
+    "causal window or prefix": (
+        Causal() & SlidingWindow(3) | Prefix(1),
+        lambda b, q, k: k in (q - 2, q - 1, q) or k == 0,
+    ),
+    "causal in documents": (
+        Causal() & Document(IDS),
+        lambda b, q, k: k <= q and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0,
+    ),
+}
+
+sizes = st.integers(1, 8)
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+@settings(max_examples=15, deadline=None)
+@given(n_queries=sizes, n_keys=sizes, first=st.integers(0, 7))
+def test_dense_is_the_definition(name: str, n_queries: int, n_keys: int, first: int) -> None:
+    mask, definition = DEFINITIONS[name]
+    offset = min(first, 8 - n_queries)
+    dense = mask.dense(n_queries, n_keys, offset=offset, device=None)
+    assert dense.shape == (mask.batch_size or 1, 1, n_queries, n_keys)
+    for b in range(len(dense)):
+        for t in range(n_queries):
+            for s in range(n_keys):
+                assert bool(dense[b, 0, t, s]) == definition(b, t + offset, s)
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+@settings(max_examples=25, deadline=None)
+@given(n_queries=sizes, n_keys=sizes, first=st.integers(0, 7))
+def test_the_other_renderings_agree_with_dense(name: str, n_queries: int, n_keys: int, first: int) -> None:
+    mask, _ = DEFINITIONS[name]
+    offset = min(first, 8 - n_queries)
+    dense = mask.dense(n_queries, n_keys, offset=offset, device=None)
+    low, high = mask.key_range(offset, offset + n_queries - 1)
+    outside = torch.tensor([not low <= key < high for key in range(n_keys)])
+    assert not dense[..., outside].any()
+    if mask.allows_all(n_queries, n_keys, offset):
+        assert dense.all()
+    if mask.is_causal(n_queries, n_keys):
+        at_zero = mask.dense(n_queries, n_keys, offset=0, device=None)
+        assert torch.equal(at_zero[0, 0], torch.ones(n_queries, n_keys, dtype=torch.bool).tril())
+
+
+def test_a_causal_window_shows_as_many_keys_as_it_says() -> None:
+    dense = (Causal() & SlidingWindow(4)).dense(9, 9, device=None)
+    assert dense.sum(-1).flatten().tolist() == [1, 2, 3, 4, 4, 4, 4, 4, 4]
+
+
+def test_by_default_the_last_query_stands_at_the_last_key() -> None:
+    assert Causal().dense(2, 4, device=None)[0, 0].tolist() == [[True, True, True, False], [True] * 4]
+
+
+def test_what_is_known_to_mask_nothing() -> None:
+    assert Causal().allows_all(1, 5, 4)
+    assert not Causal().allows_all(2, 5, 3)
+    assert SlidingWindow(5).allows_all(5, 5, 0)
+    assert (Causal() & SlidingWindow(9)).is_causal(8, 8)
+    assert not (Causal() & SlidingWindow(3)).is_causal(8, 8)
+    assert (Causal() & SlidingWindow(3)).key_range(10, 12) == (8, 13)
+
+
+def test_composition_keeps_precedence() -> None:
+    mask: Mask = Causal() & SlidingWindow(2) | Prefix(1)
+    assert isinstance(mask, Or)
+    assert isinstance(mask.first, And)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SlidingWindow(0), "width must be at least 1, got 0"),
+        (lambda: Block(0), "size must be at least 1, got 0"),
+        (lambda: Prefix(-1), "length must be at least 1, got -1"),
+        (lambda: Padding(torch.ones(2, 3)), "valid must be a bool tensor .* did you mean a bias"),
+        (lambda: Document(torch.ones(2, 3)), "ids must be integers"),
+    ],
+)
+def test_bad_arguments(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
