@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from attelbo import cli
-from attelbo.data import ImageDataModule
+from attelbo.data import ResidentDataModule
 from attelbo.experiments import evaluation
 from attelbo.experiments.configuration import compose
 from attelbo.experiments.settings import Evaluation
@@ -145,7 +145,7 @@ def graph(step: Any, position: Any, optimizations: Sequence[DirectOptimization])
     )
 
 
-def prepared(task: Task, seed: int, compiled: bool = False) -> tuple[Step, Position, ImageDataModule]:
+def prepared(task: Task, seed: int, compiled: bool = False) -> tuple[Step, Position, ResidentDataModule]:
     """A model of the task on its device, ready to take steps."""
     model, data = built(task, seed)
     model.train()
@@ -161,17 +161,17 @@ def prepared(task: Task, seed: int, compiled: bool = False) -> tuple[Step, Posit
     return Step(model, players, direct, data), Position(model, seed, 1_000_000, 0), data
 
 
-def built(task: Task, seed: int) -> tuple[Model, ImageDataModule]:
+def built(task: Task, seed: int) -> tuple[Model, ResidentDataModule]:
     torch.manual_seed(seed)
     config = compose("train", words(task, Path(task.data_dir))[1:]).config
     data = _data.setdefault(task.name, build_data(config))
     return build_model(config, data).to(task.device), data
 
 
-_data: dict[str, ImageDataModule] = {}
+_data: dict[str, ResidentDataModule] = {}
 
 
-def minibatches(data: ImageDataModule, task: Task, n: int) -> list[list[Tensor]]:
+def minibatches(data: ResidentDataModule, task: Task, n: int) -> list[list[Tensor]]:
     """A block for each of N replicas."""
     order = torch.randperm(data.n_rows("train"), device=task.device)[: BLOCK * task.batch_size]
     return [list(order.roll(replica).split(task.batch_size)) for replica in range(n)]

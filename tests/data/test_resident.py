@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from attelbo.data.resident import ResidentSplit, unpack_bits
+from attelbo.data.resident import ImageSplit, unpack_bits
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ INDEX = torch.tensor([3, 39, 0, 3, 17])
 
 
 def test_grey_levels_equal_a_slow_reference(x, y):
-    batch = ResidentSplit(x, y).materialize(INDEX)
+    batch = ImageSplit(x, y).materialize(INDEX)
     expected = torch.stack([torch.from_numpy(x[row].numpy().astype(np.float32) / np.float32(255)) for row in INDEX])
     assert batch.x.dtype == torch.float32
     assert torch.equal(batch.x, expected)
@@ -31,7 +31,7 @@ def test_grey_levels_equal_a_slow_reference(x, y):
 
 def test_bits_are_zero_and_one(x):
     bits = (x > 100).to(torch.uint8)
-    batch = ResidentSplit(bits, None, scale=1).materialize(INDEX)
+    batch = ImageSplit(bits, None, scale=1).materialize(INDEX)
     assert torch.equal(batch.x, bits[INDEX].float())
     assert batch.y is None
 
@@ -41,12 +41,12 @@ def test_packed_bits_equal_unpacked_ones(x, y):
     packed = torch.from_numpy(np.packbits(bits.numpy(), axis=-1))
     assert packed.shape == (40, 3, 6, 1)
     assert torch.equal(unpack_bits(packed), bits)
-    split = ResidentSplit(packed, y, scale=1, bits=True)
+    split = ImageSplit(packed, y, scale=1, bits=True)
     assert torch.equal(split.materialize(INDEX).x, bits[INDEX].float())
 
 
 def test_drawing_is_new_each_time_and_seeded(x, y):
-    split = ResidentSplit(x, y, draw=True)
+    split = ImageSplit(x, y, draw=True)
     torch.manual_seed(0)
     first, second = split.materialize(INDEX).x, split.materialize(INDEX).x
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def test_drawing_is_new_each_time_and_seeded(x, y):
 def test_flip_mirrors_half_of_the_images(x, y):
     index = torch.arange(40).repeat(50)
     torch.manual_seed(0)
-    batch = ResidentSplit(x, y, flip=True).materialize(index)
+    batch = ImageSplit(x, y, flip=True).materialize(index)
     plain = x.float().div(255)[index]
     mirrored = torch.tensor([torch.equal(image, other.flip(-1)) for image, other in zip(batch.x, plain, strict=True)])
     kept = torch.tensor([torch.equal(image, other) for image, other in zip(batch.x, plain, strict=True)])
@@ -68,16 +68,16 @@ def test_flip_mirrors_half_of_the_images(x, y):
 
 
 def test_checksum_tells_pixels_order_and_labels(x, y):
-    checksum = ResidentSplit(x, y).checksum()
-    assert ResidentSplit(x.clone(), y.clone()).checksum() == checksum
+    checksum = ImageSplit(x, y).checksum()
+    assert ImageSplit(x.clone(), y.clone()).checksum() == checksum
     changed = x.clone()
     changed[5, 1, 2, 3] ^= 1
-    others = [ResidentSplit(changed, y), ResidentSplit(x.flip(0), y.flip(0)), ResidentSplit(x, y + 1)]
+    others = [ImageSplit(changed, y), ImageSplit(x.flip(0), y.flip(0)), ImageSplit(x, y + 1)]
     assert len({checksum, *(other.checksum() for other in others)}) == 4
 
 
 def test_data_move_to_the_device_of_the_index(x, y):
     """The meta device stands for an accelerator: it has shapes but no values."""
-    split = ResidentSplit(x, y)
+    split = ImageSplit(x, y)
     assert split.materialize(INDEX.to("meta")).x.device.type == "meta"
     assert split.x.device.type == split.y.device.type == "meta"

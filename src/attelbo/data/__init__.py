@@ -1,21 +1,40 @@
 """Data modules: specifications known before files are read, resident tensors, blocks of row indices.
 
-``ImageDataModule`` is loaded on first use, since it needs Lightning.
+Data modules are loaded on first use, since they need Lightning.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from attelbo.data.batch import Batch, Block, DataKind, DataSpec, Split
+from attelbo.data.batch import BOS, EOS, IGNORE, PAD, UNK, Batch, Block, DataKind, DataSpec, Split
 
 if TYPE_CHECKING:
     from attelbo.data.image import ImageDataModule
+    from attelbo.data.module import ResidentDataModule
 
-__all__ = ["Batch", "Block", "DataKind", "DataSpec", "ImageDataModule", "Split"]
+__all__ = [
+    "BOS",
+    "EOS",
+    "IGNORE",
+    "PAD",
+    "UNK",
+    "Batch",
+    "Block",
+    "DataKind",
+    "DataSpec",
+    "ImageDataModule",
+    "ResidentDataModule",
+    "Split",
+]
+
+_MODULES = {
+    "ImageDataModule": "attelbo.data.image",
+    "ResidentDataModule": "attelbo.data.module",
+}
+"""Data module -> where it is."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ImageDataModule":
-        from attelbo.data.image import ImageDataModule
-
-        return ImageDataModule
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """What a data module hands over.
 
-Shapes: B batch, (C, H, W) image, S minibatches in a block, F factors.
+Shapes: B batch, (C, H, W) image, T tokens, U tokens of a target sentence, N elements of a set, D numbers each, S
+minibatches in a block, F factors.
 """
 
 from collections.abc import Sequence
@@ -9,34 +10,51 @@ from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-DataKind = Literal["binary", "levels", "real"]
+DataKind = Literal["binary", "levels", "real", "tokens", "set"]
 Split = Literal["train", "validation", "test"]
+
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
+"""Tokens of every vocabulary that pads: behind the end of a row, before and after a sentence; unknown words."""
+IGNORE = -1
+"""In y, where no token is to be predicted; in ``segments``, where there is padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSpec:
-    """What is known about a data set before any file is read: enough to build and check a model."""
+    """What is known about a data set without its rows: enough to build and check a model."""
 
     name: str
     shape: tuple[int, ...]
-    """The shape of one x: (C, H, W)."""
+    """The shape of one x: (C, H, W), (T,) tokens or (N, D) of a set; T and N of the longest."""
     kind: DataKind
-    """The values of x as the model sees them: {0, 1}, {0, 1/255, ..., 1} or real numbers."""
+    """The values of x as the model sees them: {0, 1}, {0, 1/255, ..., 1}, real numbers, tokens in 0..n_tokens - 1, or
+    the elements of a set."""
     n_classes: int | None = None
-    """Classes in y; None where y holds factors of variation, or nothing."""
+    """Classes in y; None where y holds something else, or nothing."""
     n_labels: int | None = None
     """Training rows whose label is known; None: all of them."""
+    n_tokens: int | None = None
+    """Tokens in the vocabulary, of tokens, or of a set of them (N, 1)."""
+    pads: bool = False
+    """Whether rows end in PAD, which the vocabulary then has as its token 0, with BOS and EOS after it."""
+    target: "DataSpec | None" = None
+    """What y is, where it is more than labels or factors: the next tokens (T,), a sentence (U,), numbers."""
 
 
 class Batch(NamedTuple):
     """One minibatch on the device, ready for the model."""
 
     x: Tensor
-    """(B, C, H, W), float32."""
+    """Images (B, C, H, W), float32; tokens (B, T), int64; sets (B, N, D), float32."""
     y: Tensor | None
-    """Labels (B,), -1 where one is not known, or factors of variation (B, F), int64, where the data set has them."""
+    """Labels (B,), -1 where one is not known, or factors of variation (B, F), int64, where the data set has them.
+    Of tokens: the next ones (B, T), -1 where none is to be predicted; a sentence (B, U), BOS ... EOS PAD; labels (B,).
+    Of sets: numbers (B, ...), float32, or labels."""
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (hides tuple.index)
     """Which rows of the split these are, (B,), int64."""
+    segments: Tensor | None = None
+    """The number of the document, or of the set, that each token or element of a row belongs to, (B, T) int64, -1 for
+    padding; None where all of a row belongs together."""
 
 
 class Block(NamedTuple):

@@ -1,9 +1,10 @@
-"""A split as one tensor in its compact type on the training device; a batch is one gather from it.
+"""A split as few tensors in their compact type on the training device; a batch is one gather from each.
 
 Shapes: N rows, B batch, (C, H, W) image.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -12,8 +13,40 @@ from attelbo.data.batch import Batch
 from attelbo.data.binarize import draw_bits
 
 
-class ResidentSplit:
-    """Bytes and labels that move once to the device where batches are first asked for.
+class ResidentSplit(ABC):
+    """Tensors that move once to the device where batches are first asked for: all attributes that are one."""
+
+    _checksum: str | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Rows."""
+
+    def to(self, device: torch.device) -> None:
+        """Move everything to the device; nothing happens if it is there already."""
+        for name, tensor in self._tensors().items():
+            if tensor.device != device:
+                setattr(self, name, tensor.to(device))
+
+    @abstractmethod
+    def materialize(self, index: Tensor) -> Batch:
+        """The rows ``index`` (B,) as a batch on the index's device. Random parts use its default generator."""
+
+    def checksum(self) -> str:
+        """SHA-256 of the bytes, as they are stored here."""
+        if self._checksum is None:  # they never change, and replicas ask all for it
+            digest = hashlib.sha256()
+            for tensor in self._tensors().values():
+                digest.update(tensor.cpu().contiguous().numpy().data)
+            self._checksum = digest.hexdigest()
+        return self._checksum
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+
+class ImageSplit(ResidentSplit):
+    """Bytes and labels.
 
     Args:
         x: (N, C, H, W) uint8; with ``bits`` the last dimension holds eight pixels in each byte, the first
@@ -40,19 +73,11 @@ class ResidentSplit:
         self.draw = draw
         self.flip = flip
         self.bits = bits
-        self._checksum: str | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def to(self, device: torch.device) -> None:
-        """Move everything to the device; nothing happens if it is there already."""
-        if self.x.device != device:
-            self.x = self.x.to(device)
-            self.y = None if self.y is None else self.y.to(device)
-
     def materialize(self, index: Tensor) -> Batch:
-        """The rows ``index`` (B,) as a batch on the index's device. Random parts use its default generator."""
         self.to(index.device)
         # index_select copies whole rows; x[index] of uint8 takes 28 times as long on a CPU.
         x = self.x.index_select(0, index)
@@ -68,15 +93,6 @@ class ResidentSplit:
             if self.scale != 1:
                 x.div_(self.scale)
         return Batch(x, None if self.y is None else self.y.index_select(0, index), index)
-
-    def checksum(self) -> str:
-        """SHA-256 of the bytes and labels, as they are stored here."""
-        if self._checksum is None:  # they never change, and replicas ask all for it
-            digest = hashlib.sha256(self.x.cpu().numpy().data)
-            if self.y is not None:
-                digest.update(self.y.cpu().contiguous().numpy().data)
-            self._checksum = digest.hexdigest()
-        return self._checksum
 
 
 def unpack_bits(x: Tensor) -> Tensor:

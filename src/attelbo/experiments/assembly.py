@@ -8,7 +8,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 
 from attelbo.building import Spec, build
-from attelbo.data import ImageDataModule
+from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import Model, build_data, build_model, count_parameters
@@ -30,7 +30,7 @@ def verify(config: Config) -> str:
     )
 
 
-def compose(config: Config) -> tuple[Model, ImageDataModule]:
+def compose(config: Config) -> tuple[Model, ResidentDataModule]:
     """Model and data of a configuration; the weights are a function of the seed.
 
     Raises:

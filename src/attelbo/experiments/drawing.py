@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from attelbo.data import ImageDataModule
+from attelbo.data import ResidentDataModule
 from attelbo.data.batch import Batch, Split
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName, pick_device
@@ -38,7 +38,7 @@ class Trained:
 
     run_dir: Path
     model: LatentVariableModel
-    data: ImageDataModule
+    data: ResidentDataModule
     device: torch.device
 
     @classmethod
@@ -148,7 +148,7 @@ def reconstruct(
     """
     _at_least(1, n=n)
     trained = Trained.of(run, checkpoint, accelerator, data_dir).with_data()
-    x, y, _ = trained.spread(split, n)
+    x, y, *_ = trained.spread(split, n)
     picture = pair_grid(x, trained.model.reconstruct(x, y))
     name = f"reconstructions-{split}-n{n}"
     _write(picture, trained.path(output, name), f"{len(x)} images with their reconstructions below them")
@@ -260,7 +260,7 @@ def traverse(
         raise UserError(
             f"the latents of {trained.run_dir} are {space}: there is nothing to move along; interpolate does"
         )
-    x, y, _ = trained.rows(split, torch.tensor([row]))
+    x, y, *_ = trained.rows(split, torch.tensor([row]))
     base = trained.model.encode(x, y)[0]
     means = trained.encode(trained.spread(split, 2000))
     axes = axes_of(space, base, means, steps, limit)[:n]

@@ -21,8 +21,8 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 
-from attelbo.data import ImageDataModule
-from attelbo.data.image import Splits
+from attelbo.data import ResidentDataModule
+from attelbo.data.module import Splits
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
 from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.evaluation import measure
@@ -90,6 +90,7 @@ def train(
     with run.locked():
         asked, config = config, _with_threads(config, run, model, data, trainer)
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
+        data.save_state(run.path)
         run.begin(asked)
         with _environment(run):
             group = sweep.name if sweep else run.path.parent.name
@@ -123,7 +124,7 @@ def join(run_dir: Path) -> Outcome:
     return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
 
 
-def _follow(config: Config, model: Model, data: ImageDataModule, sweep: Path | None) -> Outcome:
+def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path | None) -> Outcome:
     if sweep is not None:
         run = RunDirectory(sweep / config_hash(config))
     else:
@@ -135,7 +136,7 @@ def _follow(config: Config, model: Model, data: ImageDataModule, sweep: Path | N
 
 
 def _help_to_fit(
-    run: RunDirectory, config: Config, model: Model, data: ImageDataModule, checkpoint: Path | None
+    run: RunDirectory, config: Config, model: Model, data: ResidentDataModule, checkpoint: Path | None
 ) -> Outcome:
     trainer = settle(trainer_of(config), run.path)
     _with_threads(config, run, model, data, trainer)
@@ -157,7 +158,9 @@ def _place(config: Config, sweep: Path | None) -> RunDirectory:
     return before or RunDirectory.new(parent_of(config), config)
 
 
-def _with_threads(config: Config, run: RunDirectory, model: Model, data: ImageDataModule, trainer: Trainer) -> Config:
+def _with_threads(
+    config: Config, run: RunDirectory, model: Model, data: ResidentDataModule, trainer: Trainer
+) -> Config:
     """The configuration with a number for ``trainer.threads=auto``, which is used from now on: the one that the run
     had before, since its last digits depend on it, or one that is measured."""
     if config["trainer"]["threads"] != "auto":
@@ -208,7 +211,7 @@ def _run(
     run: RunDirectory,
     config: Config,
     model: Model,
-    data: ImageDataModule,
+    data: ResidentDataModule,
     trainer: Trainer,
     start: _Start | None,
     group: str,
@@ -273,7 +276,7 @@ def _state(exit_code: int) -> State:
 
 
 def _conclude(
-    run: RunDirectory, config: Config, model: Model, data: ImageDataModule, trainer: Trainer, train_seconds: float
+    run: RunDirectory, config: Config, model: Model, data: ResidentDataModule, trainer: Trainer, train_seconds: float
 ) -> None:
     """Evaluate the chosen weights, draw what they do and write the result."""
     device, settings = trainer.strategy.root_device, evaluation_of(config)

@@ -9,12 +9,12 @@ import torch
 import yaml
 
 from attelbo.building import build
-from attelbo.data import ImageDataModule
+from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError
 from attelbo.models.base import Model
 
 
-def build_data(config: dict[str, Any]) -> ImageDataModule:
+def build_data(config: dict[str, Any]) -> ResidentDataModule:
     """The data module of a configuration; no file is read yet.
 
     Raises:
@@ -26,7 +26,7 @@ def build_data(config: dict[str, Any]) -> ImageDataModule:
         raise ConfigError(f"data.{error}") from error
 
 
-def build_model(config: dict[str, Any], data: ImageDataModule) -> Model:
+def build_model(config: dict[str, Any], data: ResidentDataModule) -> Model:
     """The model of a configuration for this data, its weights drawn from torch's default generator."""
     return build(config["model"], data=data.spec, optimizer=config["optimizer"], scheduler=config["scheduler"])
 
@@ -99,7 +99,7 @@ def _told(error: Exception) -> str:
 
 def load_run(
     run_dir: str | Path, *, checkpoint: str = "best", data_dir: str | None = None
-) -> tuple[Model, ImageDataModule]:
+) -> tuple[Model, ResidentDataModule]:
     """The trained model of a run, in evaluation mode on the CPU, and its data module.
 
     Args:
@@ -112,6 +112,7 @@ def load_run(
     if data_dir is not None:
         config["data"]["root"] = data_dir
     data = build_data(config)
+    data.load_state(run_dir)
     model = build_model(config, data)
     load_weights(model, checkpoint_of(run_dir, checkpoint))
     return model.eval(), data

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from lightning.pytorch import Trainer
 
-from attelbo.data import ImageDataModule
+from attelbo.data import ResidentDataModule
 from attelbo.models import Model
 
 Threads = int | Literal["auto"] | None
@@ -44,7 +44,7 @@ def available() -> int:
     return int(asked) if asked.isdigit() and int(asked) > 0 else _TORCHS_OWN
 
 
-def measured_threads(model: Model, data: ImageDataModule, trainer: Trainer) -> int | None:
+def measured_threads(model: Model, data: ResidentDataModule, trainer: Trainer) -> int | None:
     """The number of threads to train this model with; None, torch's own choice, on other devices than a CPU.
 
     Weights, buffers and generators stay as they are. Processes that share the machine get one thread each.
@@ -122,7 +122,7 @@ def time_passes(run: Callable[[], None], numbers: Sequence[int], timed: Stopwatc
     return times
 
 
-def training_pass(model: Model, data: ImageDataModule) -> Callable[[int], None]:
+def training_pass(model: Model, data: ResidentDataModule) -> Callable[[int], None]:
     """What computes as much as an optimizer step on so many rows: forward and backward for each player of a copy."""
     players = copy.deepcopy(model).train().players()
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from attelbo.data import ImageDataModule
+from attelbo.data import ImageDataModule, ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.classifier import classifier_of
 from attelbo.experiments.evaluation.disentanglement import check_factors, evaluate_disentanglement, has_factors
@@ -20,7 +20,7 @@ from attelbo.training.threads import use_threads
 
 
 def measure(
-    model: Model, data: ImageDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """Bound, likelihood and information, what every run is measured by, in the shape of ``result.json``."""
     started = time.perf_counter()
@@ -89,7 +89,7 @@ def evaluate(
     use_threads(config["trainer"]["threads"])
     result = measure(model, data, split, settings, seed, device)
     metrics, seconds = result["metrics"], result["seconds"]
-    if isinstance(model, LatentVariableModel):
+    if isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule):
         where = (data, split, batch_size, seed, device)
         if has_factors(data) if disentanglement is None else disentanglement:
             started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import torch
 
-from attelbo.data import ImageDataModule
+from attelbo.data import ImageDataModule, ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
 from attelbo.metrics import disentanglement_scores
@@ -14,12 +14,13 @@ MOST_ROWS = 10_000
 """Of a split: the scores gain nothing from more, and the forests take their time."""
 
 
-def has_factors(data: ImageDataModule) -> bool:
+def has_factors(data: ResidentDataModule) -> bool:
     """Whether there are at least two factors that vary."""
-    return sum(factor.n_values > 1 for factor in data.source.factors) > 1
+    factors = data.source.factors if isinstance(data, ImageDataModule) else ()
+    return sum(factor.n_values > 1 for factor in factors) > 1
 
 
-def check_factors(data: ImageDataModule) -> None:
+def check_factors(data: ResidentDataModule) -> None:
     """Raise ConfigError unless there are."""
     if not has_factors(data):
         raise ConfigError(

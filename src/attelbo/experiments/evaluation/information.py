@@ -5,7 +5,7 @@ Shapes: B batch, E event shape of z. Units: nats.
 
 import torch
 
-from attelbo.data import ImageDataModule
+from attelbo.data import ResidentDataModule
 from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent.spaces import Codes
@@ -17,7 +17,7 @@ from attelbo.training import seed_default_generator
 
 @torch.inference_mode()
 def evaluate_information(
-    model: Model, data: ImageDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, float]:
     """I(x; z) and KL(q(z) || p(z)) over the first ``n_images`` rows of a split; see ``attelbo.metrics.information``.
 

@@ -8,7 +8,7 @@ import math
 import torch
 from rich.progress import track
 
-from attelbo.data import ImageDataModule
+from attelbo.data import ResidentDataModule
 from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
@@ -23,7 +23,7 @@ _PIXELS_ON_GPU = 2**26
 
 @torch.inference_mode()
 def evaluate_bound(
-    model: Model, data: ImageDataModule, split: SplitName, batch_size: int, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, split: SplitName, batch_size: int, seed: int, device: torch.device
 ) -> dict[str, float]:
     """The model's own metrics over every row of a split, as in validation; exact means whatever the batches."""
     for i, rows in enumerate(torch.arange(data.n_rows(split), device=device).split(batch_size)):
@@ -35,7 +35,7 @@ def evaluate_bound(
 @torch.inference_mode()
 def evaluate_likelihood(
     model: LatentVariableModel,
-    data: ImageDataModule,
+    data: ResidentDataModule,
     split: SplitName,
     settings: Evaluation,
     seed: int,

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attelbo.data import Batch, ImageDataModule
+from attelbo.data import Batch, ResidentDataModule
 from attelbo.experiments.settings import Evaluation
 
 SplitName = Literal["validation", "test"]
@@ -17,20 +17,24 @@ def split_key(split: SplitName) -> str:
     return "val" if split == "validation" else split
 
 
-def n_evaluated(data: ImageDataModule, split: SplitName, settings: Evaluation) -> int:
+def n_evaluated(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> int:
     """The number of images whose likelihood is measured."""
     return min(settings.n_images or data.n_rows(split), data.n_rows(split))
 
 
 def rows_evaluated(
-    data: ImageDataModule, split: SplitName, settings: Evaluation, device: torch.device
+    data: ResidentDataModule, split: SplitName, settings: Evaluation, device: torch.device
 ) -> Sequence[Tensor]:
     """The row indices of these images, (<= batch_size,) each."""
     return torch.arange(n_evaluated(data, split, settings), device=device).split(settings.batch_size)
 
 
 def batches(
-    data: ImageDataModule, split: Literal["train", "validation", "test"], n: int, batch_size: int, device: torch.device
+    data: ResidentDataModule,
+    split: Literal["train", "validation", "test"],
+    n: int,
+    batch_size: int,
+    device: torch.device,
 ) -> Iterator[Batch]:
     """The first ``n`` rows of a split (or all, if there are fewer)."""
     for rows in torch.arange(min(n, data.n_rows(split)), device=device).split(batch_size):

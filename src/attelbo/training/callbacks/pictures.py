@@ -96,7 +96,7 @@ class Pictures(Callback):
         with evaluating(module), isolated_randomness(module.device, derive_seed(self.seed, "pictures")):
             pictures: dict[str, Picture] = {}
             if len(data.spec.shape) == 3:
-                originals, labels, _ = self._batch(data, self.n_reconstructions, module.device)
+                originals, labels, *_ = self._batch(data, self.n_reconstructions, module.device)
                 pictures["samples"] = image_grid(model.sample(self.n_samples))
                 pictures["reconstructions"] = pair_grid(originals, model.reconstruct(originals, labels))
             batch = self._batch(data, self.n_latent, module.device)

@@ -1,0 +1,218 @@
+"""What all resident data have in common: loaded once, kept on the training device, gathered by row indices.
+
+The loaders yield blocks of row indices. In training the stepper walks through a block with ``minibatches`` and
+``materialize``; everywhere else, and with ``minibatches_per_block=0``, a block holds one minibatch and
+arrives in the step as a ``Batch``.
+
+What is random about a training batch uses the default generator of the device at the moment the batch is made: whoever
+trains seeds it for each step. The order of the training rows is a function of (seed, epoch). Everything else that is
+random, such as which rows are kept for validation, has a fixed seed of its own, the same for every run, so that two
+evaluations, and two runs, compare on the same rows.
+
+Shapes: B batch, S minibatches in a block, N rows.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from attelbo.data.batch import Batch, Block, DataSpec, Split
+from attelbo.data.loader import IndexLoader, Position, rows_per_rank, training_order
+from attelbo.data.resident import ResidentSplit
+from attelbo.seeding import derive_seed
+
+Splits = dict[Split, ResidentSplit]
+
+_FIXED = 0
+"""The seed of what is the same in every run."""
+
+
+class ResidentDataModule(LightningDataModule, ABC):
+    """A data set, split and resident.
+
+    Args:
+        root: the folder of data sets.
+        seed: the run's seed; the order of the training rows follows from it.
+        batch_size: rows in a training minibatch, per device.
+        eval_batch_size: rows in a validation or test minibatch, per device.
+        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
+        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        drop_last: bool = False,
+        minibatches_per_block: int = 16,
+    ) -> None:
+        super().__init__()
+        at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        at_least(0, minibatches_per_block=minibatches_per_block)
+        self.root = Path(root)
+        self.seed = seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.drop_last = drop_last
+        self.minibatches_per_block = minibatches_per_block
+        self._splits: Splits = {}
+        self._loaded: dict[str, Splits] = {}
+
+    @property
+    @abstractmethod
+    def spec(self) -> DataSpec:
+        """What a model is built and checked for. Of text it is known once the corpus was read, which this does.
+
+        Raises:
+            DataError: a file that must be read is missing or damaged.
+        """
+
+    # Files to tensors
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split; once, however often it is called.
+
+        Raises:
+            DataError: if a file is missing or damaged.
+            ConfigError: if the files are not large enough for what is asked of them.
+        """
+        if not self._splits:
+            content = repr((type(self).__qualname__, self.root, self._content()))
+            if content not in self._loaded:
+                self._loaded.clear()  # one set at a time is enough to keep in memory
+                self._loaded[content] = self._load()
+            self._splits = self._loaded[content]
+
+    @abstractmethod
+    def _load(self) -> Splits:
+        """Read the files and split them."""
+
+    @abstractmethod
+    def _content(self) -> tuple[Any, ...]:
+        """What decides the bytes of the splits, beside the class and the folder."""
+
+    def share(self, loaded: dict[str, Splits]) -> None:
+        """Load nothing that the module before has put into ``loaded``, and put into it what is loaded: to be called
+        before ``setup``, on modules that train on one device."""
+        self._loaded = loaded
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each split as it is stored: its rows, their order, and what is known of them."""
+        return {name: self._split(name).checksum() for name in ("train", "validation", "test")}
+
+    def n_rows(self, split: Split) -> int:
+        """Rows of a split."""
+        return len(self._split(split))
+
+    def _split(self, split: Split) -> ResidentSplit:
+        self.setup()
+        return self._splits[split]
+
+    # What a run directory keeps
+
+    def save_state(self, folder: Path) -> None:
+        """Write into a run directory what its model needs of the data to be used without them, such as a vocabulary."""
+
+    def load_state(self, folder: Path) -> None:
+        """Take it from there, before ``spec`` is asked for."""
+
+    # Tensors to batches
+
+    def materialize(self, index: Tensor, split: Split) -> Batch:
+        """The rows ``index`` (B,) of a split as a batch on the index's device: one gather, batched transforms."""
+        return self._split(split).materialize(index)
+
+    def minibatches(self, block: Block) -> Sequence[Tensor]:
+        """The row indices of each minibatch in a block, (<= batch_size,) each."""
+        return block.index.split(block.batch_size)
+
+    # Lightning's hooks
+
+    def train_dataloader(self) -> IndexLoader:
+        """Blocks of rows in the order of (seed, epoch), from where the run stands."""
+        rank, world_size, device = self._place()
+        return IndexLoader(
+            "train",
+            order=lambda epoch: self.training_rows(epoch, rank, world_size).to(device),
+            n_rows=rows_per_rank(self.rows_per_epoch, world_size),
+            batch_size=self.batch_size,
+            minibatches=max(self.minibatches_per_block, 1),
+            drop_last=self.drop_last,
+            position=self._position,
+        )
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Training rows in an epoch, of all ranks together: each one once, unless a subclass says otherwise."""
+        return self.n_rows("train")
+
+    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
+        """A rank's training rows in the order of an epoch, ``rows_per_rank(rows_per_epoch, world_size)`` int64 on the
+        CPU: a function of the seed."""
+        return training_order(self.rows_per_epoch, self.seed, epoch, rank, world_size)
+
+    def val_dataloader(self) -> IndexLoader:
+        """One minibatch in a block, in order, every row once."""
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> IndexLoader:
+        """One minibatch in a block, in order, every row once."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: Split) -> IndexLoader:
+        rank, world_size, device = self._place()
+        # Not padded: a row counted twice would falsify the mean.
+        rows = torch.arange(rank, self.n_rows(split), world_size, device=device)
+        return IndexLoader(split, order=lambda _: rows, n_rows=len(rows), batch_size=self.eval_batch_size)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a block's indices; Lightning's walk through nested containers is not needed."""
+        return batch._replace(index=batch.index.to(device)) if isinstance(batch, Block) else batch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make a batch of a block that holds one minibatch; blocks of several are left to the stepper."""
+        if isinstance(batch, Block) and (batch.split != "train" or self.minibatches_per_block == 0):
+            return self.materialize(batch.index, batch.split)
+        return batch
+
+    def _position(self) -> Position:
+        """Epoch and the blocks of it that are done, from Lightning's progress counters, which checkpoints hold.
+
+        ``ready`` counts the blocks handed to the step. It is asked before the first block of an iteration is
+        drawn, when a resumed run has set it to the completed ones and a new epoch has set it to 0.
+        """
+        if self.trainer is None:
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+    def _place(self) -> tuple[int, int, torch.device]:
+        """Rank, number of ranks and device; one process on the CPU while no trainer has taken the module."""
+        if self.trainer is None:
+            return 0, 1, torch.device("cpu")
+        return self.trainer.global_rank, self.trainer.world_size, self.trainer.strategy.root_device
+
+
+def fixed_generator(purpose: str) -> torch.Generator:
+    """A generator that draws the same in every run."""
+    return torch.Generator().manual_seed(derive_seed(_FIXED, purpose))
+
+
+def at_least(least: int, **numbers: int) -> None:
+    """Refuse numbers that are smaller, by name.
+
+    Raises:
+        ValueError: one is.
+    """
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
