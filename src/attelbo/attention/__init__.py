@@ -10,7 +10,7 @@ from attelbo.attention.kernels import KERNELS, Kernel, KernelName, Mechanism, at
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import Normalizer, Softmax
-from attelbo.attention.positions import NoPosition, Position
+from attelbo.attention.positions import Learned, NoPosition, Position, Sinusoidal
 from attelbo.attention.scores import Dot, ScaledDot, Score
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "KernelName",
     "KeyValueCache",
     "KeyValues",
+    "Learned",
     "Mask",
     "Mechanism",
     "MultiHeadAttention",
@@ -39,6 +40,7 @@ __all__ = [
     "ScaledDot",
     "Score",
     "SelfAttention2d",
+    "Sinusoidal",
     "SlidingWindow",
     "Softmax",
     "TransformerBlock",

@@ -1,0 +1,34 @@
+"""Learned positions: a vector for each place, added to the token that stands there.
+
+Source: Gehring et al. 2017, "Convolutional Sequence to Sequence Learning", section 3.1; Vaswani et al. 2017, table 3
+row E.
+
+Shapes: B batch, T tokens, E features of a token, L places.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention.positions.base import Position
+from attelbo.attention.positions.tables import check_length, rows
+
+
+class Learned(Position):
+    """x + a learned vector of its place.
+
+    Args:
+        dim: E.
+        max_length: L; a longer sequence is an error.
+        std: of the normal distribution that the vectors begin with.
+
+    Raises:
+        ValueError: no places; in use: a sequence longer than L.
+    """
+
+    def __init__(self, dim: int, max_length: int, std: float = 0.02) -> None:
+        super().__init__()
+        check_length(max_length)
+        self.table = nn.Parameter(std * torch.randn(max_length, dim))
+
+    def at_input(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x + rows(self.table, positions)

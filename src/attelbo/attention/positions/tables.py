@@ -1,0 +1,32 @@
+"""What positions that are looked up share: a row for each place, and a clear word where there are no more.
+
+Shapes: L places, T tokens, E features of a token, H x W places of an image.
+"""
+
+import torch
+from torch import Tensor
+
+
+def rows(table: Tensor, positions: Tensor) -> Tensor:
+    """The rows of a table (L, E) at these positions (T,): (T, E).
+
+    Raises:
+        ValueError: more tokens than the table has rows.
+    """
+    if len(positions) > len(table):
+        raise ValueError(f"there are {len(table)} positions, too few for a sequence of {len(positions)} tokens")
+    return table.index_select(0, positions)
+
+
+def waves(positions: Tensor, n_frequencies: int, base: float) -> Tensor:
+    """Angles (L, n) of positions (L,): the position times base^(-i / n), i = 0 .. n - 1; in float64."""
+    exponents = torch.arange(n_frequencies, dtype=torch.float64) / n_frequencies
+    return positions.double().unsqueeze(-1) * base**-exponents
+
+
+def check_length(max_length: int) -> None:
+    """Raises:
+    ValueError: no places at all.
+    """
+    if max_length < 1:
+        raise ValueError(f"max_length must be at least 1, got {max_length}")
