@@ -6,6 +6,7 @@ only the owner knows.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,3 +46,21 @@ def build(spec: Spec, *positional: Any, **given: Any) -> Any:
     if taken := sorted(arguments.keys() & given.keys()):
         raise ConfigError(f"{taken[0]} cannot be set here: {spec['_target_']} is given it by its surroundings")
     return locate(spec["_target_"])(*positional, **arguments, **given)
+
+
+def part(name: str, spec: Spec, **offered: Any) -> Any:
+    """Build a part of a model; of what its neighbours fix (``offered``) it is given what its constructor names.
+
+    Args:
+        name: of the part in the configuration, such as ``prior``.
+        spec: its node.
+        offered: shapes and the like.
+
+    Raises:
+        ConfigError: one of its arguments is out of range.
+    """
+    wanted = inspect.signature(locate(spec["_target_"])).parameters if "_target_" in spec else offered
+    try:
+        return build(spec, **{key: value for key, value in offered.items() if key in wanted})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error

@@ -2,7 +2,7 @@
 
 import pytest
 
-from attelbo.building import build
+from attelbo.building import build, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import (
@@ -16,7 +16,7 @@ from attelbo.latent import (
 from attelbo.latent.distributions import InvertibleNormal, TransformedNormal
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.latent.spaces import Codes, Real
-from attelbo.models.parts import check_likelihood, check_objective, check_prior, part
+from attelbo.models.parts import check_likelihood, check_objective, check_prior
 
 STANDARD_NORMAL = {"_target_": "attelbo.latent.priors.StandardNormal"}
 

@@ -89,6 +89,7 @@ class TransformerBlock(nn.Module):
         feed_forward: on each token.
         cross: to a memory; None: the block is an encoder's, or that of a language model.
         norm: LayerNorm or RMSNorm.
+        bias: whether a LayerNorm has one.
         pre_norm: norms before the layers, or behind them as in the paper.
         dropout: on what attention adds, in training.
 
@@ -103,17 +104,18 @@ class TransformerBlock(nn.Module):
         *,
         cross: MultiHeadAttention | None = None,
         norm: NormName = "layer",
+        bias: bool = True,
         pre_norm: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.pre_norm = pre_norm
         self.attention = attention
-        self.attention_norm = norm_layer(norm, attention.dim)
+        self.attention_norm = norm_layer(norm, attention.dim, bias)
         self.cross = cross
-        self.cross_norm = None if cross is None else norm_layer(norm, attention.dim)
+        self.cross_norm = None if cross is None else norm_layer(norm, attention.dim, bias)
         self.feed_forward = feed_forward
-        self.feed_forward_norm = norm_layer(norm, attention.dim)
+        self.feed_forward_norm = norm_layer(norm, attention.dim, bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -162,12 +164,12 @@ class TransformerBlock(nn.Module):
         return cache.memory
 
 
-def norm_layer(name: NormName, dim: int) -> nn.Module:
-    """The norm with this name, over the E features of a token.
+def norm_layer(name: NormName, dim: int, bias: bool = True) -> nn.Module:
+    """The norm with this name, over the E features of a token; ``bias`` is a LayerNorm's.
 
     Raises:
         ValueError: no such norm.
     """
     if name not in ("layer", "rms"):
         raise ValueError(f"norm must be layer or rms, got {name!r}")
-    return nn.LayerNorm(dim) if name == "layer" else nn.RMSNorm(dim)
+    return nn.LayerNorm(dim, bias=bias) if name == "layer" else nn.RMSNorm(dim)

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attelbo.building import Spec
+from attelbo.building import Spec, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Density, Distribution
-from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, offered_by, part
+from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, offered_by
 from attelbo.models.vae import VariationalAutoencoder
 
 

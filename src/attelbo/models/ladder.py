@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attelbo.building import Spec
+from attelbo.building import Spec, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import DiagonalNormal, Likelihood, Objective, Prior
@@ -26,7 +26,7 @@ from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Real
 from attelbo.models.hierarchy import Choice, Hierarchy, check_objective_of_layers, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood, check_prior, part
+from attelbo.models.parts import check_likelihood, check_prior
 from attelbo.networks import Decoder, Encoder
 from attelbo.networks.layers import Activation, activation_layer, initialize, positive
 

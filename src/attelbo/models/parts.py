@@ -5,31 +5,13 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
-from attelbo.building import Spec, build, locate
+from attelbo.building import Spec, locate
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Distribution, Likelihood, Objective, Posterior, Prior, objectives, priors
 from attelbo.latent.spaces import Space
 
 Part = TypeVar("Part", Prior, Objective)
-
-
-def part(name: str, spec: Spec, **offered: Any) -> Any:
-    """Build a part; of what its neighbours fix (``offered``) it is given what its constructor names.
-
-    Args:
-        name: of the part in the configuration, such as ``prior``.
-        spec: its node.
-        offered: shapes and the like.
-
-    Raises:
-        ConfigError: one of its arguments is out of range.
-    """
-    wanted = inspect.signature(locate(spec["_target_"])).parameters if "_target_" in spec else offered
-    try:
-        return build(spec, **{key: value for key, value in offered.items() if key in wanted})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error
 
 
 def offered_by(posterior: Posterior, data: DataSpec) -> dict[str, Any]:

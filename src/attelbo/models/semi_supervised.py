@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attelbo.building import Spec
+from attelbo.building import Spec, part
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Distribution, Evidence
@@ -31,7 +31,6 @@ from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.conditional import ConditionalVAE, check_labels, label_aware_parts
-from attelbo.models.parts import part
 
 
 class Enumerated(Distribution):

@@ -16,13 +16,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from attelbo.building import Spec
+from attelbo.building import Spec, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Likelihood, Objective
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.models.hierarchy import Choice, Hierarchy, check_objective_of_layers, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood, part
+from attelbo.models.parts import check_likelihood
 from attelbo.networks.layers import channels_last, halvings, image_shape, initialize, positive
 from attelbo.networks.top_down import Bottleneck, TopDownBlock, resize
 

@@ -14,14 +14,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attelbo.building import Spec
+from attelbo.building import Spec, part
 from attelbo.data.batch import DataSpec
 from attelbo.latent import Density, Distribution, Evidence, Extra, Likelihood, Objective, Posterior, Prior
 from attelbo.latent.control_variates import with_less_noise
 from attelbo.latent.gradients import weigh_samples
 from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
-from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, offered_by, part
+from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, offered_by
 from attelbo.networks import Decoder, Encoder
 
 

@@ -1,0 +1,203 @@
+"""Transformers from configured parts: what each layer of attention is made of is chosen once, for all layers.
+
+Source: Vaswani et al. 2017, section 3; a causal stack without memory is the language model of Radford et al. 2019.
+
+    tokens -- TokenEmbedding --> x -- TransformerBlock (L times) --> x -- norm (if pre-norm) --> features
+
+Shapes: B batch, T tokens, S tokens of the memory, E features of a token, V vocabulary, L layers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention import (
+    BlockCache,
+    Causal,
+    FeedForward,
+    KeyValueCache,
+    Mask,
+    MultiHeadAttention,
+    Position,
+    TransformerBlock,
+    norm_layer,
+)
+from attelbo.attention.blocks import FeedForwardActivation, NormName
+from attelbo.attention.masks import merged
+from attelbo.building import Spec, part
+
+
+@dataclass(frozen=True)
+class AttentionParts:
+    """The choices of attention as configuration nodes; every layer builds its own from them."""
+
+    attention: Spec
+    score: Spec
+    normalizer: Spec
+    position: Spec
+    mask: Spec | None = None
+    """Besides what the model itself asks for; None: nothing more."""
+
+    def position_of(self, dim: int, max_length: int, **offered: Any) -> Position:
+        """The position, which all layers share.
+
+        Args:
+            dim: E.
+            max_length: the most tokens.
+            offered: what else a constructor may be given, such as the ``size`` of an image.
+
+        Raises:
+            ConfigError: an argument is out of range.
+        """
+        return part("position", self.position, **self._offered(dim), max_length=max_length, **offered)
+
+    def layer(
+        self,
+        dim: int,
+        position: Position | None = None,
+        *,
+        mask: Mask | None = None,
+        memory_dim: int | None = None,
+        max_length: int | None = None,
+    ) -> MultiHeadAttention:
+        """The attention of one layer; with neither position nor ``mask`` it suits a memory.
+
+        Args:
+            dim: E.
+            position: :meth:`position_of`.
+            mask: who may attend to whom, besides the configured mask; that is one of self-attention.
+            memory_dim: of the tokens of a memory, where that is not E.
+            max_length: the most keys.
+
+        Raises:
+            ConfigError: an argument is out of range, or the parts do not fit together.
+        """
+        offered = {**self._offered(dim), "max_length": max_length}
+        own = part("mask", self.mask) if self.mask is not None and position is not None else None
+        return part(
+            "attention",
+            self.attention,
+            dim=dim,
+            memory_dim=memory_dim,
+            score=part("score", self.score, **offered),
+            normalizer=part("normalizer", self.normalizer, **offered),
+            position=position,
+            mask=merged(mask, own),
+        )
+
+    def _offered(self, dim: int) -> dict[str, Any]:
+        heads = self.attention["heads"]
+        return {"dim": dim, "heads": heads, "head_dim": max(dim // max(heads, 1), 1)}
+
+
+class TokenEmbedding(nn.Module):
+    """Tokens (B, T) -> x (B, T, E): a vector for each token, told where it stands.
+
+    Args:
+        n_tokens: V.
+        dim: E.
+        position: of which the place at the input is used.
+        dropout: on the sum, in training.
+        scale: multiplies the vectors, sqrt(E) in the paper.
+    """
+
+    def __init__(self, n_tokens: int, dim: int, position: Position, dropout: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(n_tokens, dim)
+        self.position = position
+        self.dropout = nn.Dropout(dropout)
+        self.scale = scale
+
+    def forward(self, tokens: Tensor, first: int = 0) -> Tensor:
+        """Of tokens whose first stands at position ``first``."""
+        positions = torch.arange(first, first + tokens.shape[1], device=tokens.device)
+        vectors = self.vectors(tokens)
+        return self.dropout(self.position.at_input(vectors if self.scale == 1 else self.scale * vectors, positions))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks over tokens (B, T, E).
+
+    Args:
+        dim: E.
+        parts: what attention is made of.
+        position: what all layers share of it.
+        causal: whether no token sees those behind it.
+        cross: whether each block attends to a memory too.
+        layers: L.
+        hidden: features inside the feed-forward networks; 4 E if None.
+        activation: inside them.
+        norm: LayerNorm or RMSNorm.
+        pre_norm: norms before the layers and one at the end, or behind each layer as in the paper.
+        dropout: on what each layer adds, in training.
+        bias: whether norms and feed-forward networks have one.
+
+    Raises:
+        ValueError: a size below 1, no such activation or norm.
+        ConfigError: the parts of the attention do not fit together.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        parts: AttentionParts,
+        position: Position,
+        *,
+        causal: bool = False,
+        cross: bool = False,
+        layers: int = 4,
+        hidden: int | None = None,
+        activation: FeedForwardActivation = "gelu",
+        norm: NormName = "layer",
+        pre_norm: bool = True,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
+        mask = Causal() if causal else None
+        self.position = position
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                parts.layer(dim, position, mask=mask),
+                FeedForward(dim, 4 * dim if hidden is None else hidden, activation, dropout, bias),
+                cross=parts.layer(dim) if cross else None,
+                norm=norm,
+                bias=bias,
+                pre_norm=pre_norm,
+                dropout=dropout,
+            )
+            for _ in range(layers)
+        )
+        self.norm = norm_layer(norm, dim, bias) if pre_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+        caches: Sequence[BlockCache] | None = None,
+    ) -> Tensor:
+        """x (B, T, E), with a memory (B, S, E) for a decoder -> features (B, T, E).
+
+        Args:
+            x: the tokens.
+            memory: what cross-attention attends to.
+            mask: between the tokens, besides the causal one.
+            memory_mask: from the tokens to the memory.
+            caches: of each block, the tokens before these.
+        """
+        for i, block in enumerate(self.blocks):
+            cache = None if caches is None else caches[i]
+            x = block(x, memory, mask=mask, memory_mask=memory_mask, cache=cache)
+        return self.norm(x)
+
+    def caches(self, capacity: int) -> list[BlockCache]:
+        """Empty caches for decoding up to ``capacity`` tokens."""
+        return [BlockCache(KeyValueCache(capacity)) for _ in self.blocks]

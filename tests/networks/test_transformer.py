@@ -1,0 +1,69 @@
+"""Stacks of blocks from configured parts: against torch's own encoder, with caches, and what does not fit."""
+
+import pytest
+import torch
+from torch import nn
+
+from attelbo.attention import NoPosition
+from attelbo.errors import ConfigError
+from attelbo.networks import AttentionParts, TokenEmbedding, Transformer
+
+PACKAGE = "attelbo.attention"
+
+
+def parts(**attention) -> AttentionParts:
+    return AttentionParts(
+        attention={"_target_": f"{PACKAGE}.MultiHeadAttention", "heads": 2, **attention},
+        score={"_target_": f"{PACKAGE}.ScaledDot"},
+        normalizer={"_target_": f"{PACKAGE}.Softmax"},
+        position={"_target_": f"{PACKAGE}.NoPosition"},
+    )
+
+
+def stack(**options) -> Transformer:
+    torch.manual_seed(0)
+    return Transformer(8, parts(), NoPosition(), **{"layers": 2, "hidden": 16, **options}).double()
+
+
+def test_equals_torchs_encoder() -> None:
+    ours = stack(activation="relu", pre_norm=False)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, dtype=torch.float64)
+    theirs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    for block, other in zip(ours.blocks, theirs.layers, strict=True):
+        other.self_attn.in_proj_weight = block.attention.qkv.weight
+        other.self_attn.in_proj_bias = block.attention.qkv.bias
+        other.self_attn.out_proj = block.attention.output
+        other.linear1, other.linear2 = block.feed_forward.first, block.feed_forward.second
+        other.norm1, other.norm2 = block.attention_norm, block.feed_forward_norm
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_no_token_sees_those_behind_it() -> None:
+    ours = stack(causal=True)
+    x = torch.randn(1, 5, 8, dtype=torch.float64, requires_grad=True)
+    for t in range(5):
+        (gradient,) = torch.autograd.grad(ours(x)[0, t, 0], x)
+        assert (gradient[0, t + 1 :] == 0).all()
+        assert (gradient[0, : t + 1].abs().sum(-1) > 0).all()
+
+
+def test_decoding_with_caches_equals_all_at_once() -> None:
+    ours = stack(causal=True, cross=True)
+    x, memory = torch.randn(2, 6, 8, dtype=torch.float64), torch.randn(2, 3, 8, dtype=torch.float64)
+    caches = ours.caches(6)
+    steps = [ours(token, memory, caches=caches) for token in x.split(1, 1)]
+    torch.testing.assert_close(torch.cat(steps, 1), ours(x, memory))
+
+
+def test_tokens_become_scaled_vectors() -> None:
+    embedding = TokenEmbedding(7, 4, NoPosition(), scale=2.0)
+    tokens = torch.tensor([[1, 6, 1]])
+    torch.testing.assert_close(embedding(tokens), 2 * embedding.vectors.weight[tokens])
+
+
+def test_what_does_not_fit_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"model\.attention: heads must divide the 8 features .* got 3"):
+        Transformer(8, parts(heads=3), NoPosition())
+    with pytest.raises(ValueError, match="layers must be at least 1, got 0"):
+        stack(layers=0)
