@@ -7,6 +7,7 @@ from attelbo.attention.blocks import BlockCache, FeedForward, TransformerBlock, 
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.feature_map import SelfAttention2d
 from attelbo.attention.kernels import KERNELS, Kernel, KernelName, Mechanism, attention_weights
+from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import Normalizer, Softmax
@@ -21,6 +22,7 @@ __all__ = [
     "Causal",
     "Document",
     "Dot",
+    "EluFeatures",
     "FeedForward",
     "Full",
     "Kernel",
@@ -28,6 +30,8 @@ __all__ = [
     "KeyValueCache",
     "KeyValues",
     "Learned",
+    "LinearAttention",
+    "LinearCache",
     "Mask",
     "Mechanism",
     "MultiHeadAttention",
@@ -36,6 +40,7 @@ __all__ = [
     "Or",
     "Padding",
     "Position",
+    "PositiveRandomFeatures",
     "Prefix",
     "ScaledDot",
     "Score",

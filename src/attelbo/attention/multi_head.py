@@ -173,12 +173,21 @@ def check_kernel(name: KernelName, mechanism: Mechanism, dropout: float, mask: M
     return name
 
 
-def _check_sizes(dim: int, heads: int, kv_heads: int | None, dropout: float) -> None:
+def check_heads(dim: int, heads: int) -> None:
+    """The heads must divide the features of a token.
+
+    Raises:
+        ValueError: they do not; those that do are named.
+    """
     if dim < 1:
         raise ValueError(f"dim must be at least 1, got {dim}")
     if heads < 1 or dim % heads:
         divisors = [n for n in range(1, dim + 1) if dim % n == 0]
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
+
+
+def _check_sizes(dim: int, heads: int, kv_heads: int | None, dropout: float) -> None:
+    check_heads(dim, heads)
     if kv_heads is not None and (kv_heads < 1 or heads % kv_heads):
         divisors = [n for n in range(1, heads + 1) if heads % n == 0]
         raise ValueError(f"kv_heads must divide the {heads} heads: one of {divisors}, got {kv_heads}")
