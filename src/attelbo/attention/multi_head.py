@@ -9,7 +9,6 @@ Shapes: B batch, T queries, S tokens of the memory m, E features of a token, N h
 divides N; neighbouring heads share), D = E / N.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -132,9 +131,7 @@ class MultiHeadAttention(nn.Module):
                 self.qkv(query).split(self.widths, -1), (self.heads, self.kv_heads, self.kv_heads), strict=True
             )
         )
-        first = 0 if cache is None else cache.length
-        positions = torch.arange(first, first + query.shape[1], device=query.device)
-        q, k = self.position.at_query_key(q, k, positions, positions)
+        q, k = self.position.at_query_key(q, k, 0 if cache is None else cache.length)
         if cache is not None:
             k, v = cache.extend(k, v)
         return q, k, v

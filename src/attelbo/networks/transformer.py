@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from attelbo.attention import (
@@ -41,18 +40,19 @@ class AttentionParts:
     mask: Spec | None = None
     """Besides what the model itself asks for; None: nothing more."""
 
-    def position_of(self, dim: int, max_length: int, **offered: Any) -> Position:
+    def position_of(self, dim: int, max_length: int, *, causal: bool = False, **offered: Any) -> Position:
         """The position, which all layers share.
 
         Args:
             dim: E.
             max_length: the most tokens.
+            causal: whether no token sees those behind it.
             offered: what else a constructor may be given, such as the ``size`` of an image.
 
         Raises:
             ConfigError: an argument is out of range.
         """
-        return part("position", self.position, **self._offered(dim), max_length=max_length, **offered)
+        return part("position", self.position, **self._offered(dim), max_length=max_length, causal=causal, **offered)
 
     def layer(
         self,
@@ -113,9 +113,8 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor, first: int = 0) -> Tensor:
         """Of tokens whose first stands at position ``first``."""
-        positions = torch.arange(first, first + tokens.shape[1], device=tokens.device)
         vectors = self.vectors(tokens)
-        return self.dropout(self.position.at_input(vectors if self.scale == 1 else self.scale * vectors, positions))
+        return self.dropout(self.position.at_input(vectors if self.scale == 1 else self.scale * vectors, first))
 
 
 class Transformer(nn.Module):

@@ -2,7 +2,7 @@
 
     tokens -- at_input --> x -- projections --> q, k -- at_query_key --> q', k' -- score + bias --> weights
 
-Shapes: B batch, N heads, T queries, S keys, D features of a head, E features of a token.
+Shapes: B batch, N heads, M heads of keys, T queries, S keys, D features of a head, E features of a token.
 """
 
 from abc import ABC
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class Position(nn.Module, ABC):
     """Does nothing at any of the three places, unless a subclass says otherwise.
 
-    A subclass that names ``dim`` (E), ``heads`` (N), ``head_dim`` (D) or ``max_length`` in its constructor is given
-    them by whoever owns it.
+    A subclass that names ``dim`` (E), ``heads`` (N), ``head_dim`` (D), ``max_length``, ``causal`` or, of an image,
+    ``size`` (H, W) in its constructor is given them by whoever owns it.
     """
 
     has_bias: bool = False
@@ -22,15 +22,13 @@ class Position(nn.Module, ABC):
     learns_bias: bool = False
     """Whether the bias has parameters: fused kernels then leave their fast path on a CPU."""
 
-    def at_input(self, x: Tensor, positions: Tensor) -> Tensor:
-        """The tokens x (B, T, E) that stand at ``positions`` (T,), before the first layer."""
+    def at_input(self, x: Tensor, first: int = 0) -> Tensor:
+        """The tokens x (B, T, E) that stand at ``first``, first + 1, ..., before the first layer."""
         return x
 
-    def at_query_key(
-        self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """query (B, N, T, D) and key (B, N, S, D), at positions (T,) and (S,). What is kept of keys in a cache has been
-        here already."""
+    def at_query_key(self, query: Tensor, key: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """query (B, N, T, D) and key (B, M, T, D) of the tokens that stand at ``first``, first + 1, ... in
+        self-attention. What is kept of keys in a cache has been here already."""
         return query, key
 
     def bias(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.positions.base import Position
-from attelbo.attention.positions.tables import check_length, rows
+from attelbo.attention.positions.tables import check_length, places
 
 
 class Learned(Position):
@@ -30,5 +30,5 @@ class Learned(Position):
         check_length(max_length)
         self.table = nn.Parameter(std * torch.randn(max_length, dim))
 
-    def at_input(self, x: Tensor, positions: Tensor) -> Tensor:
-        return x + rows(self.table, positions)
+    def at_input(self, x: Tensor, first: int = 0) -> Tensor:
+        return x + places(self.table, first, x.shape[1])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attelbo.attention.positions.base import Position
-from attelbo.attention.positions.tables import check_length, rows, waves
+from attelbo.attention.positions.tables import check_length, places, waves
 
 
 class Sinusoidal(Position):
@@ -36,8 +36,8 @@ class Sinusoidal(Position):
         table = sines_and_cosines(torch.arange(max_length), dim, base)
         self.register_buffer("table", table.float(), persistent=False)
 
-    def at_input(self, x: Tensor, positions: Tensor) -> Tensor:
-        return x + rows(self.table, positions)
+    def at_input(self, x: Tensor, first: int = 0) -> Tensor:
+        return x + places(self.table, first, x.shape[1])
 
 
 def sines_and_cosines(positions: Tensor, dim: int, base: float) -> Tensor:

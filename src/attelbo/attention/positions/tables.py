@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 
-def rows(table: Tensor, positions: Tensor) -> Tensor:
-    """The rows of a table (L, E) at these positions (T,): (T, E).
+def places(table: Tensor, first: int, n_tokens: int) -> Tensor:
+    """The rows of a table (L, E) for the tokens at ``first``, first + 1, ...: (T, E).
 
     Raises:
-        ValueError: more tokens than the table has rows.
+        ValueError: the table ends before.
     """
-    if len(positions) > len(table):
-        raise ValueError(f"there are {len(table)} positions, too few for a sequence of {len(positions)} tokens")
-    return table.index_select(0, positions)
+    if first + n_tokens > len(table):
+        raise ValueError(f"there are {len(table)} positions, too few for a sequence of {first + n_tokens} tokens")
+    return table[first : first + n_tokens]
 
 
 def waves(positions: Tensor, n_frequencies: int, base: float) -> Tensor:
