@@ -22,6 +22,13 @@ RESULT = {
         "test/reconstruction": 12.345, "test/kl": 14.169, "test/bits_per_dim": 0.59771, "test/active_units": 13.0,
         "test/mutual_information": 5.678, "test/aggregate_kl": 8.491,
     },
+    "measures": [
+        ["nll", "NLL", "nats", 2, "1,000 importance samples, 360 images"], ["elbo", "ELBO", "nats", 2, ""],
+        ["reconstruction", "reconstruction", "nats", 2, ""], ["kl", "KL", "nats", 2, ""],
+        ["bits_per_dim", "bits/dim", "bits, from the ELBO", 4, ""],
+        ["active_units", "active units", "of 16 latent dimensions", 0, ""], ["perplexity", "perplexity", "", 1, ""],
+        ["mutual_information", "mutual information", "nats, I(x; z)", 2, ""],
+    ],
     "nll_samples": 1000, "nll_images": 360, "seconds": {"train": 83.4, "evaluate": 4.25}, "checkpoint": "best",
     "epochs": 20, "steps": 1234, "parameters": 56789, "samples_per_second": 12345.6,
 }  # fmt: skip
@@ -57,6 +64,7 @@ def complete_run(folder: Path) -> Path:
     logger.finalize("success")
     save_png(PICTURE, run_dir / "media" / "samples.png")
     save_png(PICTURE, run_dir / "media" / "latent_map.png")
+    (run_dir / "media" / "samples.txt").write_text("<b>to be</b>\n  & not\n", encoding="utf-8")
     for epoch in range(1, 41):
         save_png(PICTURE, run_dir / "media" / f"samples-epoch{epoch:04d}.png")
     return run_dir
@@ -110,15 +118,16 @@ def page(run_dir: Path) -> Page:
 
 def test_headline_numbers_have_their_units(page):
     text = "|".join(page.text)
-    assert "NLL|25.13|nats ± 0.31|1,000 importance samples; ± standard error over 360 test images|" in text
+    assert "NLL|25.13|nats ± 0.31|1,000 importance samples, 360 images; ± standard error|" in text
     assert "|ELBO|−26.51|nats|test split|" in text  # noqa: RUF001
     assert "|Reconstruction|12.35|nats|" in text or "|Reconstruction|12.34|nats|" in text
     assert "Discriminator loss" in text
     assert "|KL|14.17|nats|" in text
-    assert "|Bits per dim|0.5977|bits, from the ELBO|" in text
+    assert "|Bits/dim|0.5977|bits, from the ELBO|" in text
     assert "|Active units|13|of 16 latent dimensions|" in text
     assert "|Mutual information|5.68|nats, I(x; z)|" in text
-    assert "|Aggregate KL|8.49|nats, KL(q(z) || p(z))|" in text
+    assert "Aggregate KL" not in text  # it is no measure of this result
+    assert "Perplexity" not in text  # there is none in it
     for label, value in (
         ("training", "1:23"),
         ("evaluation", "4.2 s"),
@@ -157,6 +166,11 @@ def test_pictures_are_embedded_whole_and_in_order(run_dir, page):
     assert first == (run_dir / "media" / "samples.png").read_bytes()
     assert (page.images[0]["width"], page.images[0]["height"]) == ("34", "12")
     assert [image.get("class") for image in page.images[:2]] == ["pixelated", None]
+
+
+def test_texts_stand_as_they_were_written(run_dir):
+    source = (run_dir / "report.html").read_text()
+    assert '<pre class="written">&lt;b&gt;to be&lt;/b&gt;\n  &amp; not\n</pre>' in source
 
 
 def test_curves_configuration_and_provenance_are_there(page):

@@ -15,7 +15,7 @@ from tiny import TinyData, TinyModel, TinyStepper, tiny_trainer
 
 from attelbo.errors import TrainingDiverged
 from attelbo.training.callbacks import Checkpoint, LearningRate, NanGuard, Pictures, Progress
-from attelbo.training.callbacks.pictures import evaluating, isolated_randomness
+from attelbo.training.callbacks.exhibit import evaluating, isolated_randomness
 from attelbo.training.callbacks.progress import Throughput, clock_time
 from attelbo.training.loggers import build_loggers, finish_loggers, read_metrics
 from attelbo.training.media import image_grid

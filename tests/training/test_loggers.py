@@ -18,7 +18,7 @@ from attelbo.training.loggers import (
     RunInfo,
     build_loggers,
     finish_loggers,
-    log_picture,
+    log_work,
     read_metrics,
     rewind_loggers,
 )
@@ -143,11 +143,14 @@ def test_tensorboard_has_numbers_and_the_exact_pixels(tmp_path):
     loggers = loggers_for(tmp_path, tb=TENSORBOARD)
     for logger in loggers:
         logger.log_metrics({"val/elbo": -1.5}, 7)
-    log_picture(loggers, "samples", PICTURE, 7)
+    log_work(loggers, "samples", PICTURE, 7)
+    log_work(loggers, "texts", "to be\n\n# or *not*", 7)
     finish_loggers(loggers, 0)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("val/elbo")] == [(7, -1.5)]
+    (text,) = events.Tensors("texts/text_summary")
+    assert text.tensor_proto.string_val == [b"    to be\n    \n    # or *not*"]  # Markdown of a block that is not set
     (tmp_path / "shown.png").write_bytes(events.Images("samples")[0].encoded_image_string)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "shown.png")), PICTURE)
 
@@ -172,6 +175,7 @@ def test_an_offline_run_can_be_read_back_from_the_disk(tmp_path):
     try:
         trainer.fit(model, datamodule=TinyData())
         pictures.publish(trainer, model)
+        log_work(loggers, "texts", "to be\n<b>", 16)
     finally:
         finish_loggers(loggers, 3)
 
@@ -187,6 +191,9 @@ def test_an_offline_run_can_be_read_back_from_the_disk(tmp_path):
     assert [row["val/elbo"] for row in history if "val/elbo" in row] == [-3.0, -2.0]
     learning_rates = [(row["trainer/global_step"], row["lr"]) for row in history if "lr" in row]
     assert (learning_rates[0], learning_rates[-1]) == ((0, 0.01), (16, 0.01))
+    table = next(row for row in history if "texts" in row)["texts"]
+    written = json.loads((folder / "files" / table["path"]).read_text())
+    assert (written["columns"], written["data"]) == (["text"], [["to be\n<b>"]])
     shown = next(row for row in history if "samples" in row)
     assert shown["trainer/global_step"] == 16
     for key in ("samples", "reconstructions", "latent_map"):

@@ -148,10 +148,10 @@ def reconstruct(
     """
     _at_least(1, n=n)
     trained = Trained.of(run, checkpoint, accelerator, data_dir).with_data()
-    x, y, *_ = trained.spread(split, n)
-    picture = pair_grid(x, trained.model.reconstruct(x, y))
+    batch = trained.spread(split, n)
+    picture = pair_grid(batch.x, trained.model.reconstruct(batch.x, batch.y))
     name = f"reconstructions-{split}-n{n}"
-    _write(picture, trained.path(output, name), f"{len(x)} images with their reconstructions below them")
+    _write(picture, trained.path(output, name), f"{len(batch.x)} images with their reconstructions below them")
 
 
 def interpolate(
@@ -260,7 +260,8 @@ def traverse(
         raise UserError(
             f"the latents of {trained.run_dir} are {space}: there is nothing to move along; interpolate does"
         )
-    x, y, *_ = trained.rows(split, torch.tensor([row]))
+    batch = trained.rows(split, torch.tensor([row]))
+    x, y = batch.x, batch.y
     base = trained.model.encode(x, y)[0]
     means = trained.encode(trained.spread(split, 2000))
     axes = axes_of(space, base, means, steps, limit)[:n]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attelbo.experiments.curves import Curve, line_chart
+from attelbo.experiments.tables import measured
 from attelbo.files import write_atomically
 from attelbo.training.callbacks.progress import clock_time
 from attelbo.training.loggers import METRICS_FILE, read_metrics
@@ -30,14 +31,23 @@ _CHARTS = (
     ("reconstruction", "Reconstruction", "nats, lower is better"),
     ("kl", "KL(q || p)", "nats"),
     ("loss", "Loss", "what is minimized"),
+    ("perplexity", "Perplexity", "lower is better"),
+    ("bits_per_character", "Bits per character", "lower is better"),
+    ("accuracy", "Accuracy", "share that is right"),
+    ("exact", "Exact answers", "share of whole answers that are right"),
+    ("bleu", "BLEU", "0..100, higher is better"),
 )
 _CAPTIONS = {
-    "samples": ("Samples", "E[x | z] with z drawn from the prior"),
-    "latent_map": ("Latent map", "posterior means, colored by class"),
-    "reconstructions": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
+    "samples.png": ("Samples", "E[x | z] with z drawn from the prior"),
+    "latent_map.png": ("Latent map", "posterior means, colored by class"),
+    "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
+    "samples.txt": ("Samples", "what the model writes after the beginning of a text"),
+    "translations.txt": ("Translations", "source, reference and translation"),
 }
+_PIXELS = ("samples", "reconstructions", "interpolations", "traversals")
+"""Pictures whose pixels are the data's: enlarged without smoothing."""
 _MOST_EARLIER = 12
-"""Pictures of earlier epochs shown for each kind."""
+"""Pictures and texts of earlier epochs shown for each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +75,21 @@ class Chart:
 class Image:
     """An embedded picture."""
 
-    name: str
     title: str
     caption: str
     uri: str
     width: int
     height: int
     pixelated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that a model has written."""
+
+    title: str
+    caption: str
+    content: str
 
 
 def write_report(run_dir: Path) -> Path:
@@ -84,17 +102,19 @@ def write_report(run_dir: Path) -> Path:
     result = _json(run_dir / "result.json")
     choices = _text(run_dir / ".hydra" / "choices.yaml")
     metrics = run_dir / METRICS_FILE
-    pictures = sorted((run_dir / "media").glob("*.png"))
+    pictures, texts = (sorted((run_dir / "media").glob(f"*.{kind}")) for kind in ("png", "txt"))
     page = _template().render(
         name=config.get("name", run_dir.absolute().parent.name),
         run_id=run_dir.absolute().name,
         state=status.get("state", "unknown"),
         facts=list(_facts(status, result)),
         error=status.get("error", ""),
-        headlines=list(_headlines(result, config)),
+        headlines=list(_headlines(result)),
         charts=list(_charts(read_metrics(metrics) if metrics.exists() else {})),
-        pictures=[_embed(path) for path in _by_importance(p for p in pictures if "-epoch" not in p.stem)],
-        earlier=[_embed(path) for path in _some_of(p for p in pictures if "-epoch" in p.stem)],
+        pictures=[_image(path) for path in _final(pictures)],
+        texts=[_text_of(path) for path in _final(texts)],
+        earlier_pictures=[_image(path) for path in _earlier(pictures)],
+        earlier_texts=[_text_of(path) for path in _earlier(texts)],
         choices=[item for item in (yaml.safe_load(choices) or {}).items() if item[1]],
         config=config_text,
         command=shlex.join(["attelbo", *provenance.get("argv", [])[1:]]) if provenance.get("argv") else "",
@@ -122,35 +142,18 @@ def _template() -> "Template":
 # -- numbers -------------------------------------------------------------------------------------------
 
 
-def _headlines(result: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable[Headline]:
+def _headlines(result: Mapping[str, Any]) -> Iterable[Headline]:
     """The final metrics with their units, the most comparable one first."""
-    metrics = {key.partition("/")[2]: value for key, value in result.get("metrics", {}).items()}
     split = next(iter(result.get("metrics", {})), "test/").partition("/")[0]
-    if "nll" in metrics:
-        error = metrics.get("nll_std_error", math.nan)
-        images = f"{result['nll_images']:,} {split} images"
+    for measure, value, error in measured(result, split):
+        unit = measure.unit if error is None else f"{measure.unit} ± {error:.{measure.digits}f}"
+        note = measure.note or f"{split} split"
         yield Headline(
-            "NLL",
-            _number(metrics["nll"], 2),
-            "nats" + (f" ± {error:.2f}" if math.isfinite(error) else ""),
-            f"{result['nll_samples']:,} importance samples; ± standard error over {images}",
+            measure.label[0].upper() + measure.label[1:],
+            _number(value, measure.digits),
+            unit,
+            note if error is None else f"{note}; ± standard error",
         )
-    for key, label, unit, digits in (
-        ("elbo", "ELBO", "nats", 2) if "elbo" in metrics else ("loss", "Loss", "nats, no bound", 2),
-        ("reconstruction", "Reconstruction", "nats", 2),
-        ("kl", "KL", "nats", 2),
-        ("bits_per_dim", "Bits per dim", "bits, from the ELBO", 4),
-        ("accuracy", "Accuracy", "of the labels, by q(y|x)", 4),
-        ("active_units", "Active units", "latent dimensions", 0),
-        ("mutual_information", "Mutual information", "nats, I(x; z)", 2),
-        ("aggregate_kl", "Aggregate KL", "nats, KL(q(z) || p(z))", 2),
-        ("perplexity", "Perplexity", "codes, if all were used equally", 1),
-        ("code_usage", "Codes in use", "of all codes", 3),
-    ):
-        if key in metrics:
-            if key == "active_units" and "latent_dim" in config.get("model", {}) and "perplexity" not in metrics:
-                unit = f"of {config['model']['latent_dim']} latent dimensions"
-            yield Headline(label, _number(metrics[key], digits), unit, f"{split} split")
 
 
 def _number(value: float, digits: int) -> str:
@@ -204,19 +207,23 @@ def _is_negative(one: list[tuple[int, float]], other: list[tuple[int, float]]) -
     )
 
 
-# -- pictures ------------------------------------------------------------------------------------------
+# -- pictures and texts --------------------------------------------------------------------------------
 
 
-def _by_importance(paths: Iterable[Path]) -> list[Path]:
+def _final(paths: Iterable[Path]) -> list[Path]:
+    """Those of the end of a run, in the order of the captions."""
     order = list(_CAPTIONS)
-    return sorted(paths, key=lambda p: (order.index(p.stem) if p.stem in order else len(order), p.stem))
+    final = [path for path in paths if "-epoch" not in path.stem]
+    return sorted(final, key=lambda p: (order.index(p.name) if p.name in order else len(order), p.name))
 
 
-def _some_of(paths: Iterable[Path]) -> list[Path]:
-    """Pictures of earlier epochs: all of them if they are few, else spread evenly over the training."""
+def _earlier(paths: Iterable[Path]) -> list[Path]:
+    """Those of earlier epochs: all of them if they are few, else spread evenly over the training."""
     kinds: dict[str, list[Path]] = {}
     for path in paths:
-        kinds.setdefault(path.stem.partition("-epoch")[0], []).append(path)
+        kind, _, epoch = path.stem.partition("-epoch")
+        if epoch:
+            kinds.setdefault(kind, []).append(path)
     return [
         group[i]
         for group in kinds.values()
@@ -224,16 +231,23 @@ def _some_of(paths: Iterable[Path]) -> list[Path]:
     ]
 
 
-def _embed(path: Path) -> Image:
+def _titled(path: Path) -> tuple[str, str]:
+    """Title and caption of what a file shows."""
     kind, _, epoch = path.stem.partition("-epoch")
-    title, caption = _CAPTIONS.get(kind, (kind.replace("_", " ").capitalize(), ""))
-    if epoch:
-        title, caption = f"{title}, epoch {int(epoch)}", ""
+    title, caption = _CAPTIONS.get(f"{kind}{path.suffix}", (kind.replace("_", " ").capitalize(), ""))
+    return (f"{title}, epoch {int(epoch)}", "") if epoch else (title, caption)
+
+
+def _image(path: Path) -> Image:
     content = path.read_bytes()
     # The first chunk of every PNG file begins with its size.
     width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
     uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return Image(path.name, title, caption, uri, width, height, pixelated=kind != "latent_map")
+    return Image(*_titled(path), uri, width, height, pixelated=path.stem.partition("-")[0] in _PIXELS)
+
+
+def _text_of(path: Path) -> Text:
+    return Text(*_titled(path), _text(path))
 
 
 # -- where it comes from -------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from attelbo.experiments.rundir import RunDirectory, State, config_hash
 from attelbo.experiments.tables import print_result
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training import checkpoint_io_of, settle
-from attelbo.training.callbacks import Checkpoint, Pictures
+from attelbo.training.callbacks import Checkpoint, Exhibit
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, rewind_loggers
 from attelbo.training.replicas import Seat
@@ -288,7 +288,7 @@ def _conclude(
         which = "last"
     result = measure(model, data, "test", settings, config["seed"], device)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(callback, Pictures):
+        if isinstance(callback, Exhibit):
             callback.publish(trainer, model)
     stepper: Any = model.stepper
     result |= {

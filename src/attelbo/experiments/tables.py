@@ -1,8 +1,9 @@
 """What a run prints at its end."""
 
+import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,96 +11,59 @@ from rich.console import Console
 from rich.table import Table
 
 from attelbo.experiments.rundir import RunDirectory, config_hash
-
-FILES = {
-    "samples": "media/samples.png",
-    "reconstructions": "media/reconstructions.png",
-    "latent map": "media/latent_map.png",
-    "report": "report.html",
-}
-
+from attelbo.metrics import Measure
 
 WIDTH = 110
 """A line of the table is not broken, however narrow the terminal."""
 
 
-class Row(NamedTuple):
-    """A number in the table of a result."""
+class Measured(NamedTuple):
+    """A number in a result, and how it is shown."""
 
-    label: str
-    key: str
-    unit: str
-    digits: int
+    measure: Measure
+    value: float
+    error: float | None
+    """Its standard error, where one is known."""
 
 
-IN_EVERY_RUN = (
-    Row("effective samples", "effective_sample_size", "carry the weight of all those of an image", 1),
-    Row("mutual information", "mutual_information", "nats, I(x; z)", 2),
-    Row("aggregate KL", "aggregate_kl", "nats, KL(q(z) || p(z))", 2),
-    Row("accuracy", "accuracy", "of the labels", 4),
-)
-WHERE_ASKED_FOR = (
-    Row("MIG", "mig", "mutual information gap, 0..1", 3),
-    Row("SAP", "sap", "separated attribute predictability, 0..1", 3),
-    Row("modularity", "modularity", "0..1", 3),
-    Row("FactorVAE score", "factor_vae_score", "0..1", 3),
-    Row("beta-VAE score", "beta_vae_score", "0..1", 3),
-    Row("DCI", "dci_disentanglement", "disentanglement, 0..1", 3),
-    Row("", "dci_completeness", "completeness, 0..1", 3),
-    Row("", "dci_informativeness", "informativeness, accuracy", 3),
-    Row("PSNR", "psnr", "dB, reconstructions", 2),
-    Row("SSIM", "ssim", "reconstructions", 4),
-    Row("MS-SSIM", "ms_ssim", "reconstructions", 4),
-    Row("Frechet distance", "classifier_frechet_distance", "samples, in the features of a classifier", 3),
-    Row("", "classifier_train_frechet_distance", "as many training images, for comparison", 3),
-    Row("kernel distance", "classifier_kernel_distance", "samples, in the features of a classifier", 5),
-    Row("", "classifier_train_kernel_distance", "as many training images, for comparison", 5),
-    Row("FID", "fid", "samples, in Inception features", 2),
-)
+def measured(result: Mapping[str, Any], split: str) -> Iterator[Measured]:
+    """The numbers of a result that are shown, in their order."""
+    metrics = result.get("metrics", {})
+    for measure in itertools.starmap(Measure, result.get("measures", ())):
+        key = f"{split}/{measure.key}"
+        if key in metrics:
+            error = metrics.get(f"{key}_std_error", math.nan)
+            yield Measured(measure, metrics[key], error if math.isfinite(error) else None)
 
 
 def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") -> None:
-    """The headline numbers of a result, with their units, and where the pictures are."""
-    metrics, seconds = result["metrics"], result.get("seconds", {})
+    """The headline numbers of a result, with their units, and where pictures and texts are."""
+    seconds = result.get("seconds", {})
     table = Table(title=f"{run_dir}: {split}", title_justify="left", show_header=False, box=None)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
-
-    def row(label: str, key: str, unit: str, digits: int = 2) -> None:
-        if f"{split}/{key}" in metrics:
-            table.add_row(label, f"{metrics[f'{split}/{key}']:.{digits}f}", unit)
-
-    row("ELBO", "elbo", "nats")
-    if f"{split}/elbo" not in metrics:
-        row("loss", "loss", "nats, no bound: there is neither ELBO nor NLL")
-    if f"{split}/nll" in metrics:
-        error = metrics[f"{split}/nll_std_error"]
-        table.add_row(
-            "NLL",
-            f"{metrics[f'{split}/nll']:.2f}",
-            f"nats ±{error:.2f} ({result['nll_samples']:,} importance samples, {result['nll_images']:,} images)",
-        )
-    row("reconstruction", "reconstruction", "nats")
-    row("KL", "kl", "nats")
-    row("bits/dim", "bits_per_dim", "bits, from the ELBO", 4)
-    row("accuracy", "accuracy", "of the labels, by q(y|x)", 4)
-    row("active units", "active_units", "of the latent dimensions", 0)
-    row("perplexity", "perplexity", "codes, if all were used equally")
-    row("codes in use", "code_usage", "of all codes", 3)
-    for label, key, unit, digits in (*IN_EVERY_RUN, *WHERE_ASKED_FOR):
-        row(label, key, unit, digits)
+    for justify in ("left", "right", "left", "left"):
+        table.add_column(justify=justify)
+    for measure, value, error in measured(result, split):
+        numbers = [f"{value:.{measure.digits}f}", "" if error is None else f"±{error:.{measure.digits}f}"]
+        table.add_row(measure.label, *numbers, f"{measure.unit} ({measure.note})" if measure.note else measure.unit)
     if chosen := result.get("monitor"):
-        table.add_row("weights", result["checkpoint"], f"checkpoint, {chosen}")
+        table.add_row("weights", result["checkpoint"], "", f"checkpoint, {chosen}")
     times = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items())
     if times:
-        table.add_row("time", f"{sum(seconds.values()):.1f}", f"s ({times})")
+        table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")
     console = Console(soft_wrap=True, force_jupyter=False)
     console.width = max(console.width, WIDTH)
     console.print(table)
-    for label, name in FILES.items():
-        if (run_dir / name).exists():
-            console.print(f"{label:>16}  {run_dir / name}", highlight=False)
+    for label, path in _files(run_dir):
+        console.print(f"{label:>16}  {path}", highlight=False)
+
+
+def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:
+    """What there is to look at. Names with a hyphen are those of earlier epochs, and of what commands wrote later."""
+    for path in sorted((run_dir / "media").glob("*")):
+        if path.suffix in (".png", ".txt") and "-" not in path.stem:
+            yield path.stem.replace("_", " "), path
+    if (run_dir / "report.html").exists():
+        yield "report", run_dir / "report.html"
 
 
 # -- several runs together -----------------------------------------------------------------------------

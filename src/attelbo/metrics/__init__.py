@@ -6,12 +6,14 @@ from attelbo.metrics.disentanglement import disentanglement_scores
 from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
 from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information
+from attelbo.metrics.measure import Measure
 from attelbo.metrics.sample_mean import SampleMean
 
 __all__ = [
     "ActiveUnits",
     "CodeUsage",
     "Information",
+    "Measure",
     "SampleMean",
     "aggregate_log_prob",
     "disentanglement_scores",

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from attelbo.building import Spec, build
 from attelbo.data.batch import Batch, Block
 from attelbo.errors import ConfigError
+from attelbo.metrics import Measure
 
 Monitor = tuple[str, Literal["min", "max"]]
 """A validation metric, and whether less or more of it is better."""
@@ -114,6 +115,11 @@ class Model(LightningModule, ABC):
     @abstractmethod
     def evaluation_results(self) -> Terms:
         """The metrics of the pass, by their name without the split, and a clean slate for the next."""
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """What is shown of these results, the most comparable first; those that there are not are left out."""
+        return (Measure("loss", "loss", "what is minimized", 4),)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.evaluation_step(batch)

@@ -11,7 +11,7 @@ Units: nats, summed over the dimensions of x and averaged over the batch.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -24,7 +24,7 @@ from attelbo.data.batch import Batch
 from attelbo.errors import UserError
 from attelbo.latent import Evidence, Extra, Likelihood, Objective, Quantized, Turn
 from attelbo.latent.spaces import Codes
-from attelbo.metrics import ActiveUnits, CodeUsage, SampleMean
+from attelbo.metrics import ActiveUnits, CodeUsage, Measure, SampleMean
 from attelbo.models.base import Model, Monitor, Player, Terms
 from attelbo.models.loading import load_run
 
@@ -217,6 +217,19 @@ class LatentVariableModel(Model):
             results |= self.code_usage.compute()
             self.code_usage.reset()
         return results
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        bound = Measure("elbo", "ELBO", "nats")
+        return (
+            bound if self.bounded else Measure("loss", "loss", "nats, no bound: there is neither ELBO nor NLL"),
+            Measure("reconstruction", "reconstruction", "nats"),
+            Measure("kl", "KL", "nats"),
+            Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4),
+            Measure("active_units", "active units", f"of {self.n_latent} latent dimensions", 0),
+            Measure("perplexity", "perplexity", "codes, if all were used equally"),
+            Measure("code_usage", "codes in use", "of all codes", 3),
+        )
 
     # -- what one does with a trained model --------------------------------------------------------
 

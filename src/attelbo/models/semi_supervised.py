@@ -17,7 +17,7 @@ G groups of latents. Units: nats, summed over the dimensions of x and averaged o
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Distribution, Evidence
 from attelbo.latent.arithmetic import full_precision
-from attelbo.metrics import SampleMean
+from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.conditional import ConditionalVAE, check_labels, label_aware_parts
 
@@ -145,6 +145,10 @@ class SemiSupervisedVAE(ConditionalVAE):
         results = {**super().evaluation_results(), **self.accuracy.compute()}
         self.accuracy.reset()
         return results
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        return *super().measures, Measure("accuracy", "accuracy", "of the labels, by q(y|x)", 4)
 
     # -- what one does with a trained model --------------------------------------------------------
 

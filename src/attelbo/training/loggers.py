@@ -9,6 +9,7 @@ import csv
 import io
 import os
 import re
+import textwrap
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from attelbo.building import Spec, build
 from attelbo.files import write_atomically
-from attelbo.training.media import Picture
+from attelbo.training.media import Work
 
 METRICS_FILE = "metrics.csv"
 METRICS_COLUMNS = ("step", "epoch", "metric", "value")
@@ -99,13 +100,20 @@ def rewind_loggers(loggers: Iterable[Logger], step: int) -> None:
             logger.rewind(step)
 
 
-def log_picture(loggers: Iterable[Logger], key: str, picture: Picture, step: int) -> None:
-    """Show a picture in every logger that can show pictures: uint8, (height, width, 3)."""
+def log_work(loggers: Iterable[Logger], key: str, work: Work, step: int) -> None:
+    """Show a picture or a text in every logger that can show them."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(key, picture, step, dataformats="HWC")
+            if isinstance(work, str):
+                indented = textwrap.indent(work, "    ", lambda line: True)  # in Markdown: as it stands
+                logger.experiment.add_text(key, indented, step)
+            else:
+                logger.experiment.add_image(key, work, step, dataformats="HWC")
         elif isinstance(logger, WandbLogger):
-            logger.log_image(key, [picture], step=step)
+            if isinstance(work, str):
+                logger.log_text(key, columns=["text"], data=[[work]], step=step)
+            else:
+                logger.log_image(key, [work], step=step)
 
 
 class CsvLogger(Logger):

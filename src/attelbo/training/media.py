@@ -1,4 +1,4 @@
-"""Pictures as plain arrays: grids of images, the latent map, PNG files.
+"""Works to be looked at: texts, and pictures as plain arrays: grids of images, the latent map, PNG files.
 
 Every picture that leaves attelbo (files, TensorBoard, W&B) goes through `to_uint8` once, since
 the loggers disagree about floats: ``wandb.Image`` shows a float image in [0, 1] as black.
@@ -20,6 +20,9 @@ from attelbo.files import write_atomically
 
 Picture = NDArray[np.uint8]
 """Red, green, blue in 0..255, (height, width, 3): what PIL, TensorBoard and W&B all take as it is."""
+
+Work = Picture | str
+"""What a model makes to be looked at."""
 
 SMALLEST_TILE = 48
 """Images are enlarged by a whole factor until their longer side has this many pixels."""
@@ -89,6 +92,13 @@ def pair_grid(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> 
         torch.cat([images.to(originals), blank]).unflatten(0, (-1, columns)) for images in (originals, reconstructions)
     )
     return image_grid(torch.stack([above, below], 1).flatten(0, 2), columns)
+
+
+def save_work(work: Work, path: Path) -> Path:
+    """Write a picture as PNG, a text as UTF-8, to ``path`` with the ending that belongs to it."""
+    if isinstance(work, str):
+        return write_atomically(path.with_name(f"{path.name}.txt"), work)
+    return save_png(work, path.with_name(f"{path.name}.png"))
 
 
 def save_png(picture: Picture, path: Path) -> Path:

@@ -2,34 +2,52 @@
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 
 from attelbo.data import ImageDataModule, ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.classifier import classifier_of
-from attelbo.experiments.evaluation.disentanglement import check_factors, evaluate_disentanglement, has_factors
-from attelbo.experiments.evaluation.information import evaluate_information
-from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood
-from attelbo.experiments.evaluation.quality import evaluate_inception, evaluate_quality, inception_metric
+from attelbo.experiments.evaluation.disentanglement import (
+    DISENTANGLEMENT,
+    check_factors,
+    evaluate_disentanglement,
+    has_factors,
+)
+from attelbo.experiments.evaluation.information import INFORMATION, evaluate_information
+from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood, likelihood_measures
+from attelbo.experiments.evaluation.quality import (
+    INCEPTION,
+    QUALITY,
+    evaluate_inception,
+    evaluate_quality,
+    inception_metric,
+)
 from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import LatentVariableModel, Model, load_run, read_config
 from attelbo.training.threads import use_threads
 
+N_SAMPLES = 5000
+"""Importance samples for each image, unless another number is asked for."""
+
 
 def measure(
     model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
-    """Bound, likelihood and information, what every run is measured by, in the shape of ``result.json``."""
+    """What every run is measured by, in the shape of ``result.json``: the model's own results and, where it has a
+    bound, likelihood and information."""
     started = time.perf_counter()
     model = model.to(device).eval()
     metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
-    result: dict[str, Any] = {"metrics": metrics}
-    if isinstance(model, LatentVariableModel) and model.bounded:
+    measures = [*model.measures]
+    result: dict[str, Any] = {"metrics": metrics, "measures": measures}
+    if _has_likelihood(model):
         metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
         metrics |= evaluate_information(model, data, split, settings, seed, device)
+        likelihood, effective = likelihood_measures(data, split, settings)
+        measures[:] = [likelihood, *measures, effective, *INFORMATION]
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
     result["seconds"] = {"evaluate": time.perf_counter() - started}
     return result
@@ -38,7 +56,7 @@ def measure(
 def evaluate(
     run: str,
     split: SplitName,
-    n_samples: int,
+    n_samples: int | None,
     n_images: int | None,
     batch_size: int,
     chunk: int | None,
@@ -55,9 +73,9 @@ def evaluate(
     Args:
         run: the run directory, or a folder whose newest run is meant.
         split: validation or test.
-        n_samples: importance samples for each image.
+        n_samples: importance samples for each image, 5000 if None.
         n_images: so many of the split's images; all if None.
-        batch_size: images at a time.
+        batch_size: rows at a time.
         chunk: samples of each at a time; as many as suit the device if None.
         checkpoint: whose weights.
         seed: of the noise.
@@ -75,12 +93,19 @@ def evaluate(
     from attelbo.experiments.tables import print_result
 
     try:
-        settings = Evaluation(n_samples, n_images, batch_size, chunk, checkpoint)
+        settings = Evaluation(N_SAMPLES if n_samples is None else n_samples, n_images, batch_size, chunk, checkpoint)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     inception = inception_metric() if fid else None
     directory = RunDirectory.find(Path(run))
     model, data = load_run(directory.path, checkpoint=checkpoint, data_dir=data_dir)
+    owner = f"{directory.path}, the run of a {type(model).__name__}"
+    if not _has_likelihood(model):
+        _refuse(f"{owner}, has no likelihood to estimate", n_samples=n_samples, n_images=n_images, chunk=chunk)
+    if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
+        _refuse(
+            f"{owner}, has no latent variables of images", disentanglement=disentanglement, quality=quality, fid=fid
+        )
     if disentanglement:
         check_factors(data)
     data.prepare_data()
@@ -88,24 +113,39 @@ def evaluate(
     config, device = read_config(directory.path), pick_device(accelerator)
     use_threads(config["trainer"]["threads"])
     result = measure(model, data, split, settings, seed, device)
-    metrics, seconds = result["metrics"], result["seconds"]
+    metrics, measures, seconds = result["metrics"], result["measures"], result["seconds"]
     if isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule):
         where = (data, split, batch_size, seed, device)
         if has_factors(data) if disentanglement is None else disentanglement:
             started = time.perf_counter()
             metrics |= evaluate_disentanglement(model, *where)
+            measures += DISENTANGLEMENT
             seconds["disentanglement"] = time.perf_counter() - started
         if quality:
             started = time.perf_counter()
             folder = Path(config["paths"]["output_dir"]) / "classifiers"
             classifier, about = classifier_of(data, folder, device)
             metrics |= evaluate_quality(model, classifier, *where)
+            measures += QUALITY
             result["classifier"] = {name: about[name] for name in ("folder", "validation_accuracy")}
             seconds["quality"] = time.perf_counter() - started
         if inception is not None:
             metrics |= evaluate_inception(inception, model, *where)
+            measures += INCEPTION
     directory.write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
     print_result(result, directory.path, split_key(split))
+
+
+def _has_likelihood(model: Model) -> TypeGuard[LatentVariableModel]:
+    """Whether its likelihood is one that importance sampling estimates."""
+    return isinstance(model, LatentVariableModel) and model.bounded
+
+
+def _refuse(why: str, **asked: object) -> None:
+    """Raise ConfigError where something was asked for that there is not."""
+    for name, value in asked.items():
+        if value:
+            raise ConfigError(f"{name}={str(value).lower()}: {why}")
 
 
 def pick_device(accelerator: Literal["auto", "cpu", "gpu"]) -> torch.device:

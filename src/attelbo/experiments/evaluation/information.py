@@ -9,10 +9,15 @@ from attelbo.data import ResidentDataModule
 from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent.spaces import Codes
-from attelbo.metrics import estimate_information
+from attelbo.metrics import Measure, estimate_information
 from attelbo.models import Model, VariationalAutoencoder
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
+
+INFORMATION = (
+    Measure("mutual_information", "mutual information", "nats, I(x; z)"),
+    Measure("aggregate_kl", "aggregate KL", "nats, KL(q(z) || p(z))"),
+)
 
 
 @torch.inference_mode()

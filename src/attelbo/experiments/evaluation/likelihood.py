@@ -9,9 +9,10 @@ import torch
 from rich.progress import track
 
 from attelbo.data import ResidentDataModule
-from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
+from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
+from attelbo.metrics import Measure
 from attelbo.models import LatentVariableModel, Model
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
@@ -63,6 +64,16 @@ def evaluate_likelihood(
         f"{key}/nll_std_error": float(nll.std() / len(nll) ** 0.5) if len(nll) > 1 else float("nan"),
         f"{key}/effective_sample_size": float(torch.cat(effective).mean()),
     }
+
+
+def likelihood_measures(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> tuple[Measure, Measure]:
+    """What ``evaluate_likelihood`` finds, the effective samples apart from the likelihood."""
+    n_images = n_evaluated(data, split, settings)
+    note = f"{settings.n_samples:,} importance samples, {n_images:,} images"
+    return (
+        Measure("nll", "NLL", "nats", note=note),
+        Measure("effective_sample_size", "effective samples", "carry the weight of all those of an image", 1),
+    )
 
 
 def suitable_chunk(pixels: int, device: torch.device) -> int:

@@ -15,11 +15,21 @@ from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.classifier import Classifier
 from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
-from attelbo.metrics import SampleMean, frechet_distance, image_similarity, kernel_distance
+from attelbo.metrics import Measure, SampleMean, frechet_distance, image_similarity, kernel_distance
 from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
+QUALITY = (
+    Measure("psnr", "PSNR", "dB, reconstructions"),
+    Measure("ssim", "SSIM", "reconstructions", 4),
+    Measure("ms_ssim", "MS-SSIM", "reconstructions", 4),
+    Measure("classifier_frechet_distance", "Frechet distance", "samples, in the features of a classifier", 3),
+    Measure("classifier_train_frechet_distance", "of training images", "as many, for comparison", 3),
+    Measure("classifier_kernel_distance", "kernel distance", "samples, in the features of a classifier", 5),
+    Measure("classifier_train_kernel_distance", "of training images", "as many, for comparison", 5),
+)
+INCEPTION = (Measure("fid", "FID", "samples, in Inception features"),)
 MOST_ROWS = 10_000
 
 

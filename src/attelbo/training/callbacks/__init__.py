@@ -2,9 +2,10 @@
 
 from attelbo.training.callbacks.checkpointing import Checkpoint
 from attelbo.training.callbacks.early_stopping import EarlyStopping
+from attelbo.training.callbacks.exhibit import Exhibit
 from attelbo.training.callbacks.learning_rate import LearningRate
 from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
 
-__all__ = ["Checkpoint", "EarlyStopping", "LearningRate", "NanGuard", "Pictures", "Progress"]
+__all__ = ["Checkpoint", "EarlyStopping", "Exhibit", "LearningRate", "NanGuard", "Pictures", "Progress"]
