@@ -11,6 +11,7 @@ from attelbo.data.batch import BOS, EOS, IGNORE, PAD, UNK, Batch, Block, DataKin
 if TYPE_CHECKING:
     from attelbo.data.image import ImageDataModule
     from attelbo.data.module import ResidentDataModule
+    from attelbo.data.tasks import TaskDataModule
 
 __all__ = [
     "BOS",
@@ -25,11 +26,13 @@ __all__ = [
     "ImageDataModule",
     "ResidentDataModule",
     "Split",
+    "TaskDataModule",
 ]
 
 _MODULES = {
     "ImageDataModule": "attelbo.data.image",
     "ResidentDataModule": "attelbo.data.module",
+    "TaskDataModule": "attelbo.data.tasks",
 }
 """Data module -> where it is."""
 

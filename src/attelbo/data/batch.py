@@ -35,6 +35,10 @@ class DataSpec:
     """Training rows whose label is known; None: all of them."""
     n_tokens: int | None = None
     """Tokens in the vocabulary, of tokens, or of a set of them (N, 1)."""
+    token_lengths: tuple[int, ...] | None = None
+    """The characters that each token stands for, where this is known: bits per character follow from it."""
+    answer_length: int | None = None
+    """The most tokens of a row that are to be predicted, which together are its answer; None: rows have none."""
     pads: bool = False
     """Whether rows end in PAD, which the vocabulary then has as its token 0, with BOS and EOS after it."""
     target: "DataSpec | None" = None

@@ -1,0 +1,121 @@
+"""What generated tasks have in common: rows drawn once, the same in every run, and no question in two splits.
+
+A hash of its tokens decides which split a question belongs to, as in minGPT's sorting demo: an eighth is for
+validation, an eighth for testing. Where there are few different questions they come again and again in their split.
+
+Shapes: N rows, B batch, T tokens.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attelbo.building import Spec, build
+from attelbo.data.batch import Batch, DataSpec, Split
+from attelbo.data.module import ResidentDataModule, Splits, at_least, fixed_generator
+from attelbo.data.resident import ResidentSplit
+from attelbo.errors import ConfigError
+
+_EIGHTHS: dict[Split, tuple[int, ...]] = {"validation": (0,), "test": (1,), "train": (2, 3, 4, 5, 6, 7)}
+_ROUNDS = 64
+"""Draws after which a split that is still short of rows will stay so."""
+
+
+class Task(ABC):
+    """A way to draw questions with their answers."""
+
+    @abstractmethod
+    def spec(self, name: str) -> DataSpec:
+        """What a row is like."""
+
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n independent rows: x (n, T), and y (n, T), -1 where nothing is asked; int64."""
+
+
+class TaskDataModule(ResidentDataModule):
+    """A generated task.
+
+    Args:
+        name: in reports.
+        task: the class in ``attelbo.data.tasks`` that draws it.
+        root: the folder of data sets, of which a task needs none.
+        seed: the run's seed; the order of the training rows follows from it, the rows do not.
+        batch_size: rows in a training minibatch, per device.
+        eval_batch_size: rows in a validation or test minibatch, per device.
+        train_size: training rows.
+        validation_size: validation rows.
+        test_size: test rows.
+        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
+        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        task: Spec,
+        root: str,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        train_size: int,
+        validation_size: int,
+        test_size: int,
+        drop_last: bool = False,
+        minibatches_per_block: int = 16,
+    ) -> None:
+        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        at_least(1, train_size=train_size, validation_size=validation_size, test_size=test_size)
+        self.task: Task = build(task)
+        self._spec = self.task.spec(name)
+        self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
+
+    @property
+    def spec(self) -> DataSpec:
+        return self._spec
+
+    def _content(self) -> tuple[Any, ...]:
+        return type(self.task).__qualname__, sorted(vars(self.task).items()), self.sizes
+
+    def _load(self) -> Splits:
+        return {split: TaskSplit(*self._draw(split, size)) for split, size in self.sizes.items()}
+
+    def _draw(self, split: Split, size: int) -> tuple[Tensor, Tensor]:
+        generator = fixed_generator(f"{split} rows")
+        drawn: list[tuple[Tensor, Tensor]] = []
+        for _ in range(_ROUNDS):
+            x, y = self.task.draw(8 * size // len(_EIGHTHS[split]) + 8, generator)
+            own = torch.isin(eighth(x), torch.tensor(_EIGHTHS[split]))
+            drawn.append((x[own], y[own]))
+            if sum(len(rows) for rows, _ in drawn) >= size:
+                xs, ys = zip(*drawn, strict=True)
+                return torch.cat(xs)[:size], torch.cat(ys)[:size]
+        raise ConfigError(f"data.task: too few different questions for {size:,} {split} rows of {self.spec.name}")
+
+
+class TaskSplit(ResidentSplit):
+    """Questions x (N, T) and answers y (N, T)."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        small = int(max(x.max(), y.max())) <= torch.iinfo(torch.int16).max
+        self.x, self.y = (tokens.to(torch.int16 if small else torch.int32) for tokens in (x, y))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def materialize(self, index: Tensor) -> Batch:
+        self.to(index.device)
+        return Batch(self.x.index_select(0, index).long(), self.y.index_select(0, index).long(), index)
+
+
+def eighth(x: Tensor) -> Tensor:
+    """Which eighth of all questions each row of x (N, T) belongs to, 0..7: a hash of its tokens."""
+    factors = torch.randint(1 << 62, x.shape[1:], generator=torch.Generator().manual_seed(0)) | 1
+    mixed = ((x + 1) * factors).sum(-1)  # modulo 2^64, as all of this
+    mixed = (mixed ^ (mixed >> 29)) * 0x5851F42D4C957F2D
+    return (mixed >> 40) & 7
