@@ -9,7 +9,7 @@ Shapes: N images, (C, H, W) one image in [0, 1], pictures are uint8 (height, wid
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attelbo.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Picture = NDArray[np.uint8]
 """Red, green, blue in 0..255, (height, width, 3): what PIL, TensorBoard and W&B all take as it is."""
@@ -167,14 +170,12 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
         title: Written above the map.
         axis: What the coordinates of points in the plane are called.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     plane, share = project_to_plane(means)
     x, y = plane.numpy().T
     # The object interface, not pyplot: no global figure, no window, no backend to choose.
     figure = Figure(figsize=(6.4, 6.4), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     size = float(np.clip(12_000 / len(x), 3, 20))
     if labels is None:
@@ -193,6 +194,14 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=9, colors="#5b6270")
+    return painted(figure)
+
+
+def painted(figure: "Figure") -> Picture:
+    """The pixels of a figure of matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
