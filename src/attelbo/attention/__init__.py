@@ -11,12 +11,24 @@ from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, 
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import Normalizer, Softmax
-from attelbo.attention.positions import Learned, NoPosition, Position, Sinusoidal
+from attelbo.attention.positions import (
+    Alibi,
+    AxialRotary,
+    Learned,
+    NoPosition,
+    Position,
+    RelativeBias,
+    Rotary,
+    Sinusoidal,
+    Sinusoidal2d,
+)
 from attelbo.attention.scores import Dot, ScaledDot, Score
 
 __all__ = [
     "KERNELS",
+    "Alibi",
     "And",
+    "AxialRotary",
     "Block",
     "BlockCache",
     "Causal",
@@ -42,10 +54,13 @@ __all__ = [
     "Position",
     "PositiveRandomFeatures",
     "Prefix",
+    "RelativeBias",
+    "Rotary",
     "ScaledDot",
     "Score",
     "SelfAttention2d",
     "Sinusoidal",
+    "Sinusoidal2d",
     "SlidingWindow",
     "Softmax",
     "TransformerBlock",

@@ -1,7 +1,20 @@
 """Positions: how attention knows where a token stands."""
 
+from attelbo.attention.positions.alibi import Alibi
 from attelbo.attention.positions.base import NoPosition, Position
 from attelbo.attention.positions.learned import Learned
-from attelbo.attention.positions.sinusoidal import Sinusoidal
+from attelbo.attention.positions.relative_bias import RelativeBias
+from attelbo.attention.positions.rotary import AxialRotary, Rotary
+from attelbo.attention.positions.sinusoidal import Sinusoidal, Sinusoidal2d
 
-__all__ = ["Learned", "NoPosition", "Position", "Sinusoidal"]
+__all__ = [
+    "Alibi",
+    "AxialRotary",
+    "Learned",
+    "NoPosition",
+    "Position",
+    "RelativeBias",
+    "Rotary",
+    "Sinusoidal",
+    "Sinusoidal2d",
+]

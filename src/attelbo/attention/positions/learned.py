@@ -31,4 +31,4 @@ class Learned(Position):
         self.table = nn.Parameter(std * torch.randn(max_length, dim))
 
     def at_input(self, x: Tensor, first: int = 0) -> Tensor:
-        return x + places(self.table, first, x.shape[1])
+        return x + places(self.table, first, x.shape[1]).to(x.dtype)

@@ -18,10 +18,22 @@ def places(table: Tensor, first: int, n_tokens: int) -> Tensor:
     return table[first : first + n_tokens]
 
 
-def waves(positions: Tensor, n_frequencies: int, base: float) -> Tensor:
-    """Angles (L, n) of positions (L,): the position times base^(-i / n), i = 0 .. n - 1; in float64."""
-    exponents = torch.arange(n_frequencies, dtype=torch.float64) / n_frequencies
+def angles(positions: Tensor, n_waves: int, base: float) -> Tensor:
+    """(L, n) of positions (L,): the position times base^(-i / n), i = 0 .. n - 1; in float64."""
+    exponents = torch.arange(n_waves, dtype=torch.float64) / n_waves
     return positions.double().unsqueeze(-1) * base**-exponents
+
+
+def rows_and_columns(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Row and column, (H W,) each, of the places of an image in row-major order.
+
+    Raises:
+        ValueError: not two sizes of at least 1.
+    """
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size must be (height, width) of the grid of tokens, got {tuple(size)}")
+    row, column = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    return row.flatten(), column.flatten()
 
 
 def check_length(max_length: int) -> None:
@@ -30,3 +42,11 @@ def check_length(max_length: int) -> None:
     """
     if max_length < 1:
         raise ValueError(f"max_length must be at least 1, got {max_length}")
+
+
+def check_divides(divisor: int, name: str, value: int, why: str) -> None:
+    """Raises:
+    ValueError: the divisor does not divide the value.
+    """
+    if value < 1 or value % divisor:
+        raise ValueError(f"{name} must be a multiple of {divisor} for {why}, got {value}")
