@@ -5,7 +5,16 @@ score(q, k) + position's bias -- soft cap --> normalizer, mask -- kernel --> out
 
 from attelbo.attention.blocks import BlockCache, FeedForward, TransformerBlock, norm_layer
 from attelbo.attention.cache import KeyValueCache, KeyValues
-from attelbo.attention.feature_map import SelfAttention2d
+from attelbo.attention.feature_maps import (
+    CBAM,
+    FEATURE_MAP_ATTENTION,
+    AxialAttention2d,
+    FeatureMapAttention,
+    NonLocal2d,
+    SelfAttention2d,
+    SqueezeExcite,
+    WindowAttention2d,
+)
 from attelbo.attention.kernels import KERNELS, Kernel, KernelName, Mechanism, attention_weights
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
@@ -25,9 +34,12 @@ from attelbo.attention.positions import (
 from attelbo.attention.scores import Dot, ScaledDot, Score
 
 __all__ = [
+    "CBAM",
+    "FEATURE_MAP_ATTENTION",
     "KERNELS",
     "Alibi",
     "And",
+    "AxialAttention2d",
     "AxialRotary",
     "Block",
     "BlockCache",
@@ -35,6 +47,7 @@ __all__ = [
     "Document",
     "Dot",
     "EluFeatures",
+    "FeatureMapAttention",
     "FeedForward",
     "Full",
     "Kernel",
@@ -48,6 +61,7 @@ __all__ = [
     "Mechanism",
     "MultiHeadAttention",
     "NoPosition",
+    "NonLocal2d",
     "Normalizer",
     "Or",
     "Padding",
@@ -63,7 +77,9 @@ __all__ = [
     "Sinusoidal2d",
     "SlidingWindow",
     "Softmax",
+    "SqueezeExcite",
     "TransformerBlock",
+    "WindowAttention2d",
     "attention_weights",
     "norm_layer",
 ]

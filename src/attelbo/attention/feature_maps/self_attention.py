@@ -1,4 +1,4 @@
-"""Self-attention between the pixels of a feature map.
+"""Self-attention between all pixels of a feature map.
 
 Source: Wang et al. 2018, "Non-local Neural Networks"; Zhang et al. 2019, "Self-Attention GAN" brought
 it to generators. Ours differs: multi-head scaled dot-product scores, a LayerNorm over the channels

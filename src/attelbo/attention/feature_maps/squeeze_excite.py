@@ -1,0 +1,43 @@
+"""Squeeze and excitation: channels are weighed by what is in the whole of a feature map.
+
+Source: Hu, Shen & Sun 2018, "Squeeze-and-Excitation Networks", arXiv:1709.01507, eq. 2 to 4.
+
+Shapes: B batch, C channels, H x W pixels.
+"""
+
+from torch import Tensor, nn
+
+
+def bottleneck(channels: int, reduction: int) -> nn.Sequential:
+    """Two linear layers on C channels, with C / ``reduction`` units between them, at least 4, so that some are alive.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    for name, value in (("channels", channels), ("reduction", reduction)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    hidden = max(4, channels // reduction)
+    return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+
+
+class SqueezeExcite(nn.Module):
+    """x times sigmoid(W_2 relu(W_1 mean(x))), by channel, on a feature map (B, C, H, W).
+
+    It starts near x / 2, not near x, as in the paper.
+
+    Args:
+        channels: C.
+        reduction: C over the units between the two layers, of which there are at least 4.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        super().__init__()
+        self.excite = bottleneck(channels, reduction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), laid out like x."""
+        return x * self.excite(x.mean((2, 3))).sigmoid()[..., None, None]
