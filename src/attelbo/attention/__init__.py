@@ -19,7 +19,7 @@ from attelbo.attention.kernels import KERNELS, Kernel, KernelName, Mechanism, at
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
-from attelbo.attention.normalizers import Normalizer, Softmax
+from attelbo.attention.normalizers import Entmax15, Normalizer, Sigmoid, Softmax, SoftmaxOffByOne, Sparsemax
 from attelbo.attention.positions import (
     Alibi,
     AxialRotary,
@@ -31,12 +31,13 @@ from attelbo.attention.positions import (
     Sinusoidal,
     Sinusoidal2d,
 )
-from attelbo.attention.scores import Dot, ScaledDot, Score
+from attelbo.attention.scores import Additive, Concat, Cosine, Dot, DotProductScore, General, Location, ScaledDot, Score
 
 __all__ = [
     "CBAM",
     "FEATURE_MAP_ATTENTION",
     "KERNELS",
+    "Additive",
     "Alibi",
     "And",
     "AxialAttention2d",
@@ -44,12 +45,17 @@ __all__ = [
     "Block",
     "BlockCache",
     "Causal",
+    "Concat",
+    "Cosine",
     "Document",
     "Dot",
+    "DotProductScore",
     "EluFeatures",
+    "Entmax15",
     "FeatureMapAttention",
     "FeedForward",
     "Full",
+    "General",
     "Kernel",
     "KernelName",
     "KeyValueCache",
@@ -57,6 +63,7 @@ __all__ = [
     "Learned",
     "LinearAttention",
     "LinearCache",
+    "Location",
     "Mask",
     "Mechanism",
     "MultiHeadAttention",
@@ -73,10 +80,13 @@ __all__ = [
     "ScaledDot",
     "Score",
     "SelfAttention2d",
+    "Sigmoid",
     "Sinusoidal",
     "Sinusoidal2d",
     "SlidingWindow",
     "Softmax",
+    "SoftmaxOffByOne",
+    "Sparsemax",
     "SqueezeExcite",
     "TransformerBlock",
     "WindowAttention2d",

@@ -45,7 +45,7 @@ class Sdpa(Kernel):
         score, n_heads, n_queries, n_keys = mechanism.score, query.shape[1], query.shape[2], key.shape[2]
         assert isinstance(score, DotProductScore)
         offset = n_keys - n_queries if offset is None else offset
-        query, key = score.as_dot_product(query, key)
+        query, key = score.at_query(query), score.at_key(key)
         additive, causal = None, False
         if mask is not None and not mask.allows_all(n_queries, n_keys, offset):
             causal = offset == 0 and mask.is_causal(n_queries, n_keys) and not mechanism.position.has_bias

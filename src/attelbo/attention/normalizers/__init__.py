@@ -1,6 +1,9 @@
 """Normalizers: from scores to weights."""
 
 from attelbo.attention.normalizers.base import Normalizer
+from attelbo.attention.normalizers.off_by_one import SoftmaxOffByOne
+from attelbo.attention.normalizers.sigmoid import Sigmoid
 from attelbo.attention.normalizers.softmax import Softmax
+from attelbo.attention.normalizers.sparse import Entmax15, Sparsemax
 
-__all__ = ["Normalizer", "Softmax"]
+__all__ = ["Entmax15", "Normalizer", "Sigmoid", "Softmax", "SoftmaxOffByOne", "Sparsemax"]

@@ -10,17 +10,21 @@ from torch import Tensor
 
 
 class Normalizer(ABC):
-    """Scores (B, N, T, S) -> weights, the same shape, not below zero."""
+    """Scores (B, N, T, S) -> weights, the same shape, not below zero; float16 and bfloat16 are computed in float32."""
 
     @abstractmethod
     def normalize(self, scores: Tensor) -> Tensor:
         """The weights where nothing is masked."""
 
+    def normalize_allowed(self, scores: Tensor, allowed: Tensor) -> Tensor:
+        """The weights of the keys that are allowed; of the others anything."""
+        # Not -inf: a row of it would be NaN, also in the gradient.
+        return self.normalize(scores.masked_fill(~allowed, torch.finfo(scores.dtype).min))
+
     def __call__(self, scores: Tensor, allowed: Tensor | None = None) -> Tensor:
         """The weights; those of keys that are not ``allowed`` (broadcasts to the scores, bool) are zero, and take part
         in no gradient. A query with nothing to attend to has no weight anywhere."""
+        precise = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
         if allowed is None:
-            return self.normalize(scores)
-        # Not -inf: a row of it would be NaN, also in the gradient.
-        lowest = torch.finfo(scores.dtype).min
-        return self.normalize(scores.masked_fill(~allowed, lowest)).masked_fill(~allowed, 0.0)
+            return self.normalize(precise).to(scores.dtype)
+        return self.normalize_allowed(precise, allowed).masked_fill(~allowed, 0.0).to(scores.dtype)

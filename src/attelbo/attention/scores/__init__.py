@@ -1,6 +1,10 @@
 """Scores: how well a key answers a query."""
 
-from attelbo.attention.scores.base import Score
+from attelbo.attention.scores.additive import Additive, Concat
+from attelbo.attention.scores.base import DotProductScore, Score
+from attelbo.attention.scores.cosine import Cosine
 from attelbo.attention.scores.dot import Dot, ScaledDot
+from attelbo.attention.scores.general import General
+from attelbo.attention.scores.location import Location
 
-__all__ = ["Dot", "ScaledDot", "Score"]
+__all__ = ["Additive", "Concat", "Cosine", "Dot", "DotProductScore", "General", "Location", "ScaledDot", "Score"]

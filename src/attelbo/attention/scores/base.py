@@ -1,6 +1,6 @@
 """What a score is: a number for each query and key, before normalization.
 
-Shapes: B batch, N heads, T queries, S keys, D features of a head.
+Shapes: B batch, N heads, T queries, S keys, D features of a head, D', D'' what a score makes of them.
 """
 
 from abc import ABC, abstractmethod
@@ -9,30 +9,34 @@ from torch import Tensor, nn
 
 
 class Score(nn.Module, ABC):
-    """score(q, k) for every pair.
+    """score(q, k) for every pair: what it makes of the queries compared with what it makes of the keys.
 
-    A subclass that names ``heads`` or ``head_dim`` in its constructor is given N or D by whoever owns it.
+    A subclass that names ``heads`` (N), ``head_dim`` (D) or ``max_length`` in its constructor is given them by whoever
+    owns it.
     """
 
-    is_dot_product: bool
-    """Whether it is a dot product in other coordinates (see :meth:`as_dot_product`): all kernels can compute it."""
-    scale: float
-    """What the dot product is multiplied with, where it is one."""
+    def at_query(self, query: Tensor) -> Tensor:
+        """query (B, N, T, D) -> (B, N, T, D')."""
+        return query
+
+    def at_key(self, key: Tensor) -> Tensor:
+        """key (B, N, S, D) -> (B, N, S, D''): what can be kept of keys that are asked again and again."""
+        return key
 
     @abstractmethod
+    def compare(self, query: Tensor, key: Tensor) -> Tensor:
+        """query (B, N, T, D'), key (B, N, S, D'') -> (B, N, T, S)."""
+
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """query (B, N, T, D), key (B, N, S, D) -> (B, N, T, S)."""
+        return self.compare(self.at_query(query), self.at_key(key))
 
 
 class DotProductScore(Score):
-    """scale * <f(q), g(k)>, where a subclass says what f and g are."""
+    """scale * <f(q), g(k)>, f = ``at_query`` and g = ``at_key``: every kernel can compute it."""
 
-    is_dot_product = True
+    scale: float
+    """What the dot product is multiplied with; what is learned belongs to f."""
 
-    def as_dot_product(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """(f(q), g(k)), of the same shapes."""
-        return query, key
-
-    def forward(self, query: Tensor, key: Tensor) -> Tensor:
-        query, key = self.as_dot_product(query, key)
+    def compare(self, query: Tensor, key: Tensor) -> Tensor:
         return (self.scale * query) @ key.transpose(-2, -1)

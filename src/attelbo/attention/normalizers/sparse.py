@@ -1,0 +1,65 @@
+"""Sparse weights that sum to one: keys that answer badly get none at all.
+
+    sparsemax    w_s = max(z_s - tau, 0)          the Euclidean projection of the scores onto the simplex
+    entmax-1.5   w_s = max(z_s / 2 - tau, 0)^2    half-way between sparsemax and softmax
+
+tau is what makes the weights sum to one. Which keys get a weight is found by sorting the scores, without a gradient: it
+changes nowhere but at a tie. Given these keys, tau is a closed form of their scores, and autograd goes through that:
+exact, also for second derivatives and under ``torch.vmap``, with no sort in the backward pass.
+
+Source: Martins & Astudillo 2016, "From Softmax to Sparsemax", algorithm 1; Peters, Niculae & Martins 2019, "Sparse
+Sequence-to-Sequence Models", algorithm 2.
+
+Shapes: B batch, N heads, T queries, S keys.
+"""
+
+import torch
+from torch import Tensor
+
+from attelbo.attention.normalizers.base import Normalizer
+
+
+class Sparsemax(Normalizer):
+    """max(z_s - tau, 0)."""
+
+    def normalize(self, scores: Tensor) -> Tensor:
+        z = _shifted(scores)
+        with torch.no_grad():
+            best = z.sort(dim=-1, descending=True).values
+            size = _sizes(best)
+            n = (size * best > best.cumsum(-1) - 1).sum(-1, keepdim=True)
+            chosen = z >= best.gather(-1, n - 1)
+        tau = (_sum(z, chosen) - 1) / n
+        return torch.relu(z - tau)  # its gradient at 0 is 0, that of clamp is 1
+
+
+class Entmax15(Normalizer):
+    """max(z_s / 2 - tau, 0)^2."""
+
+    def normalize(self, scores: Tensor) -> Tensor:
+        z = _shifted(0.5 * scores)
+        with torch.no_grad():
+            best = z.sort(dim=-1, descending=True).values
+            size = _sizes(best)
+            mean, square = best.cumsum(-1) / size, best.square().cumsum(-1) / size
+            room = (1 / size - (square - mean.square())).clamp(min=0)
+            n = (mean - room.sqrt() < best).sum(-1, keepdim=True)
+            chosen = z >= best.gather(-1, n - 1)
+        mean = _sum(z, chosen) / n
+        tau = mean - ((1 - _sum((z - mean).square(), chosen)) / n).sqrt()
+        return torch.relu(z - tau).square()
+
+
+def _shifted(scores: Tensor) -> Tensor:
+    """Scores with their maximum at 0, which changes no weight; what lies 1 below it gets none, and is let down to -2 at
+    most, so that sums stay small whatever masked scores are."""
+    return (scores - scores.detach().amax(-1, keepdim=True)).clamp(min=-2)
+
+
+def _sizes(best: Tensor) -> Tensor:
+    """1, 2, ..., S."""
+    return torch.arange(1, best.shape[-1] + 1, device=best.device, dtype=best.dtype)
+
+
+def _sum(z: Tensor, chosen: Tensor) -> Tensor:
+    return z.masked_fill(~chosen, 0.0).sum(-1, keepdim=True)

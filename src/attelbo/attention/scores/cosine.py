@@ -1,0 +1,40 @@
+"""Cosines of the angles between queries and keys (QK-norm): no score is larger than the scale, however long they grow.
+
+    score(q, k) = g <q / |q|, k / |k|>
+
+Source: Henry et al. 2020, "Query-Key Normalization for Transformers", eq. 2 and 3.
+
+Shapes: B batch, N heads, T queries, D features of a head.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attelbo.attention.scores.base import DotProductScore
+
+
+class Cosine(DotProductScore):
+    """g times the cosine.
+
+    Args:
+        scale: g, or what it begins with. The paper takes log2(L^2 - L) for sentences of L tokens: 10 for L = 32.
+        learned: whether g, one number for all heads, is.
+
+    Raises:
+        ValueError: a scale that is not above 0.
+    """
+
+    def __init__(self, scale: float = 10.0, learned: bool = True) -> None:
+        super().__init__()
+        if scale <= 0:
+            raise ValueError(f"scale must be above 0, got {scale:g}")
+        self.scale = 1.0 if learned else scale
+        self.gain = nn.Parameter(torch.tensor(scale)) if learned else None
+
+    def at_query(self, query: Tensor) -> Tensor:
+        query = F.normalize(query, dim=-1)
+        return query if self.gain is None else self.gain.to(query.dtype) * query
+
+    def at_key(self, key: Tensor) -> Tensor:
+        return F.normalize(key, dim=-1)

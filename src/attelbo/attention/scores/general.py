@@ -1,0 +1,32 @@
+"""Bilinear scores: the dot product of the key with what a matrix makes of the query.
+
+    score(q, k) = q^T W k
+
+Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", eq. 8
+(general).
+
+Shapes: B batch, N heads, T queries, D features of a head.
+"""
+
+from torch import Tensor, nn
+
+from attelbo.attention.scores.base import DotProductScore
+from attelbo.attention.scores.glorot import glorot
+
+
+class General(DotProductScore):
+    """scale * q^T W k, with a matrix for each head.
+
+    Args:
+        heads: N.
+        head_dim: D.
+        scale: none in the paper.
+    """
+
+    def __init__(self, heads: int, head_dim: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(glorot(heads, head_dim, head_dim))
+
+    def at_query(self, query: Tensor) -> Tensor:
+        return query @ self.weight

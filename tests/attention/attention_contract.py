@@ -1,0 +1,39 @@
+"""What the tables of attention share: its parts, as the configuration files name them. A new file is in every table."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from attelbo.building import part
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+
+HEADS, HEAD_DIM, MAX_LENGTH = 4, 4, 16
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def build_part(group: str, name: str, **offered: Any) -> Any:
+    """The part as its file describes it, in float64, with parameters away from their initialization."""
+    node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    assert isinstance(node, dict)
+    given = {"dim": HEADS * HEAD_DIM, "heads": HEADS, "head_dim": HEAD_DIM, "max_length": MAX_LENGTH, **offered}
+    made = part(group, {str(key): value for key, value in node.items()}, **given)
+    return randomize(made.double()) if isinstance(made, nn.Module) else made
+
+
+def randomize(module: nn.Module) -> nn.Module:
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=0.5)
+    return module
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -1,0 +1,125 @@
+"""Every normalizer against its definition, sparse ones by bisection, and what all of them have in common."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from attention_contract import build_part, names, normal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from attelbo.attention import Sigmoid
+
+
+def by_bisection(weight: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """weight(z - tau) of the tau by which they sum to one, in 100 halvings of the interval where it lies."""
+    low, high = z.max() - 1, z.max()
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if weight(z - middle).sum() > 1 else (low, middle)
+    return weight(z - low)
+
+
+DEFINITIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "entmax15": lambda z: by_bisection(lambda rest: rest.clamp(min=0) ** 2, z / 2),
+    "sigmoid": lambda z: 1 / (1 + len(z) * (-z).exp()),
+    "softmax": lambda z: z.exp() / z.exp().sum(),
+    "softmax_off_by_one": lambda z: z.exp() / (1 + z.exp().sum()),
+    "sparsemax": lambda z: by_bisection(lambda rest: rest.clamp(min=0), z),
+}
+"""Of one row of scores."""
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
+@settings(max_examples=30, deadline=None)
+@given(n_keys=st.integers(1, 12), seed=st.integers(0, 1000), spread=st.sampled_from([0.01, 0.3, 1.0, 5.0]))
+def test_is_its_definition(name: str, n_keys: int, seed: int, spread: float) -> None:
+    scores = spread * normal(2, 3, n_keys, seed=seed)
+    weights = build_part("normalizer", name)(scores)
+    for b in range(2):
+        for t in range(3):
+            torch.testing.assert_close(weights[b, t], DEFINITIONS[name](scores[b, t]), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
+@settings(max_examples=20, deadline=None)
+@given(n_keys=st.integers(1, 9), seed=st.integers(0, 1000))
+def test_masked_keys_count_as_if_they_were_not_there(name: str, n_keys: int, seed: int) -> None:
+    normalizer, scores = build_part("normalizer", name), normal(1, n_keys, seed=seed)
+    allowed = torch.rand(n_keys, generator=torch.Generator().manual_seed(seed)) < 0.6
+    poisoned = scores.masked_fill(~allowed, 1e30)
+    weights = normalizer(poisoned, allowed)
+    assert (weights[:, ~allowed] == 0).all()
+    if allowed.any():
+        torch.testing.assert_close(weights[:, allowed], normalizer(scores[:, allowed]))
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
+def test_a_row_with_nothing_allowed_has_no_weight_and_no_gradient(name: str) -> None:
+    scores = normal(2, 3).requires_grad_()
+    allowed = torch.tensor([[True, True, False], [False, False, False]])
+    weights = build_part("normalizer", name)(scores, allowed)
+    (gradient,) = torch.autograd.grad(weights.square().sum(), scores)
+    assert (weights[1] == 0).all()
+    assert (gradient[1] == 0).all()
+    assert gradient[0, 2] == 0
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
+def test_first_and_second_derivatives_by_finite_differences(name: str) -> None:
+    normalizer, scores = build_part("normalizer", name), normal(2, 3, 5)
+    scores = torch.cat([scores, torch.tensor([[[0.0, 3.0, 0.1, -4.0, 0.2]] * 3])]).requires_grad_()  # one key takes all
+    allowed = torch.tensor([True, True, False, True, True])
+    for arguments in ((), (allowed,)):
+        assert torch.autograd.gradcheck(lambda z, arguments=arguments: normalizer(z, *arguments), (scores,))
+        assert torch.autograd.gradgradcheck(lambda z, arguments=arguments: normalizer(z, *arguments), (scores,))
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
+@pytest.mark.parametrize("magnitude", [1e-6, 1.0, 1e4, 1e30])
+def test_weights_are_weights_whatever_the_size_of_the_scores(name: str, magnitude: float) -> None:
+    scores = (magnitude * normal(4, 300)).float().requires_grad_()
+    weights = build_part("normalizer", name)(scores)
+    assert ((weights >= 0) & (weights <= 1)).all()
+    if name != "sigmoid":
+        total = weights.sum(-1)
+        assert (total <= 1 + 1e-6).all()
+        assert name == "softmax_off_by_one" or (total >= 1 - 1e-6).all()
+    (gradient,) = torch.autograd.grad(weights[:, 0].sum(), scores)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
+def test_ties_share_their_weight(name: str) -> None:
+    weights = build_part("normalizer", name)(torch.tensor([0.3, 0.3, 0.3, -9.0], dtype=torch.float64))
+    assert weights[0] == weights[1] == weights[2] > weights[3]
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once(name: str, dtype: torch.dtype) -> None:
+    scores = normal(3, 300).to(dtype)
+    weights = build_part("normalizer", name)(scores)
+    assert weights.dtype == dtype
+    assert torch.equal(weights, build_part("normalizer", name)(scores.float()).to(dtype))
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
+def test_replicas_at_once_equal_one_after_the_other(name: str) -> None:
+    normalizer, scores = build_part("normalizer", name), normal(3, 2, 5)
+    torch.testing.assert_close(torch.vmap(normalizer)(scores), torch.stack([normalizer(rows) for rows in scores]))
+
+
+def test_sparse_weights_are_sparse_and_entmax_lies_between() -> None:
+    scores = 2 * normal(50, 12)
+    shown = {name: (build_part("normalizer", name)(scores) > 0).sum() for name in ("softmax", "entmax15", "sparsemax")}
+    assert shown["softmax"] > 2 * shown["entmax15"] > 2 * shown["sparsemax"]
+
+
+def test_a_sigmoid_takes_the_bias_that_it_is_told() -> None:
+    scores = normal(2, 5)
+    torch.testing.assert_close(Sigmoid(bias=-1.5)(scores), torch.sigmoid(scores - 1.5))
+    torch.testing.assert_close(Sigmoid()(scores), torch.sigmoid(scores - math.log(5)))
