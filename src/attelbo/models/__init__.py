@@ -1,6 +1,12 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
 from attelbo.models.base import Model, Player, Terms, count_parameters
+from attelbo.models.classifier import (
+    Classifier,
+    build_image_classifier,
+    build_text_classifier,
+    build_vision_transformer,
+)
 from attelbo.models.conditional import ConditionalVAE, build_conditional_vae
 from attelbo.models.fitted_prior import FittedPrior, build_fitted_prior
 from attelbo.models.hierarchy import Hierarchy
@@ -12,6 +18,7 @@ from attelbo.models.top_down import TopDownVAE, build_top_down
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
+    "Classifier",
     "ConditionalVAE",
     "FittedPrior",
     "Hierarchy",
@@ -26,11 +33,14 @@ __all__ = [
     "build_conditional_vae",
     "build_data",
     "build_fitted_prior",
+    "build_image_classifier",
     "build_ladder",
     "build_m2",
     "build_model",
+    "build_text_classifier",
     "build_top_down",
     "build_vae",
+    "build_vision_transformer",
     "checkpoint_of",
     "count_parameters",
     "load_run",

@@ -1,21 +1,32 @@
 """Networks: encoders and decoders between data and latents, stacks of attention over tokens."""
 
 from attelbo.networks.base import Decoder, Encoder
+from attelbo.networks.bidirectional import BidirectionalGRU
 from attelbo.networks.conv import ConvDecoder, ConvEncoder
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
+from attelbo.networks.pooling import AttentionPooling, ClassToken, MeanPooling, Pooling
 from attelbo.networks.resnet import ResNetDecoder, ResNetEncoder
+from attelbo.networks.token_encoder import PatchEmbedding, TokenEncoder, patch_grid
 from attelbo.networks.transformer import AttentionParts, TokenEmbedding, Transformer
 
 __all__ = [
     "AttentionParts",
+    "AttentionPooling",
+    "BidirectionalGRU",
+    "ClassToken",
     "ConvDecoder",
     "ConvEncoder",
     "Decoder",
     "Encoder",
     "MLPDecoder",
     "MLPEncoder",
+    "MeanPooling",
+    "PatchEmbedding",
+    "Pooling",
     "ResNetDecoder",
     "ResNetEncoder",
     "TokenEmbedding",
+    "TokenEncoder",
     "Transformer",
+    "patch_grid",
 ]

@@ -1,0 +1,106 @@
+"""Pooling: from the tokens of a row to one vector.
+
+Shapes: B batch, T tokens, O tokens of the pooling's own, E features of a token, U hidden units.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attelbo.attention import Softmax
+
+
+class Pooling(nn.Module, ABC):
+    """Tokens (B, T, E) -> (B, E), of those that are there."""
+
+    n_own: int = 0
+    """O, which go through the network in front of the others."""
+
+    def join(self, x: Tensor) -> Tensor:
+        """The tokens x (B, T, E) with the pooling's own in front, (B, O + T, E): before the network."""
+        return x
+
+    @abstractmethod
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """What the network made of them, (B, O + T, E) -> (B, E).
+
+        Args:
+            x: the tokens.
+            valid: which are there, (B, O + T), bool; all if None.
+        """
+
+
+class ClassToken(Pooling):
+    """A learned token that goes through the network with the others, and is what is left of them.
+
+    Source: Devlin et al. 2019 (BERT), section 3; Dosovitskiy et al. 2021, eqs. 1 and 4.
+
+    Args:
+        dim: E.
+        std: of the normal distribution that it begins with.
+    """
+
+    n_own = 1
+
+    def __init__(self, dim: int, std: float = 0.02) -> None:
+        super().__init__()
+        self.token = nn.Parameter(std * torch.randn(dim))
+
+    def join(self, x: Tensor) -> Tensor:
+        return torch.cat([self.token.to(x.dtype).expand(len(x), 1, -1), x], 1)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        return x[:, 0]
+
+
+class MeanPooling(Pooling):
+    """The mean over the tokens that are there; zeros where there is none."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        if valid is None:
+            return x.mean(1)
+        total = x.masked_fill(~valid.unsqueeze(-1), 0.0).sum(1)
+        return total / valid.sum(1, keepdim=True).clamp_min(1)
+
+
+class AttentionPooling(Pooling):
+    """The tokens' mean under learned weights: what matters is found out.
+
+        u_t = tanh(W h_t + b),   a = softmax_t(u_t . u),   pooled = sum_t a_t h_t
+
+    Source: Yang et al. 2016, "Hierarchical Attention Networks for Document Classification", eqs. 5 - 7: additive
+    attention whose query u is a parameter. Zeros where there is no token.
+
+    Args:
+        dim: E.
+        hidden: U; E if None.
+
+    Raises:
+        ValueError: ``hidden`` is below 1.
+    """
+
+    def __init__(self, dim: int, hidden: int | None = None) -> None:
+        super().__init__()
+        hidden = dim if hidden is None else hidden
+        if hidden < 1:
+            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        self.key = nn.Linear(dim, hidden)
+        self.query = nn.Linear(hidden, 1, bias=False)
+        self.normalizer = Softmax()
+
+    def weights(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """a of tokens x (B, T, E), as attention has it: (B, 1, 1, T)."""
+        scores = self.query(torch.tanh(self.key(x))).transpose(1, 2).unsqueeze(1)
+        return self.normalizer(scores, None if valid is None else valid[:, None, None])
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        if valid is not None:
+            x = x.masked_fill(~valid.unsqueeze(-1), 0.0)  # a weight of zero does not keep out what is not finite
+        return (self.weights(x, valid)[:, 0] @ x)[:, 0]
+
+
+def with_own(valid: Tensor | None, pooling: Pooling) -> Tensor | None:
+    """Which tokens are there, (B, T), with the pooling's own in front: (B, O + T)."""
+    return valid if valid is None or not pooling.n_own else F.pad(valid, (pooling.n_own, 0), value=True)
