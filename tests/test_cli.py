@@ -236,13 +236,13 @@ def test_evaluate_and_sample_are_checked_alike(command, words, expected, capsys)
 
 
 def test_sample_calls_what_its_root_file_names(monkeypatch):
-    from attelbo.experiments import drawing
+    from attelbo.experiments import sampling
 
     calls = []
 
     def sample(run: str, n: int, seed: int, **rest: object) -> None:
         calls.append((run, n, seed))
 
-    monkeypatch.setattr(drawing, "sample", sample)
+    monkeypatch.setattr(sampling, "sample", sample)
     assert main(["sample", "run=outputs/x", "n=9"]) == 0
     assert calls == [("outputs/x", 9, 0)]

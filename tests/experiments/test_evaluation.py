@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from attelbo.cli import main
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
-from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, measure, pick_device, suitable_chunk
+from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, measure, suitable_chunk
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.trained import pick_device
 from attelbo.latent import estimate_log_likelihood
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.seeding import derive_seed

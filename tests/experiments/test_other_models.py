@@ -90,10 +90,10 @@ def test_evaluate_repeats_it_with_its_defaults(done, capsys):
 @pytest.mark.parametrize(
     ("word", "why"),
     [
-        ("n_samples=5", "n_samples=5: .* the run of a Chain, has no likelihood to estimate"),
-        ("chunk=5", "chunk=5: .* has no likelihood to estimate"),
-        ("quality=true", "quality=true: .* has no latent variables"),
-        ("disentanglement=true", "disentanglement=true: .* has no latent variables"),
+        ("n_samples=5", "n_samples=5: .* is the run of a Chain on chains: no likelihood to estimate"),
+        ("chunk=5", "chunk=5: .*: no likelihood to estimate"),
+        ("quality=true", "quality=true: .*: no latent variables of images"),
+        ("disentanglement=true", "disentanglement=true: .*: no latent variables of images"),
     ],
 )
 def test_what_is_for_other_models_is_refused_in_one_line(done, capsys, word, why):

@@ -1,61 +1,52 @@
-"""``attelbo sample | reconstruct | interpolate | traverse``: pictures from a trained model.
+"""``attelbo reconstruct | interpolate | traverse``: pictures from a trained model.
 
 Each writes one PNG grid into ``media/`` of the run, and those that move a GIF beside it.
 
 Shapes: n images (n, C, H, W), D latent dimensions of all layers, S steps of a path.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
-from attelbo.data import ResidentDataModule
+from attelbo.data import ImageDataModule
 from attelbo.data.batch import Batch, Split
 from attelbo.errors import ConfigError, UserError
-from attelbo.experiments.evaluation import SplitName, pick_device
-from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.evaluation import SplitName
+from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, tell
 from attelbo.experiments.traversal import axes_of, space_of
 from attelbo.latent.spaces import Codes, Sphere
-from attelbo.models import LatentVariableModel, load_run
+from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 from attelbo.training.media import Picture, image_grid, pair_grid, save_gif, save_png
-
-Accelerator = Literal["auto", "cpu", "gpu"]
-Which = Literal["best", "last"]
 
 CHUNK = 500
 """Rows that are encoded at a time."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained model of images, and where pictures of it go."""
+class TrainedOnImages(Trained):
+    """A model of images with latent variables."""
 
-    run_dir: Path
     model: LatentVariableModel
-    data: ResidentDataModule
-    device: torch.device
+    data: ImageDataModule
 
     @classmethod
-    def of(cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None) -> "Trained":
+    def of(
+        cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None
+    ) -> "TrainedOnImages":
         """Load a run; no data file is read yet.
 
         Raises:
             UserError: not a run directory, no checkpoint in it, no model of latent variables, or not of images.
         """
-        device = pick_device(accelerator)
-        run_dir = RunDirectory.find(Path(run)).path
-        model, data = load_run(run_dir, checkpoint=checkpoint, data_dir=data_dir)
-        if not isinstance(model, LatentVariableModel) or len(data.spec.shape) != 3:
-            raise UserError(f"{run_dir} is the run of a {type(model).__name__} on {data.spec.name}: no images to draw")
-        return cls(run_dir, model.to(device), data, device)
+        trained = super().of(run, checkpoint, accelerator, data_dir)
+        if not (isinstance(trained.model, LatentVariableModel) and isinstance(trained.data, ImageDataModule)):
+            raise UserError(f"{trained.described}: no images to draw")
+        return trained
 
-    def with_data(self) -> "Trained":
+    def with_data(self) -> "TrainedOnImages":
         """Read the data."""
         self.data.prepare_data()
         self.data.setup()
@@ -83,44 +74,6 @@ class Trained:
         labels = [None] * len(batch.x) if batch.y is None else batch.y.split(CHUNK)
         return torch.cat([self.model.encode(x, y) for x, y in zip(batch.x.split(CHUNK), labels, strict=False)])
 
-    def seed(self, seed: int, purpose: str) -> None:
-        """What is drawn next depends on these alone."""
-        seed_default_generator(derive_seed(seed, purpose), self.device)
-
-    def path(self, output: str | None, name: str) -> Path:
-        """The file that was asked for, or ``media/<name>.png`` of the run."""
-        return Path(output) if output else self.run_dir / "media" / f"{name}.png"
-
-
-def sample(
-    run: str,
-    n: int,
-    seed: int,
-    output: str | None,
-    accelerator: Accelerator,
-    checkpoint: Which,
-) -> None:
-    """Draw n latents from the prior, decode them and write one PNG grid of E[x|z]; where a model knows labels, one
-    class after the other.
-
-    Args:
-        run: the run directory, or a folder whose newest run is meant.
-        n: how many images.
-        seed: of the draw.
-        output: the file; by default ``media/samples-n<n>-seed<seed>.png`` in the run directory.
-        accelerator: where.
-        checkpoint: whose weights.
-
-    Raises:
-        UserError: not a run directory, or it has no checkpoint.
-        ConfigError: n is below 1.
-    """
-    _at_least(1, n=n)
-    trained = Trained.of(run, checkpoint, accelerator)
-    trained.seed(seed, "sample")
-    picture = image_grid(trained.model.sample(n))
-    _write(picture, trained.path(output, f"samples-n{n}-seed{seed}"), f"{n} samples")
-
 
 def reconstruct(
     run: str,
@@ -146,11 +99,11 @@ def reconstruct(
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n is below 1.
     """
-    _at_least(1, n=n)
-    trained = Trained.of(run, checkpoint, accelerator, data_dir).with_data()
+    at_least(1, n=n)
+    trained = TrainedOnImages.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n)
     picture = pair_grid(batch.x, trained.model.reconstruct(batch.x, batch.y))
-    name = f"reconstructions-{split}-n{n}"
+    name = f"reconstructions-{split}-n{n}.png"
     _write(picture, trained.path(output, name), f"{len(batch.x)} images with their reconstructions below them")
 
 
@@ -184,9 +137,9 @@ def interpolate(
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n below 1, fewer than two steps, or fewer images than are needed.
     """
-    _at_least(1, n=n)
-    _at_least(2, steps=steps)
-    trained = Trained.of(run, checkpoint, accelerator, data_dir).with_data()
+    at_least(1, n=n)
+    at_least(2, steps=steps)
+    trained = TrainedOnImages.of(run, checkpoint, accelerator, data_dir).with_data()
     size = trained.data.n_rows(split)
     if size < 2 * n:
         raise ConfigError(f"n: {n} pairs take {2 * n} images, {split} has {size}")
@@ -199,7 +152,7 @@ def interpolate(
     z = torch.stack([between(start, end, position) for position in positions], 1)  # (n, S, D)
     labels = None if batch.y is None else batch.y[:n].repeat_interleave(steps, 0)
     images = trained.model.generate(z.flatten(0, 1), labels).unflatten(0, (n, steps))
-    file = trained.path(output, f"interpolations-{split}-seed{seed}")
+    file = trained.path(output, f"interpolations-{split}-seed{seed}.png")
     _write(image_grid(images.flatten(0, 1), columns=steps), file, f"{n} paths of {steps} images")
     _write_gif([image_grid(frame) for frame in _there_and_back(images.unbind(1))], file)
 
@@ -249,12 +202,12 @@ def traverse(
         UserError: not a run directory, no checkpoint in it, or its latents are codes, which have no order.
         ConfigError: a number out of range.
     """
-    _at_least(1, n=n)
-    _at_least(2, steps=steps)
-    _at_least(0, row=row)
+    at_least(1, n=n)
+    at_least(2, steps=steps)
+    at_least(0, row=row)
     if not 0 < limit < float("inf"):
         raise ConfigError(f"limit must be positive and finite, got {limit}")
-    trained = Trained.of(run, checkpoint, accelerator, data_dir).with_data()
+    trained = TrainedOnImages.of(run, checkpoint, accelerator, data_dir).with_data()
     space = space_of(trained.model)
     if isinstance(space, Codes):
         raise UserError(
@@ -269,7 +222,7 @@ def traverse(
     paths = [trained.model.generate(z, None if y is None else y.expand(len(z), *y.shape[1:])) for z in axes]
     width = max(map(len, paths))
     rows = [torch.cat([path, blank.expand(width - len(path), *blank.shape)]) for path in paths]
-    file = trained.path(output, f"traversals-{split}-row{row}")
+    file = trained.path(output, f"traversals-{split}-row{row}.png")
     _write(image_grid(torch.cat(rows), columns=width), file, f"{len(paths)} latents of row {row}, each in its row")
     frames = [torch.stack([path[t % len(path)] for path in paths]) for t in range(width)]
     _write_gif([image_grid(frame) for frame in _there_and_back(frames)], file)
@@ -285,14 +238,3 @@ def _write(picture: Picture, path: Path, what: str) -> None:
 
 def _write_gif(frames: list[Picture], beside: Path) -> None:
     tell("moving", save_gif(frames, beside.with_suffix(".gif")))
-
-
-def tell(what: str, path: Path) -> None:
-    """Say what was written where."""
-    Console(soft_wrap=True, force_jupyter=False).print(f"{what}: {path}", highlight=False, markup=False)
-
-
-def _at_least(least: int, **numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < least:
-            raise ConfigError(f"{name} must be at least {least}, got {number}")

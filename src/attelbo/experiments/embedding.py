@@ -5,15 +5,15 @@ Shapes: N images, D latent dimensions.
 
 import csv
 import io
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from attelbo.errors import ConfigError
-from attelbo.experiments.drawing import Accelerator, Trained, Which, tell
+from attelbo.experiments.drawing import TrainedOnImages
 from attelbo.experiments.evaluation import SplitName
+from attelbo.experiments.trained import Accelerator, Which, at_least, tell
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -49,16 +49,15 @@ def embed(
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n below 1, no such factor, or too few images for t-SNE.
     """
-    if n is not None and n < 1:
-        raise ConfigError(f"n must be at least 1, got {n}")
-    trained = Trained.of(run, checkpoint, accelerator, data_dir).with_data()
+    at_least(1, n=n)
+    trained = TrainedOnImages.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n or trained.data.n_rows(split))
     labels = None if batch.y is None else batch.y.cpu().reshape(len(batch.x), -1)  # (N, F)
     if labels is not None and not 0 <= factor < labels.shape[1]:
         raise ConfigError(f"factor: {trained.data.spec.name} has {labels.shape[1]}, counted from 0; got {factor}")
     means = trained.encode(batch).double().cpu()
     plane = _tsne(means, seed) if method == "tsne" else project_to_plane(means)[0]
-    path = Path(output) if output else trained.run_dir / "media" / f"embedding-{split}.csv"
+    path = trained.path(output, f"embedding-{split}.csv")
     tell(f"{len(means):,} rows", write_atomically(path, _table(batch.index, labels, plane, means)))
     title = f"{'t-SNE of the p' if method == 'tsne' else 'P'}osterior means, {len(means):,} {split} images"
     colors = None if labels is None else labels[:, factor]

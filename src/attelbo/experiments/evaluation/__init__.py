@@ -1,6 +1,6 @@
 """How good a trained model is, from its run directory: ``attelbo evaluate``, and the end of ``attelbo train``."""
 
-from attelbo.experiments.evaluation.command import evaluate, measure, pick_device
+from attelbo.experiments.evaluation.command import evaluate, measure
 from attelbo.experiments.evaluation.disentanglement import evaluate_disentanglement
 from attelbo.experiments.evaluation.information import evaluate_information
 from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood, suitable_chunk
@@ -17,6 +17,5 @@ __all__ = [
     "evaluate_likelihood",
     "evaluate_quality",
     "measure",
-    "pick_device",
     "suitable_chunk",
 ]

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 
@@ -26,7 +26,8 @@ from attelbo.experiments.evaluation.quality import (
 )
 from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
-from attelbo.models import LatentVariableModel, Model, load_run, read_config
+from attelbo.experiments.trained import Accelerator, Trained, Which, refuse
+from attelbo.models import LatentVariableModel, Model, read_config
 from attelbo.training.threads import use_threads
 
 N_SAMPLES = 5000
@@ -60,9 +61,9 @@ def evaluate(
     n_images: int | None,
     batch_size: int,
     chunk: int | None,
-    checkpoint: Literal["best", "last"],
+    checkpoint: Which,
     seed: int,
-    accelerator: Literal["auto", "cpu", "gpu"],
+    accelerator: Accelerator,
     data_dir: str | None = None,
     disentanglement: bool | None = None,
     quality: bool = False,
@@ -97,20 +98,19 @@ def evaluate(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     inception = inception_metric() if fid else None
-    directory = RunDirectory.find(Path(run))
-    model, data = load_run(directory.path, checkpoint=checkpoint, data_dir=data_dir)
-    owner = f"{directory.path}, the run of a {type(model).__name__}"
+    trained = Trained.of(run, checkpoint, accelerator, data_dir)
+    model, data, device = trained.model, trained.data, trained.device
     if not _has_likelihood(model):
-        _refuse(f"{owner}, has no likelihood to estimate", n_samples=n_samples, n_images=n_images, chunk=chunk)
+        why = f"{trained.described}: no likelihood to estimate"
+        refuse(why, n_samples=n_samples, n_images=n_images, chunk=chunk)
     if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
-        _refuse(
-            f"{owner}, has no latent variables of images", disentanglement=disentanglement, quality=quality, fid=fid
-        )
+        why = f"{trained.described}: no latent variables of images"
+        refuse(why, disentanglement=disentanglement, quality=quality, fid=fid)
     if disentanglement:
         check_factors(data)
     data.prepare_data()
     data.setup()
-    config, device = read_config(directory.path), pick_device(accelerator)
+    config = read_config(trained.run_dir)
     use_threads(config["trainer"]["threads"])
     result = measure(model, data, split, settings, seed, device)
     metrics, measures, seconds = result["metrics"], result["measures"], result["seconds"]
@@ -132,28 +132,10 @@ def evaluate(
         if inception is not None:
             metrics |= evaluate_inception(inception, model, *where)
             measures += INCEPTION
-    directory.write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
-    print_result(result, directory.path, split_key(split))
+    RunDirectory(trained.run_dir).write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
+    print_result(result, trained.run_dir, split_key(split))
 
 
 def _has_likelihood(model: Model) -> TypeGuard[LatentVariableModel]:
     """Whether its likelihood is one that importance sampling estimates."""
     return isinstance(model, LatentVariableModel) and model.bounded
-
-
-def _refuse(why: str, **asked: object) -> None:
-    """Raise ConfigError where something was asked for that there is not."""
-    for name, value in asked.items():
-        if value:
-            raise ConfigError(f"{name}={str(value).lower()}: {why}")
-
-
-def pick_device(accelerator: Literal["auto", "cpu", "gpu"]) -> torch.device:
-    """The first GPU, or the CPU.
-
-    Raises:
-        ConfigError: a GPU was asked for and there is none.
-    """
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("accelerator=gpu: this machine has no GPU that torch can use; accelerator=auto takes the CPU")
-    return torch.device("cuda", 0) if accelerator != "cpu" and torch.cuda.is_available() else torch.device("cpu")

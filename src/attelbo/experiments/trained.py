@@ -1,0 +1,84 @@
+"""A trained model, found by the directory of its run, for commands that do something with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from rich.console import Console
+
+from attelbo.data import ResidentDataModule
+from attelbo.errors import ConfigError
+from attelbo.experiments.rundir import RunDirectory
+from attelbo.models import Model, load_run
+from attelbo.seeding import derive_seed
+from attelbo.training import seed_default_generator
+
+Accelerator = Literal["auto", "cpu", "gpu"]
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, its data, and where what it makes goes."""
+
+    run_dir: Path
+    model: Model
+    data: ResidentDataModule
+    device: torch.device
+
+    @classmethod
+    def of(cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None) -> Self:
+        """Load a run; no row of its data is read yet.
+
+        Raises:
+            UserError: not a run directory, or no checkpoint in it.
+        """
+        device = pick_device(accelerator)
+        run_dir = RunDirectory.find(Path(run)).path
+        model, data = load_run(run_dir, checkpoint=checkpoint, data_dir=data_dir)
+        return cls(run_dir, model.to(device), data, device)
+
+    @property
+    def described(self) -> str:
+        """For errors: whose run it is."""
+        return f"{self.run_dir} is the run of a {type(self.model).__name__} on {self.data.spec.name}"
+
+    def seed(self, seed: int, purpose: str) -> None:
+        """What is drawn next depends on these alone."""
+        seed_default_generator(derive_seed(seed, purpose), self.device)
+
+    def path(self, output: str | None, name: str) -> Path:
+        """The file that was asked for, or this one in ``media/`` of the run."""
+        return Path(output) if output else self.run_dir / "media" / name
+
+
+def pick_device(accelerator: Accelerator) -> torch.device:
+    """The first GPU, or the CPU.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("accelerator=gpu: this machine has no GPU that torch can use; accelerator=auto takes the CPU")
+    return torch.device("cuda", 0) if accelerator != "cpu" and torch.cuda.is_available() else torch.device("cpu")
+
+
+def tell(what: str, path: Path) -> None:
+    """Say what was written where."""
+    Console(soft_wrap=True, force_jupyter=False).print(f"{what}: {path}", highlight=False, markup=False)
+
+
+def at_least(least: int, **numbers: int | None) -> None:
+    """Raise ConfigError unless each number that is given is at least that large."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise ConfigError(f"{name} must be at least {least}, got {number}")
+
+
+def refuse(why: str, **asked: object) -> None:
+    """Raise ConfigError where something was asked for that there is not: neither None nor False."""
+    for name, value in asked.items():
+        if value is not None and value is not False:
+            shown = "true" if value is True else value
+            raise ConfigError(f"{name}={shown}: {why}")
