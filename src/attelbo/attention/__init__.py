@@ -16,6 +16,7 @@ from attelbo.attention.feature_maps import (
     WindowAttention2d,
 )
 from attelbo.attention.kernels import KERNELS, Kernel, KernelName, Mechanism, attention_weights
+from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
@@ -40,6 +41,7 @@ __all__ = [
     "Additive",
     "Alibi",
     "And",
+    "AttentionLayer",
     "AxialAttention2d",
     "AxialRotary",
     "Block",
@@ -56,6 +58,7 @@ __all__ = [
     "FeedForward",
     "Full",
     "General",
+    "HeadFeatures",
     "Kernel",
     "KernelName",
     "KeyValueCache",

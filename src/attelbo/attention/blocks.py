@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
+from attelbo.attention.layer import AttentionLayer
 from attelbo.attention.masks import Mask
-from attelbo.attention.multi_head import MultiHeadAttention
 
 FeedForwardActivation = Literal["relu", "gelu", "swiglu"]
 NormName = Literal["layer", "rms"]
@@ -99,10 +99,10 @@ class TransformerBlock(nn.Module):
 
     def __init__(
         self,
-        attention: MultiHeadAttention,
+        attention: AttentionLayer,
         feed_forward: FeedForward,
         *,
-        cross: MultiHeadAttention | None = None,
+        cross: AttentionLayer | None = None,
         norm: NormName = "layer",
         bias: bool = True,
         pre_norm: bool = True,

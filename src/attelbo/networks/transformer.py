@@ -14,19 +14,22 @@ from typing import Any
 from torch import Tensor, nn
 
 from attelbo.attention import (
+    AttentionLayer,
     BlockCache,
     Causal,
     FeedForward,
+    HeadFeatures,
     KeyValueCache,
     Mask,
-    MultiHeadAttention,
     Position,
     TransformerBlock,
     norm_layer,
 )
 from attelbo.attention.blocks import FeedForwardActivation, NormName
+from attelbo.attention.layer import check_heads
 from attelbo.attention.masks import merged
-from attelbo.building import Spec, part
+from attelbo.building import Spec, locate, part
+from attelbo.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class AttentionParts:
         Raises:
             ConfigError: an argument is out of range.
         """
-        return part("position", self.position, **self._offered(dim), max_length=max_length, causal=causal, **offered)
+        sizes = self._sizes(dim, self._features(dim).placed)
+        return part("position", self.position, **sizes, max_length=max_length, causal=causal, **offered)
 
     def layer(
         self,
@@ -62,7 +66,7 @@ class AttentionParts:
         mask: Mask | None = None,
         memory_dim: int | None = None,
         max_length: int | None = None,
-    ) -> MultiHeadAttention:
+    ) -> AttentionLayer:
         """The attention of one layer; with neither position nor ``mask`` it suits a memory.
 
         Args:
@@ -75,7 +79,7 @@ class AttentionParts:
         Raises:
             ConfigError: an argument is out of range, or the parts do not fit together.
         """
-        offered = {**self._offered(dim), "max_length": max_length}
+        offered = {**self._sizes(dim, self._features(dim).scored), "max_length": max_length}
         own = part("mask", self.mask) if self.mask is not None and position is not None else None
         return part(
             "attention",
@@ -88,9 +92,19 @@ class AttentionParts:
             mask=merged(mask, own),
         )
 
-    def _offered(self, dim: int) -> dict[str, Any]:
-        heads = self.attention["heads"]
-        return {"dim": dim, "heads": heads, "head_dim": max(dim // max(heads, 1), 1)}
+    def _sizes(self, dim: int, head_dim: int) -> dict[str, int]:
+        return {"dim": dim, "heads": self.attention["heads"], "head_dim": head_dim}
+
+    def _features(self, dim: int) -> HeadFeatures:
+        """Of a head's query and key, as the layer has them."""
+        options = {key: value for key, value in self.attention.items() if key != "_target_"}
+        kind = locate(self.attention["_target_"])
+        try:
+            check_heads(dim, options["heads"])
+            layer = kind if isinstance(kind, type) and issubclass(kind, AttentionLayer) else AttentionLayer
+            return layer.head_features(dim, **options)
+        except ValueError as error:
+            raise ConfigError(f"model.attention: {error} [{self.attention['_target_']}]") from error
 
 
 class TokenEmbedding(nn.Module):

@@ -24,7 +24,7 @@ from torch import nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch._functorch import config as functorch_config
 
-from attelbo.attention import MultiHeadAttention
+from attelbo.attention import AttentionLayer
 from attelbo.data.batch import Batch
 from attelbo.errors import ConfigError
 from attelbo.latent import DiscretizedLogistic
@@ -38,7 +38,7 @@ STEPS_TO_PAY = 20_000
 STEPS_TO_PAY_ON_GPU = 100_000
 """The same on a GPU, where steps are shorter: measured were 70,000 for a fully connected network."""
 
-GAINS = (MultiHeadAttention, DiscretizedLogistic)
+GAINS = (AttentionLayer, DiscretizedLogistic)
 """Much arithmetic between matrix products and convolutions, which is fused: 1.1 to 1.3 times as fast on a CPU."""
 LOSES = nn.GroupNorm
 """torch's own kernel is faster than what the compiler makes of it: 0.92 to 0.94 on a CPU."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attelbo.attention.layer import check_heads
 from attelbo.attention.linear.features import EluFeatures, FeatureMap
 from attelbo.attention.linear.operation import causal_linear_attention, linear_attention
 from attelbo.attention.masks import Mask, Padding
-from attelbo.attention.multi_head import check_heads
 
 
 class LinearCache:

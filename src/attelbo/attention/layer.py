@@ -1,0 +1,166 @@
+"""What a layer of attention is: projections to heads, a kernel between them, and a projection back.
+
+    tokens -- project --> q, k, v of each head -- kernel --> heads -- combine --> tokens
+
+Its variants differ in how they project, and in what they make of the heads.
+
+Shapes: B batch, T queries, S tokens of the memory, E features of a token, N heads, M heads of keys and values, D
+features of a head's query and key, V of its value.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from attelbo.attention.cache import KeyValueCache, KeyValues
+from attelbo.attention.kernels import KERNELS, KernelName, Mechanism, attention_weights
+from attelbo.attention.masks import Mask, merged
+from attelbo.attention.normalizers import Normalizer, Softmax
+from attelbo.attention.positions import NoPosition, Position
+from attelbo.attention.scores import ScaledDot, Score
+
+
+class HeadFeatures(NamedTuple):
+    """How many features of a head's query and key other parts have to do with."""
+
+    scored: int
+    """D, which the score compares."""
+    placed: int
+    """Those that a position changes."""
+
+
+class AttentionLayer(nn.Module, ABC):
+    """Self-attention over tokens (B, T, E), or cross-attention from them to a memory (B, S, E').
+
+    Args:
+        dim: E.
+        heads: N.
+        head_dim: D.
+        score: how well a key answers a query; 1 / sqrt(D) times the dot product if None.
+        normalizer: from scores to weights; softmax if None.
+        position: how it knows where a token stands; not at all if None.
+        mask: who may attend to whom, in every call.
+        soft_cap: c, where scores become c tanh(score / c).
+        dropout: the probability with which an attention weight is dropped in training.
+        kernel: how the heads are computed; "eager" where second derivatives are needed.
+
+    Raises:
+        ValueError: a dropout outside [0, 1), a kernel that cannot compute what is asked for.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        head_dim: int,
+        *,
+        score: Score | None,
+        normalizer: Normalizer | None,
+        position: Position | None,
+        mask: Mask | None,
+        soft_cap: float | None,
+        dropout: float,
+        kernel: KernelName,
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.dim = dim
+        self.heads = heads
+        self.dropout = dropout
+        self.mask = mask
+        self.score = score or ScaledDot(head_dim)
+        self.position = position or NoPosition()
+        self.mechanism = Mechanism(self.score, normalizer or Softmax(), self.position, soft_cap)
+        self.kernel = KERNELS[check_kernel(kernel, self.mechanism, dropout, mask)]
+
+    @staticmethod
+    def head_features(dim: int, heads: int, **options: Any) -> HeadFeatures:
+        """Those of a layer with these arguments, which whoever builds its score and position has to know before."""
+        return HeadFeatures(dim // heads, dim // heads)
+
+    def forward(
+        self,
+        query: Tensor,
+        memory: Tensor | KeyValues | None = None,
+        *,
+        mask: Mask | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """query (B, T, E) attends to memory (B, S, E'), or to itself if there is none -> (B, T, E).
+
+        Args:
+            query: the tokens that attend.
+            memory: those that are attended to, or their :meth:`keys_values`.
+            mask: who may attend to whom, besides the mask of the constructor.
+            cache: in self-attention, the tokens before these, which go into it.
+        """
+        q, k, v = self.project(query, memory, cache)
+        return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
+
+    def weights(self, query: Tensor, memory: Tensor | KeyValues | None = None, *, mask: Mask | None = None) -> Tensor:
+        """How much each head of each query attends to each key, (B, N, T, S), whatever the kernel; arguments as in
+        :meth:`forward`. The weights times the values of :meth:`project` are what :meth:`combine` gets."""
+        q, k, _ = self.project(query, memory)
+        return self.attention_weights(q, k, merged(self.mask, mask))
+
+    @abstractmethod
+    def project(
+        self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, N, T, D), k (B, M, S, D) and v (B, M, S, V), told where they stand."""
+
+    @abstractmethod
+    def keys_values(self, memory: Tensor) -> KeyValues:
+        """Keys and values of a memory (B, S, E'), for several calls."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
+        """What each head makes of what it attends to: (B, N, T, V)."""
+        return self.kernel(q, k, v, self.mechanism, mask=mask, dropout=self.dropout if self.training else 0.0)
+
+    def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
+        """The weights (B, N, T, S) with which :meth:`attend` does it."""
+        return attention_weights(q, k, self.mechanism, mask=mask)
+
+    @abstractmethod
+    def combine(self, heads: Tensor, query: Tensor) -> Tensor:
+        """The heads (B, N, T, V), and the tokens (B, T, E) that asked -> (B, T, E)."""
+
+
+def split_heads(projected: Tensor, heads: int) -> Tensor:
+    """(B, T, N D) -> a view (B, N, T, D), whose last dimension stays contiguous."""
+    return projected.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(heads: Tensor) -> Tensor:
+    """(B, N, T, D) -> (B, T, N D)."""
+    return heads.transpose(1, 2).flatten(2)
+
+
+def check_heads(dim: int, heads: int) -> None:
+    """The heads must divide the features of a token.
+
+    Raises:
+        ValueError: they do not; those that do are named.
+    """
+    if dim < 1:
+        raise ValueError(f"dim must be at least 1, got {dim}")
+    if heads < 1 or dim % heads:
+        divisors = [n for n in range(1, dim + 1) if dim % n == 0]
+        raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
+
+
+def check_kernel(name: KernelName, mechanism: Mechanism, dropout: float, mask: Mask | None) -> KernelName:
+    """The name of a kernel that can compute what is asked for.
+
+    Raises:
+        ValueError: it cannot; those that can are named.
+    """
+    if name not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {name!r}")
+    refusal = KERNELS[name].refuses(mechanism, dropout=dropout, mask=mask)
+    if refusal is not None:
+        able = [other for other in KERNELS if KERNELS[other].refuses(mechanism, dropout=dropout, mask=mask) is None]
+        raise ValueError(f"kernel={name} cannot compute this: {refusal}; {' or '.join(able)} can")
+    return name
