@@ -11,13 +11,17 @@ from attelbo.data.image import ImageDataModule
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
+def data_folder() -> Path:
+    """Where real data sets are, if they are."""
+    return Path(os.environ.get("ATTELBO_DATA_DIR", Path(__file__).parents[3] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data(data_folder: Path) -> Path:
     """A folder with the real MNIST and Fashion-MNIST; tests that need it are skipped where there is none."""
-    default = Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("ATTELBO_DATA_DIR", default))
-    if not (folder / "MNIST" / "raw").is_dir():
-        pytest.skip(f"no MNIST/raw in {folder}: set ATTELBO_DATA_DIR to a folder of data sets")
-    return folder
+    if not (data_folder / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no MNIST/raw in {data_folder}: set ATTELBO_DATA_DIR to a folder of data sets")
+    return data_folder
 
 
 @pytest.fixture

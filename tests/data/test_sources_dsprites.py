@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from attelbo.data.files import DataFile
 from attelbo.data.sources import DSprites, dsprites
-from attelbo.data.sources.base import DataFile
 from attelbo.errors import DataError
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from attelbo.data.files import DataFile
 from attelbo.data.sources import Omniglot, omniglot
-from attelbo.data.sources.base import DataFile
 from attelbo.errors import DataError
 
 

@@ -91,6 +91,9 @@ class TinyData(LightningDataModule):
     def n_rows(self, split: str) -> int:
         return self.n
 
+    def crops(self, device: torch.device) -> bool:
+        return False
+
     def materialize(self, index: Tensor, split: str) -> Batch:
         x = torch.rand(self.n, 1, 8, 8, generator=torch.Generator().manual_seed(7))[index]
         return Batch(x, index % 10, index)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from attelbo.data.image import ImageDataModule
     from attelbo.data.module import ResidentDataModule
     from attelbo.data.tasks import TaskDataModule
+    from attelbo.data.text.parallel import ParallelDataModule
 
 __all__ = [
     "BOS",
@@ -24,6 +25,7 @@ __all__ = [
     "DataKind",
     "DataSpec",
     "ImageDataModule",
+    "ParallelDataModule",
     "ResidentDataModule",
     "Split",
     "TaskDataModule",
@@ -31,6 +33,7 @@ __all__ = [
 
 _MODULES = {
     "ImageDataModule": "attelbo.data.image",
+    "ParallelDataModule": "attelbo.data.text.parallel",
     "ResidentDataModule": "attelbo.data.module",
     "TaskDataModule": "attelbo.data.tasks",
 }

@@ -5,9 +5,10 @@ minibatches in a block, F factors.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 DataKind = Literal["binary", "levels", "real", "tokens", "set"]
@@ -35,8 +36,9 @@ class DataSpec:
     """Training rows whose label is known; None: all of them."""
     n_tokens: int | None = None
     """Tokens in the vocabulary, of tokens, or of a set of them (N, 1)."""
-    token_lengths: tuple[int, ...] | None = None
-    """The characters that each token stands for, where this is known: bits per character follow from it."""
+    token_lengths: tuple[int, ...] | None = field(default=None, repr=False)
+    """The characters that each token stands for, where this is known: they add up to the text's length, so bits per
+    character are exact whatever the tokens."""
     answer_length: int | None = None
     """The most tokens of a row that are to be predicted, which together are its answer; None: rows have none."""
     pads: bool = False
@@ -74,6 +76,10 @@ class Block(NamedTuple):
 
 class ResidentData(Protocol):
     """What a data module offers to whoever trains on blocks of its rows."""
+
+    def crops(self, device: torch.device) -> bool:
+        """Whether the shape of a batch depends on which rows are in it."""
+        ...
 
     def minibatches(self, block: Block) -> Sequence[Tensor]:
         """The row indices of each minibatch in a block, (<= batch_size,) each."""

@@ -87,11 +87,7 @@ class ResidentDataModule(LightningDataModule, ABC):
             ConfigError: if the files are not large enough for what is asked of them.
         """
         if not self._splits:
-            content = repr((type(self).__qualname__, self.root, self._content()))
-            if content not in self._loaded:
-                self._loaded.clear()  # one set at a time is enough to keep in memory
-                self._loaded[content] = self._load()
-            self._splits = self._loaded[content]
+            self._splits = self._loaded.get(self._key) or self._keep(self._load())
 
     @abstractmethod
     def _load(self) -> Splits:
@@ -101,10 +97,21 @@ class ResidentDataModule(LightningDataModule, ABC):
     def _content(self) -> tuple[Any, ...]:
         """What decides the bytes of the splits, beside the class and the folder."""
 
+    @property
+    def _key(self) -> str:
+        return repr((type(self).__qualname__, self.root, self._content()))
+
+    def _keep(self, splits: Splits) -> Splits:
+        self._loaded.clear()  # one set at a time is enough to keep in memory
+        self._loaded[self._key] = splits
+        return splits
+
     def share(self, loaded: dict[str, Splits]) -> None:
         """Load nothing that the module before has put into ``loaded``, and put into it what is loaded: to be called
         before ``setup``, on modules that train on one device."""
         self._loaded = loaded
+        if self._splits:  # a vocabulary was asked for before
+            self._splits = loaded.get(self._key) or self._keep(self._splits)
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of each split as it is stored: its rows, their order, and what is known of them."""
@@ -131,6 +138,10 @@ class ResidentDataModule(LightningDataModule, ABC):
     def materialize(self, index: Tensor, split: Split) -> Batch:
         """The rows ``index`` (B,) of a split as a batch on the index's device: one gather, batched transforms."""
         return self._split(split).materialize(index)
+
+    def crops(self, device: torch.device) -> bool:
+        """Whether the shape of a batch on this device depends on which rows are in it."""
+        return self._split("train").crops(device)
 
     def minibatches(self, block: Block) -> Sequence[Tensor]:
         """The row indices of each minibatch in a block, (<= batch_size,) each."""

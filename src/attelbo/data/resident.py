@@ -22,6 +22,10 @@ class ResidentSplit(ABC):
     def __len__(self) -> int:
         """Rows."""
 
+    def crops(self, device: torch.device) -> bool:
+        """Whether the shape of a batch on this device depends on which rows are in it: it does not, as a rule."""
+        return False
+
     def to(self, device: torch.device) -> None:
         """Move everything to the device; nothing happens if it is there already."""
         for name, tensor in self._tensors().items():

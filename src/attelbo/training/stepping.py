@@ -112,6 +112,11 @@ class BlockStepper(Callback):
         choose_optimizations(self.model, self.model.players(), trainer, self.clip_norm)
         if self.compile is True and (missing := compiler_missing(trainer.strategy.root_device)):
             raise ConfigError(f"trainer.compile=true: {missing}; trainer.compile=false does without")
+        if self.compile is True and self.data.crops(trainer.strategy.root_device):
+            raise ConfigError(
+                "trainer.compile=true takes minibatches of one shape, and on a CPU those of these data are cropped to "
+                "their longest rows; trainer.compile=false runs them"
+            )
         if self.cuda_graphs is True and not self._can_use_graphs():
             raise ConfigError(
                 "trainer.cuda_graphs=true takes one GPU and 32-true or bf16 precision; auto uses graphs where it can"
@@ -141,7 +146,8 @@ class BlockStepper(Callback):
         device = self.trainer.strategy.root_device
         if self.compile != "auto":
             return self.compile
-        return is_alone(self.trainer) and pays(self.model, device, self.total_steps) and not compiler_missing(device)
+        worthwhile = pays(self.model, device, self.total_steps) and not self.data.crops(device)
+        return is_alone(self.trainer) and worthwhile and not compiler_missing(device)
 
     def _choose_engine(self) -> Engine:
         players = self.model.players()

@@ -1,24 +1,17 @@
-"""What every image data set has in common: where its files are, and how trouble with them is told.
-
-Files are looked for in one folder (``paths.data_dir``) in torchvision's layout. What is missing is
-downloaded by torchvision's own code, which knows the addresses and checks MD5 sums, into a temporary
-folder next to the rest, and moved in place when all of it is there. A file that exists is never
-overwritten and never deleted.
+"""What every image data set has in common.
 
 Shapes: N rows, (C, H, W) image.
 """
 
-import hashlib
-import http.client
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from attelbo.data import files
+from attelbo.data.files import DataFile, Downloaded
 from attelbo.errors import DataError
 
 EMBEDDED = "data=digits needs no files"
@@ -49,13 +42,6 @@ class Factor(NamedTuple):
     """Whether neighbouring values are alike, as of a position; not so of a shape."""
 
 
-class DataFile(NamedTuple):
-    """A file below the data folder and its published MD5 sum, where there is one."""
-
-    path: str
-    md5: str | None
-
-
 class ImageSource(ABC):
     """An image data set. Shape and classes are known without reading any file."""
 
@@ -84,72 +70,29 @@ class ImageSource(ABC):
         """
 
 
-class FileSource(ImageSource):
-    """A data set that lives in files."""
+class FileSource(Downloaded, ImageSource):
+    """A data set that lives in files, in torchvision's layout, downloaded by torchvision's own code."""
 
-    @abstractmethod
-    def missing(self, root: Path) -> list[DataFile]:
-        """The files that ``root`` lacks."""
-
-    @abstractmethod
-    def download(self, folder: Path, root: Path) -> None:
-        """Fetch and verify everything into an empty folder, by torchvision's code; ``root`` is only read."""
+    embedded = EMBEDDED
 
     @abstractmethod
     def read(self, root: Path) -> Splits:
         """Read and check files that are all there."""
 
-    def prepare(self, root: Path) -> None:
-        """Download what is missing from ``root``; see :meth:`ImageSource.prepare`."""
-        missing = self.missing(root)
-        if not missing:
-            return
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
-                self.download(Path(folder), root)
-                _add_missing(Path(folder), root)
-        # torchvision raises RuntimeError for a wrong checksum or when every mirror failed
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
-            raise self._not_found(root, missing, f"downloading failed ({_one_line(error)})") from error
-
     def load(self, root: Path) -> Splits:
         """Read and check the files; see :meth:`ImageSource.load`."""
-        if missing := self.missing(root):
-            raise self._not_found(root, missing, "nothing was downloaded")
+        self.require(root)
         return self.read(root)
-
-    def _not_found(self, root: Path, missing: Sequence[DataFile], what_happened: str) -> DataError:
-        files = ", ".join(f"{file.path} (MD5 {file.md5})" if file.md5 else file.path for file in missing)
-        return DataError(
-            f"{type(self).__name__}: missing in {root.absolute()}: {files}; {what_happened}; "
-            f"put them there, set paths.data_dir, or use embedded data: {EMBEDDED}"
-        )
 
 
 def read_verified(root: Path, file: DataFile) -> bytes:
-    """The bytes of a file, whose MD5 sum is as published.
-
-    Raises:
-        DataError: if it cannot be read, or the sum differs.
-    """
-    path = root / file.path
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path.absolute()} cannot be read ({_one_line(error)}); {EMBEDDED}") from error
-    if file.md5 is not None:
-        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if found != file.md5:
-            raise damaged(path, f"its MD5 sum is {found}, published is {file.md5} ({len(content):,} bytes)")
-    return content
+    """The bytes of a file, whose MD5 sum is as published; see :func:`attelbo.data.files.read_verified`."""
+    return files.read_verified(root, file, EMBEDDED)
 
 
 def damaged(path: Path, why: str) -> DataError:
     """The error for a file that is not what it should be."""
-    return DataError(
-        f"{path.absolute()} is damaged: {why}; it was left as it is: move it away to download it again; {EMBEDDED}"
-    )
+    return files.damaged(path, why, EMBEDDED)
 
 
 def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor) -> Images:
@@ -171,17 +114,3 @@ def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor) -> Images:
 
 def _describe(x: Tensor) -> str:
     return f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
-
-
-def _add_missing(source: Path, target: Path) -> None:
-    """Move what ``target`` does not have from ``source``; what it has stays."""
-    for entry in source.iterdir():
-        destination = target / entry.name
-        if entry.is_dir() and destination.is_dir():
-            _add_missing(entry, destination)
-        elif not destination.exists():
-            entry.rename(destination)
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from attelbo.data.sources.base import DataFile, FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.data.files import DataFile
+from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
 
 _ARRAY_PARTS = {
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],

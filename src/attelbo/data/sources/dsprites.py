@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from attelbo.data.sources.base import DataFile, Factor, FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.data.files import DataFile
+from attelbo.data.sources.base import Factor, FileSource, Images, Splits, as_images, damaged, read_verified
 from attelbo.seeding import derive_seed
 
 URL = "https://github.com/google-deepmind/dsprites-dataset/raw/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"

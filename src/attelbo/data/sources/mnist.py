@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attelbo.data.files import DataFile
 from attelbo.data.sources.base import (
-    DataFile,
     FileSource,
     Images,
     Splits,

@@ -20,7 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from attelbo.data.sources.base import DataFile, FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.data.files import DataFile
+from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
 
 Variant = Literal["full", "small"]
 

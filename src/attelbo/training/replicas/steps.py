@@ -55,11 +55,13 @@ class StackedSteps:
         make_engine: makes what repeats the stacked step.
 
     Raises:
-        NotStackableError: the models cannot be stacked.
+        NotStackableError: the models cannot be stacked, or the shapes of their minibatches differ.
     """
 
     def __init__(self, steps: Sequence[Step], positions: Sequence[Position], make_engine: EngineMaker) -> None:
         self.steps = list(steps)
+        if any(step.data.crops(positions[0].model.device) for step in steps):
+            raise NotStackableError("data: the minibatches of each replica are cropped to their own longest rows")
         self.stack = ModelStack([step.model for step in steps])
         streams = streams_of(len(steps), next(steps[0].model.parameters()).device)
         self._position = _StackedPosition(positions, streams)

@@ -1,0 +1,113 @@
+"""Files of data sets: where they are, and how trouble with them is told.
+
+Files are looked for in one folder (``paths.data_dir``). What is missing and can be had is downloaded into a temporary
+folder next to the rest, its MD5 sums are checked, and it is moved in place when all of it is there. A file that exists
+is never overwritten and never deleted.
+"""
+
+import hashlib
+import http.client
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from attelbo.errors import DataError
+
+
+class DataFile(NamedTuple):
+    """A file below the data folder and its published MD5 sum, where there is one."""
+
+    path: str
+    md5: str | None
+
+
+class Downloaded(ABC):
+    """A data set that lives in files that can be downloaded."""
+
+    embedded: ClassVar[str]
+    """What can be used instead of it without any file, such as "data=digits needs no files"."""
+
+    @abstractmethod
+    def missing(self, root: Path) -> list[DataFile]:
+        """The files that ``root`` lacks."""
+
+    @abstractmethod
+    def download(self, folder: Path, root: Path) -> None:
+        """Fetch and verify everything into an empty folder, by torchvision's code; ``root`` is only read."""
+
+    def prepare(self, root: Path) -> None:
+        """Download what is missing from ``root``.
+
+        Raises:
+            DataError: if that fails.
+        """
+        missing = self.missing(root)
+        if not missing:
+            return
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+                self.download(Path(folder), root)
+                _add_missing(Path(folder), root)
+        # torchvision raises RuntimeError for a wrong checksum or when every mirror failed
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            raise self._not_found(root, missing, f"downloading failed ({one_line(error)})") from error
+
+    def require(self, root: Path) -> None:
+        """See that all files are there.
+
+        Raises:
+            DataError: one is not.
+        """
+        if missing := self.missing(root):
+            raise self._not_found(root, missing, "nothing was downloaded")
+
+    def _not_found(self, root: Path, missing: Sequence[DataFile], what_happened: str) -> DataError:
+        files = ", ".join(f"{file.path} (MD5 {file.md5})" if file.md5 else file.path for file in missing)
+        return DataError(
+            f"{type(self).__name__}: missing in {root.absolute()}: {files}; {what_happened}; "
+            f"put them there, set paths.data_dir, or use embedded data: {self.embedded}"
+        )
+
+
+def read_verified(root: Path, file: DataFile, embedded: str) -> bytes:
+    """The bytes of a file, whose MD5 sum is as published; ``embedded`` needs no files.
+
+    Raises:
+        DataError: if it cannot be read, or the sum differs.
+    """
+    path = root / file.path
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path.absolute()} cannot be read ({one_line(error)}); {embedded}") from error
+    if file.md5 is not None:
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != file.md5:
+            why = f"its MD5 sum is {found}, published is {file.md5} ({len(content):,} bytes)"
+            raise damaged(path, why, embedded)
+    return content
+
+
+def damaged(path: Path, why: str, embedded: str) -> DataError:
+    """The error for a file that is not what it should be."""
+    return DataError(
+        f"{path.absolute()} is damaged: {why}; it was left as it is: move it away to download it again; {embedded}"
+    )
+
+
+def _add_missing(source: Path, target: Path) -> None:
+    """Move what ``target`` does not have from ``source``; what it has stays."""
+    for entry in source.iterdir():
+        destination = target / entry.name
+        if entry.is_dir() and destination.is_dir():
+            _add_missing(entry, destination)
+        elif not destination.exists():
+            entry.rename(destination)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as a part of a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

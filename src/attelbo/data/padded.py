@@ -1,0 +1,119 @@
+"""Rows of different lengths: padded, sorted so that those of a minibatch are similarly long, cropped to the longest.
+
+Shapes: N rows, B batch, T tokens of the longest row, U of the longest target.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attelbo.data.batch import PAD, Batch
+from attelbo.data.loader import rows_per_rank, training_order
+from attelbo.data.resident import ResidentSplit
+from attelbo.seeding import derive_seed
+
+POOL = 100
+"""Minibatches in a pool, within which rows are sorted: as is common (torchtext's BucketIterator)."""
+
+
+class PaddedSplit(ResidentSplit):
+    """Sentences, each a row, and what is to be predicted of each.
+
+    On a CPU a batch is cropped to its longest row. On other devices all batches have the shape of the whole: one that
+    depends on lengths would be waited for, and no CUDA graph could be recorded.
+
+    Args:
+        x: N rows of tokens.
+        y: N rows of tokens, which are padded too, or (N,) labels.
+
+    Raises:
+        ValueError: there is no row.
+    """
+
+    def __init__(self, x: Sequence[Sequence[int]], y: Sequence[Sequence[int]] | Tensor) -> None:
+        self.x, self.x_lengths = pad_rows(x)
+        if isinstance(y, Tensor):
+            self.y, self.y_lengths = y, None
+        else:
+            self.y, self.y_lengths = pad_rows(y)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def lengths(self) -> Tensor:
+        """What rows are sorted by, (N,) int64 on the CPU: the tokens of x, and then those of y."""
+        x = self.x_lengths.cpu()
+        return x if self.y_lengths is None else x * (self.y.shape[1] + 1) + self.y_lengths.cpu()
+
+    def crops(self, device: torch.device) -> bool:
+        """On a CPU."""
+        return device.type == "cpu"
+
+    def materialize(self, index: Tensor) -> Batch:
+        self.to(index.device)
+        x = _rows(self.x, self.x_lengths, index)
+        y = self.y.index_select(0, index) if self.y_lengths is None else _rows(self.y, self.y_lengths, index)
+        return Batch(x, y, index)
+
+
+def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows as one tensor (N, longest), padded with PAD, of the smallest integers that hold them; their lengths (N,).
+
+    Raises:
+        ValueError: there is no row, or an empty one.
+    """
+    if not rows or not all(rows):
+        raise ValueError("rows must hold at least one token each")
+    lengths = torch.tensor([len(row) for row in rows])
+    flat = torch.tensor([token for row in rows for token in row])
+    places = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)  # (N, longest)
+    padded = torch.full(places.shape, PAD, dtype=compact_dtype(int(flat.max()) + 1))
+    return padded.masked_scatter_(places, flat.to(padded.dtype)), lengths
+
+
+def compact_dtype(n_tokens: int) -> torch.dtype:
+    """The smallest integers that hold 0 .. n_tokens - 1."""
+    return torch.uint8 if n_tokens <= 2**8 else torch.int16 if n_tokens <= 2**15 else torch.int32
+
+
+def _rows(padded: Tensor, lengths: Tensor, index: Tensor) -> Tensor:
+    rows = padded.index_select(0, index)
+    if index.device.type == "cpu":
+        rows = rows[:, : int(lengths.index_select(0, index).max())]
+    return rows.long()
+
+
+def bucketed_order(
+    lengths: Tensor, batch_size: int, seed: int, epoch: int, rank: int = 0, world_size: int = 1
+) -> Tensor:
+    """This rank's rows in the order of this epoch, with rows of similar length in each minibatch.
+
+    A shuffle is cut into pools; each pool is sorted by length (stable, so that equal rows stay shuffled) and cut into
+    minibatches, and whole minibatches are shuffled. The ranks share each minibatch. A function of seed and epoch; each
+    row is used once, those that make the ranks equal once more.
+
+    Args:
+        lengths: (N,).
+        batch_size: rows of a minibatch, of each rank.
+        seed: of the run.
+        epoch: counted from 0.
+        rank: whose rows.
+        world_size: number of ranks.
+
+    Returns:
+        (rows_per_rank(N, world_size),), int64.
+    """
+    n = len(lengths)
+    shuffled = training_order(n, seed, epoch)
+    shuffled = torch.cat([shuffled, shuffled[: rows_per_rank(n, world_size) * world_size - n]])
+    together = batch_size * world_size
+    pool = torch.arange(len(shuffled)) // (POOL * together)
+    of_row = lengths[shuffled]
+    order = shuffled[torch.argsort(pool * (int(of_row.max()) + 1) + of_row, stable=True)]
+    whole = len(order) // together
+    generator = torch.Generator().manual_seed(derive_seed(seed, "minibatches", epoch))
+    minibatches = order[: whole * together].view(whole, together)[torch.randperm(whole, generator=generator)]
+    # Neighbours are similarly long: each rank takes every world_size-th row of a minibatch.
+    return torch.cat([minibatches.flatten(), order[whole * together :]])[rank::world_size]

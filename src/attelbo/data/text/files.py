@@ -1,0 +1,38 @@
+"""Text files: UTF-8, plain or compressed (.gz), and what is wrong with them in one line."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+from attelbo.data.files import one_line
+from attelbo.errors import DataError
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it is missing, damaged, empty or not UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.absolute()} is not UTF-8: byte {error.start:,} is 0x{error.object[error.start]:02x}"
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path.absolute()} cannot be read ({one_line(error)})") from error
+    if not text.strip():
+        raise DataError(f"{path.absolute()} is empty")
+    return text
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file, ended by line feeds alone: other characters that Unicode counts as line ends may be
+    part of a sentence, and would set aligned files apart.
+
+    Raises:
+        DataError: see :func:`read_text`.
+    """
+    return [line.strip() for line in read_text(path).removesuffix("\n").split("\n")]

@@ -1,0 +1,157 @@
+"""Parallel text on the resident path: sentences and their translations, in minibatches of similar length.
+
+x and y are BOS, tokens, EOS and then PAD. The vocabularies are made of the training sentences, but for alphabets, which
+are those of all splits.
+
+Shapes: B batch, T tokens of x, U tokens of y.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from attelbo.building import Spec, build
+from attelbo.data.batch import BOS, EOS, DataSpec, Split
+from attelbo.data.module import ResidentDataModule, Splits, at_least
+from attelbo.data.padded import PaddedSplit, bucketed_order
+from attelbo.data.text.aligned import Pairs, ParallelSource, ParallelText
+from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
+from attelbo.errors import ConfigError
+
+
+class ParallelDataModule(ResidentDataModule):
+    """Sentences to translate.
+
+    Args:
+        name: the data set's name in reports.
+        source: the class in ``attelbo.data.text`` that reads it.
+        tokenizer: of the sentences.
+        target_tokenizer: of their translations.
+        root: the folder of data sets.
+        seed: the run's seed; the order of the training rows follows from it.
+        batch_size: pairs in a training minibatch, per device.
+        eval_batch_size: pairs in a validation or test minibatch, per device.
+        max_length: the most tokens of a sentence, BOS and EOS among them: what a model must have positions for.
+        drop_longer: leave out training pairs that are longer; else they are refused, as others always are.
+        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
+        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+        train_size: use only so many of the training pairs, with the vocabularies of all of them; all if None.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Spec,
+        tokenizer: Spec,
+        target_tokenizer: Spec,
+        root: str,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        max_length: int,
+        drop_longer: bool = False,
+        drop_last: bool = False,
+        minibatches_per_block: int = 16,
+        train_size: int | None = None,
+    ) -> None:
+        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        at_least(3, max_length=max_length)
+        if train_size is not None:
+            at_least(1, train_size=train_size)
+        self._name = name
+        self.source: ParallelSource = build(source)
+        self.tokenizer: Tokenizer = build(tokenizer)
+        self.target_tokenizer: Tokenizer = build(target_tokenizer)
+        self.max_length = max_length
+        self.drop_longer = drop_longer
+        self.train_size = train_size
+        self._described = repr((source, tokenizer, target_tokenizer))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Known once the vocabularies are: this reads the sentences, unless vocabularies were loaded."""
+        if not self.tokenizer.is_fitted:
+            self.setup()
+        if not self.tokenizer.is_fitted:  # the splits were another module's
+            self._read()
+        x, y = (
+            DataSpec(
+                self._name,
+                (self.max_length,),
+                "tokens",
+                n_tokens=tokenizer.n_tokens,
+                pads=True,
+                token_lengths=tokenizer.lengths,
+            )
+            for tokenizer in (self.tokenizer, self.target_tokenizer)
+        )
+        return replace(x, target=y)
+
+    def save_state(self, folder: Path) -> None:
+        """Keep the vocabularies."""
+        save_vocabularies(folder, tokenizer=self.tokenizer, target_tokenizer=self.target_tokenizer)
+
+    def load_state(self, folder: Path) -> None:
+        """Load the vocabularies."""
+        load_vocabularies(folder, tokenizer=self.tokenizer, target_tokenizer=self.target_tokenizer)
+
+    # Files to tensors
+
+    def prepare_data(self) -> None:
+        """Download what is missing.
+
+        Raises:
+            DataError: if that fails.
+        """
+        self.source.prepare(self.root)
+
+    def _content(self) -> tuple[Any, ...]:
+        return self._described, self.max_length, self.drop_longer, self.train_size
+
+    def _read(self) -> ParallelText:
+        """The sentences; the vocabularies are made, if there are none."""
+        text = self.source.load(self.root)
+        for place, tokenizer in enumerate((self.tokenizer, self.target_tokenizer)):
+            if not tokenizer.is_fitted:
+                of_all = [sentence for pairs in text for sentence in pairs[place]]
+                tokenizer.fit(of_all if tokenizer.fits_to_all else text.train[place], pads=True)
+        return text
+
+    def _load(self) -> Splits:
+        text = self._read()
+        return {
+            "train": self._resident("train", Pairs(*(part[: self.train_size] for part in text.train))),
+            "validation": self._resident("validation", text.validation),
+            "test": self._resident("test", text.test),
+        }
+
+    def _resident(self, split: Split, pairs: Pairs) -> PaddedSplit:
+        x = [[BOS, *self.tokenizer.encode(sentence), EOS] for sentence in pairs.source]
+        y = [[BOS, *self.target_tokenizer.encode(sentence), EOS] for sentence in pairs.target]
+        longer = {row for row, both in enumerate(zip(x, y, strict=True)) if max(map(len, both)) > self.max_length}
+        if longer:
+            if split != "train" or not self.drop_longer:
+                row = min(longer)
+                remedy = " or set data.drop_longer=true" if split == "train" else ""
+                raise ConfigError(
+                    f"data.max_length must be at least {max(len(x[row]), len(y[row]))}, the tokens of {split} pair "
+                    f"{row + 1:,}, BOS and EOS among them, got {self.max_length}: raise it{remedy}"
+                )
+            if len(longer) == len(x):
+                raise ConfigError(f"data.max_length={self.max_length} leaves no pair to train on: raise it")
+            kept = [row for row in range(len(x)) if row not in longer]
+            x, y = [x[row] for row in kept], [y[row] for row in kept]
+        return PaddedSplit(x, y)
+
+    # Lightning's hooks
+
+    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
+        """With pairs of similar length in each minibatch; see :meth:`ResidentDataModule.training_rows`."""
+        split = self._split("train")
+        assert isinstance(split, PaddedSplit)
+        return bucketed_order(split.lengths, self.batch_size, self.seed, epoch, rank, world_size)

@@ -1,0 +1,165 @@
+"""Tokenizers: what is encoded comes back, numbers and lengths are exact, and what is not known is told."""
+
+import json
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attelbo.data import BOS, EOS, PAD, UNK
+from attelbo.data.text import BPE, Bytes, Characters, Words
+from attelbo.data.text.vocabulary import load_vocabularies, save_vocabularies
+from attelbo.errors import DataError
+
+TEXT = 'Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.\n"The <eos> of 1,000 dogs", naïve 😀!\n' * 3
+
+EVERY = {"characters": Characters, "bytes": Bytes, "bpe": lambda: BPE(300), "words": Words}
+EXACT = {name: make for name, make in EVERY.items() if name != "words"}
+
+
+def fitted(make, text=TEXT, pads=True):
+    tokenizer = make()
+    tokenizer.fit([text], pads)
+    return tokenizer
+
+
+@pytest.mark.parametrize("pads", [False, True])
+@pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
+def test_decoding_gives_the_text_back(make, pads):
+    tokenizer = fitted(make, pads=pads)
+    tokens = tokenizer.encode(TEXT)
+    assert tokenizer.decode(tokens) == TEXT
+    assert min(tokens) >= (4 if pads else 0)
+    assert max(tokens) < tokenizer.n_tokens
+
+
+@pytest.mark.parametrize("make", [Bytes, lambda: BPE(300)], ids=["bytes", "bpe"])
+@settings(max_examples=50, deadline=None)
+@given(text=st.text(st.characters(codec="utf-8"), max_size=30))
+def test_bytes_write_every_text(make, text):
+    tokenizer = fitted(make)
+    tokens = tokenizer.encode(text)
+    assert tokenizer.decode(tokens) == text
+    assert sum(tokenizer.lengths[token] for token in tokens) == len(text)
+
+
+@pytest.mark.parametrize("pads", [False, True])
+@pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
+def test_characters_of_tokens_add_up_to_the_length(make, pads):
+    tokenizer = fitted(make, pads=pads)
+    assert len(tokenizer.lengths) == tokenizer.n_tokens
+    assert sum(tokenizer.lengths[token] for token in tokenizer.encode(TEXT)) == len(TEXT)
+    if pads:
+        assert tokenizer.lengths[:4] == (0, 0, 0, 0)
+
+
+def test_words_do_not_know_how_long_the_text_was():
+    assert fitted(Words).lengths is None
+
+
+@pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
+def test_decoding_stops_at_the_end_and_drops_what_is_special(make):
+    tokenizer = fitted(make, "ab cd")
+    tokens = tokenizer.encode("ab cd")
+    assert tokenizer.decode([BOS, *tokens, EOS, *tokens, PAD]) == "ab cd"
+    assert tokenizer.tokens[:4] == ("<pad>", "<bos>", "<eos>", "<unk>")
+
+
+@pytest.mark.parametrize("pads", [False, True])
+@pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
+def test_a_run_directory_keeps_it(make, pads, tmp_path):
+    tokenizer, restored = fitted(make, pads=pads), make()
+    save_vocabularies(tmp_path, tokenizer=tokenizer)
+    load_vocabularies(tmp_path, tokenizer=restored)
+    assert restored.tokens == tokenizer.tokens
+    assert restored.lengths == tokenizer.lengths
+    assert restored.encode(TEXT) == tokenizer.encode(TEXT)
+    assert restored.decode(tokenizer.encode(TEXT)) == tokenizer.decode(tokenizer.encode(TEXT))
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", '{"tokenizer": 3}', '{"tokenizer": {"pads": true}}'])
+def test_a_damaged_vocabulary_is_told(content, tmp_path):
+    if content is not None:
+        (tmp_path / "vocabulary.json").write_text(content)
+    with pytest.raises(DataError, match=r"vocabulary\.json does not hold the vocabulary of this run \("):
+        load_vocabularies(tmp_path, tokenizer=Characters())
+
+
+def test_characters_are_those_of_the_text_in_order():
+    tokenizer = fitted(Characters, "banana", pads=False)
+    assert tokenizer.tokens == ("a", "b", "n")
+    assert tokenizer.encode("ban") == [1, 0, 2]
+
+
+def test_characters_that_are_not_known_are_named():
+    tokenizer = fitted(Characters, "abc")
+    told = "characters that are not among the 3 of the vocabulary: '\\n' (U+000A), 'é' (U+00E9)"
+    with pytest.raises(DataError, match=f"^{re.escape(told)}$"):
+        tokenizer.encode("abécb\n")
+    with pytest.raises(DataError, match=r"'k' \(U\+006B\) and 5 more$"):
+        tokenizer.encode("defghijklmnop")
+
+
+def test_words_are_ordered_by_how_often_they_occur():
+    tokenizer = Words(lower=True, min_freq=2)
+    tokenizer.fit(["The cat saw the dog.", "A dog saw the man-eating cat's tail."], pads=True)
+    assert tokenizer.tokens[4:] == ("the", ".", "cat", "dog", "saw")
+    assert tokenizer.encode("The dog ate.") == [4, 7, UNK, 5]
+    assert tokenizer.decode(tokenizer.encode("The dog ate.")) == "the dog <unk> ."
+    assert tokenizer.split("The man-eating cat's tail.") == ["the", "man", "-", "eating", "cat", "'", "s", "tail", "."]
+
+
+def test_words_that_stand_apart_already():
+    tokenizer = Words(split="blanks", line_end="<eos>")
+    tokenizer.fit([" no it was n't black <unk> \n but N\n"], pads=False)
+    assert tokenizer.split(" no <unk> \n but N\n") == ["no", "<unk>", "<eos>", "but", "N", "<eos>"]
+    assert tokenizer.decode(tokenizer.encode("but <unk>\n")) == "but <unk> <eos>"
+    with pytest.raises(DataError, match=r"^a word that is not among the 9 of the vocabulary: 'cat'$"):
+        tokenizer.encode("but cat\n")
+
+
+def test_pairs_of_bytes_are_those_of_the_paper():
+    """Sennrich et al. 2016, Algorithm 1, on its own example, where e-s and es-t are merged first. The library marks
+    where words begin, the paper where they end."""
+    text = "low " * 5 + "lower " * 2 + "newest " * 6 + "widest " * 3
+    tokenizer = BPE(256 + 4 + 4)
+    tokenizer.fit([text], pads=True)
+    assert set(tokenizer.tokens[-4:]) >= {"es", "est", "lo"}
+    assert [tokenizer.tokens[token] for token in tokenizer.encode("newest")][-1] == "est"
+
+
+def test_a_larger_vocabulary_makes_shorter_texts():
+    rng = random.Random(0)
+    text = " ".join(rng.choice(["low", "lower", "newest", "widest"]) for _ in range(500))
+    lengths = [len(fitted(lambda size=size: BPE(size), text).encode(text)) for size in (260, 264, 270, 300)]
+    assert lengths[0] == len(text)
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-1] <= 501
+
+
+def test_special_words_in_a_text_are_text():
+    tokenizer = fitted(lambda: BPE(300))
+    assert EOS not in tokenizer.encode("<eos><pad>")
+    assert tokenizer.decode(tokenizer.encode("a<eos>b")) == "a<eos>b"
+    assert json.loads(json.dumps(tokenizer.state())) == tokenizer.state()
+
+
+@pytest.mark.parametrize("make", [Characters, Words, lambda: BPE(300)], ids=["characters", "words", "bpe"])
+def test_an_empty_text_has_no_vocabulary(make):
+    with pytest.raises(DataError, match=r"^an empty text has no vocabulary$"):
+        fitted(make, "")
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Words(min_freq=0), "min_freq must be at least 1, got 0"),
+        (lambda: BPE(259), "size must be at least 260, all bytes and special tokens, got 259"),
+    ],
+    ids=["words", "bpe"],
+)
+def test_numbers_out_of_range_are_refused(make, told):
+    with pytest.raises(ValueError, match=f"^{told}$"):
+        make()
