@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from attelbo.attention import SelfAttention2d
+from attelbo.attention import FEATURE_MAP_ATTENTION, SelfAttention2d
 from attelbo.networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from attelbo.networks.resnet import ResidualBlock
 
@@ -34,6 +34,23 @@ def test_attention_sits_at_the_chosen_heights() -> None:
     assert maps_with_attention(PARTS["resnet encoder"](attention_at=[7, 14]), x) == [(32, 14, 6), (64, 7, 3)]
     assert maps_with_attention(PARTS["resnet decoder"](attention_at=[7, 14]), z) == [(64, 7, 3), (32, 14, 6)]
     assert maps_with_attention(PARTS["conv encoder"](), x) == []
+
+
+@parts
+@pytest.mark.parametrize("attention", FEATURE_MAP_ATTENTION)
+def test_attention_of_each_kind_learns(make, attention: str) -> None:
+    torch.manual_seed(0)
+    network = make(attention_at=[7, 14], attention=attention)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    x = torch.rand(3, *network.in_shape)
+    out = network(x)
+    assert out.shape == (3, *network.out_shape)
+    (out * torch.randn_like(out)).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+    assert any(type(module).__module__.startswith("attelbo.attention") for module in network.modules())
 
 
 def test_sizes_of_the_features() -> None:
@@ -71,6 +88,7 @@ def test_residual_block_starts_as_the_identity() -> None:
         ({"channels": []}, r"channels must name at least one level, got \[\]"),
         ({"channels": [16, 0]}, r"channels must be positive numbers, got \[16, 0\]"),
         ({"activation": "swish"}, "activation must be one of"),
+        ({"attention_at": [14], "attention": "local"}, "attention must be one of self, non_local, .* got 'local'"),
         ({"channels": [16, 24], "attention_at": [14], "heads": 7}, "heads must divide the (16|24) features"),
     ],
 )

@@ -2,7 +2,7 @@
 
 Source: the all-convolutional layout of Radford et al. 2016 (DCGAN). Ours differs: no batch normalization
 (it ties the rows of a batch together), 3 x 3 instead of 4 x 4 so that any image size goes through, and
-optional self-attention between the pixels of chosen feature maps.
+optional attention on chosen feature maps.
 
 Shapes: B batch, N rows of latents, level i of L has channels[i] maps; sizes as in ``networks.layers``.
 """
@@ -12,12 +12,13 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from attelbo.attention import SelfAttention2d
+from attelbo.attention import FeatureMapAttention
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import (
     Activation,
     ToFeatureMap,
     activation_layer,
+    attention_layer,
     channels_last,
     check_attention_at,
     halvings,
@@ -36,12 +37,13 @@ class ConvEncoder(Encoder):
         in_shape: (C, H, W).
         channels: of each level, from x on; each level halves height and width.
         activation: after each convolution.
-        attention_at: the heights of feature maps behind which a ``SelfAttention2d`` is put.
-        heads: of each attention; must divide the channels there.
+        attention_at: the heights of feature maps behind which there is attention.
+        attention: which, one of ``FEATURE_MAP_ATTENTION``.
+        heads: of each attention that has heads; must divide the channels there.
 
     Raises:
         ValueError: not an image, a size below 1, a height in ``attention_at`` that does not occur, heads
-            that do not divide the channels, no such activation.
+            that do not divide the channels, no such activation or attention.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ConvEncoder(Encoder):
         channels: Sequence[int] = (32, 64, 128),
         activation: Activation = "relu",
         attention_at: Sequence[int] = (),
+        attention: FeatureMapAttention = "self",
         heads: int = 4,
     ) -> None:
         super().__init__()
@@ -65,7 +68,7 @@ class ConvEncoder(Encoder):
             layers += [initialize(nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), activation)]
             layers += [activation_layer(activation, overwrite=True)]
             if height in attention_at:
-                layers += [SelfAttention2d(c_out, heads)]
+                layers += [attention_layer(attention, c_out, heads)]
         self.layers = nn.Sequential(*layers)
         channels_last(self)
 
@@ -81,8 +84,9 @@ class ConvDecoder(Decoder):
         out_shape: (P * C, H, W).
         channels: of each level, from z on; each level doubles height and width.
         activation: after each layer but the last.
-        attention_at: the heights of feature maps behind which a ``SelfAttention2d`` is put.
-        heads: of each attention; must divide the channels there.
+        attention_at: the heights of feature maps behind which there is attention.
+        attention: which, one of ``FEATURE_MAP_ATTENTION``.
+        heads: of each attention that has heads; must divide the channels there.
 
     Raises:
         ValueError: as ``ConvEncoder``.
@@ -96,6 +100,7 @@ class ConvDecoder(Decoder):
         channels: Sequence[int] = (128, 64, 32),
         activation: Activation = "relu",
         attention_at: Sequence[int] = (),
+        attention: FeatureMapAttention = "self",
         heads: int = 4,
     ) -> None:
         super().__init__()
@@ -111,7 +116,7 @@ class ConvDecoder(Decoder):
                 layers += [initialize(TransposedConv2d(channels[level - 1], c, sizes[level - 1], size), activation)]
             layers += [activation_layer(activation, overwrite=level > 0)]
             if size[0] in attention_at:
-                layers += [SelfAttention2d(c, heads)]
+                layers += [attention_layer(attention, c, heads)]
         self.layers = nn.Sequential(*layers)
         self.output = initialize(TransposedConv2d(channels[-1], self.out_shape[0], sizes[-1], image))
         channels_last(self)

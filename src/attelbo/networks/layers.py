@@ -14,6 +14,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from attelbo.attention import FEATURE_MAP_ATTENTION, FeatureMapAttention
+
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -53,6 +55,17 @@ def activation_layer(name: Activation, *, overwrite: bool = False) -> nn.Module:
     """
     layer, _ = _look_up(name)
     return layer(inplace=True) if overwrite and issubclass(layer, nn.ReLU | nn.LeakyReLU | nn.ELU) else layer()
+
+
+def attention_layer(name: FeatureMapAttention, channels: int, heads: int) -> nn.Module:
+    """The attention with this name, on feature maps of so many channels.
+
+    Raises:
+        ValueError: no such name, or heads that do not divide the channels.
+    """
+    if name not in FEATURE_MAP_ATTENTION:
+        raise ValueError(f"attention must be one of {', '.join(FEATURE_MAP_ATTENTION)}, got {name!r}")
+    return FEATURE_MAP_ATTENTION[name](channels, heads)
 
 
 def initialize(layer: Layer, activation: Activation | None = None) -> Layer:

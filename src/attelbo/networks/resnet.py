@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from attelbo.attention import SelfAttention2d
+from attelbo.attention import FeatureMapAttention
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import (
     Activation,
     ToFeatureMap,
     activation_layer,
+    attention_layer,
     channels_last,
     check_attention_at,
     halvings,
@@ -55,12 +56,13 @@ def _level(
     groups: int,
     activation: Activation,
     attention_at: Sequence[int],
+    attention: FeatureMapAttention,
     heads: int,
 ) -> list[nn.Module]:
     """What happens at one level, without change of shape: residual blocks, then attention where asked for."""
     layers: list[nn.Module] = [ResidualBlock(channels, groups, activation) for _ in range(blocks)]
     if height in attention_at:
-        layers += [SelfAttention2d(channels, heads)]
+        layers += [attention_layer(attention, channels, heads)]
     return layers
 
 
@@ -84,12 +86,13 @@ class ResNetEncoder(Encoder):
         blocks: residual blocks in each level.
         groups: of the group normalization; must divide the channels into groups of at least two.
         activation: before each convolution of a block.
-        attention_at: the heights of the levels at whose end a ``SelfAttention2d`` is put.
-        heads: of each attention; must divide the channels there.
+        attention_at: the heights of the levels at whose end there is attention.
+        attention: which, one of ``FEATURE_MAP_ATTENTION``.
+        heads: of each attention that has heads; must divide the channels there.
 
     Raises:
         ValueError: not an image, a size below 1, groups or heads that do not divide the channels, a height
-            in ``attention_at`` that does not occur, no such activation.
+            in ``attention_at`` that does not occur, no such activation or attention.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class ResNetEncoder(Encoder):
         groups: int = 8,
         activation: Activation = "silu",
         attention_at: Sequence[int] = (),
+        attention: FeatureMapAttention = "self",
         heads: int = 4,
     ) -> None:
         super().__init__()
@@ -115,7 +119,7 @@ class ResNetEncoder(Encoder):
         for level, (c, (height, _)) in enumerate(zip(channels, sizes, strict=True)):
             if level > 0:
                 layers += [initialize(nn.Conv2d(channels[level - 1], c, 3, stride=2, padding=1))]
-            layers += _level(c, height, blocks, groups, activation, attention_at, heads)
+            layers += _level(c, height, blocks, groups, activation, attention_at, attention, heads)
         layers += [nn.GroupNorm(groups, channels[-1]), activation_layer(activation)]
         self.layers = nn.Sequential(*layers)
         channels_last(self)
@@ -137,8 +141,9 @@ class ResNetDecoder(Decoder):
         blocks: residual blocks in each level.
         groups: of the group normalization; must divide the channels into groups of at least two.
         activation: before each convolution of a block.
-        attention_at: the heights of the levels at whose end a ``SelfAttention2d`` is put.
-        heads: of each attention; must divide the channels there.
+        attention_at: the heights of the levels at whose end there is attention.
+        attention: which, one of ``FEATURE_MAP_ATTENTION``.
+        heads: of each attention that has heads; must divide the channels there.
 
     Raises:
         ValueError: as ``ResNetEncoder``.
@@ -154,6 +159,7 @@ class ResNetDecoder(Decoder):
         groups: int = 8,
         activation: Activation = "silu",
         attention_at: Sequence[int] = (),
+        attention: FeatureMapAttention = "self",
         heads: int = 4,
     ) -> None:
         super().__init__()
@@ -169,7 +175,7 @@ class ResNetDecoder(Decoder):
             if level > 0:
                 layers += [nn.Upsample(size=size, mode="nearest")]
                 layers += [initialize(nn.Conv2d(channels[level - 1], c, 3, padding=1))]
-            layers += _level(c, size[0], blocks, groups, activation, attention_at, heads)
+            layers += _level(c, size[0], blocks, groups, activation, attention_at, attention, heads)
         layers += [nn.GroupNorm(groups, channels[-1]), activation_layer(activation)]
         self.layers = nn.Sequential(*layers)
         self.output = initialize(nn.Conv2d(channels[-1], self.out_shape[0], 3, padding=1))

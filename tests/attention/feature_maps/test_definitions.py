@@ -104,15 +104,15 @@ def test_two_windows_the_second_shifted_join_what_the_first_keeps_apart() -> Non
 
 
 def test_squeeze_excite() -> None:
-    block, x = opened(SqueezeExcite(8, reduction=2)), draw(2, 8, 3, 5)
+    block, x = opened(SqueezeExcite(16, reduction=2)), draw(2, 16, 3, 5)
     first, _, second = block.excite
-    assert first.weight.shape == (4, 8)
+    assert first.weight.shape == (8, 16)
     expected = torch.empty_like(x)
     for b in range(2):
-        z = torch.stack([x[b, c].sum() / 15 for c in range(8)])
+        z = torch.stack([x[b, c].sum() / 15 for c in range(16)])
         hidden = (first.weight @ z + first.bias).clamp(min=0)
         s = 1 / (1 + (-(second.weight @ hidden + second.bias)).exp())
-        for c in range(8):
+        for c in range(16):
             expected[b, c] = s[c] * x[b, c]
     torch.testing.assert_close(block(x), expected)
 

@@ -21,7 +21,7 @@ class CBAM(nn.Module):
 
     Args:
         channels: C.
-        reduction: C over the hidden units of the MLP, of which there are at least 4.
+        reduction: C over the hidden units of the MLP, of which there are at least 8.
         kernel_size: of the convolution, in pixels; odd.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def bottleneck(channels: int, reduction: int) -> nn.Sequential:
-    """Two linear layers on C channels, with C / ``reduction`` units between them, at least 4, so that some are alive.
+    """Two linear layers on C channels, with C / ``reduction`` units between them, at least 8, so that some are alive.
 
     Raises:
         ValueError: a number below 1.
@@ -17,7 +17,7 @@ def bottleneck(channels: int, reduction: int) -> nn.Sequential:
     for name, value in (("channels", channels), ("reduction", reduction)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    hidden = max(4, channels // reduction)
+    hidden = max(8, channels // reduction)
     return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
 
@@ -28,7 +28,7 @@ class SqueezeExcite(nn.Module):
 
     Args:
         channels: C.
-        reduction: C over the units between the two layers, of which there are at least 4.
+        reduction: C over the units between the two layers, of which there are at least 8.
 
     Raises:
         ValueError: a number below 1.
