@@ -14,7 +14,9 @@ from attelbo.models.ladder import LadderVAE, build_ladder
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
+from attelbo.models.sequence_to_sequence import SequenceToSequence
 from attelbo.models.top_down import TopDownVAE, build_top_down
+from attelbo.models.translators import build_transformer_translator
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Model",
     "Player",
     "SemiSupervisedVAE",
+    "SequenceToSequence",
     "Terms",
     "TopDownVAE",
     "VariationalAutoencoder",
@@ -39,6 +42,7 @@ __all__ = [
     "build_model",
     "build_text_classifier",
     "build_top_down",
+    "build_transformer_translator",
     "build_vae",
     "build_vision_transformer",
     "checkpoint_of",

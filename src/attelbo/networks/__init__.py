@@ -3,11 +3,14 @@
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.bidirectional import BidirectionalGRU
 from attelbo.networks.conv import ConvDecoder, ConvEncoder
+from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
 from attelbo.networks.pooling import AttentionPooling, ClassToken, MeanPooling, Pooling
 from attelbo.networks.resnet import ResNetDecoder, ResNetEncoder
+from attelbo.networks.search import Found, Tokens, beam_search
 from attelbo.networks.token_encoder import PatchEmbedding, TokenEncoder, patch_grid
 from attelbo.networks.transformer import AttentionParts, TokenEmbedding, Transformer
+from attelbo.networks.translation import TransformerEncoderDecoder
 
 __all__ = [
     "AttentionParts",
@@ -17,7 +20,10 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Decoder",
+    "Decoding",
     "Encoder",
+    "EncoderDecoder",
+    "Found",
     "MLPDecoder",
     "MLPEncoder",
     "MeanPooling",
@@ -27,6 +33,9 @@ __all__ = [
     "ResNetEncoder",
     "TokenEmbedding",
     "TokenEncoder",
+    "Tokens",
     "Transformer",
+    "TransformerEncoderDecoder",
+    "beam_search",
     "patch_grid",
 ]

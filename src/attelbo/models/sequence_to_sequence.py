@@ -1,0 +1,147 @@
+"""From sequence to sequence: translation, dates, whatever has a source and a target of its own length.
+
+    log p(y | x) = sum_u log p(y_u | y_<u, x),   u over the tokens of the target and its end
+
+Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks".
+
+Shapes: B sentences, S tokens of the source, U + 1 tokens of the target with BOS and EOS, V vocabulary of the target.
+Units: nats per token of the target, EOS among them, BOS and PAD not.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attelbo.building import Spec
+from attelbo.data.batch import BOS, EOS, PAD, UNK, Batch
+from attelbo.errors import UserError
+from attelbo.latent.arithmetic import full_precision
+from attelbo.metrics import Measure, SampleMean
+from attelbo.models.base import Model, Terms
+from attelbo.networks import EncoderDecoder, Tokens, beam_search
+
+SPECIAL = Tokens(PAD, BOS, EOS)
+
+
+class SequenceToSequence(Model):
+    """A network that reads a source, trained to predict each token of its target from those before.
+
+    Args:
+        network: p(y | x).
+        max_length: the most tokens of a target, EOS among them.
+        label_smoothing: the part of each target's probability that the loss gives to all tokens alike (Szegedy et al.
+            2016); evaluation is without.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+
+    Raises:
+        ValueError: label_smoothing is outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        network: EncoderDecoder,
+        max_length: int,
+        optimizer: Spec,
+        scheduler: Spec,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(optimizer, scheduler)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.network = network
+        self.max_length = max_length
+        self.label_smoothing = label_smoothing
+        self.of_tokens = SampleMean(["loss", "accuracy"])
+        self.of_targets = SampleMean(["exact"])
+
+    # -- from a batch to its loss ---------------------------------------------------------------
+
+    def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The logits (B, U, V) of the tokens behind BOS, and these (B, U)."""
+        assert batch.y is not None, "a batch without targets"
+        return full_precision(self.network(batch.x, batch.y[:, :-1])), batch.y[:, 1:]
+
+    def losses(self, batch: Batch) -> Terms:
+        logits, targets = self.logits(batch)
+        smoothing = self.label_smoothing
+        return {
+            "loss": F.cross_entropy(
+                logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, label_smoothing=smoothing
+            )
+        }
+
+    # -- evaluation: exact means over a split -----------------------------------------------------
+
+    def evaluation_step(self, batch: Batch) -> None:
+        logits, targets = self.logits(batch)
+        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        right, there = logits.argmax(-1) == targets, targets != PAD
+        self.of_tokens.update({"loss": nats, "accuracy": right.flatten()}, there.flatten())
+        # What is right given the right tokens before, all along, is what greedy search would find.
+        self.of_targets.update({"exact": (right | ~there).all(1)})
+
+    def evaluation_results(self) -> Terms:
+        results = {**self.of_tokens.compute(), **self.of_targets.compute()}
+        self.of_tokens.reset()
+        self.of_targets.reset()
+        return {"perplexity": results["loss"].exp(), **results}
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        return (
+            Measure("loss", "loss", "nats per token", 4),
+            Measure("perplexity", "perplexity", "of the next token, given those before", 3),
+            Measure("accuracy", "accuracy", "of the tokens, given those before", 4),
+            Measure("exact", "exact", "of the targets, searched greedily", 4),
+        )
+
+    # -- what one does with a trained model --------------------------------------------------------
+
+    @torch.no_grad()
+    def translate(
+        self, source: Tensor, *, beam: int = 1, length_penalty: float = 0.0, max_length: int | None = None
+    ) -> list[list[int]]:
+        """The likeliest targets that a search finds, as tokens without BOS and EOS.
+
+        Args:
+            source: (B, S).
+            beam: hypotheses of each that are kept; 1: the greedy search.
+            length_penalty: how much longer targets are favoured, see ``networks.beam_search``.
+            max_length: the most tokens, EOS among them; as many as the model allows if None.
+
+        Raises:
+            UserError: an empty source, one that is longer than the model allows, or a number out of range.
+        """
+        empty = (source <= EOS).all(1) & (source != UNK).all(1)
+        if empty.any():
+            raise UserError(f"sentence {int(empty.nonzero()[0]) + 1} is empty")
+        if max_length is not None and max_length > self.max_length:
+            raise UserError(f"max_length must be at most {self.max_length}, got {max_length}")
+        length = self.max_length if max_length is None else max_length
+        try:
+            found = beam_search(
+                self.network.begin(source, length),
+                len(source),
+                SPECIAL,
+                max_length=length,
+                beam=beam,
+                length_penalty=length_penalty,
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return [[token for token in row if token not in SPECIAL] for row in found.tokens.tolist()]
+
+    @torch.no_grad()
+    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
+        """How much the prediction behind each token of target (B, U), BOS first, looks at each one of source (B, S):
+        weights (B, U, S), the means over heads of the last layer.
+
+        Raises:
+            UserError: the model has no attention to the source.
+        """
+        if not self.network.aligns:
+            raise UserError(f"a model without attention to the source has no alignment ({type(self.network).__name__})")
+        return self.network.alignment(source, target)

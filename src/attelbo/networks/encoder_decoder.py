@@ -1,0 +1,56 @@
+"""What a network from sequence to sequence is: it reads a source once and says, token by token, what comes next in the
+target.
+
+    p(y | x) = prod_u p(y_u | y_<u, x)
+
+Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks", eq. 1.
+
+Shapes: B sentences, S tokens of the source, U tokens of the target, V tokens of the target's vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Decoding(ABC):
+    """A batch of targets on the way: what has been read of sources and targets so far.
+
+    Args:
+        device: where it is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @abstractmethod
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Take in the next token of each row, (B,), the first one BOS; the logits (B, V) of the one behind it."""
+
+    @abstractmethod
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with these rows (B',), each as often as it is named."""
+
+
+class EncoderDecoder(nn.Module, ABC):
+    """p(y | x) for tokens x (B, S) and y (B, U), PAD behind the end of each row, where it changes nothing."""
+
+    aligns: bool = False
+    """Whether :meth:`alignment` is known."""
+
+    @abstractmethod
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """The logits (B, U, V) of the token behind each one of target (B, U), which begins with BOS."""
+
+    @abstractmethod
+    def begin(self, source: Tensor, capacity: int) -> Decoding:
+        """Read source (B, S) and be ready to decode, up to ``capacity`` tokens.
+
+        Raises:
+            ValueError: a source is too long, or ``capacity`` too much, for the positions that there are.
+        """
+
+    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
+        """How much the prediction behind each target token looks at each source token: weights (B, U, S)."""
+        raise NotImplementedError(f"{type(self).__name__} has no attention to align by")

@@ -1,0 +1,101 @@
+"""Search for a likely target: the best token each time, or a beam of the best beginnings.
+
+    score(y) = log p(y | x) / ((5 + U) / 6)^alpha,   U tokens in y, EOS among them
+
+Source: Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14, without its coverage penalty.
+
+Shapes: B sentences, K hypotheses of each (the beam), U tokens of the target, V vocabulary.
+Units: nats.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attelbo.networks.encoder_decoder import Decoding
+
+
+class Tokens(NamedTuple):
+    """The tokens of a vocabulary that a search must know."""
+
+    pad: int
+    bos: int
+    eos: int
+
+
+class Found(NamedTuple):
+    """The best target found for each of B sentences."""
+
+    tokens: Tensor
+    """(B, U), behind EOS only PAD; without an EOS where the search came to its end before."""
+    score: Tensor
+    """(B,), see above."""
+
+
+@torch.no_grad()
+def beam_search(
+    decoding: Decoding, n: int, special: Tokens, *, max_length: int, beam: int = 1, length_penalty: float = 0.0
+) -> Found:
+    """Keep the ``beam`` best beginnings of each sentence, one token longer each time, until the best one has ended
+    and none that goes on can become better.
+
+    A hypothesis that has ended keeps its place in the beam as long as its score, which has regard to its length, is
+    among the best. A beam of one is the greedy search. Neither PAD nor BOS is ever chosen.
+
+    Args:
+        decoding: of B sentences, at their beginning; of no use afterwards.
+        n: B.
+        special: PAD, BOS, EOS.
+        max_length: the most tokens, EOS among them; what has not ended then is taken as it is.
+        beam: K.
+        length_penalty: alpha; 0: plain likelihood, which likes short targets.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    for name, number in (("beam", beam), ("max_length", max_length)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    if length_penalty < 0:
+        raise ValueError(f"length_penalty must be at least 0, got {length_penalty}")
+    device = decoding.device
+    tokens = torch.empty(n, beam, 0, dtype=torch.long, device=device)
+    log_p = torch.full((n, beam), -torch.inf, device=device)
+    log_p[:, 0] = 0  # in the beginning all hypotheses are the same: one counts
+    lengths = torch.zeros(n, beam, dtype=torch.long, device=device)
+    ended = torch.zeros(n, beam, dtype=torch.bool, device=device)
+    scores, latest = log_p, torch.full((n,), special.bos, device=device)
+    for length in range(1, max_length + 1):
+        of_next = _log_probabilities(decoding.advance(latest), special).unflatten(0, (n, -1))  # (B, 1 or K, V)
+        n_tokens = of_next.shape[-1]
+        idle = torch.full((n_tokens,), -torch.inf, device=device)
+        idle[special.pad] = 0
+        candidates = log_p.unsqueeze(-1) + torch.where(ended.unsqueeze(-1), idle, of_next)  # (B, K, V)
+        lengths = torch.where(ended, lengths, length)
+        scores, place = (candidates / _penalty(lengths, length_penalty).unsqueeze(-1)).flatten(1).topk(beam)
+        parent, latest = place // n_tokens, place % n_tokens  # (B, K)
+        log_p = candidates.flatten(1).gather(1, place)
+        lengths, ended = lengths.gather(1, parent), ended.gather(1, parent) | (latest == special.eos)
+        before = tokens.gather(1, parent.unsqueeze(-1).expand(-1, -1, length - 1))
+        tokens = torch.cat([before, latest.unsqueeze(-1)], -1)
+        at_best = log_p / _penalty(torch.tensor(max_length), length_penalty)
+        if (scores.where(ended, -torch.inf).amax(1) >= at_best.where(~ended, -torch.inf).amax(1)).all():
+            break
+        if length == 1 or beam > 1:
+            rows = torch.arange(n, device=device).unsqueeze(-1)
+            decoding.reorder((rows.expand(n, beam) if length == 1 else beam * rows + parent).flatten())
+        latest = latest.flatten()
+    return Found(tokens[:, 0], scores[:, 0])
+
+
+def _log_probabilities(logits: Tensor, special: Tokens) -> Tensor:
+    """log p of the next token (..., V), those that cannot be next apart."""
+    log_p = logits.float().log_softmax(-1)
+    log_p[..., [special.pad, special.bos]] = -torch.inf
+    return log_p
+
+
+def _penalty(lengths: Tensor, alpha: float) -> Tensor:
+    """What the log-probability of a hypothesis of this length is divided by."""
+    return ((5 + lengths) / 6) ** alpha

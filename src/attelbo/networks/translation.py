@@ -1,0 +1,114 @@
+"""The transformer from sequence to sequence.
+
+    source -- embedding --> encoder --> memory;   target -- embedding --> decoder, memory --> logits
+
+Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.1.
+
+Shapes: B sentences, S tokens of the source, U tokens of the target, V tokens of the target's vocabulary, E features of
+a token.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from attelbo.attention import Padding
+from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
+from attelbo.networks.transformer import TokenEmbedding, Transformer
+
+
+class TransformerEncoderDecoder(EncoderDecoder):
+    """An encoder that sees all of the source, a decoder that sees it too and the target up to the token it stands at.
+
+    All layers begin as Glorot & Bengio 2010 have it, embeddings too.
+
+    Args:
+        source: embeds the source.
+        encoder: makes the memory.
+        target: embeds the target.
+        decoder: causal, with attention to the memory.
+        n_tokens: V.
+        pad: the token that padding consists of.
+        tie_weights: the logits take the vectors of the target's tokens (Press & Wolf 2017); else a layer of their own.
+    """
+
+    aligns = True
+
+    def __init__(
+        self,
+        source: TokenEmbedding,
+        encoder: Transformer,
+        target: TokenEmbedding,
+        decoder: Transformer,
+        n_tokens: int,
+        pad: int,
+        tie_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.encoder = encoder
+        self.target = target
+        self.decoder = decoder
+        self.pad = pad
+        self.output = nn.Linear(target.vectors.embedding_dim, n_tokens)
+        self.reset_parameters()
+        if tie_weights:
+            self.output.weight = target.vectors.weight
+
+    def reset_parameters(self) -> None:
+        """Glorot-uniform, biases at zero; attention has seen to itself."""
+        blocks: list[Any] = [*self.encoder.blocks, *self.decoder.blocks]
+        linear = [layer for block in blocks for layer in (block.feed_forward.first, block.feed_forward.second)]
+        for layer in (self.source.vectors, self.target.vectors, self.output, *linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if isinstance(layer, nn.Linear) and layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        memory, mask = self._read(source)
+        return self.output(self.decoder(self.target(target), memory, memory_mask=mask))
+
+    def begin(self, source: Tensor, capacity: int) -> Decoding:
+        memory, mask = self._read(source)
+        return _TransformerDecoding(self, memory, mask, capacity)
+
+    def _read(self, source: Tensor) -> tuple[Tensor, Padding]:
+        """The memory (B, S, E), and which of it is there."""
+        mask = Padding(source != self.pad)
+        return self.encoder(self.source(source), mask=mask), mask
+
+    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
+        """Weights (B, U, S) of the last layer's attention to the source, the mean over its heads."""
+        memory, mask = self._read(source)
+        last: Any = self.decoder.blocks[-1]
+        cross, asking = last.cross, list[Tensor]()
+        hook = cross.register_forward_pre_hook(lambda _, inputs: asking.append(inputs[0]))
+        try:
+            self.decoder(self.target(target), memory, memory_mask=mask)
+        finally:
+            hook.remove()
+        return cross.weights(asking[0], memory, mask=mask).mean(1)
+
+
+class _TransformerDecoding(Decoding):
+    """Keys and values of the tokens so far, in every block."""
+
+    def __init__(self, network: TransformerEncoderDecoder, memory: Tensor, mask: Padding, capacity: int) -> None:
+        super().__init__(memory.device)
+        self.network = network
+        self.memory = memory
+        self.valid = mask.valid
+        self.caches = network.decoder.caches(capacity)
+        self.length = 0
+
+    def advance(self, tokens: Tensor) -> Tensor:
+        network = self.network
+        x = network.target(tokens.unsqueeze(1), first=self.length)  # (B, 1, E)
+        x = network.decoder(x, self.memory, memory_mask=Padding(self.valid), caches=self.caches)
+        self.length += 1
+        return network.output(x[:, 0])
+
+    def reorder(self, rows: Tensor) -> None:
+        self.memory, self.valid = self.memory.index_select(0, rows), self.valid.index_select(0, rows)
+        for cache in self.caches:
+            cache.reorder(rows)

@@ -1,0 +1,45 @@
+"""What every network from sequence to sequence must be able to do: small ones, and targets one token at a time."""
+
+import torch
+from torch import Tensor
+
+from attelbo.attention import Softmax
+from attelbo.data.batch import BOS, EOS, PAD
+from attelbo.networks import AttentionParts, EncoderDecoder, TokenEmbedding, Transformer, TransformerEncoderDecoder
+
+V_SOURCE, V_TARGET = 9, 7
+
+
+def transformer(*, layers: int = 2, position: str = "Learned", max_length: int = 12, **options) -> EncoderDecoder:
+    package = "attelbo.attention"
+    parts = AttentionParts(
+        attention={"_target_": f"{package}.MultiHeadAttention", "heads": 2},
+        score={"_target_": f"{package}.ScaledDot"},
+        normalizer={"_target_": f"{package}.{Softmax.__name__}"},
+        position={"_target_": f"{package}.{position}"},
+    )
+
+    def side(n_tokens: int, *, decodes: bool) -> tuple[TokenEmbedding, Transformer]:
+        place = parts.position_of(8, max_length)
+        stack = Transformer(8, parts, place, causal=decodes, cross=decodes, layers=layers, hidden=16, **options)
+        return TokenEmbedding(n_tokens, 8, place), stack
+
+    torch.manual_seed(0)
+    both = TransformerEncoderDecoder(*side(V_SOURCE, decodes=False), *side(V_TARGET, decodes=True), V_TARGET, PAD)
+    return both.double().eval()
+
+
+def sentences(*lengths: int, n_tokens: int = V_SOURCE, seed: int = 0) -> Tensor:
+    """BOS, so many tokens, EOS, PAD."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.full((len(lengths), max(lengths) + 2), PAD)
+    for row, length in zip(rows, lengths, strict=True):
+        row[0], row[length + 1] = BOS, EOS
+        row[1 : length + 1] = torch.randint(3, n_tokens, (length,), generator=generator)
+    return rows
+
+
+def step_by_step(network: EncoderDecoder, source: Tensor, target: Tensor) -> Tensor:
+    """The logits (B, U, V) of ``forward``, one token after the other."""
+    decoding = network.begin(source, target.shape[1])
+    return torch.stack([decoding.advance(tokens) for tokens in target.T], 1)
