@@ -41,6 +41,7 @@ _CAPTIONS = {
     "samples.png": ("Samples", "E[x | z] with z drawn from the prior"),
     "latent_map.png": ("Latent map", "posterior means, colored by class"),
     "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
+    "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
     "samples.txt": ("Samples", "what the model writes after the beginning of a text"),
     "translations.txt": ("Translations", "source, reference and translation"),
 }

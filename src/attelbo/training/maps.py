@@ -33,6 +33,7 @@ def attention_map(
     *,
     panels: Sequence[str] = (),
     axes: tuple[str, str] = ("query", "key"),
+    scale: str = "weight",
 ) -> Picture:
     """Weights as shades, a row for each query and a column for each key, both labelled with their tokens.
 
@@ -43,6 +44,7 @@ def attention_map(
         title: written above.
         panels: what is written above each panel.
         axes: what rows and columns are.
+        scale: what the shades are.
 
     Raises:
         ValueError: labels that are not as many as rows, columns or panels.
@@ -80,7 +82,7 @@ def attention_map(
         panel.spines[:].set_visible(False)
         panel.tick_params(length=0, labelsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
-    figure.colorbar(shades, ax=grid, label="weight", shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
+    figure.colorbar(shades, ax=grid, label=scale, shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # it is drawn as a box
         return painted(figure)

@@ -1,6 +1,7 @@
 """What watches a training run: each is one node of ``conf/callbacks``."""
 
 from attelbo.training.callbacks.checkpointing import Checkpoint
+from attelbo.training.callbacks.confusion import Confusion
 from attelbo.training.callbacks.early_stopping import EarlyStopping
 from attelbo.training.callbacks.exhibit import Exhibit
 from attelbo.training.callbacks.learning_rate import LearningRate
@@ -8,4 +9,4 @@ from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
 
-__all__ = ["Checkpoint", "EarlyStopping", "Exhibit", "LearningRate", "NanGuard", "Pictures", "Progress"]
+__all__ = ["Checkpoint", "Confusion", "EarlyStopping", "Exhibit", "LearningRate", "NanGuard", "Pictures", "Progress"]

@@ -1,0 +1,49 @@
+"""Which classes a classifier takes for which.
+
+Shapes: N rows, Y classes.
+"""
+
+import torch
+from torch import nn
+
+from attelbo.data.batch import Split
+from attelbo.models import Classifier
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.maps import attention_map
+from attelbo.training.media import Picture
+
+_CHUNK = 500
+"""Rows that are classified at a time."""
+
+
+class Confusion(Exhibit):
+    """``confusion``: of the rows of each class the shares that the classifier takes for each class.
+
+    Args:
+        n_rows: rows that are classified.
+        every_n_epochs: also during training, as ``media/confusion-epoch<n>.png``; 0: only at the end.
+        split: the split that rows are taken from.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(self, n_rows: int = 2000, every_n_epochs: int = 0, split: Split = "validation") -> None:
+        super().__init__(every_n_epochs, split)
+        if n_rows < 1:
+            raise ValueError(f"n_rows must be at least 1, got {n_rows}")
+        self.n_rows = n_rows
+
+    def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
+        return isinstance(model, Classifier)
+
+    def works(self, model: Classifier, data: ExhibitedData) -> dict[str, Picture]:
+        batch = self.rows(data, self.n_rows, model.device)
+        assert batch.y is not None
+        n_classes = data.spec.n_classes or 0
+        answers = torch.cat([model.classify(x).argmax(-1) for x in batch.x.split(_CHUNK)])
+        counts = torch.bincount(batch.y * n_classes + answers, minlength=n_classes**2).view(n_classes, n_classes)
+        shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+        classes = list(map(str, range(n_classes)))
+        title = f"Answers to {len(answers):,} {self.split} rows of {data.spec.name}"
+        return {"confusion": attention_map(shares, classes, classes, title, axes=("class", "answer"), scale="share")}
