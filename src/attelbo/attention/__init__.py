@@ -32,6 +32,7 @@ from attelbo.attention.positions import (
     Sinusoidal,
     Sinusoidal2d,
 )
+from attelbo.attention.recording import Attends, RecordedMaps, attention_layers, record_attention
 from attelbo.attention.scores import Additive, Concat, Cosine, Dot, DotProductScore, General, Location, ScaledDot, Score
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Additive",
     "Alibi",
     "And",
+    "Attends",
     "AttentionLayer",
     "AxialAttention2d",
     "AxialRotary",
@@ -78,6 +80,7 @@ __all__ = [
     "Position",
     "PositiveRandomFeatures",
     "Prefix",
+    "RecordedMaps",
     "RelativeBias",
     "Rotary",
     "ScaledDot",
@@ -93,6 +96,8 @@ __all__ = [
     "SqueezeExcite",
     "TransformerBlock",
     "WindowAttention2d",
+    "attention_layers",
     "attention_weights",
     "norm_layer",
+    "record_attention",
 ]

@@ -34,6 +34,10 @@ class Mask(ABC):
         """B where it differs between the rows of a batch; None: it is the same for all."""
         return None
 
+    def of_rows(self, rows: slice | Tensor) -> "Mask":
+        """The mask of these rows of the batch."""
+        return self
+
     def key_range(self, first: int, last: int) -> tuple[int, int]:
         """[low, high) outside of which no query in first..last may attend to any key; may be too wide, never too
         narrow."""
@@ -184,6 +188,9 @@ class Padding(Mask):
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return self.valid[batch, key] & (query == query)
 
+    def of_rows(self, rows: slice | Tensor) -> "Padding":
+        return Padding(self.valid[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Document(Mask):
@@ -207,6 +214,9 @@ class Document(Mask):
         own = self.ids[batch, key]
         return (self.ids[batch, query] == own) & (own >= 0)
 
+    def of_rows(self, rows: slice | Tensor) -> "Document":
+        return Document(self.ids[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class _Pair(Mask):
@@ -216,6 +226,9 @@ class _Pair(Mask):
     @property
     def batch_size(self) -> int | None:
         return self.first.batch_size or self.second.batch_size
+
+    def of_rows(self, rows: slice | Tensor) -> Mask:
+        return type(self)(self.first.of_rows(rows), self.second.of_rows(rows))
 
 
 class And(_Pair):

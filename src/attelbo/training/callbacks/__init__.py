@@ -1,5 +1,6 @@
 """What watches a training run: each is one node of ``conf/callbacks``."""
 
+from attelbo.training.callbacks.attention_maps import AttentionMaps
 from attelbo.training.callbacks.checkpointing import Checkpoint
 from attelbo.training.callbacks.confusion import Confusion
 from attelbo.training.callbacks.early_stopping import EarlyStopping
@@ -9,4 +10,14 @@ from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
 
-__all__ = ["Checkpoint", "Confusion", "EarlyStopping", "Exhibit", "LearningRate", "NanGuard", "Pictures", "Progress"]
+__all__ = [
+    "AttentionMaps",
+    "Checkpoint",
+    "Confusion",
+    "EarlyStopping",
+    "Exhibit",
+    "LearningRate",
+    "NanGuard",
+    "Pictures",
+    "Progress",
+]

@@ -1,0 +1,187 @@
+"""Where a model looks: the attention of its layers as pictures.
+
+Shapes: B rows shown, (C, H, W) image, N heads, T queries, S keys, (h, w) the grid that the keys are the cells of.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention import attention_layers, record_attention
+from attelbo.data.batch import PAD, Batch, DataSpec, Split
+from attelbo.errors import UserError
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.maps import alignment_map, attention_map, attention_overlay
+from attelbo.training.media import Picture
+
+_MOST_HEADS = 8
+
+
+class AttentionMaps(Exhibit):
+    """``attention_<layer>`` for layers with attention, ``alignment`` for a model that translates.
+
+    Images: a row for each, first as it is, then under the weights. What a class token or a pooling looks at has a
+    panel for each head; what the cells of a feature map look at, one for each of four cells (green), means over heads.
+    Texts and sets: each token on each other, a panel for each head, of one row of the split.
+
+    Args:
+        layers: their names, or patterns, as :func:`~attelbo.attention.record_attention` takes them.
+        n_layers: the most layers that are shown, spread evenly, the last one among them.
+        n_images: images that are shown.
+        n_alignments: pairs of source and target that are shown.
+        every_n_epochs: also during training, as ``media/<picture>-epoch<n>.png``; 0: only at the end.
+        split: the split that rows are taken from.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str] = ("*",),
+        n_layers: int = 4,
+        n_images: int = 8,
+        n_alignments: int = 3,
+        every_n_epochs: int = 0,
+        split: Split = "validation",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_epochs, split, seed)
+        for name, count in (("n_layers", n_layers), ("n_images", n_images), ("n_alignments", n_alignments)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        self.layers = tuple(layers)
+        self.n_layers = n_layers
+        self.n_images = n_images
+        self.n_alignments = n_alignments
+
+    def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
+        return bool(attention_layers(model))
+
+    def works(self, model: Any, data: Any) -> dict[str, Picture]:
+        if hasattr(model, "alignment"):
+            return self._alignments(model, data)
+        of_images = len(data.spec.shape) == 3
+        batch = self.rows(data, self.n_images if of_images else 1, model.device)
+        with record_attention(model, self.layers) as maps:
+            model.losses(batch)
+        labels = [] if of_images else token_labels(batch, data)
+        pictures: dict[str, Picture] = {}
+        for name in spread(list(maps), self.n_layers):
+            picture = over_images(maps[name], batch.x) if of_images else on_tokens(maps[name], labels, name)
+            if picture is not None:
+                pictures[f"attention_{name.removesuffix('.attention').replace('.', '_')}"] = picture
+        return pictures
+
+    def _alignments(self, model: Any, data: Any) -> dict[str, Picture]:
+        batch = self.rows(data, self.n_alignments, model.device)
+        assert batch.y is not None
+        try:
+            weights = model.alignment(batch.x, batch.y[:, :-1])  # (B, T, S)
+        except UserError:  # it has no attention
+            return {}
+        pictures: dict[str, Picture] = {}
+        for row in range(len(batch.x)):
+            source = labels_of(batch.x[row], data.tokenizer, data.spec)
+            target = labels_of(batch.y[row, 1:], data.target_tokenizer, data.spec)
+            shown = weights[row, : len(target), : len(source)]
+            pictures[f"alignment_{row + 1}"] = alignment_map(shown, source, target, "Alignment of target with source")
+        return pictures
+
+
+# -- over images ---------------------------------------------------------------------------------------
+
+
+class Grid(NamedTuple):
+    """Keys that are the cells of an image's grid, row by row, behind ``own`` that are not."""
+
+    own: int
+    height: int
+    width: int
+
+
+def grid_of(n_keys: int, size: tuple[int, int]) -> Grid | None:
+    """The grid that so many keys, or all but a class token, make in an image (H, W); None if they make none.
+
+    Of all grids the one whose cells are most nearly square.
+    """
+    found: list[tuple[float, Grid]] = []
+    for own in (0, 1):
+        cells = n_keys - own
+        for height in (h for h in range(1, cells + 1) if cells % h == 0):
+            width = cells // height
+            stretched = abs(math.log(size[0] * width / (size[1] * height)))
+            found.append((stretched, Grid(own, height, width)))
+    stretched, grid = min(found, default=(math.inf, Grid(0, 0, 0)))
+    return grid if stretched < math.log(1.5) else None
+
+
+def over_images(weights: Tensor, images: Tensor) -> Picture | None:
+    """Weights (B, N, T, S) over the images (B, C, H, W); None where they are not of the cells of each image."""
+    grid = grid_of(weights.shape[-1], (images.shape[-2], images.shape[-1]))
+    if len(weights) != len(images) or grid is None or grid.height * grid.width == 1:
+        return None
+    heat = weights[..., grid.own :].unflatten(-1, (grid.height, grid.width))  # (B, N, T, h, w)
+    if grid.own or heat.shape[2] == 1:
+        return attention_overlay(images, heat[:, :_MOST_HEADS, 0])
+    asking = torch.tensor([_cell(grid, i, j) for i in (1, 3) for j in (1, 3)], device=heat.device)
+    return attention_overlay(images, heat.mean(1)[:, asking], asking.expand(len(images), -1))
+
+
+def _cell(grid: Grid, i: int, j: int) -> int:
+    """The cell at i quarters of the height and j quarters of the width."""
+    return grid.height * i // 4 * grid.width + grid.width * j // 4
+
+
+# -- token by token ------------------------------------------------------------------------------------
+
+
+def on_tokens(weights: Tensor, labels: Sequence[str], name: str) -> Picture:
+    """The weights (1, N, T, S) of a row, without its padding."""
+    heads = weights[0, :_MOST_HEADS]
+    queries, keys = _named(heads.shape[1], labels), _named(heads.shape[2], labels)
+    shown_queries, shown_keys = ([i for i, label in enumerate(each) if label] for each in (queries, keys))
+    panels = [f"head {i + 1}" for i in range(len(heads))] if len(heads) > 1 else ()
+    return attention_map(
+        heads[:, shown_queries][:, :, shown_keys],
+        [queries[i] for i in shown_queries],
+        [keys[i] for i in shown_keys],
+        name,
+        panels=panels,
+    )
+
+
+def _named(n: int, labels: Sequence[str]) -> list[str]:
+    """Labels of the tokens, also behind a class token, or numbers for what is something else."""
+    if n == len(labels) + 1:
+        return ["(class)", *labels]
+    return list(labels) if n == len(labels) else [str(i + 1) for i in range(n)]
+
+
+def token_labels(batch: Batch, data: Any) -> list[str]:
+    """A label for each token, or element of a set, in the first row of a batch; empty ones for padding."""
+    x, spec = batch.x[0], data.spec
+    if spec.kind == "tokens":
+        there = labels_of(x, getattr(data, "tokenizer", None), spec)
+        return there + [""] * (len(x) - len(there))
+    names = [f"{value:g}" for value in x[:, 0].tolist()] if x.shape[1] == 1 else [str(i + 1) for i in range(len(x))]
+    if batch.segments is None:
+        return names
+    return [name if there else "" for name, there in zip(names, (batch.segments[0] >= 0).tolist(), strict=True)]
+
+
+def labels_of(tokens: Tensor, tokenizer: Any, spec: DataSpec) -> list[str]:
+    """How tokens (T,) are written, up to the padding; numbers where nothing says how."""
+    written = tokenizer.tokens if tokenizer is not None else None
+    there = tokens[tokens != PAD] if spec.pads else tokens
+    return [str(token) if written is None else written[token] for token in there.tolist()]
+
+
+def spread(names: Sequence[str], most: int) -> list[str]:
+    """At most so many of the names, evenly spread, the last one among them."""
+    count = min(most, len(names))
+    return [names[-1 - (len(names) * i) // count] for i in reversed(range(count))]
