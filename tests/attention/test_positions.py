@@ -183,6 +183,13 @@ def test_axial_rotary_depends_on_both_distances_only() -> None:
     assert torch.stack(list(by_distance.values())).unique().numel() == 11 * 13
 
 
+def test_tokens_in_front_of_an_image_do_not_turn() -> None:
+    q = torch.randn(1, 2, 8, 4)
+    with_two, _ = AxialRotary(4, (2, 3), 8).at_query_key(q, q)
+    without, _ = AxialRotary(4, (2, 3)).at_query_key(q[:, :, 2:], q[:, :, 2:])
+    assert torch.equal(with_two, torch.cat([q[:, :, :2], without], 2))
+
+
 def test_angles_are_precise_far_out() -> None:
     position = Rotary(4, 100_001)
     q = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.bfloat16).expand(1, 1, 1, 4)
@@ -278,6 +285,7 @@ def test_other_features_than_there_are_angles_for() -> None:
         (lambda: Rotary(4, 0), "max_length must be at least 1, got 0"),
         (lambda: Rotary(4, 5, "pairs"), "layout must be half or interleaved, got 'pairs'"),  # pyright: ignore[reportArgumentType]
         (lambda: AxialRotary(6, (2, 2)), "head_dim must be a multiple of 4 .*, got 6"),
+        (lambda: AxialRotary(4, (2, 3), 5), "max_length must be at least the 6 places of the image, got 5"),
         (lambda: AxialRotary(4, (2, 2, 2)), "size must be"),  # pyright: ignore[reportArgumentType]
         (lambda: Alibi(0), "heads must be at least 1, got 0"),
         (lambda: RelativeBias(2, buckets=6), "buckets must be a multiple of 4, got 6"),

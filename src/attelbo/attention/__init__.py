@@ -5,6 +5,7 @@ score(q, k) + position's bias -- soft cap --> normalizer, mask -- kernel --> out
 
 from attelbo.attention.blocks import BlockCache, FeedForward, TransformerBlock, norm_layer
 from attelbo.attention.cache import KeyValueCache, KeyValues
+from attelbo.attention.differential import DifferentialAttention
 from attelbo.attention.feature_maps import (
     CBAM,
     FEATURE_MAP_ATTENTION,
@@ -15,7 +16,9 @@ from attelbo.attention.feature_maps import (
     SqueezeExcite,
     WindowAttention2d,
 )
+from attelbo.attention.gated import GatedAttention
 from attelbo.attention.kernels import KERNELS, Kernel, KernelName, Mechanism, attention_weights
+from attelbo.attention.latent import LatentAttention
 from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
@@ -51,6 +54,7 @@ __all__ = [
     "Causal",
     "Concat",
     "Cosine",
+    "DifferentialAttention",
     "Document",
     "Dot",
     "DotProductScore",
@@ -59,12 +63,14 @@ __all__ = [
     "FeatureMapAttention",
     "FeedForward",
     "Full",
+    "GatedAttention",
     "General",
     "HeadFeatures",
     "Kernel",
     "KernelName",
     "KeyValueCache",
     "KeyValues",
+    "LatentAttention",
     "Learned",
     "LinearAttention",
     "LinearCache",

@@ -66,6 +66,7 @@ class AttentionParts:
         mask: Mask | None = None,
         memory_dim: int | None = None,
         max_length: int | None = None,
+        depth: int = 1,
     ) -> AttentionLayer:
         """The attention of one layer; with neither position nor ``mask`` it suits a memory.
 
@@ -75,6 +76,7 @@ class AttentionParts:
             mask: who may attend to whom, besides the configured mask; that is one of self-attention.
             memory_dim: of the tokens of a memory, where that is not E.
             max_length: the most keys.
+            depth: of the layer in a stack, from 1 on.
 
         Raises:
             ConfigError: an argument is out of range, or the parts do not fit together.
@@ -86,6 +88,7 @@ class AttentionParts:
             self.attention,
             dim=dim,
             memory_dim=memory_dim,
+            depth=depth,
             score=part("score", self.score, **offered),
             normalizer=part("normalizer", self.normalizer, **offered),
             position=position,
@@ -176,15 +179,15 @@ class Transformer(nn.Module):
         self.position = position
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                parts.layer(dim, position, mask=mask),
+                parts.layer(dim, position, mask=mask, depth=depth),
                 FeedForward(dim, 4 * dim if hidden is None else hidden, activation, dropout, bias),
-                cross=parts.layer(dim) if cross else None,
+                cross=parts.layer(dim, depth=depth) if cross else None,
                 norm=norm,
                 bias=bias,
                 pre_norm=pre_norm,
                 dropout=dropout,
             )
-            for _ in range(layers)
+            for depth in range(1, layers + 1)
         )
         self.norm = norm_layer(norm, dim, bias) if pre_norm else nn.Identity()
 

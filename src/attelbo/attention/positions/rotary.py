@@ -93,15 +93,26 @@ class AxialRotary(Rotation):
 
     Args:
         head_dim: D, a multiple of 4.
-        size: (H, W) of the grid of tokens; more than H W tokens are an error.
+        size: (H, W) of the grid of tokens.
+        max_length: L, with as many tokens in front of the image, which do not turn, as are not H W; H W if None.
         layout: which features are a pair.
         base: of the angles; the paper takes 100, since an image has fewer rows than a text tokens.
 
     Raises:
-        ValueError: another D or size, no such layout; in use: more than H W tokens.
+        ValueError: another D or size, L below H W, no such layout; in use: a sequence longer than L.
     """
 
-    def __init__(self, head_dim: int, size: tuple[int, int], layout: Layout = "half", base: float = 100.0) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        size: tuple[int, int],
+        max_length: int | None = None,
+        layout: Layout = "half",
+        base: float = 100.0,
+    ) -> None:
         check_divides(4, "head_dim", head_dim, "pairs that turn with row and column")
-        turns = [angles(along, head_dim // 4, base) for along in rows_and_columns(size)]
-        super().__init__(torch.cat(turns, -1), layout)
+        turns = torch.cat([angles(along, head_dim // 4, base) for along in rows_and_columns(size)], -1)
+        in_front = 0 if max_length is None else max_length - len(turns)
+        if in_front < 0:
+            raise ValueError(f"max_length must be at least the {len(turns)} places of the image, got {max_length}")
+        super().__init__(torch.cat([turns.new_zeros(in_front, head_dim // 2), turns]), layout)

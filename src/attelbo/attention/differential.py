@@ -1,0 +1,105 @@
+"""Differential attention: the difference of two softmax maps, in which what both attend to for no reason cancels.
+
+    head = (softmax(q1 k1^T / sqrt(d)) - lambda softmax(q2 k2^T / sqrt(d))) v
+    lambda = exp(lambda_q1 . lambda_k1) - exp(lambda_q2 . lambda_k2) + lambda_init
+    output = (1 - lambda_init) [norm(head_1), ..., norm(head_N)] W_o
+
+Source: Ye et al. 2024, "Differential Transformer", eqs. 1-3; lambda_init = 0.8 - 0.6 exp(-0.3 (l - 1)) of layer l.
+
+Shapes: B batch, T queries, S keys, E features of a token, N heads, M heads of keys and values, D = E / N, d = D / 2.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention.kernels import KernelName
+from attelbo.attention.layer import HeadFeatures, join_heads
+from attelbo.attention.masks import Mask
+from attelbo.attention.multi_head import MultiHeadAttention
+from attelbo.attention.normalizers import Normalizer
+from attelbo.attention.positions import Position
+from attelbo.attention.scores import Score
+
+
+class DifferentialAttention(MultiHeadAttention):
+    """Multi-head attention whose heads have two queries and two keys of D / 2 features each, and one value of D.
+
+    It has as many parameters as ``MultiHeadAttention`` with the same arguments, and a few for lambda and the norm; the
+    paper takes half as many heads. The kernel is called once for each of the two maps.
+
+    Args:
+        dim, heads: as in ``MultiHeadAttention``; the features of a head must be an even number.
+        depth: l, of the layer in a stack, from 1 on.
+        kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
+            ``MultiHeadAttention``, for each of the two maps.
+
+    Raises:
+        ValueError: an odd number of features of a head, a depth below 1; those of ``MultiHeadAttention``.
+    """
+
+    n_maps = 2
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        depth: int = 1,
+        kv_heads: int | None = None,
+        memory_dim: int | None = None,
+        score: Score | None = None,
+        normalizer: Normalizer | None = None,
+        position: Position | None = None,
+        mask: Mask | None = None,
+        soft_cap: float | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        kernel: KernelName = "sdpa",
+    ) -> None:
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, got {depth}")
+        super().__init__(
+            dim,
+            heads,
+            kv_heads=kv_heads,
+            memory_dim=memory_dim,
+            score=score,
+            normalizer=normalizer,
+            position=position,
+            mask=mask,
+            soft_cap=soft_cap,
+            dropout=dropout,
+            bias=bias,
+            kernel=kernel,
+        )
+        self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * (depth - 1))
+        half = dim // heads // 2
+        self.lambda_query, self.lambda_key = (nn.Parameter(0.1 * torch.randn(2, half)) for _ in range(2))
+        self.norm = nn.RMSNorm(2 * half, eps=1e-5)
+
+    @staticmethod
+    def head_features(dim: int, heads: int, **options: Any) -> HeadFeatures:
+        if dim // heads % 2:
+            raise ValueError(f"two maps need an even number of features of a head, got {dim // heads}")
+        return HeadFeatures(dim // heads // 2, dim // heads // 2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
+        (q_1, q_2), (k_1, k_2) = q.chunk(2, 1), k.chunk(2, 1)
+        return super().attend(q_1, k_1, v, mask) - self.strength() * super().attend(q_2, k_2, v, mask)
+
+    def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
+        """The difference of the two maps: some are below zero, and a row sums to 1 - lambda."""
+        (q_1, q_2), (k_1, k_2) = q.chunk(2, 1), k.chunk(2, 1)
+        first, second = super().attention_weights(q_1, k_1, mask), super().attention_weights(q_2, k_2, mask)
+        return first - self.strength() * second
+
+    def strength(self) -> Tensor:
+        """lambda, a scalar."""
+        added, taken = (self.lambda_query * self.lambda_key).sum(-1).exp()
+        return added - taken + self.lambda_init
+
+    def combine(self, heads: Tensor, query: Tensor) -> Tensor:
+        return self.output(join_heads((1 - self.lambda_init) * self.norm(heads)))

@@ -1,0 +1,162 @@
+"""Multi-head latent attention: keys and values are made of a short latent vector, and that is what a cache holds.
+
+    c = norm(m W_down),   k_n = [c W_n, R k_p],   v_n = c W'_n,   q_n = [x W_n'', R (x W_n''')]
+
+Half of a key's features are its head's own and know nothing of its place; the others, k_p, are the same for all heads
+and turned by it (R, decoupled rotary positions), since W_n could not be moved to the queries with R between them.
+
+Source: DeepSeek-AI 2024, "DeepSeek-V2: A Strong, Economical, and Efficient Mixture-of-Experts Language Model", section
+2.1, eqs. 9-19. Ours differs: queries are projected directly, not by a latent of their own (as in their small model);
+both parts of a key together have the D features of a value, so that fused kernels serve; any position may be chosen.
+
+Shapes: B batch, T queries, S tokens of the memory m, E features of a token, N heads, D = E / N, P of them placed, R
+features of the latent.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attelbo.attention.cache import KeyValueCache, KeyValues
+from attelbo.attention.kernels import KernelName
+from attelbo.attention.layer import AttentionLayer, HeadFeatures, check_heads, join_heads, split_heads
+from attelbo.attention.masks import Mask, merged
+from attelbo.attention.normalizers import Normalizer
+from attelbo.attention.positions import Position
+from attelbo.attention.scores import Dot, ScaledDot, Score
+
+
+class LatentAttention(AttentionLayer):
+    """Self-attention over tokens (B, T, E), or cross-attention from them to a memory (B, S, E').
+
+    A cache holds R + P numbers for each token, not 2 E. With a dot product as the score, decoding leaves it as it is:
+    keys and values are never made, their projections are moved to the queries and behind the kernel.
+
+    Args:
+        dim: E.
+        heads: N; must divide ``dim``.
+        latent_dim: R.
+        placed_dim: P; half of D if None.
+        memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in ``MultiHeadAttention``.
+
+    Raises:
+        ValueError: a size below 1, heads that do not divide, a ``placed_dim`` that leaves nothing of D; a dropout
+            outside [0, 1), a kernel that cannot compute what is asked for.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        latent_dim: int,
+        placed_dim: int | None = None,
+        memory_dim: int | None = None,
+        score: Score | None = None,
+        normalizer: Normalizer | None = None,
+        position: Position | None = None,
+        mask: Mask | None = None,
+        soft_cap: float | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        kernel: KernelName = "sdpa",
+    ) -> None:
+        check_heads(dim, heads)
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+        head_dim, placed = self.head_features(dim, heads, placed_dim=placed_dim)
+        super().__init__(
+            dim,
+            heads,
+            head_dim,
+            score=score,
+            normalizer=normalizer,
+            position=position,
+            mask=mask,
+            soft_cap=soft_cap,
+            dropout=dropout,
+            kernel=kernel,
+        )
+        self.latent_dim = latent_dim
+        self.own_placed = [head_dim - placed, placed]
+        self.query = nn.Linear(dim, dim, bias=bias)
+        self.down = nn.Linear(memory_dim or dim, latent_dim + placed, bias=bias)
+        self.norm = nn.RMSNorm(latent_dim, eps=1e-6)
+        self.up_key = nn.Parameter(torch.empty(heads, head_dim - placed, latent_dim))
+        self.up_value = nn.Parameter(torch.empty(heads, head_dim, latent_dim))
+        self.output = nn.Linear(dim, dim, bias=bias)
+        self.reset_parameters()
+
+    @staticmethod
+    def head_features(dim: int, heads: int, *, placed_dim: int | None = None, **options: Any) -> HeadFeatures:
+        head_dim = dim // heads
+        placed = head_dim // 2 if placed_dim is None else placed_dim
+        if not 0 < placed < head_dim:
+            raise ValueError(f"placed_dim must be some of the {head_dim} features of a head, not all, got {placed}")
+        return HeadFeatures(head_dim, placed)
+
+    def reset_parameters(self) -> None:
+        """Glorot-uniform for each projection by itself, biases zero."""
+        weights = [self.query.weight, *self.down.weight.split([self.latent_dim, self.own_placed[1]])]
+        for projection in (*weights, self.up_key.flatten(0, 1), self.up_value.flatten(0, 1), self.output.weight):
+            nn.init.xavier_uniform_(projection)
+        for layer in (self.query, self.down, self.output):
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        memory: Tensor | KeyValues | None = None,
+        *,
+        mask: Mask | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        if cache is None or not isinstance(self.score, Dot | ScaledDot):
+            return super().forward(query, memory, mask=mask, cache=cache)
+        own, placed, latent, placed_key = self._placed(query, cache)
+        own = torch.einsum("bntd,ndr->bntr", own, self.up_key)  # <q, W c> = <W^T q, c>
+        q = torch.cat([own, placed], -1)
+        k = torch.cat([latent, placed_key], -1)
+        heads = self.attend(q, k, latent, merged(self.mask, mask))
+        return self.combine(torch.einsum("bntr,ndr->bntd", heads, self.up_value), query)
+
+    def project(
+        self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if memory is not None:
+            k, v = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
+            return split_heads(self.query(query), self.heads), k, v
+        own, placed, latent, placed_key = self._placed(query, cache)
+        k, v = self._raise(latent, placed_key)
+        return torch.cat([own, placed], -1), k, v
+
+    def keys_values(self, memory: Tensor) -> KeyValues:
+        return self._raise(*self._compress(memory))
+
+    def combine(self, heads: Tensor, query: Tensor) -> Tensor:
+        return self.output(join_heads(heads))
+
+    def _placed(self, x: Tensor, cache: KeyValueCache | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of self-attention, the two parts of the queries (B, N, T, D - P) and (B, N, T, P), and what
+        :meth:`_compress` makes of the tokens; told where they stand, and with the tokens before."""
+        own, placed = split_heads(self.query(x), self.heads).split(self.own_placed, -1)
+        latent, placed_key = self._compress(x)
+        placed, placed_key = self.position.at_query_key(placed, placed_key, 0 if cache is None else cache.length)
+        if cache is not None:
+            latent, placed_key = cache.extend(latent, placed_key)
+        return own, placed, latent, placed_key
+
+    def _compress(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The latents (B, 1, S, R) of tokens, and the part of their keys (B, 1, S, P) that all heads share."""
+        latent, placed_key = self.down(memory).unsqueeze(1).split([self.latent_dim, self.own_placed[1]], -1)
+        return self.norm(latent), placed_key
+
+    def _raise(self, latent: Tensor, placed_key: Tensor) -> KeyValues:
+        """Keys and values (B, N, S, D)."""
+        own, value = (
+            split_heads(F.linear(latent[:, 0], up.flatten(0, 1)), self.heads) for up in (self.up_key, self.up_value)
+        )
+        return KeyValues(torch.cat([own, placed_key.expand(-1, self.heads, -1, -1)], -1), value)

@@ -1,0 +1,247 @@
+"""What every layer of attention keeps, whatever its projections, and each variant against its formula."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attelbo.attention import (
+    KERNELS,
+    Alibi,
+    AttentionLayer,
+    BlockCache,
+    Causal,
+    DifferentialAttention,
+    Document,
+    Dot,
+    FeedForward,
+    GatedAttention,
+    General,
+    KernelName,
+    KeyValueCache,
+    LatentAttention,
+    MultiHeadAttention,
+    Padding,
+    RelativeBias,
+    Rotary,
+    TransformerBlock,
+)
+
+DIM, HEADS, LENGTH = 16, 2, 7
+
+LAYERS: dict[str, Callable[..., AttentionLayer]] = {
+    "multi_head": MultiHeadAttention,
+    "grouped_query": lambda *sizes, **options: MultiHeadAttention(*sizes, kv_heads=1, **options),
+    "gated": GatedAttention,
+    "gated heads": lambda *sizes, **options: GatedAttention(*sizes, gate="head", **options),
+    "differential": lambda *sizes, **options: DifferentialAttention(*sizes, depth=3, **options),
+    "differential, grouped": lambda *sizes, **options: DifferentialAttention(*sizes, kv_heads=1, **options),
+    "latent": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, **options),
+    "latent, few placed": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, placed_dim=2, **options),
+}
+PLACED = {"differential": 4, "differential, grouped": 4, "latent": 4, "latent, few placed": 2}
+
+POSITIONS = {
+    "none": lambda name: None,
+    "rotary": lambda name: Rotary(PLACED.get(name, DIM // HEADS), LENGTH),
+    "alibi": lambda name: Alibi(HEADS),
+    "relative_bias": lambda name: RelativeBias(HEADS, causal=True, buckets=4, max_distance=5),
+}
+
+
+def layer(name: str, position: str = "none", **options) -> AttentionLayer:
+    """In float64, with nothing in it zero."""
+    torch.manual_seed(0)
+    made = LAYERS[name](DIM, HEADS, position=POSITIONS[position](name), **options).double()
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return made
+
+
+def tokens(n: int = LENGTH, dim: int = DIM) -> Tensor:
+    return torch.randn(3, n, dim, dtype=torch.float64)
+
+
+VALID = torch.tensor([[1, 1, 1, 1, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]], dtype=torch.bool)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("steps", [(1,) * LENGTH, (4, 1, 2)])
+def test_decoding_with_a_cache_equals_all_at_once(name: str, position: str, steps: tuple[int, ...]) -> None:
+    ours, x, cache = layer(name, position), tokens(), KeyValueCache(LENGTH)
+    mask = Causal() & Document(torch.tensor([[0] * 7, [0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1, 1]]))
+    parts = [ours(part, mask=mask, cache=cache) for part in x.split(steps, 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), ours(x, mask=mask))
+
+
+@pytest.mark.parametrize("score", [Dot, lambda: General(HEADS, DIM // HEADS)])
+def test_latent_attention_with_another_score_decodes_as_well(score) -> None:
+    ours, x, cache = layer("latent", score=score().double()), tokens(), KeyValueCache(LENGTH)
+    parts = [ours(part, mask=Causal(), cache=cache) for part in x.split(1, 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), ours(x, mask=Causal()))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_kernels_agree(name: str, kernel: KernelName) -> None:
+    ours, reference, x = layer(name, "alibi", kernel=kernel), layer(name, "alibi", kernel="eager"), tokens()
+    torch.testing.assert_close(ours(x, mask=Causal()), reference(x, mask=Causal()))
+
+
+@pytest.mark.parametrize("with_memory", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_weights_times_the_values_are_what_is_combined(name: str, with_memory: bool) -> None:
+    ours, x = layer(name, "rotary"), tokens(5)
+    memory = tokens(5) if with_memory else None
+    mask = Padding(VALID) if with_memory else Padding(VALID) & Causal()
+    weights = ours.weights(x, memory, mask=mask)
+    assert weights.shape == (3, HEADS, 5, 5)
+    assert (weights[~mask.dense(5, 5, device=None).expand_as(weights)] == 0).all()
+    v = ours.project(x, memory)[2]
+    heads = weights @ v.repeat_interleave(HEADS // v.shape[1], 1)
+    torch.testing.assert_close(ours.combine(heads, x), ours(x, memory, mask=mask))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_keys_and_values_of_a_memory_serve_several_calls(name: str) -> None:
+    ours = layer(name, memory_dim=6)
+    x, memory = tokens(4), tokens(5, 6)
+    known = ours.keys_values(memory)
+    torch.testing.assert_close(ours(x, known, mask=Padding(VALID)), ours(x, memory, mask=Padding(VALID)))
+    torch.testing.assert_close(ours(x[:, 1:], known), ours(x, memory)[:, 1:])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_what_is_masked_shows_nowhere(name: str) -> None:
+    ours, x, memory = layer(name), tokens(4), tokens(5)
+    poisoned = torch.where(VALID.unsqueeze(-1), memory, 1e9)
+    output = ours(x, poisoned, mask=Padding(VALID))
+    torch.testing.assert_close(output[:2], ours(x, memory, mask=Padding(VALID))[:2])
+    nothing = ours.combine(torch.zeros(3, HEADS, 4, DIM // HEADS, dtype=torch.float64), x)
+    torch.testing.assert_close(output[2], nothing[2])
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_every_parameter_gets_a_gradient(name: str, position: str, bias: bool) -> None:
+    ours = layer(name, position, bias=bias)
+    ours(tokens(), mask=Causal()).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
+    ours = layer(name, bias=bias, memory_dim=5)
+    ours(tokens(), tokens(3, 5)).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_by_finite_differences(name: str) -> None:
+    ours = layer(name)
+    x, memory = (torch.randn(1, n, DIM, dtype=torch.float64, requires_grad=True) for n in (2, 3))
+    assert torch.autograd.gradcheck(lambda x: ours(x, mask=Causal()), (x,))
+    assert torch.autograd.gradcheck(ours, (x, memory))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_dropout_only_in_training(name: str) -> None:
+    torch.manual_seed(0)
+    ours, x = LAYERS[name](DIM, HEADS, dropout=0.5), tokens().float()
+    assert not torch.equal(ours(x), ours(x))
+    ours.eval()
+    assert torch.equal(ours(x), ours(x))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_block_takes_it(name: str) -> None:
+    block = TransformerBlock(layer(name, "rotary"), FeedForward(DIM, 8), cross=layer(name)).double()
+    x, memory, cache = tokens(), tokens(4), BlockCache(KeyValueCache(LENGTH))
+    parts = [block(part, memory, mask=Causal(), cache=cache) for part in x.split(1, 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), block(x, memory, mask=Causal()))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_new_one_is_of_ordinary_size(name: str) -> None:
+    torch.manual_seed(0)
+    output = LAYERS[name](64, 4)(torch.randn(8, 32, 64))
+    assert 0.02 < output.std().item() < 2
+
+
+# Each variant against its formula.
+
+
+def test_a_gate_is_one_number_for_each_head_or_element() -> None:
+    x = tokens()
+    for name, gates in (("gated heads", HEADS), ("gated", DIM)):
+        ours = layer(name)
+        assert isinstance(ours, GatedAttention)
+        plain = layer("multi_head")
+        plain.load_state_dict({k: v for k, v in ours.state_dict().items() if not k.startswith("gate")})
+        heads = plain.attend(*plain.project(x), None)
+        share = torch.sigmoid(x @ ours.gate.weight.T + ours.gate.bias)
+        assert share.shape == (3, LENGTH, gates)
+        joined = torch.cat([heads[:, n] * share.chunk(HEADS, -1)[n] for n in range(HEADS)], -1)
+        torch.testing.assert_close(ours(x), ours.output(joined))
+
+
+def test_differential_attention_is_a_difference_of_two() -> None:
+    ours, x = layer("differential"), tokens()
+    assert isinstance(ours, DifferentialAttention)
+    initial = 0.8 - 0.6 * math.exp(-0.3 * 2)
+    (q_1, q_2), (k_1, k_2) = ours.lambda_query.detach(), ours.lambda_key.detach()
+    strength = math.exp(q_1 @ k_1) - math.exp(q_2 @ k_2) + initial
+    queries, keys, values = ours.qkv(x).chunk(3, -1)
+    outputs = []
+    for n in range(HEADS):
+        # Queries and keys 0 .. N - 1 are those of the first map, N .. 2 N - 1 those of the second.
+        of_map = [slice(4 * (n + HEADS * i), 4 * (n + HEADS * i) + 4) for i in range(2)]
+        first, second = (F.softmax(queries[..., s] @ keys[..., s].mT / 2, -1) for s in of_map)
+        head = (first - strength * second) @ values[..., 8 * n : 8 * n + 8]
+        rms = (head.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        outputs.append((1 - initial) * head / rms * ours.norm.weight)
+    torch.testing.assert_close(ours(x), ours.output(torch.cat(outputs, -1)))
+    torch.testing.assert_close(ours.weights(x).sum(-1), torch.full((3, HEADS, LENGTH), 1 - strength).double())
+
+
+def test_latent_attention_has_keys_and_values_of_one_vector() -> None:
+    ours, x = layer("latent, few placed", "rotary"), tokens()
+    assert isinstance(ours, LatentAttention)
+    compressed = ours.down(x)
+    latent, shared = F.rms_norm(compressed[..., :5], (5,), ours.norm.weight, 1e-6), compressed[..., 5:]
+    rotary = Rotary(2, LENGTH).double()
+    outputs = []
+    for n in range(HEADS):
+        query = ours.query(x)[..., 8 * n : 8 * n + 8]
+        turned, shared_turned = rotary.at_query_key(query[:, None, :, 6:], shared[:, None])
+        key, value = latent @ ours.up_key[n].T, latent @ ours.up_value[n].T
+        scores = query[..., :6] @ key.mT + (turned @ shared_turned.mT)[:, 0]
+        outputs.append(F.softmax(scores / 8**0.5, -1) @ value)
+    torch.testing.assert_close(ours(x), ours.output(torch.cat(outputs, -1)))
+
+
+def test_a_latent_cache_holds_the_latents_only() -> None:
+    ours, cache = layer("latent"), KeyValueCache(LENGTH)
+    ours(tokens(3), cache=cache)
+    latents, placed = cache.extend(torch.zeros(3, 1, 1, 5), torch.zeros(3, 1, 1, 4))
+    assert latents.shape == (3, 1, 4, 5)
+    assert placed.shape == (3, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GatedAttention(8, 2, gate="value"), "gate must be head or element, got 'value'"),  # pyright: ignore[reportArgumentType]
+        (lambda: DifferentialAttention(6, 2), "two maps need an even number of features of a head, got 3"),
+        (lambda: DifferentialAttention(8, 2, depth=0), "depth must be at least 1, got 0"),
+        (lambda: DifferentialAttention(8, 3), "heads must divide the 8 features"),
+        (lambda: LatentAttention(8, 3, latent_dim=4), "heads must divide the 8 features"),
+        (lambda: LatentAttention(8, 2, latent_dim=0), "latent_dim must be at least 1, got 0"),
+        (lambda: LatentAttention(8, 2, latent_dim=4, placed_dim=4), "placed_dim must be some of the 4 .*, got 4"),
+        (lambda: LatentAttention(8, 8, latent_dim=4), "placed_dim must be some of the 1 .*, got 0"),
+    ],
+)
+def test_bad_arguments(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
