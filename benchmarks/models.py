@@ -16,8 +16,8 @@ from statistics import mean
 from typing import Any
 
 from attelbo.cli import main as attelbo
+from attelbo.experiments.comparison import Estimate
 from attelbo.experiments.listing import choices, description, package_folder
-from attelbo.experiments.tables import interval
 from benchmarks.machine import this_machine
 
 DOCS = Path(__file__).parent.parent / "docs" / "models.md"
@@ -138,6 +138,11 @@ class Row:
         """Of each seed."""
         return [result["metrics"][f"test/{key}"] for result in self.results if f"test/{key}" in result["metrics"]]
 
+    def interval(self, key: str) -> str:
+        """Mean and 95 % interval over seeds."""
+        values = self.values(key)
+        return Estimate.of(values).text() if values else "-"
+
     @property
     def nll(self) -> float | None:
         """The mean over seeds."""
@@ -154,8 +159,8 @@ class Row:
         if not self.results:
             return f"| `{self.name}` |  |  |  |  |  |  |  | {self.what}: **{self.problem}** |"
         several = len(self.results) > 1
-        nll = interval(self.values("nll")) if several else _with_error(self)
-        cells = [interval(self.values(key)) for key in ("elbo", "kl", "reconstruction")]
+        nll = self.interval("nll") if several else _with_error(self)
+        cells = [self.interval(key) for key in ("elbo", "kl", "reconstruction")]
         bits, units = self.values("bits_per_dim"), self.values("active_units")
         seconds = mean(result["seconds"]["train"] for result in self.results)
         shown = [nll, *cells, f"{mean(bits):.3f}" if bits else "-", f"{mean(units):.0f}" if units else "-"]

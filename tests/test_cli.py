@@ -67,7 +67,7 @@ def test_help_of_a_command_names_its_options_and_keys(capsys):
 
 def test_unknown_command(capsys):
     assert main(["trian"]) == 2
-    known = "train, check, list, evaluate, sample, reconstruct, interpolate, traverse, embed, fit-prior"
+    known = "train, check, list, evaluate, sample, reconstruct, interpolate, traverse, embed, fit-prior, compare"
     message = f"error: trian: no such command; did you mean train? (there are {known})\n"
     assert capsys.readouterr().err == message
 

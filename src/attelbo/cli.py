@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from attelbo.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
 
     from omegaconf import DictConfig
 
@@ -40,11 +40,14 @@ of a finished run, or of the newest one in a folder:
   attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
   attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own
 
+of many runs:
+  attelbo compare      DIR... [options]        settings side by side, mean and interval over seeds; a page
+
 choices and values (Hydra's words):
   experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
   seed=0  model.latent_dim=20  trainer.max_epochs=1  +key=value  ~key
 
-options of all but list (-m: of train and check):
+options of all but list and compare (-m: of train and check):
   -m, --multirun          one job for each combination of swept values: seed=1,2 data=digits,mnist
   --config-dir DIR        a folder that adds to the groups (as conf/ in the working folder does)
   --cfg job|hydra|all     print the composed configuration instead of running
@@ -80,10 +83,12 @@ def _dispatch(command: str, words: list[str]) -> int:
 
         return _print(f"attelbo {__version__}\n")
     handlers = {"train": _train, "check": _check, "list": _list, **dict.fromkeys(CALLS, _call)}
+    if command == "compare":
+        return _compare(words)
     if command not in handlers:
         from attelbo.experiments.listing import nearest_of
 
-        raise ConfigError(f"{command}: no such command{nearest_of(command, handlers)}")
+        raise ConfigError(f"{command}: no such command{nearest_of(command, [*handlers, 'compare'])}")
     if command == "train" and int(os.environ.get("LOCAL_RANK", "0")) > 0 and "ATTELBO_RUN_DIR" in os.environ:
         # Lightning started this process to help with a run that its parent has already composed.
         from attelbo.experiments import run
@@ -95,7 +100,7 @@ def _dispatch(command: str, words: list[str]) -> int:
     return handlers[command](options)
 
 
-def _parse(command: str, words: list[str]) -> "Namespace":
+def _parser(command: str) -> "ArgumentParser":
     from argparse import ArgumentParser
 
     class Parser(ArgumentParser):
@@ -104,6 +109,11 @@ def _parse(command: str, words: list[str]) -> "Namespace":
 
     parser = Parser(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
+    return parser
+
+
+def _parse(command: str, words: list[str]) -> "Namespace":
+    parser = _parser(command)
     parser.add_argument("--config-dir", "-cd", type=Path)
     parser.add_argument("words", nargs="*")
     if command != "list":
@@ -142,6 +152,37 @@ def _list(options: "Namespace") -> int:
     if len(options.words) > 1:
         raise ConfigError("list: one group at a time")
     return _print(listing(config_folders(options.config_dir), *options.words) + "\n")
+
+
+COMPARE = """\
+attelbo compare DIR... [options]        settings side by side, mean and interval over seeds; a page
+
+DIR: run directories, sweeps, any folder of runs, or globs of them. Runs that differ only in their seed are one setting.
+
+options:
+  --by KEY             tell settings apart by this key or group only: model, model.latent_dim, ...; may be repeated
+  --metric NAME        a column: nll, test/elbo, val/loss, ...; the first one sorts; may be repeated
+  --pair A B           compare two rows of the printed table, by their numbers, seed by seed
+  -o, --output FILE    write it too: .html (a page with curves and pictures), .csv, .md or .tex; may be repeated
+"""
+
+
+def _compare(words: list[str]) -> int:
+    parser = _parser("compare")
+    parser.add_argument("folders", nargs="*")
+    parser.add_argument("--by", action="append", default=[])
+    parser.add_argument("--metric", action="append", default=[])
+    parser.add_argument("--pair", nargs=2, type=int)
+    parser.add_argument("-o", "--output", action="append", type=Path, default=[])
+    options = parser.parse_intermixed_args(words)
+    if options.help:
+        return _print(COMPARE)
+    if not options.folders:
+        parser.error("which runs? name a folder")
+    from attelbo.experiments.comparison import compare
+
+    compare(options.folders, options.by, options.metric, options.output, options.pair and tuple(options.pair))
+    return 0
 
 
 def _plan(options: "Namespace") -> "list[Composition]":

@@ -1,5 +1,6 @@
 """Files that are either whole or not there, whatever kills the process that writes them."""
 
+import csv
 import os
 import shutil
 from collections.abc import Iterator
@@ -45,3 +46,21 @@ def give_second_name(path: Path, name: Path) -> None:
         temporary.replace(name)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves in a metrics.csv: metric -> (step, value) in the order of the steps.
+
+    Where a metric was logged twice at one step, by a run that was interrupted, the later value counts.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for row in read_rows(path):
+        if row["step"]:
+            curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
+    return {metric: sorted(points.items()) for metric, points in curves.items()}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file by their heads, but for what a killed process left behind the last line end."""
+    text = path.read_text(encoding="utf-8")
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))

@@ -8,7 +8,7 @@ import torch
 from attelbo.errors import ConfigError
 from attelbo.experiments.report import write_report
 from attelbo.experiments.tables import print_result
-from attelbo.training.loggers import read_metrics
+from attelbo.files import read_metrics
 
 AUTOENCODER = ("model=rae_gp", "callbacks=early_stopping", "trainer.max_epochs=3", "trainer.log_every_n_steps=10")
 

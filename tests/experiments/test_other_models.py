@@ -11,8 +11,8 @@ from attelbo import building
 from attelbo.cli import main
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory
+from attelbo.files import read_metrics
 from attelbo.models import load_run
-from attelbo.training.loggers import read_metrics
 from chains import TRUE_ENTROPY, Chain
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from attelbo.cli import main
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory, config_hash
-from attelbo.training.loggers import read_metrics
+from attelbo.files import read_metrics
 from attelbo.training.replicas import group
 from attelbo.training.replicas.steps import StackedSteps
 from attelbo.training.stepping import BlockStepper

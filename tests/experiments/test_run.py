@@ -18,9 +18,9 @@ from attelbo.data.sources.digits import Digits
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.files import read_metrics
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.models import VariationalAutoencoder
-from attelbo.training.loggers import read_metrics
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from rich.console import Console
 from tiny import TinyData, TinyModel, TinyStepper, tiny_trainer
 
 from attelbo.errors import TrainingDiverged
+from attelbo.files import read_metrics
 from attelbo.training.callbacks import Checkpoint, LearningRate, NanGuard, Pictures, Progress
 from attelbo.training.callbacks.exhibit import evaluating, isolated_randomness
 from attelbo.training.callbacks.progress import Throughput, clock_time
-from attelbo.training.loggers import build_loggers, finish_loggers, read_metrics
+from attelbo.training.loggers import build_loggers, finish_loggers
 from attelbo.training.media import image_grid
 
 NAN, INF = float("nan"), float("inf")

@@ -12,6 +12,7 @@ from offline_wandb import history_of, read_offline_run
 from PIL import Image
 from tiny import TinyData, TinyModel, TinyStepper, tiny_trainer
 
+from attelbo.files import read_metrics
 from attelbo.training.callbacks import LearningRate, Pictures
 from attelbo.training.loggers import (
     CsvLogger,
@@ -19,7 +20,6 @@ from attelbo.training.loggers import (
     build_loggers,
     finish_loggers,
     log_work,
-    read_metrics,
     rewind_loggers,
 )
 

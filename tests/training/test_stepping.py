@@ -280,7 +280,7 @@ def test_epoch_means_are_exact(runs, parts):
 
 
 def curves(outcome) -> dict[str, list[tuple[int, float]]]:
-    from attelbo.training.loggers import read_metrics
+    from attelbo.files import read_metrics
 
     return read_metrics(outcome.run_dir / "metrics.csv")
 

@@ -57,7 +57,7 @@ def train(plan: Sequence[Composition], sweep: Path) -> int:
         code = max(code, *_train_together(group, group[0].config["trainer"]["stack"]))
         if code > 128:  # who stops this process does not want its next jobs to start
             break
-    print_replicas([(job.config, job.directory) for job in jobs], sweep)
+    print_replicas([job.directory.path for job in jobs], sweep)
     return code if code > 128 else min(code, 1)
 
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from attelbo.experiments.curves import Curve, line_chart
 from attelbo.experiments.tables import measured
-from attelbo.files import write_atomically
+from attelbo.files import read_metrics, write_atomically
 from attelbo.training.callbacks.progress import clock_time
-from attelbo.training.loggers import METRICS_FILE, read_metrics
+from attelbo.training.loggers import METRICS_FILE
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.comparison.runs import read_run
+from attelbo.experiments.comparison.settings import settings_of
+from attelbo.experiments.comparison.statistics import Estimate
 from attelbo.metrics import Measure
 
 WIDTH = 110
@@ -69,64 +70,31 @@ def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:
 # -- several runs together -----------------------------------------------------------------------------
 
 
-def print_replicas(runs: Sequence[tuple[Mapping[str, Any], RunDirectory]], sweep: Path) -> None:
-    """The metrics of each configuration as the mean over its seeds, with a 95 % interval, and where the runs are.
+def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
+    """The metrics of each setting as the mean over its seeds, with a 95 % interval, and where the runs are.
 
     Args:
-        runs: configuration and directory of each.
+        runs: the directory of each.
         sweep: the directory of them all.
     """
-    cells: dict[str, list[tuple[Mapping[str, Any], RunDirectory]]] = {}
-    for config, run in runs:
-        without_seed = {**config, "seed": None, "data": {**config["data"], "seed": None}}
-        cells.setdefault(config_hash(without_seed), []).append((config, run))
-    firsts = [members[0][0] for members in cells.values()]
-    results = [[result for _, run in members if (result := _result(run))] for members in cells.values()]
+    found = [run for path in runs if (run := read_run(path)) is not None]
+    settings = settings_of(found)
     table = Table(title=f"{sweep}: mean ± 95 % interval over seeds", title_justify="left", box=None)
     table.add_column()
-    for first, of_cell in zip(firsts, results, strict=True):
-        table.add_column(" ".join([*_differences(first, firsts), f"n={len(of_cell)}"]), justify="right")
-    metrics = [[result["metrics"] for result in of_cell] for of_cell in results]
-    names = dict.fromkeys(name for of_cell in metrics for one in of_cell for name in one)
+    results = [[run.metrics for run in setting.runs if run.state == "done"] for setting in settings]
+    for setting, of_setting in zip(settings, results, strict=True):
+        table.add_column(" ".join([*map("=".join, setting.values.items()), f"n={len(of_setting)}"]), justify="right")
+    names = dict.fromkeys(name for of_setting in results for one in of_setting for name in one)
     for name in names:
         if not name.endswith("_std_error"):  # of one run's images, not of runs
-            table.add_row(name, *(interval([one[name] for one in of_cell if name in one]) for of_cell in metrics))
+            table.add_row(name, *(_over_seeds([one[name] for one in of if name in one]) for of in results))
     console = Console(soft_wrap=True, force_jupyter=False)
     if names:
         console.print(table)
-    for config, run in runs:
-        state = run.status()["state"]
-        why = f": {run.status().get('error', '').strip().rpartition(chr(10))[2]}" if state == "failed" else ""
-        console.print(f"{run.path}  seed {config['seed']}  {state}{why}", highlight=False, markup=False)
+    for run in found:
+        why = f": {run.status.get('error', '').strip().rpartition(chr(10))[2]}" if run.state == "failed" else ""
+        console.print(f"{run.path}  seed {run.seed}  {run.state}{why}", highlight=False, markup=False)
 
 
-def _result(run: RunDirectory) -> dict[str, Any] | None:
-    return run.read("result.json") if run.status()["state"] == "done" else None
-
-
-def interval(values: Sequence[float]) -> str:
-    """Mean and half the width of the 95 % interval, by Student's t with n - 1 degrees of freedom."""
-    if len(values) < 2:
-        return f"{values[0]:.2f}" if values else "-"
-    from scipy.special import stdtrit
-
-    half = stdtrit(len(values) - 1, 0.975) * statistics.stdev(values) / math.sqrt(len(values))
-    digits = max(2, 1 - math.floor(math.log10(half))) if 0 < half < 1 else 2
-    return f"{statistics.mean(values):.{digits}f} ± {half:.{digits}f}"
-
-
-def _differences(config: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys, with their values, in which a configuration differs from some of the others; seeds left out."""
-    flat = [_flatten(other) for other in others]
-    own = _flatten(config)
-    return [f"{key}={value}" for key, value in own.items() if any(other.get(key) != value for other in flat)]
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        elif key != "seed":
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _over_seeds(values: Sequence[float]) -> str:
+    return Estimate.of(values).text() if values else "-"

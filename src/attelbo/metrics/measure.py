@@ -1,6 +1,6 @@
 """What a number is called where people read it, and what it is counted in."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Measure(NamedTuple):
@@ -15,3 +15,5 @@ class Measure(NamedTuple):
     """Behind the decimal point."""
     note: str = ""
     """How it was found, where that is not the same for all runs."""
+    better: Literal["more", "less", ""] = ""
+    """Which of two values is the better one, where that can be said."""

@@ -119,7 +119,7 @@ class Model(LightningModule, ABC):
     @property
     def measures(self) -> Sequence[Measure]:
         """What is shown of these results, the most comparable first; those that there are not are left out."""
-        return (Measure("loss", "loss", "what is minimized", 4),)
+        return (Measure("loss", "loss", "what is minimized", 4, better="less"),)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.evaluation_step(batch)

@@ -220,12 +220,14 @@ class LatentVariableModel(Model):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        bound = Measure("elbo", "ELBO", "nats")
+        bound = Measure("elbo", "ELBO", "nats", better="more")
         return (
-            bound if self.bounded else Measure("loss", "loss", "nats, no bound: there is neither ELBO nor NLL"),
-            Measure("reconstruction", "reconstruction", "nats"),
+            bound
+            if self.bounded
+            else Measure("loss", "loss", "nats, no bound: there is neither ELBO nor NLL", better="less"),
+            Measure("reconstruction", "reconstruction", "nats", better="less"),
             Measure("kl", "KL", "nats"),
-            Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4),
+            Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4, better="less"),
             Measure("active_units", "active units", f"of {self.n_latent} latent dimensions", 0),
             Measure("perplexity", "perplexity", "codes, if all were used equally"),
             Measure("code_usage", "codes in use", "of all codes", 3),

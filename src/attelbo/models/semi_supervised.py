@@ -148,7 +148,7 @@ class SemiSupervisedVAE(ConditionalVAE):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        return *super().measures, Measure("accuracy", "accuracy", "of the labels, by q(y|x)", 4)
+        return *super().measures, Measure("accuracy", "accuracy", "of the labels, by q(y|x)", 4, better="more")
 
     # -- what one does with a trained model --------------------------------------------------------
 

@@ -21,7 +21,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from attelbo.building import Spec, build
-from attelbo.files import write_atomically
+from attelbo.files import read_rows, write_atomically
 from attelbo.training.media import Work
 
 METRICS_FILE = "metrics.csv"
@@ -163,7 +163,7 @@ class CsvLogger(Logger):
         self._close()
         if not self.path.exists():
             return
-        kept = [row for row in _rows(self.path) if not row["step"] or int(row["step"]) <= step]
+        kept = [row for row in read_rows(self.path) if not row["step"] or int(row["step"]) <= step]
         write_atomically(self.path, _lines([METRICS_COLUMNS, *(row.values() for row in kept)]))
 
     @rank_zero_only
@@ -182,23 +182,6 @@ class CsvLogger(Logger):
         if self._file.tell() == 0:
             self._file.write(_lines([METRICS_COLUMNS]))
         return self._file
-
-
-def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """The curves in a metrics.csv: metric -> (step, value) in the order of the steps.
-
-    Where a metric was logged twice at one step, by a run that was interrupted, the later value counts.
-    """
-    curves: dict[str, dict[int, float]] = {}
-    for row in _rows(path):
-        if row["step"]:
-            curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
-    return {metric: sorted(points.items()) for metric, points in curves.items()}
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    text = path.read_text(encoding="utf-8")
-    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
 
 
 def _lines(rows: Iterable[Iterable[Any]]) -> str:

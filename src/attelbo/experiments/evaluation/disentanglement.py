@@ -11,14 +11,14 @@ from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
 DISENTANGLEMENT = (
-    Measure("mig", "MIG", "mutual information gap, 0..1", 3),
-    Measure("sap", "SAP", "separated attribute predictability, 0..1", 3),
-    Measure("modularity", "modularity", "0..1", 3),
-    Measure("factor_vae_score", "FactorVAE score", "0..1", 3),
-    Measure("beta_vae_score", "beta-VAE score", "0..1", 3),
-    Measure("dci_disentanglement", "DCI disentanglement", "0..1", 3),
-    Measure("dci_completeness", "DCI completeness", "0..1", 3),
-    Measure("dci_informativeness", "DCI informativeness", "accuracy, 0..1", 3),
+    Measure("mig", "MIG", "mutual information gap, 0..1", 3, better="more"),
+    Measure("sap", "SAP", "separated attribute predictability, 0..1", 3, better="more"),
+    Measure("modularity", "modularity", "0..1", 3, better="more"),
+    Measure("factor_vae_score", "FactorVAE score", "0..1", 3, better="more"),
+    Measure("beta_vae_score", "beta-VAE score", "0..1", 3, better="more"),
+    Measure("dci_disentanglement", "DCI disentanglement", "0..1", 3, better="more"),
+    Measure("dci_completeness", "DCI completeness", "0..1", 3, better="more"),
+    Measure("dci_informativeness", "DCI informativeness", "accuracy, 0..1", 3, better="more"),
 )
 MOST_ROWS = 10_000
 """Of a split: the scores gain nothing from more, and the forests take their time."""

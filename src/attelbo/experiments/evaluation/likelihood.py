@@ -71,7 +71,7 @@ def likelihood_measures(data: ResidentDataModule, split: SplitName, settings: Ev
     n_images = n_evaluated(data, split, settings)
     note = f"{settings.n_samples:,} importance samples, {n_images:,} images"
     return (
-        Measure("nll", "NLL", "nats", note=note),
+        Measure("nll", "NLL", "nats", note=note, better="less"),
         Measure("effective_sample_size", "effective samples", "carry the weight of all those of an image", 1),
     )
 

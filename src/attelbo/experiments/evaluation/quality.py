@@ -21,15 +21,19 @@ from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
 QUALITY = (
-    Measure("psnr", "PSNR", "dB, reconstructions"),
-    Measure("ssim", "SSIM", "reconstructions", 4),
-    Measure("ms_ssim", "MS-SSIM", "reconstructions", 4),
-    Measure("classifier_frechet_distance", "Frechet distance", "samples, in the features of a classifier", 3),
+    Measure("psnr", "PSNR", "dB, reconstructions", better="more"),
+    Measure("ssim", "SSIM", "reconstructions", 4, better="more"),
+    Measure("ms_ssim", "MS-SSIM", "reconstructions", 4, better="more"),
+    Measure(
+        "classifier_frechet_distance", "Frechet distance", "samples, in the features of a classifier", 3, better="less"
+    ),
     Measure("classifier_train_frechet_distance", "of training images", "as many, for comparison", 3),
-    Measure("classifier_kernel_distance", "kernel distance", "samples, in the features of a classifier", 5),
+    Measure(
+        "classifier_kernel_distance", "kernel distance", "samples, in the features of a classifier", 5, better="less"
+    ),
     Measure("classifier_train_kernel_distance", "of training images", "as many, for comparison", 5),
 )
-INCEPTION = (Measure("fid", "FID", "samples, in Inception features"),)
+INCEPTION = (Measure("fid", "FID", "samples, in Inception features", better="less"),)
 MOST_ROWS = 10_000
 
 

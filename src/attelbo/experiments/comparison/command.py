@@ -1,0 +1,108 @@
+"""``attelbo compare``: any set of runs, offline."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attelbo.errors import UserError
+from attelbo.experiments.comparison.runs import find_runs
+from attelbo.experiments.comparison.settings import settings_of
+from attelbo.experiments.comparison.table import (
+    Comparison,
+    as_csv,
+    as_latex,
+    as_markdown,
+    as_rich,
+    chosen,
+    metrics_of,
+)
+from attelbo.files import write_atomically
+
+FORMS = {".csv": as_csv, ".md": as_markdown, ".tex": as_latex}
+
+
+def compare(
+    patterns: Sequence[str],
+    by: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    outputs: Sequence[Path] = (),
+    pair: tuple[int, int] | None = None,
+) -> None:
+    """Print the table of all runs found, by setting; write it to files.
+
+    Args:
+        patterns: folders, or globs of folders.
+        by: keys that tell settings apart; those that differ if empty.
+        metrics: columns; the first few that the runs have if empty.
+        outputs: files, whose form follows from their suffix: .html, .csv, .md, .tex.
+        pair: the numbers, in the printed table, of two settings to be compared seed by seed; the two if there are just
+            two.
+
+    Raises:
+        UserError: no runs, no run that is done, no such key, metric, setting or form of file, or it cannot be written.
+    """
+    for path in outputs:
+        if path.suffix not in (*FORMS, ".html"):
+            raise UserError(f"compare: --output {path}: its form must be one of .html, {', '.join(FORMS)}")
+    found = find_runs(patterns)
+    if not found.done:
+        raise UserError(f"compare: none of the {len(found.unfinished)} runs there is done")
+    settings, every = settings_of(found.done, by), metrics_of(found.done)
+    comparison = Comparison(settings, chosen(every, metrics), every, found)
+    statements = _statements(comparison, pair)
+    _show(comparison, statements)
+    for path in outputs:
+        write(path, comparison, statements)
+        sys.stdout.write(f"{path}\n")
+
+
+def write(path: Path, comparison: Comparison, statements: Sequence[str]) -> None:
+    """The comparison in the form that the file's suffix says.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if path.suffix == ".html":
+        from attelbo.experiments.comparison.page import page
+
+        content = page(comparison, statements)
+    else:
+        content = FORMS[path.suffix](comparison)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(f"compare: --output {path} cannot be written: {error.strerror}") from error
+
+
+def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[str]:
+    """What two settings say about each other, in each of the table's metrics."""
+    order = comparison.order
+    if pair is None:
+        if len(order) != 2:
+            return []
+        pair = (1, 2)
+    if pair[0] == pair[1] or not all(1 <= number <= len(order) for number in pair):
+        raise UserError(f"compare: --pair {pair[0]} {pair[1]}: two of the settings 1 to {len(order)}")
+    a, b = order[pair[0] - 1], order[pair[1] - 1]
+    statements = []
+    for metric in comparison.metrics:
+        result = comparison.paired(a, b, metric)
+        if result is None:
+            return [f"{a.label} and {b.label} share fewer than two seeds: nothing can be said about their difference"]
+        statements.append(f"{metric.label}: {result.statement(a.label, b.label, metric.unit)}")
+    return statements
+
+
+def _show(comparison: Comparison, statements: Sequence[str]) -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, force_jupyter=False)
+    console.width = max(console.width, 200)
+    console.print(as_rich(comparison))
+    for statement in statements:
+        console.print(statement, highlight=False, markup=False)
+    found = comparison.found
+    if found.repeated:
+        console.print(f"{found.repeated} older runs of the same configurations are left out", highlight=False)
+    for run in found.unfinished:
+        console.print(f"{run.state}, left out: {run.path}", highlight=False, markup=False)

@@ -1,0 +1,148 @@
+"""The comparison as one self-contained HTML page: it works from file:// and fetches nothing.
+
+Everything that it shows is in it: numbers and curves as JSON, from which its own script draws, and pictures of one run
+of each setting, as many as there is room for.
+"""
+
+import base64
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from attelbo.experiments.comparison.settings import Setting
+from attelbo.experiments.comparison.table import COSTS, Comparison, as_text, value_of
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+ROOM = 6 * 2**20
+"""Bytes of pictures in a page: with those of 50 runs it stays below 10 MB."""
+PICTURES = ("samples", "reconstructions", "latent_map", "attention")
+POINTS = 100
+"""Of a curve."""
+
+
+def page(comparison: Comparison, statements: Sequence[str] = ()) -> str:
+    """The page.
+
+    Args:
+        comparison: what it shows.
+        statements: about pairs of settings.
+    """
+    found = comparison.found
+    pictures = _pictures(comparison.order)
+    content = {
+        "keys": comparison.keys or ["setting"],
+        "metrics": [_metric(metric) for metric in (*comparison.every, *COSTS)],
+        "shown": [metric.key for metric in (*comparison.metrics, COSTS[0])],
+        "settings": [
+            _setting(comparison, setting, shown) for setting, shown in zip(comparison.order, pictures, strict=True)
+        ],
+    }
+    return _template().render(
+        title=_title(comparison),
+        n_settings=len(comparison.settings),
+        n_runs=len(found.done),
+        repeated=found.repeated,
+        unfinished=[(run.path, run.state, _reason(run.status)) for run in found.unfinished],
+        statements=statements,
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        # No value ends the script that it stands in.
+        content=json.dumps(content, allow_nan=False).replace("<", "\\u003c"),
+    )
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("attelbo.experiments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("compare.html.j2")
+
+
+def _title(comparison: Comparison) -> str:
+    names = dict.fromkeys(str(run.config["name"]) for setting in comparison.settings for run in setting.runs)
+    return ", ".join(names) if len(names) <= 2 else f"{next(iter(names))} and {len(names) - 1} more"
+
+
+def _metric(metric: Any) -> dict[str, Any]:
+    return {"key": metric.key, "label": metric.label, "unit": metric.unit, "better": metric.better}
+
+
+def _setting(comparison: Comparison, setting: Setting, pictures: Mapping[str, str]) -> dict[str, Any]:
+    numbers = {}
+    for metric in (*comparison.every, *COSTS):
+        estimate = comparison.estimate(setting, metric)
+        if estimate is not None and math.isfinite(estimate.mean):
+            half = (
+                estimate.half_width if estimate.half_width is not None and math.isfinite(estimate.half_width) else None
+            )
+            numbers[metric.key] = [estimate.mean, half, as_text(estimate, metric)]
+    return {
+        "label": setting.label,
+        "values": list(setting.values.values()) or [setting.label],
+        "numbers": numbers,
+        "runs": [
+            {
+                "seed": run.seed,
+                "path": str(run.path),
+                "numbers": {
+                    metric.key: value
+                    for metric in (*comparison.every, *COSTS)
+                    if (value := value_of(run, metric.key)) is not None and math.isfinite(value)
+                },
+            }
+            for run in setting.runs
+        ],
+        "curves": _curves(setting),
+        "pictures": pictures,
+    }
+
+
+def _curves(setting: Setting) -> dict[str, list[list[float]]]:
+    """Metric -> [steps, means, smallest, largest over the seeds]."""
+    collected: dict[str, dict[int, list[float]]] = {}
+    for run in setting.runs:
+        for name, points in run.curves.items():
+            if name.startswith("val/") or name == "train/loss":
+                for step, value in points:
+                    if math.isfinite(value):
+                        collected.setdefault(name, {}).setdefault(step, []).append(value)
+    curves = {}
+    for name, by_step in collected.items():
+        most = max(map(len, by_step.values()))
+        steps = sorted(step for step, values in by_step.items() if len(values) == most)
+        steps = [steps[i] for i in sorted({round(k * (len(steps) - 1) / (POINTS - 1)) for k in range(POINTS)})]
+        of = [by_step[step] for step in steps]
+        curves[name] = [
+            [float(step) for step in steps],
+            *([float(f"{summary(values):.6g}") for values in of] for summary in (statistics.fmean, min, max)),
+        ]
+    return curves
+
+
+def _pictures(settings: Sequence[Setting]) -> list[dict[str, str]]:
+    """Data URIs of the first run's pictures, the kinds in their order, as long as there is room."""
+    shown: list[dict[str, str]] = [{} for _ in settings]
+    room = ROOM
+    for name in PICTURES:
+        for place, setting in enumerate(settings):
+            path = next((path for run in setting.runs if (path := run.picture(name))), None)
+            if path is not None and (size := path.stat().st_size * 4 // 3) <= room:
+                shown[place][name] = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+                room -= size
+    return shown
+
+
+def _reason(status: Mapping[str, Any]) -> str:
+    return status.get("error", "").strip().rpartition("\n")[2]

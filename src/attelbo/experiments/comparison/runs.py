@@ -1,0 +1,128 @@
+"""The runs to compare, read from their directories; nothing of torch is needed for it.
+
+A run is what lies beside a ``status.json``. Of several runs of one configuration, seed and all, the newest counts.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from attelbo.errors import UserError
+from attelbo.experiments.rundir import RunDirectory
+from attelbo.files import read_metrics
+
+# PyYAML's own parser takes 30 ms for a configuration: six seconds for 200 runs.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run directory, read when asked."""
+
+    path: Path
+    config: Mapping[str, Any]
+    choices: Mapping[str, str]
+    """Group -> choice, as Hydra recorded them; empty where it did not."""
+    status: Mapping[str, Any]
+
+    @property
+    def state(self) -> str:
+        return self.status.get("state", "pending")
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @cached_property
+    def result(self) -> Mapping[str, Any]:
+        """result.json, with what ``attelbo evaluate`` added since; empty where the run is not done."""
+        directory = RunDirectory(self.path)
+        result = directory.read("result.json") or {}
+        metrics, measures = dict(result.get("metrics", {})), list(result.get("measures", []))
+        for file in sorted(self.path.glob("evaluation-*.json")):
+            more = directory.read(file.name) or {}
+            metrics = {**more.get("metrics", {}), **metrics}
+            measures += [measure for measure in more.get("measures", []) if measure[0] not in {m[0] for m in measures}]
+        return {**result, "metrics": metrics, "measures": measures}
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return self.result["metrics"]
+
+    @property
+    def seconds(self) -> float:
+        """Of training and evaluation."""
+        return sum(self.result.get("seconds", {}).values())
+
+    @cached_property
+    def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """Metric -> (step, value)."""
+        file = self.path / "metrics.csv"
+        return read_metrics(file) if file.is_file() else {}
+
+    def picture(self, name: str) -> Path | None:
+        """A file in its ``media/``."""
+        path = self.path / "media" / f"{name}.png"
+        return path if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found."""
+
+    done: Sequence[Run]
+    unfinished: Sequence[Run]
+    """Pending, running, failed or interrupted."""
+    repeated: int
+    """Older runs of a configuration that ran again."""
+
+
+def find_runs(patterns: Iterable[str]) -> Found:
+    """All runs in these folders, or in those that a glob matches.
+
+    Raises:
+        UserError: a folder that does not exist or a glob that matches nothing, no run in any of them, or a run whose
+            files cannot be read.
+    """
+    directories: dict[Path, None] = {}
+    for pattern in patterns:
+        paths = [Path(path) for path in sorted(glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
+        if not paths:
+            raise UserError(f"compare: {pattern}: no such folder")
+        for path in paths:
+            files = [path / "status.json"] if (path / "status.json").is_file() else sorted(path.glob("**/status.json"))
+            directories |= dict.fromkeys(file.parent for file in files)
+    runs = [run for path in directories if (run := read_run(path)) is not None]
+    if not runs:
+        raise UserError(f"compare: there is no run in {', '.join(patterns)}")
+    newest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.state == "done", run.status.get("started", ""))):
+        newest[run.status.get("config_hash", str(run.path))] = run
+    kept = set(map(id, newest.values()))
+    runs, repeated = [run for run in runs if id(run) in kept], len(runs) - len(kept)
+    done = [run for run in runs if run.state == "done"]
+    return Found(done, [run for run in runs if run.state != "done"], repeated)
+
+
+def read_run(path: Path) -> Run | None:
+    """The run in a directory; None where a job of a sweep has not begun.
+
+    Raises:
+        UserError: its files cannot be read.
+    """
+    try:
+        if not (path / "config.yaml").is_file():
+            return None
+        config = yaml.load((path / "config.yaml").read_text(encoding="utf-8"), _Loader)  # a safe loader
+        choices = path / ".hydra" / "choices.yaml"
+        chosen = yaml.load(choices.read_text(encoding="utf-8"), _Loader) if choices.is_file() else {}
+        status = json.loads((path / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"compare: {path} cannot be read: {' '.join(str(error).split())}") from error
+    return Run(path, config, chosen or {}, status)

@@ -1,0 +1,139 @@
+"""Settings: runs that differ in nothing but their seed, and the few words that tell one setting from another.
+
+When a part differs, all its arguments do. So a choice of a group (``model/objective=iwae``) or a class stands for
+what lies below it, and an argument is told only where it differs between runs of the same choice.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attelbo.errors import UserError
+from attelbo.experiments.comparison.runs import Run
+from attelbo.experiments.listing import nearest_of
+from attelbo.experiments.rundir import NOT_IN_HASH, NOT_IN_HASH_OF
+
+ASIDE = {
+    *NOT_IN_HASH,
+    *(f"{node}.{key}" for node, keys in NOT_IN_HASH_OF.items() for key in keys),
+    *("seed", "data.seed", "trainer.threads"),
+}
+"""Keys in which the runs of one setting may differ."""
+
+Values = Mapping[str, str]
+"""Key -> value, as text."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One cell of a comparison."""
+
+    values: Values
+    """Of the keys that differ between the settings; empty if there is only one setting."""
+    runs: Sequence[Run]
+
+    @property
+    def label(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.values.items()) or str(self.runs[0].config["name"])
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs]
+
+
+def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
+    """The runs by setting.
+
+    Args:
+        runs: to be grouped.
+        by: keys, or groups, that tell settings apart; whatever else differs is averaged over. Those that do differ if
+            empty.
+
+    Raises:
+        UserError: a key that no run has.
+    """
+    flat = [described(run) for run in runs]
+    known = dict.fromkeys(key for one in flat for key in one)
+    for key in by:
+        if key not in known:
+            raise UserError(f"compare: --by {key}: no such key{nearest_of(key, known)}".partition(" (there are")[0])
+    keys = list(by) or differing(flat)
+    cells: dict[tuple[str, ...], list[Run]] = {}
+    for run, values in zip(runs, flat, strict=True):
+        cells.setdefault(tuple(values.get(key, "-") for key in keys), []).append(run)
+    return [
+        Setting(dict(map(_shown, keys, values)), sorted(members, key=lambda run: run.seed))
+        for values, members in cells.items()
+    ]
+
+
+def _shown(key: str, value: str) -> tuple[str, str]:
+    """A key and its value as they are read: ``model.objective=IWAE`` for the class of a part."""
+    return (key.removesuffix("._target_"), value.rpartition(".")[2]) if key.endswith("._target_") else (key, value)
+
+
+def described(run: Run) -> Values:
+    """What a run computes: the choices of groups (``model/objective``), then every key (``model.objective.beta``)."""
+    flat = {key: value for key, value in flatten(run.config) if not _is_aside(key)}
+    choices = {
+        group: choice
+        for group, choice in sorted(run.choices.items(), key=lambda item: (item[0].count("/"), item[0]))
+        if choice and any(key.startswith(f"{group.replace('/', '.')}.") for key in flat)
+    }
+    return {**choices, **flat}
+
+
+def differing(flat: Sequence[Values]) -> list[str]:
+    """The keys that tell the settings apart, the fewest that do."""
+    chosen: list[str] = []
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    for key in sorted(keys, key=_rank):
+        above = [other for other in chosen if _node(key).startswith(_node(other))]
+        parts: dict[tuple[str | None, ...], set[str | None]] = {}
+        for one in flat:
+            parts.setdefault(tuple(one.get(other) for other in above), set()).add(one.get(key))
+        if any(len(values) > 1 for values in parts.values()) and (_rank(key) or _matters(key, flat)):
+            chosen.append(key)
+    # The name follows from the rest, more often than not.
+    return [key for key in chosen if key != "name"] or chosen
+
+
+def _matters(group: str, flat: Sequence[Values]) -> bool:
+    """Whether a choice of a group made a difference: two names may stand for the same."""
+    node = _node(group)
+    return len({tuple(item for item in one.items() if item[0].startswith(node)) for one in flat}) > 1
+
+
+def _rank(key: str) -> int:
+    """Choices of groups first, then classes, then all else."""
+    if "." not in key and key != "name":
+        return 0
+    return 1 if key.endswith("._target_") else 2
+
+
+def _node(key: str) -> str:
+    """The part of the configuration that a choice or a class stands for, with a dot at its end; else the key itself."""
+    if key.endswith("._target_"):
+        return key.removesuffix("_target_")
+    return key if "." in key or key == "name" else f"{key.replace('/', '.')}."
+
+
+def _is_aside(key: str) -> bool:
+    return key in ASIDE or key.partition(".")[0] in ASIDE
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """(dotted key, value as text) of every leaf."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(value)

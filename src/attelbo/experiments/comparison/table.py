@@ -1,0 +1,223 @@
+"""The table of a comparison, and the forms it is written in: terminal, CSV, Markdown, LaTeX."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from attelbo.errors import UserError
+from attelbo.experiments.comparison.runs import Found, Run
+from attelbo.experiments.comparison.settings import Setting
+from attelbo.experiments.comparison.statistics import Estimate, Paired, paired
+from attelbo.experiments.listing import nearest_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+AT_FIRST = 5
+"""Metrics of a table where none was asked for."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column."""
+
+    key: str
+    """``test/nll``, or one of the costs."""
+    label: str
+    unit: str
+    digits: int
+    better: str = ""
+    """``more``, ``less``, or nothing."""
+
+    @property
+    def head(self) -> str:
+        return f"{self.label}, {self.unit}" if self.unit and len(self.unit) <= 16 else self.label
+
+
+COSTS = (
+    Metric("seconds", "time", "s", 1, "less"),
+    Metric("parameters", "parameters", "", 0),
+)
+"""What every run has beside its metrics."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Settings and the metrics they are compared by."""
+
+    settings: Sequence[Setting]
+    metrics: Sequence[Metric]
+    """Those of the table; the first is the one that sorts it."""
+    every: Sequence[Metric]
+    """All that any run has."""
+    found: Found
+
+    @property
+    def keys(self) -> list[str]:
+        """In which the settings differ."""
+        return list(self.settings[0].values)
+
+    @cached_property
+    def order(self) -> list[Setting]:
+        """The best first, where it is known what is better; else as they were found."""
+        first = self.metrics[0]
+        if not first.better:
+            return list(self.settings)
+        sign = -1 if first.better == "more" else 1
+
+        def rank(setting: Setting) -> float:
+            estimate = self.estimate(setting, first)
+            return math.inf if estimate is None or math.isnan(estimate.mean) else sign * estimate.mean
+
+        return sorted(self.settings, key=rank)
+
+    @staticmethod
+    def estimate(setting: Setting, metric: Metric) -> Estimate | None:
+        """The mean over the runs that have the metric."""
+        values = [value for run in setting.runs if (value := value_of(run, metric.key)) is not None]
+        return Estimate.of(values) if values else None
+
+    def paired(self, a: Setting, b: Setting, metric: Metric) -> Paired | None:
+        """The difference over the seeds that two settings share."""
+
+        def by_seed(setting: Setting) -> Mapping[int, float]:
+            values = {run.seed: value_of(run, metric.key) for run in setting.runs}
+            return {seed: value for seed, value in values.items() if value is not None}
+
+        return paired(by_seed(a), by_seed(b))
+
+    def cells(self, text: Callable[[Estimate, Metric], str]) -> list[list[str]]:
+        """The rows of the table: values of the keys, number of seeds, metrics."""
+        return [
+            [
+                *(list(setting.values.values()) or [setting.label]),
+                str(len(setting.runs)),
+                *("-" if (e := self.estimate(setting, m)) is None else text(e, m) for m in (*self.metrics, COSTS[0])),
+            ]
+            for setting in self.order
+        ]
+
+    @property
+    def head(self) -> list[str]:
+        return [*(self.keys or ["setting"]), "seeds", *(metric.head for metric in (*self.metrics, COSTS[0]))]
+
+
+def value_of(run: Run, key: str) -> float | None:
+    """A metric or a cost of a run."""
+    if key == "seconds":
+        return run.seconds
+    value = run.result.get(key) if key == "parameters" else run.metrics.get(key)
+    return None if value is None else float(value)
+
+
+def metrics_of(runs: Sequence[Run]) -> list[Metric]:
+    """All metrics that the runs have, in the order and with the names of their own tables."""
+    found: dict[str, Metric] = {}
+    for run in runs:
+        known = {measure[0]: measure for measure in run.result["measures"]}
+        names = [*known, *(name for key in run.metrics if (name := key.partition("/")[2]) not in known)]
+        splits = dict.fromkeys(key.partition("/")[0] for key in run.metrics)
+        for name in names:
+            for split in splits:
+                key = f"{split}/{name}"
+                if key not in run.metrics or key in found or name.endswith("_std_error"):
+                    continue
+                _, label, unit, digits, *rest = known.get(name, (name, key, "", 4))
+                better = rest[1] if len(rest) > 1 else ""
+                found[key] = Metric(key, label if split == "test" else f"{split} {label}", unit, digits, better)
+    return list(found.values())
+
+
+def chosen(every: Sequence[Metric], asked: Sequence[str]) -> list[Metric]:
+    """The metrics with these names (``test/nll``, or ``nll`` for the test split), or the first few.
+
+    Raises:
+        UserError: no run has one of them.
+    """
+    by_name = {metric.key: metric for metric in every}
+    by_name |= {key.removeprefix("test/"): metric for key, metric in by_name.items() if key.startswith("test/")}
+    for name in asked:
+        if name not in by_name:
+            raise UserError(f"compare: --metric {name}: no such metric{nearest_of(name, by_name)}")
+    return [by_name[name] for name in dict.fromkeys(asked)] or list(every[:AT_FIRST])
+
+
+# -- the forms -----------------------------------------------------------------------------------------
+
+
+def as_text(estimate: Estimate, metric: Metric) -> str:
+    """A mean with its interval, in the metric's digits."""
+    return f"{estimate.mean:,.0f}" if metric.digits == 0 and estimate.n == 1 else estimate.text(metric.digits)
+
+
+def as_rich(comparison: Comparison) -> "Table":
+    """For the terminal."""
+    from rich.table import Table
+
+    table = Table(box=None, title_justify="left", title="mean ± 95 % interval over seeds")
+    n_keys = len(comparison.keys or ["setting"])
+    for place, name in enumerate(["#", *comparison.head]):
+        table.add_column(name, justify="left" if 0 < place <= n_keys else "right", no_wrap=place > n_keys)
+    for place, row in enumerate(comparison.cells(as_text), 1):
+        table.add_row(str(place), *row)
+    return table
+
+
+def as_csv(comparison: Comparison) -> str:
+    """One line for each setting; of each metric the mean, half the width of its interval, and the number of seeds."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    metrics = (*comparison.every, *COSTS)
+    heads = [name for m in metrics for name in (m.key, f"{m.key}_half_width", f"{m.key}_n")]
+    writer.writerow([*(comparison.keys or ["setting"]), *heads])
+    for setting in comparison.order:
+        row = list(setting.values.values()) or [setting.label]
+        for metric in metrics:
+            e = comparison.estimate(setting, metric)
+            row += (
+                ["", "", "0"]
+                if e is None
+                else [repr(e.mean), "" if e.half_width is None else repr(e.half_width), str(e.n)]
+            )
+        writer.writerow(row)
+    return buffer.getvalue()
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A table of GitHub's kind."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    rule = ["---"] * len(comparison.keys or ["setting"]) + ["---:"] * (len(comparison.metrics) + 2)
+    return "\n".join([line(comparison.head), line(rule), *map(line, comparison.cells(as_text))]) + "\n"
+
+
+_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def as_latex(comparison: Comparison) -> str:
+    """A ``tabular`` with booktabs' rules."""
+
+    def escaped(text: str) -> str:
+        return "".join(_SPECIAL.get(c, r"\textbackslash{}" if c == "\\" else c) for c in text)
+
+    def number(estimate: Estimate, metric: Metric) -> str:
+        return f"${as_text(estimate, metric).replace('±', chr(92) + 'pm').replace(',', '{,}')}$"
+
+    n_keys = len(comparison.keys or ["setting"])
+    rows = [" & ".join([*map(escaped, row[:n_keys]), *row[n_keys:]]) + r" \\" for row in comparison.cells(number)]
+    lines = [
+        f"\\begin{{tabular}}{{{'l' * n_keys}{'r' * (len(comparison.metrics) + 2)}}}",
+        r"\toprule",
+        " & ".join(map(escaped, comparison.head)) + r" \\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,269 @@
+"""`attelbo compare`: what is one setting, what its numbers are, and the forms it is written in."""
+
+import csv
+import itertools
+import json
+import math
+import shutil
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from attelbo.cli import main
+from attelbo.errors import UserError
+from attelbo.experiments.comparison.runs import find_runs
+from attelbo.experiments.comparison.settings import settings_of
+from attelbo.experiments.comparison.statistics import Estimate, paired, sign_flip_p
+from attelbo.experiments.rundir import config_hash
+
+MEASURES = [["elbo", "ELBO", "nats", 2, "", "more"], ["nll", "NLL", "nats", 2, "", "less"]]
+
+
+def configuration(seed: int, objective: str = "ELBO", **more: Any) -> dict[str, Any]:
+    return {
+        "name": "small",
+        "seed": seed,
+        "data": {"name": "digits", "root": "data", "seed": seed},
+        "model": {
+            "_target_": "attelbo.models.build_vae",
+            "latent_dim": more.pop("latent_dim", 2),
+            "objective": {"_target_": f"attelbo.latent.objectives.{objective}", **more},
+        },
+        "trainer": {"threads": 1 + seed % 2, "replicas": 1, "stack": "auto"},
+        "paths": {"output_dir": f"somewhere/{seed}"},
+    }
+
+
+def write_run(
+    folder: Path,
+    config: dict[str, Any],
+    nll: float,
+    state: str = "done",
+    choices: dict[str, str] | None = None,
+    started: str = "2026-01-01",
+) -> Path:
+    """A run directory as training leaves it, as far as a comparison reads it."""
+    path = folder / f"{config_hash(config)}-{started}"
+    (path / ".hydra").mkdir(parents=True)
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    (path / ".hydra" / "choices.yaml").write_text(yaml.safe_dump(choices or {}))
+    status = {"state": state, "config_hash": config_hash(config), "started": started, "error": "boom\nRuntimeError: x"}
+    (path / "status.json").write_text(json.dumps(status))
+    rows = [f"{step},0,val/elbo,{-nll - 10 / step}" for step in (1, 2, 3)]
+    (path / "metrics.csv").write_text("\n".join(["step,epoch,metric,value", *rows]) + "\n")
+    if state == "done":
+        metrics = {"test/elbo": -nll - 1, "test/nll": nll, "test/nll_std_error": 0.5}
+        result = {"metrics": metrics, "measures": MEASURES, "seconds": {"train": 2.0}, "parameters": 100}
+        (path / "result.json").write_text(json.dumps(result))
+    return path
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """Two settings with three seeds each."""
+    for seed, (a, b) in enumerate([(20.0, 18.5), (21.0, 19.0), (22.0, 21.5)]):
+        write_run(tmp_path, configuration(seed), a)
+        write_run(tmp_path, configuration(seed, "IWAE", n_samples=5), b)
+    return tmp_path
+
+
+# -- statistics ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_intervals_are_students(n: int) -> None:
+    values = np.random.default_rng(n).normal(5, 2, n).tolist()
+    estimate = Estimate.of(values)
+    low, high = stats.t.interval(0.95, n - 1, loc=np.mean(values), scale=stats.sem(values))
+    assert estimate.half_width is not None
+    assert (estimate.mean - estimate.half_width, estimate.mean + estimate.half_width) == pytest.approx((low, high))
+
+
+def test_text_shows_the_interval_whatever_its_size() -> None:
+    assert Estimate(17.7663, 0.1068, 3).text() == "17.77 ± 0.11"
+    assert Estimate(17.7663, 0.0012, 3).text() == "17.7663 ± 0.0012"
+    assert Estimate(17.7663, None, 1).text() == "17.77"
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_sign_flips_are_scipys_permutation_test(n: int) -> None:
+    differences = np.random.default_rng(n).normal(0.4, 1, n)
+    test = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert sign_flip_p(differences.tolist()) == pytest.approx(test.pvalue)
+
+
+def test_paired_takes_the_shared_seeds_and_says_what_they_can_show() -> None:
+    a, b = {0: 3.0, 1: 4.0, 2: 6.0, 7: 100.0}, {0: 2.0, 1: 2.5, 2: 5.0, 8: -100.0}
+    result = paired(a, b)
+    assert result is not None
+    d = [1.0, 1.5, 1.0]
+    assert result.n == 3
+    assert result.difference.mean == pytest.approx(np.mean(d))
+    assert result.effect_size == pytest.approx(np.mean(d) / np.std(d, ddof=1))
+    assert result.p_value == result.smallest_p == 0.25
+    assert "3 pairs cannot show a difference at the 5% level" in result.statement("A", "B", "nats")
+    assert "6 seeds could" in result.statement("A", "B")
+    assert paired({0: 1.0}, {0: 2.0}) is None
+
+
+def test_many_pairs_are_students_test() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.3, 1, 40), rng.normal(0, 1, 40)
+    result = paired(dict(enumerate(a)), dict(enumerate(b)))
+    assert result is not None
+    assert result.p_value == pytest.approx(stats.ttest_rel(a, b).pvalue)
+
+
+def test_significant_or_not_is_said() -> None:
+    clear = paired({i: 1 + 0.01 * i for i in range(8)}, dict.fromkeys(range(8), 0.0))
+    unclear = paired({i: (-1.0) ** i for i in range(8)}, dict.fromkeys(range(8), 0.0))
+    assert clear is not None
+    assert unclear is not None
+    assert "significant at the 5% level" in clear.statement("A", "B")
+    assert "No difference is shown" in unclear.statement("A", "B")
+
+
+# -- settings ------------------------------------------------------------------------------------------
+
+
+def test_runs_that_differ_in_seed_threads_and_folders_are_one_setting(two: Path) -> None:
+    settings = settings_of(find_runs([str(two)]).done)
+    assert [setting.seeds for setting in settings] == [[0, 1, 2], [0, 1, 2]]
+    # What only one of the classes has, its n_samples, follows from the class.
+    assert {setting.label for setting in settings} == {"model.objective=ELBO", "model.objective=IWAE"}
+
+
+def test_a_choice_stands_for_what_lies_below_it_and_the_rest_is_told(tmp_path: Path) -> None:
+    for k, dim in itertools.product((5, 50), (2, 4)):
+        for name in ("vae", "iwae"):
+            config = configuration(0, name.upper(), **({"n_samples": k} if name == "iwae" else {}), latent_dim=dim)
+            if name == "iwae" or k == 5:
+                write_run(tmp_path, config, 1.0, choices={"model": name, "data": "digits", "paths": "default"})
+    settings = settings_of(find_runs([str(tmp_path)]).done)
+    assert {setting.label for setting in settings} == {
+        f"model={name} model.latent_dim={dim} model.objective.n_samples={k}"
+        for dim in (2, 4)
+        for name, k in (("vae", "-"), ("iwae", "5"), ("iwae", "50"))
+    }
+
+
+def test_by_merges_what_is_not_named(two: Path) -> None:
+    write_run(two, configuration(5, latent_dim=9), 1.0)
+    settings = settings_of(find_runs([str(two)]).done, ["model.latent_dim"])
+    assert {setting.label: len(setting.runs) for setting in settings} == {
+        "model.latent_dim=2": 6,
+        "model.latent_dim=9": 1,
+    }
+    with pytest.raises(UserError, match=r"--by model.latnet_dim: no such key; did you mean model.latent_dim\?"):
+        settings_of(find_runs([str(two)]).done, ["model.latnet_dim"])
+
+
+def test_of_equal_runs_the_newest_counts_and_unfinished_ones_are_told(two: Path) -> None:
+    write_run(two, configuration(0), 99.0, started="2026-02-01")
+    write_run(two, configuration(1), 0.0, state="failed", started="2026-03-01")  # the one that is done counts
+    write_run(two, configuration(7), 0.0, state="failed")
+    found = find_runs([str(two)])
+    assert found.repeated == 2
+    assert len(found.done) == 6
+    assert max(run.metrics["test/nll"] for run in found.done) == 99.0
+    assert [run.state for run in found.unfinished] == ["failed"]
+
+
+# -- the command ---------------------------------------------------------------------------------------
+
+
+def test_the_table_is_sorted_and_pairs_are_compared(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(two), "--metric", "nll"]) == 0
+    out = capsys.readouterr().out
+    lines = [
+        line for line in out.splitlines() if "model.objective" not in line and ("ELBO  " in line or "IWAE  " in line)
+    ]
+    assert "IWAE" in lines[0]  # less is better
+    assert "ELBO" in lines[1]
+    half = stats.t.ppf(0.975, 2) * statistics.stdev([18.5, 19.0, 21.5]) / math.sqrt(3)
+    assert f"19.67 ± {half:.2f}" in lines[0]
+    assert "NLL: " in out
+    assert "-1.33 ±" in out
+    assert "cannot show a difference" in out
+
+
+def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / f"table{suffix}" for suffix in (".csv", ".md", ".tex")]
+    words = [word for path in outputs for word in ("-o", str(path))]
+    assert main(["compare", str(two), "--metric", "test/nll", *words]) == 0
+    with outputs[0].open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["test/nll"]) for row in rows] == pytest.approx([59 / 3, 21.0])
+    assert [row["test/nll_n"] for row in rows] == ["3", "3"]
+    assert float(rows[1]["test/nll_half_width"]) == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt(3))
+    assert "| 21.00 ± 2.48 |" in outputs[1].read_text()
+    assert r"$21.00 \pm 2.48$" in outputs[2].read_text()
+    assert r"IWAE & 3 & $19.67" in outputs[2].read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        (["{two}", "--metric", "nlll"], "--metric nlll: no such metric; did you mean nll?"),
+        (["{two}", "-o", "table.docx"], "--output table.docx: its form must be one of .html, .csv, .md, .tex"),
+        (["{two}", "--pair", "1", "9"], "--pair 1 9: two of the settings 1 to 2"),
+        (["{empty}"], "there is no run in"),
+        ([], "which runs? name a folder"),
+        (["{two}", "-o", "/dev/null/x.csv"], "cannot be written"),
+    ],
+)
+def test_what_is_wrong_is_one_line(two, tmp_path_factory, capsys, words, message) -> None:
+    empty = tmp_path_factory.mktemp("empty")
+    assert main(["compare", *(word.format(two=two, empty=empty) for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+# -- the page ------------------------------------------------------------------------------------------
+
+
+def test_the_page_fetches_nothing_and_no_value_can_break_out(two: Path, tmp_path: Path) -> None:
+    write_run(two, configuration(0, "ELBO", note="</script><script>alert(1)</script>"), 1.0)
+    page = tmp_path / "page.html"
+    assert main(["compare", str(two), "-o", str(page)]) == 0
+    html = page.read_text()
+    assert "<script>alert" not in html
+    assert "\\u003cscript>alert" in html
+    assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
+
+
+CLICK = """
+<script>
+document.querySelectorAll("#table th")[2].click();
+document.querySelectorAll("#table th")[2].click();
+const sorted = [...document.querySelectorAll("#table tbody tr")].map(row => row.cells[0].textContent.trim());
+document.getElementById("filter").value = "iwae";
+document.getElementById("filter").dispatchEvent(new Event("input"));
+document.body.dataset.sorted = sorted.join(" ");
+document.body.dataset.filtered = document.querySelectorAll("#table tbody tr").length;
+document.body.dataset.curves = document.querySelectorAll("#curves polyline").length;
+document.body.dataset.points = document.querySelectorAll("#scatter circle").length;
+</script></body>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium: apt-get install chromium")
+def test_the_page_sorts_filters_and_draws_in_a_browser(two: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["compare", str(two), "-o", str(page)]) == 0
+    page.write_text(page.read_text().replace("</body>", CLICK))
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    shown = subprocess.run([*browser, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert (
+        'data-sorted="ELBO IWAE"' in shown.stdout
+    )  # the first click: the most, which is better; the second: the other way round
+    assert 'data-filtered="1"' in shown.stdout
+    assert 'data-curves="1"' in shown.stdout
+    assert 'data-points="4"' in shown.stdout  # three seeds and their mean
