@@ -3,9 +3,16 @@
 import torch
 from torch import Tensor
 
-from attelbo.attention import Softmax
+from attelbo.attention import Additive, Attention, Concat, Dot, General, Location
 from attelbo.data.batch import BOS, EOS, PAD
-from attelbo.networks import AttentionParts, EncoderDecoder, TokenEmbedding, Transformer, TransformerEncoderDecoder
+from attelbo.networks import (
+    AttentionParts,
+    EncoderDecoder,
+    RecurrentEncoderDecoder,
+    TokenEmbedding,
+    Transformer,
+    TransformerEncoderDecoder,
+)
 
 V_SOURCE, V_TARGET = 9, 7
 
@@ -15,7 +22,7 @@ def transformer(*, layers: int = 2, position: str = "Learned", max_length: int =
     parts = AttentionParts(
         attention={"_target_": f"{package}.MultiHeadAttention", "heads": 2},
         score={"_target_": f"{package}.ScaledDot"},
-        normalizer={"_target_": f"{package}.{Softmax.__name__}"},
+        normalizer={"_target_": f"{package}.Softmax"},
         position={"_target_": f"{package}.{position}"},
     )
 
@@ -27,6 +34,28 @@ def transformer(*, layers: int = 2, position: str = "Learned", max_length: int =
     torch.manual_seed(0)
     both = TransformerEncoderDecoder(*side(V_SOURCE, decodes=False), *side(V_TARGET, decodes=True), V_TARGET, PAD)
     return both.double().eval()
+
+
+def recurrent(score: str | None = None, **options) -> RecurrentEncoderDecoder:
+    torch.manual_seed(0)
+    width = 2 if options.get("directions") == "both" else 1
+    attention = None if score is None else Attention(6, 6 * width, score=SCORES[score]())
+    network = RecurrentEncoderDecoder(
+        V_SOURCE, V_TARGET, PAD, attention, **{"embedding": 4, "hidden": 6, "dropout": 0.0, **options}
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(8)  # as they begin, all of them say nearly the same
+    return network.double().eval()
+
+
+SCORES = {
+    "additive": lambda: Additive(1, 6),
+    "concat": lambda: Concat(1, 6),
+    "dot": Dot,
+    "general": lambda: General(1, 6),
+    "location": lambda: Location(1, 6, 12),
+}
 
 
 def sentences(*lengths: int, n_tokens: int = V_SOURCE, seed: int = 0) -> Tensor:

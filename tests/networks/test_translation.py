@@ -5,12 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from attelbo.data.batch import PAD
-from translators import V_TARGET, sentences, step_by_step, transformer
+from translators import SCORES, V_TARGET, recurrent, sentences, step_by_step, transformer
 
 NETWORKS = {
     "transformer": transformer,
     "pre-norm": lambda: transformer(pre_norm=True, activation="swiglu", norm="rms"),
     "sinusoidal": lambda: transformer(position="Sinusoidal"),
+    "LSTM": lambda: recurrent(cell="lstm", layers=2, directions="backward"),
+    "LSTM, both": lambda: recurrent("additive", cell="lstm", layers=2, directions="both"),
+    "GRU": lambda: recurrent(feeds_last=True),
+    **{f"previous, {score}": lambda score=score: recurrent(score, directions="both") for score in SCORES},
+    **{f"current, {score}": lambda score=score: recurrent(score, query="current", readout=5) for score in SCORES},
 }
 
 
@@ -39,8 +44,9 @@ def test_padding_changes_nothing(network):
 def test_what_stands_for_padding_does_not_matter(network):
     before = network(SOURCE, TARGET)
     with torch.no_grad():
-        for embedding in (network.source, network.target):
-            embedding.vectors.weight[PAD] = 1e9
+        for name, vectors in network.named_parameters():
+            if name in ("source.weight", "target.weight", "source.vectors.weight", "target.vectors.weight"):
+                vectors[PAD] = 1e9
     there = TARGET != PAD
     torch.testing.assert_close(network(SOURCE, TARGET)[there], before[there])
 
@@ -74,6 +80,10 @@ def test_rows_can_be_taken_in_another_order(network):
 
 
 def test_alignment_is_a_distribution_over_the_source(network):
+    if not network.aligns:
+        with pytest.raises(NotImplementedError, match="has no attention to align by"):
+            network.alignment(SOURCE, TARGET)
+        return
     weights = network.alignment(SOURCE, TARGET)
     assert weights.shape == (3, TARGET.shape[1], SOURCE.shape[1])
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, TARGET.shape[1], dtype=torch.float64))

@@ -3,6 +3,7 @@
 score(q, k) + position's bias -- soft cap --> normalizer, mask -- kernel --> output
 """
 
+from attelbo.attention.alignment import Attention
 from attelbo.attention.blocks import BlockCache, FeedForward, TransformerBlock, norm_layer
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.differential import DifferentialAttention
@@ -46,6 +47,7 @@ __all__ = [
     "Alibi",
     "And",
     "Attends",
+    "Attention",
     "AttentionLayer",
     "AxialAttention2d",
     "AxialRotary",

@@ -16,7 +16,7 @@ from attelbo.models.loading import build_data, build_model, checkpoint_of, load_
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.sequence_to_sequence import SequenceToSequence
 from attelbo.models.top_down import TopDownVAE, build_top_down
-from attelbo.models.translators import build_transformer_translator
+from attelbo.models.translators import build_recurrent_translator, build_transformer_translator
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "build_ladder",
     "build_m2",
     "build_model",
+    "build_recurrent_translator",
     "build_text_classifier",
     "build_top_down",
     "build_transformer_translator",

@@ -1,10 +1,20 @@
 """Models from sequence to sequence, from their configuration."""
 
+from attelbo.attention import Attention
 from attelbo.building import Spec, part
 from attelbo.data.batch import PAD, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.models.sequence_to_sequence import SequenceToSequence
-from attelbo.networks import AttentionParts, EncoderDecoder, TokenEmbedding, Transformer, TransformerEncoderDecoder
+from attelbo.networks import (
+    AttentionParts,
+    EncoderDecoder,
+    RecurrentEncoderDecoder,
+    TokenEmbedding,
+    Transformer,
+    TransformerEncoderDecoder,
+)
+from attelbo.networks.recurrent import CellName, Directions
+from attelbo.networks.recurrent_translation import Query
 
 
 def build_transformer_translator(
@@ -60,6 +70,82 @@ def build_transformer_translator(
         *side(data, decodes=False), *side(target, decodes=True), n_tokens, PAD, tie_weights=tie_weights
     )
     return _model(both, target, optimizer, scheduler, label_smoothing)
+
+
+def build_recurrent_translator(
+    data: DataSpec,
+    optimizer: Spec,
+    scheduler: Spec,
+    score: Spec | None = None,
+    normalizer: Spec | None = None,
+    cell: CellName = "gru",
+    embedding: int = 256,
+    hidden: int = 512,
+    layers: int = 1,
+    directions: Directions = "forward",
+    feeds_last: bool = False,
+    query: Query = "previous",
+    readout: int | None = None,
+    teacher_forcing: float = 1.0,
+    dropout: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> SequenceToSequence:
+    """Compose recurrent encoder and decoder, and attention between them.
+
+    Args:
+        data: sources and their targets.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+        score: of attention; None: there is none.
+        normalizer: of attention; softmax if None.
+        cell: this and what follows: see ``networks.RecurrentEncoderDecoder``.
+        embedding: features of a token.
+        hidden: of a state.
+        layers: on both sides.
+        directions: how the source is read.
+        feeds_last: without attention, whether every step is given the encoder's last state.
+        query: which state asks.
+        readout: features of a layer in front of the logits.
+        teacher_forcing: the probability with which a step in training is given the true token.
+        dropout: on embedded tokens and between layers.
+        label_smoothing: of the loss.
+
+    Raises:
+        ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
+    """
+    target = check_parallel(data)
+    if normalizer is not None and score is None:
+        raise ConfigError("model/normalizer: there is no attention without a score; model/score=additive has one")
+    try:
+        network = RecurrentEncoderDecoder(
+            _n_tokens(data),
+            _n_tokens(target),
+            PAD,
+            None if score is None else _alignment(score, normalizer, hidden, directions, data.shape[0]),
+            cell=cell,
+            embedding=embedding,
+            hidden=hidden,
+            layers=layers,
+            directions=directions,
+            feeds_last=feeds_last,
+            query=query,
+            readout=readout,
+            teacher_forcing=teacher_forcing,
+            dropout=dropout,
+        )
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+    return _model(network, target, optimizer, scheduler, label_smoothing)
+
+
+def _alignment(score: Spec, normalizer: Spec | None, hidden: int, directions: Directions, max_length: int) -> Attention:
+    offered = {"dim": hidden, "heads": 1, "head_dim": hidden, "max_length": max_length}
+    return Attention(
+        hidden,
+        hidden * (2 if directions == "both" else 1),
+        score=part("score", score, **offered),
+        normalizer=None if normalizer is None else part("normalizer", normalizer, **offered),
+    )
 
 
 def check_parallel(data: DataSpec) -> DataSpec:

@@ -6,6 +6,8 @@ from attelbo.networks.conv import ConvDecoder, ConvEncoder
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
 from attelbo.networks.pooling import AttentionPooling, ClassToken, MeanPooling, Pooling
+from attelbo.networks.recurrent import RecurrentEncoder
+from attelbo.networks.recurrent_translation import RecurrentEncoderDecoder
 from attelbo.networks.resnet import ResNetDecoder, ResNetEncoder
 from attelbo.networks.search import Found, Tokens, beam_search
 from attelbo.networks.token_encoder import PatchEmbedding, TokenEncoder, patch_grid
@@ -29,6 +31,8 @@ __all__ = [
     "MeanPooling",
     "PatchEmbedding",
     "Pooling",
+    "RecurrentEncoder",
+    "RecurrentEncoderDecoder",
     "ResNetDecoder",
     "ResNetEncoder",
     "TokenEmbedding",

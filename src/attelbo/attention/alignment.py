@@ -1,0 +1,62 @@
+"""Attention of a decoder's states to an encoder's: which part of the source is spoken of.
+
+    weights = normalizer(score(s, h_1), ..., score(s, h_S));   output = sum_j weights_j h_j + s
+
+Source: Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and Translate", eq. 4-6,
+and, for other scores, Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation".
+Both put context and state side by side; here the state is added, as around the layers of a transformer.
+
+Shapes: B batch, T states that ask, S states that are asked, D features of the former, E of the latter.
+"""
+
+from torch import Tensor, nn
+
+from attelbo.attention.cache import KeyValues
+from attelbo.attention.masks import Mask
+from attelbo.attention.normalizers import Normalizer, Softmax
+from attelbo.attention.scores import Score
+
+
+class Attention(nn.Module):
+    """One head, whose keys and values are the encoder's states, or a linear layer of them if E is not D.
+
+    Args:
+        dim: D.
+        memory_dim: E; D if None.
+        score: how well a state that is asked answers one that asks; of one head with D features.
+        normalizer: from scores to weights; softmax if None.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    def __init__(
+        self, dim: int, memory_dim: int | None = None, *, score: Score, normalizer: Normalizer | None = None
+    ) -> None:
+        super().__init__()
+        memory_dim = dim if memory_dim is None else memory_dim
+        for name, size in (("dim", dim), ("memory_dim", memory_dim)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        self.score = score
+        self.normalizer = normalizer or Softmax()
+        self.projection = nn.Identity() if memory_dim == dim else nn.Linear(memory_dim, dim, bias=False)
+
+    def forward(self, query: Tensor, memory: Tensor | KeyValues, *, mask: Mask | None = None) -> tuple[Tensor, Tensor]:
+        """query (B, T, D) asks memory (B, S, E) -> output (B, T, D), weights (B, T, S).
+
+        Args:
+            query: the decoder's states.
+            memory: the encoder's, or their :meth:`keys_values`.
+            mask: who may ask whom; a state that may ask nobody is returned as it is.
+        """
+        key, value = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
+        scores = self.score.compare(self.score.at_query(query.unsqueeze(1)), key)  # (B, 1, T, S)
+        allowed = None if mask is None else mask.dense(query.shape[1], key.shape[2], device=query.device)
+        weights = self.normalizer(scores, allowed)
+        return (weights @ value).squeeze(1) + query, weights.squeeze(1)
+
+    def keys_values(self, memory: Tensor) -> KeyValues:
+        """What the score makes of a memory (B, S, E), and its values (B, 1, S, D), for several calls."""
+        value = self.projection(memory).unsqueeze(1)
+        return KeyValues(self.score.at_key(value), value)

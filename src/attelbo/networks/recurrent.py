@@ -1,0 +1,102 @@
+"""Recurrent encoders that padding does not reach.
+
+Their units have no bias, so that a state of zeros stays one over zeros: rows are turned or rolled until padding stands
+in front, and torch's fused kernels run over whole batches, without a look at lengths.
+
+Source: Hochreiter & Schmidhuber 1997 (LSTM); Cho et al. 2014, "Learning Phrase Representations using RNN
+Encoder-Decoder" (gated recurrent units); a source that is read backward: Sutskever, Vinyals & Le 2014.
+
+Shapes: B sentences, S tokens, E features of a token, H of a state, L layers, M features of both directions together.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+CellName = Literal["gru", "lstm"]
+Directions = Literal["forward", "backward", "both"]
+
+State = tuple[Tensor, ...]
+"""h (L, B, H), and of an LSTM c (L, B, H)."""
+
+
+class Units(nn.Module):
+    """Layers of recurrent units, whose state is a tuple whatever the cell.
+
+    Args:
+        cell: LSTM or gated recurrent units.
+        in_features: of what they read.
+        hidden: H.
+        layers: L.
+        dropout: between layers, in training.
+        bias: whether they have one.
+    """
+
+    def __init__(
+        self, cell: CellName, in_features: int, hidden: int, layers: int, dropout: float, bias: bool = True
+    ) -> None:
+        super().__init__()
+        kind: Any = nn.LSTM if cell == "lstm" else nn.GRU
+        # torch warns of a dropout that has no place.
+        between = dropout if layers > 1 else 0.0
+        self.units = kind(in_features, hidden, layers, batch_first=True, dropout=between, bias=bias)
+        self.is_lstm = cell == "lstm"
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """x (B, T, in_features) from a state, zeros if None -> the last layer's h (B, T, H), the state behind them."""
+        given = state[0] if state is not None and not self.is_lstm else state
+        h, last = self.units(x, given)
+        return h, last if self.is_lstm else (last,)
+
+
+class RecurrentEncoder(nn.Module):
+    """Reads embedded tokens in one direction or in both.
+
+    Args:
+        cell: LSTM or gated recurrent units.
+        dim: E.
+        hidden: H, of each direction.
+        layers: L.
+        directions: how the tokens are read.
+        dropout: between layers, in training.
+    """
+
+    def __init__(
+        self, cell: CellName, dim: int, hidden: int, layers: int, directions: Directions, dropout: float
+    ) -> None:
+        super().__init__()
+        names = ("forward", "backward") if directions == "both" else (directions,)
+        self.names = names
+        self.readers = nn.ModuleList(Units(cell, dim, hidden, layers, dropout, bias=False) for _ in names)
+        self.out_features = hidden * len(names)
+        parts = 2 if cell == "lstm" else 1
+        self.bridges = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(parts if len(names) == 2 else 0))
+
+    def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, State]:
+        """x (B, S, E), of which ``valid`` (B, S) is there, padding behind -> states (B, S, M), zeros where there is
+        padding; the last state, of both directions tanh of a linear layer of their last ones."""
+        x = x.masked_fill(~valid.unsqueeze(-1), 0.0)
+        n_padding = (~valid).sum(1, keepdim=True)
+        memories: list[Tensor] = []
+        states: list[State] = []
+        for name, units in zip(self.names, self.readers, strict=True):
+            if name == "backward":
+                memory, state = units(x.flip(1))
+                memories.append(memory.flip(1))
+            else:
+                memory, state = units(_rolled(x, n_padding))
+                memories.append(_rolled(memory, -n_padding))
+            states.append(state)
+        if len(states) == 1:
+            return memories[0], states[0]
+        both = (torch.cat(parts, -1) for parts in zip(*states, strict=True))
+        return torch.cat(memories, -1), tuple(
+            torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, both, strict=True)
+        )
+
+
+def _rolled(x: Tensor, steps: Tensor) -> Tensor:
+    """x (B, S, E) with each row moved by its own number of steps (B, 1) to the right, what falls off at its left."""
+    places = (torch.arange(x.shape[1], device=x.device) - steps) % x.shape[1]  # (B, S)
+    return x.take_along_dim(places.unsqueeze(-1), 1)

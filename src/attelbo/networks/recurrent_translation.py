@@ -1,0 +1,221 @@
+"""Recurrent networks from sequence to sequence, with and without attention.
+
+    source -- embedding --> encoder --> states h_1 .. h_S, last state
+    context c_u: none | the last state | attention to h_1 .. h_S
+    token u, [c_u] -- embedding, decoder --> s_u;   [s_u; c_u; token u] -- readout --> logits
+
+Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks" (no context); Cho et al.
+2014, "Learning Phrase Representations using RNN Encoder-Decoder" (the last state, eq. 4); Bahdanau, Cho & Bengio 2015,
+"Neural Machine Translation by Jointly Learning to Align and Translate" (attention, asked by s_(u-1), eq. 4-6); Luong,
+Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation" (asked by s_u, eq. 5); a
+model's own predictions in place of true tokens: Bengio et al. 2015, "Scheduled Sampling for Sequence Prediction".
+
+Where ours differs: the encoder's units have no bias (see ``networks.recurrent``); what attention gives has the state
+that asked added to it (see ``attention.Attention``); the readout is a linear layer, or one with tanh and another.
+
+Shapes: B sentences, S tokens of the source, U tokens of the target, V tokens of the target's vocabulary, E features of
+a token, H of a state, L layers.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention import Attention, KeyValues, Padding
+from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
+from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units
+
+Query = Literal["previous", "current"]
+
+BOUND = 0.08
+"""Weights begin uniform in [-0.08, 0.08] (Sutskever et al. 2014, section 3.4)."""
+
+
+@dataclass
+class Source:
+    """What the decoder knows of a source."""
+
+    memory: KeyValues | None
+    """The encoder's states, as attention takes them."""
+    valid: Tensor
+    """Which of them are there, (B, S)."""
+    last: Tensor
+    """The last state of the last layer, (B, H)."""
+
+    def reordered(self, rows: Tensor) -> "Source":
+        """These rows (B',) of the batch."""
+        memory = self.memory and KeyValues(*(part.index_select(0, rows) for part in self.memory))
+        return Source(memory, self.valid.index_select(0, rows), self.last.index_select(0, rows))
+
+
+class Steps(NamedTuple):
+    """What the decoder makes of T tokens."""
+
+    features: Tensor
+    """Of which the logits are made, (B, T, F)."""
+    state: State
+    """Behind the last one."""
+    weights: Tensor | None
+    """Of attention to the source, (B, T, S)."""
+
+
+class RecurrentEncoderDecoder(EncoderDecoder):
+    """An encoder, a decoder that begins with its last state, and what there is between them.
+
+    Args:
+        n_source_tokens: of the source's vocabulary.
+        n_tokens: V.
+        pad: the token that padding consists of.
+        attention: from H features to the encoder's; None: none.
+        cell: LSTM or gated recurrent units.
+        embedding: E.
+        hidden: H.
+        layers: L, on both sides.
+        directions: how the source is read.
+        feeds_last: without attention, whether the encoder's last state is the context of every step, or there is none.
+        query: which state asks: the previous one, and the step is given what attention says, or the current one.
+        readout: features of a layer with tanh in front of the logits; None: no such layer.
+        teacher_forcing: the probability with which a step in training is given the true token, each by itself, and not
+            the likeliest one of the step before. In evaluation all are true, as the likelihood has it.
+        dropout: on embedded tokens and between layers, in training.
+
+    Raises:
+        ValueError: a number is out of range, or no such choice.
+    """
+
+    def __init__(
+        self,
+        n_source_tokens: int,
+        n_tokens: int,
+        pad: int,
+        attention: Attention | None = None,
+        *,
+        cell: CellName = "gru",
+        embedding: int = 256,
+        hidden: int = 512,
+        layers: int = 1,
+        directions: Directions = "forward",
+        feeds_last: bool = False,
+        query: Query = "previous",
+        readout: int | None = None,
+        teacher_forcing: float = 1.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_choices(cell=(cell, CellName), directions=(directions, Directions), query=(query, Query))
+        _check_numbers(embedding=embedding, hidden=hidden, layers=layers, readout=readout)
+        _check_shares(teacher_forcing=teacher_forcing, dropout=dropout)
+        self.pad = pad
+        self.teacher_forcing = teacher_forcing
+        self.feeds_last = feeds_last and attention is None
+        self.asks_first = attention is not None and query == "previous"
+        self.aligns = attention is not None
+        has_context = self.aligns or self.feeds_last
+        self.source = nn.Embedding(n_source_tokens, embedding)
+        self.target = nn.Embedding(n_tokens, embedding)
+        self.encoder = RecurrentEncoder(cell, embedding, hidden, layers, directions, dropout)
+        fed = embedding + hidden * (self.asks_first or self.feeds_last)
+        self.decoder = Units(cell, fed, hidden, layers, dropout)
+        read = hidden + (hidden + embedding) * has_context
+        self.readout = nn.Identity() if readout is None else nn.Sequential(nn.Linear(read, readout), nn.Tanh())
+        self.output = nn.Linear(read if readout is None else readout, n_tokens)
+        self.dropout = nn.Dropout(dropout)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -BOUND, BOUND)
+        self.attention = attention  # which has seen to itself
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        known, state = self._read(source)
+        if not self.training or self.teacher_forcing == 1:
+            return self.output(self._all_steps(target, known, state).features)
+        true = torch.rand(target.shape, device=target.device) < self.teacher_forcing
+        token, logits = target[:, 0], list[Tensor]()
+        for u in range(target.shape[1]):
+            features, state, _ = self._steps(token.unsqueeze(1), known, state)
+            logits.append(self.output(features))
+            if u + 1 < target.shape[1]:
+                token = torch.where(true[:, u + 1], target[:, u + 1], logits[-1][:, 0].argmax(-1))
+        return torch.cat(logits, 1)
+
+    def begin(self, source: Tensor, capacity: int) -> Decoding:
+        known, state = self._read(source)
+        return _RecurrentDecoding(self, known, state)
+
+    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
+        weights = self._all_steps(target, *self._read(source)).weights
+        return super().alignment(source, target) if weights is None else weights
+
+    def _read(self, source: Tensor) -> tuple[Source, State]:
+        valid = source != self.pad
+        memory, state = self.encoder(self.dropout(self.source(source)), valid)
+        known = None if self.attention is None else self.attention.keys_values(memory)
+        return Source(known, valid, state[0][-1]), state
+
+    def _all_steps(self, target: Tensor, source: Source, state: State) -> Steps:
+        """The steps over target (B, U), one after the other only where a step waits for the state before."""
+        if not self.asks_first:
+            return self._steps(target, source, state)
+        features, weights = list[Tensor](), list[Tensor]()
+        for token in target.split(1, 1):
+            step = self._steps(token, source, state)
+            state = step.state
+            features.append(step.features)
+            weights += [] if step.weights is None else [step.weights]
+        return Steps(torch.cat(features, 1), state, torch.cat(weights, 1))
+
+    def _steps(self, tokens: Tensor, source: Source, state: State) -> Steps:
+        """From tokens (B, T); T = 1 where the state before asks."""
+        x, context, weights = self.dropout(self.target(tokens)), None, None
+        if self.feeds_last:
+            context = source.last.unsqueeze(1).expand(-1, x.shape[1], -1)
+        elif self.asks_first:
+            context, weights = self._ask(state[0][-1].unsqueeze(1), source)
+        h, state = self.decoder(x if context is None else torch.cat([x, context], -1), state)
+        if context is None and self.attention is not None:
+            context, weights = self._ask(h, source)
+        read = h if context is None else torch.cat([h, context, x], -1)
+        return Steps(self.readout(read), state, weights)
+
+    def _ask(self, query: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+        """What query (B, T, H) is told of the source, (B, T, H), and the weights (B, T, S)."""
+        assert self.attention is not None
+        assert source.memory is not None
+        return self.attention(query, source.memory, mask=Padding(source.valid))
+
+
+class _RecurrentDecoding(Decoding):
+    """The state behind the tokens so far."""
+
+    def __init__(self, network: RecurrentEncoderDecoder, source: Source, state: State) -> None:
+        super().__init__(source.last.device)
+        self.network = network
+        self.source = source
+        self.state = state
+
+    def advance(self, tokens: Tensor) -> Tensor:
+        features, self.state, _ = self.network._steps(tokens.unsqueeze(1), self.source, self.state)
+        return self.network.output(features[:, 0])
+
+    def reorder(self, rows: Tensor) -> None:
+        self.state = tuple(part.index_select(1, rows) for part in self.state)
+        self.source = self.source.reordered(rows)
+
+
+def _check_choices(**chosen: tuple[str, Any]) -> None:
+    for name, (value, choices) in chosen.items():
+        if value not in get_args(choices):
+            raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {share}")
