@@ -11,7 +11,7 @@ from attelbo.data.batch import BOS, EOS, IGNORE, PAD, UNK, Batch, Block, DataKin
 if TYPE_CHECKING:
     from attelbo.data.image import ImageDataModule
     from attelbo.data.module import ResidentDataModule
-    from attelbo.data.tasks import TaskDataModule
+    from attelbo.data.tasks import SetDataModule, TaskDataModule
     from attelbo.data.text.parallel import ParallelDataModule
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ImageDataModule",
     "ParallelDataModule",
     "ResidentDataModule",
+    "SetDataModule",
     "Split",
     "TaskDataModule",
 ]
@@ -35,6 +36,7 @@ _MODULES = {
     "ImageDataModule": "attelbo.data.image",
     "ParallelDataModule": "attelbo.data.text.parallel",
     "ResidentDataModule": "attelbo.data.module",
+    "SetDataModule": "attelbo.data.tasks",
     "TaskDataModule": "attelbo.data.tasks",
 }
 """Data module -> where it is."""

@@ -1,7 +1,10 @@
 """Tasks: generated rows whose answers are known; nothing to download."""
 
 from attelbo.data.tasks.base import Task, TaskDataModule
+from attelbo.data.tasks.max_of_set import MaxOfSet
+from attelbo.data.tasks.mixtures import Mixtures
 from attelbo.data.tasks.reverse import Reverse
+from attelbo.data.tasks.sets import SetDataModule, SetTask
 from attelbo.data.tasks.sort import Sort
 
-__all__ = ["Reverse", "Sort", "Task", "TaskDataModule"]
+__all__ = ["MaxOfSet", "Mixtures", "Reverse", "SetDataModule", "SetTask", "Sort", "Task", "TaskDataModule"]
