@@ -38,11 +38,16 @@ from attelbo.attention.positions import (
 )
 from attelbo.attention.recording import Attends, RecordedMaps, attention_layers, record_attention
 from attelbo.attention.scores import Additive, Concat, Cosine, Dot, DotProductScore, General, Location, ScaledDot, Score
+from attelbo.attention.sets import ISAB, MAB, PMA, SAB, Perceiver, SlotAttention
 
 __all__ = [
     "CBAM",
     "FEATURE_MAP_ATTENTION",
+    "ISAB",
     "KERNELS",
+    "MAB",
+    "PMA",
+    "SAB",
     "Additive",
     "Alibi",
     "And",
@@ -85,6 +90,7 @@ __all__ = [
     "Normalizer",
     "Or",
     "Padding",
+    "Perceiver",
     "Position",
     "PositiveRandomFeatures",
     "Prefix",
@@ -98,6 +104,7 @@ __all__ = [
     "Sinusoidal",
     "Sinusoidal2d",
     "SlidingWindow",
+    "SlotAttention",
     "Softmax",
     "SoftmaxOffByOne",
     "Sparsemax",

@@ -1,0 +1,103 @@
+"""Slot attention: slots compete for the elements of a set.
+
+Source: Locatello et al. 2020, "Object-Centric Learning with Slot Attention", arXiv:2006.15055, algorithm 1.
+
+Shapes: B batch, S elements, E' features of an element, K slots, E features of a slot.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attelbo.attention.masks import Padding
+from attelbo.attention.sets.padding import without_padding
+
+_SHARE = 1e-8
+"""Of an element that every slot gets, so that the weights of a slot that nobody chose can be made to sum to one."""
+
+
+class SlotAttention(nn.Module):
+    """Slots drawn from N(mean, std^2), the same for all, and changed some times by what they have won.
+
+        a = softmax over slots of k . q / sqrt(E),   u_k = sum_s a_sk v_s / sum_s a_sk,   slot <- GRU(u, slot)
+        slot <- slot + MLP(norm(slot))
+
+    Equivariant to the order of the slots, invariant to that of the elements; there may be another number of slots in
+    each call. The draw is made in evaluation too.
+
+    Args:
+        dim: E.
+        memory_dim: E'; E if None.
+        n_slots: K.
+        iterations: how often slots are changed.
+        hidden: units of the MLP; 2 E if None, as in the paper.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        memory_dim: int | None = None,
+        *,
+        n_slots: int = 7,
+        iterations: int = 3,
+        hidden: int | None = None,
+    ) -> None:
+        super().__init__()
+        memory_dim = dim if memory_dim is None else memory_dim
+        hidden = 2 * dim if hidden is None else hidden
+        sizes = {"dim": dim, "memory_dim": memory_dim, "n_slots": n_slots, "iterations": iterations, "hidden": hidden}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.n_slots = n_slots
+        self.iterations = iterations
+        self.scale = dim**-0.5
+        self.mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)).squeeze(0))
+        self.log_std = nn.Parameter(torch.zeros(dim))
+        self.element_norm, self.slot_norm = nn.LayerNorm(memory_dim), nn.LayerNorm(dim)
+        self.key_value = nn.Linear(memory_dim, 2 * dim, bias=False)
+        self.query = nn.Linear(dim, dim, bias=False)
+        for projection in (*self.key_value.weight.chunk(2), self.query.weight):
+            nn.init.xavier_uniform_(projection)
+        self.update = nn.GRUCell(dim, dim)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
+
+    def initial(self, batch: int, n_slots: int | None = None) -> Tensor:
+        """Slots before they have seen anything, (B, K, E): a draw for each row."""
+        noise = torch.randn(
+            batch, n_slots or self.n_slots, len(self.mean), dtype=self.mean.dtype, device=self.mean.device
+        )
+        return torch.addcmul(self.mean, self.log_std.exp(), noise)
+
+    def forward(self, x: Tensor, *, mask: Padding | None = None, slots: Tensor | None = None) -> Tensor:
+        """A set (B, S, E') -> slots (B, K, E).
+
+        Args:
+            x: the elements.
+            mask: which of them are there.
+            slots: what slots begin with, (B, K, E); drawn if None.
+        """
+        key, value = self._keys_values(x, mask)
+        state = self.initial(len(x)) if slots is None else slots
+        for _ in range(self.iterations):
+            shares = self._shares(key, state, mask)
+            won = shares @ value / shares.sum(-1, keepdim=True).clamp_min(_SHARE)
+            state = self.update(won.flatten(0, 1), state.flatten(0, 1)).view_as(state)
+            state = state + self.mlp(state)
+        return state
+
+    def shares(self, x: Tensor, slots: Tensor, *, mask: Padding | None = None) -> Tensor:
+        """How much of each element each of the slots (B, K, E) gets: (B, K, S), which sums to one over the slots."""
+        return self._shares(self._keys_values(x, mask)[0], slots, mask)
+
+    def _keys_values(self, x: Tensor, mask: Padding | None) -> tuple[Tensor, ...]:
+        """Keys and values (B, S, E) each."""
+        return self.key_value(self.element_norm(without_padding(x, mask))).chunk(2, -1)
+
+    def _shares(self, key: Tensor, slots: Tensor, mask: Padding | None) -> Tensor:
+        scores = self.scale * self.query(self.slot_norm(slots)) @ key.mT  # (B, K, S)
+        shares = F.softmax(scores, 1) + _SHARE
+        return shares if mask is None else shares.masked_fill(~mask.valid.unsqueeze(1), 0.0)
