@@ -41,5 +41,11 @@ def words_for(group: str, choice: str) -> tuple[str, ...]:
     return given if any(word.startswith("data.binarize=") for word in given) else (*given, "data.binarize=dynamic")
 
 
+NEEDS: dict[str, tuple[str, ...]] = {
+    "data/tokenizer": ("~experiment", "data=reference_text"),
+}
+"""Groups that the default experiment has no place for -> words that make one."""
+
+
 WITHOUT_ENCODER = {"vdvae"}
 """Models that the default experiment, which chooses an encoder, does not fit."""

@@ -9,7 +9,7 @@ import yaml
 from attelbo.errors import ConfigError
 from attelbo.experiments.configuration import SCHEMAS, check, compose, expand
 from attelbo.experiments.listing import choices, package_folder
-from companions import WITHOUT_ENCODER
+from companions import NEEDS, WITHOUT_ENCODER
 
 EVERY = [(group, choice) for group, files in choices([package_folder()]).items() for choice in files]
 
@@ -24,7 +24,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_every_choice_composes(group, choice):
     # The default experiment chooses an encoder; a model that has none goes without it.
     without = ["~experiment"] if group == "model" and choice in WITHOUT_ENCODER else []
-    composed = compose("train", [f"{group}={choice}", *without])
+    composed = compose("train", [f"{group}={choice}", *NEEDS.get(group, ()), *without])
     check(composed)
     if group != "hydra":
         assert composed.choices[group] == choice

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from attelbo.data.image import ImageDataModule
     from attelbo.data.module import ResidentDataModule
     from attelbo.data.tasks import SetDataModule, TaskDataModule
+    from attelbo.data.text.language import LanguageDataModule
     from attelbo.data.text.parallel import ParallelDataModule
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "DataKind",
     "DataSpec",
     "ImageDataModule",
+    "LanguageDataModule",
     "ParallelDataModule",
     "ResidentDataModule",
     "SetDataModule",
@@ -34,6 +36,7 @@ __all__ = [
 
 _MODULES = {
     "ImageDataModule": "attelbo.data.image",
+    "LanguageDataModule": "attelbo.data.text.language",
     "ParallelDataModule": "attelbo.data.text.parallel",
     "ResidentDataModule": "attelbo.data.module",
     "SetDataModule": "attelbo.data.tasks",

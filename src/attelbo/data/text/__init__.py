@@ -1,6 +1,7 @@
-"""Text: vocabularies, files, parallel texts. The data modules are in ``attelbo.data``."""
+"""Text: vocabularies, files, corpora, parallel texts. The data modules are in ``attelbo.data``."""
 
 from attelbo.data.text.aligned import AlignedFiles, Multi30k, Pairs, ParallelSource, ParallelText
+from attelbo.data.text.corpora import Corpus, ReferenceText, TextFile, TextFiles, TextSource, TinyShakespeare
 from attelbo.data.text.dates import Dates
 from attelbo.data.text.tokenizers import BPE, Bytes, Characters, Words
 from attelbo.data.text.vocabulary import Tokenizer
@@ -10,11 +11,17 @@ __all__ = [
     "AlignedFiles",
     "Bytes",
     "Characters",
+    "Corpus",
     "Dates",
     "Multi30k",
     "Pairs",
     "ParallelSource",
     "ParallelText",
+    "ReferenceText",
+    "TextFile",
+    "TextFiles",
+    "TextSource",
+    "TinyShakespeare",
     "Tokenizer",
     "Words",
 ]

@@ -1,0 +1,177 @@
+"""Texts to model: one file, a folder, three files, or the reference that comes with the interpreter.
+
+A corpus is documents, split. Where a text is one long document it is cut by characters, as is usual for it.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import NamedTuple
+
+from attelbo.data.files import DataFile, Downloaded, read_verified
+from attelbo.data.text.files import read_text
+from attelbo.errors import ConfigError, DataError
+
+EMBEDDED = "data=reference_text needs no files"
+
+
+class Corpus(NamedTuple):
+    """The documents of three splits."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+    joint: str = ""
+    """What stands between two documents where they are read as one text."""
+
+
+class TextSource(ABC):
+    """Where a corpus comes from."""
+
+    def prepare(self, root: Path) -> None:  # noqa: B027  (not all can be downloaded)
+        """Download what is missing from ``root``.
+
+        Raises:
+            DataError: if that fails.
+        """
+
+    @abstractmethod
+    def load(self, root: Path) -> Corpus:
+        """Read the documents.
+
+        Raises:
+            DataError: a file is missing, damaged or empty.
+        """
+
+
+class TextFile(TextSource):
+    """A file of UTF-8, plain or .gz, or a folder of .txt files, each a document; named from the folder of data sets or
+    absolutely.
+
+    The first nine tenths are for training, the rest is for validation and, there being no more, for testing too: of
+    characters if there is one document, as nanoGPT has it, of documents if there are several.
+
+    Args:
+        path: where it is.
+        separator: what stands between documents, such as a marker, or two line ends for a blank line; None: each file
+            is one.
+        validation_share: the share that is not for training.
+
+    Raises:
+        ValueError: the share is not between 0 and 1, or the separator is empty.
+    """
+
+    def __init__(self, path: str, separator: str | None = None, validation_share: float = 0.1) -> None:
+        if not 0 < validation_share < 1:
+            raise ValueError(f"validation_share must be between 0 and 1, got {validation_share}")
+        if separator == "":
+            raise ValueError("separator must not be empty; null takes each file for one document")
+        self.path = path
+        self.separator = separator
+        self.validation_share = validation_share
+
+    def load(self, root: Path) -> Corpus:
+        """Read and split; see :meth:`TextSource.load`."""
+        joint = self.separator or "\n"
+        documents = [part for text in self._texts(root) for part in split_documents(text, self.separator)]
+        if len(documents) > 1:
+            first = min(max(int(len(documents) * (1 - self.validation_share)), 1), len(documents) - 1)
+            train, rest = documents[:first], documents[first:]
+        else:
+            first = int(len(documents[0]) * (1 - self.validation_share))
+            train, rest = [documents[0][:first]], [documents[0][first:]]
+        return Corpus(train, rest, rest, joint)
+
+    def _texts(self, root: Path) -> list[str]:
+        path = root / self.path
+        if not path.is_dir():
+            return [read_text(path)]
+        if files := sorted(path.glob("*.txt")):
+            return [read_text(file) for file in files]
+        raise DataError(f"{path.absolute()} holds no .txt file; {EMBEDDED}")
+
+
+class TextFiles(TextSource):
+    """A file for each split.
+
+    Args:
+        train: plain or .gz, named from the folder of data sets or absolutely.
+        validation: likewise.
+        test: likewise.
+        separator: what stands between documents; None: each file is one.
+
+    Raises:
+        ValueError: the separator is empty.
+    """
+
+    def __init__(self, train: str, validation: str, test: str, separator: str | None = None) -> None:
+        if separator == "":
+            raise ValueError("separator must not be empty; null takes each file for one document")
+        self.paths = (train, validation, test)
+        self.separator = separator
+
+    def load(self, root: Path) -> Corpus:
+        """Read the three files; see :meth:`TextSource.load`."""
+        train, validation, test = (split_documents(read_text(root / path), self.separator) for path in self.paths)
+        return Corpus(train, validation, test, self.separator or "\n")
+
+
+class TinyShakespeare(Downloaded, TextFile):
+    """1,115,394 characters of Shakespeare, 65 kinds (Karpathy 2015, char-rnn)."""
+
+    embedded = EMBEDDED
+
+    def __init__(self) -> None:
+        TextFile.__init__(self, _SHAKESPEARE.path)
+
+    def missing(self, root: Path) -> list[DataFile]:
+        """The one file, unless it is there."""
+        return [] if (root / _SHAKESPEARE.path).is_file() else [_SHAKESPEARE]
+
+    def download(self, folder: Path, root: Path) -> None:
+        """By torchvision's downloader, since torchvision has no class for it."""
+        from torchvision.datasets.utils import download_url  # slow to import
+
+        target = folder / _SHAKESPEARE.path
+        download_url(_SHAKESPEARE_URL, target.parent, target.name, _SHAKESPEARE.md5)
+
+    def load(self, root: Path) -> Corpus:
+        """Read, check and split the file; see :meth:`TextSource.load`."""
+        self.require(root)
+        read_verified(root, _SHAKESPEARE, EMBEDDED)
+        return TextFile.load(self, root)
+
+
+_SHAKESPEARE = DataFile("tinyshakespeare/input.txt", "6fb458f1232090904fb40fe944165e91")
+_SHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/"
+    "data/tinyshakespeare/input.txt"
+)
+
+
+class ReferenceText(TextSource):
+    """The reference of the Python language, in English, as it comes with the interpreter: about 80 topics, half a
+    million characters, which are others in another version of Python.
+
+    Of ten topics, in the order of their names, the fifth is for validation and the tenth for testing.
+    """
+
+    def load(self, root: Path) -> Corpus:
+        """From the interpreter; ``root`` is not used."""
+        from pydoc_data.topics import topics  # half a megabyte
+
+        documents = [topics[name] for name in sorted(topics)]
+        validation, test = documents[4::10], documents[9::10]
+        train = [document for place, document in enumerate(documents) if place % 10 not in (4, 9)]
+        return Corpus(train, validation, test, "\n")
+
+
+def split_documents(text: str, separator: str | None) -> list[str]:
+    """The documents of a text, without those that are empty.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    documents = [text] if separator is None else [part for part in text.split(separator) if part.strip()]
+    if not documents:
+        raise ConfigError(f"data.source.separator: there is nothing between {separator!r}")
+    return documents

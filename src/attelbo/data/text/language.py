@@ -1,0 +1,189 @@
+"""Text to model, on the resident path: a stream of tokens, packed documents, or documents one in a row.
+
+Shapes: B batch, T tokens of the context.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from attelbo.building import Spec, build
+from attelbo.data.batch import DataSpec, Split
+from attelbo.data.loader import rows_per_rank
+from attelbo.data.module import ResidentDataModule, Splits, at_least
+from attelbo.data.padded import PaddedSplit, bucketed_order
+from attelbo.data.text.corpora import Corpus, TextSource
+from attelbo.data.text.streams import DocumentSplit, StreamSplit, Windows, pack
+from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
+from attelbo.errors import ConfigError
+from attelbo.seeding import derive_seed
+
+Documents = Literal["stream", "packed", "padded"]
+
+
+class LanguageDataModule(ResidentDataModule):
+    """A text whose next tokens are to be predicted.
+
+    Evaluation predicts each token once (but the very first of a stream), in windows that follow each other, so that
+    sums over a split do not depend on batches.
+
+    Args:
+        name: the data set's name in reports.
+        source: the class in ``attelbo.data.text`` that reads it.
+        tokenizer: what makes tokens of it; it is fitted to the training text, an alphabet to all of it.
+        root: the folder of data sets.
+        seed: the run's seed; windows and their order follow from it.
+        batch_size: rows in a training minibatch, per device.
+        eval_batch_size: rows in a validation or test minibatch, per device.
+        context: T, the tokens of a row.
+        documents: ``stream`` (one text, as if there were no documents), ``packed`` (one after the other between BOS and
+            EOS, numbered in ``segments``) or ``padded`` (one in a row, in minibatches of similar length).
+        windows: of a stream, in training: ``random`` (drawn anew for each epoch) or ``consecutive``.
+        windows_per_epoch: of random windows; as many as are consecutive if None.
+        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
+        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+        train_size: use only the first so many training rows; all if None.
+
+    Raises:
+        ValueError: if a number is out of range, or padded documents are asked for random windows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Spec,
+        tokenizer: Spec,
+        root: str,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        context: int,
+        documents: Documents = "stream",
+        windows: Windows = "consecutive",
+        windows_per_epoch: int | None = None,
+        drop_last: bool = False,
+        minibatches_per_block: int = 16,
+        train_size: int | None = None,
+    ) -> None:
+        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        at_least(1, context=context)
+        if train_size is not None:
+            at_least(1, train_size=train_size)
+        if windows_per_epoch is not None:
+            at_least(1, windows_per_epoch=windows_per_epoch)
+            if windows == "consecutive":
+                raise ValueError("windows_per_epoch must be null where windows are consecutive")
+        if documents == "padded" and windows == "random":
+            raise ValueError("windows must be 'consecutive' for padded documents, which are rows as they are")
+        self._name = name
+        self.source: TextSource = build(source)
+        self.tokenizer: Tokenizer = build(tokenizer)
+        self.context = context
+        self.documents: Documents = documents
+        self.windows: Windows = windows
+        self.windows_per_epoch = windows_per_epoch
+        self.train_size = train_size
+        self._described = repr((source, tokenizer))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Known once the vocabulary is: this reads the text, unless a vocabulary was loaded."""
+        if not self.tokenizer.is_fitted:
+            self.setup()
+        if not self.tokenizer.is_fitted:  # the splits were another module's
+            self._read()
+        spec = DataSpec(
+            self._name,
+            (self.context,),
+            "tokens",
+            n_tokens=self.tokenizer.n_tokens,
+            token_lengths=self.tokenizer.lengths,
+            pads=self.tokenizer.pads,
+        )
+        return replace(spec, target=spec)
+
+    def save_state(self, folder: Path) -> None:
+        """Keep the vocabulary."""
+        save_vocabularies(folder, tokenizer=self.tokenizer)
+
+    def load_state(self, folder: Path) -> None:
+        """Load the vocabulary."""
+        load_vocabularies(folder, tokenizer=self.tokenizer)
+
+    # Files to tensors
+
+    def prepare_data(self) -> None:
+        """Download what is missing.
+
+        Raises:
+            DataError: if that fails.
+        """
+        self.source.prepare(self.root)
+
+    def _content(self) -> tuple[Any, ...]:
+        return self._described, self.context, self.documents, self.windows, self.train_size
+
+    def _read(self) -> Corpus:
+        """The documents; the vocabulary is made, if there is none."""
+        corpus = self.source.load(self.root)
+        if not self.tokenizer.is_fitted:
+            others = [*corpus.validation, *corpus.test] if self.tokenizer.fits_to_all else []
+            joint = [corpus.joint] if self.documents == "stream" and self.tokenizer.fits_to_all else []
+            self.tokenizer.fit([*corpus.train, *others, *joint], pads=self.documents != "stream")
+        return corpus
+
+    def _load(self) -> Splits:
+        corpus = self._read()
+        train = self._resident("train", corpus.train, corpus.joint, self.windows)
+        validation = self._resident("validation", corpus.validation, corpus.joint, "consecutive")
+        same = corpus.test is corpus.validation
+        test = validation if same else self._resident("test", corpus.test, corpus.joint, "consecutive")
+        return {"train": train, "validation": validation, "test": test}
+
+    def _resident(
+        self, split: Split, documents: list[str], joint: str, windows: Windows
+    ) -> StreamSplit | DocumentSplit:
+        if self.documents == "stream":
+            tokens = self.tokenizer.encode(joint.join(documents))
+        else:
+            encoded = [self.tokenizer.encode(document) for document in documents]
+            if self.documents == "padded":
+                return DocumentSplit(encoded, self.context)
+            tokens = pack(encoded)
+        least = self.context + 1 if split == "train" else 2
+        if len(tokens) < least:
+            raise ConfigError(
+                f"data.context={self.context:,} needs {least:,} tokens, the {split} text of {self._name} has "
+                f"{len(tokens):,}"
+            )
+        return StreamSplit(tokens, self.tokenizer.n_tokens, self.context, windows, self.documents == "packed")
+
+    def n_rows(self, split: Split) -> int:
+        """Rows of a split; of random windows, places where one may begin."""
+        n = super().n_rows(split)
+        return min(n, self.train_size) if split == "train" and self.train_size else n
+
+    # Lightning's hooks
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Of random windows as many as were asked for, else each training row once."""
+        if self.windows == "consecutive":
+            return self.n_rows("train")
+        return self.windows_per_epoch or -(-self.n_rows("train") // self.context)
+
+    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
+        """Random windows are drawn with replacement, padded documents sorted; see
+        :meth:`ResidentDataModule.training_rows`."""
+        if self.windows == "random":
+            n = rows_per_rank(self.rows_per_epoch, world_size) * world_size
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "windows", epoch))
+            return torch.randint(self.n_rows("train"), (n,), generator=generator)[rank::world_size]
+        split = self._split("train")
+        if isinstance(split, PaddedSplit):
+            lengths = split.lengths[: self.n_rows("train")]
+            return bucketed_order(lengths, self.batch_size, self.seed, epoch, rank, world_size)
+        return super().training_rows(epoch, rank, world_size)

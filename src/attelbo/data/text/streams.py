@@ -1,0 +1,103 @@
+"""Rows of text to model: windows of one long stream of tokens, or documents, one in a row.
+
+In each row y holds the token after that of x, IGNORE where none is to be predicted: behind the end, and at the end of a
+document, where the next one begins.
+
+Shapes: M places of a stream, B batch, T tokens of the context.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from attelbo.data.batch import BOS, EOS, IGNORE, PAD, Batch
+from attelbo.data.padded import PaddedSplit, compact_dtype
+from attelbo.data.resident import ResidentSplit
+
+Windows = Literal["random", "consecutive"]
+
+
+class StreamSplit(ResidentSplit):
+    """Windows of T places in a stream.
+
+    Args:
+        tokens: M + 1 of them.
+        n_tokens: in the vocabulary.
+        context: T.
+        windows: a row begins at every place that T places follow (``random``, since they overlap, and training draws
+            from them) or at every T-th (``consecutive``: each token but the first is predicted once; what is missing
+            in the last row is not predicted).
+        packed: documents lie between BOS and EOS; ``segments`` numbers those of each row.
+
+    Raises:
+        ValueError: fewer than T places, of random windows, or none.
+    """
+
+    def __init__(self, tokens: Sequence[int], n_tokens: int, context: int, windows: Windows, packed: bool) -> None:
+        places = len(tokens) - 1
+        if places < (context if windows == "random" else 1):
+            raise ValueError(f"a text of {len(tokens):,} tokens has no window of {context:,} and one more")
+        stream = torch.tensor(tokens)
+        targets = stream[1:].clone()
+        if packed:
+            targets[targets == BOS] = IGNORE
+        padding = (0, -places % context if windows == "consecutive" else 0)
+        dtype = compact_dtype(n_tokens)
+        self.tokens = torch.nn.functional.pad(stream[:-1], padding, value=PAD).to(dtype)
+        # A byte has no room for IGNORE.
+        self.targets = torch.nn.functional.pad(targets, padding, value=IGNORE).to(
+            torch.int16 if dtype == torch.uint8 else dtype
+        )
+        self.context = context
+        self.step = 1 if windows == "random" else context
+        self.packed = packed
+
+    def __len__(self) -> int:
+        return (len(self.tokens) - self.context) // self.step + 1
+
+    def materialize(self, index: Tensor) -> Batch:
+        self.to(index.device)
+        x, y = (
+            stream.unfold(0, self.context, self.step).index_select(0, index).long()
+            for stream in (self.tokens, self.targets)
+        )
+        return Batch(x, y, index, segments_of(x) if self.packed else None)
+
+
+def segments_of(x: Tensor) -> Tensor:
+    """The number of the document that each token of x (B, T) belongs to, counted in each row; -1 for padding."""
+    return (x == BOS).cumsum(1).masked_fill(x == PAD, IGNORE)
+
+
+def pack(documents: Sequence[Sequence[int]]) -> list[int]:
+    """One stream in which every document lies between BOS and EOS."""
+    return list(chain.from_iterable((BOS, *document, EOS) for document in documents))
+
+
+class DocumentSplit(PaddedSplit):
+    """Documents, one in a row, between BOS and EOS; what does not fit into T places is in rows of its own, without
+    what came before. Padded, and on a CPU cropped to the longest of a minibatch.
+
+    Args:
+        documents: their tokens.
+        context: T.
+
+    Raises:
+        ValueError: there is no document.
+    """
+
+    def __init__(self, documents: Sequence[Sequence[int]], context: int) -> None:
+        whole = [(BOS, *document, EOS) for document in documents]
+        starts = [(row, start) for row in whole for start in range(0, len(row) - 1, context)]
+        x = [row[start : start + context][: len(row) - 1 - start] for row, start in starts]
+        super().__init__(x, [row[start + 1 : start + context + 1] for row, start in starts])
+
+    def materialize(self, index: Tensor) -> Batch:
+        batch = super().materialize(index)
+        assert batch.y is not None
+        padding = batch.x == PAD
+        segments = torch.zeros_like(batch.x).masked_fill(padding, IGNORE)
+        return batch._replace(y=batch.y.masked_fill(padding, IGNORE), segments=segments)
