@@ -56,6 +56,20 @@ def test_equals_the_quadratic_formula(feature_map: str) -> None:
 
 
 @maps
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_weights_times_the_values_are_the_output(feature_map: str, causal: bool) -> None:
+    attention, x = made(feature_map, causal=causal), tokens(3, 7, 8)
+    valid = torch.tensor([7, 4, 0])[:, None] > torch.arange(7)
+    weights = attention.weights(x, mask=Padding(valid))
+    assert weights.shape == (3, 2, 7, 7)
+    assert (weights.masked_select(~valid[:, None, None]) == 0).all()
+    torch.testing.assert_close(weights[0].sum(-1), torch.ones(2, 7, dtype=torch.float64))
+    values = attention.qkv(x)[..., 16:].unflatten(-1, (2, 4)).transpose(1, 2)
+    expected = attention.output((weights @ values).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attention(x, mask=Padding(valid)), expected)
+
+
+@maps
 @pytest.mark.parametrize("pieces", [[1] * 7, [4, 1, 1, 1], [3, 4]])
 def test_token_by_token_equals_all_at_once(feature_map: str, pieces: list[int]) -> None:
     attention, x = made(feature_map, causal=True), tokens(2, 7, 8)

@@ -40,6 +40,8 @@ def test_non_local(pool: int) -> None:
         seen = sum(w * value for w, value in zip(weights / weights.sum(), values, strict=True))
         expected[0, :, i, j] += block.output.weight @ seen + block.output.bias
     torch.testing.assert_close(block(x), expected)
+    seen = (block.weights(x) @ block.project(x)[2]).squeeze(1)
+    torch.testing.assert_close(x + block.output(seen).mT.unflatten(2, (3, 4)), expected)
 
 
 def test_axial() -> None:

@@ -4,13 +4,13 @@ Source: Wang, Girshick, Gupta & He 2018, "Non-local Neural Networks", arXiv:1711
 Gaussian, in the bottleneck form of section 3.3. Ours differs: no batch normalization before the sum, which would tie
 the rows of a batch together; the last projection starts at zero instead, to the same end.
 
-Shapes: B batch, C channels, I = C / 2 channels inside, H x W pixels.
+Shapes: B batch, C channels, I = C / 2 channels inside, H x W pixels, S of them (or of their pools) seen.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attelbo.attention.kernels import KERNELS, KernelName, Mechanism
+from attelbo.attention.kernels import KERNELS, KernelName, Mechanism, attention_weights
 from attelbo.attention.scores import Dot
 
 
@@ -46,12 +46,20 @@ class NonLocal2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), in channels_last order."""
-        pixels = x.permute(0, 2, 3, 1)
-        query, key_value = self.qkv(pixels).split([self.inner, 2 * self.inner], -1)
+        seen = self.kernel(*self.project(x), self.mechanism)
+        added = self.output(seen.squeeze(1)).unflatten(1, x.shape[-2:])
+        return (x.permute(0, 2, 3, 1) + added).permute(0, 3, 1, 2)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """How much each pixel looks at each (largest of pool x pool), row by row: (B, 1, H W, S)."""
+        query, key, _ = self.project(x)
+        return attention_weights(query, key, self.mechanism)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """theta (B, 1, H W, I), phi and g (B, 1, S, I) of the pixels."""
+        query, key_value = self.qkv(x.permute(0, 2, 3, 1)).split([self.inner, 2 * self.inner], -1)
         if self.pool > 1:
             largest = F.max_pool2d(key_value.permute(0, 3, 1, 2), self.pool, ceil_mode=True)
             key_value = largest.permute(0, 2, 3, 1)
-        key, value = key_value.flatten(1, 2).unsqueeze(1).chunk(2, -1)  # (B, 1, S, I)
-        seen = self.kernel(query.flatten(1, 2).unsqueeze(1), key, value, self.mechanism)
-        added = self.output(seen.squeeze(1)).unflatten(1, x.shape[-2:])
-        return (pixels + added).permute(0, 3, 1, 2)
+        key, value = key_value.flatten(1, 2).unsqueeze(1).chunk(2, -1)
+        return query.flatten(1, 2).unsqueeze(1), key, value

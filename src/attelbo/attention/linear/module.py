@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attelbo.attention.layer import check_heads
+from attelbo.attention.layer import check_heads, join_heads, split_heads
 from attelbo.attention.linear.features import EluFeatures, FeatureMap
 from attelbo.attention.linear.operation import causal_linear_attention, linear_attention
 from attelbo.attention.masks import Mask, Padding
@@ -92,25 +92,35 @@ class LinearAttention(nn.Module):
         Raises:
             ValueError: a mask other than ``Padding``, or a memory or a cache where there can be none.
         """
-        if self.causal and memory is not None:
-            raise ValueError("causal linear attention has no memory: it is self-attention")
         if cache is not None and not self.causal:
             raise ValueError("only causal linear attention has a cache")
-        q, k, v = self._project(query, memory)
-        with torch.autocast(query.device.type, enabled=False):
+        heads = self._attend(*self._project(query, memory), mask, cache)
+        return self.output(join_heads(heads).to(query.dtype))
+
+    def weights(self, query: Tensor, memory: Tensor | None = None, *, mask: Mask | None = None) -> Tensor:
+        """How much each head of each query attends to each key, (B, N, T, S): what it makes of unit vectors as values.
+        They are never computed otherwise. Arguments as in :meth:`forward`."""
+        q, k, _ = self._project(query, memory)
+        units = torch.eye(k.shape[2], dtype=k.dtype, device=k.device).expand(*k.shape[:2], -1, -1)
+        return self._attend(q, k, units, mask, None)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, cache: LinearCache | None) -> Tensor:
+        """q (B, N, T, D), k (B, N, S, D), v (B, N, S, V) -> (B, N, T, V), in float32 at least."""
+        with torch.autocast(q.device.type, enabled=False):
             q, k, v = (_at_least_float32(t) for t in (q, k, v))
             q, _ = self.feature_map(q)
             k, v, log_scale = self._keys(k, v, _valid(mask), cache)
-            if self.causal:
-                heads, sums = causal_linear_attention(q, k, v, _sums_of(cache, log_scale))
-                if cache is not None:
-                    cache.length, cache.sums, cache.log_scale = cache.length + query.shape[1], sums, log_scale
-            else:
-                heads = linear_attention(q, k, v)
-        return self.output(heads.transpose(1, 2).flatten(2).to(query.dtype))
+            if not self.causal:
+                return linear_attention(q, k, v)
+            heads, sums = causal_linear_attention(q, k, v, _sums_of(cache, log_scale))
+            if cache is not None:
+                cache.length, cache.sums, cache.log_scale = cache.length + q.shape[2], sums, log_scale
+            return heads
 
-    def _project(self, query: Tensor, memory: Tensor | None) -> tuple[Tensor, ...]:
+    def _project(self, query: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, N, T, D), k and v (B, N, S, D)."""
+        if self.causal and memory is not None:
+            raise ValueError("causal linear attention has no memory: it is self-attention")
         if memory is None:
             parts = self.qkv(query).chunk(3, -1)
         else:
@@ -118,7 +128,8 @@ class LinearAttention(nn.Module):
             if self.qkv.bias is not None:
                 bias = self.qkv.bias.split([self.dim, 2 * self.dim])
             parts = (F.linear(query, weight[0], bias[0]), *F.linear(memory, weight[1], bias[1]).chunk(2, -1))
-        return tuple(part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        q, k, v = (split_heads(part, self.heads) for part in parts)
+        return q, k, v
 
     def _keys(
         self, k: Tensor, v: Tensor, valid: Tensor | None, cache: LinearCache | None
