@@ -1,8 +1,25 @@
 """What goes with a part in tests that try every file of conf/model by itself: words of the command line.
 
-The digits are binarized unless a part wants grey levels; a posterior on a sphere wants a prior on it; a decoder that
-waits would not move in a single step.
+A group of parts is tried in one model, small and on embedded data; a further model, or a part that wants others beside
+it, is a line here. The digits are binarized unless a part wants grey levels; a posterior on a sphere wants a prior on
+it; a decoder that waits would not move in a single step.
 """
+
+from collections.abc import Sequence
+
+SMALL_MODELS: dict[str, tuple[str, ...]] = {
+    "vae": (
+        *("model/encoder=mlp", "model/decoder=mlp", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]"),
+        *("model.latent_dim=2", "data.binarize=dynamic"),
+    ),
+    "gpt": ("data=sort", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
+}
+"""Model -> the data that it is tried on, and what makes it small; those that are not here are VAEs."""
+
+MODEL_OF: dict[str, str] = dict.fromkeys(("attention", "mask", "network", "normalizer", "position", "score"), "gpt")
+"""Group of parts -> the model that its files are tried in, if it is no VAE."""
+
+EAGER = ("model.attention.kernel=eager",)
 
 COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "beta_binomial"): ("data.binarize=none",),
@@ -12,6 +29,10 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "laplace"): ("data.binarize=none",),
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),
+    ("normalizer", "entmax15"): EAGER,
+    ("normalizer", "sigmoid"): EAGER,
+    ("normalizer", "softmax_off_by_one"): EAGER,
+    ("normalizer", "sparsemax"): EAGER,
     ("objective", "adversarial"): ("model/posterior=deterministic",),
     ("objective", "lagging"): ("model.objective.inner_steps=1",),
     ("objective", "rae"): ("model/posterior=deterministic",),
@@ -31,14 +52,31 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("prior", "uniform_codes"): ("model/posterior=vector_quantized",),
     ("prior", "uniform_sphere"): ("model/posterior=von_mises_fisher",),
     ("prior", "wrapped_normal"): ("model/posterior=wrapped_normal",),
+    ("score", "additive"): EAGER,
+    ("score", "concat"): EAGER,
+    ("score", "location"): EAGER,
 }
 """(group, choice) -> words."""
 
 
+def model_of(group: str, choice: str) -> str | None:
+    """The model that a part is tried in; None: a VAE that its companions may name."""
+    own = [word for word in COMPANIONS.get((group, choice), ()) if word.startswith("model=")]
+    return own[0].removeprefix("model=") if own else MODEL_OF.get(group)
+
+
 def words_for(group: str, choice: str) -> tuple[str, ...]:
-    """The words with which a part can be tried on the digits."""
+    """The words with which a part can be tried in a small model."""
     given = (f"model/{group}={choice}", *COMPANIONS.get((group, choice), ()))
+    if group in MODEL_OF:
+        return (f"model={model_of(group, choice)}", *given)
     return given if any(word.startswith("data.binarize=") for word in given) else (*given, "data.binarize=dynamic")
+
+
+def small_words(words: Sequence[str]) -> tuple[str, ...]:
+    """What makes the model small that is named in the words of a command line."""
+    names = [word.removeprefix("model=") for word in words if word.startswith("model=")]
+    return SMALL_MODELS.get(names[-1] if names else "vae", SMALL_MODELS["vae"])
 
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -47,5 +85,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """Groups that the default experiment has no place for -> words that make one."""
 
 
-WITHOUT_ENCODER = {"vdvae"}
+WITHOUT_ENCODER = {"gpt", "vdvae"}
 """Models that the default experiment, which chooses an encoder, does not fit."""
+
+EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {}
+"""Experiment -> the embedded data that it is tried on; those that are not here are of images, and tried on digits."""

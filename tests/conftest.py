@@ -12,18 +12,13 @@ from lightning.pytorch import Callback, Trainer
 from attelbo.building import build
 from attelbo.experiments import run
 from attelbo.experiments.configuration import check, compose
+from companions import small_words
 
 # 10 minibatches of 10 rows in an epoch, in blocks of 4, 4 and 2; 2 epochs.
 SMALL = (
     "~experiment",
     "name=small",
-    "model/encoder=mlp",
-    "model/decoder=mlp",
-    "model.encoder.hidden=[8]",
-    "model.decoder.hidden=[8]",
-    "model.latent_dim=2",
     "data.train_size=100",
-    "data.binarize=dynamic",
     "data.validation_size=40",
     "data.batch_size=10",
     "data.minibatches_per_block=4",
@@ -43,7 +38,7 @@ class Runs:
 
     def words(self, *words: str, without: Sequence[str] = ()) -> list[str]:
         """The words of the command line for a small run; of two for the same key the later counts."""
-        given = [word for word in SMALL if word not in without]
+        given = [word for word in (*SMALL, *small_words(words)) if word not in without]
         return list({w.partition("=")[0]: w for w in (*given, f"paths.output_dir={self.folder}", *words)}.values())
 
     def configure(self, *words: str, without: Sequence[str] = ()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every choice in conf/ that can run on this machine takes one optimizer step on the digits."""
+"""Every choice in conf/ that can run on this machine takes one optimizer step, VAEs on the digits."""
 
 import json
 import math
@@ -10,10 +10,10 @@ from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.training.trainer import _bf16_is_fast
-from companions import words_for
+from companions import EXPERIMENT_DATA, words_for
 
 CHOICES = choices([package_folder()])
-PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective", "extra")
+PARTS = [group.removeprefix("model/") for group in CHOICES if group.startswith("model/")]
 # An epoch of one minibatch.
 ONE_STEP = ("trainer.max_epochs=1", "data.train_size=10", "evaluation.n_samples=2", "evaluation.n_images=3")
 
@@ -63,9 +63,10 @@ def test_choice_of(runs, group):
 
 @pytest.mark.parametrize("experiment", of("experiment"))
 def test_experiment(runs, experiment):
-    own = ("model", "data.validation_size", "~experiment", "name")  # what an experiment decides
+    own = ("model", "data.validation_size", "data.binarize", "~experiment", "name")  # what an experiment decides
     words = [word for word in runs.words(*ONE_STEP) if not word.startswith(own)]
-    composed = runs.compose([f"experiment={experiment}", "data=digits", *words])
+    data = EXPERIMENT_DATA.get(experiment, ("data=digits", "data.binarize=dynamic"))
+    composed = runs.compose([f"experiment={experiment}", *data, *words])
     assert steps_of(run.train(composed, [], {}, None)) == 1
 
 

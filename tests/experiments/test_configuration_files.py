@@ -9,7 +9,7 @@ import yaml
 from attelbo.errors import ConfigError
 from attelbo.experiments.configuration import SCHEMAS, check, compose, expand
 from attelbo.experiments.listing import choices, package_folder
-from companions import NEEDS, WITHOUT_ENCODER
+from companions import NEEDS, WITHOUT_ENCODER, model_of
 
 EVERY = [(group, choice) for group, files in choices([package_folder()]).items() for choice in files]
 
@@ -23,8 +23,10 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("group", "choice"), EVERY, ids=[f"{group}={choice}" for group, choice in EVERY])
 def test_every_choice_composes(group, choice):
     # The default experiment chooses an encoder; a model that has none goes without it.
-    without = ["~experiment"] if group == "model" and choice in WITHOUT_ENCODER else []
-    composed = compose("train", [f"{group}={choice}", *NEEDS.get(group, ()), *without])
+    model = choice if group == "model" else model_of(group.removeprefix("model/"), choice)
+    within = [f"model={model}"] if model and group != "model" else []
+    without = ["~experiment"] if model in WITHOUT_ENCODER else []
+    composed = compose("train", [f"{group}={choice}", *NEEDS.get(group, ()), *within, *without])
     check(composed)
     if group != "hydra":
         assert composed.choices[group] == choice

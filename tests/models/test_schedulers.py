@@ -64,7 +64,8 @@ def test_growing_stages_keep_their_proportions():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Cosine(warmup=1.0), "warmup must be"),
+        (lambda: Cosine(warmup=-0.1), "warmup must be"),
+        (lambda: Cosine(warmup=1.5), r"warmup must be a fraction of the training .* or a number of steps, got 1\.5"),
         (lambda: Cosine(final=-0.1), "final must be"),
         (lambda: StepDecay(milestones=[0.7, 0.5]), "milestones must be"),
         (lambda: StepDecay(milestones=[0.0]), "milestones must be"),
@@ -76,3 +77,12 @@ def test_growing_stages_keep_their_proportions():
 def test_out_of_range(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make()
+
+
+def test_a_warm_up_in_steps_is_as_long_in_every_training():
+    for total in (200, 1000):
+        assert factors(Cosine(warmup=20), total)[:21] == pytest.approx([*(i / 20 for i in range(1, 21)), 1.0])
+    with pytest.raises(
+        ValueError, match=r"warmup must be a fraction of the training .* or a number of steps, got 1\.5"
+    ):
+        Cosine(warmup=1.5)

@@ -152,6 +152,11 @@ class TransformerBlock(nn.Module):
             x = self._around(x, self.cross_norm, look)
         return self._around(x, self.feed_forward_norm, self.feed_forward)
 
+    def residual_outputs(self) -> list[nn.Linear]:
+        """The last layer of everything that is added to the tokens."""
+        attentions = [self.attention] if self.cross is None else [self.attention, self.cross]
+        return [*(attention.output for attention in attentions), self.feed_forward.second]
+
     def _around(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
         return x + layer(norm(x)) if self.pre_norm else norm(x + layer(x))
 

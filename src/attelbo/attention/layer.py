@@ -49,6 +49,9 @@ class AttentionLayer(nn.Module, ABC):
         ValueError: a dropout outside [0, 1), a kernel that cannot compute what is asked for.
     """
 
+    output: nn.Linear
+    """Its last layer."""
+
     def __init__(
         self,
         dim: int,
@@ -98,6 +101,10 @@ class AttentionLayer(nn.Module, ABC):
         """
         q, k, v = self.project(query, memory, cache)
         return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
+
+    def cache(self, capacity: int) -> KeyValueCache:
+        """An empty one, for up to ``capacity`` tokens."""
+        return KeyValueCache(capacity)
 
     def weights(self, query: Tensor, memory: Tensor | KeyValues | None = None, *, mask: Mask | None = None) -> Tensor:
         """How much each head of each query attends to each key, (B, N, T, S), whatever the kernel; arguments as in

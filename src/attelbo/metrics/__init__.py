@@ -8,6 +8,7 @@ from attelbo.metrics.image_similarity import image_similarity
 from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information
 from attelbo.metrics.measure import Measure
 from attelbo.metrics.sample_mean import SampleMean
+from attelbo.metrics.token_scores import TokenScores
 
 __all__ = [
     "ActiveUnits",
@@ -15,6 +16,7 @@ __all__ = [
     "Information",
     "Measure",
     "SampleMean",
+    "TokenScores",
     "aggregate_log_prob",
     "disentanglement_scores",
     "estimate_information",

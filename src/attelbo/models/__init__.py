@@ -11,6 +11,7 @@ from attelbo.models.conditional import ConditionalVAE, build_conditional_vae
 from attelbo.models.fitted_prior import FittedPrior, build_fitted_prior
 from attelbo.models.hierarchy import Hierarchy
 from attelbo.models.ladder import LadderVAE, build_ladder
+from attelbo.models.language_model import LanguageModel, build_language_model
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
@@ -25,6 +26,7 @@ __all__ = [
     "FittedPrior",
     "Hierarchy",
     "LadderVAE",
+    "LanguageModel",
     "LatentVariableModel",
     "Model",
     "Player",
@@ -38,6 +40,7 @@ __all__ = [
     "build_fitted_prior",
     "build_image_classifier",
     "build_ladder",
+    "build_language_model",
     "build_m2",
     "build_model",
     "build_recurrent_translator",

@@ -1,7 +1,8 @@
 """Learning-rate schedules: pure functions (step, total_steps) -> factor of the optimizer's ``lr``.
 
-A schedule knows nothing of the optimizer and keeps no state, so a resumed run needs only its step. All
-positions are fractions of the training: the same YAML serves a run of a minute and a run of a week.
+A schedule knows nothing of the optimizer and keeps no state, so a resumed run needs only its step. Positions
+are fractions of the training: the same YAML serves a run of a minute and a run of a week. Only a warm-up, which
+papers give in steps, may be given so.
 Steps are optimizer steps counted from 0; from ``total_steps`` on the last factor holds.
 """
 
@@ -21,23 +22,24 @@ class Cosine:
     """Linear warm-up, then half a cosine down to ``final`` (Loshchilov & Hutter 2017, eq. 5, one cycle).
 
     Args:
-        warmup: fraction of the training with a rising factor; its first step has 1/n, not 0.
+        warmup: fraction of the training with a rising factor, or, from 1 on, the number of such steps; the first has
+            1/n, not 0.
         final: the factor at the end.
 
     Raises:
-        ValueError: ``warmup`` outside [0, 1) or ``final`` outside [0, 1].
+        ValueError: ``warmup`` below 0, or neither a fraction nor a whole number, or ``final`` outside [0, 1].
     """
 
     def __init__(self, warmup: float = 0.0, final: float = 0.0) -> None:
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup must be a fraction of the training in [0, 1), got {warmup}")
+        if warmup < 0 or (warmup >= 1 and warmup != round(warmup)):
+            raise ValueError(f"warmup must be a fraction of the training in [0, 1) or a number of steps, got {warmup}")
         if not 0 <= final <= 1:
             raise ValueError(f"final must be a factor in [0, 1], got {final}")
         self.warmup = warmup
         self.final = final
 
     def __call__(self, step: int, total_steps: int) -> float:
-        rising = round(self.warmup * total_steps)
+        rising = round(self.warmup * total_steps if self.warmup < 1 else self.warmup)
         if step < rising:
             return (step + 1) / rising
         progress = min(1.0, (step - rising) / max(1, total_steps - rising))

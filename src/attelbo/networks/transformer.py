@@ -19,7 +19,6 @@ from attelbo.attention import (
     Causal,
     FeedForward,
     HeadFeatures,
-    KeyValueCache,
     Mask,
     Position,
     TransformerBlock,
@@ -93,6 +92,7 @@ class AttentionParts:
             normalizer=part("normalizer", self.normalizer, **offered),
             position=position,
             mask=merged(mask, own),
+            causal=isinstance(mask, Causal),
         )
 
     def _sizes(self, dim: int, head_dim: int) -> dict[str, int]:
@@ -179,7 +179,7 @@ class Transformer(nn.Module):
         self.position = position
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                parts.layer(dim, position, mask=mask, depth=depth),
+                parts.layer(dim, position, mask=mask, max_length=position.max_length, depth=depth),
                 FeedForward(dim, 4 * dim if hidden is None else hidden, activation, dropout, bias),
                 cross=parts.layer(dim, depth=depth) if cross else None,
                 norm=norm,
@@ -216,4 +216,11 @@ class Transformer(nn.Module):
 
     def caches(self, capacity: int) -> list[BlockCache]:
         """Empty caches for decoding up to ``capacity`` tokens."""
-        return [BlockCache(KeyValueCache(capacity)) for _ in self.blocks]
+        return [BlockCache(block.attention.cache(capacity)) for block in self._blocks()]
+
+    def residual_outputs(self) -> list[nn.Linear]:
+        """The last layer of everything that is added to the tokens: two in a block, three in a decoder's."""
+        return [layer for block in self._blocks() for layer in block.residual_outputs()]
+
+    def _blocks(self) -> list[TransformerBlock]:
+        return [block for block in self.blocks if isinstance(block, TransformerBlock)]

@@ -117,6 +117,10 @@ class LinearAttention(nn.Module):
                 cache.length, cache.sums, cache.log_scale = cache.length + q.shape[2], sums, log_scale
             return heads
 
+    def cache(self, capacity: int) -> LinearCache:
+        """An empty one, for any number of tokens."""
+        return LinearCache()
+
     def _project(self, query: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, N, T, D), k and v (B, N, S, D)."""
         if self.causal and memory is not None:

@@ -17,6 +17,8 @@ class Position(nn.Module, ABC):
     ``size`` (H, W) in its constructor is given them by whoever owns it.
     """
 
+    max_length: int | None = None
+    """The most tokens that it can tell the places of; None: any number."""
     has_bias: bool = False
     """Whether there is a bias on the scores."""
     learns_bias: bool = False

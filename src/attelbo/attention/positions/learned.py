@@ -28,6 +28,7 @@ class Learned(Position):
     def __init__(self, dim: int, max_length: int, std: float = 0.02) -> None:
         super().__init__()
         check_length(max_length)
+        self.max_length = max_length
         self.table = nn.Parameter(std * torch.randn(max_length, dim))
 
     def at_input(self, x: Tensor, first: int = 0) -> Tensor:

@@ -47,6 +47,7 @@ class Rotation(Position):
         if layout not in ("half", "interleaved"):
             raise ValueError(f"layout must be half or interleaved, got {layout!r}")
         self.layout = layout
+        self.max_length = len(turns)
         # (c, s) turns a pair (a, b) into (a c - b s, b c + a s): the features times the cosines, plus their partners
         # times the sines, of which the first has a minus.
         pairs = (turns.cos(), turns.cos()), (-turns.sin(), turns.sin())

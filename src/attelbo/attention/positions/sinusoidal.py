@@ -33,6 +33,7 @@ class Sinusoidal(Position):
         super().__init__()
         check_length(max_length)
         check_divides(2, "dim", dim, "pairs of sine and cosine")
+        self.max_length = max_length
         table = sines_and_cosines(torch.arange(max_length), dim, base)
         self.register_buffer("table", table.float(), persistent=False)
 

@@ -12,7 +12,7 @@ from attelbo.training.callbacks.base import StepperState, stepper_of
 
 
 class LearningRate(Callback):
-    """Logs ``lr``, or ``lr/<group>`` where an optimizer has several groups of parameters.
+    """Logs ``lr``, or ``lr/<group>`` where groups of parameters have names, or optimizers, of their own.
 
     At the start, at each epoch's end, and in between every ``log_every_n_steps`` optimizer steps.
     It keeps nothing in mind, so a resumed run logs what an uninterrupted one would have.
@@ -48,6 +48,6 @@ def _is_due(stepper: StepperState) -> bool:
 
 def _learning_rates(trainer: Trainer) -> dict[str, float]:
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    if len(groups) == 1:
-        return {"lr": float(groups[0]["lr"])}
+    if len(trainer.optimizers) == 1 and not any("name" in group for group in groups):
+        return {"lr": float(groups[0]["lr"])}  # the same for all
     return {f"lr/{group.get('name', place)}": float(group["lr"]) for place, group in enumerate(groups)}

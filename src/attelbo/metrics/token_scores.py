@@ -1,0 +1,76 @@
+"""What a prediction of tokens is measured by, exact for each token however they came in batches.
+
+Shapes: B rows, T tokens of a row, V vocabulary.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from attelbo.metrics.measure import Measure
+
+_SUMS = ("nats", "tokens", "correct", "characters", "rows", "exact")
+
+
+class TokenScores(Metric):
+    """Mean nats per predicted token (``loss``), its exponential (``perplexity``), and the share of tokens that were the
+    likeliest (``accuracy``); where they are known, bits per character and the share of rows without a wrong token
+    (``exact``).
+
+    Args:
+        characters: those that each token of the vocabulary stands for, V of them; None: not known.
+        answers: whether a row's tokens are an answer that is right or wrong as a whole.
+    """
+
+    full_state_update = False
+    nats: Tensor
+    tokens: Tensor
+    correct: Tensor
+    characters: Tensor
+    rows: Tensor
+    exact: Tensor
+
+    def __init__(self, characters: Sequence[int] | None = None, answers: bool = False) -> None:
+        super().__init__()
+        self.answers = answers
+        lengths = None if characters is None else torch.tensor(characters, dtype=torch.float64)
+        self.register_buffer("lengths", lengths, persistent=False)
+        for name in _SUMS:
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Take in logits (B, T, V) for the tokens target (B, T), negative where none is predicted."""
+        predicted = target >= 0
+        known = target.clamp_min(0)
+        nats = -logits.double().log_softmax(-1).gather(-1, known.unsqueeze(-1)).squeeze(-1)
+        right = logits.argmax(-1) == target
+        self.nats += nats.where(predicted, 0.0).sum()
+        self.tokens += predicted.sum()
+        self.correct += (right & predicted).sum()
+        self.rows += len(target)
+        self.exact += (right | ~predicted).all(-1).sum()
+        if isinstance(self.lengths, Tensor):
+            self.characters += self.lengths[known].where(predicted, 0.0).sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        loss = self.nats / self.tokens
+        scores = {"loss": loss, "perplexity": loss.exp(), "accuracy": self.correct / self.tokens}
+        if self.lengths is not None:
+            scores["bits_per_character"] = self.nats / (math.log(2) * self.characters)
+        if self.answers:
+            scores["exact"] = self.exact / self.rows
+        return {name: value.float() for name, value in scores.items()}
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """What is shown of them."""
+        return (
+            Measure("loss", "loss", "nats per token", 4),
+            Measure("perplexity", "perplexity", "tokens, if all were equally likely", 3),
+            Measure("bits_per_character", "bits/character", "bits", 4),
+            Measure("accuracy", "accuracy", "of the tokens", 4),
+            Measure("exact", "exact", "of the answers, right in every token", 4),
+        )

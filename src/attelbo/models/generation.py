@@ -1,0 +1,59 @@
+"""Drawing the next token from what a language model says about it.
+
+Source: the k likeliest tokens: Fan, Lewis & Dauphin 2018, section 5.4; the nucleus, the likeliest tokens that together
+have probability p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2. A temperature comes
+first, then k, then p among those that are left.
+
+Shapes: B rows, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attelbo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    temperature: float = 1.0
+    """Divides the logits; 0: the likeliest token."""
+    top_k: int | None = None
+    """One of the k likeliest tokens; of all if None."""
+    top_p: float | None = None
+    """One of the fewest likeliest tokens whose probabilities sum to p or more; of all if None."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise UserError(f"temperature must be at least 0 (0: the likeliest token), got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"top_p must be in (0, 1], got {self.top_p}")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Those with which each token is drawn, of logits (B, V)."""
+        if self.temperature == 0:
+            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+        ordered, tokens = (logits / self.temperature).sort(dim=-1, descending=True, stable=True)
+        if self.top_k is not None:
+            ordered[:, self.top_k :] = -torch.inf
+        probabilities = ordered.softmax(-1)
+        if self.top_p is not None:
+            before = probabilities.cumsum(-1) - probabilities
+            probabilities = probabilities.masked_fill(before >= self.top_p, 0.0)
+            probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+        return torch.zeros_like(probabilities).scatter_(-1, tokens, probabilities)
+
+    def draw(self, logits: Tensor) -> Tensor:
+        """A token for each row of logits (B, V), (B,), by the default generator."""
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        return torch.multinomial(self.probabilities(logits), 1).squeeze(-1)

@@ -1,0 +1,268 @@
+"""Models of tokens: what comes next or, where all of a row is seen, what belongs at each place.
+
+    tokens -- TokenEmbedding --> x -- network --> features -- head --> logits;   loss = -log p(y)
+
+Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", with its initialization (section
+2.3: what is added to the tokens starts smaller, the deeper the network); weights shared by embedding and head: Press &
+Wolf 2017. Not causal, it is the encoder of Vaswani et al. 2017 with a prediction at each place.
+
+Shapes: B batch, T tokens, E features of a token, V vocabulary, K predicted tokens of a row (T where not known to be
+fewer), L layers.
+Units: nats for each predicted token.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attelbo.attention import BlockCache, Document, Mask, Padding
+from attelbo.building import Spec, part
+from attelbo.data.batch import IGNORE, PAD, Batch, DataSpec
+from attelbo.errors import ConfigError, UserError
+from attelbo.latent.arithmetic import full_precision
+from attelbo.metrics import Measure, TokenScores
+from attelbo.models.base import Model, Player, Terms, vectors_of
+from attelbo.models.generation import Sampling
+from attelbo.networks import AttentionParts, TokenEmbedding, Transformer
+
+STD = 0.02
+"""Of the normal distribution that weights begin with."""
+
+
+class LanguageModel(Model):
+    """A network over tokens that says a token at each place. See :func:`build_language_model`.
+
+    Args:
+        data: the tokens.
+        embedding: of tokens, told where they stand.
+        network: a stack over tokens (B, T, E).
+        optimizer: its configuration; its weight decay leaves biases and gains of norms alone.
+        scheduler: the learning rate's.
+        causal: whether the network sees, at each place, the tokens up to there only.
+        tied: whether embedding and head share their vectors.
+    """
+
+    def __init__(
+        self,
+        data: DataSpec,
+        embedding: TokenEmbedding,
+        network: Transformer,
+        optimizer: Spec,
+        scheduler: Spec,
+        causal: bool = True,
+        tied: bool = True,
+    ) -> None:
+        super().__init__(optimizer, scheduler)
+        n_tokens, dim = embedding.vectors.weight.shape
+        self.causal = causal
+        self.pads = data.pads
+        self.n_predicted = data.answer_length
+        self.embedding = embedding
+        self.network = network
+        self.head = None if tied else nn.Linear(dim, n_tokens, bias=False)
+        self.scores = TokenScores(data.token_lengths, answers=data.answer_length is not None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal with standard deviation 0.02, or 0.02 / sqrt(2 L) for what is added to the tokens; biases zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=STD)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        added = self.network.residual_outputs()
+        for layer in added:
+            nn.init.normal_(layer.weight, std=STD / len(added) ** 0.5)
+
+    # -- from a batch to its loss ---------------------------------------------------------------
+
+    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V) of tokens (B, T), of which each sees its own segment (B, T) only, where there are some."""
+        return self.logits(self.features(tokens, segments))
+
+    def features(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+        """(B, T, E) of tokens (B, T)."""
+        return self.network(self.embedding(tokens), mask=self._mask(tokens, segments))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(..., V) of features (..., E), in full precision."""
+        weight = self.embedding.vectors.weight if self.head is None else self.head.weight
+        return full_precision(F.linear(features, weight))
+
+    def _mask(self, tokens: Tensor, segments: Tensor | None) -> Mask | None:
+        if segments is not None:
+            return Document(segments)
+        # Padding stands behind all others, so that those who look back do not see it.
+        return Padding(tokens != PAD) if self.pads and not self.causal else None
+
+    def _predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits (B, K, V) and the tokens (B, K) that are to be predicted, negative where there are fewer than K."""
+        assert batch.y is not None
+        features, y = self.features(batch.x, batch.segments), batch.y
+        if self.n_predicted is not None and self.n_predicted < y.shape[1]:
+            # The head is most of the arithmetic where the vocabulary is large.
+            places = (y >= 0).to(torch.uint8).topk(self.n_predicted, -1).indices  # (B, K)
+            y = y.gather(1, places)
+            features = features.gather(1, places.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
+        return self.logits(features), y
+
+    def losses(self, batch: Batch) -> Terms:
+        logits, y = self._predictions(batch)
+        return {"loss": F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE)}
+
+    def players(self) -> list[Player]:
+        decays = self.optimizer_spec.get("weight_decay")
+        return [Player(self.losses, list(self.parameters()), undecayed=vectors_of(self) if decays else ())]
+
+    # -- evaluation: exact means over a split --------------------------------------------------------
+
+    def evaluation_step(self, batch: Batch) -> None:
+        self.scores.update(*self._predictions(batch))
+
+    def evaluation_results(self) -> Terms:
+        results = self.scores.compute()
+        self.scores.reset()
+        return results
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        return self.scores.measures
+
+    # -- what one does with a trained model --------------------------------------------------------
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that it can see; None: any number."""
+        return self.embedding.position.max_length
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt: Tensor,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        truncate: bool = False,
+    ) -> Tensor:
+        """Go on with prompt (B, T) for ``length`` tokens: (B, T + length), drawn by torch's default generator.
+
+        Keys and values of the tokens so far are kept, so that a token costs one step of the network. Where the tokens
+        are more than the network can see and ``truncate`` lets it forget the first of them, all those that it still
+        sees change their places, and each step computes all of them.
+
+        Args:
+            prompt: at least one token for each row.
+            length: tokens that are to be added.
+            temperature: divides the logits; 0: always the likeliest token.
+            top_k: only one of the k likeliest tokens.
+            top_p: only one of the likeliest tokens that together have this probability.
+            truncate: whether tokens that are too far away may be forgotten.
+
+        Raises:
+            UserError: the model sees all of a row, a number is out of range, a token is not in the vocabulary, or the
+                tokens are more than the model can see.
+        """
+        sampling = Sampling(temperature, top_k, top_p)
+        first, total = prompt.shape[1], prompt.shape[1] + length
+        self._check_prompt(prompt, length, truncate)
+        window = total if self.limit is None else self.limit
+        tokens = torch.cat([prompt, prompt.new_empty(len(prompt), length)], 1)
+        caches, kept = self.network.caches(min(total, window)), 0
+        for end in range(first, total):
+            if end <= window:
+                logits = self._next_logits(tokens[:, kept:end], kept, caches)
+                kept = end
+            else:
+                logits = self._next_logits(tokens[:, end - window : end])
+            tokens[:, end] = sampling.draw(logits)
+        return tokens
+
+    def _next_logits(self, tokens: Tensor, first: int = 0, caches: Sequence[BlockCache] | None = None) -> Tensor:
+        """Logits (B, V) of what follows tokens (B, T), whose first stands at ``first``."""
+        features = self.network(self.embedding(tokens, first), caches=caches)
+        return self.logits(features[:, -1])
+
+    def _check_prompt(self, prompt: Tensor, length: int, truncate: bool) -> None:
+        if not self.causal:
+            raise UserError("a model that sees all of a row (model.causal=false) cannot go on with it")
+        if length < 1 or prompt.shape[1] < 1:
+            raise UserError(f"prompt and length must be at least 1 token, got {prompt.shape[1]} and {length}")
+        n_tokens = self.embedding.vectors.num_embeddings
+        if prompt.numel() and not 0 <= int(prompt.min()) <= int(prompt.max()) < n_tokens:
+            raise UserError(f"the tokens of a prompt must be in 0..{n_tokens - 1}, got {prompt.unique().tolist()}")
+        seen = prompt.shape[1] + length - 1  # the last one is not looked at
+        if self.limit is not None and seen > self.limit and not truncate:
+            raise UserError(
+                f"to go on with {prompt.shape[1]} tokens for {length} more takes a context of {seen} tokens, "
+                f"{seen - self.limit} more than the {self.limit} of the model; truncate=true forgets the first of them"
+            )
+
+
+def build_language_model(
+    data: DataSpec,
+    attention: Spec,
+    score: Spec,
+    normalizer: Spec,
+    position: Spec,
+    network: Spec,
+    dim: int,
+    optimizer: Spec,
+    scheduler: Spec,
+    mask: Spec | None = None,
+    context: int | None = None,
+    causal: bool = True,
+    tied: bool = True,
+    dropout: float = 0.0,
+) -> LanguageModel:
+    """Compose a language model from its configuration.
+
+    Args:
+        data: tokens with a token to be predicted at some of their places.
+        attention: of each layer; score, normalizer, position and mask are its parts.
+        score: how well a key answers a query.
+        normalizer: from scores to weights.
+        position: how a token's place is known.
+        network: the stack over tokens.
+        dim: E.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+        mask: who may attend to whom, besides what ``causal`` says; nothing more if None.
+        context: the most tokens that it can see; those of a row of the data if None.
+        causal: whether no token sees those behind it.
+        tied: whether embedding and head share their vectors.
+        dropout: of the embedded tokens; attention and network have their own.
+
+    Raises:
+        ConfigError: a part's argument is out of range, or parts, or parts and data, do not fit together.
+    """
+    check_tokens(data)
+    length = data.shape[0]
+    if context is not None and context < length:
+        raise ConfigError(f"model.context must be at least {length}, the tokens of a row of {data.name}, got {context}")
+    parts = AttentionParts(attention, score, normalizer, position, mask)
+    places = parts.position_of(dim, length if context is None else context, causal=causal)
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"model.dropout must be in [0, 1), got {dropout}")
+    return LanguageModel(
+        data,
+        TokenEmbedding(data.n_tokens or 0, dim, places, dropout),
+        part("network", network, dim=dim, parts=parts, position=places, causal=causal),
+        optimizer,
+        scheduler,
+        causal=causal,
+        tied=tied,
+    )
+
+
+def check_tokens(data: DataSpec) -> None:
+    """Raise ConfigError unless the data are tokens, with a token to be predicted at each place or at some."""
+    if data.kind != "tokens" or data.n_tokens is None:
+        raise ConfigError(f"model: a language model takes tokens, {data.name} has {data.kind}; data=sort has tokens")
+    if data.n_classes is not None or (data.target is not None and data.target.shape != data.shape):
+        raise ConfigError(
+            f"model: a language model predicts tokens in their places, which {data.name} does not ask for"
+        )

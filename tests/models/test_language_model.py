@@ -1,0 +1,296 @@
+"""Language models: losses and groups by hand, decoding with caches, what they draw against their own distribution."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch.nn import functional as F
+
+from attelbo.attention import Document
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError, UserError
+from attelbo.experiments.listing import choices, package_folder
+from attelbo.models import LanguageModel, build_language_model
+from attelbo.models.generation import Sampling
+from companions import model_of, words_for
+
+T, V = 8, 5
+ADAM = {"_target_": "torch.optim.AdamW", "lr": 1e-3, "weight_decay": 0.1}
+CONSTANT = {"_target_": "attelbo.models.schedulers.Constant"}
+
+
+def untrained(data: DataSpec | None = None, **options: Any) -> LanguageModel:
+    """A small model."""
+    given: dict[str, Any] = {
+        "attention": {"_target_": "attelbo.attention.MultiHeadAttention", "heads": 2},
+        "score": {"_target_": "attelbo.attention.ScaledDot"},
+        "normalizer": {"_target_": "attelbo.attention.Softmax"},
+        "position": {"_target_": "attelbo.attention.Learned"},
+        "network": {"_target_": "attelbo.networks.Transformer", "layers": 2},
+        "dim": 8,
+        "optimizer": ADAM,
+        "scheduler": CONSTANT,
+    }
+    torch.manual_seed(0)
+    return build_language_model(data or DataSpec("letters", (T,), "tokens", n_tokens=V), **(given | options))
+
+
+def made(data: DataSpec | None = None, **options: Any) -> LanguageModel:
+    """The same away from its initialization, in float64 and evaluation mode."""
+    return randomized(untrained(data, **options))
+
+
+def randomized(model: LanguageModel) -> LanguageModel:
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.double().eval()
+
+
+def tokens(n: int, length: int = T, seed: int = 0) -> torch.Tensor:
+    return torch.randint(V, (n, length), generator=torch.Generator().manual_seed(seed))
+
+
+# -- losses ------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_the_mean_over_predicted_tokens():
+    model, x = made(), tokens(3)
+    y = tokens(3, seed=1)
+    y[0, :5] = y[2, 3] = -1
+    log_p = model(x).log_softmax(-1)
+    by_hand = [-log_p[b, t, y[b, t]] for b in range(3) for t in range(T) if y[b, t] >= 0]
+    assert len(by_hand) == 18
+    torch.testing.assert_close(model.losses(Batch(x, y, torch.arange(3)))["loss"], sum(by_hand) / 18)
+
+
+@pytest.mark.parametrize("n_predicted", [1, 3])
+def test_logits_of_the_predicted_places_only(n_predicted):
+    data = DataSpec("answers", (T,), "tokens", n_tokens=V, answer_length=3)
+    model, x, y = made(data), tokens(4), torch.full((4, T), -1)
+    for row in range(4):
+        places = torch.randperm(T)[:n_predicted]
+        y[row, places] = tokens(1, n_predicted, seed=row)[0]
+    batch = Batch(x, y, torch.arange(4))
+    expected = F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=-1)
+    torch.testing.assert_close(model.losses(batch)["loss"], expected)
+    assert model._predictions(batch)[0].shape == (4, 3, V)
+    model.evaluation_step(batch)
+    right = ((model(x).argmax(-1) == y) | (y < 0)).all(-1)
+    results = model.evaluation_results()
+    torch.testing.assert_close(results["loss"], expected.float())
+    assert float(results["exact"]) == float(right.float().mean())
+
+
+def test_no_token_tells_of_those_behind_it():
+    model, x = made(), tokens(1)
+    for t in range(T - 1):
+        other = x.clone()
+        other[:, t + 1 :] = (other[:, t + 1 :] + 1) % V
+        torch.testing.assert_close(model(other)[:, : t + 1], model(x)[:, : t + 1])
+    both = made(causal=False)
+    other = x.clone()
+    other[:, -1] = (other[:, -1] + 1) % V
+    assert not torch.allclose(both(other)[:, 0], both(x)[:, 0])
+
+
+def test_a_document_does_not_see_the_one_before():
+    model, x = made(position={"_target_": "attelbo.attention.NoPosition"}), tokens(2)
+    segments = torch.tensor([[0] * 3 + [1] * 5, [0] * 6 + [-1] * 2])
+    together = model(x, segments)
+    torch.testing.assert_close(together[:1, 3:], model(x[:1, 3:]))
+    torch.testing.assert_close(together[1:, :6], model(x[1:, :6]))
+    assert not torch.allclose(model(x)[:1, 3:], model(x[:1, 3:]))
+
+
+def test_padding_is_not_seen_from_anywhere():
+    data = DataSpec("padded", (T,), "tokens", n_tokens=V, pads=True)
+    model = made(data, causal=False)
+    x = tokens(2) % (V - 1) + 1
+    x[1, 5:] = 0
+    torch.testing.assert_close(model(x)[1:, :5], model(x[1:, :5]))
+
+
+def test_tied_weights_are_one_parameter():
+    model, free = made(), made(tied=False)
+    names = {name for name, _ in free.named_parameters()} - {name for name, _ in model.named_parameters()}
+    assert names == {"head.weight"}
+    assert model.head is None
+    x = tokens(2)
+    torch.testing.assert_close(model(x), model.features(x) @ model.embedding.vectors.weight.T)
+
+
+def test_initialization_is_that_of_gpt_2():
+    model = untrained(DataSpec("letters", (T,), "tokens", n_tokens=300), dim=128)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            expected = 0.0 if name.endswith("bias") else 1.0
+            assert bool((parameter == expected).all()), name
+            continue
+        added = name.endswith(("attention.output.weight", "feed_forward.second.weight"))
+        std = 0.02 / math.sqrt(2 * 2) if added else 0.02
+        # The standard deviation of an estimate from n normal numbers is std / sqrt(2 n).
+        assert abs(float(parameter.detach().std()) - std) < 5 * std / math.sqrt(2 * parameter.numel()), name
+
+
+def test_only_matrices_decay():
+    model = made()
+    (optimizer,) = model.configure_optimizers()
+    decayed, alone = optimizer.param_groups
+    assert (decayed["weight_decay"], alone["weight_decay"]) == (0.1, 0.0)
+    assert all(parameter.ndim == 2 for parameter in decayed["params"])
+    assert all(parameter.ndim == 1 for parameter in alone["params"])
+    assert len(decayed["params"]) + len(alone["params"]) == len(list(model.parameters()))
+    model.at_step(0, 10)
+    assert decayed["lr"] == alone["lr"] == 1e-3
+    (single,) = made(optimizer={"_target_": "torch.optim.Adam", "weight_decay": 0.0}).configure_optimizers()
+    assert len(single.param_groups) == 1  # one kernel for all
+
+
+# -- decoding ----------------------------------------------------------------------------------------------
+
+CHOICES = choices([package_folder()])
+PARTS = [
+    (group, choice)
+    for group in ("attention", "mask", "normalizer", "position", "score")
+    for choice in CHOICES[f"model/{group}"]
+    if model_of(group, choice) == "gpt"
+]
+
+
+@pytest.mark.parametrize(("group", "choice"), PARTS, ids=[f"{group}={choice}" for group, choice in PARTS])
+def test_decoding_with_caches_equals_all_at_once(runs, group, choice):
+    from attelbo.experiments import run
+
+    model, data = run.compose(runs.configure(*words_for(group, choice), "model.network.layers=2"))
+    assert isinstance(model, LanguageModel)
+    model = randomized(model)
+    length = data.spec.shape[0]
+    x = torch.randint(data.spec.n_tokens or 0, (3, length), generator=torch.Generator().manual_seed(0))
+    caches = model.network.caches(length)
+    pieces = [(0, 4), *((t, t + 1) for t in range(4, length))]
+    last = [model._next_logits(x[:, start:end], start, caches) for start, end in pieces]
+    expected = model(x)
+    for (_, end), logits in zip(pieces, last, strict=True):
+        torch.testing.assert_close(logits, expected[:, end - 1])
+
+
+def test_greedy_takes_the_likeliest_token():
+    model, prompt = made(), tokens(3, 2)
+    generated = model.generate(prompt, 5, temperature=0)
+    expected = prompt
+    for _ in range(5):
+        expected = torch.cat([expected, model(expected)[:, -1].argmax(-1, keepdim=True)], 1)
+    assert torch.equal(generated, expected)
+
+
+def test_a_window_slides_only_if_told():
+    model, prompt = made(), tokens(2, 6)
+    message = (
+        r"go on with 6 tokens for 4 more takes a context of 9 tokens, 1 more than the 8 of the model; truncate=true"
+    )
+    with pytest.raises(UserError, match=message):
+        model.generate(prompt, 4)
+    assert model.generate(prompt, 3).shape == (2, 9)  # nothing is asked about the last one
+    expected = prompt
+    for _ in range(6):
+        expected = torch.cat([expected, model(expected[:, -8:])[:, -1].argmax(-1, keepdim=True)], 1)
+    assert torch.equal(model.generate(prompt, 6, temperature=0, truncate=True), expected)
+    long = tokens(1, 12)
+    assert torch.equal(model.generate(long, 1, temperature=0, truncate=True)[:, :12], long)
+
+
+def test_without_a_table_of_places_there_is_no_end():
+    model = made(position={"_target_": "attelbo.attention.Alibi"})
+    assert model.limit is None
+    prompt = tokens(2, 3)
+    generated = model.generate(prompt, 2 * T, temperature=0)
+    assert torch.equal(generated[:, -1], model(generated[:, :-1])[:, -1].argmax(-1))
+
+
+def test_all_continuations_have_probability_one_and_are_drawn_with_theirs():
+    model, prompt = made(), tokens(1, 2)
+    continuations = torch.tensor(list(itertools.product(range(V), repeat=3)))
+    rows = torch.cat([prompt.expand(len(continuations), -1), continuations], 1)
+    log_p = model(rows[:, :-1]).log_softmax(-1)[:, 1:].gather(-1, continuations.unsqueeze(-1)).sum((1, 2))
+    probabilities = log_p.detach().exp()
+    assert float(probabilities.sum()) == pytest.approx(1, abs=1e-12)
+    n = 20_000
+    torch.manual_seed(3)
+    drawn = model.generate(prompt.expand(n, -1), 3)[:, 2:]
+    counts = torch.bincount((drawn * torch.tensor([V * V, V, 1])).sum(1), minlength=V**3)
+    assert float(n * probabilities.min()) >= 5
+    assert chisquare(counts.numpy(), (n * probabilities / probabilities.sum()).numpy()).pvalue > 1e-3
+
+
+def enumerated(logits: list[float], temperature: float, top_k: int | None, top_p: float | None) -> list[float]:
+    weights = [math.exp(logit / temperature) for logit in logits]
+    kept = sorted(range(len(logits)), key=lambda token: -weights[token])[:top_k]
+    if top_p is not None:
+        total, mass, nucleus = sum(weights[token] for token in kept), 0.0, []
+        for token in kept:
+            nucleus.append(token)
+            mass += weights[token] / total
+            if mass >= top_p:
+                break
+        kept = nucleus
+    return [weights[token] / sum(weights[k] for k in kept) if token in kept else 0.0 for token in range(len(logits))]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+@pytest.mark.parametrize("top_k", [None, 1, 3, 99])
+@pytest.mark.parametrize("top_p", [None, 0.01, 0.6, 1.0])
+def test_what_may_be_drawn_against_enumeration(temperature, top_k, top_p):
+    rows = [[0.1, 2.0, -1.0, 1.5, 0.3, -4.0], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]]
+    found = Sampling(temperature, top_k, top_p).probabilities(torch.tensor(rows, dtype=torch.float64))
+    for row, probabilities in zip(rows, found.tolist(), strict=True):
+        assert probabilities == pytest.approx(enumerated(row, temperature, top_k, top_p), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -1.0}, "temperature must be at least 0"),
+        ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
+        ({"length": 0}, "prompt and length must be at least 1 token, got 2 and 0"),
+        ({"prompt": torch.tensor([[1, V]])}, r"tokens of a prompt must be in 0\.\.4, got \[1, 5\]"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(options, message):
+    with pytest.raises(UserError, match=message):
+        made().generate(**({"prompt": tokens(1, 2), "length": 2} | options))
+
+
+def test_what_sees_all_of_a_row_does_not_go_on():
+    with pytest.raises(UserError, match="a model that sees all of a row"):
+        made(causal=False).generate(tokens(1, 2), 2)
+
+
+# -- what does not fit -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (DataSpec("digits", (1, 8, 8), "binary", 10), {}, "a language model takes tokens, digits has binary"),
+        (DataSpec("reviews", (9,), "tokens", 2, n_tokens=7), {}, "predicts tokens in their places, which reviews"),
+        (None, {"context": 7}, "model.context must be at least 8, the tokens of a row of letters, got 7"),
+        (None, {"dropout": 1.0}, r"model\.dropout must be in \[0, 1\), got 1\.0"),
+        (None, {"dim": 7}, "heads must divide the 7 features"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(data, options, message):
+    with pytest.raises(ConfigError, match=message):
+        made(data, **options)
+
+
+def test_a_longer_context_than_a_row():
+    model = made(context=20)
+    assert model.limit == 20
+    assert model.generate(tokens(1, 10), 11, temperature=0).shape == (1, 21)
+    assert isinstance(model._mask(tokens(1), torch.zeros(1, T, dtype=torch.int64)), Document)
