@@ -67,7 +67,9 @@ def test_help_of_a_command_names_its_options_and_keys(capsys):
 
 def test_unknown_command(capsys):
     assert main(["trian"]) == 2
-    known = "train, check, list, evaluate, sample, reconstruct, interpolate, traverse, embed, fit-prior, compare"
+    known = (
+        "train, check, list, evaluate, sample, translate, reconstruct, interpolate, traverse, embed, fit-prior, compare"
+    )
     message = f"error: trian: no such command; did you mean train? (there are {known})\n"
     assert capsys.readouterr().err == message
 
@@ -246,3 +248,37 @@ def test_sample_calls_what_its_root_file_names(monkeypatch):
     monkeypatch.setattr(sampling, "sample", sample)
     assert main(["sample", "run=outputs/x", "n=9"]) == 0
     assert calls == [("outputs/x", 9, 0)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ein Mann, der läuft.",
+        "it's",
+        "'tis so",
+        "back\\slash",
+        "end\\",
+        "a\\'b",
+        "${seed}",
+        "\\${seed}",
+        "a ${x:y} b",
+        "[1, 2] {a: b}",
+        "null",
+        "7",
+        " blanks ",
+        "two\nlines",
+        "x=y # ~ ! $",
+        "$",
+    ],
+)
+def test_a_text_is_taken_as_it_stands(monkeypatch, text):
+    from attelbo.experiments import translating
+
+    texts = []
+
+    def translate(text: str, **rest: object) -> None:
+        texts.append(text)
+
+    monkeypatch.setattr(translating, "translate", translate)
+    assert main(["translate", "run=outputs/x", f"text={text}"]) == 0
+    assert texts == [text]

@@ -9,6 +9,7 @@ keyboard, 143 stopped by SIGTERM after the state was saved.
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attelbo.errors import ConfigError, UserError
+from attelbo.experiments.usage import COMPARE, HELP, help_of, root_of
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -24,41 +26,11 @@ if TYPE_CHECKING:
 
     from attelbo.experiments.configuration import Composition
 
-HELP = """\
-attelbo: variational autoencoders and attention models, composed from named parts
-
-  attelbo train        [choices and values]    train, evaluate, draw pictures, write a run directory
-  attelbo check        [choices and values]    compose and verify what `train` would run; run nothing
-  attelbo list         [group]                 what can be chosen, one line on each
-
-of a finished run, or of the newest one in a folder:
-  attelbo evaluate     run=DIR [values]        importance-sampled likelihood and more
-  attelbo sample       run=DIR n=64 [values]   images from the prior
-  attelbo reconstruct  run=DIR n=20 [values]   images and their reconstructions
-  attelbo interpolate  run=DIR n=8 [values]    paths between images, as a grid and as a GIF
-  attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF
-  attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
-  attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own
-
-of many runs:
-  attelbo compare      DIR... [options]        settings side by side, mean and interval over seeds; a page
-
-choices and values (Hydra's words):
-  experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
-  seed=0  model.latent_dim=20  trainer.max_epochs=1  +key=value  ~key
-
-options of all but list and compare (-m: of train and check):
-  -m, --multirun          one job for each combination of swept values: seed=1,2 data=digits,mnist
-  --config-dir DIR        a folder that adds to the groups (as conf/ in the working folder does)
-  --cfg job|hydra|all     print the composed configuration instead of running
-  --resolve               with --cfg: interpolations resolved
-  -h, --help              this page
-
-`attelbo COMMAND --help` lists the keys of one command.
-"""
-
-CALLS = ("evaluate", "sample", "reconstruct", "interpolate", "traverse", "embed", "fit-prior")
+CALLS = ("evaluate", "sample", "translate", "reconstruct", "interpolate", "traverse", "embed", "fit-prior")
 """Commands whose root file is itself the call."""
+
+LITERAL = ("prompt=", "text=")
+"""Words of these commands whose value is taken as it stands, whatever signs of Hydra's are in it."""
 
 INTERRUPTED, STOPPED = 130, 143
 
@@ -96,7 +68,7 @@ def _dispatch(command: str, words: list[str]) -> int:
         return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
     options = _parse(command, words)
     if options.help:
-        return _print(_help(command))
+        return _print(help_of(command))
     return handlers[command](options)
 
 
@@ -126,24 +98,20 @@ def _parse(command: str, words: list[str]) -> "Namespace":
         parser.error("--cfg prints one configuration: leave out -m")
     # The group of priors is one of a model's; to who fits one alone it is `prior`.
     options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
+    if command in CALLS:
+        options.words = [_quoted(word) if word.startswith(LITERAL) else word for word in options.words]
     options.command = command
     return options
 
 
-def _help(command: str) -> str:
-    from attelbo.experiments.listing import choices, config_folders, package_folder
-
-    usage = next(line for line in HELP.splitlines() if line.startswith(f"  attelbo {command} "))
-    if command == "list":
-        return f"{usage}\n\ngroups: {', '.join(choices(config_folders()))}\n"
-    options = HELP[HELP.index("options of") :].rpartition("\n\n")[0]
-    keys = (package_folder() / f"{_root(command)}.yaml").read_text(encoding="utf-8")
-    return f"{usage.strip()}\n\n{options}\n\nkeys and groups (`attelbo list GROUP` for the choices):\n\n{keys}"
-
-
-def _root(command: str) -> str:
-    """The root file of a command."""
-    return "train" if command == "check" else command.replace("-", "_")
+def _quoted(word: str) -> str:
+    """``key='value'``, escaped for Hydra (quotes) and OmegaConf (interpolations); what is in quotes stays."""
+    key, _, value = word.partition("=")
+    if len(value) > 1 and value[0] == value[-1] in "'\"":
+        return word
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    value = re.sub(r"(\\*)('|\Z)", lambda end: end[1] * 2 + ("\\'" if end[2] else ""), value)
+    return f"{key}='{value}'"
 
 
 def _list(options: "Namespace") -> int:
@@ -152,19 +120,6 @@ def _list(options: "Namespace") -> int:
     if len(options.words) > 1:
         raise ConfigError("list: one group at a time")
     return _print(listing(config_folders(options.config_dir), *options.words) + "\n")
-
-
-COMPARE = """\
-attelbo compare DIR... [options]        settings side by side, mean and interval over seeds; a page
-
-DIR: run directories, sweeps, any folder of runs, or globs of them. Runs that differ only in their seed are one setting.
-
-options:
-  --by KEY             tell settings apart by this key or group only: model, model.latent_dim, ...; may be repeated
-  --metric NAME        a column: nll, test/elbo, val/loss, ...; the first one sorts; may be repeated
-  --pair A B           compare two rows of the printed table, by their numbers, seed by seed
-  -o, --output FILE    write it too: .html (a page with curves and pictures), .csv, .md or .tex; may be repeated
-"""
 
 
 def _compare(words: list[str]) -> int:
@@ -189,7 +144,7 @@ def _plan(options: "Namespace") -> "list[Composition]":
     """Compose and check every job of the command."""
     from attelbo.experiments.configuration import check, compose, expand
 
-    root, words, folder = _root(options.command), options.words, options.config_dir
+    root, words, folder = root_of(options.command), options.words, options.config_dir
     if _multirun(options):
         jobs = expand(root, words, config_dir=folder)
         # A sweeper that decides as it goes: what all its jobs share can be checked all the same.
@@ -214,7 +169,7 @@ def _show(options: "Namespace") -> int:
     from attelbo.experiments.composing import session
     from attelbo.experiments.configuration import compose, with_folders
 
-    composed = compose(_root(options.command), options.words, config_dir=options.config_dir)
+    composed = compose(root_of(options.command), options.words, config_dir=options.config_dir)
     with session() as hydra:
         hydra.show_cfg(
             composed.root, with_folders(options.words, composed.folders), options.cfg, None, resolve=options.resolve

@@ -9,6 +9,7 @@ from attelbo.training.callbacks.learning_rate import LearningRate
 from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
+from attelbo.training.callbacks.translations import Translations
 
 __all__ = [
     "AttentionMaps",
@@ -20,4 +21,5 @@ __all__ = [
     "NanGuard",
     "Pictures",
     "Progress",
+    "Translations",
 ]

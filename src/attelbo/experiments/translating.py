@@ -1,0 +1,125 @@
+"""``attelbo translate``: what a trained model from sequence to sequence makes of sentences.
+
+Shapes: B sentences, S tokens of the longest.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from attelbo.data import ParallelDataModule
+from attelbo.data.batch import BOS, EOS, PAD
+from attelbo.errors import UserError
+from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, tell
+from attelbo.models import SequenceToSequence
+from attelbo.training.maps import alignment_map
+from attelbo.training.media import Picture, save_png
+
+CHUNK = 64
+"""Sentences that are translated at a time."""
+
+
+class Translator(Trained):
+    """A model from sequence to sequence with the vocabularies of its data."""
+
+    model: SequenceToSequence
+    data: ParallelDataModule
+
+    @classmethod
+    def of(cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None) -> "Translator":
+        """Load a run; no sentence of its data is read.
+
+        Raises:
+            UserError: not a run directory, no checkpoint in it, or a model that does not translate.
+        """
+        trained = super().of(run, checkpoint, accelerator, data_dir)
+        if not (isinstance(trained.model, SequenceToSequence) and isinstance(trained.data, ParallelDataModule)):
+            raise UserError(f"{trained.described}: it does not translate")
+        return trained
+
+    def read(self, sentence: str) -> list[int]:
+        """The tokens of a sentence, between BOS and EOS.
+
+        Raises:
+            UserError: something in it is not in the vocabulary, or it is longer than the model allows.
+        """
+        tokens = [BOS, *self.data.tokenizer.encode(sentence), EOS]
+        if len(tokens) > self.data.max_length:
+            raise UserError(
+                f"{sentence!r} has {len(tokens)} tokens, BOS and EOS among them; the model was built for "
+                f"{self.data.max_length} (data.max_length)"
+            )
+        return tokens
+
+    def translate(
+        self, sources: Sequence[list[int]], beam: int, length_penalty: float, max_length: int | None
+    ) -> list[list[int]]:
+        """The tokens of their translations, without BOS and EOS."""
+        found: list[list[int]] = []
+        for first in range(0, len(sources), CHUNK):
+            chunk = sources[first : first + CHUNK]
+            longest = max(map(len, chunk))
+            padded = [[*source, *[PAD] * (longest - len(source))] for source in chunk]
+            batch = torch.tensor(padded, device=self.device)
+            found += self.model.translate(batch, beam=beam, length_penalty=length_penalty, max_length=max_length)
+        return found
+
+    def alignment(self, source: list[int], found: list[int], title: str) -> Picture:
+        """Which tokens of a source, BOS and EOS among them, the model looks at for each token that it found.
+
+        Raises:
+            UserError: it has no attention to the source.
+        """
+        both = torch.tensor([source], device=self.device), torch.tensor([[BOS, *found]], device=self.device)
+        weights = self.model.alignment(*both)[0]  # (U, S), the last row predicts EOS
+        read, write = self.data.tokenizer.tokens, self.data.target_tokenizer.tokens
+        target = [write[token] for token in (*found, EOS)]
+        return alignment_map(weights, [read[token] for token in source], target, title)
+
+
+def translate(
+    run: str,
+    text: str | None,
+    beam: int,
+    length_penalty: float,
+    max_length: int | None,
+    map: str | None,
+    accelerator: Accelerator,
+    checkpoint: Which,
+) -> None:
+    """Print the translation of a sentence, or of each line of the standard input; lines without a token stay empty.
+
+    Args:
+        run: the run directory, or a folder whose newest run is meant.
+        text: the sentence; the standard input if None.
+        beam: hypotheses that the search keeps; 1: the greedy search.
+        length_penalty: how much longer translations are favoured, see ``attelbo.networks.beam_search``.
+        max_length: the most tokens of a translation; as many as the model allows if None.
+        map: a PNG file for which source tokens the model looks at for each token of the translation; of several
+            sentences ``<name>-1.png`` and so on.
+        accelerator: where.
+        checkpoint: whose weights.
+
+    Raises:
+        UserError: not a run directory, no checkpoint in it, a model that does not translate or, for a map, has no
+            attention, or a sentence that it cannot read.
+        ConfigError: a number is out of range.
+    """
+    at_least(1, beam=beam, max_length=max_length)
+    translator = Translator.of(run, checkpoint, accelerator)
+    sentences = [text] if text is not None else sys.stdin.read().splitlines()
+    sources = [translator.read(sentence) for sentence in sentences]
+    full = [source for source in sources if len(source) > 2]
+    found = iter(translator.translate(full, beam, length_penalty, max_length))
+    translations = [next(found) if len(source) > 2 else [] for source in sources]
+    for tokens in translations:
+        sys.stdout.write(f"{translator.data.target_tokenizer.decode(tokens)}\n")
+    if map is None:
+        return
+    path = Path(map)
+    for number, (sentence, source, tokens) in enumerate(zip(sentences, sources, translations, strict=True), 1):
+        if len(source) > 2:
+            picture = translator.alignment(source, tokens, sentence)
+            tell("map", save_png(picture, path if len(sentences) == 1 else path.with_stem(f"{path.stem}-{number}")))

@@ -1,0 +1,64 @@
+"""What the command line says of itself."""
+
+from attelbo.experiments.listing import choices, config_folders, package_folder
+
+HELP = """\
+attelbo: variational autoencoders and attention models, composed from named parts
+
+  attelbo train        [choices and values]    train, evaluate, draw pictures, write a run directory
+  attelbo check        [choices and values]    compose and verify what `train` would run; run nothing
+  attelbo list         [group]                 what can be chosen, one line on each
+
+of a finished run, or of the newest one in a folder:
+  attelbo evaluate     run=DIR [values]        what it is measured by, and more
+  attelbo sample       run=DIR n=64 [values]   images from the prior, or texts: prompt="..."
+  attelbo translate    run=DIR text="..."      a sentence, or each line of the standard input
+  attelbo reconstruct  run=DIR n=20 [values]   images and their reconstructions
+  attelbo interpolate  run=DIR n=8 [values]    paths between images, as a grid and as a GIF
+  attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF
+  attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
+  attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own
+
+of many runs:
+  attelbo compare      DIR... [options]        settings side by side, mean and interval over seeds; a page
+
+choices and values (Hydra's words):
+  experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
+  seed=0  model.latent_dim=20  trainer.max_epochs=1  +key=value  ~key
+
+options of all but list and compare (-m: of train and check):
+  -m, --multirun          one job for each combination of swept values: seed=1,2 data=digits,mnist
+  --config-dir DIR        a folder that adds to the groups (as conf/ in the working folder does)
+  --cfg job|hydra|all     print the composed configuration instead of running
+  --resolve               with --cfg: interpolations resolved
+  -h, --help              this page
+
+`attelbo COMMAND --help` lists the keys of one command.
+"""
+
+COMPARE = """\
+attelbo compare DIR... [options]        settings side by side, mean and interval over seeds; a page
+
+DIR: run directories, sweeps, any folder of runs, or globs of them. Runs that differ only in their seed are one setting.
+
+options:
+  --by KEY             tell settings apart by this key or group only: model, model.latent_dim, ...; may be repeated
+  --metric NAME        a column: nll, test/elbo, val/loss, ...; the first one sorts; may be repeated
+  --pair A B           compare two rows of the printed table, by their numbers, seed by seed
+  -o, --output FILE    write it too: .html (a page with curves and pictures), .csv, .md or .tex; may be repeated
+"""
+
+
+def help_of(command: str) -> str:
+    """What ``attelbo COMMAND --help`` prints: its options, and its keys with what its root file says of them."""
+    usage = next(line for line in HELP.splitlines() if line.startswith(f"  attelbo {command} "))
+    if command == "list":
+        return f"{usage}\n\ngroups: {', '.join(choices(config_folders()))}\n"
+    options = HELP[HELP.index("options of") :].rpartition("\n\n")[0]
+    keys = (package_folder() / f"{root_of(command)}.yaml").read_text(encoding="utf-8")
+    return f"{usage.strip()}\n\n{options}\n\nkeys and groups (`attelbo list GROUP` for the choices):\n\n{keys}"
+
+
+def root_of(command: str) -> str:
+    """The root file of a command."""
+    return "train" if command == "check" else command.replace("-", "_")

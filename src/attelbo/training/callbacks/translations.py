@@ -1,0 +1,43 @@
+"""What a model from sequence to sequence makes of some sentences."""
+
+from typing import Any
+
+from torch import nn
+
+from attelbo.data.batch import Split
+from attelbo.models import SequenceToSequence
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+
+
+class Translations(Exhibit):
+    """``translations``: sources, their targets and what a greedy search finds.
+
+    Args:
+        n: rows.
+        every_n_epochs: also during training, as ``media/translations-epoch<n>.txt``; 0: only at the end.
+        split: the split that rows are taken from.
+
+    Raises:
+        ValueError: n is below 1, or every_n_epochs negative.
+    """
+
+    def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
+        super().__init__(every_n_epochs, split)
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        self.n = n
+
+    def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
+        return isinstance(model, SequenceToSequence) and hasattr(data, "target_tokenizer")
+
+    def works(self, model: SequenceToSequence, data: Any) -> dict[str, str]:
+        batch = self.rows(data, self.n, model.device)
+        assert batch.y is not None
+        found = model.translate(batch.x)
+        source, target = data.tokenizer, data.target_tokenizer
+        rows = zip(batch.x.tolist(), batch.y.tolist(), found, strict=True)
+        lines = [
+            f"     source  {source.decode(x)}\n     target  {target.decode(y)}\ntranslation  {target.decode(said)}\n"
+            for x, y, said in rows
+        ]
+        return {"translations": "\n".join(lines)}
