@@ -4,15 +4,18 @@ import pytest
 import torch
 
 from attelbo.data.batch import IGNORE
-from attelbo.data.tasks import TaskDataModule
+from attelbo.data.tasks import AssociativeRecall, Copy, TaskDataModule
+from attelbo.data.tasks.associative_recall import distinct, others
 from attelbo.data.tasks.base import eighth
 from attelbo.errors import ConfigError
+
+CLASSES = {"associative_recall": "AssociativeRecall", "copy": "Copy", "reverse": "Reverse", "sort": "Sort"}
 
 
 def module(name: str, sizes: tuple[int, int, int] = (200, 50, 60), seed: int = 0, **task: object) -> TaskDataModule:
     return TaskDataModule(
         name,
-        {"_target_": f"attelbo.data.tasks.{name.capitalize()}", **task},
+        {"_target_": f"attelbo.data.tasks.{CLASSES[name]}", **task},
         root="nowhere",
         seed=seed,
         batch_size=10,
@@ -37,7 +40,24 @@ def sorted_row(x: list[int], length: int) -> list[int]:
     return [IGNORE] * (length - 1) + sorted(question)
 
 
-SOLVERS = {"sort": lambda x: sorted_row(x, 6), "reverse": lambda x: x[::-1]}
+def copied_row(x: list[int], length: int, marker: int) -> list[int]:
+    """What was said before, once the marker has come."""
+    return [IGNORE] * (x.index(marker) + 1) + x[:length]
+
+
+def recalled_row(x: list[int], n_pairs: int) -> list[int]:
+    """The value that followed a key at its one earlier place; a token that is no key of the row asks for nothing."""
+    values = dict(zip(x[: 2 * n_pairs : 2], x[1 : 2 * n_pairs : 2], strict=True))
+    assert len(values) == n_pairs
+    return [IGNORE] * (2 * n_pairs) + [values.get(token, IGNORE) for token in x[2 * n_pairs :]]
+
+
+SOLVERS = {
+    "associative_recall": lambda x: recalled_row(x, 4),
+    "copy": lambda x: copied_row(x, 10, marker=9),
+    "reverse": lambda x: x[::-1],
+    "sort": lambda x: sorted_row(x, 6),
+}
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -85,11 +105,83 @@ def test_too_few_questions_is_one_line():
         module("sort", length=1, n_digits=2).setup()
 
 
+@pytest.mark.parametrize(("length", "n_pairs", "n_tokens"), [(8, 2, 6), (16, 4, 10), (128, 8, 8192), (256, 64, 300)])
+def test_every_recall_has_one_answer(length, n_pairs, n_tokens):
+    """Also where the vocabulary is so small that tokens between queries would often be keys of the row."""
+    task = AssociativeRecall(length, n_pairs, n_tokens)
+    x, y = task.draw(300, torch.Generator().manual_seed(0))
+    for row, answer in zip(x.tolist(), y.tolist(), strict=True):
+        assert answer == recalled_row(row, n_pairs)
+        assert sum(token != IGNORE for token in answer) == n_pairs
+        assert max(row[: 2 * n_pairs : 2]) < n_tokens // 2 <= min(row[1 : 2 * n_pairs : 2])
+        assert 0 <= min(row) <= max(row) < n_tokens
+
+
+def chi_square(counts: torch.Tensor, expected: torch.Tensor) -> float:
+    return float(((counts - expected).square() / expected).sum())
+
+
+def test_different_numbers_are_drawn_uniformly():
+    picks = distinct(60_000, 2, 4, torch.Generator().manual_seed(0))
+    pairs = (4 * picks[:, 0] + picks[:, 1]).bincount(minlength=16).double()
+    assert pairs[[0, 5, 10, 15]].sum() == 0
+    assert chi_square(pairs[pairs > 0], torch.full((12,), 5000.0)) < 31.3  # 11 degrees of freedom, p = 0.001
+
+
+def test_other_numbers_are_drawn_uniformly():
+    excluded = torch.tensor([[5, 0, 3]]).expand(20_000, 3)
+    drawn = others(excluded, 8, 4, torch.Generator().manual_seed(0)).flatten().bincount(minlength=8).double()
+    assert drawn[[0, 3, 5]].sum() == 0
+    assert chi_square(drawn[[1, 2, 4, 6, 7]], torch.full((5,), 16_000.0)) < 18.5  # 4 degrees of freedom, p = 0.001
+
+
+def test_most_recalls_come_soon():
+    """The first query's place follows the power law itself: what is drawn after it is drawn from what is left."""
+    task = AssociativeRecall(length=24, n_pairs=2, n_tokens=64, power=0.5)
+    x, _ = task.draw(40_000, torch.Generator().manual_seed(0))
+    places = (x[:, 4:] == x[:, :1]).long().argmax(1)
+    assert (places % 2 == 0).all()
+    weights = torch.arange(1, 11).double() ** (0.5 - 1)
+    counts = (places // 2).bincount(minlength=10).double()
+    assert chi_square(counts, 40_000 * weights / weights.sum()) < 27.9  # 9 degrees of freedom, p = 0.001
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length": 15}, "length must be at least 16, got 15"),
+        ({"length": 65}, "length must be even, got 65"),
+        ({"n_tokens": 8}, "n_tokens must be at least 10, got 8"),
+        ({"n_tokens": 8191}, "n_tokens must be even, got 8191"),
+        ({"n_pairs": 0}, "n_pairs must be at least 1, got 0"),
+        ({"power": 0.0}, r"power must be positive, got 0\.0"),
+    ],
+)
+def test_recalls_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        AssociativeRecall(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"delay": 0}, "delay must be at least 1, got 0"), ({"n_symbols": 1}, "n_symbols must be at least 2, got 1")],
+)
+def test_copies_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Copy(**options)
+
+
+def test_a_copy_without_delay():
+    x, y = Copy(length=2, delay=1, n_symbols=2).draw(1, torch.Generator().manual_seed(0))
+    assert x[0, 2:].tolist() == [3, 2, 2]
+    assert y[0].tolist() == [IGNORE] * 3 + x[0, :2].tolist()
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [({"length": 0}, "length must be at least 1, got 0"), ({"n_digits": 1}, "n_digits must be at least 2, got 1")],
 )
 def test_bad_numbers_are_refused(task, message):
-    for name in SOLVERS:
+    for name in ("sort", "reverse"):
         with pytest.raises(ValueError, match=message):
             module(name, **task)

@@ -20,7 +20,9 @@ from attelbo.errors import ConfigError
 
 _EIGHTHS: dict[Split, tuple[int, ...]] = {"validation": (0,), "test": (1,), "train": (2, 3, 4, 5, 6, 7)}
 _ROUNDS = 64
-"""Draws after which a split that is still short of rows will stay so."""
+"""So many times the draws that are expected: a split that is still short of rows will stay so."""
+_AT_ONCE = 16_384
+"""Rows in a draw: long rows, of which an eighth is kept, would else take gigabytes for a moment."""
 
 
 class Task(ABC):
@@ -88,10 +90,12 @@ class TaskDataModule(ResidentDataModule):
     def _draw(self, split: Split, size: int) -> tuple[Tensor, Tensor]:
         generator = fixed_generator(f"{split} rows")
         drawn: list[tuple[Tensor, Tensor]] = []
-        for _ in range(_ROUNDS):
-            x, y = self.task.draw(8 * size // len(_EIGHTHS[split]) + 8, generator)
+        expected = 8 * size // len(_EIGHTHS[split]) + 8
+        n = min(expected, _AT_ONCE)
+        for _ in range(_ROUNDS * -(-expected // n)):
+            x, y = self.task.draw(n, generator)
             own = torch.isin(eighth(x), torch.tensor(_EIGHTHS[split]))
-            drawn.append((x[own], y[own]))
+            drawn.append((x[own].int(), y[own].int()))
             if sum(len(rows) for rows, _ in drawn) >= size:
                 xs, ys = zip(*drawn, strict=True)
                 return torch.cat(xs)[:size], torch.cat(ys)[:size]
