@@ -114,3 +114,26 @@ def test_linear_layers(shape, bias):
     torch.testing.assert_close(stacked, torch.stack([layer(*each) for each in zip(x, w, b, strict=True)]))
     torch.testing.assert_close(shared, torch.stack([layer(x[0], *each) for each in zip(w, b, strict=True)]))
     torch.testing.assert_close(other, stacked)
+
+
+@pytest.mark.parametrize("rows", ["none", "one for all", "one for each replica", "one for each row", "each"])
+@pytest.mark.parametrize("kind", [torch.bool, torch.float64])
+def test_attention_with_a_mask(rows, kind):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, N, 2, 4, 5, 6, dtype=torch.float64, generator=generator)
+    shape = {"one for all": (1, 5, 5), "one for each replica": (N, 4, 5, 5), "one for each row": (2, 1, 5, 5)}
+    mask = torch.randn(shape.get(rows, (N, 2, 1, 5, 5)), dtype=torch.float64, generator=generator)
+    mask = None if rows == "none" else mask > -1 if kind == torch.bool else mask.requires_grad_()
+
+    def attend(q, k, v, mask):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    own = rows in ("one for each replica", "each")
+    with Replicated(streams()):
+        stacked = torch.vmap(attend, in_dims=(0, 0, 0, 0 if own else None), randomness="error")(q, k, v, mask)
+    each = [attend(q[i], k[i], v[i], mask[i] if own and mask is not None else mask) for i in range(N)]
+    torch.testing.assert_close(stacked, torch.stack(each))
+    if mask is not None and mask.requires_grad:
+        (gradient,) = torch.autograd.grad(stacked.square().sum(), mask)
+        (expected,) = torch.autograd.grad(torch.stack(each).square().sum(), mask)
+        torch.testing.assert_close(gradient, expected)

@@ -226,13 +226,18 @@ class Replicated(TorchFunctionMode):
 
     def _attention(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """q (N, B, ..., T, D), k and v (N, B, ..., S, D): the replicas' batches as one."""
-        plain = not args and kwargs.get("attn_mask") is None and not kwargs.get("dropout_p") and query.dim() > 2
+        plain = not args and not kwargs.get("dropout_p") and query.dim() > 2
         if not plain or not all(map(self._is_stacked, (query, key, value))):
             return F.scaled_dot_product_attention(query, key, value, *args, **kwargs)
+        mask: Tensor | None = kwargs.pop("attn_mask", None)
+        masks_differ = self._is_stacked(mask)
         with _outside():
-            q, k, v = (_functorch.get_unwrapped(given).flatten(0, 1) for given in (query, key, value))
-            heads = F.scaled_dot_product_attention(q, k, v, **kwargs).unflatten(0, (len(self.streams), -1))
-        return _functorch._add_batch_dim(heads, 0, self._level)
+            q, k, v = map(_functorch.get_unwrapped, (query, key, value))
+            if mask is not None:
+                of_replicas = _functorch.get_unwrapped(mask) if masks_differ else mask.unsqueeze(0)
+                kwargs["attn_mask"] = _of_rows(of_replicas, q)
+            heads = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), **kwargs)
+        return _functorch._add_batch_dim(heads.unflatten(0, q.shape[:2]), 0, self._level)
 
     def _group_norm(
         self,
@@ -283,6 +288,13 @@ def _slice(value: Any, replica: int) -> Any:
 def _blank(like: Tensor) -> Tensor:
     """A contiguous tensor of the shape that one replica has."""
     return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+
+
+def _of_rows(mask: Tensor, query: Tensor) -> Tensor:
+    """A mask (N or 1, [B or 1, ...,] T, S) for queries (N, B, ..., T, D) whose replicas' batches become one:
+    (N B or 1, ..., T, S), a copy only if rows or replicas differ."""
+    mask = mask[(slice(None), *[None] * (query.dim() - mask.dim()))]
+    return mask[0] if mask.shape[:2] == (1, 1) else mask.expand(*query.shape[:2], *mask.shape[2:]).flatten(0, 1)
 
 
 def _unknown(func: Callable[..., Any]) -> NotStackableError:
