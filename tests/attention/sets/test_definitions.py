@@ -91,10 +91,19 @@ def feed_forward(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def test_slot_attention() -> None:
-    """Algorithm 1 for one set, slot by slot, the GRU by its equations (Cho et al. 2014, as PyTorch documents them)."""
+    """Algorithm 1 for one set, slot by slot, with PyTorch's GRU."""
     module = opened(SlotAttention(4, 3, n_slots=2, iterations=2, hidden=5))
     x, slots = draw(5, 3), draw(2, 4, seed=2)
     k, v = module.key_value(module.element_norm(x)).chunk(2, -1)
+    gru = nn.GRUCell(4, 4, dtype=torch.float64)
+    gru.load_state_dict(
+        {
+            "weight_ih": module.from_won.weight,
+            "bias_ih": module.from_won.bias,
+            "weight_hh": module.from_slot.weight,
+            "bias_hh": module.from_slot.bias,
+        }
+    )
     state = slots
     for _ in range(2):
         q = module.query(module.slot_norm(state))
@@ -102,15 +111,7 @@ def test_slot_attention() -> None:
         updated = []
         for j in range(2):
             u = sum(attention[i, j] * v[i] for i in range(5)) / attention[:, j].sum()
-            of_u, of_h = (
-                part.chunk(3)
-                for part in (
-                    module.update.weight_ih @ u + module.update.bias_ih,
-                    module.update.weight_hh @ state[j] + module.update.bias_hh,
-                )
-            )
-            reset, keep = (of_u[0] + of_h[0]).sigmoid(), (of_u[1] + of_h[1]).sigmoid()
-            h = (1 - keep) * (of_u[2] + reset * of_h[2]).tanh() + keep * state[j]
+            h = gru(u.unsqueeze(0), state[j].unsqueeze(0))[0]
             updated.append(h + module.mlp(h))
         state = torch.stack(updated)
     torch.testing.assert_close(module(x.unsqueeze(0), slots=slots.unsqueeze(0))[0], state)

@@ -62,7 +62,7 @@ class SlotAttention(nn.Module):
         self.query = nn.Linear(dim, dim, bias=False)
         for projection in (*self.key_value.weight.chunk(2), self.query.weight):
             nn.init.xavier_uniform_(projection)
-        self.update = nn.GRUCell(dim, dim)
+        self.from_won, self.from_slot = nn.Linear(dim, 3 * dim), nn.Linear(dim, 3 * dim)
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
     def initial(self, batch: int, n_slots: int | None = None) -> Tensor:
@@ -85,7 +85,7 @@ class SlotAttention(nn.Module):
         for _ in range(self.iterations):
             shares = self._shares(key, state, mask)
             won = shares @ value / shares.sum(-1, keepdim=True).clamp_min(_SHARE)
-            state = self.update(won.flatten(0, 1), state.flatten(0, 1)).view_as(state)
+            state = self._update(won, state)
             state = state + self.mlp(state)
         return state
 
@@ -96,6 +96,13 @@ class SlotAttention(nn.Module):
     def _keys_values(self, x: Tensor, mask: Padding | None) -> tuple[Tensor, ...]:
         """Keys and values (B, S, E) each."""
         return self.key_value(self.element_norm(without_padding(x, mask))).chunk(2, -1)
+
+    def _update(self, won: Tensor, slots: Tensor) -> Tensor:
+        """A step of a gated recurrent unit (Cho et al. 2014); torch's own cell cannot be stacked over replicas."""
+        new, old = self.from_won(won).chunk(3, -1), self.from_slot(slots).chunk(3, -1)
+        reset, keep = (new[0] + old[0]).sigmoid(), (new[1] + old[1]).sigmoid()
+        candidate = (new[2] + reset * old[2]).tanh()
+        return candidate + keep * (slots - candidate)
 
     def _shares(self, key: Tensor, slots: Tensor, mask: Padding | None) -> Tensor:
         scores = self.scale * self.query(self.slot_norm(slots)) @ key.mT  # (B, K, S)
