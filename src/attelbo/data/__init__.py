@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from attelbo.data.image import ImageDataModule
     from attelbo.data.module import ResidentDataModule
     from attelbo.data.tasks import SetDataModule, TaskDataModule
+    from attelbo.data.text.classification import TextClassificationDataModule
     from attelbo.data.text.language import LanguageDataModule
     from attelbo.data.text.parallel import ParallelDataModule
 
@@ -32,6 +33,7 @@ __all__ = [
     "SetDataModule",
     "Split",
     "TaskDataModule",
+    "TextClassificationDataModule",
 ]
 
 _MODULES = {
@@ -41,6 +43,7 @@ _MODULES = {
     "ResidentDataModule": "attelbo.data.module",
     "SetDataModule": "attelbo.data.tasks",
     "TaskDataModule": "attelbo.data.tasks",
+    "TextClassificationDataModule": "attelbo.data.text.classification",
 }
 """Data module -> where it is."""
 

@@ -3,6 +3,14 @@
 from attelbo.data.text.aligned import AlignedFiles, Multi30k, Pairs, ParallelSource, ParallelText
 from attelbo.data.text.corpora import Corpus, ReferenceText, TextFile, TextFiles, TextSource, TinyShakespeare
 from attelbo.data.text.dates import Dates
+from attelbo.data.text.labelled import (
+    Labelled,
+    LabelledCSV,
+    LabelledLines,
+    LabelledSource,
+    LabelledText,
+    UnicodeNames,
+)
 from attelbo.data.text.tokenizers import BPE, Bytes, Characters, Words
 from attelbo.data.text.vocabulary import Tokenizer
 
@@ -13,6 +21,11 @@ __all__ = [
     "Characters",
     "Corpus",
     "Dates",
+    "Labelled",
+    "LabelledCSV",
+    "LabelledLines",
+    "LabelledSource",
+    "LabelledText",
     "Multi30k",
     "Pairs",
     "ParallelSource",
@@ -23,5 +36,6 @@ __all__ = [
     "TextSource",
     "TinyShakespeare",
     "Tokenizer",
+    "UnicodeNames",
     "Words",
 ]

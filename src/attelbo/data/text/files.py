@@ -1,4 +1,4 @@
-"""Text files: UTF-8, plain or compressed (.gz), and what is wrong with them in one line."""
+"""Text files, plain or compressed (.gz), and what is wrong with them in one line."""
 
 import gzip
 import zlib
@@ -8,18 +8,18 @@ from attelbo.data.files import one_line
 from attelbo.errors import DataError
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, encoding: str = "utf-8") -> str:
     """The text of a file.
 
     Raises:
-        DataError: it is missing, damaged, empty or not UTF-8.
+        DataError: it is missing, damaged, empty or in another encoding.
     """
     try:
         content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path.absolute()} is not UTF-8: byte {error.start:,} is 0x{error.object[error.start]:02x}"
+            f"{path.absolute()} is not {encoding.upper()}: byte {error.start:,} is 0x{error.object[error.start]:02x}"
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path.absolute()} cannot be read ({one_line(error)})") from error
@@ -28,11 +28,11 @@ def read_text(path: Path) -> str:
     return text
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     """The lines of a file, ended by line feeds alone: other characters that Unicode counts as line ends may be
     part of a sentence, and would set aligned files apart.
 
     Raises:
         DataError: see :func:`read_text`.
     """
-    return [line.strip() for line in read_text(path).removesuffix("\n").split("\n")]
+    return [line.strip() for line in read_text(path, encoding).removesuffix("\n").split("\n")]

@@ -10,7 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from attelbo.data.batch import EOS, UNK
 from attelbo.errors import DataError
@@ -111,22 +111,34 @@ class Tokenizer(ABC):
         self._take(tuple(state["tokens"]), state["pads"])
 
 
-def save_vocabularies(folder: Path, **tokenizers: Tokenizer) -> None:
-    """Keep what tokenizers have learned, under these names."""
-    content = {name: tokenizer.state() for name, tokenizer in tokenizers.items()}
+class Kept(Protocol):
+    """What can be kept, such as a tokenizer."""
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as plain data."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` was taken of."""
+        ...
+
+
+def save_vocabularies(folder: Path, **kept: Kept) -> None:
+    """Keep what tokenizers and the like have learned, under these names."""
+    content = {name: one.state() for name, one in kept.items()}
     write_atomically(folder / FILE, json.dumps(content, ensure_ascii=False))
 
 
-def load_vocabularies(folder: Path, **tokenizers: Tokenizer) -> None:
-    """Restore tokenizers from what was kept under these names.
+def load_vocabularies(folder: Path, **kept: Kept) -> None:
+    """Restore tokenizers and the like from what was kept under these names.
 
     Raises:
-        DataError: the file is missing, damaged or of other tokenizers.
+        DataError: the file is missing, damaged or of others.
     """
     path = folder / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        for name, tokenizer in tokenizers.items():
-            tokenizer.restore(content[name])
+        for name, one in kept.items():
+            one.restore(content[name])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path} does not hold the vocabulary of this run ({type(error).__name__}: {error})") from error

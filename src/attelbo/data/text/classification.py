@@ -1,0 +1,186 @@
+"""Texts to classify, on the resident path, in minibatches of similar length.
+
+x is BOS, tokens, EOS and then PAD; y the number of the class in the alphabetical order of names. The vocabulary and the
+classes are those of the training texts, but for alphabets, which are those of all splits.
+
+Shapes: B batch, T tokens.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attelbo.building import Spec, build
+from attelbo.data.batch import BOS, EOS, DataSpec, Split
+from attelbo.data.module import ResidentDataModule, Splits, at_least, fixed_generator
+from attelbo.data.padded import PaddedSplit, bucketed_order
+from attelbo.data.text.labelled import Labelled, LabelledSource, LabelledText
+from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
+from attelbo.errors import ConfigError, DataError
+
+_SHOWN = 40
+"""Characters of a text that an error shows."""
+
+
+class Classes:
+    """The names of classes, in alphabetical order."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+
+    def state(self) -> dict[str, Any]:
+        """What a run directory keeps."""
+        return {"names": list(self.names)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` was taken of."""
+        self.names = tuple(state["names"])
+
+
+class TextClassificationDataModule(ResidentDataModule):
+    """Labelled texts.
+
+    Args:
+        name: the data set's name in reports.
+        source: the class in ``attelbo.data.text`` that reads it.
+        tokenizer: what makes tokens of texts.
+        root: the folder of data sets.
+        seed: the run's seed; the order of the training rows follows from it.
+        batch_size: texts in a training minibatch, per device.
+        eval_batch_size: texts in a validation or test minibatch, per device.
+        max_length: the most tokens of a text, BOS and EOS among them: what a model must have positions for.
+        cut_longer: leave out what of a text is too much; else it is refused.
+        validation_share: the share of the training texts that is set aside, the same in every run, for each of
+            validation and test that has no texts of its own.
+        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
+        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+        train_size: use only so many of the training texts, with the vocabulary of all of them; all if None.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Spec,
+        tokenizer: Spec,
+        root: str,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        max_length: int,
+        cut_longer: bool = False,
+        validation_share: float = 0.1,
+        drop_last: bool = False,
+        minibatches_per_block: int = 16,
+        train_size: int | None = None,
+    ) -> None:
+        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        at_least(3, max_length=max_length)
+        if not 0 < validation_share < 0.5:
+            raise ValueError(f"validation_share must be between 0 and 0.5, got {validation_share}")
+        if train_size is not None:
+            at_least(1, train_size=train_size)
+        self._name = name
+        self.source: LabelledSource = build(source)
+        self.tokenizer: Tokenizer = build(tokenizer)
+        self.classes = Classes()
+        self.max_length = max_length
+        self.cut_longer = cut_longer
+        self.validation_share = validation_share
+        self.train_size = train_size
+        self._described = repr((source, tokenizer))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Known once the vocabulary is: this reads the texts, unless a vocabulary was loaded."""
+        if not self.tokenizer.is_fitted:
+            self.setup()
+        if not self.tokenizer.is_fitted:  # the splits were another module's
+            self._read()
+        return DataSpec(
+            self._name,
+            (self.max_length,),
+            "tokens",
+            n_classes=len(self.classes.names),
+            n_tokens=self.tokenizer.n_tokens,
+            token_lengths=self.tokenizer.lengths,
+            pads=True,
+        )
+
+    def save_state(self, folder: Path) -> None:
+        """Keep the vocabulary and the names of the classes."""
+        save_vocabularies(folder, tokenizer=self.tokenizer, classes=self.classes)
+
+    def load_state(self, folder: Path) -> None:
+        """Load them."""
+        load_vocabularies(folder, tokenizer=self.tokenizer, classes=self.classes)
+
+    # Files to tensors
+
+    def _content(self) -> tuple[Any, ...]:
+        return self._described, self.max_length, self.cut_longer, self.validation_share, self.train_size
+
+    def _read(self) -> dict[Split, Labelled]:
+        """The rows of all splits; vocabulary and classes are made, if there are none."""
+        rows = self._divide(self.source.load(self.root))
+        if not self.tokenizer.is_fitted:
+            of_all = [text for split in rows.values() for text in split.texts]
+            self.tokenizer.fit(of_all if self.tokenizer.fits_to_all else rows["train"].texts, pads=True)
+            self.classes.names = tuple(sorted(set(rows["train"].labels)))
+        return rows
+
+    def _divide(self, given: LabelledText) -> dict[Split, Labelled]:
+        """The three splits, those that have no rows of their own made of training rows; these are shuffled, since
+        files are often sorted by class."""
+        n = len(given.train.texts)
+        order = torch.randperm(n, generator=fixed_generator("validation split")).tolist()
+        share = int(n * self.validation_share)
+        rows: dict[Split, Labelled] = {}
+        others: dict[Split, Labelled | None] = {"validation": given.validation, "test": given.test}
+        for split, own in others.items():
+            if own is None:
+                own, order = _rows(given.train, order[:share]), order[share:]
+            rows[split] = own
+        if not all(part.texts for part in rows.values()):
+            raise ConfigError(f"data.validation_share={self.validation_share} of {n:,} texts is less than one")
+        return {"train": _rows(given.train, order), **rows}
+
+    def _load(self) -> Splits:
+        rows = self._read()
+        rows["train"] = Labelled(*(part[: self.train_size] for part in rows["train"]))
+        return {split: self._resident(split, labelled) for split, labelled in rows.items()}
+
+    def _resident(self, split: Split, rows: Labelled) -> PaddedSplit:
+        encoded = [self.tokenizer.encode(text) for text in rows.texts]
+        room = self.max_length - 2
+        longest = max(range(len(encoded)), key=lambda place: len(encoded[place]))
+        if len(encoded[longest]) > room and not self.cut_longer:
+            raise ConfigError(
+                f"data.max_length must be at least {len(encoded[longest]) + 2}, BOS and EOS among them, for the "
+                f"{split} text {rows.texts[longest][:_SHOWN]!r}, got {self.max_length}: raise it or set "
+                "data.cut_longer=true"
+            )
+        number = {name: place for place, name in enumerate(self.classes.names)}
+        if unknown := sorted(set(rows.labels) - set(number)):
+            raise DataError(
+                f"{self._name}: no {split} text may be of class {unknown[0]!r}, of which none is to train on"
+            )
+        y = torch.tensor([number[label] for label in rows.labels])
+        return PaddedSplit([[BOS, *text[:room], EOS] for text in encoded], y)
+
+    # Lightning's hooks
+
+    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
+        """With texts of similar length in each minibatch; see :meth:`ResidentDataModule.training_rows`."""
+        split = self._split("train")
+        assert isinstance(split, PaddedSplit)
+        return bucketed_order(split.lengths, self.batch_size, self.seed, epoch, rank, world_size)
+
+
+def _rows(labelled: Labelled, rows: list[int]) -> Labelled:
+    return Labelled(*([part[row] for row in rows] for part in labelled))

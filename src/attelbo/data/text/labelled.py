@@ -1,0 +1,158 @@
+"""Texts with labels: CSV files, files of "label sentence" lines, and the names of characters, which need no file."""
+
+import codecs
+import csv
+import io
+import unicodedata
+from abc import ABC, abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from attelbo.data.text.files import read_lines, read_text
+from attelbo.errors import DataError
+
+
+class Labelled(NamedTuple):
+    """Texts, and the name of the class of each."""
+
+    texts: list[str]
+    labels: list[str]
+
+
+class LabelledText(NamedTuple):
+    """The rows of three splits; None where there are none of their own."""
+
+    train: Labelled
+    validation: Labelled | None
+    test: Labelled | None
+
+
+class LabelledSource(ABC):
+    """Where labelled texts come from."""
+
+    @abstractmethod
+    def load(self, root: Path) -> LabelledText:
+        """Read the texts.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+
+
+class LabelledFiles(LabelledSource):
+    """A file for each split that has one, plain or .gz, named from the folder of data sets or absolutely.
+
+    Args:
+        train: the file to train on.
+        validation: the one to choose weights by, if there is one.
+        test: the one to test on, if there is one.
+        encoding: of their characters.
+
+    Raises:
+        ValueError: no such encoding.
+    """
+
+    def __init__(
+        self, train: str, validation: str | None = None, test: str | None = None, encoding: str = "utf-8"
+    ) -> None:
+        try:
+            codecs.lookup(encoding)
+        except LookupError as error:
+            raise ValueError(f"encoding must be one that Python knows, got {encoding!r}") from error
+        self.train = train
+        self.others = (validation, test)
+        self.encoding = encoding
+
+    def load(self, root: Path) -> LabelledText:
+        """Read the files; see :meth:`LabelledSource.load`."""
+        others = (None if path is None else self._read(root / path) for path in self.others)
+        return LabelledText(self._read(root / self.train), *others)
+
+    @abstractmethod
+    def _read(self, path: Path) -> Labelled:
+        """The rows of a file."""
+
+
+class LabelledLines(LabelledFiles):
+    """Lines of a label, a blank and a sentence, as of TREC, SST, MR, Subj, CR and MPQA in the form of Kim 2014."""
+
+    def _read(self, path: Path) -> Labelled:
+        rows = [line.split(maxsplit=1) for line in read_lines(path, self.encoding)]
+        for number, row in enumerate(rows, 1):
+            if len(row) != 2:
+                raise DataError(f"{path.absolute()}, line {number:,}: expected a label, a blank and a sentence")
+        return Labelled([sentence for _, sentence in rows], [label for label, _ in rows])
+
+
+class LabelledCSV(LabelledFiles):
+    """CSV files whose first line names the columns.
+
+    Args:
+        train: the file to train on.
+        validation: the one to choose weights by, if there is one.
+        test: the one to test on, if there is one.
+        text: the column of texts.
+        label: the column of classes.
+        delimiter: what stands between columns.
+        encoding: of their characters.
+
+    Raises:
+        ValueError: no such encoding, or a delimiter that is not one character.
+    """
+
+    def __init__(
+        self,
+        train: str,
+        validation: str | None = None,
+        test: str | None = None,
+        text: str = "text",
+        label: str = "label",
+        delimiter: str = ",",
+        encoding: str = "utf-8",
+    ) -> None:
+        super().__init__(train, validation, test, encoding)
+        if len(delimiter) != 1:
+            raise ValueError(f"delimiter must be one character, got {delimiter!r}")
+        self.columns = (text, label)
+        self.delimiter = delimiter
+
+    def _read(self, path: Path) -> Labelled:
+        content = io.StringIO(read_text(path, self.encoding).removeprefix("\ufeff"), newline="")
+        reader = csv.DictReader(content, delimiter=self.delimiter)
+        names = reader.fieldnames or []
+        if missing := [column for column in self.columns if column not in names]:
+            raise DataError(f"{path.absolute()} has no column {missing[0]!r}; it has {', '.join(map(repr, names))}")
+        rows: list[tuple[str, str]] = []
+        try:
+            for row in reader:
+                text, label = (row[column] for column in self.columns)
+                if text is None or label is None:
+                    raise DataError(f"{path.absolute()}, line {reader.line_num:,}: fewer columns than the first line")
+                rows.append((text, label.strip()))
+        except csv.Error as error:
+            raise DataError(f"{path.absolute()}, line {reader.line_num:,}: {error}") from error
+        if not rows:
+            raise DataError(f"{path.absolute()} has no row but the first")
+        return Labelled([text for text, _ in rows], [label for _, label in rows])
+
+
+class UnicodeNames(LabelledSource):
+    """The names of characters, such as "latin small letter o with stroke", each with its general category, such as
+    lower-case letter (Ll), in 18 classes: real data that every interpreter brings along.
+
+    Those of Unicode 3.2, which does not change with the version of Python; without CJK ideographs and Hangul syllables,
+    whose names are numbers or spellings, and without categories of fewer than 30 characters.
+    """
+
+    def load(self, root: Path) -> LabelledText:
+        """From the interpreter; ``root`` is not used."""
+        old = unicodedata.ucd_3_2_0
+        named = ((old.name(character, ""), old.category(character)) for character in map(chr, range(0x110000)))
+        rows = [(n, c) for n, c in named if n and not n.startswith(("CJK ", "HANGUL SYLLABLE "))]
+        size = Counter(category for _, category in rows)
+        kept = [(name.lower(), category) for name, category in rows if size[category] >= _FEWEST]
+        return LabelledText(Labelled([name for name, _ in kept], [category for _, category in kept]), None, None)
+
+
+_FEWEST = 30
