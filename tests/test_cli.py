@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from attelbo.cli import INTERRUPTED, STOPPED, main
+from attelbo.cli import INTERRUPTED, main
 from attelbo.errors import DataError
 from attelbo.experiments import assembly, run
+
+STOPPED = 143
 
 LIGHT = """
 import contextlib, io, sys
@@ -68,7 +70,8 @@ def test_help_of_a_command_names_its_options_and_keys(capsys):
 def test_unknown_command(capsys):
     assert main(["trian"]) == 2
     known = (
-        "train, check, list, evaluate, sample, translate, reconstruct, interpolate, traverse, embed, fit-prior, compare"
+        "train, check, list, evaluate, sample, translate, reconstruct, interpolate, traverse, embed, fit-prior, "
+        "compare, sweep"
     )
     message = f"error: trian: no such command; did you mean train? (there are {known})\n"
     assert capsys.readouterr().err == message

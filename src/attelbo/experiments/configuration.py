@@ -23,7 +23,7 @@ from yaml import YAMLError
 from attelbo.errors import ConfigError
 from attelbo.experiments import explaining, origins
 from attelbo.experiments.checking import FaultError, Part, Parts, check_node
-from attelbo.experiments.composing import is_task_word, session
+from attelbo.experiments.composing import session
 from attelbo.experiments.listing import config_folders
 from attelbo.experiments.settings import Evaluation
 
@@ -129,30 +129,6 @@ def check(composition: Composition) -> None:
         with session() as hydra:
             layers = origins.read_layers(hydra, composition.root, words, composition.folders)
         raise ConfigError(explaining.fault(fault, layers)) from fault
-
-
-def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = None) -> list[list[str]] | None:
-    """The jobs of a multirun, each as its own overrides; None if the sweeper decides as it goes.
-
-    Raises:
-        ConfigError: what all jobs share is already wrong.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    shared = compose(root, overrides, config_dir=config_dir, multirun=True)
-    sweeper = shared.hydra.sweeper
-    if not sweeper._target_.endswith(".BasicSweeper"):
-        return None
-    for_hydra = [word for word in overrides if not is_task_word(word)]
-    with session() as hydra:
-        words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(
-            filter(is_task_word, overrides)
-        )
-        parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
-        try:
-            return [[*for_hydra, *job] for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
-        except HydraException as error:
-            raise ConfigError(f"command line: {explaining.first_line(error)}") from error
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

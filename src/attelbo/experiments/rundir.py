@@ -122,7 +122,7 @@ class RunDirectory:
         """A JSON file of the run; None where there is none."""
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:

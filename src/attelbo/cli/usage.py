@@ -20,13 +20,14 @@ of a finished run, or of the newest one in a folder:
   attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own
 
 of many runs:
+  attelbo sweep        dry|status ...          the jobs of a sweep: those that a command would run, or those in a folder
   attelbo compare      DIR... [options]        settings side by side, mean and interval over seeds; a page
 
 choices and values (Hydra's words):
   experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
   seed=0  model.latent_dim=20  trainer.max_epochs=1  +key=value  ~key
 
-options of all but list and compare (-m: of train and check):
+options of all but list, compare and sweep (-m: of train and check):
   -m, --multirun          one job for each combination of swept values: seed=1,2 data=digits,mnist
   --config-dir DIR        a folder that adds to the groups (as conf/ in the working folder does)
   --cfg job|hydra|all     print the composed configuration instead of running
@@ -46,6 +47,16 @@ options:
   --metric NAME        a column: nll, test/elbo, val/loss, ...; the first one sorts; may be repeated
   --pair A B           compare two rows of the printed table, by their numbers, seed by seed
   -o, --output FILE    write it too: .html (a page with curves and pictures), .csv, .md or .tex; may be repeated
+"""
+
+SWEEP = """\
+attelbo sweep        dry|status ...          the jobs of a sweep: those that a command would run, or those in a folder
+
+  attelbo sweep dry [choices and values]     what `attelbo train -m` would run: each job, its state, what is left
+  attelbo sweep status DIR...                the same of every sweep in these folders
+
+Lists go together where they are zipped: zip:model.latent_dim=2,8 zip:optimizer.lr=1e-2,1e-3 are two jobs, not four;
+zip2: and so on begin further lists, which are combined with the others.
 """
 
 

@@ -1,0 +1,71 @@
+"""The command line: ``attelbo train | evaluate | sample | ... | check | list``, with Hydra's own words.
+
+Everything is composed and checked before anything runs; what the user can mend is told in one line with
+exit code 2. Each command imports what it needs when it runs, so ``attelbo --help`` imports neither torch
+nor Hydra.
+
+Exit codes: 0 done, 1 a run failed, 2 the command or configuration is wrong, 130 interrupted from the
+keyboard, 143 stopped by SIGTERM after the state was saved.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attelbo.cli import running, several
+from attelbo.cli.parsing import CALLS, parse, say, tell
+from attelbo.cli.usage import HELP, help_of
+from attelbo.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    command, *words = sys.argv[1:] if arguments is None else arguments or ("--help",)
+    try:
+        return _dispatch(command, words)
+    except UserError as error:
+        return tell(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+
+
+def _dispatch(command: str, words: list[str]) -> int:
+    if command in ("-h", "--help", "help"):
+        return say(HELP)
+    if command == "--version":
+        from attelbo import __version__
+
+        return say(f"attelbo {__version__}\n")
+    of_many = {"compare": several.compare, "sweep": several.sweep}
+    of_one = {"train": running.train, "check": running.check, "list": _list, **dict.fromkeys(CALLS, running.call)}
+    if command in of_many:
+        return of_many[command](words)
+    if command not in of_one:
+        from attelbo.experiments.listing import nearest_of
+
+        raise ConfigError(f"{command}: no such command{nearest_of(command, [*of_one, *of_many])}")
+    if command == "train" and int(os.environ.get("LOCAL_RANK", "0")) > 0 and "ATTELBO_RUN_DIR" in os.environ:
+        # Lightning started this process to help with a run that its parent has already composed.
+        from attelbo.experiments import run
+
+        return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
+    options = parse(command, words)
+    if options.help:
+        return say(help_of(command))
+    return of_one[command](options)
+
+
+def _list(options: "Namespace") -> int:
+    from attelbo.experiments.listing import config_folders, listing
+
+    if len(options.words) > 1:
+        raise ConfigError("list: one group at a time")
+    return say(listing(config_folders(options.config_dir), *options.words) + "\n")

@@ -1,0 +1,79 @@
+"""The words of a command: what argparse takes of them, and how a command speaks."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attelbo.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+CALLS = ("evaluate", "sample", "translate", "reconstruct", "interpolate", "traverse", "embed", "fit-prior")
+"""Commands whose root file is itself the call."""
+
+LITERAL = ("prompt=", "text=")
+"""Words of these commands whose value is taken as it stands, whatever signs of Hydra's are in it."""
+
+
+def parser_of(command: str) -> "ArgumentParser":
+    """A parser whose errors are one line."""
+    from argparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        def error(self, message: str) -> Any:
+            raise ConfigError(f"command line: {message}; see attelbo {command} --help")
+
+    parser = Parser(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    return parser
+
+
+def parse(command: str, words: Sequence[str]) -> "Namespace":
+    """The options of a command that Hydra composes, and its words.
+
+    Raises:
+        ConfigError: an option that it does not have.
+    """
+    parser = parser_of(command)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("words", nargs="*")
+    if command != "list":
+        parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+        parser.add_argument("--resolve", action="store_true")
+    if command in ("train", "check"):
+        parser.add_argument("-m", "--multirun", action="store_true")
+    options = parser.parse_intermixed_args(words)
+    if getattr(options, "cfg", None) and getattr(options, "multirun", False):
+        parser.error("--cfg prints one configuration: leave out -m")
+    # The group of priors is one of a model's; to who fits one alone it is `prior`.
+    options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
+    if command in CALLS:
+        options.words = [_quoted(word) if word.startswith(LITERAL) else word for word in options.words]
+    options.command = command
+    return options
+
+
+def _quoted(word: str) -> str:
+    """``key='value'``, escaped for Hydra (quotes) and OmegaConf (interpolations); what is in quotes stays."""
+    key, _, value = word.partition("=")
+    if len(value) > 1 and value[0] == value[-1] in "'\"":
+        return word
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    value = re.sub(r"(\\*)('|\Z)", lambda end: end[1] * 2 + ("\\'" if end[2] else ""), value)
+    return f"{key}='{value}'"
+
+
+def tell(error: UserError) -> int:
+    """Say what the user can mend, in one line; the exit code for it."""
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return 2
+
+
+def say(text: str) -> int:
+    """Print; the exit code of a command that has done what it should."""
+    sys.stdout.write(text)
+    return 0

@@ -1,0 +1,174 @@
+"""The commands that are composed by Hydra: train, check, and those whose root file is itself the call."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attelbo.cli.parsing import say, tell
+from attelbo.cli.usage import root_of
+from attelbo.errors import UserError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from omegaconf import DictConfig
+
+    from attelbo.experiments.configuration import Composition
+
+
+def plan_of(options: "Namespace") -> "list[Composition]":
+    """Compose and check every job of the command."""
+    from attelbo.experiments.configuration import check as check_keys
+    from attelbo.experiments.configuration import compose
+
+    root, words, folder = root_of(options.command), options.words, options.config_dir
+    if is_multirun(options):
+        from attelbo.experiments.sweeps.expanding import expand
+
+        jobs = expand(root, words, config_dir=folder)
+        # A sweeper that decides as it goes: what all its jobs share can be checked all the same.
+        shared = [compose(root, words, config_dir=folder, multirun=True)] if jobs is None else []
+        plan = shared or [compose(root, job, config_dir=folder) for job in jobs or ()]
+    else:
+        plan = [compose(root, words, config_dir=folder)]
+    for job in plan:
+        check_keys(job)
+    if root == "train" and not is_multirun(options) and (n := plan[0].config["trainer"]["replicas"]) > 1:
+        first, others = plan[0].config["seed"], [word for word in words if not word.startswith("seed=")]
+        plan = [compose(root, [*others, f"seed={seed}"], config_dir=folder) for seed in range(first, first + n)]
+    return plan
+
+
+def is_multirun(options: "Namespace") -> bool:
+    """Whether the command is a sweep."""
+    return getattr(options, "multirun", False) or "hydra.mode=MULTIRUN" in options.words
+
+
+def _show(options: "Namespace") -> int:
+    """``--cfg``: Hydra prints what it composed."""
+    from attelbo.experiments.composing import session
+    from attelbo.experiments.configuration import compose, with_folders
+
+    composed = compose(root_of(options.command), options.words, config_dir=options.config_dir)
+    with session() as hydra:
+        hydra.show_cfg(
+            composed.root, with_folders(options.words, composed.folders), options.cfg, None, resolve=options.resolve
+        )
+    return 0
+
+
+def check(options: "Namespace") -> int:
+    """``attelbo check``."""
+    if options.cfg:
+        return _show(options)
+    plan = plan_of(options)
+    from attelbo.experiments.assembly import verify
+
+    for job in plan:
+        summary = verify(job.config)
+        say(f"ok: {job.config['name']} {summary or ''}".rstrip() + "\n")
+    return 0
+
+
+def call(options: "Namespace") -> int:
+    """The root file is itself the call."""
+    if options.cfg:
+        return _show(options)
+    (composed,) = plan_of(options)
+    from attelbo.building import build
+
+    return build(composed.config) or 0
+
+
+def train(options: "Namespace") -> int:
+    """Check everything, then let Hydra run the job, or its launcher the jobs of a sweep."""
+    if options.cfg:
+        return _show(options)
+    from attelbo.experiments.composing import loader_of, session
+
+    multirun = is_multirun(options)
+    if not any(word.startswith("hydra.mode=") for word in options.words):
+        options.words.append(f"hydra.mode={'MULTIRUN' if multirun else 'RUN'}")
+    with session() as hydra:
+        plan = plan_of(options)
+        from attelbo.experiments.configuration import with_folders
+
+        if any(job.config["trainer"]["replicas"] > 1 for job in plan):
+            return _train_replicas(plan)
+        if not multirun:
+            return hydra.run("train", _job, with_folders(options.words, plan[0].folders)).return_value
+        from attelbo.experiments.assembly import verify
+        from attelbo.experiments.sweeps import running
+        from attelbo.experiments.sweeps.expanding import shared_words
+
+        for job in plan:
+            verify(job.config)  # no job runs if another cannot be built
+        folder, given = folder_of(plan)
+        if not given:
+            loader_of(hydra).name_sweep(folder)
+        task = partial(_job, loaded={})
+        if decides_as_it_goes(plan):
+            batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
+            return int(any(job.return_value for batch in batches or () for job in batch))
+        return running.run(hydra, plan, folder, with_folders(shared_words(options.words), plan[0].folders), task)
+
+
+def folder_of(plan: "list[Composition]") -> tuple[Path, bool]:
+    """The directory of a sweep, and whether it was given by hand."""
+    given = any(word.startswith("hydra.sweep.dir=") for word in plan[0].overrides)
+    return (Path(plan[0].hydra.sweep.dir) if given else _sweep_folder(plan)), given
+
+
+def decides_as_it_goes(plan: "list[Composition]") -> bool:
+    """Whether the sweeper makes its jobs while they run."""
+    return not plan[0].hydra.sweeper._target_.endswith(".BasicSweeper")
+
+
+def _train_replicas(plan: "list[Composition]") -> int:
+    """The jobs run here, several in one process: Hydra has composed them and has no part in it."""
+    from attelbo.experiments import replicas
+
+    return replicas.train(plan, folder_of(plan)[0])
+
+
+def _sweep_folder(plan: "Sequence[Composition]") -> Path:
+    """Named by what the sweep runs, so that the same command again finds it."""
+    import hashlib
+
+    from attelbo.experiments.rundir import config_hash
+
+    names = {job.config["name"] for job in plan}
+    content = " ".join(sorted(config_hash(job.config) for job in plan))
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    name = names.pop() if len(names) == 1 else "multirun"
+    return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{digest}"
+
+
+def _job(config: "DictConfig", loaded: "dict[str, Any] | None" = None) -> int:
+    """What Hydra runs: one training run. Its exit code is returned, never raised: the other jobs go on.
+
+    Jobs that run in one process find the data of the job before in ``loaded``.
+    """
+    import traceback
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from attelbo.experiments import run
+
+    hydra = HydraConfig.get()
+    sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
+    choices = {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    try:
+        code = run.train(plain, list(hydra.overrides.task), choices, sweep, loaded=loaded).exit_code
+    except UserError as error:
+        code = tell(error)
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if code > 128 and sweep is not None and "basic_launcher" in hydra.launcher._target_:
+        raise SystemExit(code)  # who stops this process does not want its next job to start
+    return code

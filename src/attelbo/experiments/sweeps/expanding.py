@@ -1,0 +1,86 @@
+"""The jobs of a multirun: every combination of the swept values, but for lists that are zipped.
+
+    seed=1,2 model.latent_dim=2,8                       four jobs
+    zip:model.latent_dim=2,8 zip:optimizer.lr=1e-2,1e-3     two jobs: (2, 1e-2) and (8, 1e-3)
+
+Lists under one name go together; ``zip2:`` and so on are further names, whose lists are combined with the others.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from attelbo.errors import ConfigError
+from attelbo.experiments import explaining
+from attelbo.experiments.composing import is_task_word, session
+from attelbo.experiments.configuration import compose, parse
+
+_ZIPPED = re.compile(r"(zip\w*):(.+=.*)", re.DOTALL)
+
+Job = list[str]
+"""The overrides of a job, Hydra's own words among them."""
+
+
+def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = None) -> list[Job] | None:
+    """The jobs of a multirun; None if the sweeper decides as it goes.
+
+    Raises:
+        ConfigError: what all jobs share is already wrong, or zipped lists differ in length.
+    """
+    zipped = [match for word in overrides if (match := _ZIPPED.fullmatch(word))]
+    others = [word for word in overrides if not _ZIPPED.fullmatch(word)]
+    shared = compose(root, others, config_dir=config_dir, multirun=True)
+    sweeper = shared.hydra.sweeper
+    if not sweeper._target_.endswith(".BasicSweeper"):
+        if zipped:
+            raise ConfigError(f"{zipped[0][0]} (command line): zipped lists are for hydra/sweeper=basic")
+        return None
+    for_hydra = [word for word in others if not is_task_word(word)]
+    with session() as hydra:
+        words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(filter(is_task_word, others))
+        parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+        try:
+            product = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+        except HydraException as error:
+            raise ConfigError(f"command line: {explaining.first_line(error)}") from error
+    axes = _axes([(match[1], match[2]) for match in zipped])
+    return [[*for_hydra, *job, *itertools.chain(*rows)] for job in product for rows in itertools.product(*axes)]
+
+
+def shared_words(overrides: Sequence[str]) -> list[str]:
+    """The overrides that are the same for all jobs, and those for Hydra itself."""
+    others = [word for word in overrides if not _ZIPPED.fullmatch(word)]
+    return [override.input_line or "" for override in parse(others) if not override.is_sweep_override()]
+
+
+def _axes(zipped: Sequence[tuple[str, str]]) -> list[list[Job]]:
+    """For each name its rows: the words of one position of all its lists.
+
+    Raises:
+        ConfigError: the lists of a name differ in length.
+    """
+    lists: dict[str, list[list[str]]] = {}
+    for name, word in zipped:
+        (override,) = parse([word])
+        lists.setdefault(name, []).append(_values(override))
+    for name, columns in lists.items():
+        if len({len(column) for column in columns}) > 1:
+            lengths = " and ".join(f"{column[0].partition('=')[0]} {len(column)}" for column in columns)
+            raise ConfigError(f"{name}: (command line): zipped lists must be equally long, got {lengths} values")
+    return [[list(row) for row in zip(*columns, strict=True)] for columns in lists.values()]
+
+
+def _values(override: Override) -> list[str]:
+    """An override for each of the values of a list."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{override.input_line} (command line): a zipped list is written value,value,...")
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]

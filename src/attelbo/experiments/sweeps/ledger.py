@@ -1,0 +1,173 @@
+"""``sweep.json``: what a sweep is made of. What became of its jobs is said by their run directories.
+
+A sweep's directory is named by what it runs, so the same command finds it again; one that is given by hand
+(``hydra.sweep.dir``) may grow, by more seeds, say, and a job keeps its number; but it is not taken for another sweep.
+"""
+
+import fcntl
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attelbo.errors import ConfigError, UserError
+from attelbo.experiments.rundir import RunDirectory
+from attelbo.files import write_atomically
+
+FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    number: int
+    hash: str
+    """Of its configuration: the name of its directory."""
+    words: Sequence[str]
+    """Its overrides."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The jobs of a sweep in their order.
+
+    Args:
+        path: the sweep's directory.
+        jobs: numbered from 0.
+    """
+
+    path: Path
+    jobs: Sequence[Job]
+
+    @classmethod
+    def read(cls, path: Path) -> "Ledger | None":
+        """The ledger of a directory; None if there is none.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            content = json.loads((path / FILE).read_text(encoding="utf-8"))
+            jobs = [Job(job["number"], job["hash"], job["words"]) for job in content["jobs"]]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path / FILE} cannot be read: {' '.join(str(error).split())}") from error
+        return cls(path, jobs)
+
+    @classmethod
+    def open(cls, path: Path, planned: Sequence[tuple[str, Sequence[str]]]) -> "Ledger":
+        """The ledger of a sweep with these jobs (hash, overrides), written down: a new one, or the one that it had,
+        with what has been added to it.
+
+        Raises:
+            ConfigError: the directory is that of another sweep.
+            UserError: it cannot be written.
+        """
+        planned = list(dict(planned).items())  # the same job twice is one
+        before = cls.read(path)
+        known = [] if before is None else list(before.jobs)
+        hashes = {hash_ for hash_, _ in planned}
+        if missing := [job for job in known if job.hash not in hashes]:
+            raise ConfigError(
+                f"hydra.sweep.dir: {path} is another sweep: {_difference(known, planned)}; a sweep may grow, not "
+                f"change: give this one another folder ({len(missing)} of its {len(known)} jobs are not among these)"
+            )
+        numbered = {job.hash for job in known}
+        new = [(hash_, words) for hash_, words in planned if hash_ not in numbered]
+        ledger = cls(path, [*known, *(Job(n, *job) for n, job in enumerate(new, len(known)))])
+        ledger.write()
+        return ledger
+
+    def write(self) -> None:
+        """Write it down, with the states of the jobs as they are now.
+
+        Raises:
+            UserError: the directory cannot be written.
+        """
+        jobs = [
+            {"number": job.number, "hash": job.hash, "state": self.state(job), "words": list(job.words)}
+            for job in self.jobs
+        ]
+        try:
+            write_atomically(self.path / FILE, json.dumps({"sweep": self.path.name, "jobs": jobs}, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"paths.output_dir: cannot write {self.path / FILE}: {error.strerror}; choose another with "
+                "paths.output_dir=<folder>"
+            ) from error
+
+    def directory(self, job: Job) -> RunDirectory:
+        """A job's directory."""
+        return RunDirectory(self.path / job.hash)
+
+    def state(self, job: Job) -> str:
+        """pending, running, done, failed, interrupted, or killed: running when its process ended, whatever ended it."""
+        directory = self.directory(job)
+        state = directory.status()["state"]
+        return "killed" if state == "running" and not _is_held(directory.path / ".lock") else state
+
+    def seconds(self, job: Job) -> float | None:
+        """What a job took that is done."""
+        result = self.directory(job).read("result.json")
+        return None if result is None else sum(result["seconds"].values())
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds the lock."""
+    try:
+        with lock.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _difference(known: Sequence[Job], planned: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """What the words of two sweeps say differently."""
+    theirs, ours = _swept([job.words for job in known]), _swept([words for _, words in planned])
+    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    told = [f"{key} {_told(theirs.get(key))} there, {_told(ours.get(key))} here" for key in keys[:4]]
+    return "; ".join(told) or "the files of conf/ have changed since"
+
+
+def _swept(jobs: Sequence[Sequence[str]]) -> Mapping[str, list[str]]:
+    values: dict[str, dict[str, None]] = {}
+    for words in jobs:
+        for word in words:
+            key, _, value = word.partition("=")
+            if not key.startswith("hydra."):
+                values.setdefault(key, {})[value] = None
+    return {key: list(found) for key, found in values.items()}
+
+
+def _told(values: Sequence[str] | None) -> str:
+    return "not given" if values is None else ",".join(values)
+
+
+def summary(states: Sequence[str]) -> str:
+    """``3 done, 1 failed``."""
+    counts: dict[str, int] = dict.fromkeys(("done", "running", "failed", "interrupted", "killed", "pending"), 0)
+    for state in states:
+        counts[state] = counts.get(state, 0) + 1
+    return ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "no jobs"
+
+
+def ledgers_below(paths: Sequence[Path]) -> list[Ledger]:
+    """Those of all sweeps in these folders.
+
+    Raises:
+        UserError: a folder does not exist, there is no sweep in any, or a ledger cannot be read.
+    """
+    found: dict[Path, Any] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"sweep status: {path}: no such folder")
+        found |= {file.parent: None for file in sorted(path.glob(f"**/{FILE}"))}
+    if not found:
+        raise UserError(f"sweep status: there is no sweep in {', '.join(map(str, paths))}")
+    return [ledger for path in found if (ledger := Ledger.read(path)) is not None]
