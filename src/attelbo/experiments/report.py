@@ -42,7 +42,8 @@ _CAPTIONS = {
     "latent_map.png": ("Latent map", "posterior means, colored by class"),
     "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
     "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
-    "samples.txt": ("Samples", "what the model writes after the beginning of a text"),
+    "samples.txt": ("Samples", "what the model writes after the beginning of a row"),
+    "answers.txt": ("Answers", "each token given the right ones before it"),
     "translations.txt": ("Translations", "source, reference and translation"),
 }
 _PIXELS = ("samples", "reconstructions", "interpolations", "traversals")

@@ -1,38 +1,90 @@
-"""``attelbo sample``: what a trained model makes by itself, images of latents from its prior.
+"""``attelbo sample``: what a trained model makes by itself, images of latents from its prior, or texts.
 
-Shapes: n images (n, C, H, W).
+Shapes: n images (n, C, H, W), n texts of T tokens.
 """
 
-from attelbo.experiments.drawing import TrainedOnImages
-from attelbo.experiments.trained import Accelerator, Which, at_least, tell
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from attelbo.errors import UserError
+from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, refuse, tell
+from attelbo.files import write_atomically
+from attelbo.models import LanguageModel, LatentVariableModel
+from attelbo.training.callbacks.texts import begun, together
 from attelbo.training.media import image_grid, save_png
+
+N_IMAGES, N_TEXTS, LENGTH = 64, 1, 500
 
 
 def sample(
     run: str,
-    n: int,
+    n: int | None,
     seed: int,
     output: str | None,
     accelerator: Accelerator,
     checkpoint: Which,
+    prompt: str | None = None,
+    length: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    truncate: bool = False,
 ) -> None:
-    """Draw n latents from the prior, decode them and write one PNG grid of E[x|z]; where a model knows labels, one
-    class after the other.
+    """Draw images from a model with latent variables, or let a language model write texts.
+
+    Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Texts are
+    printed and written to a file.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        n: how many images.
+        n: how many; 64 images or one text if None.
         seed: of the draw.
-        output: the file; by default ``media/samples-n<n>-seed<seed>.png`` in the run directory.
+        output: the file; by default ``media/samples-n<n>-seed<seed>.png`` or ``.txt`` in the run directory.
         accelerator: where.
         checkpoint: whose weights.
+        prompt: the beginning of a text; a line break if None, or nothing where the model has learned how texts begin.
+        length: tokens after the prompt; 500 if None, or as many as the model can see without forgetting.
+        temperature: divides the logits, 1 if None; 0: always the likeliest token.
+        top_k: only one of the k likeliest tokens.
+        top_p: only one of the likeliest tokens that together have this probability.
+        truncate: whether the beginning may be forgotten where a text is longer than the model can see.
 
     Raises:
-        UserError: not a run directory, or it has no checkpoint.
-        ConfigError: n is below 1.
+        UserError: not a run directory, no checkpoint in it, nothing that this model could draw, or a prompt that is not
+            of its vocabulary.
+        ConfigError: a number is out of range, or an option is for another kind of model.
     """
-    at_least(1, n=n)
-    trained = TrainedOnImages.of(run, checkpoint, accelerator)
+    at_least(1, n=n, length=length)
+    trained = Trained.of(run, checkpoint, accelerator)
     trained.seed(seed, "sample")
-    file = trained.path(output, f"samples-n{n}-seed{seed}.png")
-    tell(f"{n} samples", save_png(image_grid(trained.model.sample(n)), file))
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "truncate": truncate}
+    if isinstance(trained.model, LanguageModel):
+        n = N_TEXTS if n is None else n
+        text = together(_texts(trained.model, trained.data, n, prompt, length, options))
+        sys.stdout.write(text)
+        tell(f"{n} samples", write_atomically(trained.path(output, f"samples-n{n}-seed{seed}.txt"), text))
+    elif isinstance(trained.model, LatentVariableModel):
+        refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
+        n = N_IMAGES if n is None else n
+        file = trained.path(output, f"samples-n{n}-seed{seed}.png")
+        tell(f"{n} samples", save_png(image_grid(trained.model.sample(n)), file))
+    else:
+        raise UserError(f"{trained.described}: nothing that could be sampled")
+
+
+def _texts(
+    model: LanguageModel, data: Any, n: int, prompt: str | None, length: int | None, options: Mapping[str, Any]
+) -> list[str]:
+    """n texts with the same prompt."""
+    if not hasattr(data, "tokenizer"):
+        raise UserError(f"{data.spec.name} has tokens without letters: there is no text to sample")
+    first = begun(data.tokenizer, prompt)
+    if length is None:  # as many as it can see, the last of which it does not look at
+        limit = None if options["truncate"] else model.limit
+        length = LENGTH if limit is None else max(1, min(LENGTH, limit + 1 - len(first)))
+    tokens = torch.tensor([first] * n, device=model.device)
+    given = {name: value for name, value in options.items() if value is not None}
+    return [data.tokenizer.decode(row) for row in model.generate(tokens, length, **given).tolist()]

@@ -54,8 +54,9 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
     console = Console(soft_wrap=True, force_jupyter=False)
     console.width = max(console.width, WIDTH)
     console.print(table)
-    for label, path in _files(run_dir):
-        console.print(f"{label:>16}  {path}", highlight=False)
+    files = dict(_files(run_dir))
+    for label, path in files.items():
+        console.print(f"{label:>{max(map(len, files), default=0) + 1}}  {path}", highlight=False)
 
 
 def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:

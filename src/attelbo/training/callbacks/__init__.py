@@ -9,9 +9,11 @@ from attelbo.training.callbacks.learning_rate import LearningRate
 from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
+from attelbo.training.callbacks.texts import Answers, TextSamples
 from attelbo.training.callbacks.translations import Translations
 
 __all__ = [
+    "Answers",
     "AttentionMaps",
     "Checkpoint",
     "Confusion",
@@ -21,5 +23,6 @@ __all__ = [
     "NanGuard",
     "Pictures",
     "Progress",
+    "TextSamples",
     "Translations",
 ]

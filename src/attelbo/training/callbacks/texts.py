@@ -1,0 +1,137 @@
+"""What a language model writes, and how it answers.
+
+Shapes: n rows, T tokens.
+"""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+
+from attelbo.data.batch import BOS, PAD, Split
+from attelbo.data.text import Tokenizer
+from attelbo.errors import DataError
+from attelbo.models import LanguageModel
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+
+RULE = "-" * 40
+"""Between two texts."""
+N_FIRST = 16
+"""Tokens of each row that the model goes on with, or all those of the shortest."""
+
+
+class TextSamples(Exhibit):
+    """``samples``: texts that a causal language model writes after a prompt.
+
+    Args:
+        n: texts.
+        length: tokens of each, the prompt not among them; what the model no longer sees is forgotten.
+        prompt: the beginning of all of them; each the first tokens of another row if None.
+        temperature: divides the logits; 0: always the likeliest token.
+        every_n_epochs: also during training, as ``media/samples-epoch<n>.txt``; 0: only at the end.
+        split: the split that rows are taken from.
+        seed: of the samples.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        n: int = 3,
+        length: int = 400,
+        prompt: str | None = None,
+        temperature: float = 0.8,
+        every_n_epochs: int = 0,
+        split: Split = "validation",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_epochs, split, seed)
+        for name, number in (("n", n), ("length", length)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"temperature must be finite and not negative, got {temperature}")
+        self.n = n
+        self.length = length
+        self.prompt = prompt
+        self.temperature = temperature
+
+    def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
+        return isinstance(model, LanguageModel) and model.causal and hasattr(data, "tokenizer")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A prompt that cannot be read is told before the training."""
+        data = cast(Any, trainer).datamodule
+        if self.prompt is not None and self.serves(pl_module, data):
+            begun(data.tokenizer, self.prompt)
+
+    def works(self, model: LanguageModel, data: Any) -> dict[str, str]:
+        if self.prompt is None:
+            rows = self.rows(data, self.n, model.device).x
+            there = rows != PAD if data.spec.pads else torch.ones_like(rows, dtype=torch.bool)
+            prompt = rows[:, : min(N_FIRST, int(there.sum(1).min()))]
+        else:
+            prompt = torch.tensor([begun(data.tokenizer, self.prompt)] * self.n, device=model.device)
+        written = model.generate(prompt, self.length, temperature=self.temperature, truncate=True)
+        return {"samples": together(data.tokenizer.decode(row) for row in written.tolist())}
+
+
+class Answers(Exhibit):
+    """``answers``: rows of a task, the right answer and the model's, each token given the right ones before.
+
+    Args:
+        n: rows.
+        every_n_epochs: also during training, as ``media/answers-epoch<n>.txt``; 0: only at the end.
+        split: the split that rows are taken from.
+
+    Raises:
+        ValueError: n is below 1, or every_n_epochs negative.
+    """
+
+    def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
+        super().__init__(every_n_epochs, split)
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        self.n = n
+
+    def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
+        return isinstance(model, LanguageModel) and data.spec.answer_length is not None
+
+    def works(self, model: LanguageModel, data: ExhibitedData) -> dict[str, str]:
+        batch = self.rows(data, self.n, model.device)
+        assert batch.y is not None
+        said = model(batch.x, batch.segments).argmax(-1)
+        rows = zip(batch.x, batch.y, said, strict=True)
+        return {"answers": "\n".join(_compared(*row) for row in rows)}
+
+
+def begun(tokenizer: Tokenizer, prompt: str | None = None) -> list[int]:
+    """The tokens that a text begins with: BOS where the vocabulary has it, and those of a prompt. Without either there
+    would be nothing to go on with: then it is a line break.
+
+    Raises:
+        DataError: something in the prompt is not in the vocabulary, or there is no token in it.
+    """
+    if tokenizer.pads:
+        return [BOS, *tokenizer.encode(prompt or "")]
+    prompt = "\n" if prompt is None else prompt
+    tokens = tokenizer.encode(prompt)
+    if not tokens:
+        raise DataError(f"there is no token in the prompt {prompt!r}")
+    return tokens
+
+
+def together(texts: Iterable[str]) -> str:
+    """Texts below each other."""
+    return f"\n{RULE}\n".join(texts) + "\n"
+
+
+def _compared(x: Tensor, y: Tensor, said: Tensor) -> str:
+    """The tokens of a row, those that are to be predicted, and those that are."""
+    asked = y >= 0
+    right = "right" if torch.equal(y[asked], said[asked]) else "wrong"
+    lines = (("row", x), ("answer", y[asked]), (right, said[asked]))
+    return "".join(f"{name:>7}  {' '.join(map(str, tokens.tolist()))}\n" for name, tokens in lines)
