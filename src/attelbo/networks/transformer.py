@@ -9,7 +9,6 @@ Shapes: B batch, T tokens, S tokens of the memory, E features of a token, V voca
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,20 +41,22 @@ class AttentionParts:
     mask: Spec | None = None
     """Besides what the model itself asks for; None: nothing more."""
 
-    def position_of(self, dim: int, max_length: int, *, causal: bool = False, **offered: Any) -> Position:
+    def position_of(
+        self, dim: int, max_length: int, *, causal: bool = False, size: tuple[int, int] | None = None
+    ) -> Position:
         """The position, which all layers share.
 
         Args:
             dim: E.
             max_length: the most tokens.
             causal: whether no token sees those behind it.
-            offered: what else a constructor may be given, such as the ``size`` of an image.
+            size: (H, W) of the grid of tokens, where they are an image.
 
         Raises:
             ConfigError: an argument is out of range.
         """
         sizes = self._sizes(dim, self._features(dim).placed)
-        return part("position", self.position, **sizes, max_length=max_length, causal=causal, **offered)
+        return part("position", self.position, **sizes, max_length=max_length, causal=causal, size=size)
 
     def layer(
         self,

@@ -94,7 +94,7 @@ class AxialRotary(Rotation):
 
     Args:
         head_dim: D, a multiple of 4.
-        size: (H, W) of the grid of tokens.
+        size: (H, W) of the grid of tokens; None is an error.
         max_length: L, with as many tokens in front of the image, which do not turn, as are not H W; H W if None.
         layout: which features are a pair.
         base: of the angles; the paper takes 100, since an image has fewer rows than a text tokens.
@@ -106,7 +106,7 @@ class AxialRotary(Rotation):
     def __init__(
         self,
         head_dim: int,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         max_length: int | None = None,
         layout: Layout = "half",
         base: float = 100.0,

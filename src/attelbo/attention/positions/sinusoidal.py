@@ -46,7 +46,7 @@ class Sinusoidal2d(Position):
 
     Args:
         dim: E, a multiple of 4.
-        size: (H, W) of the grid of tokens; more than H W tokens are an error.
+        size: (H, W) of the grid of tokens; more than H W tokens are an error. None is one at once.
         base: the longest wave is 2 pi times so many rows or columns.
 
     Raises:
@@ -55,7 +55,7 @@ class Sinusoidal2d(Position):
 
     table: Tensor
 
-    def __init__(self, dim: int, size: tuple[int, int], base: float = 10_000.0) -> None:
+    def __init__(self, dim: int, size: tuple[int, int] | None, base: float = 10_000.0) -> None:
         super().__init__()
         check_divides(4, "dim", dim, "pairs of sine and cosine of row and column")
         halves = [sines_and_cosines(along, dim // 2, base) for along in rows_and_columns(size)]

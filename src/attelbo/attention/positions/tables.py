@@ -24,12 +24,14 @@ def angles(positions: Tensor, n_waves: int, base: float) -> Tensor:
     return positions.double().unsqueeze(-1) * base**-exponents
 
 
-def rows_and_columns(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def rows_and_columns(size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
     """Row and column, (H W,) each, of the places of an image in row-major order.
 
     Raises:
-        ValueError: not two sizes of at least 1.
+        ValueError: None, since whoever owns the position has no image, or not two sizes of at least 1.
     """
+    if size is None:
+        raise ValueError("rows and columns are those of an image, and there is none")
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size must be (height, width) of the grid of tokens, got {tuple(size)}")
     row, column = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
