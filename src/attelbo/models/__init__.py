@@ -16,12 +16,14 @@ from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.sequence_to_sequence import SequenceToSequence
+from attelbo.models.set_model import Clustering, Regression, SetModel, build_set_model
 from attelbo.models.top_down import TopDownVAE, build_top_down
 from attelbo.models.translators import build_recurrent_translator, build_transformer_translator
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
     "Classifier",
+    "Clustering",
     "ConditionalVAE",
     "FittedPrior",
     "Hierarchy",
@@ -30,8 +32,10 @@ __all__ = [
     "LatentVariableModel",
     "Model",
     "Player",
+    "Regression",
     "SemiSupervisedVAE",
     "SequenceToSequence",
+    "SetModel",
     "Terms",
     "TopDownVAE",
     "VariationalAutoencoder",
@@ -44,6 +48,7 @@ __all__ = [
     "build_m2",
     "build_model",
     "build_recurrent_translator",
+    "build_set_model",
     "build_text_classifier",
     "build_top_down",
     "build_transformer_translator",

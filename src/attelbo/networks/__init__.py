@@ -10,6 +10,7 @@ from attelbo.networks.recurrent import RecurrentEncoder
 from attelbo.networks.recurrent_translation import RecurrentEncoderDecoder
 from attelbo.networks.resnet import ResNetDecoder, ResNetEncoder
 from attelbo.networks.search import Found, Tokens, beam_search
+from attelbo.networks.sets import DeepSets, SetTransformer
 from attelbo.networks.token_encoder import PatchEmbedding, TokenEncoder, patch_grid
 from attelbo.networks.transformer import AttentionParts, TokenEmbedding, Transformer
 from attelbo.networks.translation import TransformerEncoderDecoder
@@ -23,6 +24,7 @@ __all__ = [
     "ConvEncoder",
     "Decoder",
     "Decoding",
+    "DeepSets",
     "Encoder",
     "EncoderDecoder",
     "Found",
@@ -35,6 +37,7 @@ __all__ = [
     "RecurrentEncoderDecoder",
     "ResNetDecoder",
     "ResNetEncoder",
+    "SetTransformer",
     "TokenEmbedding",
     "TokenEncoder",
     "Tokens",
