@@ -17,6 +17,7 @@ from typing import Any
 
 from attelbo.cli import main as attelbo
 from attelbo.experiments.comparison import Estimate
+from attelbo.experiments.configuration import compose
 from attelbo.experiments.listing import choices, description, package_folder
 from benchmarks.machine import this_machine
 
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("outputs/models"), help="where the runs are kept")
     parser.add_argument("--write-only", action="store_true", help="train nothing")
     options = parser.parse_args()
-    names = list(choices([package_folder()])["model"])
+    names = models_of_images()
     for setting in () if options.write_only else SETTINGS:
         if options.data is None or setting.data in options.data:
             for name in options.models or names:
@@ -83,6 +84,13 @@ def main() -> None:
     DOCS.parent.mkdir(exist_ok=True)
     DOCS.write_text(page(tables), encoding="utf-8")
     sys.stdout.write(f"{DOCS}\n")
+
+
+def models_of_images() -> list[str]:
+    """Those of conf/model that have a likelihood."""
+    names = choices([package_folder()])["model"]
+    composed = {name: compose("train", ["~experiment", f"model={name}"]).config["model"] for name in names}
+    return [name for name, model in composed.items() if "likelihood" in model]
 
 
 def train(name: str, setting: Setting, output_dir: Path, data_dir: Path) -> None:

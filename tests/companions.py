@@ -12,11 +12,22 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
         *("model/encoder=mlp", "model/decoder=mlp", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]"),
         *("model.latent_dim=2", "data.binarize=dynamic"),
     ),
+    "conv_classifier": ("model.encoder.channels=[4,8]", "model.encoder.heads=1", "data.binarize=none"),
+    "deep_sets": ("data=max_of_set", "data.test_size=40", "model.network.encoder=[8]", "model.network.decoder=[8]"),
     "gpt": ("data=sort", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
+    "set_transformer": (
+        *("data=max_of_set", "data.test_size=40"),
+        *("model.network.dim=8", "model.network.heads=2", "model.network.layers=1"),
+    ),
+    "vit": ("model.patch=4", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
 }
 """Model -> the data that it is tried on, and what makes it small; those that are not here are VAEs."""
 
-MODEL_OF: dict[str, str] = dict.fromkeys(("attention", "mask", "network", "normalizer", "position", "score"), "gpt")
+MODEL_OF: dict[str, str] = {
+    **dict.fromkeys(("attention", "mask", "network", "normalizer", "position", "score"), "gpt"),
+    "head": "set_transformer",
+    "pooling": "vit",
+}
 """Group of parts -> the model that its files are tried in, if it is no VAE."""
 
 EAGER = ("model.attention.kernel=eager",)
@@ -29,6 +40,10 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "laplace"): ("data.binarize=none",),
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),
+    ("head", "clustering"): ("data=mixtures",),
+    ("network", "bidirectional_gru"): ("model=vit", "model/pooling=attention", "data=digits"),
+    ("network", "deep_sets"): ("model=deep_sets",),
+    ("network", "set_transformer"): ("model=set_transformer",),
     ("normalizer", "entmax15"): EAGER,
     ("normalizer", "sigmoid"): EAGER,
     ("normalizer", "softmax_off_by_one"): EAGER,
@@ -85,8 +100,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """Groups that the default experiment has no place for -> words that make one."""
 
 
-WITHOUT_ENCODER = {"gpt", "vdvae"}
-"""Models that the default experiment, which chooses an encoder, does not fit."""
+WITHOUT_ENCODER = {"conv_classifier", "deep_sets", "gpt", "set_transformer", "vdvae", "vit"}
+"""Models that the default experiment, which chooses an encoder and a decoder, does not fit."""
 
-EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {}
+EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("max_of_set/deep_sets", "max_of_set/set_transformer", "mixtures/deep_sets", "mixtures/set_transformer"),
+        ("data.validation_size=20", "data.test_size=20"),
+    ),
+}
 """Experiment -> the embedded data that it is tried on; those that are not here are of images, and tried on digits."""

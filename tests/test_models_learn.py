@@ -16,10 +16,14 @@ TWO_EPOCHS = ("trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.thread
 OF_FEATURES = {"vae_gan"}
 """Their loss, KL + L, is one of the features of a discriminator that learns too: before and after are compared by the
 features that it has in the end. Pixels take no part in it."""
+FEW_SETS = ("data=max_of_set", "data.train_size=6400", "data.validation_size=400")
 OTHER_WORDS = {
+    "deep_sets": FEW_SETS,
     "gpt": ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.layers=1"),
+    "set_transformer": (*FEW_SETS, "model.network.dim=16"),
     "vae_gan": ("optimizer.lr=1e-3", "data.batch_size=16"),
     "vdvae": ("model.channels=16",),
+    "vit": ("model.dim=32", "model.network.layers=1"),
 }
 
 
