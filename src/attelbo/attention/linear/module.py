@@ -86,7 +86,7 @@ class LinearAttention(nn.Module):
         Args:
             query: the tokens that attend.
             memory: those that are attended to.
-            mask: which of them are there. What is in the place of the others has no influence.
+            mask: which of them are there. What is in the place of the others has no influence on the output.
             cache: the tokens before these, to which these are added; of causal attention.
 
         Raises:
