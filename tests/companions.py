@@ -100,13 +100,23 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """Groups that the default experiment has no place for -> words that make one."""
 
 
-WITHOUT_ENCODER = {"conv_classifier", "deep_sets", "gpt", "set_transformer", "vdvae", "vit"}
+WITHOUT_ENCODER = {
+    *("bahdanau", "conv_classifier", "deep_sets", "gpt", "gru_seq2seq", "lstm_seq2seq", "luong", "set_transformer"),
+    *("transformer", "vdvae", "vit"),
+}
 """Models that the default experiment, which chooses an encoder and a decoder, does not fit."""
 
 EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("max_of_set/deep_sets", "max_of_set/set_transformer", "mixtures/deep_sets", "mixtures/set_transformer"),
         ("data.validation_size=20", "data.test_size=20"),
+    ),
+    **dict.fromkeys(
+        (
+            *("dates/bahdanau", "dates/transformer"),
+            *("multi30k/attention", "multi30k/gru", "multi30k/lstm", "multi30k/transformer"),
+        ),
+        ("data=dates", "data.source.n_validation=10", "data.source.n_test=10"),
     ),
 }
 """Experiment -> the embedded data that it is tried on; those that are not here are of images, and tried on digits."""

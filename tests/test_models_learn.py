@@ -16,11 +16,18 @@ TWO_EPOCHS = ("trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.thread
 OF_FEATURES = {"vae_gan"}
 """Their loss, KL + L, is one of the features of a discriminator that learns too: before and after are compared by the
 features that it has in the end. Pixels take no part in it."""
+DATES = ("data=dates", "data.source.n_train=400", "data.source.n_validation=50", "data.source.n_test=10")
 FEW_SETS = ("data=max_of_set", "data.train_size=6400", "data.validation_size=400")
+RECURRENT = (*DATES, "model.embedding=8", "model.hidden=16")
 OTHER_WORDS = {
+    "bahdanau": RECURRENT,
     "deep_sets": FEW_SETS,
     "gpt": ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.layers=1"),
+    "gru_seq2seq": RECURRENT,
+    "lstm_seq2seq": RECURRENT,
+    "luong": (*RECURRENT, "model.readout=16"),
     "set_transformer": (*FEW_SETS, "model.network.dim=16"),
+    "transformer": (*DATES, "model.dim=16", "model.network.layers=1", "model.network.hidden=16"),
     "vae_gan": ("optimizer.lr=1e-3", "data.batch_size=16"),
     "vdvae": ("model.channels=16",),
     "vit": ("model.dim=32", "model.network.layers=1"),

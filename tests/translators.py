@@ -17,7 +17,14 @@ from attelbo.networks import (
 V_SOURCE, V_TARGET = 9, 7
 
 
-def transformer(*, layers: int = 2, position: str = "Learned", max_length: int = 12, **options) -> EncoderDecoder:
+def transformer(
+    *,
+    layers: int = 2,
+    position: str = "Learned",
+    max_length: int = 12,
+    n_tokens: tuple[int, int] = (V_SOURCE, V_TARGET),
+    **options,
+) -> TransformerEncoderDecoder:
     package = "attelbo.attention"
     parts = AttentionParts(
         attention={"_target_": f"{package}.MultiHeadAttention", "heads": 2},
@@ -26,13 +33,14 @@ def transformer(*, layers: int = 2, position: str = "Learned", max_length: int =
         position={"_target_": f"{package}.{position}"},
     )
 
-    def side(n_tokens: int, *, decodes: bool) -> tuple[TokenEmbedding, Transformer]:
+    def side(size: int, *, decodes: bool) -> tuple[TokenEmbedding, Transformer]:
         place = parts.position_of(8, max_length)
         stack = Transformer(8, parts, place, causal=decodes, cross=decodes, layers=layers, hidden=16, **options)
-        return TokenEmbedding(n_tokens, 8, place), stack
+        return TokenEmbedding(size, 8, place), stack
 
     torch.manual_seed(0)
-    both = TransformerEncoderDecoder(*side(V_SOURCE, decodes=False), *side(V_TARGET, decodes=True), V_TARGET, PAD)
+    sides = *side(n_tokens[0], decodes=False), *side(n_tokens[1], decodes=True)
+    both = TransformerEncoderDecoder(*sides, n_tokens[1], PAD)
     return both.double().eval()
 
 

@@ -35,10 +35,3 @@ def test_keeps_no_graph() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^values must be those of elbo, got elbo, extra"):
         SampleMean(("elbo",)).update({"elbo": torch.ones(1), "extra": torch.ones(1)})
-
-
-def test_weights_leave_padding_out() -> None:
-    metric = SampleMean(("loss",))
-    metric.update({"loss": torch.tensor([1.0, 2.0, 99.0])}, torch.tensor([True, True, False]))
-    metric.update({"loss": torch.tensor([6.0])})
-    assert float(metric.compute()["loss"]) == 3.0

@@ -91,19 +91,17 @@ def test_alignment_is_a_distribution_over_the_source(network):
     assert not any(module._forward_pre_hooks for module in network.modules())  # nothing is left behind
 
 
-def test_alignment_is_what_the_last_layer_attends_by():
-    """With values that say where they stand, the output of its attention is the mean place."""
-    network = transformer(layers=1)
-    cross = network.decoder.blocks[-1].cross
-    seen = []
+def test_a_transformer_is_aligned_by_its_last_layer():
+    network = transformer()
+    cross, seen = network.decoder.blocks[-1].cross, []
     cross.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output)))
     network(SOURCE, TARGET)
     (query, memory), output = seen[0]
     q, k, v = cross.project(query, memory)
     scores = (q @ k.mT / 2).masked_fill((SOURCE == PAD)[:, None, None], -torch.inf)  # D = 4
     by_hand = scores.softmax(-1)
-    torch.testing.assert_close(network.alignment(SOURCE, TARGET), by_hand.mean(1))
     torch.testing.assert_close(cross.output((by_hand @ v).transpose(1, 2).flatten(2)), output)
+    torch.testing.assert_close(network.alignment(SOURCE, TARGET), by_hand.mean(1))
 
 
 def test_every_parameter_has_a_gradient(network):

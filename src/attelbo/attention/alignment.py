@@ -50,11 +50,16 @@ class Attention(nn.Module):
             memory: the encoder's, or their :meth:`keys_values`.
             mask: who may ask whom; a state that may ask nobody is returned as it is.
         """
-        key, value = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
-        scores = self.score.compare(self.score.at_query(query.unsqueeze(1)), key)  # (B, 1, T, S)
+        known = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
+        weights = self.weights(query, known, mask=mask)
+        return (weights @ known.value).squeeze(1) + query, weights.squeeze(1)
+
+    def weights(self, query: Tensor, memory: Tensor | KeyValues, *, mask: Mask | None = None) -> Tensor:
+        """The weights as (B, 1, T, S), one head; arguments as in :meth:`forward`."""
+        key, _ = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
+        scores = self.score.compare(self.score.at_query(query.unsqueeze(1)), key)
         allowed = None if mask is None else mask.dense(query.shape[1], key.shape[2], device=query.device)
-        weights = self.normalizer(scores, allowed)
-        return (weights @ value).squeeze(1) + query, weights.squeeze(1)
+        return self.normalizer(scores, allowed)
 
     def keys_values(self, memory: Tensor) -> KeyValues:
         """What the score makes of a memory (B, S, E), and its values (B, 1, S, D), for several calls."""

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 
 class SampleMean(Metric):
-    """The means of several per-sample values at once, each sample with the same weight unless weights are given.
+    """The means of several per-sample values at once, each sample with the same weight.
 
     In place of one ``torchmetrics.MeanMetric`` for each value: those look for NaN at every update, which
     waits for the device, and add up in float32.
@@ -30,8 +30,8 @@ class SampleMean(Metric):
         self.add_state("n", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("total", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, values: Mapping[str, Tensor], weights: Tensor | None = None) -> None:
-        """Take in a batch: for each name, its values (B,); with ``weights`` (B,), such as 0 for what is only padding.
+    def update(self, values: Mapping[str, Tensor]) -> None:
+        """Take in a batch: for each name, its values (B,).
 
         Raises:
             ValueError: other names than those announced.
@@ -39,12 +39,8 @@ class SampleMean(Metric):
         if values.keys() != set(self.names):
             raise ValueError(f"values must be those of {', '.join(self.names)}, got {', '.join(values)}")
         stacked = torch.stack([values[name].detach() for name in self.names]).double()  # (values, B)
-        if weights is None:
-            self.n += stacked.shape[1]
-            self.total += stacked.sum(1)
-        else:
-            self.n += weights.double().sum()
-            self.total += stacked @ weights.double()
+        self.n += stacked.shape[1]
+        self.total += stacked.sum(1)
 
     def compute(self) -> dict[str, Tensor]:
         return dict(zip(self.names, (self.total / self.n).float().unbind(), strict=True))

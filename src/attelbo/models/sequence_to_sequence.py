@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attelbo.building import Spec
-from attelbo.data.batch import BOS, EOS, PAD, UNK, Batch
+from attelbo.data.batch import BOS, EOS, IGNORE, PAD, UNK, Batch
 from attelbo.errors import UserError
 from attelbo.latent.arithmetic import full_precision
-from attelbo.metrics import Measure, SampleMean
+from attelbo.metrics import Measure, TokenScores
 from attelbo.models.base import Model, Terms
 from attelbo.networks import EncoderDecoder, Tokens, beam_search
 
@@ -33,6 +33,9 @@ class SequenceToSequence(Model):
         max_length: the most tokens of a target, EOS among them.
         label_smoothing: the part of each target's probability that the loss gives to all tokens alike (Szegedy et al.
             2016); evaluation is without.
+        characters: those that each token of the target's vocabulary stands for; None: not known.
+        beam: hypotheses of each target that a search keeps, unless it is told another number; 1: the greedy search.
+        length_penalty: how much longer targets are favoured then, see ``networks.beam_search``.
         optimizer: its configuration.
         scheduler: the learning rate's.
 
@@ -46,70 +49,72 @@ class SequenceToSequence(Model):
         max_length: int,
         optimizer: Spec,
         scheduler: Spec,
+        characters: Sequence[int] | None = None,
         label_smoothing: float = 0.0,
+        beam: int = 1,
+        length_penalty: float = 0.0,
     ) -> None:
         super().__init__(optimizer, scheduler)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        if beam < 1:
+            raise ValueError(f"beam must be at least 1, got {beam}")
+        if length_penalty < 0:
+            raise ValueError(f"length_penalty must be at least 0, got {length_penalty}")
         self.network = network
         self.max_length = max_length
         self.label_smoothing = label_smoothing
-        self.of_tokens = SampleMean(["loss", "accuracy"])
-        self.of_targets = SampleMean(["exact"])
+        self.beam = beam
+        self.length_penalty = length_penalty
+        # A target that is right in every token, given those before, is the one that a greedy search finds.
+        self.scores = TokenScores(characters, answers=True)
 
     # -- from a batch to its loss ---------------------------------------------------------------
 
-    def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The logits (B, U, V) of the tokens behind BOS, and these (B, U)."""
+    def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The logits (B, U, V) of the tokens behind BOS, and these (B, U), IGNORE in place of PAD."""
         assert batch.y is not None, "a batch without targets"
-        return full_precision(self.network(batch.x, batch.y[:, :-1])), batch.y[:, 1:]
+        targets = batch.y[:, 1:]
+        return full_precision(self.network(batch.x, batch.y[:, :-1])), targets.masked_fill(targets == PAD, IGNORE)
 
     def losses(self, batch: Batch) -> Terms:
-        logits, targets = self.logits(batch)
-        smoothing = self.label_smoothing
-        return {
-            "loss": F.cross_entropy(
-                logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, label_smoothing=smoothing
-            )
-        }
+        logits, targets = self.predictions(batch)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, label_smoothing=self.label_smoothing
+        )
+        return {"loss": loss}
 
     # -- evaluation: exact means over a split -----------------------------------------------------
 
     def evaluation_step(self, batch: Batch) -> None:
-        logits, targets = self.logits(batch)
-        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        right, there = logits.argmax(-1) == targets, targets != PAD
-        self.of_tokens.update({"loss": nats, "accuracy": right.flatten()}, there.flatten())
-        # What is right given the right tokens before, all along, is what greedy search would find.
-        self.of_targets.update({"exact": (right | ~there).all(1)})
+        self.scores.update(*self.predictions(batch))
 
     def evaluation_results(self) -> Terms:
-        results = {**self.of_tokens.compute(), **self.of_targets.compute()}
-        self.of_tokens.reset()
-        self.of_targets.reset()
-        return {"perplexity": results["loss"].exp(), **results}
+        results = self.scores.compute()
+        self.scores.reset()
+        return results
 
     @property
     def measures(self) -> Sequence[Measure]:
-        return (
-            Measure("loss", "loss", "nats per token", 4),
-            Measure("perplexity", "perplexity", "of the next token, given those before", 3),
-            Measure("accuracy", "accuracy", "of the tokens, given those before", 4),
-            Measure("exact", "exact", "of the targets, searched greedily", 4),
-        )
+        return self.scores.measures
 
     # -- what one does with a trained model --------------------------------------------------------
 
     @torch.no_grad()
     def translate(
-        self, source: Tensor, *, beam: int = 1, length_penalty: float = 0.0, max_length: int | None = None
+        self,
+        source: Tensor,
+        *,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
     ) -> list[list[int]]:
         """The likeliest targets that a search finds, as tokens without BOS and EOS.
 
         Args:
             source: (B, S).
-            beam: hypotheses of each that are kept; 1: the greedy search.
-            length_penalty: how much longer targets are favoured, see ``networks.beam_search``.
+            beam: hypotheses of each that are kept, 1: the greedy search; the model's own number if None.
+            length_penalty: how much longer targets are favoured; the model's own if None.
             max_length: the most tokens, EOS among them; as many as the model allows if None.
 
         Raises:
@@ -127,8 +132,8 @@ class SequenceToSequence(Model):
                 len(source),
                 SPECIAL,
                 max_length=length,
-                beam=beam,
-                length_penalty=length_penalty,
+                beam=self.beam if beam is None else beam,
+                length_penalty=self.length_penalty if length_penalty is None else length_penalty,
             )
         except ValueError as error:
             raise UserError(str(error)) from error

@@ -1,5 +1,7 @@
 """Models from sequence to sequence, from their configuration."""
 
+from typing import Any
+
 from attelbo.attention import Attention
 from attelbo.building import Spec, part
 from attelbo.data.batch import PAD, DataSpec
@@ -27,10 +29,13 @@ def build_transformer_translator(
     dim: int,
     optimizer: Spec,
     scheduler: Spec,
+    mask: Spec | None = None,
     dropout: float = 0.0,
     scale_embeddings: bool = True,
     tie_weights: bool = False,
     label_smoothing: float = 0.0,
+    beam: int = 1,
+    length_penalty: float = 0.0,
 ) -> SequenceToSequence:
     """Compose encoder and decoder from the same configuration.
 
@@ -44,10 +49,13 @@ def build_transformer_translator(
         dim: E, the features of a token.
         optimizer: its configuration.
         scheduler: the learning rate's.
+        mask: who may attend to whom on either side, besides what is causal; nothing more if None.
         dropout: on embedded tokens.
         scale_embeddings: by sqrt(E), as in the paper.
         tie_weights: the logits take the vectors of the target's tokens.
         label_smoothing: of the loss.
+        beam: hypotheses that a search keeps in evaluation; 1: the greedy search.
+        length_penalty: how much longer targets are favoured then.
 
     Raises:
         ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
@@ -57,10 +65,10 @@ def build_transformer_translator(
         raise ConfigError(f"model.dim must be at least 1, got {dim}")
     if not 0 <= dropout < 1:
         raise ConfigError(f"model.dropout must be in [0, 1), got {dropout}")
-    parts = AttentionParts(attention, score, normalizer, position)
+    parts = AttentionParts(attention, score, normalizer, position, mask)
 
     def side(of: DataSpec, *, decodes: bool) -> tuple[TokenEmbedding, Transformer]:
-        place = parts.position_of(dim, of.shape[0])
+        place = parts.position_of(dim, of.shape[0], causal=decodes)
         embedding = TokenEmbedding(_n_tokens(of), dim, place, dropout, dim**0.5 if scale_embeddings else 1.0)
         stack = part("network", network, dim=dim, parts=parts, position=place, causal=decodes, cross=decodes)
         return embedding, stack
@@ -69,7 +77,7 @@ def build_transformer_translator(
     both = TransformerEncoderDecoder(
         *side(data, decodes=False), *side(target, decodes=True), n_tokens, PAD, tie_weights=tie_weights
     )
-    return _model(both, target, optimizer, scheduler, label_smoothing)
+    return _model(both, target, optimizer, scheduler, label_smoothing, beam, length_penalty)
 
 
 def build_recurrent_translator(
@@ -89,6 +97,8 @@ def build_recurrent_translator(
     teacher_forcing: float = 1.0,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
+    beam: int = 1,
+    length_penalty: float = 0.0,
 ) -> SequenceToSequence:
     """Compose recurrent encoder and decoder, and attention between them.
 
@@ -109,11 +119,15 @@ def build_recurrent_translator(
         teacher_forcing: the probability with which a step in training is given the true token.
         dropout: on embedded tokens and between layers.
         label_smoothing: of the loss.
+        beam: hypotheses that a search keeps in evaluation; 1: the greedy search.
+        length_penalty: how much longer targets are favoured then.
 
     Raises:
         ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
     """
     target = check_parallel(data)
+    if hidden < 1:  # attention is built first, and has it too
+        raise ConfigError(f"model.hidden must be at least 1, got {hidden}")
     if normalizer is not None and score is None:
         raise ConfigError("model/normalizer: there is no attention without a score; model/score=additive has one")
     try:
@@ -135,7 +149,7 @@ def build_recurrent_translator(
         )
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
-    return _model(network, target, optimizer, scheduler, label_smoothing)
+    return _model(network, target, optimizer, scheduler, label_smoothing, beam, length_penalty)
 
 
 def _alignment(score: Spec, normalizer: Spec | None, hidden: int, directions: Directions, max_length: int) -> Attention:
@@ -160,10 +174,11 @@ def check_parallel(data: DataSpec) -> DataSpec:
 
 
 def _model(
-    network: EncoderDecoder, target: DataSpec, optimizer: Spec, scheduler: Spec, label_smoothing: float
+    network: EncoderDecoder, target: DataSpec, optimizer: Spec, scheduler: Spec, *options: Any
 ) -> SequenceToSequence:
     try:
-        return SequenceToSequence(network, target.shape[0] - 1, optimizer, scheduler, label_smoothing)
+        # BOS is given, not searched for.
+        return SequenceToSequence(network, target.shape[0] - 1, optimizer, scheduler, target.token_lengths, *options)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
 

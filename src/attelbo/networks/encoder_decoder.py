@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from attelbo.attention import record_attention
+
 
 class Decoding(ABC):
     """A batch of targets on the way: what has been read of sources and targets so far.
@@ -36,8 +38,8 @@ class Decoding(ABC):
 class EncoderDecoder(nn.Module, ABC):
     """p(y | x) for tokens x (B, S) and y (B, U), PAD behind the end of each row, where it changes nothing."""
 
-    aligns: bool = False
-    """Whether :meth:`alignment` is known."""
+    looks_by: str | None = None
+    """The name of the layer of attention that tells the alignment of target and source; None: there is none."""
 
     @abstractmethod
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
@@ -51,6 +53,17 @@ class EncoderDecoder(nn.Module, ABC):
             ValueError: a source is too long, or ``capacity`` too much, for the positions that there are.
         """
 
+    @property
+    def aligns(self) -> bool:
+        """Whether there is an :meth:`alignment`."""
+        return self.looks_by is not None
+
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
-        """How much the prediction behind each target token looks at each source token: weights (B, U, S)."""
-        raise NotImplementedError(f"{type(self).__name__} has no attention to align by")
+        """How much the prediction behind each token of target (B, U) looks at each one of source (B, S): weights
+        (B, U, S), the mean over heads."""
+        if self.looks_by is None:
+            raise NotImplementedError(f"{type(self).__name__} has no attention to align by")
+        with record_attention(self, (self.looks_by,)) as maps:
+            self(source, target)
+        # A recurrent decoder may ask once for each token.
+        return torch.cat(maps.calls[self.looks_by], 2).mean(1)

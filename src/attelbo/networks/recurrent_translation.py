@@ -18,7 +18,7 @@ a token, H of a state, L layers.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -48,17 +48,6 @@ class Source:
         """These rows (B',) of the batch."""
         memory = self.memory and KeyValues(*(part.index_select(0, rows) for part in self.memory))
         return Source(memory, self.valid.index_select(0, rows), self.last.index_select(0, rows))
-
-
-class Steps(NamedTuple):
-    """What the decoder makes of T tokens."""
-
-    features: Tensor
-    """Of which the logits are made, (B, T, F)."""
-    state: State
-    """Behind the last one."""
-    weights: Tensor | None
-    """Of attention to the source, (B, T, S)."""
 
 
 class RecurrentEncoderDecoder(EncoderDecoder):
@@ -111,7 +100,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         self.teacher_forcing = teacher_forcing
         self.feeds_last = feeds_last and attention is None
         self.asks_first = attention is not None and query == "previous"
-        self.aligns = attention is not None
+        self.looks_by = None if attention is None else "attention"
         has_context = self.aligns or self.feeds_last
         self.source = nn.Embedding(n_source_tokens, embedding)
         self.target = nn.Embedding(n_tokens, embedding)
@@ -129,11 +118,11 @@ class RecurrentEncoderDecoder(EncoderDecoder):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         known, state = self._read(source)
         if not self.training or self.teacher_forcing == 1:
-            return self.output(self._all_steps(target, known, state).features)
+            return self.output(self._all_steps(target, known, state))
         true = torch.rand(target.shape, device=target.device) < self.teacher_forcing
         token, logits = target[:, 0], list[Tensor]()
         for u in range(target.shape[1]):
-            features, state, _ = self._steps(token.unsqueeze(1), known, state)
+            features, state = self._steps(token.unsqueeze(1), known, state)
             logits.append(self.output(features))
             if u + 1 < target.shape[1]:
                 token = torch.where(true[:, u + 1], target[:, u + 1], logits[-1][:, 0].argmax(-1))
@@ -143,46 +132,40 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         known, state = self._read(source)
         return _RecurrentDecoding(self, known, state)
 
-    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
-        weights = self._all_steps(target, *self._read(source)).weights
-        return super().alignment(source, target) if weights is None else weights
-
     def _read(self, source: Tensor) -> tuple[Source, State]:
         valid = source != self.pad
         memory, state = self.encoder(self.dropout(self.source(source)), valid)
         known = None if self.attention is None else self.attention.keys_values(memory)
         return Source(known, valid, state[0][-1]), state
 
-    def _all_steps(self, target: Tensor, source: Source, state: State) -> Steps:
-        """The steps over target (B, U), one after the other only where a step waits for the state before."""
+    def _all_steps(self, target: Tensor, source: Source, state: State) -> Tensor:
+        """What the logits behind target (B, U) are made of, (B, U, F): one step after the other only where each waits
+        for the state before."""
         if not self.asks_first:
-            return self._steps(target, source, state)
-        features, weights = list[Tensor](), list[Tensor]()
+            return self._steps(target, source, state)[0]
+        features = list[Tensor]()
         for token in target.split(1, 1):
-            step = self._steps(token, source, state)
-            state = step.state
-            features.append(step.features)
-            weights += [] if step.weights is None else [step.weights]
-        return Steps(torch.cat(features, 1), state, torch.cat(weights, 1))
+            read, state = self._steps(token, source, state)
+            features.append(read)
+        return torch.cat(features, 1)
 
-    def _steps(self, tokens: Tensor, source: Source, state: State) -> Steps:
-        """From tokens (B, T); T = 1 where the state before asks."""
-        x, context, weights = self.dropout(self.target(tokens)), None, None
+    def _steps(self, tokens: Tensor, source: Source, state: State) -> tuple[Tensor, State]:
+        """Of tokens (B, T), T = 1 where the state before asks: what the logits are made of, and the state behind."""
+        x, context = self.dropout(self.target(tokens)), None
         if self.feeds_last:
             context = source.last.unsqueeze(1).expand(-1, x.shape[1], -1)
         elif self.asks_first:
-            context, weights = self._ask(state[0][-1].unsqueeze(1), source)
+            context = self._ask(state[0][-1].unsqueeze(1), source)
         h, state = self.decoder(x if context is None else torch.cat([x, context], -1), state)
         if context is None and self.attention is not None:
-            context, weights = self._ask(h, source)
-        read = h if context is None else torch.cat([h, context, x], -1)
-        return Steps(self.readout(read), state, weights)
+            context = self._ask(h, source)
+        return self.readout(h if context is None else torch.cat([h, context, x], -1)), state
 
-    def _ask(self, query: Tensor, source: Source) -> tuple[Tensor, Tensor]:
-        """What query (B, T, H) is told of the source, (B, T, H), and the weights (B, T, S)."""
+    def _ask(self, query: Tensor, source: Source) -> Tensor:
+        """What query (B, T, H) is told of the source, (B, T, H)."""
         assert self.attention is not None
         assert source.memory is not None
-        return self.attention(query, source.memory, mask=Padding(source.valid))
+        return self.attention(query, source.memory, mask=Padding(source.valid))[0]
 
 
 class _RecurrentDecoding(Decoding):
@@ -195,7 +178,7 @@ class _RecurrentDecoding(Decoding):
         self.state = state
 
     def advance(self, tokens: Tensor) -> Tensor:
-        features, self.state, _ = self.network._steps(tokens.unsqueeze(1), self.source, self.state)
+        features, self.state = self.network._steps(tokens.unsqueeze(1), self.source, self.state)
         return self.network.output(features[:, 0])
 
     def reorder(self, rows: Tensor) -> None:

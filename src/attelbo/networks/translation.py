@@ -32,8 +32,6 @@ class TransformerEncoderDecoder(EncoderDecoder):
         tie_weights: the logits take the vectors of the target's tokens (Press & Wolf 2017); else a layer of their own.
     """
 
-    aligns = True
-
     def __init__(
         self,
         source: TokenEmbedding,
@@ -50,6 +48,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
         self.target = target
         self.decoder = decoder
         self.pad = pad
+        self.looks_by = f"decoder.blocks.{len(decoder.blocks) - 1}.cross"
         self.output = nn.Linear(target.vectors.embedding_dim, n_tokens)
         self.reset_parameters()
         if tie_weights:
@@ -76,18 +75,6 @@ class TransformerEncoderDecoder(EncoderDecoder):
         """The memory (B, S, E), and which of it is there."""
         mask = Padding(source != self.pad)
         return self.encoder(self.source(source), mask=mask), mask
-
-    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
-        """Weights (B, U, S) of the last layer's attention to the source, the mean over its heads."""
-        memory, mask = self._read(source)
-        last: Any = self.decoder.blocks[-1]
-        cross, asking = last.cross, list[Tensor]()
-        hook = cross.register_forward_pre_hook(lambda _, inputs: asking.append(inputs[0]))
-        try:
-            self.decoder(self.target(target), memory, memory_mask=mask)
-        finally:
-            hook.remove()
-        return cross.weights(asking[0], memory, mask=mask).mean(1)
 
 
 class _TransformerDecoding(Decoding):

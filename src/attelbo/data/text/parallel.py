@@ -100,6 +100,16 @@ class ParallelDataModule(ResidentDataModule):
         """Load the vocabularies."""
         load_vocabularies(folder, tokenizer=self.tokenizer, target_tokenizer=self.target_tokenizer)
 
+    def references(self, split: Split) -> list[str]:
+        """The targets of a split as they would be decoded if every word were in the vocabulary: what translations are
+        compared with.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        text = self._read()
+        return [self.target_tokenizer.written(sentence) for sentence in getattr(text, split).target]
+
     # Files to tensors
 
     def prepare_data(self) -> None:

@@ -133,6 +133,10 @@ class Words(Tokenizer):
         except KeyError as error:
             raise DataError(f"a word that is not among the {self.n_tokens:,} of the vocabulary: {error}") from None
 
+    def written(self, text: str) -> str:
+        """The words of a text, blanks between them."""
+        return " ".join(self.split(text))
+
     def _join(self, tokens: Sequence[int]) -> str:
         return " ".join(self.tokens[token] for token in tokens)
 

@@ -85,6 +85,10 @@ class Tokenizer(ABC):
         """The text of tokens up to EOS, without PAD and BOS."""
         return self._join(self._plain(tokens))
 
+    def written(self, text: str) -> str:
+        """A text as ``decode`` would write it, were all of it in the vocabulary."""
+        return text
+
     @abstractmethod
     def _join(self, tokens: Sequence[int]) -> str:
         """The text of tokens among which no special one is but UNK."""

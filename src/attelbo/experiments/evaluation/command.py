@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 
 import torch
 
-from attelbo.data import ImageDataModule, ResidentDataModule
+from attelbo.data import ImageDataModule, ParallelDataModule, ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.classifier import classifier_of
 from attelbo.experiments.evaluation.disentanglement import (
@@ -25,9 +25,10 @@ from attelbo.experiments.evaluation.quality import (
     inception_metric,
 )
 from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_key
+from attelbo.experiments.evaluation.translation import evaluate_translation, translation_measure
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import Accelerator, Trained, Which, refuse
-from attelbo.models import LatentVariableModel, Model, read_config
+from attelbo.models import LatentVariableModel, Model, SequenceToSequence, read_config
 from attelbo.training.threads import use_threads
 
 N_SAMPLES = 5000
@@ -37,8 +38,8 @@ N_SAMPLES = 5000
 def measure(
     model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
-    """What every run is measured by, in the shape of ``result.json``: the model's own results and, where it has a
-    bound, likelihood and information."""
+    """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood and
+    information where it has a bound; BLEU where it translates."""
     started = time.perf_counter()
     model = model.to(device).eval()
     metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
@@ -50,6 +51,9 @@ def measure(
         likelihood, effective = likelihood_measures(data, split, settings)
         measures[:] = [likelihood, *measures, effective, *INFORMATION]
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
+    if isinstance(model, SequenceToSequence) and isinstance(data, ParallelDataModule):
+        metrics |= evaluate_translation(model, data, split, settings, device)
+        measures[:] = [translation_measure(model), *measures]
     result["seconds"] = {"evaluate": time.perf_counter() - started}
     return result
 

@@ -1,0 +1,54 @@
+"""Translations of a whole split against their references: BLEU.
+
+Source: Papineni, Roukos, Ward & Zhu 2002, "BLEU: a method for automatic evaluation of machine translation"; computed by
+sacrebleu (Post 2018, "A call for clarity in reporting BLEU scores").
+"""
+
+import torch
+from rich.progress import track
+
+from attelbo.data import ParallelDataModule
+from attelbo.experiments.evaluation.splits import SplitName, split_key
+from attelbo.experiments.settings import Evaluation
+from attelbo.metrics import Measure
+from attelbo.models import SequenceToSequence
+
+_RESAMPLES = 1000
+"""Of the sentences of a split, for the standard error."""
+_TO_SIGMA = 1.96
+"""Half the width of a 95 % interval, in standard errors."""
+
+
+def translations_of(
+    model: SequenceToSequence, data: ParallelDataModule, split: SplitName, batch_size: int, device: torch.device
+) -> list[str]:
+    """What the model makes of each source of a split, by the search that it is configured with."""
+    found: list[list[int]] = []
+    batches = torch.arange(data.n_rows(split), device=device).split(batch_size)
+    for rows in track(batches, "translations", transient=True):
+        found += model.translate(data.materialize(rows, split).x)
+    return [data.target_tokenizer.decode(tokens) for tokens in found]
+
+
+def evaluate_translation(
+    model: SequenceToSequence, data: ParallelDataModule, split: SplitName, settings: Evaluation, device: torch.device
+) -> dict[str, float]:
+    """BLEU of all translations of a split, 0..100, and its standard error over other draws of sentences (bootstrap);
+    nothing where no translation has four words in a row."""
+    from sacrebleu.metrics.bleu import BLEU  # slow to import
+
+    translations = translations_of(model, data, split, settings.batch_size, device)
+    # force: words that stand apart, as a tokenizer of words leaves them, are meant to.
+    score = BLEU(force=True).corpus_score(translations, [data.references(split)], n_bootstrap=_RESAMPLES)
+    if score.totals[-1] == 0:
+        return {}
+    key = f"{split_key(split)}/bleu"
+    return {key: score.score, f"{key}_std_error": score._ci / _TO_SIGMA}
+
+
+def translation_measure(model: SequenceToSequence) -> Measure:
+    """What ``evaluate_translation`` finds."""
+    import sacrebleu
+
+    search = "greedy search" if model.beam == 1 else f"beam of {model.beam}, length penalty {model.length_penalty:g}"
+    return Measure("bleu", "BLEU", "of 100", note=f"{search}; sacrebleu {sacrebleu.__version__}, 13a")

@@ -1,0 +1,92 @@
+"""BLEU of a split, against sacrebleu itself."""
+
+from pathlib import Path
+
+import pytest
+import sacrebleu
+import torch
+
+from attelbo.data import ParallelDataModule
+from attelbo.data.batch import EOS
+from attelbo.experiments.evaluation import measure
+from attelbo.experiments.settings import Evaluation
+from attelbo.models import SequenceToSequence
+from translators import transformer
+
+SETTINGS = Evaluation(1, None, 2, None, "best")
+TARGETS = [
+    "A man sleeps in a green t-shirt, on the couch.",
+    "Two dogs are playing in the snow near the house.",
+    "The girl isn't reading the blue book.",
+    "A boy jumps over a small dog.",
+    "People walk in the rain.",
+]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> ParallelDataModule:
+    sunny = [line.replace("rain", "sun") for line in TARGETS]
+    for split, targets in (("train", 2 * sunny), ("validation", TARGETS), ("test", TARGETS)):
+        (tmp_path / f"{split}.source").write_text("".join(f"satz {i} hier .\n" for i in range(len(targets))))
+        (tmp_path / f"{split}.target").write_text("".join(f"{line}\n" for line in targets))
+    names = {split: [f"{split}.source", f"{split}.target"] for split in ("train", "validation", "test")}
+    words = {"_target_": "attelbo.data.text.Words", "lower": True, "min_freq": 2}
+    return ParallelDataModule(
+        name="captions",
+        source={"_target_": "attelbo.data.text.AlignedFiles", **names},
+        tokenizer=words,
+        target_tokenizer=words,
+        root=str(tmp_path),
+        seed=0,
+        batch_size=2,
+        eval_batch_size=2,
+        max_length=20,
+    )
+
+
+class Careless(SequenceToSequence):
+    """Gives back each target without its second token."""
+
+    def translate(self, source, **options):
+        assert not options  # the search is the model's own
+        rows = self.told[: len(source)]
+        self.told = self.told[len(source) :]
+        return rows
+
+
+def model_for(data: ParallelDataModule) -> Careless:
+    adam, constant = {"_target_": "torch.optim.Adam"}, {"_target_": "attelbo.models.schedulers.Constant"}
+    n = data.spec.n_tokens, data.spec.target.n_tokens
+    model = Careless(transformer(n_tokens=n, max_length=20).float(), 19, adam, constant)
+    rows = data.materialize(torch.arange(len(TARGETS)), "test").y
+    model.told = [[token for token in (row[1:2] + row[3:]) if token > EOS] for row in rows.tolist()]
+    return model
+
+
+def test_equals_sacrebleu_on_the_same_strings(data):
+    model = model_for(data)
+    translations = [data.target_tokenizer.decode(tokens) for tokens in model.told]
+    result = measure(model, data, "test", SETTINGS, 0, torch.device("cpu"))
+    references = [
+        "a man sleeps in a green t - shirt , on the couch .",
+        "two dogs are playing in the snow near the house .",
+        "the girl isn ' t reading the blue book .",
+        "a boy jumps over a small dog .",
+        "people walk in the rain .",
+    ]
+    assert data.references("test") == references
+    assert any("<unk>" in line for line in translations)  # rain; references are whole all the same
+    expected = sacrebleu.corpus_bleu(translations, [references], force=True).score
+    assert 5 < expected < 90
+    assert result["metrics"]["test/bleu"] == pytest.approx(expected, abs=1e-9)
+    assert result["metrics"]["test/bleu_std_error"] > 0
+    assert result["measures"][0].key == "bleu"
+    assert result["measures"][0].note == f"greedy search; sacrebleu {sacrebleu.__version__}, 13a"
+
+
+def test_no_four_words_in_a_row_have_no_bleu(data):
+    model = model_for(data)
+    model.told = [row[:3] for row in model.told]
+    result = measure(model, data, "test", SETTINGS, 0, torch.device("cpu"))
+    assert "test/bleu" not in result["metrics"]
+    assert "test/exact" in result["metrics"]
