@@ -156,10 +156,13 @@ def test_initial_weights_are_glorot_uniform_by_projection() -> None:
         ({"dim": 12, "heads": -3}, "heads must divide"),
         ({"dim": 0, "heads": 1}, "dim must be at least 1, got 0"),
         ({"dim": 12, "heads": 4, "kv_heads": 3}, r"kv_heads must divide the 4 heads: one of \[1, 2, 4\], got 3"),
-        ({"dim": 12, "heads": 4, "soft_cap": 5.0, "kernel": "sdpa"}, "kernel=sdpa cannot compute this: .*; eager can"),
+        (
+            {"dim": 12, "heads": 4, "soft_cap": 5.0, "kernel": "sdpa"},
+            "kernel=sdpa cannot compute this: .*; auto or eager or chunked can",
+        ),
         ({"dim": 4, "heads": 1, "dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"dim": 4, "heads": 1, "dropout": -0.1}, "dropout must be"),
-        ({"dim": 4, "heads": 1, "kernel": "flash"}, "kernel must be one of eager, sdpa, got 'flash'"),
+        ({"dim": 4, "heads": 1, "kernel": "flash"}, "kernel must be one of auto, eager, sdpa, chunked, got 'flash'"),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:

@@ -18,7 +18,7 @@ from attelbo.attention.feature_maps import (
     WindowAttention2d,
 )
 from attelbo.attention.gated import GatedAttention
-from attelbo.attention.kernels import KERNELS, Kernel, KernelName, Mechanism, attention_weights
+from attelbo.attention.kernels import KERNELS, Call, Kernel, KernelName, Mechanism, attention_weights
 from attelbo.attention.latent import LatentAttention
 from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
@@ -58,6 +58,7 @@ __all__ = [
     "AxialRotary",
     "Block",
     "BlockCache",
+    "Call",
     "Causal",
     "Concat",
     "Cosine",

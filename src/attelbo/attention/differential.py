@@ -57,7 +57,7 @@ class DifferentialAttention(MultiHeadAttention):
         soft_cap: float | None = None,
         dropout: float = 0.0,
         bias: bool = True,
-        kernel: KernelName = "sdpa",
+        kernel: KernelName = "auto",
     ) -> None:
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")

@@ -48,7 +48,7 @@ class GatedAttention(MultiHeadAttention):
         soft_cap: float | None = None,
         dropout: float = 0.0,
         bias: bool = True,
-        kernel: KernelName = "sdpa",
+        kernel: KernelName = "auto",
     ) -> None:
         if gate not in ("head", "element"):
             raise ValueError(f"gate must be head or element, got {gate!r}")

@@ -61,7 +61,7 @@ class LatentAttention(AttentionLayer):
         soft_cap: float | None = None,
         dropout: float = 0.0,
         bias: bool = True,
-        kernel: KernelName = "sdpa",
+        kernel: KernelName = "auto",
     ) -> None:
         check_heads(dim, heads)
         if latent_dim < 1:

@@ -11,10 +11,11 @@ features of a head's query and key, V of its value.
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
-from attelbo.attention.kernels import KERNELS, KernelName, Mechanism, attention_weights
+from attelbo.attention.kernels import KERNELS, Call, KernelName, Mechanism, attention_weights, explain
 from attelbo.attention.masks import Mask, merged
 from attelbo.attention.normalizers import Normalizer, Softmax
 from attelbo.attention.positions import NoPosition, Position
@@ -43,7 +44,8 @@ class AttentionLayer(nn.Module, ABC):
         mask: who may attend to whom, in every call.
         soft_cap: c, where scores become c tanh(score / c).
         dropout: the probability with which an attention weight is dropped in training.
-        kernel: how the heads are computed; "eager" where second derivatives are needed.
+        kernel: how the heads are computed: the fastest that can, for the sizes of each call, if "auto", which
+            :meth:`explain` tells; "eager" where second derivatives are needed.
 
     Raises:
         ValueError: a dropout outside [0, 1), a kernel that cannot compute what is asked for.
@@ -77,6 +79,7 @@ class AttentionLayer(nn.Module, ABC):
         self.position = position or NoPosition()
         self.mechanism = Mechanism(self.score, normalizer or Softmax(), self.position, soft_cap)
         self.kernel = KERNELS[check_kernel(kernel, self.mechanism, dropout, mask)]
+        self.last_call: Call | None = None
 
     @staticmethod
     def head_features(dim: int, heads: int, **options: Any) -> HeadFeatures:
@@ -124,7 +127,44 @@ class AttentionLayer(nn.Module, ABC):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
         """What each head makes of what it attends to: (B, N, T, V)."""
-        return self.kernel(q, k, v, self.mechanism, mask=mask, dropout=self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        if not torch.compiler.is_compiling():
+            self.last_call = Call.of(q, k, v, dropout=dropout)
+        return self.kernel(q, k, v, self.mechanism, mask=mask, dropout=dropout)
+
+    def explain(
+        self,
+        n_queries: int | None = None,
+        n_keys: int | None = None,
+        *,
+        batch_size: int = 1,
+        mask: Mask | None = None,
+        training: bool | None = None,
+        device: torch.device | str | None = None,
+    ) -> str:
+        """Which kernel computes the heads and why, and what the others say to it; a line for each.
+
+        Args:
+            n_queries: T; those of the last call if None.
+            n_keys: S; T if None.
+            batch_size: B.
+            mask: besides that of the constructor.
+            training: whether with dropout and gradients; as the module is now if None.
+            device: the one of the parameters if None.
+
+        Raises:
+            ValueError: no sizes, and no call yet.
+        """
+        call = self.last_call
+        if n_queries is not None:
+            training = self.training if training is None else training
+            device = next(self.parameters()).device if device is None else torch.device(device)
+            dropout = self.dropout if training else 0.0
+            n_keys = n_queries if n_keys is None else n_keys
+            call = Call(batch_size, self.heads, n_queries, n_keys, n_keys - n_queries, dropout, training, device.type)
+        if call is None:
+            raise ValueError("there was no call yet: say for how many queries and keys")
+        return explain(self.kernel.name, self.mechanism, merged(self.mask, mask), call)
 
     def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
         """The weights (B, N, T, S) with which :meth:`attend` does it."""

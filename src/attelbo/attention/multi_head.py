@@ -63,7 +63,7 @@ class MultiHeadAttention(AttentionLayer):
         soft_cap: float | None = None,
         dropout: float = 0.0,
         bias: bool = True,
-        kernel: KernelName = "sdpa",
+        kernel: KernelName = "auto",
     ) -> None:
         check_heads(dim, heads)
         if kv_heads is not None and (kv_heads < 1 or heads % kv_heads):

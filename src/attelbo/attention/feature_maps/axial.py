@@ -28,7 +28,7 @@ class AxialAttention2d(nn.Module):
         ValueError: heads that do not divide the channels.
     """
 
-    def __init__(self, channels: int, heads: int, *, kernel: KernelName = "sdpa") -> None:
+    def __init__(self, channels: int, heads: int, *, kernel: KernelName = "auto") -> None:
         super().__init__()
         self.row_norm = nn.LayerNorm(channels)
         self.rows = MultiHeadAttention(channels, heads, kernel=kernel)

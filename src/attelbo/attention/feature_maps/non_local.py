@@ -28,7 +28,7 @@ class NonLocal2d(nn.Module):
         ValueError: a size below 1.
     """
 
-    def __init__(self, channels: int, *, pool: int = 1, kernel: KernelName = "sdpa") -> None:
+    def __init__(self, channels: int, *, pool: int = 1, kernel: KernelName = "auto") -> None:
         super().__init__()
         for name, value in (("channels", channels), ("pool", pool)):
             if value < 1:

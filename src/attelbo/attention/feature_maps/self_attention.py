@@ -32,7 +32,7 @@ class SelfAttention2d(nn.Module):
         ValueError: heads that do not divide the channels.
     """
 
-    def __init__(self, channels: int, heads: int, *, kernel: KernelName = "sdpa") -> None:
+    def __init__(self, channels: int, heads: int, *, kernel: KernelName = "auto") -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.attention = MultiHeadAttention(channels, heads, kernel=kernel)

@@ -56,7 +56,7 @@ class WindowAttention2d(nn.Module):
     """
 
     def __init__(
-        self, channels: int, heads: int, *, window: int = 4, shift: int = 0, kernel: KernelName = "sdpa"
+        self, channels: int, heads: int, *, window: int = 4, shift: int = 0, kernel: KernelName = "auto"
     ) -> None:
         super().__init__()
         if window < 1:

@@ -1,23 +1,26 @@
 """PyTorch's fused kernel: softmax of dot products, O(T + S) memory, no second derivative.
 
+Softmax off by one is a softmax with one key more, whose score is 0 and whose value is nothing: it is computed so.
+
 Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, D features of a head, V of a value.
 """
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from attelbo.attention.kernels.base import Kernel, Mechanism
-from attelbo.attention.kernels.eager import dense_bias
+from attelbo.attention.kernels.base import Call, Kernel, Mechanism, dense_bias
 from attelbo.attention.masks import Mask
-from attelbo.attention.normalizers import Softmax
-from attelbo.attention.scores.base import DotProductScore
+from attelbo.attention.normalizers import Softmax, SoftmaxOffByOne
+from attelbo.attention.scores import DotProductScore
 
 
 class Sdpa(Kernel):
     """``scaled_dot_product_attention``.
 
-    On a CPU it leaves the fused path, and takes O(T S) memory, for ``dropout`` > 0, a bias that is learned, V != D,
-    and inputs whose last dimension is not contiguous.
+    A mask other than causal is rendered dense, (T, S). On a CPU it leaves the fused path, and takes O(T S) memory for
+    each head, where weights are dropped or a bias is learned; :meth:`leaves_fused_path` tells. Two things that would
+    leave it too are mended: where V != D the shorter ones are filled up with zeros, and inputs whose last dimension is
+    not contiguous are copied.
     """
 
     name = "sdpa"
@@ -25,42 +28,101 @@ class Sdpa(Kernel):
     def refuses(self, mechanism: Mechanism, *, dropout: float, mask: Mask | None) -> str | None:
         if not isinstance(mechanism.score, DotProductScore):
             return f"{type(mechanism.score).__name__} is no dot product"
-        if not isinstance(mechanism.normalizer, Softmax):
+        if not isinstance(mechanism.normalizer, Softmax | SoftmaxOffByOne):
             return f"its normalizer is softmax, not {type(mechanism.normalizer).__name__}"
         if mechanism.soft_cap is not None:
             return "it has no soft cap"
         return None
 
-    def __call__(
+    def leaves_fused_path(self, mechanism: Mechanism, *, dropout: float, training: bool) -> str | None:
+        """Why it is not fused on a CPU; None if it is."""
+        if dropout > 0:
+            return "weights are dropped"
+        if training and mechanism.position.has_bias and mechanism.position.learns_bias:
+            return "a bias is learned"
+        return None
+
+    def describe(self, mechanism: Mechanism, mask: Mask | None, call: Call) -> str:
+        unfused = self.leaves_fused_path(mechanism, dropout=call.dropout, training=call.training)
+        if call.device == "cpu" and unfused is not None:
+            return f"not fused on a CPU, since {unfused}: keeps {call.n_weights:,} weights"
+        if mechanism.position.has_bias:
+            return "fused, with a dense bias"
+        plain = mask is None or (call.offset == 0 and mask.is_causal(call.n_queries, call.n_keys))
+        return "fused" if plain else "fused, with a dense mask"
+
+    def compute(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         mechanism: Mechanism,
-        *,
-        mask: Mask | None = None,
-        offset: int | None = None,
-        dropout: float = 0.0,
+        mask: Mask | None,
+        offset: int,
+        dropout: float,
     ) -> Tensor:
-        score, n_heads, n_queries, n_keys = mechanism.score, query.shape[1], query.shape[2], key.shape[2]
-        assert isinstance(score, DotProductScore)
-        offset = n_keys - n_queries if offset is None else offset
-        query, key = score.at_query(query), score.at_key(key)
-        additive, causal = None, False
-        if mask is not None and not mask.allows_all(n_queries, n_keys, offset):
-            causal = offset == 0 and mask.is_causal(n_queries, n_keys) and not mechanism.position.has_bias
-            if not causal:
-                additive = mask.dense(n_queries, n_keys, offset=offset, device=query.device)
-        if mechanism.position.has_bias:
-            bias = dense_bias(mechanism, n_heads, n_queries, n_keys, offset, query.device).to(query.dtype)
-            additive = bias if additive is None else bias.masked_fill(~additive, float("-inf"))
-        return F.scaled_dot_product_attention(
-            query,
-            key,
+        n_heads, n_queries, n_keys = query.shape[1], query.shape[2], key.shape[2]
+        bias = dense_bias(mechanism, n_heads, n_queries, n_keys, offset, query.device)
+        causal = mask is not None and bias is None and offset == 0 and mask.is_causal(n_queries, n_keys)
+        allowed = None
+        if mask is not None and not causal:
+            allowed = mask.dense(n_queries, n_keys, offset=offset, device=query.device)
+        score = mechanism.score
+        return fused(
+            score.at_query(query),
+            score.at_key(key),
             value,
-            attn_mask=additive,
-            dropout_p=dropout,
-            is_causal=causal,
-            scale=score.scale,
-            enable_gqa=key.shape[1] != n_heads,
+            mechanism,
+            bias=bias,
+            allowed=allowed,
+            causal=causal,
+            dropout=dropout,
         )
+
+
+def fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mechanism: Mechanism,
+    *,
+    bias: Tensor | None = None,
+    allowed: Tensor | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Query and key as the score has made them, value (B, M, S, V) -> (B, N, T, V), with a dense bias and a mask that
+    broadcast to (B, N, T, S)."""
+    score, n_features = mechanism.score, value.shape[-1]
+    assert isinstance(score, DotProductScore)
+    additive = allowed
+    if bias is not None:
+        bias = bias.to(query.dtype)
+        additive = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
+    null_query = False
+    if isinstance(mechanism.normalizer, SoftmaxOffByOne):
+        key, value = F.pad(key, (0, 0, 1, 0)), F.pad(value, (0, 0, 1, 0))
+        null_query = causal  # so that the diagonal stays where it is
+        if causal:
+            query = F.pad(query, (0, 0, 1, 0))
+        elif additive is not None:
+            additive = F.pad(additive, (1, 0), value=True if bias is None else 0.0)
+    width = max(query.shape[-1], n_features)
+    attended = F.scaled_dot_product_attention(
+        _filled(query, width),
+        _filled(key, width),
+        _filled(value, width),
+        attn_mask=additive,
+        dropout_p=dropout,
+        is_causal=causal,
+        scale=score.scale,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    return attended[:, :, int(null_query) :, :n_features]
+
+
+def _filled(tensor: Tensor, width: int) -> Tensor:
+    """With zeros up to so many features, the last dimension contiguous."""
+    if tensor.shape[-1] < width:
+        return F.pad(tensor, (0, width - tensor.shape[-1]))
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

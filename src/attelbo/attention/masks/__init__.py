@@ -1,0 +1,20 @@
+"""Masks: who may attend to whom."""
+
+from attelbo.attention.masks.base import EVERYTHING, And, Mask, Or, merged
+from attelbo.attention.masks.places import Block, Causal, Full, Prefix, SlidingWindow
+from attelbo.attention.masks.rows import Document, Padding
+
+__all__ = [
+    "EVERYTHING",
+    "And",
+    "Block",
+    "Causal",
+    "Document",
+    "Full",
+    "Mask",
+    "Or",
+    "Padding",
+    "Prefix",
+    "SlidingWindow",
+    "merged",
+]

@@ -1,0 +1,156 @@
+"""What a mask is: it says who may attend to whom. True = may attend, everywhere.
+
+A mask is a predicate on positions, and masks compose: ``Causal() & SlidingWindow(128) | Prefix(n)``. Each is rendered
+as a kernel wants it: a dense tensor, a predicate for FlexAttention, the ``is_causal`` of PyTorch's fused kernel, or the
+range of keys that a run of queries may see.
+
+Positions are absolute and count keys from 0. ``offset`` is the position of the first query; where nothing else is said
+it is S - T, so that the last query stands at the last key: a causal mask is aligned at the bottom right, as decoding
+with a cache needs it (PyTorch's ``is_causal`` is aligned at the top left). A query that may attend to nothing gets
+zeros, from every kernel.
+
+Shapes: B batch, T queries, S keys.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EVERYTHING = 1 << 30
+"""A bound that no position reaches."""
+
+
+class Mask(ABC):
+    """A predicate on (row of the batch, position of the query, position of the key)."""
+
+    @abstractmethod
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Whether the key may be attended to: three integer tensors that broadcast -> bool."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """B where it differs between the rows of a batch; None: it is the same for all."""
+        return None
+
+    def of_rows(self, rows: slice | Tensor) -> "Mask":
+        """The mask of these rows of the batch."""
+        return self
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        """[low, high) outside of which no query in first..last may attend to any key; may be too wide, never too
+        narrow."""
+        return 0, EVERYTHING
+
+    def reach(self, run: int, offset: int) -> tuple[int, int]:
+        """How far before the first and behind the last of ``run`` queries that stand at ``offset`` + a multiple of
+        ``run`` there are keys to which one of them may attend; may be too far, never too near."""
+        return EVERYTHING, EVERYTHING
+
+    def present(self, n_keys: int) -> Tensor | None:
+        """The keys to which anyone may attend at all, bool (B, S); None: perhaps to each of them."""
+        return None
+
+    def is_causal(self, n_queries: int, n_keys: int) -> bool:
+        """Whether PyTorch's ``is_causal``, aligned at the top left, says the same of so many queries and keys."""
+        return False
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        """Whether it is known, without a look at the tensors in it, that nothing is masked."""
+        return False
+
+    def dense(
+        self,
+        n_queries: int,
+        n_keys: int,
+        *,
+        offset: int | None = None,
+        first_key: int = 0,
+        device: torch.device | None,
+    ) -> Tensor:
+        """The mask as a bool tensor (B or 1, 1, T, S), the 1 for the heads; of the keys from ``first_key`` on."""
+        offset = n_keys - n_queries if offset is None else offset
+        batch = torch.arange(self.batch_size or 1, device=device)[:, None, None]
+        query = torch.arange(offset, offset + n_queries, device=device)[:, None]
+        key = torch.arange(first_key, first_key + n_keys, device=device)
+        allowed = self.allows(batch, query, key)
+        return allowed.expand(len(batch), n_queries, n_keys).unsqueeze(1)
+
+    def __and__(self, other: "Mask") -> "Mask":
+        return And(self, other)
+
+    def __or__(self, other: "Mask") -> "Mask":
+        return Or(self, other)
+
+
+def merged(first: Mask | None, second: Mask | None) -> Mask | None:
+    """What both allow; None stands for a mask that allows everything."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair(Mask):
+    first: Mask
+    second: Mask
+
+    @property
+    def batch_size(self) -> int | None:
+        return self.first.batch_size or self.second.batch_size
+
+    def of_rows(self, rows: slice | Tensor) -> Mask:
+        return type(self)(self.first.of_rows(rows), self.second.of_rows(rows))
+
+
+class And(_Pair):
+    """What both allow."""
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.first.allows(batch, query, key) & self.second.allows(batch, query, key)
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        (low, high), (other_low, other_high) = self.first.key_range(first, last), self.second.key_range(first, last)
+        return max(low, other_low), min(high, other_high)
+
+    def reach(self, run: int, offset: int) -> tuple[int, int]:
+        (before, behind), (other_before, other_behind) = self.first.reach(run, offset), self.second.reach(run, offset)
+        return min(before, other_before), min(behind, other_behind)
+
+    def present(self, n_keys: int) -> Tensor | None:
+        first, second = self.first.present(n_keys), self.second.present(n_keys)
+        return first & second if first is not None and second is not None else second if first is None else first
+
+    def is_causal(self, n_queries: int, n_keys: int) -> bool:
+        pair = (self.first, self.second)
+        return any(
+            one.is_causal(n_queries, n_keys)
+            and (other.allows_all(n_queries, n_keys, 0) or other.is_causal(n_queries, n_keys))
+            for one, other in (pair, pair[::-1])
+        )
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        return self.first.allows_all(n_queries, n_keys, offset) and self.second.allows_all(n_queries, n_keys, offset)
+
+
+class Or(_Pair):
+    """What one of them allows."""
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.first.allows(batch, query, key) | self.second.allows(batch, query, key)
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        (low, high), (other_low, other_high) = self.first.key_range(first, last), self.second.key_range(first, last)
+        return min(low, other_low), max(high, other_high)
+
+    def reach(self, run: int, offset: int) -> tuple[int, int]:
+        (before, behind), (other_before, other_behind) = self.first.reach(run, offset), self.second.reach(run, offset)
+        return max(before, other_before), max(behind, other_behind)
+
+    def present(self, n_keys: int) -> Tensor | None:
+        first, second = self.first.present(n_keys), self.second.present(n_keys)
+        return first | second if first is not None and second is not None else None
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        return self.first.allows_all(n_queries, n_keys, offset) or self.second.allows_all(n_queries, n_keys, offset)

@@ -1,0 +1,114 @@
+"""Masks by the places of query and key, the same for every row of a batch.
+
+Sliding windows: Beltagy, Peters & Cohan 2020, "Longformer", section 3.1; prefixes: Raffel et al. 2020 (T5), section
+3.2.1.
+
+Shapes: T queries, S keys.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attelbo.attention.masks.base import EVERYTHING, Mask
+
+
+@dataclass(frozen=True)
+class Full(Mask):
+    """Everything may be attended to."""
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return torch.ones_like(query + key, dtype=torch.bool)
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Causal(Mask):
+    """No key behind the query."""
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return key <= query
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        return 0, last + 1
+
+    def reach(self, run: int, offset: int) -> tuple[int, int]:
+        return EVERYTHING, 0
+
+    def is_causal(self, n_queries: int, n_keys: int) -> bool:
+        return n_queries == n_keys
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        return offset >= n_keys - 1
+
+
+@dataclass(frozen=True)
+class SlidingWindow(Mask):
+    """Keys less than ``width`` positions away. With ``Causal()``: ``width`` visible keys, the query's own included."""
+
+    width: int
+
+    def __post_init__(self) -> None:
+        _at_least_one("width", self.width)
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query - key).abs() < self.width
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        return first - self.width + 1, last + self.width
+
+    def reach(self, run: int, offset: int) -> tuple[int, int]:
+        return self.width - 1, self.width - 1
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        return max(offset + n_queries - 1, n_keys - 1 - offset) < self.width
+
+
+@dataclass(frozen=True)
+class Prefix(Mask):
+    """The first ``length`` keys, to which everyone may attend."""
+
+    length: int
+
+    def __post_init__(self) -> None:
+        _at_least_one("length", self.length)
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key < self.length) & (query == query)
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        return 0, self.length
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        return n_keys <= self.length
+
+
+@dataclass(frozen=True)
+class Block(Mask):
+    """Keys in the same block of ``size`` consecutive positions."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        _at_least_one("size", self.size)
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return query // self.size == key // self.size
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        return first // self.size * self.size, (last // self.size + 1) * self.size
+
+    def reach(self, run: int, offset: int) -> tuple[int, int]:
+        aligned = run % self.size == 0 and offset % self.size == 0
+        return (0, 0) if aligned else (self.size - 1, self.size - 1)
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        return max(offset + n_queries, n_keys) <= self.size
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
