@@ -7,6 +7,8 @@ it; a decoder that waits would not move in a single step.
 
 from collections.abc import Sequence
 
+SMALL_TRANSFORMER = ("data=sort", "model.dim=8", "model.attention.heads=2", "model.network.layers=1")
+
 SMALL_MODELS: dict[str, tuple[str, ...]] = {
     "vae": (
         *("model/encoder=mlp", "model/decoder=mlp", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]"),
@@ -14,7 +16,8 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
     ),
     "conv_classifier": ("model.encoder.channels=[4,8]", "model.encoder.heads=1", "data.binarize=none"),
     "deep_sets": ("data=max_of_set", "data.test_size=40", "model.network.encoder=[8]", "model.network.decoder=[8]"),
-    "gpt": ("data=sort", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
+    "gpt": SMALL_TRANSFORMER,
+    "linear_gpt": SMALL_TRANSFORMER,
     "set_transformer": (
         *("data=max_of_set", "data.test_size=40"),
         *("model.network.dim=8", "model.network.heads=2", "model.network.layers=1"),
@@ -33,6 +36,8 @@ MODEL_OF: dict[str, str] = {
 EAGER = ("model.attention.kernel=eager",)
 
 COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("attention", "linear"): ("model=linear_gpt",),
+    ("attention", "performer"): ("model=linear_gpt",),
     ("likelihood", "beta_binomial"): ("data.binarize=none",),
     ("likelihood", "categorical"): ("data.binarize=none",),
     ("likelihood", "continuous_bernoulli"): ("data.binarize=none",),
@@ -101,8 +106,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 WITHOUT_ENCODER = {
-    *("bahdanau", "conv_classifier", "deep_sets", "gpt", "gru_seq2seq", "lstm_seq2seq", "luong", "set_transformer"),
-    *("transformer", "vdvae", "vit"),
+    *("bahdanau", "conv_classifier", "deep_sets", "gpt", "gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong"),
+    *("set_transformer", "transformer", "vdvae", "vit"),
 }
 """Models that the default experiment, which chooses an encoder and a decoder, does not fit."""
 
@@ -118,5 +123,10 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
         ),
         ("data=dates", "data.source.n_validation=10", "data.source.n_test=10"),
     ),
+    "reference/gpt": ("data.windows_per_epoch=10",),
+    "reverse/transformer": (),
+    "shakespeare/nano_gpt": ("data=reference_text", "data.windows_per_epoch=10"),
+    "shakespeare/nano_gpt_gpu": ("data=reference_text", "data.windows_per_epoch=10"),
+    "sort/min_gpt": (),
 }
 """Experiment -> the embedded data that it is tried on; those that are not here are of images, and tried on digits."""

@@ -19,11 +19,13 @@ features that it has in the end. Pixels take no part in it."""
 DATES = ("data=dates", "data.source.n_train=400", "data.source.n_validation=50", "data.source.n_test=10")
 FEW_SETS = ("data=max_of_set", "data.train_size=6400", "data.validation_size=400")
 RECURRENT = (*DATES, "model.embedding=8", "model.hidden=16")
+SORTING = ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.layers=1")
 OTHER_WORDS = {
     "bahdanau": RECURRENT,
     "deep_sets": FEW_SETS,
-    "gpt": ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.layers=1"),
+    "gpt": SORTING,
     "gru_seq2seq": RECURRENT,
+    "linear_gpt": SORTING,
     "lstm_seq2seq": RECURRENT,
     "luong": (*RECURRENT, "model.readout=16"),
     "set_transformer": (*FEW_SETS, "model.network.dim=16"),

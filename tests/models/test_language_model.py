@@ -158,7 +158,7 @@ PARTS = [
     (group, choice)
     for group in ("attention", "mask", "normalizer", "position", "score")
     for choice in CHOICES[f"model/{group}"]
-    if model_of(group, choice) == "gpt"
+    if str(model_of(group, choice)).endswith("gpt")
 ]
 
 

@@ -67,3 +67,27 @@ def test_what_does_not_fit_is_one_line() -> None:
         Transformer(8, parts(heads=3), NoPosition())
     with pytest.raises(ValueError, match="layers must be at least 1, got 0"):
         stack(layers=0)
+
+
+LINEAR = {"_target_": f"{PACKAGE}.LinearAttention", "heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (
+            {"score": {"_target_": f"{PACKAGE}.Dot"}},
+            r"model/score: .*LinearAttention takes none; model/score=null does",
+        ),
+        ({"mask": {"_target_": f"{PACKAGE}.Block", "size": 2}}, "model/mask: .*LinearAttention takes none"),
+        (
+            {"position": {"_target_": f"{PACKAGE}.Rotary"}},
+            "model/position: .*LinearAttention takes nothing of what Rotary",
+        ),
+    ],
+)
+def test_what_an_attention_would_ignore_is_refused(others, message) -> None:
+    given = {"score": None, "normalizer": None, "position": {"_target_": f"{PACKAGE}.NoPosition"}, **others}
+    made = AttentionParts(attention=LINEAR, **given)
+    with pytest.raises(ConfigError, match=message):
+        made.layer(8, made.position_of(8, 4))

@@ -205,13 +205,13 @@ class LanguageModel(Model):
 def build_language_model(
     data: DataSpec,
     attention: Spec,
-    score: Spec,
-    normalizer: Spec,
     position: Spec,
     network: Spec,
     dim: int,
     optimizer: Spec,
     scheduler: Spec,
+    score: Spec | None = None,
+    normalizer: Spec | None = None,
     mask: Spec | None = None,
     context: int | None = None,
     causal: bool = True,
@@ -223,13 +223,13 @@ def build_language_model(
     Args:
         data: tokens with a token to be predicted at some of their places.
         attention: of each layer; score, normalizer, position and mask are its parts.
-        score: how well a key answers a query.
-        normalizer: from scores to weights.
         position: how a token's place is known.
         network: the stack over tokens.
         dim: E.
         optimizer: its configuration.
         scheduler: the learning rate's.
+        score: how well a key answers a query; None where the attention has none, as linear attention.
+        normalizer: from scores to weights; the same.
         mask: who may attend to whom, besides what ``causal`` says; nothing more if None.
         context: the most tokens that it can see; those of a row of the data if None.
         causal: whether no token sees those behind it.

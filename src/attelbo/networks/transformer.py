@@ -7,7 +7,8 @@ Source: Vaswani et al. 2017, section 3; a causal stack without memory is the lan
 Shapes: B batch, T tokens, S tokens of the memory, E features of a token, V vocabulary, L layers.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -35,8 +36,9 @@ class AttentionParts:
     """The choices of attention as configuration nodes; every layer builds its own from them."""
 
     attention: Spec
-    score: Spec
-    normalizer: Spec
+    score: Spec | None
+    """None where the attention has none, as linear attention; so of the normalizer."""
+    normalizer: Spec | None
     position: Spec
     mask: Spec | None = None
     """Besides what the model itself asks for; None: nothing more."""
@@ -81,20 +83,38 @@ class AttentionParts:
         Raises:
             ConfigError: an argument is out of range, or the parts do not fit together.
         """
-        offered = {**self._sizes(dim, self._features(dim).scored), "max_length": max_length}
-        own = part("mask", self.mask) if self.mask is not None and position is not None else None
+        head_dim = self._features(dim).scored
+        offered = {**self._sizes(dim, head_dim), "max_length": max_length}
+        own = self.mask if position is not None else None
+        chosen = {"score": self.score, "normalizer": self.normalizer, "mask": own}
+        parts = {name: part(name, spec, **offered) for name, spec in chosen.items() if spec is not None}
+        self._check_taken(parts, position)
+        parts["mask"] = merged(mask, parts.get("mask"))
+        if "feature_map" in self.attention:
+            parts["feature_map"] = part("attention.feature_map", self.attention["feature_map"], dim=head_dim)
         return part(
             "attention",
-            self.attention,
+            {key: value for key, value in self.attention.items() if key != "feature_map"},
             dim=dim,
             memory_dim=memory_dim,
-            depth=depth,
-            score=part("score", self.score, **offered),
-            normalizer=part("normalizer", self.normalizer, **offered),
             position=position,
-            mask=merged(mask, own),
             causal=isinstance(mask, Causal),
+            depth=depth,
+            **parts,
         )
+
+    def _check_taken(self, parts: Collection[str], position: Position | None) -> None:
+        """Raise ConfigError if the attention would ignore a part, or what the position says to queries and keys: linear
+        attention has no score to be normalized or masked."""
+        target = self.attention["_target_"]
+        taken = inspect.signature(locate(target)).parameters
+        if ignored := [name for name in parts if name not in taken]:
+            raise ConfigError(f"model/{ignored[0]}: {target} takes none; model/{ignored[0]}=null does without")
+        if position is not None and "position" not in taken and not position.is_at_input:
+            raise ConfigError(
+                f"model/position: {target} takes nothing of what {type(position).__name__} says to queries and keys; "
+                "learned and sinusoidal positions are told to the tokens"
+            )
 
     def _sizes(self, dim: int, head_dim: int) -> dict[str, int]:
         return {"dim": dim, "heads": self.attention["heads"], "head_dim": head_dim}

@@ -24,6 +24,11 @@ class Position(nn.Module, ABC):
     learns_bias: bool = False
     """Whether the bias has parameters: fused kernels then leave their fast path on a CPU."""
 
+    @property
+    def is_at_input(self) -> bool:
+        """Whether nothing is told to queries, keys and scores."""
+        return type(self).at_query_key is Position.at_query_key and not self.has_bias
+
     def at_input(self, x: Tensor, first: int = 0) -> Tensor:
         """The tokens x (B, T, E) that stand at ``first``, first + 1, ..., before the first layer."""
         return x
