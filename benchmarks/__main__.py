@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, tables, training
+from benchmarks import language, report, tables, training
 from benchmarks.child import measured
 from benchmarks.data import TITLES, Name, lay_out
 from benchmarks.environments import Environment, environment
 from benchmarks.machine import this_machine
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("training", "data", "startup", "evaluation", "replicas", "gpu")
+SECTIONS = ("training", "data", "startup", "evaluation", "replicas", "language", "gpu")
 
 
 def main() -> int:
@@ -103,6 +103,11 @@ def section(name: str, options: argparse.Namespace, folder: Path, pythae: Enviro
         )
         _tell(f"evaluation: {found['ratio']['median']:.3f} of the bare loop")
         return found
+    if name == "language":
+        text = language.lay_out(options.data_dir, folder)
+        device = "cuda" if options.accelerator == "gpu" else "cpu"
+        task = language.task_for(text, options.rounds, 20 if quick else 60, device)
+        return language.run(task, 30 if quick else 90, _tell)
     if name == "gpu":
         return measured("benchmarks.gpu", folder=str(folder), rows=12_000 if quick else 59_600)
     if name == "startup":

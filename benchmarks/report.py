@@ -30,7 +30,7 @@ def compare(race: Race, ours: str, bare: str) -> dict[str, dict[str, Any]]:
             "ours_is_faster": _compare(train[ours], train[name])["ratio"],
             "rounds": len(others),
             "rows": first.rows,
-            "val_elbo": others[-1].val_elbo,
+            "validation": others[-1].validation,
             # What compiling and other preparations cost, which only the first lap pays.
             "first_lap_extra_seconds": first.train.wall - median(lap.train.wall for lap in others),
             "memory": race.memory[name],

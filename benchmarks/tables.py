@@ -21,6 +21,7 @@ def markdown(result: Result) -> str:
         ("startup", "Start-up", startup),
         ("evaluation", "Evaluation: importance-sampled likelihood", evaluation),
         ("replicas", "Several seeds at once", replicas),
+        ("language", "A language model", language),
         ("gpu", "On a GPU", gpu),
     ):
         if name in sections:
@@ -79,7 +80,7 @@ def contestants(heats: Sequence[Result]) -> str:
                     f"{own['first_lap_extra_seconds']:.1f}",
                     _mebibytes(own["memory"]),
                     _mebibytes(own["gpu_memory"]),
-                    f"{own['val_elbo']:.1f}" if own["rows"] == full else f"(after {own['rows']:,} rows an epoch)",
+                    f"{own['validation']:.1f}" if own["rows"] == full else f"(after {own['rows']:,} rows an epoch)",
                 ]
             )
     return _table(head, rows)
@@ -89,6 +90,19 @@ def _task(heat: Result) -> list[str]:
     task = heat["task"]
     where = "GPU" if task["device"] == "cuda" else str(task["threads"] or f"default ({heat['threads']})")
     return [task["name"], str(task["batch_size"]), where]
+
+
+def language(section: Result) -> str:
+    """A row for each contestant."""
+    batch = section["task"]["batch_size"]
+    head = ["contestant", "rounds", "steps/s", "of the loop", "processor time", "nats per token after it"]
+    rows = []
+    for name, own in section["contestants"].items():
+        train = own["train"]
+        steps = f"{train['rows_per_second']['median'] / batch:.1f}"
+        ratios = [_over(train["ratio"]), _over(train["cpu_ratio"])]
+        rows.append([name, str(own["rounds"]), steps, *ratios, f"{-own['validation']:.3f}"])
+    return f"{section['task']['name']}, batch {batch}:\n\n{_table(head, rows)}"
 
 
 def data_path(section: Result) -> str:

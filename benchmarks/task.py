@@ -2,7 +2,16 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
+
+Device = Literal["cpu", "cuda"]
+
+
+class OnDevice(Protocol):
+    """Whatever is done somewhere."""
+
+    @property
+    def device(self) -> Device: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,7 @@ class Task:
     """torch.compile, for those who have a switch for it."""
     channels_last: bool = False
     """Of the bare loop's images and weights; attelbo's convolutions always are."""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -47,3 +56,38 @@ class Task:
     def from_json(cls, text: str) -> Self:
         fields = json.loads(text)
         return cls(**{**fields, "hidden": tuple(fields["hidden"])})
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageTask:
+    """A causal transformer over characters, trained with AdamW: the setting that nanoGPT gives for a CPU."""
+
+    name: str
+    text: str
+    """A file, of whose characters the last tenth is for validation."""
+    threads: int | None
+    """CPU threads of torch; None: its own choice."""
+    laps: int
+    """Epochs, the one for warming up counted."""
+    steps: int
+    """Of the optimizer in an epoch."""
+    layers: int = 4
+    heads: int = 4
+    dim: int = 128
+    context: int = 64
+    batch_size: int = 12
+    eval_batch_size: int = 100
+    """Windows of the one batch that is for validation."""
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    device: Device = "cpu"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        fields = json.loads(text)
+        return cls(**{**fields, "betas": tuple(fields["betas"])})

@@ -51,8 +51,9 @@ class Lap:
     """The training steps with all that goes on between them."""
     whole: Span
     """From the start of this epoch to the start of the next: validation and checkpoints too."""
-    val_elbo: float
-    """The evidence lower bound after it, nats: whoever is fast must have learned as much."""
+    validation: float
+    """The evidence lower bound after it, or the log-likelihood of a token, nats: whoever is fast must have learned as
+    much."""
     gpu_memory: int | None = None
     """Bytes that torch's allocator held at most so far, on a GPU."""
 

@@ -50,7 +50,7 @@ IDS = ["mlp-tanh", "mlp-relu", "conv-mnist", "conv-cifar10"]
 
 
 def lap(rows: int, train: float, whole: float, gpu_memory: int | None = None) -> Lap:
-    return Lap(rows, Span(train, train / 2), Span(whole, whole / 4), val_elbo=-100.0, gpu_memory=gpu_memory)
+    return Lap(rows, Span(train, train / 2), Span(whole, whole / 4), validation=-100.0, gpu_memory=gpu_memory)
 
 
 def ours_for(task, folder=Path("out")):
@@ -551,7 +551,7 @@ def test_a_tiny_race_from_processes_to_table(tmp_path, monkeypatch):
         assert [one["rows"] for one in own["laps"]] == [500, 500, 500]
         assert all(0 < one["train"]["wall"] < one["whole"]["wall"] for one in own["laps"])
         assert all(0 < one["train"]["cpu"] < one["whole"]["cpu"] for one in own["laps"])
-        assert all(-700 < one["val_elbo"] < -300 for one in own["laps"])
+        assert all(-700 < one["validation"] < -300 for one in own["laps"])
         assert own["memory"] > 2**26
     assert lines[0].startswith("tiny, batch 100, threads 1: attelbo ")
     assert "| tiny | 100 | 1 | " in tables.ratios([found])

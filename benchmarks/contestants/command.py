@@ -16,8 +16,8 @@ from attelbo import cli
 from attelbo.training.callbacks.base import stepper_of
 from benchmarks.contestants.watch import Watch
 from benchmarks.data import BATCHES, TRAIN_BATCHES
-from benchmarks.task import Task
-from benchmarks.turns import arguments
+from benchmarks.task import OnDevice, Task
+from benchmarks.turns import Track, arguments
 
 
 def words(task: Task, output_dir: Path) -> list[str]:
@@ -65,27 +65,32 @@ def accept_random_cifar10(task: Task) -> None:
         CIFAR10.test_list = [["test_batch", None]]
 
 
+def run_by_the_watch(task: OnDevice, track: Track, command: list[str], folder: Path) -> int:
+    """Run a command that trains and writes below a folder; its exit code."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"  # compiling costs what it costs the first time
+
+    def about() -> dict[str, str]:
+        (provenance,) = folder.rglob("provenance.json")
+        return {"provenance": provenance.read_text(encoding="utf-8")}
+
+    watch = Watch(task, track, rows_seen=lambda module: stepper_of(module).rows_seen, about=about)
+    fit = Trainer.fit
+
+    def fit_by_the_watch(trainer: Trainer, *positional: Any, **named: Any) -> None:
+        trainer.callbacks.append(watch)  # pyright: ignore[reportAttributeAccessIssue]
+        fit(trainer, *positional, **named)
+
+    Trainer.fit = fit_by_the_watch  # pyright: ignore[reportAttributeAccessIssue]
+    return cli.main(command)
+
+
 def main() -> int:
     track, text = arguments(sys.argv)
     task = Task.from_json(text)
     if task.data == "cifar10":
         accept_random_cifar10(task)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"  # compiling costs what it costs the first time
-
-        def about() -> dict[str, str]:
-            (provenance,) = Path(folder).rglob("provenance.json")
-            return {"provenance": provenance.read_text(encoding="utf-8")}
-
-        watch = Watch(task, track, rows_seen=lambda module: stepper_of(module).rows_seen, about=about)
-        fit = Trainer.fit
-
-        def fit_by_the_watch(trainer: Trainer, *positional: Any, **named: Any) -> None:
-            trainer.callbacks.append(watch)  # pyright: ignore[reportAttributeAccessIssue]
-            fit(trainer, *positional, **named)
-
-        Trainer.fit = fit_by_the_watch  # pyright: ignore[reportAttributeAccessIssue]
-        return cli.main(words(task, Path(folder)))
+        return run_by_the_watch(task, track, words(task, Path(folder)), Path(folder))
 
 
 if __name__ == "__main__":

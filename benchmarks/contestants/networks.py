@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.data import training_images
-from benchmarks.task import Task
+from benchmarks.task import OnDevice, Task
 from benchmarks.turns import Span
 
 
@@ -142,13 +142,13 @@ def draw(levels: Tensor) -> Tensor:
     return torch.rand_like(levels).lt(levels).to(levels.dtype)
 
 
-def now(task: Task) -> Span:
+def now(task: OnDevice) -> Span:
     """The clocks, when the GPU has done all that it was told to do."""
     if task.device == "cuda":
         torch.cuda.synchronize()
     return Span.now()
 
 
-def gpu_memory(task: Task) -> int | None:
+def gpu_memory(task: OnDevice) -> int | None:
     """Bytes that torch's allocator held at most so far."""
     return torch.cuda.max_memory_allocated() if task.device == "cuda" else None

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from benchmarks.contestants.networks import gpu_memory, now
-from benchmarks.task import Task
+from benchmarks.task import OnDevice
 from benchmarks.turns import Lap, Track
 
 
@@ -23,7 +23,7 @@ class Watch(Callback):
 
     def __init__(
         self,
-        task: Task,
+        task: OnDevice,
         track: Track,
         rows_seen: Callable[[LightningModule], int],
         about: Callable[[], Mapping[str, Any]] = dict,
@@ -55,5 +55,6 @@ class Watch(Callback):
 
     def _report(self, trainer: Trainer) -> None:
         whole = now(self.task) - self.start
-        elbo = float(trainer.callback_metrics["val/elbo"])
-        self.track.report(Lap(self.rows, self.train, whole, elbo, gpu_memory(self.task)))
+        metrics = trainer.callback_metrics
+        validation = float(metrics["val/elbo"] if "val/elbo" in metrics else -metrics["val/loss"])
+        self.track.report(Lap(self.rows, self.train, whole, validation, gpu_memory(self.task)))
