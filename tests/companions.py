@@ -22,9 +22,13 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
         *("data=max_of_set", "data.test_size=40"),
         *("model.network.dim=8", "model.network.heads=2", "model.network.layers=1"),
     ),
+    "text_classifier": ("data=unicode_names", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
     "vit": ("model.patch=4", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
 }
 """Model -> the data that it is tried on, and what makes it small; those that are not here are VAEs."""
+
+OF_GIVEN_SPLITS = {"text_classifier"}
+"""Those of them that are tried on data which say themselves how many validation rows there are."""
 
 MODEL_OF: dict[str, str] = {
     **dict.fromkeys(("attention", "mask", "network", "normalizer", "position", "score"), "gpt"),
@@ -46,7 +50,7 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),
     ("head", "clustering"): ("data=mixtures",),
-    ("network", "bidirectional_gru"): ("model=vit", "model/pooling=attention", "data=digits"),
+    ("network", "bidirectional_gru"): ("model=text_classifier",),
     ("network", "deep_sets"): ("model=deep_sets",),
     ("network", "set_transformer"): ("model=set_transformer",),
     ("normalizer", "entmax15"): EAGER,
@@ -96,7 +100,8 @@ def words_for(group: str, choice: str) -> tuple[str, ...]:
 def small_words(words: Sequence[str]) -> tuple[str, ...]:
     """What makes the model small that is named in the words of a command line."""
     names = [word.removeprefix("model=") for word in words if word.startswith("model=")]
-    return SMALL_MODELS.get(names[-1] if names else "vae", SMALL_MODELS["vae"])
+    name = names[-1] if names and names[-1] in SMALL_MODELS else "vae"
+    return SMALL_MODELS[name] if name in OF_GIVEN_SPLITS else ("data.validation_size=40", *SMALL_MODELS[name])
 
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -107,11 +112,15 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 WITHOUT_ENCODER = {
     *("bahdanau", "conv_classifier", "deep_sets", "gpt", "gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong"),
-    *("set_transformer", "transformer", "vdvae", "vit"),
+    *("set_transformer", "text_classifier", "transformer", "vdvae", "vit"),
 }
 """Models that the default experiment, which chooses an encoder and a decoder, does not fit."""
 
 EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("sst2/gru", "sst2/transformer", "trec/gru", "trec/transformer", "unicode_names/transformer"),
+        ("data=unicode_names",),
+    ),
     **dict.fromkeys(
         ("max_of_set/deep_sets", "max_of_set/set_transformer", "mixtures/deep_sets", "mixtures/set_transformer"),
         ("data.validation_size=20", "data.test_size=20"),

@@ -19,7 +19,6 @@ SMALL = (
     "~experiment",
     "name=small",
     "data.train_size=100",
-    "data.validation_size=40",
     "data.batch_size=10",
     "data.minibatches_per_block=4",
     "trainer.accelerator=cpu",

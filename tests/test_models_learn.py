@@ -29,6 +29,7 @@ OTHER_WORDS = {
     "lstm_seq2seq": RECURRENT,
     "luong": (*RECURRENT, "model.readout=16"),
     "set_transformer": (*FEW_SETS, "model.network.dim=16"),
+    "text_classifier": ("data=unicode_names", "data.train_size=1000", "model.dim=32", "model.network.layers=1"),
     "transformer": (*DATES, "model.dim=16", "model.network.layers=1", "model.network.hidden=16"),
     "vae_gan": ("optimizer.lr=1e-3", "data.batch_size=16"),
     "vdvae": ("model.channels=16",),
