@@ -116,8 +116,20 @@ def test_words_that_stand_apart_already():
     tokenizer.fit([" no it was n't black <unk> \n but N\n"], pads=False)
     assert tokenizer.split(" no <unk> \n but N\n") == ["no", "<unk>", "<eos>", "but", "N", "<eos>"]
     assert tokenizer.decode(tokenizer.encode("but <unk>\n")) == "but <unk> <eos>"
-    with pytest.raises(DataError, match=r"^a word that is not among the 9 of the vocabulary: 'cat'$"):
-        tokenizer.encode("but cat\n")
+    assert tokenizer.decode(tokenizer.encode("but cat\n")) == "but <unk> <eos>"
+
+
+@pytest.mark.parametrize("min_freq", [1, 2])
+def test_rare_words_of_a_stream_are_unknown_where_some_must_be(min_freq):
+    tokenizer = Words(min_freq=min_freq)
+    tokenizer.fit(["a b a c a b"], pads=False)
+    if min_freq == 2:
+        assert tokenizer.tokens == ("a", "b", "<unk>")
+        assert tokenizer.encode("a c d") == [0, 2, 2]
+    else:
+        assert tokenizer.tokens == ("a", "b", "c")
+        with pytest.raises(DataError, match=r"^a word that is not among the 3 of the vocabulary: 'd'$"):
+            tokenizer.encode("a d c")
 
 
 def test_pairs_of_bytes_are_those_of_the_paper():

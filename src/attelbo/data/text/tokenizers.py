@@ -7,12 +7,13 @@ Shapes: V tokens in the vocabulary.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from attelbo.data.batch import UNK
 from attelbo.data.text.vocabulary import SPECIALS, Tokenizer
 from attelbo.errors import DataError
 
+_UNKNOWN = SPECIALS[UNK]
 _SHOWN_AT_MOST = 8
 """Characters that an error names."""
 
@@ -84,7 +85,8 @@ class Words(Tokenizer):
     Args:
         split: ``punctuation``, or ``blanks`` for texts whose tokens stand apart already.
         lower: make everything lower-case.
-        min_freq: how often a word must occur to be in the vocabulary.
+        min_freq: how often a word must occur to be in the vocabulary; others are UNK or, in a vocabulary that does not
+            pad, the word <unk>.
         line_end: the word that the end of a line is; none if None.
 
     Raises:
@@ -121,17 +123,17 @@ class Words(Tokenizer):
     def _learn(self, texts: Sequence[str], n_specials: int) -> list[str]:
         counts = Counter(word for text in texts for word in self.split(text))
         kept = [(-count, word) for word, count in counts.items() if count >= self.min_freq]
-        return [word for _, word in sorted(kept)]
+        own = [_UNKNOWN] if not n_specials and self.min_freq > 1 and counts[_UNKNOWN] < self.min_freq else []
+        return [word for _, word in sorted(kept)] + own * bool(kept)
 
     def encode(self, text: str) -> list[int]:
-        """The words' tokens, UNK for those that are not in the vocabulary; see :meth:`Tokenizer.encode`."""
-        words = self.split(text)
-        if self.pads:
-            return [self._number.get(word, UNK) for word in words]
-        try:
-            return [self._number[word] for word in words]
-        except KeyError as error:
-            raise DataError(f"a word that is not among the {self.n_tokens:,} of the vocabulary: {error}") from None
+        """The words' tokens; see :meth:`Tokenizer.encode`."""
+        words, unknown = self.split(text), UNK if self.pads else self._number.get(_UNKNOWN)
+        tokens = [self._number.get(word, unknown) for word in words]
+        if None in tokens:
+            word = words[tokens.index(None)]
+            raise DataError(f"a word that is not among the {self.n_tokens:,} of the vocabulary: {word!r}")
+        return cast(list[int], tokens)
 
     def written(self, text: str) -> str:
         """The words of a text, blanks between them."""
