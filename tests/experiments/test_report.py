@@ -65,6 +65,8 @@ def complete_run(folder: Path) -> Path:
     save_png(PICTURE, run_dir / "media" / "samples.png")
     save_png(PICTURE, run_dir / "media" / "latent_map.png")
     (run_dir / "media" / "samples.txt").write_text("<b>to be</b>\n  & not\n", encoding="utf-8")
+    save_png(PICTURE, run_dir / "media" / "attention_layer_1.png")
+    save_png(PICTURE, run_dir / "media" / "unheard_of.png")
     for epoch in range(1, 41):
         save_png(PICTURE, run_dir / "media" / f"samples-epoch{epoch:04d}.png")
     return run_dir
@@ -159,13 +161,14 @@ def test_nothing_is_fetched(run_dir, page):
 
 def test_pictures_are_embedded_whole_and_in_order(run_dir, page):
     titles = [image["alt"] for image in page.images]
-    assert titles[:2] == ["Samples", "Latent map"]
+    assert titles[:4] == ["Samples", "Latent map", "Attention layer 1", "Unheard of"]
     # Of 40 earlier epochs a dozen, first and last among them.
-    assert (len(titles[2:]), titles[2], titles[-1]) == (12, "Samples, epoch 1", "Samples, epoch 40")
+    assert (len(titles[4:]), titles[4], titles[-1]) == (12, "Samples, epoch 1", "Samples, epoch 40")
     first = base64.b64decode(page.images[0]["src"].partition(",")[2])
     assert first == (run_dir / "media" / "samples.png").read_bytes()
     assert (page.images[0]["width"], page.images[0]["height"]) == ("34", "12")
     assert [image.get("class") for image in page.images[:2]] == ["pixelated", None]
+    assert "where it looks" in page.text
 
 
 def test_texts_stand_as_they_were_written(run_dir):

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,6 @@ _CHARTS = (
     ("reconstruction", "Reconstruction", "nats, lower is better"),
     ("kl", "KL(q || p)", "nats"),
     ("loss", "Loss", "what is minimized"),
-    ("perplexity", "Perplexity", "lower is better"),
     ("bits_per_character", "Bits per character", "lower is better"),
     ("accuracy", "Accuracy", "share that is right"),
     ("exact", "Exact answers", "share of whole answers that are right"),
@@ -43,9 +43,12 @@ _CAPTIONS = {
     "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
     "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
     "samples.txt": ("Samples", "what the model writes after the beginning of a row"),
+    "attention_*.png": ("", "where it looks"),
+    "alignment_*.png": ("", "which tokens of the source each token of the target looks at"),
     "answers.txt": ("Answers", "each token given the right ones before it"),
     "translations.txt": ("Translations", "source, reference and translation"),
 }
+"""Name of a file, or a pattern -> title, its own name if empty, and caption."""
 _PIXELS = ("samples", "reconstructions", "interpolations", "traversals")
 """Pictures whose pixels are the data's: enlarged without smoothing."""
 _MOST_EARLIER = 12
@@ -214,9 +217,13 @@ def _is_negative(one: list[tuple[int, float]], other: list[tuple[int, float]]) -
 
 def _final(paths: Iterable[Path]) -> list[Path]:
     """Those of the end of a run, in the order of the captions."""
-    order = list(_CAPTIONS)
     final = [path for path in paths if "-epoch" not in path.stem]
-    return sorted(final, key=lambda p: (order.index(p.name) if p.name in order else len(order), p.name))
+    return sorted(final, key=lambda path: (_place(path.name), path.name))
+
+
+def _place(name: str) -> int:
+    """Where among the captions a file has its own; behind them if it has none."""
+    return next((place for place, pattern in enumerate(_CAPTIONS) if fnmatch(name, pattern)), len(_CAPTIONS))
 
 
 def _earlier(paths: Iterable[Path]) -> list[Path]:
@@ -236,7 +243,9 @@ def _earlier(paths: Iterable[Path]) -> list[Path]:
 def _titled(path: Path) -> tuple[str, str]:
     """Title and caption of what a file shows."""
     kind, _, epoch = path.stem.partition("-epoch")
-    title, caption = _CAPTIONS.get(f"{kind}{path.suffix}", (kind.replace("_", " ").capitalize(), ""))
+    place = _place(f"{kind}{path.suffix}")
+    title, caption = list(_CAPTIONS.values())[place] if place < len(_CAPTIONS) else ("", "")
+    title = title or kind.replace("_", " ").capitalize()
     return (f"{title}, epoch {int(epoch)}", "") if epoch else (title, caption)
 
 
