@@ -37,8 +37,6 @@ MODEL_OF: dict[str, str] = {
 }
 """Group of parts -> the model that its files are tried in, if it is no VAE."""
 
-EAGER = ("model.attention.kernel=eager",)
-
 COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("attention", "linear"): ("model=linear_gpt",),
     ("attention", "performer"): ("model=linear_gpt",),
@@ -53,10 +51,6 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("network", "bidirectional_gru"): ("model=text_classifier",),
     ("network", "deep_sets"): ("model=deep_sets",),
     ("network", "set_transformer"): ("model=set_transformer",),
-    ("normalizer", "entmax15"): EAGER,
-    ("normalizer", "sigmoid"): EAGER,
-    ("normalizer", "softmax_off_by_one"): EAGER,
-    ("normalizer", "sparsemax"): EAGER,
     ("objective", "adversarial"): ("model/posterior=deterministic",),
     ("objective", "lagging"): ("model.objective.inner_steps=1",),
     ("objective", "rae"): ("model/posterior=deterministic",),
@@ -76,9 +70,6 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("prior", "uniform_codes"): ("model/posterior=vector_quantized",),
     ("prior", "uniform_sphere"): ("model/posterior=von_mises_fisher",),
     ("prior", "wrapped_normal"): ("model/posterior=wrapped_normal",),
-    ("score", "additive"): EAGER,
-    ("score", "concat"): EAGER,
-    ("score", "location"): EAGER,
 }
 """(group, choice) -> words."""
 
@@ -133,6 +124,7 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
         ("data=dates", "data.source.n_validation=10", "data.source.n_test=10"),
     ),
     "reference/gpt": ("data.windows_per_epoch=10",),
+    "recall/attention": (),
     "reverse/transformer": (),
     "shakespeare/nano_gpt": ("data=reference_text", "data.windows_per_epoch=10"),
     "shakespeare/nano_gpt_gpu": ("data=reference_text", "data.windows_per_epoch=10"),
