@@ -54,6 +54,8 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("objective", "adversarial"): ("model/posterior=deterministic",),
     ("objective", "lagging"): ("model.objective.inner_steps=1",),
     ("objective", "rae"): ("model/posterior=deterministic",),
+    ("position", "axial_rope"): ("model=vit", "data=digits", "model.patch=2"),
+    ("position", "sinusoidal_2d"): ("model=vit", "data=digits", "model.patch=2"),
     ("posterior", "deterministic"): ("model/objective=rae",),
     ("posterior", "finite_scalar"): ("model/prior=uniform_codes", "model.latent_dim=4"),
     ("posterior", "gumbel_softmax"): ("model/prior=uniform_categorical",),

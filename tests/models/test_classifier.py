@@ -26,12 +26,15 @@ EVERY = [
     *((of_images(pooling={"_target_": f"attelbo.networks.{pooling}"}), images()) for pooling in POOLINGS),
     *((of_texts(pooling={"_target_": f"attelbo.networks.{pooling}"}), texts()) for pooling in POOLINGS),
     (of_texts(network=GRU, pooling={"_target_": "attelbo.networks.AttentionPooling"}), texts()),
-    (
-        of_images(
-            position={"_target_": "attelbo.attention.AxialRotary"},
-            pooling={"_target_": "attelbo.networks.MeanPooling"},
-        ),
-        images(),
+    *(
+        (
+            of_images(
+                position={"_target_": "attelbo.attention.AxialRotary"},
+                pooling={"_target_": f"attelbo.networks.{pooling}"},
+            ),
+            images(),
+        )
+        for pooling in ("ClassToken", "MeanPooling")
     ),
     (of_convolutions(), images()),
 ]
@@ -105,11 +108,6 @@ def test_dropout_is_for_training():
             of_images,
             {"data": DataSpec("toys", (1, 4, 6), "levels", 3, 30)},
             r"^model: .* label of every row, .*=30 keeps",
-        ),
-        (
-            of_images,
-            {"position": {"_target_": "attelbo.attention.AxialRotary"}},
-            r"^model/position: AxialRotary turns tokens by row and column, and a class token has none; ",
         ),
         (of_images, {"dim": 9}, r"^model\.attention: heads must divide the 9 features of a token"),
     ],

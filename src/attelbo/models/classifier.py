@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attelbo.attention import AxialRotary
 from attelbo.building import Spec, part
 from attelbo.data.batch import PAD, Batch, DataSpec
 from attelbo.errors import ConfigError
@@ -144,11 +143,6 @@ def build_vision_transformer(
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
     places = parts.position_of(dim, math.prod(size) + pool.n_own, causal=False, size=size)
-    if pool.n_own and isinstance(places, AxialRotary):
-        raise ConfigError(
-            "model/position: AxialRotary turns tokens by row and column, and a class token has none; "
-            "model/pooling=mean or attention does without"
-        )
     body = TokenEncoder(
         PatchEmbedding(data.shape, patch, dim, places, dropout),
         part("network", network, dim=dim, parts=parts, position=places, causal=False),
