@@ -44,7 +44,7 @@ def _dispatch(command: str, words: list[str]) -> int:
         from attelbo import __version__
 
         return say(f"attelbo {__version__}\n")
-    of_many = {"compare": several.compare, "sweep": several.sweep}
+    of_many = {"compare": several.compare, "sweep": several.sweep, "reproduce": several.reproduce}
     of_one = {"train": running.train, "check": running.check, "list": _list, **dict.fromkeys(CALLS, running.call)}
     if command in of_many:
         return of_many[command](words)

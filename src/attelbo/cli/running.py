@@ -29,11 +29,11 @@ def plan_of(options: "Namespace") -> "list[Composition]":
         jobs = expand(root, words, config_dir=folder)
         # A sweeper that decides as it goes: what all its jobs share can be checked all the same.
         shared = [compose(root, words, config_dir=folder, multirun=True)] if jobs is None else []
-        plan = shared or [compose(root, job, config_dir=folder) for job in jobs or ()]
+        plan = shared or [compose(root, each, config_dir=folder) for each in jobs or ()]
     else:
         plan = [compose(root, words, config_dir=folder)]
-    for job in plan:
-        check_keys(job)
+    for each in plan:
+        check_keys(each)
     if root == "train" and not is_multirun(options) and (n := plan[0].config["trainer"]["replicas"]) > 1:
         first, others = plan[0].config["seed"], [word for word in words if not word.startswith("seed=")]
         plan = [compose(root, [*others, f"seed={seed}"], config_dir=folder) for seed in range(first, first + n)]
@@ -65,9 +65,9 @@ def check(options: "Namespace") -> int:
     plan = plan_of(options)
     from attelbo.experiments.assembly import verify
 
-    for job in plan:
-        summary = verify(job.config)
-        say(f"ok: {job.config['name']} {summary or ''}".rstrip() + "\n")
+    for each in plan:
+        summary = verify(each.config)
+        say(f"ok: {each.config['name']} {summary or ''}".rstrip() + "\n")
     return 0
 
 
@@ -94,23 +94,23 @@ def train(options: "Namespace") -> int:
         plan = plan_of(options)
         from attelbo.experiments.configuration import with_folders
 
-        if any(job.config["trainer"]["replicas"] > 1 for job in plan):
+        if any(each.config["trainer"]["replicas"] > 1 for each in plan):
             return _train_replicas(plan)
         if not multirun:
-            return hydra.run("train", _job, with_folders(options.words, plan[0].folders)).return_value
+            return hydra.run("train", job, with_folders(options.words, plan[0].folders)).return_value
         from attelbo.experiments.assembly import verify
         from attelbo.experiments.sweeps import running
         from attelbo.experiments.sweeps.expanding import shared_words
 
-        for job in plan:
-            verify(job.config)  # no job runs if another cannot be built
+        for each in plan:
+            verify(each.config)  # no job runs if another cannot be built
         folder, given = folder_of(plan)
         if not given:
             loader_of(hydra).name_sweep(folder)
-        task = partial(_job, loaded={})
+        task = partial(job, loaded={})
         if decides_as_it_goes(plan):
             batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
-            return int(any(job.return_value for batch in batches or () for job in batch))
+            return int(any(each.return_value for batch in batches or () for each in batch))
         return running.run(hydra, plan, folder, with_folders(shared_words(options.words), plan[0].folders), task)
 
 
@@ -138,14 +138,14 @@ def _sweep_folder(plan: "Sequence[Composition]") -> Path:
 
     from attelbo.experiments.rundir import config_hash
 
-    names = {job.config["name"] for job in plan}
-    content = " ".join(sorted(config_hash(job.config) for job in plan))
+    names = {each.config["name"] for each in plan}
+    content = " ".join(sorted(config_hash(each.config) for each in plan))
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     name = names.pop() if len(names) == 1 else "multirun"
     return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{digest}"
 
 
-def _job(config: "DictConfig", loaded: "dict[str, Any] | None" = None) -> int:
+def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None) -> int:
     """What Hydra runs: one training run. Its exit code is returned, never raised: the other jobs go on.
 
     Jobs that run in one process find the data of the job before in ``loaded``.

@@ -1,11 +1,12 @@
-"""The commands on many runs: sweep and compare."""
+"""The commands on many runs: sweep, compare and reproduce."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from attelbo.cli.parsing import parse, parser_of, say
-from attelbo.cli.running import decides_as_it_goes, folder_of, plan_of
-from attelbo.cli.usage import COMPARE, SWEEP
+from attelbo.cli.running import decides_as_it_goes, folder_of, job, plan_of
+from attelbo.cli.usage import COMPARE, REPRODUCE, SWEEP
 from attelbo.errors import ConfigError
 
 
@@ -53,3 +54,32 @@ def compare(words: Sequence[str]) -> int:
         options.folders, options.by, options.metric, options.output, options.pair and tuple(options.pair)
     )
     return 0
+
+
+def reproduce(words: Sequence[str]) -> int:
+    """``attelbo reproduce``."""
+    parser = parser_of("reproduce")
+    parser.add_argument("paper", nargs="?")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--budget", choices=["smoke", "quick", "full"], default="quick")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    options = parser.parse_intermixed_args(words)
+    if options.help:
+        return say(REPRODUCE)
+    from attelbo.experiments.papers.specification import listing, read_paper
+
+    if options.list:
+        return say("".join(f"{name:<24}{text}\n" for name, text in listing(options.config_dir)))
+    if options.paper is None:
+        parser.error("which paper? attelbo reproduce --list")
+    if options.seeds is not None and options.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {options.seeds}")
+    paper = read_paper(options.paper, options.config_dir)
+    from attelbo.experiments.composing import session
+    from attelbo.experiments.papers import command
+
+    with session() as hydra:
+        plan = command.plan_of(options.paper, paper, options.budget, options.seeds, options.words, options.config_dir)
+        return command.reproduce(hydra, paper, options.budget, plan, partial(job, loaded={}))

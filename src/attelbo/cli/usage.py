@@ -23,11 +23,14 @@ of many runs:
   attelbo sweep        dry|status ...          the jobs of a sweep: those that a command would run, or those in a folder
   attelbo compare      DIR... [options]        settings side by side, mean and interval over seeds; a page
 
+of a paper:
+  attelbo reproduce    PAPER [options]         its table, rebuilt, beside the published numbers (--list: which)
+
 choices and values (Hydra's words):
   experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
   seed=0  model.latent_dim=20  trainer.max_epochs=1  +key=value  ~key
 
-options of all but list, compare and sweep (-m: of train and check):
+options of train, check and those of a finished run (-m: of train and check):
   -m, --multirun          one job for each combination of swept values: seed=1,2 data=digits,mnist
   --config-dir DIR        a folder that adds to the groups (as conf/ in the working folder does)
   --cfg job|hydra|all     print the composed configuration instead of running
@@ -57,6 +60,20 @@ attelbo sweep        dry|status ...          the jobs of a sweep: those that a c
 
 Lists go together where they are zipped: zip:model.latent_dim=2,8 zip:optimizer.lr=1e-2,1e-3 are two jobs, not four;
 zip2: and so on begin further lists, which are combined with the others.
+"""
+
+
+REPRODUCE = """\
+attelbo reproduce PAPER [options] [choices and values]     its table, rebuilt, beside the published numbers
+
+Runs what is not done yet (the same command again goes on), prints the table and writes it beside the runs. Further
+words, such as trainer.accelerator=gpu or paths.data_dir=..., are for all runs.
+
+options:
+  --list                   the papers, one line on each
+  --budget NAME            smoke (seconds), quick (minutes on a CPU) or full (as published); quick by default
+  --seeds N                runs of each cell
+  --config-dir DIR         a folder that adds to the groups and papers
 """
 
 

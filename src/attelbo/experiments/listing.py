@@ -12,6 +12,9 @@ from attelbo.errors import ConfigError
 NESTED = ("data", "model")
 """Groups whose folders are groups themselves; elsewhere a folder is the first half of a choice's name."""
 
+NO_GROUPS = ("paper",)
+"""Folders whose files are no choices."""
+
 
 def package_folder() -> Path:
     """attelbo's own ``conf/``: inside the installed package, or beside ``src/`` in a checkout."""
@@ -45,7 +48,7 @@ def choices(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
             first, *inner = file.relative_to(folder).with_suffix("").parts
             # conf/model/encoder/mlp.yaml: model/encoder=mlp, but conf/experiment/mnist/vae.yaml: experiment=mnist/vae
             depth = len(inner) - 1 if first in NESTED else 0
-            if inner and not file.name.startswith("_"):
+            if inner and first not in NO_GROUPS and not file.name.startswith("_"):
                 group, choice = "/".join([first, *inner[:depth]]), "/".join(inner[depth:])
                 found.setdefault(group, {}).setdefault(choice, file)
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}

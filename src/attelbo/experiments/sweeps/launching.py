@@ -28,14 +28,14 @@ def launch(
         jobs: the overrides of each.
         task: what is run.
     """
-    config = hydra.compose_config(root, list(shared), run_mode=RunMode.MULTIRUN)
+    words = [word for word in shared if not word.startswith("hydra.mode=")]
+    config = hydra.compose_config(root, [*words, "hydra.mode=MULTIRUN"], run_mode=RunMode.MULTIRUN)
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=root)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
-    words = [[word for word in job if is_task_word(word)] for job in jobs]
     try:
-        returns = launcher.launch(words, initial_job_idx=0)
+        returns = launcher.launch([list(filter(is_task_word, job)) for job in jobs], initial_job_idx=0)
     finally:
         callbacks.on_multirun_end(config=config, config_name=root)
     return [_code(each) for each in returns]

@@ -1,0 +1,1 @@
+"""Rebuilding the tables of papers: ``attelbo reproduce``."""

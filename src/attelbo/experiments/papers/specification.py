@@ -1,0 +1,127 @@
+"""What is known of a paper's table, and what must be run to rebuild it: ``conf/paper/<name>/paper.yaml``.
+
+    title, source                          the paper
+    metric, better, tolerance              what its numbers are, which is better, how near is near enough
+    words                                  of the command line, for all cells
+    cells: name -> words, published value, source, trust
+    budgets: smoke | quick | full -> words; seeds of each
+    order                                  cells whose values must get better in this order
+
+A published value has a mark that says how much it is to be trusted: A, read in the paper or in its authors' (or a
+re-implementation's) own repository; B, quoted elsewhere. What is known from memory only is no published value.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from attelbo.errors import ConfigError
+from attelbo.experiments.listing import config_folders, description, nearest_of
+
+Budget = Literal["smoke", "quick", "full"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cell(_Strict):
+    """One number of a table."""
+
+    words: list[str] = []
+    title: str = ""
+    """As the paper calls it; the cell's name if empty."""
+    published: float | None = None
+    trust: Literal["A", "B"] | None = None
+    source: str = ""
+    """Of the value, where it is not the paper's table."""
+    tolerance: float | None = Field(default=None, gt=0)
+    """In place of the paper's."""
+    metric: str | None = None
+    """In place of the paper's."""
+
+    @model_validator(mode="after")
+    def _trusted(self) -> "Cell":
+        if (self.published is None) != (self.trust is None):
+            raise ValueError("a published value and its trust mark (A or B) go together")
+        return self
+
+
+class Effort(_Strict):
+    """A budget."""
+
+    words: list[str] = []
+    seeds: int = Field(default=1, ge=1)
+    note: str = ""
+    """What it is, in words: epochs, rows, samples."""
+
+
+class Paper(_Strict):
+    """The table of a paper."""
+
+    title: str
+    source: str
+    metric: str
+    unit: str = ""
+    digits: int = Field(default=2, ge=0)
+    better: Literal["more", "less"]
+    tolerance: float | None = Field(default=None, gt=0)
+    words: list[str] = []
+    cells: dict[str, Cell]
+    budgets: dict[Budget, Effort]
+    order: list[str] = []
+    note: str = ""
+    """What must be known to read the numbers: splits, traps."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Paper":
+        if not self.cells or set(self.budgets) != {"smoke", "quick", "full"}:
+            raise ValueError("a paper has at least one cell, and the budgets smoke, quick and full")
+        if unknown := [name for name in self.order if name not in self.cells]:
+            raise ValueError(f"order: {', '.join(unknown)}: no such cell")
+        return self
+
+    def jobs(self, cell: str, budget: Budget, seeds: int, given: Sequence[str] = ()) -> list[list[str]]:
+        """The words of each seed's run; of two for one key the later counts: the paper's, the cell's, the budget's,
+        those that are given.
+        """
+        words: dict[str, str] = {}
+        for word in (*self.words, *self.cells[cell].words, *self.budgets[budget].words, *given):
+            words[word.partition("=")[0].lstrip("+~")] = word
+        return [[*words.values(), f"seed={seed}"] for seed in range(seeds)]
+
+
+def papers(config_dir: Path | None = None) -> dict[str, Path]:
+    """Name -> file of every paper."""
+    found: dict[str, Path] = {}
+    for folder in config_folders(config_dir):
+        for file in sorted(folder.glob("paper/*/paper.yaml")):
+            found.setdefault(file.parent.name, file)
+    return dict(sorted(found.items()))
+
+
+def read_paper(name: str, config_dir: Path | None = None) -> Paper:
+    """The paper with this name.
+
+    Raises:
+        ConfigError: there is none, or its file is wrong.
+    """
+    known = papers(config_dir)
+    if name not in known:
+        raise ConfigError(f"reproduce {name}: no such paper{nearest_of(name, known)}")
+    try:
+        return Paper.model_validate(yaml.safe_load(known[name].read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"conf/paper/{name}/paper.yaml: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"conf/paper/{name}/paper.yaml: {where}: {first['msg']}") from error
+
+
+def listing(config_dir: Path | None = None) -> list[tuple[str, str]]:
+    """(name, one line) of every paper."""
+    return [(name, description(file)) for name, file in papers(config_dir).items()]

@@ -1,0 +1,152 @@
+"""`attelbo reproduce`: every paper's file, the runs it asks for, and what is said of the numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from attelbo.cli import main
+from attelbo.errors import ConfigError
+from attelbo.experiments.comparison.statistics import Estimate
+from attelbo.experiments.configuration import check, compose
+from attelbo.experiments.papers.specification import Paper, papers, read_paper
+from attelbo.experiments.papers.table import Reproduction, Row
+
+CONTENT: dict[str, Any] = {
+    "title": "A small table",
+    "source": "Nobody 2026",
+    "metric": "test/elbo",
+    "unit": "nats",
+    "better": "more",
+    "tolerance": 1.0,
+    "words": [],
+    "cells": {
+        "a": {"title": "A", "published": -20.0, "trust": "A"},
+        "b": {"words": ["model.latent_dim=3"], "published": -19.0, "trust": "B", "source": "quoted by Somebody"},
+        "c": {"words": ["model.latent_dim=4"]},
+    },
+    "order": ["a", "b"],
+    "budgets": {"smoke": {"note": "two epochs"}, "quick": {"seeds": 2}, "full": {"seeds": 3}},
+}
+
+
+def paper(**changes: Any) -> Paper:
+    return Paper.model_validate({**CONTENT, **changes})
+
+
+def reproduction(budget: Any, *measured: float | None, missing: int = 0) -> Reproduction:
+    p = paper()
+    estimates = [None if value is None else Estimate(value, 0.3, 3) for value in measured]
+    rows = [Row(name, p.cells[name], e, 1.0, missing) for name, e in zip(p.cells, estimates, strict=True)]
+    return Reproduction(p, budget, rows)
+
+
+@pytest.mark.parametrize("name", papers())
+def test_every_run_of_every_paper_composes(name: str) -> None:
+    p = read_paper(name)
+    assert all(cell.published is None or (cell.tolerance or p.tolerance) for cell in p.cells.values())
+    for budget in p.budgets:
+        for cell in p.cells:
+            (words,) = p.jobs(cell, budget, 1)
+            check(compose("train", words))
+
+
+@pytest.mark.parametrize("name", papers())
+def test_every_paper_is_described(name: str) -> None:
+    first = papers()[name].read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert any(str(year) in first for year in range(1980, 2030))
+
+
+def test_of_two_words_for_one_key_the_later_counts() -> None:
+    p = paper(
+        words=["trainer.max_epochs=9", "data=mnist"],
+        budgets={**CONTENT["budgets"], "smoke": {"words": ["trainer.max_epochs=1"]}},
+    )
+    assert p.jobs("b", "smoke", 2, ["data=digits"]) == [
+        ["trainer.max_epochs=1", "data=digits", "model.latent_dim=3", f"seed={seed}"] for seed in (0, 1)
+    ]
+
+
+def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> None:
+    full = reproduction("full", -20.5, -21.0, -18.0)
+    assert [full.verdict(row) for row in full.rows] == ["reproduced (within 1)", "worse by 2.00 (tolerance 1)", ""]
+    better = reproduction("full", -18.0, -19.0, None)
+    assert better.verdict(better.rows[0]) == "better by 2.00 (tolerance 1)"
+    quick = reproduction("quick", -20.5, -21.0, -18.0)
+    assert [quick.verdict(row) for row in quick.rows] == ["", "", ""]
+    assert "a verdict is given at --budget full only" in quick.notes()
+    short = reproduction("full", -20.5, -21.0, -18.0, missing=1)
+    assert short.verdict(short.rows[0]) == "1 seeds missing"
+
+
+def test_the_claimed_order_is_checked() -> None:
+    assert reproduction("full", -20.0, -19.0, None).order() == "order b > A, the best first: holds"
+    assert reproduction("full", -19.0, -20.0, None).order() == "order b > A, the best first: does not hold"
+    assert "which decides nothing" in reproduction("smoke", -19.0, -20.0, None).order()
+    assert "not all cells are measured" in reproduction("full", -19.0, None, None).order()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cells": {"a": {"published": 1.0}}}, "a published value and its trust mark"),
+        ({"cells": {"a": {"published": 1.0, "trust": "C"}}}, "cells.a.trust: Input should be 'A' or 'B'"),
+        ({"order": ["x"]}, "order: x: no such cell"),
+        ({"budgets": {"smoke": {}}}, "the budgets smoke, quick and full"),
+        ({"metrik": 1}, "metrik: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    folder = tmp_path / "paper" / "small"
+    folder.mkdir(parents=True)
+    (folder / "paper.yaml").write_text(yaml.safe_dump({**CONTENT, **changes}))
+    with pytest.raises(ConfigError) as error:
+        read_paper("small", tmp_path)
+    assert message in str(error.value)
+    assert str(error.value).startswith("conf/paper/small/paper.yaml: ")
+
+
+def test_a_table_is_rebuilt_and_goes_on(runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = [word for word in runs.words("trainer.max_epochs=1") if not word.startswith("model.latent_dim")]
+    folder = tmp_path / "conf" / "paper" / "small"
+    folder.mkdir(parents=True)
+    (folder / "paper.yaml").write_text("# A small table (Nobody 2026)\n" + yaml.safe_dump({**CONTENT, "words": small}))
+    command = ["reproduce", "small", "--budget", "smoke", "--config-dir", str(tmp_path / "conf")]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "sweep: 3 of 3 jobs done" in out
+    line = next(line for line in out.splitlines() if line.split()[:1] == ["b"])
+    assert line.split()[1:3] == ["-19.00", "B"]
+    (table,) = runs.folder.glob("papers/small/smoke-*/table.md")
+    assert "| b | -19.00 | B |" in table.read_text()
+    assert "quoted by Somebody" in table.read_text()
+    assert main([*command, "--seeds", "2"]) == 0  # three more runs beside the others
+    out = capsys.readouterr().out
+    assert "sweep: 3 of 6 jobs are done already" in out
+    assert list(runs.folder.glob("papers/small/smoke-*/table.md")) == [table]
+    assert main(["reproduce", "--list", "--config-dir", str(tmp_path / "conf")]) == 0
+    out = capsys.readouterr().out
+    assert "small" in out
+    assert "A small table (Nobody 2026)" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["iwea"], "reproduce iwea: no such paper; did you mean iwae?"),
+        (["iwae", "--budget", "huge"], "invalid choice: 'huge'"),
+        (["iwae", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        ([], "which paper? attelbo reproduce --list"),
+        (
+            ["iwae", "model.latnet_dim=2"],
+            "model.latnet_dim (command line): unknown key; did you mean model.latent_dim?",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
