@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from attelbo.data import Batch
+from attelbo.data import Batch, LanguageDataModule, ParallelDataModule
 
 EPOCHS = 3
 
@@ -115,6 +115,50 @@ def test_validation_arrives_as_batches(digits):
     module = fit(digits(minibatches_per_block=16))
     assert [tuple(batch.x.shape) for batch in module.evaluated[:3]] == [(50, 1, 8, 8), (50, 1, 8, 8), (44, 1, 8, 8)]
     assert len(module.evaluated) == 3 * EPOCHS
+
+
+def random_windows():
+    source = {"_target_": "attelbo.data.text.ReferenceText"}
+    return LanguageDataModule(
+        "windows",
+        source,
+        {"_target_": "attelbo.data.text.Characters"},
+        root=".",
+        seed=1,
+        batch_size=8,
+        eval_batch_size=900,
+        context=64,
+        windows="random",
+        windows_per_epoch=100,
+        minibatches_per_block=3,
+    )
+
+
+def sentences():
+    source = {"_target_": "attelbo.data.text.Dates", "n_train": 100, "n_validation": 10, "n_test": 10}
+    characters = {"_target_": "attelbo.data.text.Characters"}
+    return ParallelDataModule(
+        "sentences",
+        source,
+        characters,
+        characters,
+        root=".",
+        seed=1,
+        batch_size=8,
+        eval_batch_size=10,
+        max_length=40,
+        minibatches_per_block=3,
+    )
+
+
+@pytest.mark.parametrize("data", [random_windows, sentences])
+@pytest.mark.parametrize("step", [3, 5, 7])
+def test_texts_resume_too(data, tmp_path, step):
+    """13 minibatches in 5 blocks an epoch."""
+    uninterrupted = fit(data()).seen
+    assert len(uninterrupted) == 5 * EPOCHS
+    fit(data(), [SaveAndStop(step, tmp_path / "last.ckpt")])
+    assert fit(data(), ckpt_path=tmp_path / "last.ckpt").seen == uninterrupted[step:]
 
 
 def test_limited_batches_resume_too(digits, tmp_path):

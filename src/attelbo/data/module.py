@@ -21,6 +21,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from attelbo.building import Spec, build
 from attelbo.data.batch import Batch, Block, DataSpec, Split
 from attelbo.data.loader import IndexLoader, Position, rows_per_rank, training_order
 from attelbo.data.resident import ResidentSplit
@@ -216,6 +217,18 @@ class ResidentDataModule(LightningDataModule, ABC):
 def fixed_generator(purpose: str) -> torch.Generator:
     """A generator that draws the same in every run."""
     return torch.Generator().manual_seed(derive_seed(_FIXED, purpose))
+
+
+def build_part(name: str, spec: Spec) -> Any:
+    """Build a part of a data module.
+
+    Raises:
+        ValueError: one of its arguments is out of range; the message begins with ``name``, as the key does.
+    """
+    try:
+        return build(spec)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}.{error}") from error
 
 
 def at_least(least: int, **numbers: int) -> None:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attelbo.building import Spec, build
+from attelbo.building import Spec
 from attelbo.data.batch import IGNORE, Batch, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least, fixed_generator
+from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part, fixed_generator
 from attelbo.data.resident import ResidentSplit
 
 
@@ -78,7 +78,7 @@ class SetDataModule(ResidentDataModule):
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
         at_least(1, train_size=train_size, validation_size=validation_size, test_size=test_size)
-        self.task: SetTask = build(task)
+        self.task: SetTask = build_part("task", task)
         self._spec = self.task.spec(name)
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
 

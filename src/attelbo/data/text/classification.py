@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attelbo.building import Spec, build
+from attelbo.building import Spec
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least, fixed_generator
+from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part, fixed_generator
 from attelbo.data.padded import PaddedSplit, bucketed_order
 from attelbo.data.text.labelled import Labelled, LabelledSource, LabelledText
 from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
@@ -86,8 +86,8 @@ class TextClassificationDataModule(ResidentDataModule):
         if train_size is not None:
             at_least(1, train_size=train_size)
         self._name = name
-        self.source: LabelledSource = build(source)
-        self.tokenizer: Tokenizer = build(tokenizer)
+        self.source: LabelledSource = build_part("source", source)
+        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
         self.classes = Classes()
         self.max_length = max_length
         self.cut_longer = cut_longer

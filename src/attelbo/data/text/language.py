@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from attelbo.building import Spec, build
+from attelbo.building import Spec
 from attelbo.data.batch import DataSpec, Split
 from attelbo.data.loader import rows_per_rank
-from attelbo.data.module import ResidentDataModule, Splits, at_least
+from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part
 from attelbo.data.padded import PaddedSplit, bucketed_order
 from attelbo.data.text.corpora import Corpus, TextSource
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, Windows, pack
@@ -79,8 +79,8 @@ class LanguageDataModule(ResidentDataModule):
         if documents == "padded" and windows == "random":
             raise ValueError("windows must be 'consecutive' for padded documents, which are rows as they are")
         self._name = name
-        self.source: TextSource = build(source)
-        self.tokenizer: Tokenizer = build(tokenizer)
+        self.source: TextSource = build_part("source", source)
+        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
         self.context = context
         self.documents: Documents = documents
         self.windows: Windows = windows

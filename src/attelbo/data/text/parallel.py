@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from attelbo.building import Spec, build
+from attelbo.building import Spec
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least
+from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part
 from attelbo.data.padded import PaddedSplit, bucketed_order
 from attelbo.data.text.aligned import Pairs, ParallelSource, ParallelText
 from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
@@ -64,9 +64,9 @@ class ParallelDataModule(ResidentDataModule):
         if train_size is not None:
             at_least(1, train_size=train_size)
         self._name = name
-        self.source: ParallelSource = build(source)
-        self.tokenizer: Tokenizer = build(tokenizer)
-        self.target_tokenizer: Tokenizer = build(target_tokenizer)
+        self.source: ParallelSource = build_part("source", source)
+        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
+        self.target_tokenizer: Tokenizer = build_part("target_tokenizer", target_tokenizer)
         self.max_length = max_length
         self.drop_longer = drop_longer
         self.train_size = train_size
