@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,13 +92,14 @@ def test_the_typo_is_answered_as_shown(capsys: pytest.CaptureFixture[str]):
 
 
 def test_python_of_the_readme(here: Path):
-    (code,) = blocks("python")
+    code = "\n".join(blocks("python"))
     # debug=fast saves no checkpoint, and some of the commands choose another network.
     runs = (path.parents[1] for path in here.glob("outputs/digits/conv_attention/*/checkpoints/best.ckpt"))
     run = next(path for path in runs if (path / "result.json").is_file())
-    scope: dict[str, torch.Tensor] = {}
-    exec(code.replace("outputs/digits/conv_attention/<run id>", str(run)), scope)  # type: ignore[arg-type]
+    scope: dict[str, Any] = {}
+    exec(code.replace("outputs/digits/conv_attention/<run id>", str(run)), scope)
     assert scope["images"].shape == (16, 1, 8, 8)
+    assert scope["layer"](torch.randn(2, 5, 64)).shape == (2, 5, 64)
 
 
 def test_files_that_it_links_to_exist():

@@ -68,9 +68,9 @@ class TokenScores(Metric):
     def measures(self) -> Sequence[Measure]:
         """What is shown of them."""
         return (
-            Measure("loss", "loss", "nats per token", 4),
-            Measure("perplexity", "perplexity", "tokens, if all were equally likely", 3),
-            Measure("bits_per_character", "bits/character", "bits", 4),
-            Measure("accuracy", "accuracy", "of the tokens", 4),
-            Measure("exact", "exact", "of the answers, right in every token", 4),
+            Measure("loss", "loss", "nats per token", 4, better="less"),
+            Measure("perplexity", "perplexity", "tokens, if all were equally likely", 3, better="less"),
+            Measure("bits_per_character", "bits/character", "bits", 4, better="less"),
+            Measure("accuracy", "accuracy", "of the tokens", 4, better="more"),
+            Measure("exact", "exact", "of the answers, right in every token", 4, better="more"),
         )

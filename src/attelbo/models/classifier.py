@@ -86,8 +86,8 @@ class Classifier(Model):
     def measures(self) -> Sequence[Measure]:
         smoothed = f", labels smoothed by {self.label_smoothing}" if self.label_smoothing else ""
         return (
-            Measure("accuracy", "accuracy", "of the labels", 4),
-            Measure("loss", "cross-entropy", f"nats{smoothed}", 4),
+            Measure("accuracy", "accuracy", "of the labels", 4, better="more"),
+            Measure("loss", "cross-entropy", f"nats{smoothed}", 4, better="less"),
         )
 
     @torch.no_grad()

@@ -69,8 +69,8 @@ class Regression(SetHead):
             raise ValueError(f"loss must be absolute or squared, got {loss!r}")
         self.loss = loss
         self.measures = (
-            Measure("mae", "absolute error", "mean over sets", 4),
-            Measure("loss", "loss", f"mean {loss} error", 4),
+            Measure("mae", "absolute error", "mean over sets", 4, better="less"),
+            Measure("loss", "loss", f"mean {loss} error", 4, better="less"),
         )
 
     def terms(self, outputs: Tensor, x: Tensor, y: Tensor, there: Tensor) -> Terms:
@@ -119,8 +119,8 @@ class Clustering(SetHead):
         self.out_features = 1 + 2 * in_features
         self.smallest_std = smallest_std
         self.measures = (
-            Measure("log_density", "log-density", "nats per point", 4),
-            Measure("gap", "gap", "nats per point below the true mixtures", 4),
+            Measure("log_density", "log-density", "nats per point", 4, better="more"),
+            Measure("gap", "gap", "nats per point below the true mixtures", 4, better="less"),
         )
 
     def mixture(self, outputs: Tensor) -> Mixture:

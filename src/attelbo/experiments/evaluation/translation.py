@@ -51,4 +51,4 @@ def translation_measure(model: SequenceToSequence) -> Measure:
     import sacrebleu
 
     search = "greedy search" if model.beam == 1 else f"beam of {model.beam}, length penalty {model.length_penalty:g}"
-    return Measure("bleu", "BLEU", "of 100", note=f"{search}; sacrebleu {sacrebleu.__version__}, 13a")
+    return Measure("bleu", "BLEU", "of 100", note=f"{search}; sacrebleu {sacrebleu.__version__}, 13a", better="more")
