@@ -148,7 +148,7 @@ def test_minibatches_hold_every_row_once(folder):
         ({"train_size": 0}, "train_size must be at least 1, got 0"),
         (
             {"source": "LabelledCSV", "options": {"train": "a", "delimiter": ""}},
-            "delimiter must be one character, got ''",
+            "source.delimiter must be one character, got ''",
         ),
     ],
 )
