@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from attelbo.errors import ConfigError
-from attelbo.experiments.configuration import SCHEMAS, check, compose, expand
+from attelbo.experiments.configuration import SCHEMAS, check, compose
 from attelbo.experiments.listing import choices, package_folder
+from attelbo.experiments.sweeps.expanding import expand
 from companions import NEEDS, WITHOUT_ENCODER, model_of
 
 EVERY = [(group, choice) for group, files in choices([package_folder()]).items() for choice in files]
