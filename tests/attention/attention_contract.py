@@ -7,9 +7,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from attelbo.attention import KERNELS, KernelName
 from attelbo.building import part
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
+
+TRAINABLE: list[KernelName] = [name for name in KERNELS if name != "flex"]
+"""Kernels that have a backward pass on a CPU."""
 
 HEADS, HEAD_DIM, MAX_LENGTH = 4, 4, 16
 

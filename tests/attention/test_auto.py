@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from attention_contract import TRAINABLE
 from torch import Tensor
 
 from attelbo.attention import (
@@ -97,6 +98,7 @@ def test_explained_before_and_after_a_call() -> None:
         "  eager: keeps 134,217,728 weights",
         "  sdpa: not fused on a CPU, since weights are dropped: keeps 134,217,728 weights",
         "  chunked: runs of 64 queries with 192 keys in sight",
+        "  flex: cannot: it cannot drop weights",
     ]
     attention.eval()
     attention(torch.randn(3, 5, 32))
@@ -115,7 +117,7 @@ def test_explained_where_a_kernel_is_asked_for_and_others_refuse() -> None:
     assert "  chunked: cannot: location scores count keys" in told
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", TRAINABLE)
 @pytest.mark.parametrize("options", [{}, {"mask": Causal()}, {"mask": Causal() & SlidingWindow(40)}, {"soft_cap": 5.0}])
 def test_real_lengths_agree_with_eager(kernel: KernelName, options: dict[str, Any]) -> None:
     """Here, nothing is cut down: 600 tokens are several chunks."""

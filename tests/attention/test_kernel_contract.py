@@ -8,17 +8,16 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
-from attention_contract import HEAD_DIM, HEADS, build_part, names, normal
+from attention_contract import HEAD_DIM, HEADS, TRAINABLE, build_part, names, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks_of_all_kinds import LENGTH, MASKS
 from torch import Tensor
 
 from attelbo.attention import (
     KERNELS,
     Alibi,
-    Block,
     Causal,
-    Document,
     Kernel,
     KernelName,
     Mask,
@@ -26,35 +25,13 @@ from attelbo.attention import (
     NoPosition,
     Padding,
     Position,
-    Prefix,
     ScaledDot,
     SlidingWindow,
 )
 from attelbo.attention.kernels import chunked, folding
 
 eager = KERNELS["eager"]
-OTHERS: list[KernelName] = [name for name in KERNELS if name != "eager"]
-MOST = 16
-
-VALID = torch.tensor([[1, 1, 1, 0, 1, 0, 1, 1] * 2, [0, 0, 1, 1, 1, 1, 1, 0] + [0] * 8], dtype=torch.bool)
-IDS = torch.tensor([[0] * 5 + [1] * 3 + [2] * 6 + [-1] * 2, [3, 3] + [1] * 13 + [-1]])
-MASKS: dict[str, Mask | None] = {
-    "none": None,
-    "causal": Causal(),
-    "window": SlidingWindow(2),
-    "causal window": Causal() & SlidingWindow(3),
-    "wide causal window": Causal() & SlidingWindow(7),
-    "prefix": Prefix(3),
-    "block": Block(3),
-    "causal block": Causal() & Block(4),
-    "padding": Padding(VALID),
-    "document": Document(IDS),
-    "causal document": Causal() & Document(IDS),
-    "window with padding": SlidingWindow(2) & Padding(VALID),
-    "causal window or prefix": Causal() & SlidingWindow(3) | Prefix(1),
-    "blocks and a window": Block(2) | Causal() & SlidingWindow(2),
-    "nothing": Prefix(1) & SlidingWindow(1) & Block(1),
-}
+OTHERS = [name for name in TRAINABLE if name != "eager"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,7 +77,7 @@ def able(kernels: Iterable[KernelName], **parts: list[str]) -> list[tuple[str, .
     return found
 
 
-sizes = st.integers(1, MOST)
+sizes = st.integers(1, LENGTH)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -110,7 +87,7 @@ sizes = st.integers(1, MOST)
 def test_every_mask(
     name: KernelName, mask: str, queries: int, keys: int, seed: int, kv_heads: int, data: st.DataObject
 ) -> None:
-    offset = data.draw(st.none() if queries <= keys else st.just(0) | st.integers(0, MOST - queries))
+    offset = data.draw(st.none() if queries <= keys else st.just(0) | st.integers(0, LENGTH - queries))
     agree(name, inputs(queries, keys, kv_heads, seed=seed), Mechanism(ScaledDot(HEAD_DIM)), MASKS[mask], offset=offset)
 
 
@@ -147,7 +124,7 @@ def test_values_of_another_size(name: KernelName, mask: str, values: int) -> Non
     agree(name, inputs(12, 12, values=values), Mechanism(ScaledDot(HEAD_DIM)), MASKS[mask])
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", TRAINABLE)
 @pytest.mark.parametrize("mask", ["none", "causal", "causal window"])
 def test_any_layout(name: KernelName, mask: str) -> None:
     given = inputs(12, 12)
@@ -158,7 +135,7 @@ def test_any_layout(name: KernelName, mask: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "normalizer"), able(KERNELS, normalizer=names("normalizer")))
+@pytest.mark.parametrize(("name", "normalizer"), able(TRAINABLE, normalizer=names("normalizer")))
 @pytest.mark.parametrize("position", [NoPosition(), Alibi(HEADS)], ids=["no bias", "bias"])
 def test_a_query_with_nothing_to_attend_to_gets_zeros_and_moves_nothing(
     name: KernelName, normalizer: str, position: Position
@@ -175,14 +152,14 @@ def test_a_query_with_nothing_to_attend_to_gets_zeros_and_moves_nothing(
         assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.parametrize(("name", "normalizer"), able(KERNELS, normalizer=names("normalizer")))
+@pytest.mark.parametrize(("name", "normalizer"), able(TRAINABLE, normalizer=names("normalizer")))
 @pytest.mark.parametrize("poison", [1e9, float("nan")])
 @pytest.mark.parametrize("mask", ["padding", "causal document", "window with padding"])
 def test_what_stands_in_padding_shows_nowhere(name: KernelName, poison: float, mask: str, normalizer: str) -> None:
     mechanism, allowed = Mechanism(ScaledDot(HEAD_DIM), build_part("normalizer", normalizer)), MASKS[mask]
     assert allowed is not None
-    query, key, value = inputs(MOST, MOST)
-    there = allowed.dense(MOST, MOST, device=None).any(-2)[:, :, :, None]
+    query, key, value = inputs(LENGTH, LENGTH)
+    there = allowed.dense(LENGTH, LENGTH, device=None).any(-2)[:, :, :, None]
     assert not there.all()
     poisoned = [query, *(t.detach().masked_fill(~there, poison).requires_grad_() for t in (key, value))]
     for one, other in zip(
@@ -193,7 +170,7 @@ def test_what_stands_in_padding_shows_nowhere(name: KernelName, poison: float, m
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_large_numbers_in_the_future_show_nowhere(name: KernelName) -> None:
     query, key, value = inputs(8, 8)
     later = torch.cat([torch.zeros(5), torch.full((3,), 1e9)])[:, None]
@@ -211,7 +188,7 @@ def test_gradients_by_finite_differences(name: KernelName, mask: str, normalizer
     assert torch.autograd.gradcheck(lambda *qkv: KERNELS[name](*qkv, mechanism, mask=MASKS[mask]), given)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", TRAINABLE)
 @pytest.mark.parametrize("mask", ["none", "causal", "causal window"])
 def test_dropout_drops_and_keeps_the_mean(name: KernelName, mask: str) -> None:
     mechanism = Mechanism(ScaledDot(HEAD_DIM))
@@ -224,7 +201,7 @@ def test_dropout_drops_and_keeps_the_mean(name: KernelName, mask: str) -> None:
     assert ((dropped.mean(0) - exact).abs() < 5.5 * error + 1e-12).all()
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_what_is_dropped_in_a_backward_pass_is_what_was_dropped_in_the_forward_pass(name: KernelName) -> None:
     torch.manual_seed(0)
     query, key, value = inputs(8, 8)
@@ -241,7 +218,7 @@ def test_half_precision_errs_no_more_than_twice_as_much_as_eager(
     name: KernelName, mask: str, dtype: torch.dtype, normalizer: str
 ) -> None:
     mechanism = Mechanism(ScaledDot(HEAD_DIM), build_part("normalizer", normalizer))
-    given = [t.detach().to(dtype) for t in inputs(MOST, MOST)]
+    given = [t.detach().to(dtype) for t in inputs(LENGTH, LENGTH)]
     exact = eager(*(t.double() for t in given), mechanism, mask=MASKS[mask])
     error, budget = (
         (kernel(*given, mechanism, mask=MASKS[mask]).double() - exact).square().mean().sqrt()

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from attention_contract import TRAINABLE
 from torch import Tensor, nn
 
 from attelbo.attention import (
-    KERNELS,
     Alibi,
     AttentionLayer,
     BlockCache,
@@ -85,7 +85,7 @@ def test_latent_attention_with_another_score_decodes_as_well(score) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), ours(x, mask=Causal()))
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", TRAINABLE)
 @pytest.mark.parametrize("name", LAYERS)
 def test_kernels_agree(name: str, kernel: KernelName) -> None:
     ours, reference, x = layer(name, "alibi", kernel=kernel), layer(name, "alibi", kernel="eager"), tokens()

@@ -4,10 +4,11 @@ from attelbo.attention.kernels.auto import Auto, choose
 from attelbo.attention.kernels.base import Call, Kernel, KernelName, Mechanism
 from attelbo.attention.kernels.chunked import Chunked
 from attelbo.attention.kernels.eager import Eager, attention_weights
+from attelbo.attention.kernels.flex import Flex
 from attelbo.attention.kernels.sdpa import Sdpa
 from attelbo.attention.masks import Mask
 
-KERNELS: dict[KernelName, Kernel] = {"auto": Auto(), "eager": Eager(), "sdpa": Sdpa(), "chunked": Chunked()}
+KERNELS: dict[KernelName, Kernel] = {kernel.name: kernel for kernel in (Auto(), Eager(), Sdpa(), Chunked(), Flex())}
 
 
 def explain(name: KernelName, mechanism: Mechanism, mask: Mask | None, call: Call) -> str:
@@ -34,6 +35,7 @@ __all__ = [
     "Call",
     "Chunked",
     "Eager",
+    "Flex",
     "Kernel",
     "KernelName",
     "Mechanism",

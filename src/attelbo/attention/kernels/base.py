@@ -20,7 +20,7 @@ from attelbo.attention.normalizers import Normalizer, Softmax
 from attelbo.attention.positions import NoPosition, Position
 from attelbo.attention.scores import Score
 
-KernelName = Literal["auto", "eager", "sdpa", "chunked"]
+KernelName = Literal["auto", "eager", "sdpa", "chunked", "flex"]
 
 
 @dataclass(frozen=True, eq=False)

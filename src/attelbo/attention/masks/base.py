@@ -91,7 +91,7 @@ def merged(first: Mask | None, second: Mask | None) -> Mask | None:
     return first & second
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Pair(Mask):
     first: Mask
     second: Mask

@@ -1,0 +1,220 @@
+"""Time and memory of attention kernels in training: `python -m benchmarks.attention`, an hour on one quiet core.
+
+Forward and backward pass of 8 heads of 64, one row, float32, on one thread. The contestants take turns; a ratio is made
+of two laps of one round. Times are those of the thread, which a busy machine disturbs less than those of the wall;
+memory is what torch's allocator held at most beyond the inputs. *Hand-written* is what everybody writes: the
+product, a dense mask, softmax, the product. Linear attention (elu + 1) is another operation, there to compare.
+
+Writes JSON to benchmarks/results and, with --write, docs/attention.md.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from attelbo.attention import KERNELS, Causal, EluFeatures, Mask, Mechanism, ScaledDot, SlidingWindow
+from attelbo.attention.linear.operation import causal_linear_attention, linear_attention
+from benchmarks.machine import this_machine
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "attention.md"
+HEADS, HEAD_DIM, WINDOW = 8, 64, 128
+LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+LONGEST_BY_HAND, LONGEST_EAGER = 4096, 1024
+"""Beyond, keeping all weights takes more memory than many machines have; eager keeps more of them."""
+MASKS: dict[str, Mask | None] = {
+    "dense": None,
+    "causal": Causal(),
+    f"window of {WINDOW}, causal": Causal() & SlidingWindow(WINDOW),
+}
+SECONDS = 12.0
+"""Of a round; beyond, one round must do."""
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Result = dict[str, Any]
+
+
+def contestants(mask: Mask | None, length: int) -> dict[str, Attend]:
+    """What can be measured at this length."""
+    mechanism = Mechanism(ScaledDot(HEAD_DIM))
+    found: dict[str, Attend] = {}
+    if length <= LONGEST_BY_HAND:
+        found["hand-written"] = hand_written(mask, length)
+    for name, kernel in KERNELS.items():
+        if name in ("sdpa", "chunked", "auto") or (name == "eager" and length <= LONGEST_EAGER):
+            found[name] = lambda q, k, v, kernel=kernel: kernel(q, k, v, mechanism, mask=mask)
+    features = EluFeatures()
+    if mask is None:
+        found["linear"] = lambda q, k, v: linear_attention(features(q)[0], features(k)[0], v)
+    elif isinstance(mask, Causal):
+        found["linear"] = lambda q, k, v: causal_linear_attention(features(q)[0], features(k)[0], v)[0]
+    return found
+
+
+def hand_written(mask: Mask | None, length: int) -> Attend:
+    """The mask is made once, as a buffer would be."""
+    hidden = None if mask is None else ~mask.dense(length, length, device=None)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        scores = query @ key.transpose(-2, -1) * HEAD_DIM**-0.5
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, float("-inf"))
+        return torch.softmax(scores, -1) @ value
+
+    return attend
+
+
+def inputs(length: int) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Packed q, k and v, views of them for each head as a layer makes them, and a gradient for the output."""
+    packed = torch.randn(1, length, 3 * HEADS * HEAD_DIM, requires_grad=True)
+    parts = packed.split(HEADS * HEAD_DIM, -1)
+    heads = [part.unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2) for part in parts]
+    return packed, heads, torch.randn(1, HEADS, length, HEAD_DIM)
+
+
+def lap(attend: Attend, length: int, repeats: int) -> float:
+    """Seconds of a forward and backward pass."""
+    packed, heads, gradient = inputs(length)
+    began = time.thread_time()
+    for _ in range(repeats):
+        torch.autograd.grad(attend(*heads), packed, gradient, retain_graph=True)
+    return (time.thread_time() - began) / repeats
+
+
+def peak_bytes(attend: Attend, length: int) -> int:
+    """What torch's allocator held at most, beyond what there was, in a forward and backward pass."""
+    packed, heads, gradient = inputs(length)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        torch.autograd.grad(attend(*heads), packed, gradient)
+    profiler: Any = recorded.profiler  # whose events have other fields by their tag
+    changes: list[tuple[int, int]] = []
+    events = [*profiler.kineto_results.experimental_event_tree()]
+    while events:
+        event = events.pop()
+        events += event.children
+        if event.tag.name == "Allocation":
+            changes.append((event.start_time_ns, event.extra_fields.alloc_size))
+    held = most = 0
+    for _, change in sorted(changes):
+        held += change
+        most = max(most, held)
+    return most
+
+
+def measure(mask_name: str, length: int, rounds: int) -> Result:
+    """One mask at one length: laps of each contestant in turns, and its peak memory."""
+    attends = contestants(MASKS[mask_name], length)
+    laps: dict[str, list[float]] = {name: [] for name in attends}
+    repeats = max(1, 500_000 // length**2)
+    if length <= LONGEST_BY_HAND:
+        for attend in attends.values():
+            lap(attend, length, 1)  # the first allocations
+    for _ in range(rounds):
+        spent = 0.0
+        for name, attend in attends.items():
+            laps[name].append(lap(attend, length, repeats))
+            spent += laps[name][-1] * repeats
+        if spent > SECONDS:
+            break
+    memory = {name: peak_bytes(attend, length) for name, attend in attends.items()}
+    return {"mask": mask_name, "length": length, "laps": laps, "peak_bytes": memory}
+
+
+def markdown(result: Result) -> str:
+    """The page: a table of times and one of memory for each mask."""
+    about = result["hardware"]
+    parts = [
+        "# Attention: time and memory by kernel",
+        "Written by `python -m benchmarks.attention --write`; nothing is typed in. Forward and backward pass of "
+        f"{HEADS} heads of {HEAD_DIM}, one row, float32, one thread; medians of interleaved rounds, milliseconds of "
+        "the thread's own time. *Hand-written*: product, dense mask, softmax, product. *auto / best*: the median over "
+        "the rounds of auto's time over that of the kernel with the best median. *Linear* (elu + 1) computes "
+        "something else.",
+        f"{result['date']}, {about['cpu']}, torch {result['versions']['torch']}; load average "
+        f"{result['load_average']['before'][0]:.1f} at the start, {result['load_average']['after'][0]:.1f} at the end.",
+    ]
+    for mask in MASKS:
+        rows = [row for row in result["rows"] if row["mask"] == mask]
+        names = list(dict.fromkeys(name for row in rows for name in row["laps"]))
+        parts += [f"## {mask.capitalize()}: milliseconds"]
+        parts += [
+            _table(["L", "rounds", *names, "auto / best", "hand-written / auto"], [_times(r, names) for r in rows])
+        ]
+        parts += [f"## {mask.capitalize()}: peak memory, MB"]
+        parts += [_table(["L", *names], [_memory(row, names) for row in rows])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _times(row: Result, names: list[str]) -> list[str]:
+    laps = row["laps"]
+    medians = {name: statistics.median(own) for name, own in laps.items()}
+    best = min((name for name in medians if name in KERNELS and name != "auto"), key=lambda name: medians[name])
+    cells = [f"{1e3 * medians[name]:,.1f}" if name in medians else "-" for name in names]
+    by_hand = f"{_ratio(laps['hand-written'], laps['auto']):.1f}" if "hand-written" in laps else "-"
+    return [
+        f"{row['length']:,}",
+        str(len(laps["auto"])),
+        *cells,
+        f"{_ratio(laps['auto'], laps[best]):.2f} ({best})",
+        by_hand,
+    ]
+
+
+def _ratio(own: list[float], other: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(own, other, strict=True))
+
+
+def _memory(row: Result, names: list[str]) -> list[str]:
+    cells = [f"{row['peak_bytes'][name] / 1e6:,.0f}" if name in row["peak_bytes"] else "-" for name in names]
+    return [f"{row['length']:,}", *cells]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attention", description=__doc__)
+    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="tokens, with commas")
+    parser.add_argument("--rounds", type=int, default=7, help="at most; long ones have fewer")
+    parser.add_argument("--write", action="store_true", help="write docs/attention.md")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    began, load = time.time(), os.getloadavg()
+    rows = []
+    for length in map(int, options.lengths.split(",")):
+        for mask in MASKS:
+            rows.append(measure(mask, length, options.rounds))
+            print(f"{mask}, {length} tokens: {_times(rows[-1], list(rows[-1]['laps']))}", file=sys.stderr, flush=True)
+    result = {
+        "benchmark": "attention",
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime(began)),
+        "load_average": {"before": load, "after": os.getloadavg()},
+        **this_machine(),
+        "rows": rows,
+    }
+    options.results.mkdir(parents=True, exist_ok=True)
+    path = options.results / f"attention-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    page = markdown(result)
+    if options.write:
+        PAGE.write_text(page, encoding="utf-8")
+    print(page)
+    print(f"written: {path}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
