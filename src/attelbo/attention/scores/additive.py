@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.scores.base import Score
-from attelbo.attention.scores.glorot import glorot
+from attelbo.attention.scores.matrices import glorot, per_head
 
 
 class Additive(Score):
@@ -39,10 +39,10 @@ class Additive(Score):
         self.direction = nn.Parameter(glorot(heads, hidden, 1))
 
     def at_query(self, query: Tensor) -> Tensor:
-        return query @ self.query_weight
+        return per_head(query, self.query_weight)
 
     def at_key(self, key: Tensor) -> Tensor:
-        return key @ self.key_weight
+        return per_head(key, self.key_weight)
 
     def compare(self, query: Tensor, key: Tensor) -> Tensor:
         return _compare(query, key, self.direction)
@@ -67,10 +67,10 @@ class Concat(Score):
         self.direction = nn.Parameter(glorot(heads, hidden, 1))
 
     def at_query(self, query: Tensor) -> Tensor:
-        return query @ self.weight[:, : query.shape[-1]]
+        return per_head(query, self.weight[:, : query.shape[-1]])
 
     def at_key(self, key: Tensor) -> Tensor:
-        return key @ self.weight[:, key.shape[-1] :]
+        return per_head(key, self.weight[:, key.shape[-1] :])
 
     def compare(self, query: Tensor, key: Tensor) -> Tensor:
         return _compare(query, key, self.direction)
@@ -79,7 +79,7 @@ class Concat(Score):
 def _compare(query: Tensor, key: Tensor, direction: Tensor) -> Tensor:
     """query (B, N, T, H), key (B, N, S, H), direction (N, H, 1) -> (B, N, T, S)."""
     hidden = torch.tanh(query.unsqueeze(3) + key.unsqueeze(2))  # (B, N, T, S, H)
-    return (hidden @ direction.unsqueeze(1)).squeeze(-1)
+    return per_head(hidden.flatten(2, 3), direction).unflatten(2, hidden.shape[2:4]).squeeze(-1)
 
 
 def _hidden(head_dim: int, hidden: int | None) -> int:

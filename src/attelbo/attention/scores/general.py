@@ -11,7 +11,7 @@ Shapes: B batch, N heads, T queries, D features of a head.
 from torch import Tensor, nn
 
 from attelbo.attention.scores.base import DotProductScore
-from attelbo.attention.scores.glorot import glorot
+from attelbo.attention.scores.matrices import glorot, per_head
 
 
 class General(DotProductScore):
@@ -29,4 +29,4 @@ class General(DotProductScore):
         self.weight = nn.Parameter(glorot(heads, head_dim, head_dim))
 
     def at_query(self, query: Tensor) -> Tensor:
-        return query @ self.weight
+        return per_head(query, self.weight)

@@ -11,7 +11,7 @@ Shapes: B batch, N heads, T queries, S keys, D features of a head, L places.
 from torch import Tensor, nn
 
 from attelbo.attention.scores.base import Score
-from attelbo.attention.scores.glorot import glorot
+from attelbo.attention.scores.matrices import glorot, per_head
 
 
 class Location(Score):
@@ -38,4 +38,4 @@ class Location(Score):
         n_keys, most = key.shape[-2], self.weight.shape[-1]
         if n_keys > most:
             raise ValueError(f"location scores know {most} places, got {n_keys} keys: max_length is too small")
-        return query @ self.weight[..., :n_keys]
+        return per_head(query, self.weight[..., :n_keys])
