@@ -78,9 +78,9 @@ class Words(Tokenizer):
     """Words, the most frequent first.
 
     Split at ``punctuation``, a token is a run of letters and digits, or one other character that is no blank. Libraries
-    with rules for each language differ a little: from the training sentences of Multi30k, lower-case, with
-    ``min_freq`` 2, ours makes vocabularies of 7,882 German and 5,898 English tokens, spaCy's, which public tutorials
-    use, of 7,855 and 5,893.
+    with rules for each language, such as spaCy, which public tutorials use, differ a little. From the training
+    sentences of Multi30k, lower-case, with ``min_freq`` 2, this makes vocabularies of 7,882 German and 5,898 English
+    tokens.
 
     Args:
         split: ``punctuation``, or ``blanks`` for texts whose tokens stand apart already.
