@@ -169,6 +169,21 @@ def test_a_new_one_is_of_ordinary_size(name: str) -> None:
     assert 0.02 < output.std().item() < 2
 
 
+@pytest.mark.parametrize("kernel", TRAINABLE)
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_autocast_rounds_and_does_no_more(name: str, position: str, kernel: KernelName) -> None:
+    ours, x, cache = layer(name, position, kernel=kernel).float(), tokens().float(), KeyValueCache(LENGTH)
+    expected = ours(x, mask=Causal())
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = ours(x, mask=Causal())
+        whole.float().sum().backward()
+        parts = [ours(part, mask=Causal(), cache=cache) for part in x.split(1, 1)]
+    bound = 0.05 * expected.abs().max().item()
+    torch.testing.assert_close(whole.float(), expected, atol=bound, rtol=0)
+    torch.testing.assert_close(torch.cat(parts, 1).float(), expected, atol=bound, rtol=0)
+
+
 # Each variant against its formula.
 
 

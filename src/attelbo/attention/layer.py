@@ -185,6 +185,11 @@ def join_heads(heads: Tensor) -> Tensor:
     return heads.transpose(1, 2).flatten(2)
 
 
+def at_least_float32(t: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32, others as they are: for what sums up."""
+    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
 def check_heads(dim: int, heads: int) -> None:
     """The heads must divide the features of a token.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attelbo.attention.layer import check_heads, join_heads, split_heads
+from attelbo.attention.layer import at_least_float32, check_heads, join_heads, split_heads
 from attelbo.attention.linear.features import EluFeatures, FeatureMap
 from attelbo.attention.linear.operation import causal_linear_attention, linear_attention
 from attelbo.attention.masks import Mask, Padding
@@ -107,7 +107,7 @@ class LinearAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, cache: LinearCache | None) -> Tensor:
         """q (B, N, T, D), k (B, N, S, D), v (B, N, S, V) -> (B, N, T, V), in float32 at least."""
         with torch.autocast(q.device.type, enabled=False):
-            q, k, v = (_at_least_float32(t) for t in (q, k, v))
+            q, k, v = (at_least_float32(t) for t in (q, k, v))
             q, _ = self.feature_map(q)
             k, v, log_scale = self._keys(k, v, _valid(mask), cache)
             if not self.causal:
@@ -171,7 +171,3 @@ def _valid(mask: Mask | None) -> Tensor | None:
             f"got {type(mask).__name__}; MultiHeadAttention takes every mask"
         )
     return mask.valid[:, None, :, None]
-
-
-def _at_least_float32(t: Tensor) -> Tensor:
-    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
