@@ -139,7 +139,8 @@ def shown_token(token: str) -> str:
 def _label(axis: Any, tokens: Sequence[str], vertical: bool = False) -> None:
     if len(tokens) <= _MOST_LABELS:
         axis.set_ticks(range(len(tokens)), [shown_token(token) for token in tokens], parse_math=False)
-        axis.set_tick_params(rotation=90 if vertical and any(len(token) > 1 for token in tokens) else 0)
+        for label, token in zip(axis.get_ticklabels(), tokens, strict=True):
+            label.set_rotation(90 if vertical and len(token) > 1 else 0)
 
 
 def _inches(n: int) -> float:

@@ -17,7 +17,7 @@ from rich.progress import Progress as RichProgress
 from attelbo.training.callbacks.base import StepperState, monitor_of, stepper_of
 from attelbo.training.replicas import Seat
 
-_SHOWN = ("loss", "elbo", "kl")
+_SHOWN = ("loss", "elbo", "kl", "accuracy")
 _SHARE = 0.01
 """Of the time, that drawing may take: a bar costs some ten milliseconds."""
 _MEMORY_S = 3.0
@@ -47,7 +47,7 @@ class Throughput:
 
 
 class Progress(ProgressBar):
-    """Epoch, steps, loss, ELBO and KL (nats), samples/s and the time left, on the standard error stream.
+    """Epoch, steps, loss, ELBO and KL (nats) or accuracy, samples/s and the time left, on the standard error stream.
 
     Args:
         refreshes_per_second: How often the bar is drawn, at most.
