@@ -57,7 +57,7 @@ def complete_run(folder: Path) -> Path:
     for step in range(50, 1251, 50):
         value = 20 + 100 / step
         terms = {"loss": value, "elbo": -value, "reconstruction": value / 2, "kl": value / 2}
-        terms["discriminator_loss"] = 3 / value
+        terms |= {"discriminator_loss": 3 / value, "bits_per_dim": value / 64, "active_units": 9.0, "extra": 1.0}
         logger.log_metrics({f"train/{name}": term for name, term in terms.items()}, step)
         if step % 250 == 0:
             logger.log_metrics({f"val/{name}": 1.01 * term for name, term in terms.items()}, step)
@@ -181,6 +181,9 @@ def test_curves_configuration_and_provenance_are_there(page):
     assert "ELBO|nats|training −20.08|validation −20.28|" in text  # noqa: RUF001
     assert "|KL(q || p)|nats|training 10.04|validation 10.14|" in text
     assert "|Loss|" not in text  # it is the negative ELBO
+    assert "|Active units|of 16 latent dimensions|training 9.00|validation 9.09|" in text
+    for unheard in ("bits, from the ELBO|training", "Extra"):  # nothing new, and no measure
+        assert unheard not in text
     assert "validation, step 1,250: -20.28" in text
     assert "|attelbo train 'name=a b'|" in text
     assert "|model/likelihood|bernoulli|" in text

@@ -4,21 +4,22 @@ The page is a single file: pictures are embedded, curves are inline SVG, nothing
 written at any time, also for a run that failed or that is still running: what is missing is left out.
 """
 
-import base64
 import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatch
 from functools import cache
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attelbo.experiments.curves import Curve, line_chart
+from attelbo.experiments.exhibits import earlier, final, image, text
 from attelbo.experiments.tables import measured
 from attelbo.files import read_metrics, write_atomically
+from attelbo.metrics import Measure
 from attelbo.training.callbacks.progress import clock_time
 from attelbo.training.loggers import METRICS_FILE
 
@@ -32,27 +33,7 @@ _CHARTS = (
     ("reconstruction", "Reconstruction", "nats, lower is better"),
     ("kl", "KL(q || p)", "nats"),
     ("loss", "Loss", "what is minimized"),
-    ("bits_per_character", "Bits per character", "lower is better"),
-    ("accuracy", "Accuracy", "share that is right"),
-    ("exact", "Exact answers", "share of whole answers that are right"),
-    ("bleu", "BLEU", "0..100, higher is better"),
 )
-_CAPTIONS = {
-    "samples.png": ("Samples", "E[x | z] with z drawn from the prior"),
-    "latent_map.png": ("Latent map", "posterior means, colored by class"),
-    "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
-    "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
-    "samples.txt": ("Samples", "what the model writes after the beginning of a row"),
-    "attention_*.png": ("", "where it looks"),
-    "alignment_*.png": ("", "which tokens of the source each token of the target looks at"),
-    "answers.txt": ("Answers", "each token given the right ones before it"),
-    "translations.txt": ("Translations", "source, reference and translation"),
-}
-"""Name of a file, or a pattern -> title, its own name if empty, and caption."""
-_PIXELS = ("samples", "reconstructions", "interpolations", "traversals")
-"""Pictures whose pixels are the data's: enlarged without smoothing."""
-_MOST_EARLIER = 12
-"""Pictures and texts of earlier epochs shown for each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +57,6 @@ class Chart:
     """(class, label, last value)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An embedded picture."""
-
-    title: str
-    caption: str
-    uri: str
-    width: int
-    height: int
-    pixelated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text that a model has written."""
-
-    title: str
-    caption: str
-    content: str
-
-
 def write_report(run_dir: Path) -> Path:
     """Write ``<run_dir>/report.html`` and return its path."""
     import yaml
@@ -115,11 +75,11 @@ def write_report(run_dir: Path) -> Path:
         facts=list(_facts(status, result)),
         error=status.get("error", ""),
         headlines=list(_headlines(result)),
-        charts=list(_charts(read_metrics(metrics) if metrics.exists() else {})),
-        pictures=[_image(path) for path in _final(pictures)],
-        texts=[_text_of(path) for path in _final(texts)],
-        earlier_pictures=[_image(path) for path in _earlier(pictures)],
-        earlier_texts=[_text_of(path) for path in _earlier(texts)],
+        charts=list(_charts(read_metrics(metrics) if metrics.exists() else {}, result)),
+        pictures=[image(path) for path in final(pictures)],
+        texts=[text(path) for path in final(texts)],
+        earlier_pictures=[image(path) for path in earlier(pictures)],
+        earlier_texts=[text(path) for path in earlier(texts)],
         choices=[item for item in (yaml.safe_load(choices) or {}).items() if item[1]],
         config=config_text,
         command=shlex.join(["attelbo", *provenance.get("argv", [])[1:]]) if provenance.get("argv") else "",
@@ -154,11 +114,15 @@ def _headlines(result: Mapping[str, Any]) -> Iterable[Headline]:
         unit = measure.unit if error is None else f"{measure.unit} ± {error:.{measure.digits}f}"
         note = measure.note or f"{split} split"
         yield Headline(
-            measure.label[0].upper() + measure.label[1:],
+            _capital(measure.label),
             _number(value, measure.digits),
             unit,
             note if error is None else f"{note}; ± standard error",
         )
+
+
+def _capital(label: str) -> str:
+    return label[:1].upper() + label[1:]
 
 
 def _number(value: float, digits: int) -> str:
@@ -185,8 +149,8 @@ def _facts(status: Mapping[str, Any], result: Mapping[str, Any]) -> Iterable[tup
         yield "attempts", str(status["attempts"])
 
 
-def _charts(curves: Mapping[str, list[tuple[int, float]]]) -> Iterable[Chart]:
-    for key, title, unit in (*_CHARTS, *_players(curves)):
+def _charts(curves: Mapping[str, list[tuple[int, float]]], result: Mapping[str, Any]) -> Iterable[Chart]:
+    for key, title, unit in (*_CHARTS, *_of_measures(result), *_players(curves)):
         if key == "loss" and _is_negative(curves.get("train/loss", []), curves.get("train/elbo", [])):
             continue  # the loss is the ELBO with its sign changed: nothing new to see
         lines = [
@@ -196,6 +160,15 @@ def _charts(curves: Mapping[str, list[tuple[int, float]]]) -> Iterable[Chart]:
         if svg := line_chart(title, lines):
             legend = [(line.kind, line.label, _number(line.points[-1][1], 2)) for line in lines if line.points]
             yield Chart(title, unit, svg, legend)
+
+
+def _of_measures(result: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """A chart for what else the model is measured by, but for what is the ELBO in another unit."""
+    others = {key for key, _, _ in _CHARTS} | {"bits_per_dim"}
+    for measure in starmap(Measure, result.get("measures", ())):
+        if measure.key not in others:
+            better = {"more": ", higher is better", "less": ", lower is better", "": ""}[measure.better]
+            yield measure.key, _capital(measure.label), measure.unit + better
 
 
 def _players(curves: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
@@ -210,55 +183,6 @@ def _is_negative(one: list[tuple[int, float]], other: list[tuple[int, float]]) -
     return [step for step, _ in one] == [step for step, _ in other] and all(
         math.isclose(a, -b, rel_tol=1e-5) for (_, a), (_, b) in zip(one, other, strict=True)
     )
-
-
-# -- pictures and texts --------------------------------------------------------------------------------
-
-
-def _final(paths: Iterable[Path]) -> list[Path]:
-    """Those of the end of a run, in the order of the captions."""
-    final = [path for path in paths if "-epoch" not in path.stem]
-    return sorted(final, key=lambda path: (_place(path.name), path.name))
-
-
-def _place(name: str) -> int:
-    """Where among the captions a file has its own; behind them if it has none."""
-    return next((place for place, pattern in enumerate(_CAPTIONS) if fnmatch(name, pattern)), len(_CAPTIONS))
-
-
-def _earlier(paths: Iterable[Path]) -> list[Path]:
-    """Those of earlier epochs: all of them if they are few, else spread evenly over the training."""
-    kinds: dict[str, list[Path]] = {}
-    for path in paths:
-        kind, _, epoch = path.stem.partition("-epoch")
-        if epoch:
-            kinds.setdefault(kind, []).append(path)
-    return [
-        group[i]
-        for group in kinds.values()
-        for i in sorted({round(k * (len(group) - 1) / (_MOST_EARLIER - 1)) for k in range(_MOST_EARLIER)})
-    ]
-
-
-def _titled(path: Path) -> tuple[str, str]:
-    """Title and caption of what a file shows."""
-    kind, _, epoch = path.stem.partition("-epoch")
-    place = _place(f"{kind}{path.suffix}")
-    title, caption = list(_CAPTIONS.values())[place] if place < len(_CAPTIONS) else ("", "")
-    title = title or kind.replace("_", " ").capitalize()
-    return (f"{title}, epoch {int(epoch)}", "") if epoch else (title, caption)
-
-
-def _image(path: Path) -> Image:
-    content = path.read_bytes()
-    # The first chunk of every PNG file begins with its size.
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return Image(*_titled(path), uri, width, height, pixelated=path.stem.partition("-")[0] in _PIXELS)
-
-
-def _text_of(path: Path) -> Text:
-    return Text(*_titled(path), _text(path))
 
 
 # -- where it comes from -------------------------------------------------------------------------------

@@ -1,0 +1,93 @@
+"""Pictures and texts in ``media/`` of a run, as its report shows them."""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+_CAPTIONS = {
+    "samples.png": ("Samples", "E[x | z] with z drawn from the prior"),
+    "latent_map.png": ("Latent map", "posterior means, colored by class"),
+    "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
+    "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
+    "samples.txt": ("Samples", "what the model writes after the beginning of a row"),
+    "attention_*.png": ("", "where it looks"),
+    "alignment_*.png": ("", "which tokens of the source each token of the target looks at"),
+    "answers.txt": ("Answers", "each token given the right ones before it"),
+    "translations.txt": ("Translations", "source, reference and translation"),
+}
+"""Name of a file, or a pattern -> title, its own name if empty, and caption."""
+_PIXELS = ("samples", "reconstructions", "interpolations", "traversals")
+"""Pictures whose pixels are the data's: enlarged without smoothing."""
+_MOST_EARLIER = 12
+"""Pictures and texts of earlier epochs shown for each kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An embedded picture."""
+
+    title: str
+    caption: str
+    uri: str
+    width: int
+    height: int
+    pixelated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that a model has written."""
+
+    title: str
+    caption: str
+    content: str
+
+
+def final(paths: Iterable[Path]) -> list[Path]:
+    """Those of the end of a run, in the order of the captions."""
+    found = [path for path in paths if "-epoch" not in path.stem]
+    return sorted(found, key=lambda path: (_place(path.name), path.name))
+
+
+def _place(name: str) -> int:
+    """Where among the captions a file has its own; behind them if it has none."""
+    return next((place for place, pattern in enumerate(_CAPTIONS) if fnmatch(name, pattern)), len(_CAPTIONS))
+
+
+def earlier(paths: Iterable[Path]) -> list[Path]:
+    """Those of earlier epochs: all of them if they are few, else spread evenly over the training."""
+    kinds: dict[str, list[Path]] = {}
+    for path in paths:
+        kind, _, epoch = path.stem.partition("-epoch")
+        if epoch:
+            kinds.setdefault(kind, []).append(path)
+    return [
+        group[i]
+        for group in kinds.values()
+        for i in sorted({round(k * (len(group) - 1) / (_MOST_EARLIER - 1)) for k in range(_MOST_EARLIER)})
+    ]
+
+
+def _titled(path: Path) -> tuple[str, str]:
+    """Title and caption of what a file shows."""
+    kind, _, epoch = path.stem.partition("-epoch")
+    place = _place(f"{kind}{path.suffix}")
+    title, caption = list(_CAPTIONS.values())[place] if place < len(_CAPTIONS) else ("", "")
+    title = title or kind.replace("_", " ").capitalize()
+    return (f"{title}, epoch {int(epoch)}", "") if epoch else (title, caption)
+
+
+def image(path: Path) -> Image:
+    """A PNG file as the page holds it."""
+    content = path.read_bytes()
+    # The first chunk of every PNG file begins with its size.
+    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return Image(*_titled(path), uri, width, height, pixelated=path.stem.partition("-")[0] in _PIXELS)
+
+
+def text(path: Path) -> Text:
+    """A text file as the page holds it."""
+    return Text(*_titled(path), path.read_text(encoding="utf-8"))
