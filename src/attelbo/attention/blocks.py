@@ -32,6 +32,7 @@ class FeedForward(nn.Module):
         activation: between the layers.
         dropout: behind the second one, in training.
         bias: whether the layers have one.
+        hidden_dropout: between them, behind the activation, in training.
 
     Raises:
         ValueError: a size below 1, or no such activation.
@@ -44,6 +45,7 @@ class FeedForward(nn.Module):
         activation: FeedForwardActivation = "gelu",
         dropout: float = 0.0,
         bias: bool = True,
+        hidden_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if hidden < 1:
@@ -54,6 +56,7 @@ class FeedForward(nn.Module):
         self.first = nn.Linear(dim, hidden * (2 if activation == "swiglu" else 1), bias=bias)
         self.second = nn.Linear(hidden, dim, bias=bias)
         self.dropout = nn.Dropout(dropout)
+        self.hidden_dropout = nn.Dropout(hidden_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x)
@@ -62,7 +65,7 @@ class FeedForward(nn.Module):
             h = value * F.silu(gate)
         else:
             h = F.gelu(h) if self.activation == "gelu" else F.relu(h)
-        return self.dropout(self.second(h))
+        return self.dropout(self.second(self.hidden_dropout(h)))
 
 
 @dataclass

@@ -171,6 +171,7 @@ class Transformer(nn.Module):
         pre_norm: norms before the layers and one at the end, or behind each layer as in the paper.
         dropout: on what each layer adds, in training.
         bias: whether norms and feed-forward networks have one.
+        hidden_dropout: inside the feed-forward networks, behind the activation, in training.
 
     Raises:
         ValueError: a size below 1, no such activation or norm.
@@ -192,6 +193,7 @@ class Transformer(nn.Module):
         pre_norm: bool = True,
         dropout: float = 0.0,
         bias: bool = True,
+        hidden_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if layers < 1:
@@ -201,7 +203,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 parts.layer(dim, position, mask=mask, max_length=position.max_length, depth=depth),
-                FeedForward(dim, 4 * dim if hidden is None else hidden, activation, dropout, bias),
+                FeedForward(dim, 4 * dim if hidden is None else hidden, activation, dropout, bias, hidden_dropout),
                 cross=parts.layer(dim, depth=depth) if cross else None,
                 norm=norm,
                 bias=bias,

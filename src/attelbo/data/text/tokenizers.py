@@ -93,6 +93,8 @@ class Words(Tokenizer):
         ValueError: min_freq is below 1.
     """
 
+    splits_words = True
+
     def __init__(
         self,
         split: Literal["punctuation", "blanks"] = "punctuation",

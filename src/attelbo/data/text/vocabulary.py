@@ -28,6 +28,8 @@ class Tokenizer(ABC):
     Everything but ``fit`` and ``restore`` is asked of one that is fitted or restored.
     """
 
+    splits_words: ClassVar[bool] = False
+    """Whether a decoded text has blanks between all its words, punctuation too."""
     fits_to_all: ClassVar[bool] = False
     """Whether it is fitted to the texts of all splits: where it only lists an alphabet, not where it counts."""
 

@@ -53,7 +53,7 @@ def measure(
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
     if isinstance(model, SequenceToSequence) and isinstance(data, ParallelDataModule):
         metrics |= evaluate_translation(model, data, split, settings, device)
-        measures[:] = [translation_measure(model), *measures]
+        measures[:] = [translation_measure(model, data), *measures]
     result["seconds"] = {"evaluate": time.perf_counter() - started}
     return result
 

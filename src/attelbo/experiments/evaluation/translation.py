@@ -4,6 +4,8 @@ Source: Papineni, Roukos, Ward & Zhu 2002, "BLEU: a method for automatic evaluat
 sacrebleu (Post 2018, "A call for clarity in reporting BLEU scores").
 """
 
+from typing import Literal
+
 import torch
 from rich.progress import track
 
@@ -38,17 +40,25 @@ def evaluate_translation(
     from sacrebleu.metrics.bleu import BLEU  # slow to import
 
     translations = translations_of(model, data, split, settings.batch_size, device)
-    # force: words that stand apart, as a tokenizer of words leaves them, are meant to.
-    score = BLEU(force=True).corpus_score(translations, [data.references(split)], n_bootstrap=_RESAMPLES)
+    metric = BLEU(tokenize=_tokenizer(data), force=True)
+    score = metric.corpus_score(translations, [data.references(split)], n_bootstrap=_RESAMPLES)
     if score.totals[-1] == 0:
         return {}
     key = f"{split_key(split)}/bleu"
     return {key: score.score, f"{key}_std_error": score._ci / _TO_SIGMA}
 
 
-def translation_measure(model: SequenceToSequence) -> Measure:
+def translation_measure(model: SequenceToSequence, data: ParallelDataModule) -> Measure:
     """What ``evaluate_translation`` finds."""
     import sacrebleu
 
+    tokens = "own words" if _tokenizer(data) == "none" else "13a"
     search = "greedy search" if model.beam == 1 else f"beam of {model.beam}, length penalty {model.length_penalty:g}"
-    return Measure("bleu", "BLEU", "of 100", note=f"{search}; sacrebleu {sacrebleu.__version__}, 13a", better="more")
+    note = f"{search}; sacrebleu {sacrebleu.__version__}, {tokens}"
+    return Measure("bleu", "BLEU", "of 100", note=note, better="more")
+
+
+def _tokenizer(data: ParallelDataModule) -> Literal["none", "13a"]:
+    """How sacrebleu splits the texts: not where their words stand apart already, of which it would split some, <unk>
+    for one, once more."""
+    return "none" if data.target_tokenizer.splits_words else "13a"
