@@ -39,16 +39,20 @@ def rows_and_columns(size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
 
 
 def check_length(max_length: int) -> None:
-    """Raises:
-    ValueError: no places at all.
+    """A table has places.
+
+    Raises:
+        ValueError: none at all.
     """
     if max_length < 1:
         raise ValueError(f"max_length must be at least 1, got {max_length}")
 
 
 def check_divides(divisor: int, name: str, value: int, why: str) -> None:
-    """Raises:
-    ValueError: the divisor does not divide the value.
+    """Features come in groups.
+
+    Raises:
+        ValueError: the divisor does not divide the value.
     """
     if value < 1 or value % divisor:
         raise ValueError(f"{name} must be a multiple of {divisor} for {why}, got {value}")
