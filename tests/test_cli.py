@@ -230,7 +230,7 @@ def test_cfg_prints_the_composed_configuration(capsys, tmp_path, monkeypatch):
     ("command", "words", "expected"),
     [
         ("evaluate", [], "run (conf/evaluate.yaml): a value is needed; give run=..."),
-        ("sample", ["run=x", "n=abc"], "n (command line): expected int, got 'abc'"),
+        ("sample", ["run=x", "n=abc"], "n (command line): expected int or null, got 'abc'"),
         ("sample", ["run=x", "sede=3"], "sede (command line): unknown key; did you mean seed? [conf/sample.yaml]"),
         ("evaluate", ["run=x", "-m"], "command line: unrecognized arguments: -m; see attelbo evaluate --help"),
     ],
