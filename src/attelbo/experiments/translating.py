@@ -54,7 +54,7 @@ class Translator(Trained):
         return tokens
 
     def translate(
-        self, sources: Sequence[list[int]], beam: int, length_penalty: float, max_length: int | None
+        self, sources: Sequence[list[int]], beam: int | None, length_penalty: float | None, max_length: int | None
     ) -> list[list[int]]:
         """The tokens of their translations, without BOS and EOS."""
         found: list[list[int]] = []
@@ -82,8 +82,8 @@ class Translator(Trained):
 def translate(
     run: str,
     text: str | None,
-    beam: int,
-    length_penalty: float,
+    beam: int | None,
+    length_penalty: float | None,
     max_length: int | None,
     map: str | None,
     accelerator: Accelerator,
@@ -94,8 +94,9 @@ def translate(
     Args:
         run: the run directory, or a folder whose newest run is meant.
         text: the sentence; the standard input if None.
-        beam: hypotheses that the search keeps; 1: the greedy search.
-        length_penalty: how much longer translations are favoured, see ``attelbo.networks.beam_search``.
+        beam: hypotheses that the search keeps, 1: the greedy search; as in the model's evaluation if None.
+        length_penalty: how much longer translations are favoured, see ``attelbo.networks.beam_search``; as in the
+            model's evaluation if None.
         max_length: the most tokens of a translation; as many as the model allows if None.
         map: a PNG file for which source tokens the model looks at for each token of the translation; of several
             sentences ``<name>-1.png`` and so on.
