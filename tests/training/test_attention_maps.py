@@ -134,8 +134,10 @@ def test_a_translation_is_aligned():
     assert AttentionMaps().draw(model, data) == {}
 
 
-def test_a_model_without_attention_has_no_maps():
+def test_a_model_without_attention_has_no_maps_nor_have_points():
     assert AttentionMaps().draw(torch.nn.Linear(1, 1), Rows(IMAGES, images())) == {}
+    points = Rows(DataSpec("points", (5, 2), "set"), images())
+    assert not AttentionMaps().serves(of_images(), points)
 
 
 @pytest.mark.parametrize("name", ["n_layers", "n_images", "n_alignments"])

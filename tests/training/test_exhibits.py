@@ -6,10 +6,13 @@ from tiny import TinyData, TinyModel, TinyStepper
 from torch import nn
 
 from attelbo.data.batch import Batch
-from attelbo.models import Classifier
+from attelbo.data.tasks import SetDataModule
+from attelbo.models import Classifier, Mixture, build_set_model
 from attelbo.training import callbacks
-from attelbo.training.callbacks import Confusion
+from attelbo.training.callbacks import Clusters, Confusion
 from attelbo.training.callbacks import confusion as confusion_module
+from attelbo.training.callbacks.clusters import draw_mixtures
+from attelbo.training.media import label_colors
 
 OPTIMIZER = {"_target_": "torch.optim.Adam", "lr": 1e-3}
 SCHEDULER = {"_target_": "attelbo.models.schedulers.Constant"}
@@ -66,3 +69,37 @@ def test_exhibits_make_nothing_of_models_of_another_kind(kind):
 def test_exhibits_refuse_negative_epochs(kind):
     with pytest.raises(ValueError, match="every_n_epochs must be at least 0"):
         kind(every_n_epochs=-1)
+
+
+def test_clusters_are_painted_in_the_color_of_their_component():
+    generator = torch.Generator().manual_seed(0)
+    means = torch.tensor([[[-3.0, 0.0], [3.0, 0.0]]])
+    x = (means + 0.1 * torch.randn(200, 2, 2, generator=generator)).transpose(0, 1).reshape(1, 400, 2)
+    mixture = Mixture(torch.tensor([[0.5, 0.5]]).log(), means, torch.full((1, 2, 2), 0.1))
+    there = torch.ones(1, 400, dtype=torch.bool)
+    both = draw_mixtures(x, there, mixture)
+    one = draw_mixtures(x, there & (torch.arange(400) < 200), mixture)
+    first, second = (label_colors(2)[k, :3] * 255 for k in range(2))
+
+    def area(picture, color):
+        """Pixels in this color, or nearly: points on top of each other cover the white behind them."""
+        return int((abs(picture - color).max(-1) < 40).sum())
+
+    assert area(both, first) > 50
+    assert area(both, second) > 50
+    assert area(one, first) > 50
+    assert area(one, second) == 0
+
+
+def test_clusters_are_of_models_that_find_mixtures_in_the_plane():
+    data = SetDataModule(
+        *("points", {"_target_": "attelbo.data.tasks.Mixtures", "smallest_set": 5, "largest_set": 9}, "", 0, 1, 1),
+        *(1, 3, 1),
+    )
+    network = {"_target_": "attelbo.networks.DeepSets", "encoder": [4], "decoder": []}
+    heads = ({"_target_": "attelbo.models.Clustering"}, {"_target_": "attelbo.models.Regression"})
+    finds, counts = (build_set_model(data.spec, network, head, OPTIMIZER, SCHEDULER) for head in heads)
+    assert set(Clusters().draw(finds, data)) == {"clusters"}
+    assert Clusters().draw(counts, data) == {}
+    with pytest.raises(ValueError, match="n_sets must be at least 1, got 0"):
+        Clusters(n_sets=0)

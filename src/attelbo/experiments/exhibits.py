@@ -11,6 +11,7 @@ _CAPTIONS = {
     "latent_map.png": ("Latent map", "posterior means, colored by class"),
     "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
     "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
+    "clusters.png": ("Clusters", "points in the color of their most probable component, ellipses of two deviations"),
     "samples.txt": ("Samples", "what the model writes after the beginning of a row"),
     "attention_*.png": ("", "where it looks"),
     "alignment_*.png": ("", "which tokens of the source each token of the target looks at"),

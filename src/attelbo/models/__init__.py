@@ -16,7 +16,7 @@ from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.sequence_to_sequence import SequenceToSequence
-from attelbo.models.set_model import Clustering, Regression, SetModel, build_set_model
+from attelbo.models.set_model import Clustering, Mixture, Regression, SetModel, build_set_model
 from attelbo.models.top_down import TopDownVAE, build_top_down
 from attelbo.models.translators import build_recurrent_translator, build_transformer_translator
 from attelbo.models.vae import VariationalAutoencoder, build_vae
@@ -30,6 +30,7 @@ __all__ = [
     "LadderVAE",
     "LanguageModel",
     "LatentVariableModel",
+    "Mixture",
     "Model",
     "Player",
     "Regression",

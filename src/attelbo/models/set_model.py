@@ -88,11 +88,15 @@ class Mixture(NamedTuple):
     stds: Tensor
     """(B, K, D)."""
 
-    def log_density(self, x: Tensor) -> Tensor:
-        """log p of points x (B, N, D): (B, N), nats."""
+    def joint(self, x: Tensor) -> Tensor:
+        """log p of points x (B, N, D) and the component that each comes from: (B, N, K), nats."""
         distance = (x.unsqueeze(2) - self.means.unsqueeze(1)) / self.stds.unsqueeze(1)  # (B, N, K, D)
         normal = -0.5 * (distance.square() + LOG_2PI) - self.stds.log().unsqueeze(1)
-        return (self.log_weights.unsqueeze(1) + normal.sum(-1)).logsumexp(-1)
+        return self.log_weights.unsqueeze(1) + normal.sum(-1)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """log p of points x (B, N, D): (B, N), nats."""
+        return self.joint(x).logsumexp(-1)
 
 
 class Clustering(SetHead):

@@ -2,6 +2,7 @@
 
 from attelbo.training.callbacks.attention_maps import AttentionMaps
 from attelbo.training.callbacks.checkpointing import Checkpoint
+from attelbo.training.callbacks.clusters import Clusters
 from attelbo.training.callbacks.confusion import Confusion
 from attelbo.training.callbacks.early_stopping import EarlyStopping
 from attelbo.training.callbacks.exhibit import Exhibit
@@ -16,6 +17,7 @@ __all__ = [
     "Answers",
     "AttentionMaps",
     "Checkpoint",
+    "Clusters",
     "Confusion",
     "EarlyStopping",
     "Exhibit",

@@ -25,7 +25,7 @@ class AttentionMaps(Exhibit):
 
     Images: a row for each, first as it is, then under the weights. What a class token or a pooling looks at has a
     panel for each head; what the cells of a feature map look at, one for each of four cells (green), means over heads.
-    Texts and sets: each token on each other, a panel for each head, of one row of the split.
+    Texts and sets of numbers: each token on each other, a panel for each head, of one row of the split.
 
     Args:
         layers: their names, or patterns, as :func:`~attelbo.attention.record_attention` takes them.
@@ -60,7 +60,8 @@ class AttentionMaps(Exhibit):
         self.n_alignments = n_alignments
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
-        return bool(attention_layers(model))
+        of_points = data.spec.kind == "set" and data.spec.shape[-1] > 1  # which have no order and no name
+        return bool(attention_layers(model)) and not of_points
 
     def works(self, model: Any, data: Any) -> dict[str, Picture]:
         if hasattr(model, "alignment"):
