@@ -116,7 +116,7 @@ def test_replicas_are_the_runs_of_a_sweep(runs, separate, count_stacked, capsys,
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("result.json")}
     capsys.readouterr()
     assert main(["train", "-m", *runs.words(*SAME[:1], "seed=3,4,5", *SAME[2:])]) == 0  # now without replicas
-    assert capsys.readouterr().out.count("is done already") == 3
+    assert capsys.readouterr().out.count("3 of 3 jobs are done already") == 1
     assert train(runs, *command) == (0, sweep)
     assert capsys.readouterr().out.count("is done already") == 3
     assert before == {path: path.stat().st_mtime_ns for path in sweep.rglob("result.json")}

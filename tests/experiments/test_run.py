@@ -237,7 +237,7 @@ def test_an_output_folder_that_cannot_be_written(runs, capsys):
         (("evaluation.n_images=0",), "evaluation.n_images must be at least 1, got 0"),
         (("optimizer.lr=-1.0",), "optimizer: Invalid learning rate: -1.0"),
         (("optimizer=sgd", "optimizer.momentum=0.0"), "optimizer: Nesterov momentum requires a momentum"),
-        (("scheduler=cosine", "scheduler.warmup=2.0"), "scheduler: warmup must be a fraction"),
+        (("scheduler=cosine", "scheduler.warmup=-0.5"), "scheduler: warmup must be a fraction"),
         (("callbacks.best_checkpoint.every_n_epochs=0",), "callbacks.best_checkpoint: every_n_epochs must be at least"),
         (("model/likelihood=bernoulli", "data.binarize=none"), "model/likelihood: Bernoulli is not a likelihood of"),
     ],
@@ -296,7 +296,7 @@ def test_a_sweep_runs_each_job_once(runs, capsys):
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/**/*")}
     assert main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/**/*")} == before
-    assert capsys.readouterr().out.count("is done already") == 4
+    assert capsys.readouterr().out.count("4 of 4 jobs are done already") == 1
 
 
 def test_the_jobs_of_a_sweep_read_equal_data_once_and_find_what_each_would_alone(runs, monkeypatch):
