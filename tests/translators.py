@@ -34,7 +34,7 @@ def transformer(
     )
 
     def side(size: int, *, decodes: bool) -> tuple[TokenEmbedding, Transformer]:
-        place = parts.position_of(8, max_length)
+        place = parts.position_of(8, max_length, causal=decodes)
         stack = Transformer(8, parts, place, causal=decodes, cross=decodes, layers=layers, hidden=16, **options)
         return TokenEmbedding(size, 8, place), stack
 

@@ -10,7 +10,9 @@ from translators import SCORES, V_TARGET, recurrent, sentences, step_by_step, tr
 NETWORKS = {
     "transformer": transformer,
     "pre-norm": lambda: transformer(pre_norm=True, activation="swiglu", norm="rms"),
-    "sinusoidal": lambda: transformer(position="Sinusoidal"),
+    **{
+        name: lambda name=name: transformer(position=name) for name in ("Alibi", "RelativeBias", "Rotary", "Sinusoidal")
+    },
     "LSTM": lambda: recurrent(cell="lstm", layers=2, directions="backward"),
     "LSTM, both": lambda: recurrent("additive", cell="lstm", layers=2, directions="both"),
     "GRU": lambda: recurrent(feeds_last=True),

@@ -40,7 +40,7 @@ class SequenceToSequence(Model):
         scheduler: the learning rate's.
 
     Raises:
-        ValueError: label_smoothing is outside [0, 1).
+        ValueError: a number is out of range.
     """
 
     def __init__(
