@@ -115,7 +115,7 @@ def measure(mask_name: str, length: int, rounds: int) -> Result:
     """One mask at one length: laps of each contestant in turns, and its peak memory."""
     attends = contestants(MASKS[mask_name], length)
     laps: dict[str, list[float]] = {name: [] for name in attends}
-    repeats = max(1, 500_000 // length**2)
+    repeats = min(max(1, 500_000 // length**2), 20)
     if length <= LONGEST_BY_HAND:
         for attend in attends.values():
             lap(attend, length, 1)  # the first allocations

@@ -1,5 +1,6 @@
 """Which kernel is chosen, that it is the one that computes, and what is said about it."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from attelbo.attention import (
     Mask,
     Mechanism,
     MultiHeadAttention,
+    Normalizer,
     Padding,
+    Prefix,
     RelativeBias,
     ScaledDot,
     Sigmoid,
@@ -26,6 +29,7 @@ from attelbo.attention import (
     Softmax,
     SoftmaxOffByOne,
 )
+from attelbo.attention.kernels import chunked
 from attelbo.attention.kernels.auto import choose
 
 DOT = Mechanism(ScaledDot(8))
@@ -49,6 +53,8 @@ def call(n: int, *, keys: int | None = None, dropout: float = 0.0, training: boo
         ("sdpa", DOT, WINDOW, call(128)),
         ("chunked", DOT, WINDOW, call(512)),
         ("chunked", DOT, WINDOW, call(1, keys=512)),
+        ("sdpa", DOT, Causal() | Prefix(3), call(2048)),
+        ("chunked", DOT, Causal() | Prefix(3), call(8192)),
         ("chunked", DOT, WINDOW & Padding(torch.ones(1, 4096, dtype=torch.bool)), call(4096)),
         ("sdpa", DOT, Causal(), call(128, dropout=0.1)),
         ("chunked", DOT, None, call(4096, dropout=0.1)),
@@ -62,6 +68,34 @@ def test_the_choice(expected: KernelName, mechanism: Mechanism, mask: Mask | Non
     kernel, reason = choose(mechanism, mask, what)
     assert (kernel.name, kernel.refuses(mechanism, dropout=what.dropout, mask=mask)) == (expected, None)
     assert reason
+
+
+@pytest.mark.parametrize(
+    ("mask", "normalizer"),
+    [(None, Softmax()), (Causal(), Sigmoid()), (Causal() & SlidingWindow(20), Softmax())],
+    ids=["fused", "chunks", "window"],
+)
+def test_it_is_traced_as_one_graph_and_stacked_over_replicas(
+    monkeypatch: pytest.MonkeyPatch, mask: Mask | None, normalizer: Normalizer
+) -> None:
+    monkeypatch.setattr(chunked, "CHUNK_NUMBERS", 1)
+    mechanism = Mechanism(ScaledDot(4), normalizer)
+    given = [torch.randn(3, 1, 2, 90, 4, dtype=torch.float64).requires_grad_() for _ in range(3)]
+
+    def attend(*qkv: Tensor) -> Tensor:
+        return KERNELS["auto"](*qkv, mechanism, mask=mask)
+
+    each = torch.stack([attend(*qkv) for qkv in zip(*given, strict=True)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")  # training stacks by rules of its own
+        stacked = torch.vmap(attend)(*given)
+    own = [t.detach()[0].requires_grad_() for t in given]
+    traced = torch.compile(attend, backend="aot_eager", fullgraph=True)(*own)
+    torch.testing.assert_close(stacked, each)
+    torch.testing.assert_close(traced, each[0])
+    expected = torch.autograd.grad(each.square().sum(), given)
+    torch.testing.assert_close(torch.autograd.grad(stacked.square().sum(), given), expected)
+    torch.testing.assert_close(torch.autograd.grad(traced.square().sum(), own), tuple(t[0] for t in expected))
 
 
 @pytest.mark.parametrize("length", [32, 512])

@@ -14,7 +14,7 @@ from attelbo.attention.kernels.base import Call, Kernel, Mechanism
 from attelbo.attention.kernels.chunked import Chunked, chunk_length, keys_in_range
 from attelbo.attention.kernels.eager import Eager
 from attelbo.attention.kernels.folding import folding_of
-from attelbo.attention.kernels.sdpa import Sdpa
+from attelbo.attention.kernels.sdpa import Sdpa, is_plain
 from attelbo.attention.masks import Mask
 
 MANY_WEIGHTS = 1 << 24
@@ -60,6 +60,9 @@ def choose(mechanism: Mechanism, mask: Mask | None, call: Call) -> tuple[Kernel,
     if call.device == "cpu":
         unfused = _SDPA.leaves_fused_path(mechanism, dropout=call.dropout, training=call.training)
     if can_fuse and unfused is None:
+        n_masked = 0 if is_plain(mask, call.n_queries, call.n_keys, call.offset) else _n_masked(mask, call)
+        if can_cut and n_masked > MANY_WEIGHTS:
+            return _CHUNKED, f"a dense mask would have {n_masked:,} numbers, too many to keep"
         return _SDPA, "PyTorch's fused kernel can compute it and keeps no weights"
     reason = f"not fused on a CPU, since {unfused}" if can_fuse else "no fused kernel can compute it"
     reason = f"{reason}; there are {call.n_weights:,} weights"
@@ -79,6 +82,11 @@ def _in_sight(mask: Mask | None, call: Call) -> int:
         return folding.sight
     low, high = keys_in_range(mask, call.offset, call.offset + call.n_queries - 1, call.n_keys)
     return high - low
+
+
+def _n_masked(mask: Mask | None, call: Call) -> int:
+    rows = 1 if mask is None or mask.batch_size is None else mask.batch_size
+    return rows * call.n_queries * call.n_keys
 
 
 def _chunks_spare_keys(mask: Mask | None, call: Call) -> bool:

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from attelbo.attention.kernels.base import Call, Kernel, Mechanism, dense_bias, grouped
 from attelbo.attention.kernels.eager import weights_of
 from attelbo.attention.kernels.folding import attend_nearby, folding_of
-from attelbo.attention.kernels.sdpa import Sdpa, fused
+from attelbo.attention.kernels.sdpa import Sdpa, fused, is_plain
 from attelbo.attention.masks import Mask
 from attelbo.attention.scores import Location
 
@@ -49,7 +49,12 @@ class Chunked(Kernel):
         folding = folding_of(mask, call.n_queries, call.n_keys, call.offset)
         if folding is not None:
             return f"runs of {folding.run} queries with {folding.sight} keys in sight"
-        length = chunk_length(call.batch_size * call.n_heads, call.n_queries, call.n_keys)
+        n_rows = call.batch_size * call.n_heads
+        if _can_fuse(mechanism, call.dropout):
+            if is_plain(mask, call.n_queries, call.n_keys, call.offset):
+                return "as sdpa"
+            n_rows = (mask.batch_size or 1) if mask is not None else n_rows
+        length = chunk_length(n_rows, call.n_queries, call.n_keys)
         if length == call.n_queries:
             return "all queries in one chunk"
         return f"chunks of {length} queries{', computed twice' if call.training else ''}"
@@ -65,14 +70,15 @@ class Chunked(Kernel):
         dropout: float,
     ) -> Tensor:
         score, n_heads, n_queries, n_keys = mechanism.score, query.shape[1], query.shape[2], key.shape[2]
-        plain = dropout == 0 and not mechanism.position.has_bias
-        use_fused = plain and _SDPA.refuses(mechanism, dropout=dropout, mask=mask) is None
+        use_fused = _can_fuse(mechanism, dropout)
         if not use_fused:
             key, value = grouped(key, n_heads), grouped(value, n_heads)
         query, key = score.at_query(query), score.at_key(key)
         folding = folding_of(mask, n_queries, n_keys, offset)
         if mask is not None and folding is not None:
             return attend_nearby(query, key, value, mechanism, mask, offset, dropout, folding, use_fused)
+        if use_fused and is_plain(mask, n_queries, n_keys, offset):
+            return fused(query, key, value, mechanism, causal=mask is not None)
 
         def attend(query: Tensor, key: Tensor, value: Tensor, at: int, low: int) -> Tensor:
             """Of queries that stand at ``at`` and on, to keys from ``low`` on."""
@@ -88,7 +94,9 @@ class Chunked(Kernel):
                 weights = F.dropout(weights, dropout)
             return weights @ value
 
-        length = chunk_length(len(query) * n_heads, n_queries, n_keys)
+        # What is fused keeps no weights, but its mask.
+        n_rows = (mask.batch_size or 1) if use_fused and mask is not None else len(query) * n_heads
+        length = chunk_length(n_rows, n_queries, n_keys)
         forget = length < n_queries and torch.is_grad_enabled() and not _private._functorch.is_batchedtensor(query)
         chunks = []
         for first in range(0, n_queries, length):
@@ -101,6 +109,11 @@ class Chunked(Kernel):
             else:
                 chunks.append(attend(*given))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, 2)
+
+
+def _can_fuse(mechanism: Mechanism, dropout: float) -> bool:
+    fits = _SDPA.refuses(mechanism, dropout=dropout, mask=None) is None
+    return fits and dropout == 0 and not mechanism.position.has_bias
 
 
 def chunk_length(n_rows: int, n_queries: int, n_keys: int) -> int:

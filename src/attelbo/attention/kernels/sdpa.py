@@ -48,7 +48,7 @@ class Sdpa(Kernel):
             return f"not fused on a CPU, since {unfused}: keeps {call.n_weights:,} weights"
         if mechanism.position.has_bias:
             return "fused, with a dense bias"
-        plain = mask is None or (call.offset == 0 and mask.is_causal(call.n_queries, call.n_keys))
+        plain = is_plain(mask, call.n_queries, call.n_keys, call.offset)
         return "fused" if plain else "fused, with a dense mask"
 
     def compute(
@@ -63,7 +63,7 @@ class Sdpa(Kernel):
     ) -> Tensor:
         n_heads, n_queries, n_keys = query.shape[1], query.shape[2], key.shape[2]
         bias = dense_bias(mechanism, n_heads, n_queries, n_keys, offset, query.device)
-        causal = mask is not None and bias is None and offset == 0 and mask.is_causal(n_queries, n_keys)
+        causal = mask is not None and bias is None and is_plain(mask, n_queries, n_keys, offset)
         allowed = None
         if mask is not None and not causal:
             allowed = mask.dense(n_queries, n_keys, offset=offset, device=query.device)
@@ -78,6 +78,11 @@ class Sdpa(Kernel):
             causal=causal,
             dropout=dropout,
         )
+
+
+def is_plain(mask: Mask | None, n_queries: int, n_keys: int, offset: int) -> bool:
+    """Whether the fused kernel needs no dense mask."""
+    return mask is None or (offset == 0 and mask.is_causal(n_queries, n_keys))
 
 
 def fused(
