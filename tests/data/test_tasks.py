@@ -106,15 +106,18 @@ def test_too_few_questions_is_one_line():
 
 
 @pytest.mark.parametrize(("length", "n_pairs", "n_tokens"), [(8, 2, 6), (16, 4, 10), (128, 8, 8192), (256, 64, 300)])
-def test_every_recall_has_one_answer(length, n_pairs, n_tokens):
+@pytest.mark.parametrize("noise", [False, True])
+def test_every_recall_has_one_answer(length, n_pairs, n_tokens, noise):
     """Also where the vocabulary is so small that tokens between queries would often be keys of the row."""
-    task = AssociativeRecall(length, n_pairs, n_tokens)
+    task = AssociativeRecall(length, n_pairs, n_tokens, noise=noise)
     x, y = task.draw(300, torch.Generator().manual_seed(0))
     for row, answer in zip(x.tolist(), y.tolist(), strict=True):
         assert answer == recalled_row(row, n_pairs)
         assert sum(token != IGNORE for token in answer) == n_pairs
         assert max(row[: 2 * n_pairs : 2]) < n_tokens // 2 <= min(row[1 : 2 * n_pairs : 2])
         assert 0 <= min(row) <= max(row) < n_tokens
+    between = x[:, 2 * n_pairs :][y[:, 2 * n_pairs :] == IGNORE]
+    assert bool(between.any()) == noise
 
 
 def chi_square(counts: torch.Tensor, expected: torch.Tensor) -> float:

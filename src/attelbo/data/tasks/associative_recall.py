@@ -4,8 +4,9 @@ Source: Arora, Eyuboglu, Timalsina, Johnson, Poli, Zou, Rudra & Re 2024, "Zoolog
 efficient language models", arXiv:2312.04927, section 4 and appendix on synthetics: vocabulary 8,192; (T, pairs) of
 (64, 4), (128, 8), (256, 16), (512, 64); a query stands at a distance that follows a power law.
 
-In the published code the tokens between queries may be keys of the same row, which then have two values (its issue 29).
-Here they are all others of the vocabulary, equally likely: every row has one answer.
+Between queries stands token 0, as in the configuration of the published figure. The published code can also put any
+tokens there, which may be keys of the same row, with two values then (its issue 29); here noise is all other tokens of
+the vocabulary, equally likely, so that every row has one answer.
 
 Shapes: n rows, P pairs, G places for queries, T tokens.
 """
@@ -19,7 +20,7 @@ from attelbo.data.tasks.base import Task
 
 
 class AssociativeRecall(Task):
-    """x: key, value, key, value, ..., then each key once more among other tokens; y: its value there.
+    """x: key, value, key, value, ..., then each key once more, with nothing or noise between; y: its value there.
 
     The first half of the vocabulary, but for token 0, are keys, the second half values; no key and no value is in a row
     twice. A key comes back at the even places behind the pairs, place g = 1 .. G of them with probability proportional
@@ -30,12 +31,15 @@ class AssociativeRecall(Task):
         n_pairs: P.
         n_tokens: in the vocabulary.
         power: of the power law; small: most queries come soon.
+        noise: whether other tokens stand between queries, values of other keys among them, in place of token 0.
 
     Raises:
         ValueError: an odd number, too short a row, too few tokens, or a power that is not positive.
     """
 
-    def __init__(self, length: int = 64, n_pairs: int = 4, n_tokens: int = 8192, power: float = 0.01) -> None:
+    def __init__(
+        self, length: int = 64, n_pairs: int = 4, n_tokens: int = 8192, power: float = 0.01, noise: bool = False
+    ) -> None:
         at_least(1, n_pairs=n_pairs)
         at_least(4 * n_pairs, length=length)
         at_least(2 * n_pairs + 2, n_tokens=n_tokens)
@@ -48,6 +52,7 @@ class AssociativeRecall(Task):
         self.n_pairs = n_pairs
         self.n_tokens = n_tokens
         self.power = power
+        self.noise = noise
 
     def spec(self, name: str) -> DataSpec:
         return DataSpec(name, (self.length,), "tokens", n_tokens=self.n_tokens, answer_length=self.n_pairs)
@@ -57,7 +62,10 @@ class AssociativeRecall(Task):
         keys = 1 + distinct(n, self.n_pairs, half - 1, generator)
         values = half + distinct(n, self.n_pairs, half, generator)
         places = pairs + 2 * self._gaps(n, generator)
-        x = others(keys, self.n_tokens, self.length, generator)
+        if self.noise:
+            x = others(keys, self.n_tokens, self.length, generator)
+        else:
+            x = torch.zeros(n, self.length, dtype=torch.int64)
         x[:, 0:pairs:2], x[:, 1:pairs:2] = keys, values
         x.scatter_(1, places, keys)
         return x, torch.full_like(x, IGNORE).scatter_(1, places, values)
