@@ -105,7 +105,9 @@ def test_words_are_labels():
     with torch.no_grad(), record_attention(model, ["body.pooling"]) as maps:
         model(row)
     labels = [f"word{token}" for token in there]
-    expected = attention_map(maps["body.pooling"][0, :, :, : len(there)], ["1"], labels, "body.pooling")
+    expected = attention_map(
+        maps["body.pooling"][0, :, 0, : len(there)], ["1"], labels, "body.pooling", axes=("head", "key")
+    )
     np.testing.assert_array_equal(pictures["attention_body_pooling"], expected)
 
 

@@ -142,18 +142,16 @@ def _cell(grid: Grid, i: int, j: int) -> int:
 
 
 def on_tokens(weights: Tensor, labels: Sequence[str], name: str) -> Picture:
-    """The weights (1, N, T, S) of a row, without its padding."""
+    """The weights (1, N, T, S) of a row, without its padding; those of a single query with a line for each head."""
     heads = weights[0, :_MOST_HEADS]
+    numbers = [str(i + 1) for i in range(len(heads))]
     queries, keys = _named(heads.shape[1], labels), _named(heads.shape[2], labels)
     shown_queries, shown_keys = ([i for i, label in enumerate(each) if label] for each in (queries, keys))
-    panels = [f"head {i + 1}" for i in range(len(heads))] if len(heads) > 1 else ()
-    return attention_map(
-        heads[:, shown_queries][:, :, shown_keys],
-        [queries[i] for i in shown_queries],
-        [keys[i] for i in shown_keys],
-        name,
-        panels=panels,
-    )
+    shown, keys = heads[:, shown_queries][:, :, shown_keys], [keys[i] for i in shown_keys]
+    if shown.shape[1] == 1:
+        return attention_map(shown[:, 0], numbers, keys, name, axes=("head", "key"))
+    panels = [f"head {number}" for number in numbers] if len(numbers) > 1 else ()
+    return attention_map(shown, [queries[i] for i in shown_queries], keys, name, panels=panels)
 
 
 def _named(n: int, labels: Sequence[str]) -> list[str]:
