@@ -9,6 +9,7 @@ Writes JSON to benchmarks/results and, with --write, docs/attention.md.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -30,16 +31,13 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "attention.md"
 HEADS, HEAD_DIM, WINDOW = 8, 64, 128
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-LONGEST_BY_HAND, LONGEST_EAGER = 4096, 1024
-"""Beyond, keeping all weights takes more memory than many machines have; eager keeps more of them."""
+LONGEST = {"eager": 1024, "hand-written": 4096, "auto": 4096, "sdpa": 8192}
+"""Beyond, keeping all weights, or a dense mask, takes more memory and time than there is; auto is one of the others."""
 MASKS: dict[str, Mask | None] = {
     "dense": None,
     "causal": Causal(),
     f"window of {WINDOW}, causal": Causal() & SlidingWindow(WINDOW),
 }
-SECONDS = 12.0
-"""Of a round; beyond, one round must do."""
-
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Result = dict[str, Any]
 
@@ -48,10 +46,13 @@ def contestants(mask: Mask | None, length: int) -> dict[str, Attend]:
     """What can be measured at this length."""
     mechanism = Mechanism(ScaledDot(HEAD_DIM))
     found: dict[str, Attend] = {}
-    if length <= LONGEST_BY_HAND:
-        found["hand-written"] = hand_written(mask, length)
-    for name, kernel in KERNELS.items():
-        if name in ("sdpa", "chunked", "auto") or (name == "eager" and length <= LONGEST_EAGER):
+    for name in ("hand-written", "eager", "sdpa", "chunked", "auto"):
+        if length > LONGEST.get(name, length):
+            continue
+        if name == "hand-written":
+            found[name] = hand_written(mask, length)
+        else:
+            kernel = KERNELS[name]
             found[name] = lambda q, k, v, kernel=kernel: kernel(q, k, v, mechanism, mask=mask)
     features = EluFeatures()
     if mask is None:
@@ -82,7 +83,7 @@ def inputs(length: int) -> tuple[Tensor, list[Tensor], Tensor]:
     return packed, heads, torch.randn(1, HEADS, length, HEAD_DIM)
 
 
-def lap(attend: Attend, length: int, repeats: int) -> float:
+def lap(attend: Attend, length: int, repeats: int = 1) -> float:
     """Seconds of a forward and backward pass."""
     packed, heads, gradient = inputs(length)
     began = time.thread_time()
@@ -93,9 +94,16 @@ def lap(attend: Attend, length: int, repeats: int) -> float:
 
 def peak_bytes(attend: Attend, length: int) -> int:
     """What torch's allocator held at most, beyond what there was, in a forward and backward pass."""
+    return profiled(attend, length)[0]
+
+
+def profiled(attend: Attend, length: int) -> tuple[int, float]:
+    """The peak and the seconds of one pass."""
     packed, heads, gradient = inputs(length)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        began = time.thread_time()
         torch.autograd.grad(attend(*heads), packed, gradient)
+        seconds = time.thread_time() - began
     profiler: Any = recorded.profiler  # whose events have other fields by their tag
     changes: list[tuple[int, int]] = []
     events = [*profiler.kineto_results.experimental_event_tree()]
@@ -108,25 +116,21 @@ def peak_bytes(attend: Attend, length: int) -> int:
     for _, change in sorted(changes):
         held += change
         most = max(most, held)
-    return most
+    return most, seconds
 
 
 def measure(mask_name: str, length: int, rounds: int) -> Result:
-    """One mask at one length: laps of each contestant in turns, and its peak memory."""
+    """One mask at one length: the peak memory of each contestant, and laps in turns."""
     attends = contestants(MASKS[mask_name], length)
-    laps: dict[str, list[float]] = {name: [] for name in attends}
+    memory: dict[str, int] = {}
+    laps: dict[str, list[float]] = {}
+    for name, attend in attends.items():
+        memory[name], seconds = profiled(attend, length)  # where passes are short, this one does not count
+        laps[name] = [seconds] if length > LONGEST["hand-written"] else []
     repeats = min(max(1, 500_000 // length**2), 20)
-    if length <= LONGEST_BY_HAND:
-        for attend in attends.values():
-            lap(attend, length, 1)  # the first allocations
-    for _ in range(rounds):
-        spent = 0.0
+    while not all(laps.values()) or (len(laps["chunked"]) < rounds and length <= LONGEST["hand-written"]):
         for name, attend in attends.items():
             laps[name].append(lap(attend, length, repeats))
-            spent += laps[name][-1] * repeats
-        if spent > SECONDS:
-            break
-    memory = {name: peak_bytes(attend, length) for name, attend in attends.items()}
     return {"mask": mask_name, "length": length, "laps": laps, "peak_bytes": memory}
 
 
@@ -143,7 +147,7 @@ def markdown(result: Result) -> str:
         f"{result['date']}, {about['cpu']}, torch {result['versions']['torch']}; load average "
         f"{result['load_average']['before'][0]:.1f} at the start, {result['load_average']['after'][0]:.1f} at the end.",
     ]
-    for mask in MASKS:
+    for mask in dict.fromkeys(row["mask"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["mask"] == mask]
         names = list(dict.fromkeys(name for row in rows for name in row["laps"]))
         parts += [f"## {mask.capitalize()}: milliseconds"]
@@ -159,13 +163,14 @@ def _times(row: Result, names: list[str]) -> list[str]:
     laps = row["laps"]
     medians = {name: statistics.median(own) for name, own in laps.items()}
     best = min((name for name in medians if name in KERNELS and name != "auto"), key=lambda name: medians[name])
+    auto = f"{_ratio(laps['auto'], laps[best]):.2f} ({best})" if "auto" in laps else "-"
     cells = [f"{1e3 * medians[name]:,.1f}" if name in medians else "-" for name in names]
     by_hand = f"{_ratio(laps['hand-written'], laps['auto']):.1f}" if "hand-written" in laps else "-"
     return [
         f"{row['length']:,}",
-        str(len(laps["auto"])),
+        str(len(laps["chunked"])),
         *cells,
-        f"{_ratio(laps['auto'], laps[best]):.2f} ({best})",
+        auto,
         by_hand,
     ]
 
@@ -187,31 +192,30 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attention", description=__doc__)
     parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="tokens, with commas")
-    parser.add_argument("--rounds", type=int, default=7, help="at most; long ones have fewer")
+    parser.add_argument("--rounds", type=int, default=5, help="of turns; beyond 4,096 tokens, one")
     parser.add_argument("--write", action="store_true", help="write docs/attention.md")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    began, load = time.time(), os.getloadavg()
-    rows = []
-    for length in map(int, options.lengths.split(",")):
-        for mask in MASKS:
-            rows.append(measure(mask, length, options.rounds))
-            print(f"{mask}, {length} tokens: {_times(rows[-1], list(rows[-1]['laps']))}", file=sys.stderr, flush=True)
-    result = {
+    result: Result = {
         "benchmark": "attention",
-        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime(began)),
-        "load_average": {"before": load, "after": os.getloadavg()},
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "load_average": {"before": os.getloadavg()},
         **this_machine(),
-        "rows": rows,
+        "rows": [],
     }
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / f"attention-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    page = markdown(result)
-    if options.write:
-        PAGE.write_text(page, encoding="utf-8")
-    print(page)
+    for length, mask in itertools.product(map(int, options.lengths.split(",")), MASKS):
+        row = measure(mask, length, options.rounds)
+        print(f"{mask}, {length} tokens: {_times(row, list(row['laps']))}", file=sys.stderr, flush=True)
+        result["rows"].append(row)
+        result["load_average"]["after"] = os.getloadavg()
+        # After every row: an hour is long enough to be interrupted.
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if options.write:
+            PAGE.write_text(markdown(result), encoding="utf-8")
+    print(markdown(result))
     print(f"written: {path}", file=sys.stderr)
     return 0
 

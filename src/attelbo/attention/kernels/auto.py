@@ -60,9 +60,9 @@ def choose(mechanism: Mechanism, mask: Mask | None, call: Call) -> tuple[Kernel,
     if call.device == "cpu":
         unfused = _SDPA.leaves_fused_path(mechanism, dropout=call.dropout, training=call.training)
     if can_fuse and unfused is None:
-        n_masked = 0 if is_plain(mask, call.n_queries, call.n_keys, call.offset) else _n_masked(mask, call)
-        if can_cut and n_masked > MANY_WEIGHTS:
-            return _CHUNKED, f"a dense mask would have {n_masked:,} numbers, too many to keep"
+        n_dense = _n_dense(mechanism, mask, call)
+        if can_cut and n_dense > MANY_WEIGHTS:
+            return _CHUNKED, f"PyTorch's fused kernel would need {n_dense:,} numbers of mask and bias, too many to keep"
         return _SDPA, "PyTorch's fused kernel can compute it and keeps no weights"
     reason = f"not fused on a CPU, since {unfused}" if can_fuse else "no fused kernel can compute it"
     reason = f"{reason}; there are {call.n_weights:,} weights"
@@ -84,9 +84,14 @@ def _in_sight(mask: Mask | None, call: Call) -> int:
     return high - low
 
 
-def _n_masked(mask: Mask | None, call: Call) -> int:
-    rows = 1 if mask is None or mask.batch_size is None else mask.batch_size
-    return rows * call.n_queries * call.n_keys
+def _n_dense(mechanism: Mechanism, mask: Mask | None, call: Call) -> int:
+    """The numbers of the dense mask or bias that the fused kernel would need."""
+    n_rows = 1 if mask is None or mask.batch_size is None else mask.batch_size
+    if mechanism.position.has_bias:
+        n_rows *= call.n_heads
+    elif is_plain(mask, call.n_queries, call.n_keys, call.offset):
+        return 0
+    return n_rows * call.n_queries * call.n_keys
 
 
 def _chunks_spare_keys(mask: Mask | None, call: Call) -> bool:
