@@ -9,7 +9,7 @@ import torch
 
 from attelbo.attention import record_attention
 from attelbo.data.batch import Batch, DataSpec
-from attelbo.errors import UserError
+from attelbo.errors import ConfigError, UserError
 from attelbo.models import Classifier
 from attelbo.training.callbacks import AttentionMaps
 from attelbo.training.callbacks.attention_maps import Grid, grid_of, on_tokens, over_images, spread
@@ -146,3 +146,13 @@ def test_a_model_without_attention_has_no_maps_nor_have_points():
 def test_numbers_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         AttentionMaps(**{name: 0})
+
+
+def test_layers_that_are_not_there_are_told_before_the_training():
+    trainer: Any = None
+    AttentionMaps(layers=["body.*"]).setup(trainer, of_images(), "fit")
+    AttentionMaps(layers=["body.*"]).setup(trainer, torch.nn.Linear(1, 1), "fit")
+    with pytest.raises(
+        ConfigError, match=r"^callbacks\.attention_maps\.layers: .* called 'head': there are body\.network"
+    ):
+        AttentionMaps(layers=["head"]).setup(trainer, of_images(), "fit")

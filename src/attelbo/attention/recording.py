@@ -65,7 +65,7 @@ def record_attention(
         ValueError: a pattern that fits no layer, inside: a step with a cache, whose keys a second computation would
             not have.
     """
-    chosen = _chosen(model, layers)
+    chosen = attention_layers(model, layers)
     maps = RecordedMaps()
     hooks = [module.register_forward_hook(_hook(maps, name, rows), with_kwargs=True) for name, module in chosen.items()]
     try:
@@ -75,18 +75,19 @@ def record_attention(
             hook.remove()
 
 
-def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that can be recorded, by name."""
-    return {name: model.get_submodule(name) for name, module in model.named_modules() if isinstance(module, Attends)}
+def attention_layers(model: nn.Module, patterns: Sequence[str] = ()) -> dict[str, nn.Module]:
+    """The layers that can be recorded, by name; with ``patterns`` those whose name fits one of them.
 
-
-def _chosen(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
-    layers = attention_layers(model)
+    Raises:
+        ValueError: a pattern that fits no layer.
+    """
+    layers = {name: model.get_submodule(name) for name, module in model.named_modules() if isinstance(module, Attends)}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
             there = f"there are {', '.join(layers)}" if layers else f"{type(model).__name__} has none"
             raise ValueError(f"no layer with attention is called {pattern!r}: {there}")
-    return {name: layer for name, layer in layers.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    fit = (name for name in layers if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns))
+    return {name: layers[name] for name in fit}
 
 
 def _hook(maps: RecordedMaps, name: str, rows: Rows | None) -> Any:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from attelbo.attention import attention_layers, record_attention
 from attelbo.data.batch import PAD, Batch, DataSpec, Split
-from attelbo.errors import UserError
+from attelbo.errors import ConfigError, UserError
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
 from attelbo.training.media import Picture
@@ -62,6 +63,18 @@ class AttentionMaps(Exhibit):
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
         of_points = data.spec.kind == "set" and data.spec.shape[-1] > 1  # which have no order and no name
         return bool(attention_layers(model)) and not of_points
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See before the training whether the layers are there.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if attention_layers(pl_module):
+            try:
+                attention_layers(pl_module, self.layers)
+            except ValueError as error:
+                raise ConfigError(f"callbacks.attention_maps.layers: {error}") from error
 
     def works(self, model: Any, data: Any) -> dict[str, Picture]:
         if hasattr(model, "alignment"):
