@@ -208,7 +208,7 @@ def test_a_sweep_killed_at_any_moment_ends_as_if_it_had_not_been(runs, tmp_path)
     ("words", "message"),
     [
         (["status", "nowhere"], "sweep status: nowhere: no such folder"),
-        (["stauts"], "sweep stauts: no such command"),
+        (["list"], "sweep list: no such command"),
         (["dry", "model.latnet_dim=2,4"], "model.latnet_dim (command line): unknown key"),
     ],
 )
