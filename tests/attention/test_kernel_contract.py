@@ -111,6 +111,13 @@ def test_every_position(name: KernelName, mask: str, position: str) -> None:
     agree(name, inputs(13, 15), Mechanism(ScaledDot(HEAD_DIM), position=where), MASKS[mask])
 
 
+@pytest.mark.parametrize(("name", "normalizer"), able(OTHERS, normalizer=names("normalizer")))
+@pytest.mark.parametrize("mask", SOME_MASKS)
+def test_a_bias_with_every_normalizer(name: KernelName, normalizer: str, mask: str) -> None:
+    mechanism = Mechanism(ScaledDot(HEAD_DIM), build_part("normalizer", normalizer), Alibi(HEADS).double())
+    agree(name, inputs(13, 13, 2), mechanism, MASKS[mask])
+
+
 @pytest.mark.parametrize("name", [name for name in OTHERS if name != "sdpa"])
 @pytest.mark.parametrize("mask", SOME_MASKS)
 def test_a_soft_cap(name: KernelName, mask: str) -> None:
