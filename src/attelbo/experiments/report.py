@@ -10,21 +10,18 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attelbo.experiments.curves import Curve, line_chart
 from attelbo.experiments.exhibits import earlier, final, image, text
+from attelbo.experiments.pages import template
 from attelbo.experiments.tables import measured
 from attelbo.files import read_metrics, write_atomically
 from attelbo.metrics import Measure
 from attelbo.training.callbacks.progress import clock_time
 from attelbo.training.loggers import METRICS_FILE
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 REPORT_FILE = "report.html"
 
@@ -68,7 +65,7 @@ def write_report(run_dir: Path) -> Path:
     choices = _text(run_dir / ".hydra" / "choices.yaml")
     metrics = run_dir / METRICS_FILE
     pictures, texts = (sorted((run_dir / "media").glob(f"*.{kind}")) for kind in ("png", "txt"))
-    page = _template().render(
+    page = template("report.html.j2").render(
         name=config.get("name", run_dir.absolute().parent.name),
         run_id=run_dir.absolute().name,
         state=status.get("state", "unknown"),
@@ -87,21 +84,6 @@ def write_report(run_dir: Path) -> Path:
         diff=(provenance.get("git") or {}).get("diff") or "",
     )
     return write_atomically(run_dir / REPORT_FILE, page)
-
-
-@cache
-def _template() -> "Template":
-    """Compiled once for all jobs of a sweep."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("attelbo.experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
 
 
 # -- numbers -------------------------------------------------------------------------------------------

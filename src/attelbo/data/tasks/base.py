@@ -37,8 +37,8 @@ class Task(ABC):
         """n independent rows: x (n, T), and y (n, T), -1 where nothing is asked; int64."""
 
 
-class TaskDataModule(ResidentDataModule):
-    """A generated task.
+class GeneratedDataModule(ResidentDataModule):
+    """A generated task, of which a subclass says how its rows are drawn and kept.
 
     Args:
         name: in reports.
@@ -73,7 +73,7 @@ class TaskDataModule(ResidentDataModule):
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
         at_least(1, train_size=train_size, validation_size=validation_size, test_size=test_size)
-        self.task: Task = build_part("task", task)
+        self.task: Any = build_part("task", task)
         self._spec = self.task.spec(name)
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
 
@@ -83,6 +83,12 @@ class TaskDataModule(ResidentDataModule):
 
     def _content(self) -> tuple[Any, ...]:
         return type(self.task).__qualname__, sorted(vars(self.task).items()), self.sizes
+
+
+class TaskDataModule(GeneratedDataModule):
+    """A generated task on sequences, whose rows are drawn once."""
+
+    task: Task
 
     def _load(self) -> Splits:
         return {split: TaskSplit(*self._draw(split, size)) for split, size in self.sizes.items()}

@@ -8,15 +8,15 @@ Shapes: n or B sets, N elements of the largest, D numbers each.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from attelbo.building import Spec
 from attelbo.data.batch import IGNORE, Batch, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part, fixed_generator
+from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
+from attelbo.data.tasks.base import GeneratedDataModule
 
 
 class Sets(NamedTuple):
@@ -42,52 +42,10 @@ class SetTask(ABC):
         """n independent sets, from the device's default generator if none is given."""
 
 
-class SetDataModule(ResidentDataModule):
-    """A generated task on sets.
+class SetDataModule(GeneratedDataModule):
+    """A generated task on sets: those to train on are drawn anew for each batch."""
 
-    Args:
-        name: in reports.
-        task: the class in ``attelbo.data.tasks`` that draws it.
-        root: the folder of data sets, of which a task needs none.
-        seed: the run's seed.
-        batch_size: sets in a training minibatch, per device.
-        eval_batch_size: sets in a validation or test minibatch, per device.
-        train_size: training sets in an epoch.
-        validation_size: validation sets.
-        test_size: test sets.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        task: Spec,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
-        train_size: int,
-        validation_size: int,
-        test_size: int,
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
-    ) -> None:
-        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
-        at_least(1, train_size=train_size, validation_size=validation_size, test_size=test_size)
-        self.task: SetTask = build_part("task", task)
-        self._spec = self.task.spec(name)
-        self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
-
-    @property
-    def spec(self) -> DataSpec:
-        return self._spec
-
-    def _content(self) -> tuple[Any, ...]:
-        return type(self.task).__qualname__, sorted(vars(self.task).items()), self.sizes
+    task: SetTask
 
     def _load(self) -> Splits:
         return {

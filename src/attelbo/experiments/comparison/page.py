@@ -10,14 +10,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attelbo.experiments.comparison.settings import Setting
 from attelbo.experiments.comparison.table import COSTS, Comparison, as_text, value_of
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from attelbo.experiments.pages import template
 
 ROOM = 6 * 2**20
 """Bytes of pictures in a page: with those of 50 runs it stays below 10 MB."""
@@ -43,7 +40,7 @@ def page(comparison: Comparison, statements: Sequence[str] = ()) -> str:
             _setting(comparison, setting, shown) for setting, shown in zip(comparison.order, pictures, strict=True)
         ],
     }
-    return _template().render(
+    return template("compare.html.j2").render(
         title=_title(comparison),
         n_settings=len(comparison.settings),
         n_runs=len(found.done),
@@ -54,20 +51,6 @@ def page(comparison: Comparison, statements: Sequence[str] = ()) -> str:
         # No value ends the script that it stands in.
         content=json.dumps(content, allow_nan=False).replace("<", "\\u003c"),
     )
-
-
-@cache
-def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("attelbo.experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("compare.html.j2")
 
 
 def _title(comparison: Comparison) -> str:
