@@ -93,7 +93,7 @@ def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
     if names:
         console.print(table)
     for run in found:
-        why = f": {run.status.get('error', '').strip().rpartition(chr(10))[2]}" if run.state == "failed" else ""
+        why = f": {run.reason}" if run.state == "failed" else ""
         console.print(f"{run.path}  seed {run.seed}  {run.state}{why}", highlight=False, markup=False)
 
 

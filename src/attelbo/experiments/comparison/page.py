@@ -45,7 +45,7 @@ def page(comparison: Comparison, statements: Sequence[str] = ()) -> str:
         n_settings=len(comparison.settings),
         n_runs=len(found.done),
         repeated=found.repeated,
-        unfinished=[(run.path, run.state, _reason(run.status)) for run in found.unfinished],
+        unfinished=[(run.path, run.state, run.reason) for run in found.unfinished],
         statements=statements,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         # No value ends the script that it stands in.
@@ -125,7 +125,3 @@ def _pictures(settings: Sequence[Setting]) -> list[dict[str, str]]:
                 shown[place][name] = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
                 room -= size
     return shown
-
-
-def _reason(status: Mapping[str, Any]) -> str:
-    return status.get("error", "").strip().rpartition("\n")[2]

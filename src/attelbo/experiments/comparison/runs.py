@@ -36,6 +36,11 @@ class Run:
         return self.status.get("state", "pending")
 
     @property
+    def reason(self) -> str:
+        """Why it failed, in a line; empty if it did not."""
+        return self.status.get("error", "").strip().rpartition("\n")[2]
+
+    @property
     def seed(self) -> int:
         return self.config["seed"]
 
