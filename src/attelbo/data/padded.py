@@ -25,15 +25,15 @@ class PaddedSplit(ResidentSplit):
 
     Args:
         x: N rows of tokens.
-        y: N rows of tokens, which are padded too, or (N,) labels.
+        y: N rows of tokens, which are padded too, or (N,) labels; None: nothing.
 
     Raises:
         ValueError: there is no row.
     """
 
-    def __init__(self, x: Sequence[Sequence[int]], y: Sequence[Sequence[int]] | Tensor) -> None:
+    def __init__(self, x: Sequence[Sequence[int]], y: Sequence[Sequence[int]] | Tensor | None) -> None:
         self.x, self.x_lengths = pad_rows(x)
-        if isinstance(y, Tensor):
+        if y is None or isinstance(y, Tensor):
             self.y, self.y_lengths = y, None
         else:
             self.y, self.y_lengths = pad_rows(y)
@@ -45,7 +45,9 @@ class PaddedSplit(ResidentSplit):
     def lengths(self) -> Tensor:
         """What rows are sorted by, (N,) int64 on the CPU: the tokens of x, and then those of y."""
         x = self.x_lengths.cpu()
-        return x if self.y_lengths is None else x * (self.y.shape[1] + 1) + self.y_lengths.cpu()
+        if self.y is None or self.y_lengths is None:
+            return x
+        return x * (self.y.shape[1] + 1) + self.y_lengths.cpu()
 
     def crops(self, device: torch.device) -> bool:
         """On a CPU."""
@@ -54,6 +56,8 @@ class PaddedSplit(ResidentSplit):
     def materialize(self, index: Tensor) -> Batch:
         self.to(index.device)
         x = _rows(self.x, self.x_lengths, index)
+        if self.y is None:
+            return Batch(x, None, index)
         y = self.y.index_select(0, index) if self.y_lengths is None else _rows(self.y, self.y_lengths, index)
         return Batch(x, y, index)
 

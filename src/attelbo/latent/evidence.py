@@ -69,7 +69,8 @@ class Evidence:
     x: Tensor | None = None
     """The data, (B, C, ...)."""
     eta: Tensor | None = None
-    """The likelihood's parameters for each sample, (K, B, P * C, ...)."""
+    """The likelihood's parameters for each sample, (K, B, P * C, ...); None where they depend on x too, as those of a
+    text do, each token given the ones before it."""
     generative: Generative | None = None
     """The model itself; None, as are x and eta, where it has more than one layer of latents."""
 

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,9 @@ class LatentVariableModel(Model):
         extra: a distance between x and E[x|z] that is added to the loss, and is no part of a bound.
     """
 
+    has_dimensions: ClassVar[bool] = True
+    """Whether every x has as many dimensions as the next, among which bits can be shared."""
+
     def __init__(
         self,
         likelihood: Likelihood,
@@ -60,7 +63,7 @@ class LatentVariableModel(Model):
         self.extra = extra
         self.bounded = bounded
         self.n_latent = n_latent
-        self.has_bits = bounded and likelihood.discrete
+        self.has_bits = bounded and likelihood.discrete and self.has_dimensions
         names = ["loss", "reconstruction"] + ["elbo", "kl"] * bounded + ["bits_per_dim"] * self.has_bits
         names += ["extra"] * (extra is not None)
         self.means = SampleMean(names)

@@ -68,13 +68,18 @@ class VariationalAutoencoder(LatentVariableModel):
         prior = self.prior_of(y)
 
         def log_joint(z: Tensor) -> Tensor:
-            return self.likelihood.log_prob(self.decode(z, y), x) + prior.log_prob(q.prior_value(z))
+            return self.explain(z, x, y)[0] + prior.log_prob(q.prior_value(z))
 
         return q.guided_by(log_joint)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""
         return self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+    def explain(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """log p(x|z), (K, B), of z (K, B, *E) and x (B, C, H, W), and eta where it is a function of z alone."""
+        eta = self.decode(z, y)
+        return self.likelihood.log_prob(eta, x), eta
 
     def prior_of(self, y: Tensor | None = None) -> Density:
         """p(z), the same for all labels."""
@@ -104,8 +109,7 @@ class VariationalAutoencoder(LatentVariableModel):
                 kl = sampled.mean(0).unsqueeze(-1)
         else:
             z = q.rsample(n_samples)
-        eta = self.decode(z, y)
-        log_likelihood = self.likelihood.log_prob(eta, x)  # (K, B)
+        log_likelihood, eta = self.explain(z, x, y)  # (K, B)
         return Evidence(
             log_likelihood=log_likelihood,
             kl=kl,
@@ -161,7 +165,7 @@ class VariationalAutoencoder(LatentVariableModel):
         @torch.no_grad()
         def draw(n_samples: int) -> Tensor:
             z, log_q = q.rsample_with_log_prob(n_samples)
-            return self.likelihood.log_prob(self.decode(z, y), x) + prior.log_prob(q.prior_value(z)) - log_q
+            return self.explain(z, x, y)[0] + prior.log_prob(q.prior_value(z)) - log_q
 
         if q.deterministic:  # one sample says it all
             weights = draw(1)

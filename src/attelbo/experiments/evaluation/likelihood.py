@@ -8,7 +8,7 @@ import math
 import torch
 from rich.progress import track
 
-from attelbo.data import ResidentDataModule
+from attelbo.data import DataSpec, ResidentDataModule
 from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
@@ -48,7 +48,7 @@ def evaluate_likelihood(
     ``nll_std_error`` is that of the mean over images: what another draw of images would change.
     """
     n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
-    chunk = settings.chunk or suitable_chunk(settings.batch_size * math.prod(data.spec.shape), device)
+    chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), device)
     values, effective = [], []
     for i, rows in enumerate(track(batches, f"log-likelihood, {n_samples} samples", transient=True)):
         seed_default_generator(derive_seed(seed, "likelihood", i), device)
@@ -74,6 +74,11 @@ def likelihood_measures(data: ResidentDataModule, split: SplitName, settings: Ev
         Measure("nll", "NLL", "nats", note=note, better="less"),
         Measure("effective_sample_size", "effective samples", "carry the weight of all those of an image", 1),
     )
+
+
+def decoded_size(spec: DataSpec) -> int:
+    """Pixels of one x; of a text a number for each token that may stand at each of its places."""
+    return math.prod(spec.shape) * (spec.n_tokens or 1)
 
 
 def suitable_chunk(pixels: int, device: torch.device) -> int:

@@ -51,6 +51,8 @@ class Objective(nn.Module, ABC):
     """Whether, in the log-weights, log q(z|x) sends no gradient to the parameters of q but through z."""
     needs_generative: ClassVar[bool] = False
     """Whether ``Evidence.x``, ``eta`` and ``generative`` must be there: models with several layers have none."""
+    needs_eta: ClassVar[bool] = False
+    """Whether it looks at what the decoder makes of z alone: ``Evidence.eta`` must be there, which texts have not."""
     needs_density: ClassVar[bool] = True
     """Whether it takes a KL or log-weights, which there are not where q(z|x) is a point."""
     watched: ClassVar[Literal["elbo", "loss"] | None] = "elbo"

@@ -43,6 +43,7 @@ class RAE(Objective):
 
     n_samples = 1
     needs_generative = True
+    needs_eta = True
     needs_density = False
     watched = "loss"
     posteriors = (Point,)

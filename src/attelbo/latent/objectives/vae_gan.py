@@ -41,6 +41,7 @@ class VAEGAN(Objective):
 
     n_samples = 1
     needs_generative = True
+    needs_eta = True
     watched = None
 
     def __init__(self, data_shape: Sequence[int], channels: Sequence[int] = (32, 64, 128), gamma: float = 1.0) -> None:
