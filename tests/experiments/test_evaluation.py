@@ -85,9 +85,9 @@ class Keeper:
         self.model = model
         self.given: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
 
-    def weight_sampler(self, x, y=None):
-        draw, given = self.model.weight_sampler(x), []
-        self.given.append((x, given))
+    def weight_sampler_of(self, batch):
+        draw, given = self.model.weight_sampler_of(batch), []
+        self.given.append((batch.x, given))
 
         def keep(n_samples):
             given.append(draw(n_samples))

@@ -12,7 +12,7 @@ from attelbo.models.fitted_prior import FittedPrior, build_fitted_prior
 from attelbo.models.hierarchy import Hierarchy
 from attelbo.models.ladder import LadderVAE, build_ladder
 from attelbo.models.language_model import LanguageModel, build_language_model
-from attelbo.models.latent_variable import LatentVariableModel
+from attelbo.models.latent_variable import EvidenceModel, LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.sequence_to_sequence import SequenceToSequence
@@ -25,6 +25,7 @@ __all__ = [
     "Classifier",
     "Clustering",
     "ConditionalVAE",
+    "EvidenceModel",
     "FittedPrior",
     "Hierarchy",
     "LadderVAE",

@@ -2,8 +2,8 @@
 
     batch -- evidence --> log p(x|z), log p(z), log q(z|x), KL -- objective --> loss
 
-A subclass says how (:meth:`LatentVariableModel.evidence`) and what can be done with it once it is trained; objectives,
-metrics, callbacks and evaluation are here, and the same for all.
+A subclass of :class:`EvidenceModel` says how; objectives, metrics and evaluation are here, and the same for all. A
+:class:`LatentVariableModel` is one whose latents stand for x alone: with it one encodes, reconstructs and samples.
 
 Shapes: K samples of z for each x, B batch, (C, H, W) image, E event shape of z, D its dimensions.
 Units: nats, summed over the dimensions of x and averaged over the batch.
@@ -29,7 +29,7 @@ from attelbo.models.base import Model, Monitor, Player, Terms
 from attelbo.models.loading import load_run
 
 
-class LatentVariableModel(Model):
+class EvidenceModel(Model):
     """A likelihood, an objective, and between them whatever structure a subclass has.
 
     Args:
@@ -80,46 +80,25 @@ class LatentVariableModel(Model):
     # -- from a batch to its loss ---------------------------------------------------------------
 
     @abstractmethod
-    def evidence(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        n_samples: int = 1,
-        *,
-        log_weights: bool = False,
-        stop_posterior: bool = False,
-    ) -> Evidence:
-        """The evidence terms of x (B, C, H, W) with K = ``n_samples`` samples of z for each row.
+    def evidence_of(self, batch: Batch) -> Evidence:
+        """The evidence terms of a batch, as the objective asks for them."""
 
-        Args:
-            x: the data.
-            y: their labels (B,), for models that know of labels.
-            n_samples: K.
-            log_weights: whether they are needed.
-            stop_posterior: whether log q(z|x) in them reaches the parameters of q through z only.
-        """
+    def latents_of(self, batch: Batch) -> Evidence:
+        """Those for a turn of the objective that reads only z and q of them: all of them, unless a subclass saves the
+        rest."""
+        return self.evidence_of(batch)
+
+    @abstractmethod
+    def weight_sampler_of(self, batch: Batch) -> Callable[[int], Tensor]:
+        """k -> log p(x, z) - log q(z|x) of k fresh samples for each row, (k, B), nats: what importance sampling
+        averages. What does not depend on the samples is computed here, however often the function is called."""
 
     @abstractmethod
     def inference_parameters(self) -> list[nn.Parameter]:
         """Those of q(z|x), for objectives that train the two sides by themselves."""
 
-    def latents(self, x: Tensor, y: Tensor | None = None) -> Evidence:
-        """The evidence terms for a turn of the objective that reads only z and q of them:
-        all of them, unless a subclass saves the rest."""
-        return self.evidence(x, y, self.objective.n_samples)
-
     def losses(self, batch: Batch) -> Terms:
-        return self._terms(self._evidence_of(batch))
-
-    def _evidence_of(self, batch: Batch) -> Evidence:
-        objective = self.objective
-        return self.evidence(
-            batch.x,
-            batch.y,
-            objective.n_samples,
-            log_weights=objective.needs_log_weights,
-            stop_posterior=objective.stops_posterior,
-        )
+        return self._terms(self.evidence_of(batch))
 
     def _terms(self, evidence: Evidence) -> Terms:
         """The loss and the terms beside it; those are for the eye and take no part in the backward pass."""
@@ -180,7 +159,7 @@ class LatentVariableModel(Model):
     def _turn_losses(self, turn: Turn, batch: Batch) -> Terms:
         # A discriminator learns from what the model makes and does not change it.
         with torch.set_grad_enabled(torch.is_grad_enabled() and turn.moves != "objective"):
-            evidence = self._evidence_of(batch) if turn.decodes else self.latents(batch.x, batch.y)
+            evidence = self.evidence_of(batch) if turn.decodes else self.latents_of(batch)
         return {"loss": turn.loss(evidence)}
 
     def _side(self, name: str) -> list[nn.Parameter]:
@@ -197,7 +176,7 @@ class LatentVariableModel(Model):
     # -- evaluation: the same terms, as exact means over a split --------------------------------------
 
     def evaluation_step(self, batch: Batch) -> None:
-        evidence = self._evidence_of(batch)
+        evidence = self.evidence_of(batch)
         extra = self._extra_of(evidence)
         loss = self._with_penalty(self.objective(evidence), evidence, extra)
         terms = {"loss": loss.expand(len(batch.x)), "reconstruction": evidence.reconstruction}
@@ -236,6 +215,71 @@ class LatentVariableModel(Model):
             Measure("code_usage", "codes in use", "of all codes", 3),
         )
 
+    @classmethod
+    def from_run(cls, run_dir: str | Path, checkpoint: str = "best") -> Self:
+        """The trained model of a run directory, in evaluation mode on the CPU: for notebooks.
+
+        Args:
+            run_dir: ``outputs/<name>/<run id>``.
+            checkpoint: ``best`` or ``last``.
+
+        Raises:
+            UserError: not a run directory, no checkpoint in it, or the run of another kind of model.
+        """
+        model, _ = load_run(run_dir, checkpoint=checkpoint)
+        if not isinstance(model, cls):
+            raise UserError(f"{run_dir} is the run of a {type(model).__name__}, not of a {cls.__name__}")
+        return model
+
+
+class LatentVariableModel(EvidenceModel):
+    """One whose latents stand for x alone: it makes z of x, and x of z."""
+
+    @abstractmethod
+    def evidence(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        n_samples: int = 1,
+        *,
+        log_weights: bool = False,
+        stop_posterior: bool = False,
+    ) -> Evidence:
+        """The evidence terms of x (B, C, H, W) with K = ``n_samples`` samples of z for each row.
+
+        Args:
+            x: the data.
+            y: their labels (B,), for models that know of labels.
+            n_samples: K.
+            log_weights: whether they are needed.
+            stop_posterior: whether log q(z|x) in them reaches the parameters of q through z only.
+        """
+
+    def evidence_of(self, batch: Batch) -> Evidence:
+        objective = self.objective
+        return self.evidence(
+            batch.x,
+            batch.y,
+            objective.n_samples,
+            log_weights=objective.needs_log_weights,
+            stop_posterior=objective.stops_posterior,
+        )
+
+    def latents(self, x: Tensor, y: Tensor | None = None) -> Evidence:
+        """The evidence terms for a turn of the objective that reads only z and q of them:
+        all of them, unless a subclass saves the rest."""
+        return self.evidence(x, y, self.objective.n_samples)
+
+    def latents_of(self, batch: Batch) -> Evidence:
+        return self.latents(batch.x, batch.y)
+
+    @abstractmethod
+    def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
+        """:meth:`weight_sampler_of` of x, (B, C, H, W)."""
+
+    def weight_sampler_of(self, batch: Batch) -> Callable[[int], Tensor]:
+        return self.weight_sampler(batch.x, batch.y)
+
     # -- what one does with a trained model --------------------------------------------------------
 
     @abstractmethod
@@ -253,24 +297,3 @@ class LatentVariableModel(Model):
     @abstractmethod
     def sample(self, n: int, y: Tensor | None = None) -> Tensor:
         """n images E[x | z], z from the prior: (n, C, H, W), in data units."""
-
-    @abstractmethod
-    def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
-        """k -> log p(x, z) - log q(z|x) of k fresh samples for each x, (k, B), nats: what importance sampling
-        averages. What does not depend on the samples is computed here, however often the function is called."""
-
-    @classmethod
-    def from_run(cls, run_dir: str | Path, checkpoint: str = "best") -> Self:
-        """The trained model of a run directory, in evaluation mode on the CPU: for notebooks.
-
-        Args:
-            run_dir: ``outputs/<name>/<run id>``.
-            checkpoint: ``best`` or ``last``.
-
-        Raises:
-            UserError: not a run directory, no checkpoint in it, or the run of another kind of model.
-        """
-        model, _ = load_run(run_dir, checkpoint=checkpoint)
-        if not isinstance(model, cls):
-            raise UserError(f"{run_dir} is the run of a {type(model).__name__}, not of a {cls.__name__}")
-        return model

@@ -28,7 +28,7 @@ from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_
 from attelbo.experiments.evaluation.translation import evaluate_translation, translation_measure
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import Accelerator, Trained, Which, refuse
-from attelbo.models import LatentVariableModel, Model, SequenceToSequence, read_config
+from attelbo.models import EvidenceModel, LatentVariableModel, Model, SequenceToSequence, read_config
 from attelbo.training.threads import use_threads
 
 N_SAMPLES = 5000
@@ -140,6 +140,6 @@ def evaluate(
     print_result(result, trained.run_dir, split_key(split))
 
 
-def _has_likelihood(model: Model) -> TypeGuard[LatentVariableModel]:
+def _has_likelihood(model: Model) -> TypeGuard[EvidenceModel]:
     """Whether its likelihood is one that importance sampling estimates."""
-    return isinstance(model, LatentVariableModel) and model.bounded
+    return isinstance(model, EvidenceModel) and model.bounded

@@ -9,11 +9,11 @@ import torch
 from rich.progress import track
 
 from attelbo.data import DataSpec, ResidentDataModule
-from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, rows_evaluated, split_key
+from attelbo.experiments.evaluation.splits import SplitName, a_row, n_evaluated, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
-from attelbo.models import LatentVariableModel, Model
+from attelbo.models import EvidenceModel, Model
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
@@ -35,7 +35,7 @@ def evaluate_bound(
 
 @torch.inference_mode()
 def evaluate_likelihood(
-    model: LatentVariableModel,
+    model: EvidenceModel,
     data: ResidentDataModule,
     split: SplitName,
     settings: Evaluation,
@@ -53,7 +53,7 @@ def evaluate_likelihood(
     for i, rows in enumerate(track(batches, f"log-likelihood, {n_samples} samples", transient=True)):
         seed_default_generator(derive_seed(seed, "likelihood", i), device)
         batch = data.materialize(rows, split)
-        log_weights = model.weight_sampler(batch.x, batch.y)
+        log_weights = model.weight_sampler_of(batch)
         estimate = estimate_log_likelihood(log_weights, n_samples, chunk)
         values.append(estimate.log_likelihood)
         effective.append(estimate.effective_sample_size)
@@ -68,11 +68,11 @@ def evaluate_likelihood(
 
 def likelihood_measures(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> tuple[Measure, Measure]:
     """What ``evaluate_likelihood`` finds, the effective samples apart from the likelihood."""
-    n_images = n_evaluated(data, split, settings)
-    note = f"{settings.n_samples:,} importance samples, {n_images:,} images"
+    row = a_row(data)
+    note = f"{settings.n_samples:,} importance samples, {n_evaluated(data, split, settings):,} {row.split()[1]}s"
     return (
         Measure("nll", "NLL", "nats", note=note, better="less"),
-        Measure("effective_sample_size", "effective samples", "carry the weight of all those of an image", 1),
+        Measure("effective_sample_size", "effective samples", f"carry the weight of all those of {row}", 1),
     )
 
 

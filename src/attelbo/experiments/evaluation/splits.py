@@ -17,15 +17,20 @@ def split_key(split: SplitName) -> str:
     return "val" if split == "validation" else split
 
 
+def a_row(data: ResidentDataModule) -> str:
+    """What a row of the data is, with its article."""
+    return {"tokens": "a text", "set": "a set"}.get(data.spec.kind, "an image")
+
+
 def n_evaluated(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> int:
-    """The number of images whose likelihood is measured."""
+    """The number of rows whose likelihood is measured."""
     return min(settings.n_images or data.n_rows(split), data.n_rows(split))
 
 
 def rows_evaluated(
     data: ResidentDataModule, split: SplitName, settings: Evaluation, device: torch.device
 ) -> Sequence[Tensor]:
-    """The row indices of these images, (<= batch_size,) each."""
+    """The indices of these rows, (<= batch_size,) each."""
     return torch.arange(n_evaluated(data, split, settings), device=device).split(settings.batch_size)
 
 
