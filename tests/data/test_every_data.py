@@ -14,7 +14,10 @@ from attelbo.experiments.listing import choices, package_folder
 from attelbo.models import build_data
 
 SPLITS = ("train", "validation", "test")
-IMAGES = {"cifar10", "cifar100", "digits", "dsprites", "fashion_mnist", "kmnist", "mnist", "omniglot", "omniglot_small"}
+IMAGES = {
+    *("cifar10", "cifar100", "digits", "dsprites", "fashion_mnist", "kmnist", "mnist", "multi_digits", "multi_mnist"),
+    *("omniglot", "omniglot_small"),
+}
 OTHERS = sorted(set(choices([package_folder()])["data"]) - IMAGES - {"sprites"})
 
 WORDS = "a man in an orange hat is looking at something that is black ."

@@ -18,7 +18,7 @@ def everything(size: int) -> Images:
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_every_combination_is_there_once_and_another_picture(size):
-    x, y = everything(size)
+    x, y, _ = everything(size)
     assert x.shape == (3 * 4 * 8 * 16 * 16, 1, size, size // 8)
     assert (x.dtype, y.dtype) == (torch.uint8, torch.int64)
     assert len(y.unique(dim=0)) == len(y)
@@ -28,7 +28,7 @@ def test_every_combination_is_there_once_and_another_picture(size):
 
 
 def test_factors_say_what_is_drawn():
-    x, y = everything(32)
+    x, y, _ = everything(32)
     pixels = unpack_bits(x)[:, 0].double()
     mass = pixels.sum((1, 2))
     grid = (torch.arange(32, dtype=torch.float64) + 0.5) / 32

@@ -34,6 +34,8 @@ class DataSpec:
     """Classes in y; None where y holds something else, or nothing."""
     n_labels: int | None = None
     """Training rows whose label is known; None: all of them."""
+    n_objects: int | None = None
+    """The most objects in an image, where ``Batch.segments`` tells them apart; None: it does not."""
     n_tokens: int | None = None
     """Tokens in the vocabulary, of tokens, or of a set of them (N, 1)."""
     token_lengths: tuple[int, ...] | None = field(default=None, repr=False)
@@ -60,7 +62,8 @@ class Batch(NamedTuple):
     """Which rows of the split these are, (B,), int64."""
     segments: Tensor | None = None
     """The number of the document, or of the set, that each token or element of a row belongs to, (B, T) int64, -1 for
-    padding; None where all of a row belongs together."""
+    padding; None where all of a row belongs together. Of images to validate and test on, that of the object that each
+    pixel belongs to, (B, H, W), -1 for the background, where it is known."""
 
 
 class Block(NamedTuple):

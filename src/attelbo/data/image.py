@@ -77,7 +77,9 @@ class ImageDataModule(ResidentDataModule):
             raise ValueError(f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {binarize!r}")
         binary = binarize != "none" or self.source.packed
         kind = "binary" if binary else "levels"
-        self._spec = DataSpec(name, self.source.shape, kind, self.source.n_classes, n_labels)
+        self._spec = DataSpec(
+            name, self.source.shape, kind, self.source.n_classes, n_labels, n_objects=self.source.n_objects
+        )
         self.validation_size = validation_size
         self.binarize: Binarization = binarize
         self.flip = flip
@@ -99,8 +101,7 @@ class ImageDataModule(ResidentDataModule):
         self.source.prepare(self.root)
 
     def _content(self) -> tuple[Any, ...]:
-        source = (type(self.source).__qualname__, sorted(vars(self.source).items()))
-        return source, self.binarize, self.flip, self.validation_size, self.train_size, self.spec.n_labels
+        return self.source, self.binarize, self.flip, self.validation_size, self.train_size, self.spec.n_labels
 
     def _load(self) -> Splits:
         train, test = self.source.load(self.root)
@@ -116,8 +117,9 @@ class ImageDataModule(ResidentDataModule):
         evaluated = self._evaluated(train, "train")
         dynamic = self.binarize == "dynamic"
         shown = train if dynamic else evaluated
+        shown = self._few_labels(shown, train_rows)._replace(segments=None)  # nobody is to learn from them
         return {
-            "train": self._resident(self._few_labels(shown, train_rows), train_rows, draw=dynamic, flip=self.flip),
+            "train": self._resident(shown, train_rows, draw=dynamic, flip=self.flip),
             "validation": self._resident(evaluated, validation_rows),
             "test": self._resident(self._evaluated(test, "test")),
         }
@@ -144,6 +146,7 @@ class ImageDataModule(ResidentDataModule):
     def _resident(
         self, images: Images, rows: Tensor | None = None, draw: bool = False, flip: bool = False
     ) -> ImageSplit:
-        x, y = images if rows is None else (images.x.index_select(0, rows), images.y.index_select(0, rows))
+        x, y = images[:2] if rows is None else (images.x.index_select(0, rows), images.y.index_select(0, rows))
+        segments = images.segments if images.segments is None or rows is None else images.segments.index_select(0, rows)
         scale = 255 if self.spec.kind == "levels" else 1
-        return ImageSplit(x, y, scale=scale, draw=draw, flip=flip, bits=self.source.packed)
+        return ImageSplit(x, y, scale=scale, draw=draw, flip=flip, bits=self.source.packed, segments=segments)

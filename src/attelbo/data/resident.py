@@ -60,6 +60,8 @@ class ImageSplit(ResidentSplit):
         draw: draw each pixel anew from Bernoulli(x / 255) whenever a batch is made.
         flip: mirror each image left to right with probability one half.
         bits: x is packed, eight pixels in a byte.
+        segments: the object that each pixel belongs to, (N, H, W) int8, -1 for the background, of images that are not
+            mirrored.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ImageSplit(ResidentSplit):
         draw: bool = False,
         flip: bool = False,
         bits: bool = False,
+        segments: Tensor | None = None,
     ) -> None:
         self.x = x.contiguous()
         self.y = y
@@ -77,6 +80,7 @@ class ImageSplit(ResidentSplit):
         self.draw = draw
         self.flip = flip
         self.bits = bits
+        self.segments = segments
 
     def __len__(self) -> int:
         return len(self.x)
@@ -96,7 +100,8 @@ class ImageSplit(ResidentSplit):
             x = x.float()
             if self.scale != 1:
                 x.div_(self.scale)
-        return Batch(x, None if self.y is None else self.y.index_select(0, index), index)
+        y, segments = (None if t is None else t.index_select(0, index) for t in (self.y, self.segments))
+        return Batch(x, y, index, None if segments is None else segments.long())
 
 
 def unpack_bits(x: Tensor) -> Tensor:

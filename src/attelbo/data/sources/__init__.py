@@ -5,6 +5,7 @@ from attelbo.data.sources.cifar import CIFAR10, CIFAR100
 from attelbo.data.sources.digits import Digits
 from attelbo.data.sources.dsprites import DSprites
 from attelbo.data.sources.mnist import KMNIST, MNIST, FashionMNIST
+from attelbo.data.sources.multi_digits import MultiDigits
 from attelbo.data.sources.omniglot import Omniglot
 from attelbo.data.sources.sprites import Sprites
 
@@ -19,6 +20,7 @@ __all__ = [
     "FashionMNIST",
     "ImageSource",
     "Images",
+    "MultiDigits",
     "Omniglot",
     "Splits",
     "Sprites",

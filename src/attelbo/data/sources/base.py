@@ -24,6 +24,8 @@ class Images(NamedTuple):
     """(N, C, H, W) uint8; (N, C, H, W / 8) where the source packs eight binary pixels in a byte."""
     y: Tensor
     """Labels (N,) or factors of variation (N, F), int64."""
+    segments: Tensor | None = None
+    """The object that each pixel belongs to, (N, H, W) int8, -1 for the background, where the source knows it."""
 
 
 class Splits(NamedTuple):
@@ -53,6 +55,11 @@ class ImageSource(ABC):
     """The columns of y, where it holds factors of variation."""
     packed: bool = False
     """Whether x comes as eight binary pixels in each byte (most significant bit first)."""
+    n_objects: int | None = None
+    """The most objects in an image, where it comes with segments."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({vars(self)})"
 
     def prepare(self, root: Path) -> None:  # noqa: B027  (embedded data have nothing to prepare)
         """Download what is missing from ``root``.

@@ -62,10 +62,8 @@ class Sprites(ImageSource):
         parts = [draw(shape, scale, turn, self.shape[1]) for shape, scale, turn in sprites.tolist()]
         x = torch.cat(parts)  # (N, size, size / 8)
         permutation = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(0, "sprites")))
-        images = Images(x.unsqueeze(1)[permutation], factors[permutation])
-        test, train = (
-            Images(*parts) for parts in zip(*(t.tensor_split([self.test_size]) for t in images), strict=True)
-        )
+        x, factors = x.unsqueeze(1)[permutation], factors[permutation]
+        test, train = (Images(x[rows], factors[rows]) for rows in (slice(self.test_size), slice(self.test_size, None)))
         return Splits(train, test)
 
 
