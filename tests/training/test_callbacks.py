@@ -18,7 +18,7 @@ from attelbo.files import read_metrics
 from attelbo.training.callbacks import Checkpoint, LearningRate, NanGuard, Pictures, Progress
 from attelbo.training.callbacks.exhibit import evaluating, isolated_randomness
 from attelbo.training.callbacks.progress import Throughput, clock_time
-from attelbo.training.loggers import build_loggers, finish_loggers
+from attelbo.training.loggers import RunInfo, build_loggers, finish_loggers
 from attelbo.training.media import image_grid
 
 NAN, INF = float("nan"), float("inf")
@@ -259,12 +259,12 @@ class HalvingModel(TinyModel):
 def test_learning_rate_is_logged_against_optimizer_steps(tmp_path):
     loggers = build_loggers(
         {"csv": {"_target_": "attelbo.training.loggers.CsvLogger"}},
-        run_dir=tmp_path, name="n", group="g", job_type="train", tags=(), config={},
+        RunInfo(tmp_path, "n", "id", "g", "train", (), {}),
     )  # fmt: skip
     model = HalvingModel(TinyStepper(16), lr=1.0)
     model.stepper.log_every_n_steps = 4
     fit(tmp_path, LearningRate(), model, epochs=1, logger=loggers)
-    finish_loggers(loggers, 0)
+    finish_loggers(loggers, 0, "done")
     # Start; then every 4 steps (2 blocks); the end of the epoch.
     assert read_metrics(tmp_path / "metrics.csv")["lr"] == [(0, 1.0), (4, 0.25), (8, 0.0625)]
 

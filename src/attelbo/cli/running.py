@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from attelbo.experiments.boards import JobType
     from attelbo.experiments.configuration import Composition
 
 
@@ -145,7 +146,7 @@ def _sweep_folder(plan: "Sequence[Composition]") -> Path:
     return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{digest}"
 
 
-def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None) -> int:
+def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: "JobType" = "train") -> int:
     """What Hydra runs: one training run. Its exit code is returned, never raised: the other jobs go on.
 
     Jobs that run in one process find the data of the job before in ``loaded``.
@@ -163,7 +164,7 @@ def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None) -> int:
     choices = {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
     plain: Any = OmegaConf.to_container(config, resolve=True)
     try:
-        code = run.train(plain, list(hydra.overrides.task), choices, sweep, loaded=loaded).exit_code
+        code = run.train(plain, list(hydra.overrides.task), choices, sweep, loaded=loaded, job_type=job_type).exit_code
     except UserError as error:
         code = tell(error)
     except Exception:

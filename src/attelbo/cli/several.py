@@ -80,6 +80,7 @@ def reproduce(words: Sequence[str]) -> int:
     from attelbo.experiments.composing import session
     from attelbo.experiments.papers import command
 
+    task = partial(job, loaded={}, job_type="reproduce")
     with session() as hydra:
         plan = command.plan_of(options.paper, paper, options.budget, options.seeds, options.words, options.config_dir)
-        return command.reproduce(hydra, paper, options.budget, plan, partial(job, loaded={}))
+        return command.reproduce(hydra, paper, options.budget, plan, task)

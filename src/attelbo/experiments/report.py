@@ -21,7 +21,7 @@ from attelbo.experiments.tables import measured
 from attelbo.files import read_metrics, write_atomically
 from attelbo.metrics import Measure
 from attelbo.training.callbacks.progress import clock_time
-from attelbo.training.loggers import METRICS_FILE
+from attelbo.training.loggers.metrics_csv import METRICS_FILE
 
 REPORT_FILE = "report.html"
 

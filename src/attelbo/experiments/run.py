@@ -25,15 +25,16 @@ from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
 from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_of, trainer_of
+from attelbo.experiments.boards import JobType, run_info
 from attelbo.experiments.evaluation import measure
-from attelbo.experiments.provenance import git_tag, provenance
+from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import RunDirectory, State, config_hash
 from attelbo.experiments.tables import print_result
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training import checkpoint_io_of, settle
 from attelbo.training.callbacks import Checkpoint, Exhibit
 from attelbo.training.interruption import Interrupted, stoppable
-from attelbo.training.loggers import build_loggers, finish_loggers, rewind_loggers
+from attelbo.training.loggers import build_loggers, finish_loggers, log_result, rewind_loggers
 from attelbo.training.replicas import Seat
 from attelbo.training.threads import measured_threads, use_threads
 
@@ -55,6 +56,7 @@ def train(
     sweep: Path | None,
     seat: Seat | None = None,
     loaded: dict[str, Splits] | None = None,
+    job_type: JobType = "train",
 ) -> Outcome:
     """Run one configuration, in a new directory or, as a job of a sweep or with ``ckpt=auto``, in the one
     that it had before: what is done is not done again, what was interrupted goes on.
@@ -66,6 +68,7 @@ def train(
         sweep: the sweep's directory, for a job of one.
         seat: the run's place among replicas, if it is one; their results are shown together by whoever runs them.
         loaded: the data of the job before in this process, where those of this one are found or put.
+        job_type: what the run is for, as the loggers are told.
 
     Raises:
         UserError: something the user gave is wrong; nothing has been written.
@@ -93,8 +96,7 @@ def train(
         data.save_state(run.path)
         run.begin(asked)
         with _environment(run):
-            group = sweep.name if sweep else run.path.parent.name
-            outcome = _run(run, config, model, data, trainer, start, group, seat)
+            outcome = _run(run, config, model, data, trainer, start, job_type, seat)
     if outcome.state == "done" and seat is None:
         _show(run)
     return outcome
@@ -214,15 +216,12 @@ def _run(
     data: ResidentDataModule,
     trainer: Trainer,
     start: _Start | None,
-    group: str,
+    job_type: JobType,
     seat: Seat | None,
 ) -> Outcome:
     """Fit, evaluate, draw and report; the status is right at every moment, whatever happens."""
-    tags = [*config["tags"], *([tag] if (tag := git_tag()) else [])]
     exit_code, error, seconds = 1, None, 0.0
-    loggers = build_loggers(
-        config["logger"], run_dir=run.path, name=config["name"], group=group, job_type="train", tags=tags, config=config
-    )
+    loggers = build_loggers(config["logger"], run_info(run, config, job_type))
     try:
         with stoppable():
             settle(trainer, run.path, loggers)
@@ -258,7 +257,7 @@ def _run(
         error = traceback.format_exc()
         raise
     finally:
-        finish_loggers(loggers, exit_code)
+        finish_loggers(loggers, exit_code, _state(exit_code))
         run.end(_state(exit_code), seconds, error)
         _report(run, must=exit_code == 0)
 
@@ -302,8 +301,7 @@ def _conclude(
         # The seconds of training are those of so many replicas together, of which this is one.
         "replicas": stepper.seat.trains_with if stepper.seat else 1,
     }
-    for logger in trainer.loggers:
-        logger.log_metrics(result["metrics"], stepper.step)
+    log_result(trainer.loggers, result, stepper.step)
     run.write("result.json", result)
 
 

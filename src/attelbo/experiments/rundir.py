@@ -115,6 +115,17 @@ class RunDirectory:
         checkpoint = self.path / "checkpoints" / "last.ckpt"
         return checkpoint if checkpoint.is_file() else None
 
+    @property
+    def sweep(self) -> Path | None:
+        """The directory of the sweep that the run is a job of: jobs are named by the hash of their configuration."""
+        path = self.path.absolute()
+        return path.parent if path.name == self.status().get("config_hash") else None
+
+    def choices(self) -> dict[str, str | None]:
+        """Group -> choice, of the run's configuration."""
+        file = self.path / ".hydra" / "choices.yaml"
+        return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
     def status(self) -> dict[str, Any]:
         return self.read("status.json") or {"state": "pending"}
 

@@ -8,6 +8,7 @@ import torch
 
 from attelbo.data import ImageDataModule, ParallelDataModule, ResidentDataModule
 from attelbo.errors import ConfigError
+from attelbo.experiments.boards import boards_of
 from attelbo.experiments.evaluation.classifier import classifier_of
 from attelbo.experiments.evaluation.disentanglement import (
     DISENTANGLEMENT,
@@ -29,6 +30,7 @@ from attelbo.experiments.evaluation.translation import evaluate_translation, tra
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import Accelerator, Trained, Which, refuse
 from attelbo.models import EvidenceModel, LatentVariableModel, Model, SequenceToSequence, read_config
+from attelbo.training.loggers import log_result
 from attelbo.training.threads import use_threads
 
 N_SAMPLES = 5000
@@ -73,7 +75,8 @@ def evaluate(
     quality: bool = False,
     fid: bool = False,
 ) -> None:
-    """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``.
+    """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``,
+    and tells the dashboards of the run, as a run of its own.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
@@ -114,7 +117,7 @@ def evaluate(
         check_factors(data)
     data.prepare_data()
     data.setup()
-    config = read_config(trained.run_dir)
+    config, run_dir = read_config(trained.run_dir), RunDirectory(trained.run_dir)
     use_threads(config["trainer"]["threads"])
     result = measure(model, data, split, settings, seed, device)
     metrics, measures, seconds = result["metrics"], result["measures"], result["seconds"]
@@ -136,8 +139,11 @@ def evaluate(
         if inception is not None:
             metrics |= evaluate_inception(inception, model, *where)
             measures += INCEPTION
-    RunDirectory(trained.run_dir).write(f"evaluation-{split}.json", result | {"checkpoint": checkpoint, "seed": seed})
+    result |= {"checkpoint": checkpoint, "seed": seed}
+    run_dir.write(f"evaluation-{split}.json", result)
     print_result(result, trained.run_dir, split_key(split))
+    with boards_of(run_dir, config, "evaluate", f"evaluate-{split}") as boards:
+        log_result(boards, result)
 
 
 def _has_likelihood(model: Model) -> TypeGuard[EvidenceModel]:
