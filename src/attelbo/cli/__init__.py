@@ -44,6 +44,11 @@ def _dispatch(command: str, words: list[str]) -> int:
         from attelbo import __version__
 
         return say(f"attelbo {__version__}\n")
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0 and "ATTELBO_RUN_DIR" in os.environ:
+        # Lightning started this process to help with a run that its parent has already composed.
+        from attelbo.experiments import run
+
+        return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
     of_many = {"compare": several.compare, "sweep": several.sweep, "reproduce": several.reproduce}
     of_one = {"train": running.train, "check": running.check, "list": _list, **dict.fromkeys(CALLS, running.call)}
     if command in of_many:
@@ -52,11 +57,6 @@ def _dispatch(command: str, words: list[str]) -> int:
         from attelbo.experiments.listing import nearest_of
 
         raise ConfigError(f"{command}: no such command{nearest_of(command, [*of_one, *of_many])}")
-    if command == "train" and int(os.environ.get("LOCAL_RANK", "0")) > 0 and "ATTELBO_RUN_DIR" in os.environ:
-        # Lightning started this process to help with a run that its parent has already composed.
-        from attelbo.experiments import run
-
-        return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
     options = parse(command, words)
     if options.help:
         return say(help_of(command))

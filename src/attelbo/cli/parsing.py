@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 
-CALLS = ("evaluate", "sample", "translate", "reconstruct", "interpolate", "traverse", "embed", "fit-prior")
+CALLS = ("evaluate", "sample", "translate", "reconstruct", "interpolate", "traverse", "embed", "fit-prior", "rerun")
 """Commands whose root file is itself the call."""
 
 LITERAL = ("prompt=", "text=")
@@ -52,9 +52,14 @@ def parse(command: str, words: Sequence[str]) -> "Namespace":
     # The group of priors is one of a model's; to who fits one alone it is `prior`.
     options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
     if command in CALLS:
-        options.words = [_quoted(word) if word.startswith(LITERAL) else word for word in options.words]
+        options.words = [_quoted(word) if word.startswith(LITERAL) else _of_run(word) for word in options.words]
     options.command = command
     return options
+
+
+def _of_run(word: str) -> str:
+    """A word that is no assignment names the run."""
+    return word if "=" in word or word.startswith("~") else f"run={word}"
 
 
 def _quoted(word: str) -> str:

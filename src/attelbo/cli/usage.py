@@ -9,7 +9,7 @@ attelbo: variational autoencoders and attention models, composed from named part
   attelbo check        [choices and values]    compose and verify what `train` would run; run nothing
   attelbo list         [group]                 what can be chosen, one line on each
 
-of a finished run, or of the newest one in a folder:
+of a finished run, or of the newest one in a folder (run= may be left out):
   attelbo evaluate     run=DIR [values]        what it is measured by, and more
   attelbo sample       run=DIR n=64 [values]   images from the prior, or texts: prompt="..."
   attelbo translate    run=DIR text="..."      a sentence, or each line of the standard input
@@ -18,6 +18,7 @@ of a finished run, or of the newest one in a folder:
   attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF
   attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
   attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own
+  attelbo rerun        run=DIR                 the same once more: does the same come out, bit for bit?
 
 of many runs:
   attelbo sweep        dry|status ...          the jobs of a sweep: those that a command would run, or those in a folder

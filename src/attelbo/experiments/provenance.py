@@ -31,6 +31,27 @@ def provenance(config: Mapping[str, Any], overrides: list[str], checksums: Mappi
     }
 
 
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two provenances say differently of code, versions and hardware, a line each."""
+    code = [("code", *(_described(each["git"]) for each in (then, now)))]
+    if then["git"] != now["git"] and code[0][1] == code[0][2]:
+        code = [("code", code[0][1], "other changes on top of it")]
+    facts = [
+        (name, then[node].get(name), now[node].get(name))
+        for node, names in (("versions", ("python", *PACKAGES)), ("hardware", ("system", "cpu", "gpus")))
+        for name in names
+    ]
+    return [f"{name} differs: {_told(a)} then, {_told(b)} now" for name, a, b in (*code, *facts) if a != b]
+
+
+def _described(git: Mapping[str, str] | None) -> str | None:
+    return None if git is None else f"{git['sha'][:7]}{' with uncommitted changes' if git['diff'] else ''}"
+
+
+def _told(value: Any) -> str:
+    return "none" if value in (None, [], "") else ", ".join(value) if isinstance(value, list) else str(value)
+
+
 def git_tag() -> str | None:
     """The code's version as a short tag, ``git-1a2b3c4``, with ``+`` where files were changed."""
     git = _git()

@@ -15,7 +15,7 @@ from typing import Any
 
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
-from attelbo.experiments.assembly import compose
+from attelbo.experiments.assembly import Config, compose
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.tables import print_replicas
@@ -51,9 +51,28 @@ def train(plan: Sequence[Composition], sweep: Path) -> int:
     Raises:
         ConfigError: a job cannot be built, or not with replicas; nothing has been written.
     """
-    jobs = [_Job(composition, sweep) for composition in plan]  # no job runs if another cannot be built
+    words = [[word for word in job.overrides if not word.startswith("hydra")] for job in plan]
+    jobs = [(job.config, own, job.choices) for job, own in zip(plan, words, strict=True)]
+    return _train(jobs, sweep, replicas_of(plan))
+
+
+def train_again(jobs: "Sequence[_Described]", sweep: Path) -> int:
+    """Train jobs that were one group before; the exit code of the command.
+
+    Args:
+        jobs: of each configuration, words and choices.
+        sweep: the directory that theirs are in.
+    """
+    return _train(jobs, sweep, len(jobs))
+
+
+_Described = tuple[Config, list[str], dict[str, str]]
+
+
+def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
+    jobs = [_Job(*job, sweep) for job in described]  # no job runs if another cannot be built
     code = 0
-    for group in _groups([job for job in jobs if not job.is_done()], replicas_of(plan)):
+    for group in _groups([job for job in jobs if not job.is_done()], size):
         code = max(code, *_train_together(group, group[0].config["trainer"]["stack"]))
         if code > 128:  # who stops this process does not want its next jobs to start
             break
@@ -62,12 +81,13 @@ def train(plan: Sequence[Composition], sweep: Path) -> int:
 
 
 class _Job:
-    """One run of a plan."""
+    """One run of a group."""
 
-    def __init__(self, composition: Composition, sweep: Path) -> None:
-        self.composition = composition
+    def __init__(self, config: Config, words: list[str], choices: dict[str, str], sweep: Path) -> None:
+        self.config = config
+        self.words = words
+        self.choices = choices
         self.sweep = sweep
-        self.config = composition.config
         if self.config["data"].get("minibatches_per_block") == 0:
             raise ConfigError("data.minibatches_per_block must be at least 1 for trainer.replicas")
         self.model: Model = compose(self.config)[0]
@@ -94,9 +114,8 @@ class _Job:
         """Train, in a thread of the group; the exit code."""
         if number := stopped():
             return 128 + number
-        words = [word for word in self.composition.overrides if not word.startswith("hydra")]
         try:
-            return run.train(self.config, words, self.composition.choices, self.sweep, seat).exit_code
+            return run.train(self.config, self.words, self.choices, self.sweep, seat).exit_code
         except UserError as error:
             sys.stderr.write(f"error: {' '.join(str(error).split())} [{self.directory.path}]\n")
             return 2

@@ -57,6 +57,7 @@ def train(
     seat: Seat | None = None,
     loaded: dict[str, Splits] | None = None,
     job_type: JobType = "train",
+    directory: RunDirectory | None = None,
 ) -> Outcome:
     """Run one configuration, in a new directory or, as a job of a sweep or with ``ckpt=auto``, in the one
     that it had before: what is done is not done again, what was interrupted goes on.
@@ -69,6 +70,7 @@ def train(
         seat: the run's place among replicas, if it is one; their results are shown together by whoever runs them.
         loaded: the data of the job before in this process, where those of this one are found or put.
         job_type: what the run is for, as the loggers are told.
+        directory: the run's, where it is neither a new one nor that of a job.
 
     Raises:
         UserError: something the user gave is wrong; nothing has been written.
@@ -84,7 +86,9 @@ def train(
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
     given = _take_up(_given_checkpoint(config), model, trainer)
-    run = _place(config, sweep)
+    run = directory or _place(config, sweep)
+    if seat is not None:
+        seat.name = run.path.name
     if run.status()["state"] == "done":
         sys.stdout.write(f"{run.path} is done already\n")
         _show(run)
@@ -300,6 +304,7 @@ def _conclude(
         "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
         # The seconds of training are those of so many replicas together, of which this is one.
         "replicas": stepper.seat.trains_with if stepper.seat else 1,
+        "stacked_with": stepper.seat.names if stepper.seat else [],
     }
     log_result(trainer.loggers, result, stepper.step)
     run.write("result.json", result)

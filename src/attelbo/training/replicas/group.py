@@ -126,6 +126,7 @@ class Seat:
     def __init__(self, group: Group, place: int) -> None:
         self.group = group
         self.place = place
+        self.name = ""
         self.baton = threading.Semaphore(0)
         self.work: _Work | None = None
         self.is_here = False
@@ -144,6 +145,11 @@ class Seat:
     def trains_with(self) -> int:
         """Runs whose training takes place at the same time, this one counted."""
         return 1 if self.group.stack is False else len(self.group.seats)
+
+    @property
+    def names(self) -> list[str]:
+        """Those of all runs in the stacked model, this one among them, by place; none where there is none."""
+        return [] if self.group.stack is False else [seat.name for seat in self.group.seats]
 
     def clock(self) -> float:
         """Seconds, which stand still while this run waits for others to train to their end."""

@@ -1,0 +1,247 @@
+"""``attelbo rerun``: a run once more, from its own directory, and whether the same comes out.
+
+The run is repeated from its ``config.yaml`` in a new directory beside it, ``<run>-rerun``; one that was trained in one
+stacked model with others is repeated with them, in ``<sweep>-rerun``. What differs in data, code, versions or hardware
+is told before, what differs in the numbers behind.
+"""
+
+import math
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from attelbo.data.module import Splits
+from attelbo.errors import DataError, UserError
+from attelbo.experiments import replicas
+from attelbo.experiments import run as runs
+from attelbo.experiments.assembly import Config, compose, evaluation_of
+from attelbo.experiments.evaluation import measure
+from attelbo.experiments.provenance import differences, provenance
+from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.trained import pick_device
+from attelbo.files import read_metrics
+from attelbo.models import build_data, checkpoint_of, load_weights, read_config
+from attelbo.training.threads import use_threads
+
+_COUNTS = ("epochs", "steps", "parameters")
+"""What a result says beside its metrics that is no time."""
+
+
+class Change(NamedTuple):
+    """A number that is not the same."""
+
+    name: str
+    then: float | None
+    now: float | None
+
+    @property
+    def relative(self) -> float:
+        """The size of the difference over that of the larger number; infinite where there is but one."""
+        if self.then is None or self.now is None:
+            return math.inf
+        return abs(self.now - self.then) / max(abs(self.now), abs(self.then))
+
+
+def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
+    """Repeat a finished run with the same seed on the same data, and compare the numbers, bit for bit.
+
+    Args:
+        run: the run directory, or a folder whose newest run is meant.
+        training: else nothing is trained, and the weights that the run was measured with are measured again.
+        data_dir: where the data are now, if not where they were.
+
+    Returns:
+        The exit code: 0 all numbers are the same, 1 some are not; that of the training where it did not end.
+
+    Raises:
+        UserError: not a run directory, a run that is not done, one whose companions in a stacked model are gone, or
+            other data.
+    """
+    first = RunDirectory.find(Path(run))
+    if (state := first.status()["state"]) != "done":
+        raise UserError(f"{first.path} is {state}, not done: there is nothing to compare a repetition with")
+    config = _config_of(first, data_dir)
+    loaded = _same_data(first, config)
+    _tell_origins(first, config)
+    if not training:
+        return _compare({"metrics": _measured(first, config, loaded)}, first, None)
+    again, code = _train(first, config, loaded)
+    if code != 0:
+        return code
+    result = again.read("result.json")
+    assert result is not None, "a run that is done has a result"
+    return _compare(result, first, again)
+
+
+# -- what is repeated ----------------------------------------------------------------------------------
+
+
+def _config_of(run: RunDirectory, data_dir: str | None) -> Config:
+    """The configuration as it was asked for: where the number of threads was measured, ``auto``, as the hash says."""
+    config = read_config(run.path)
+    if config_hash(config) != run.status()["config_hash"]:
+        config["trainer"]["threads"] = "auto"
+    if data_dir is not None:
+        config["data"]["root"] = data_dir
+    return config
+
+
+def _same_data(run: RunDirectory, config: Config) -> dict[str, Splits]:
+    """The data, loaded.
+
+    Raises:
+        DataError: they are others.
+    """
+    data, loaded = build_data(config), {}
+    data.prepare_data()
+    data.share(loaded)
+    data.setup()
+    recorded = _recorded(run)["data"]["checksums"]
+    for split, now in data.checksums().items():
+        if (then := recorded.get(split)) != now:
+            raise DataError(
+                f"{run.path}: its {split} data are no longer what they were: SHA-256 {then} then, {now} now "
+                f"({config['data']['name']} in {config['data'].get('root', 'attelbo itself')})"
+            )
+    return loaded
+
+
+def _recorded(run: RunDirectory) -> dict[str, Any]:
+    recorded = run.read("provenance.json")
+    if recorded is None:
+        raise UserError(f"{run.path} has no provenance.json: it is not known what it was made with")
+    return recorded
+
+
+def _tell_origins(run: RunDirectory, config: Config) -> None:
+    changed = differences(_recorded(run), provenance(config, [], {}))
+    for line in changed or ["code, versions and hardware are those of the run"]:
+        sys.stdout.write(f"{line}\n")
+
+
+def _words_of(run: RunDirectory) -> tuple[list[str], dict[str, str]]:
+    """The words of its command line, and its choices."""
+    words, choices = (
+        yaml.safe_load((run.path / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("overrides", "choices")
+    )
+    return words or [], choices or {}
+
+
+# -- the repetition ------------------------------------------------------------------------------------
+
+
+def _train(first: RunDirectory, config: Config, loaded: dict[str, Splits]) -> tuple[RunDirectory, int]:
+    """The repetition and its exit code."""
+    names = (first.read("result.json") or {}).get("stacked_with", [])
+    if not names:
+        again = RunDirectory(_beside(first.path, {".": first}))
+        return again, runs.train(config, *_words_of(first), None, loaded=loaded, directory=again).exit_code
+    members = [RunDirectory(first.path.with_name(name)) for name in names]
+    for member in members:
+        if member.status()["state"] != "done":
+            raise UserError(f"{first.path} was trained in one stacked model with {member.path}, which is not done now")
+    sweep, root = _beside(first.path.parent, dict(zip(names, members, strict=True))), config["data"].get("root")
+    code = replicas.train_again([(_config_of(member, root), *_words_of(member)) for member in members], sweep)
+    return RunDirectory(sweep / first.path.name), code
+
+
+def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
+    """``<path>-rerun``, or ``-rerun-2`` and so on where that is done. Each run in it, found by the name of its folder
+    there, has the configuration of its original, as if it had begun: so it takes the threads that were measured."""
+    folders = (path.with_name(f"{path.name}-rerun{number}") for number in chain([""], map("-{}".format, count(2))))
+    folder = next(f for f in folders if any(RunDirectory(f / name).status()["state"] != "done" for name in originals))
+    for name, original in originals.items():
+        if not (config := folder / name / "config.yaml").is_file():
+            config.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(original.path / "config.yaml", config)
+    return folder
+
+
+def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> dict[str, float]:
+    """The metrics of the weights that the run was measured with."""
+    model, data = compose(config)
+    data.share(loaded)
+    data.setup()
+    data.load_state(run.path)
+    result = run.read("result.json") or {}
+    load_weights(model, checkpoint_of(run.path, result["checkpoint"]))
+    use_threads(read_config(run.path)["trainer"]["threads"])
+    device = pick_device("cpu" if config["trainer"]["accelerator"] == "cpu" else "auto")
+    return measure(model, data, "test", evaluation_of(config), config["seed"], device)["metrics"]
+
+
+# -- the comparison ------------------------------------------------------------------------------------
+
+
+def _compare(result: Mapping[str, Any], first: RunDirectory, again: RunDirectory | None) -> int:
+    """Say what differs, write it down in the repetition's directory, if there is one; the exit code."""
+    recorded = first.read("result.json") or {}
+    numbers = list(_changes(recorded["metrics"], result["metrics"]))
+    told = f"{len(recorded['metrics'])} metrics"
+    curves: list[Change] = []
+    if again is not None:
+        counts = [{name: each.get(name) for name in _COUNTS} for each in (recorded, result)]
+        numbers += _changes(*counts)
+        then, now = _curves(first), _curves(again)
+        curves = list(_first_changes(then, now))
+        told += f" and {len(then)} curves"
+    where = "" if again is None else f" [{again.path}]"
+    if not numbers and not curves:
+        sys.stdout.write(f"the same, bit for bit: {told}{where}\n")
+    else:
+        _show(numbers, curves)
+        sys.stdout.write(f"not the same: {len(numbers) + len(curves)} of {told} differ{where}\n")
+    if again is not None:
+        changes = [change._asdict() | {"relative": change.relative} for change in (*numbers, *curves)]
+        again.write("rerun.json", {"of": str(first.path), "equal": not changes, "differences": changes})
+    return int(bool(numbers or curves))
+
+
+def _changes(then: Mapping[str, float | None], now: Mapping[str, float | None]) -> Iterator[Change]:
+    for name in dict.fromkeys((*then, *now)):
+        if not _equal(a := then.get(name), b := now.get(name)):
+            yield Change(name, a, b)
+
+
+def _first_changes(then: "Curves", now: "Curves") -> Iterator[Change]:
+    """Of each curve that is not the same, the first step at which it is not."""
+    for name in dict.fromkeys((*then, *now)):
+        a, b = dict(then.get(name, [])), dict(now.get(name, []))
+        for step in sorted({*a, *b}):
+            if not _equal(a.get(step), b.get(step)):
+                yield Change(f"{name}, from step {step:,} on", a.get(step), b.get(step))
+                break
+
+
+def _equal(a: float | None, b: float | None) -> bool:
+    return a == b or (a is not None and b is not None and math.isnan(a) and math.isnan(b))
+
+
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+"""Metric -> (step, value)."""
+
+
+def _curves(run: RunDirectory) -> Curves:
+    path = run.path / "metrics.csv"
+    return read_metrics(path) if path.is_file() else {}
+
+
+def _show(*groups: Sequence[Change]) -> None:
+    table = Table(box=None)
+    table.add_column(no_wrap=True)
+    for name in ("then", "now", "relative difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for change in (change for group in groups for change in group):
+        values = ("-" if value is None else f"{value:.9g}" for value in (change.then, change.now))
+        table.add_row(change.name, *values, f"{change.relative:.1e}")
+    console = Console(soft_wrap=True, force_jupyter=False)
+    console.width = max(console.width, 120)
+    console.print(table)
