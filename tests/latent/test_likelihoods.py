@@ -165,6 +165,26 @@ def test_probabilities_sum_to_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_table_of_levels(name: str) -> None:
+    part, entry = likelihood(name), TABLE[name]
+    eta, x = draw(part, name)
+    if entry.values is None:
+        with pytest.raises(NotImplementedError, match="has no levels"):
+            part.log_table(eta)
+        return
+    table = part.log_table(eta)  # (n, B, C, H, W, L)
+    assert table.shape == (2, 3, *SHAPE, part.n_levels)
+    assert part.n_levels == len(entry.values)
+    level = (x * (part.n_levels - 1)).round().long().expand(table.shape[:-1])
+    torch.testing.assert_close(table.gather(-1, level.unsqueeze(-1)).squeeze(-1), entry.log_prob(part, eta, x))
+    total = table.logsumexp(-1)
+    torch.testing.assert_close(total, torch.zeros_like(total))
+    wild = part.float().log_table(1e4 * eta.float())
+    assert not wild.isnan().any()
+    torch.testing.assert_close(wild.exp().sum(-1), torch.ones_like(total).float())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_samples_have_the_mean(name: str) -> None:
     n = 50_000
     part = likelihood(name, 1, 2, 2)

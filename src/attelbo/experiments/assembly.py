@@ -36,14 +36,19 @@ def compose(config: Config) -> tuple[Model, ResidentDataModule]:
     Raises:
         ConfigError: they, or what will be needed later, cannot be built from the arguments.
     """
-    evaluation_of(config)
+    evaluation = evaluation_of(config)
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])
     for name, node in config["callbacks"].items():
         _try(f"callbacks.{name}", node)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
-    return build_model(config, data), data
+    model = build_model(config, data)
+    if evaluation.compress:
+        from attelbo.experiments.evaluation.compression import check_compressible
+
+        check_compressible(model, data)
+    return model, data
 
 
 def evaluation_of(config: Config) -> Evaluation:

@@ -114,6 +114,7 @@ class _Job:
         """Train, in a thread of the group; the exit code."""
         if number := stopped():
             return 128 + number
+        seat.name = self.directory.path.name
         try:
             return run.train(self.config, self.words, self.choices, self.sweep, seat).exit_code
         except UserError as error:

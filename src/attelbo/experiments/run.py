@@ -87,8 +87,6 @@ def train(
     trainer = trainer_of(config, seat)
     given = _take_up(_given_checkpoint(config), model, trainer)
     run = directory or _place(config, sweep)
-    if seat is not None:
-        seat.name = run.path.name
     if run.status()["state"] == "done":
         sys.stdout.write(f"{run.path} is done already\n")
         _show(run)

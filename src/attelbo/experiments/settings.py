@@ -22,6 +22,8 @@ class Evaluation:
     """Samples of each image at a time; None: as many as suit the device."""
     checkpoint: Literal["best", "last"]
     """Of which weights."""
+    compress: bool = False
+    """Code these images by bits back, decode them and count the bits."""
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "n_images", "batch_size", "chunk"):

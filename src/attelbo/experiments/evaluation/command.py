@@ -10,6 +10,7 @@ from attelbo.data import ImageDataModule, ParallelDataModule, ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.boards import boards_of
 from attelbo.experiments.evaluation.classifier import classifier_of
+from attelbo.experiments.evaluation.compression import COMPRESSION, check_compressible, evaluate_compression
 from attelbo.experiments.evaluation.disentanglement import (
     DISENTANGLEMENT,
     check_factors,
@@ -29,7 +30,14 @@ from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_
 from attelbo.experiments.evaluation.translation import evaluate_translation, translation_measure
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import Accelerator, Trained, Which, refuse
-from attelbo.models import EvidenceModel, LatentVariableModel, Model, SequenceToSequence, read_config
+from attelbo.models import (
+    EvidenceModel,
+    LatentVariableModel,
+    Model,
+    SequenceToSequence,
+    VariationalAutoencoder,
+    read_config,
+)
 from attelbo.training.loggers import log_result
 from attelbo.training.threads import use_threads
 
@@ -53,6 +61,9 @@ def measure(
         likelihood, effective = likelihood_measures(data, split, settings)
         measures[:] = [likelihood, *measures, effective, *INFORMATION]
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
+    if settings.compress and isinstance(model, VariationalAutoencoder):
+        metrics |= evaluate_compression(model, data, split, settings, seed, device)
+        measures += COMPRESSION
     if isinstance(model, SequenceToSequence) and isinstance(data, ParallelDataModule):
         metrics |= evaluate_translation(model, data, split, settings, device)
         measures[:] = [translation_measure(model, data), *measures]
@@ -71,6 +82,7 @@ def evaluate(
     seed: int,
     accelerator: Accelerator,
     data_dir: str | None = None,
+    compress: bool = False,
     disentanglement: bool | None = None,
     quality: bool = False,
     fid: bool = False,
@@ -89,6 +101,7 @@ def evaluate(
         seed: of the noise.
         accelerator: where.
         data_dir: where the data are now, if not where they were.
+        compress: code the images by bits back, decode them and count the bits.
         disentanglement: scores of single latents for single factors; where y holds factors if None.
         quality: similarity of reconstructions, and distances of samples in the features of a classifier.
         fid: the Frechet Inception distance of samples.
@@ -101,7 +114,8 @@ def evaluate(
     from attelbo.experiments.tables import print_result
 
     try:
-        settings = Evaluation(N_SAMPLES if n_samples is None else n_samples, n_images, batch_size, chunk, checkpoint)
+        asked = N_SAMPLES if n_samples is None else n_samples
+        settings = Evaluation(asked, n_images, batch_size, chunk, checkpoint, compress)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     inception = inception_metric() if fid else None
@@ -115,6 +129,8 @@ def evaluate(
         refuse(why, disentanglement=disentanglement, quality=quality, fid=fid)
     if disentanglement:
         check_factors(data)
+    if compress:
+        check_compressible(model, data)
     data.prepare_data()
     data.setup()
     config, run_dir = read_config(trained.run_dir), RunDirectory(trained.run_dir)

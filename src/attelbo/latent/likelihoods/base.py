@@ -18,6 +18,8 @@ class Likelihood(nn.Module, ABC):
     """P."""
     discrete: ClassVar[bool] = True
     """Whether log p(x|z) is the log of a probability (not of a density)."""
+    n_levels: ClassVar[int]
+    """L, the values that a dimension of x can take, 0, 1 / (L - 1), ..., 1, where it is discrete."""
     supports: frozenset[str]
     """The kinds of data it is a likelihood for: of "binary" {0, 1}, "levels" {0, 1/255, ..., 1}, "real"."""
 
@@ -34,6 +36,15 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         """log p(x|z) of x (B, C, ...) under eta (n, B, P * C, ...), summed over x: (n, B), nats."""
+
+    def log_table(self, eta: Tensor) -> Tensor:
+        """log p of each of the L levels of every dimension of x, nats, as an entropy coder must know them:
+        eta (..., P * C, ...) -> (..., C, ..., L).
+
+        Raises:
+            NotImplementedError: there are none; only discrete likelihoods have them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no levels")
 
     @abstractmethod
     def mean(self, eta: Tensor) -> Tensor:

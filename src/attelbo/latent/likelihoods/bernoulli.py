@@ -24,6 +24,7 @@ class Bernoulli(Likelihood):
     """
 
     discrete = True
+    n_levels = 2
 
     def __init__(self, data_shape: Sequence[int], allow_levels: bool = False) -> None:
         super().__init__()
@@ -33,6 +34,9 @@ class Bernoulli(Likelihood):
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         eta = full_precision(eta)
         return -sum_event(F.binary_cross_entropy_with_logits(eta, x.expand_as(eta), reduction="none"), 2)
+
+    def log_table(self, eta: Tensor) -> Tensor:
+        return F.logsigmoid(torch.stack([-full_precision(eta), full_precision(eta)], -1))
 
     def mean(self, eta: Tensor) -> Tensor:
         return full_precision(eta).sigmoid()

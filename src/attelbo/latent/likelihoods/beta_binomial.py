@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.distributions import Beta
+from torch.nn import functional as F
 
 from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.likelihoods.base import Likelihood
@@ -36,6 +37,7 @@ class BetaBinomial(Likelihood):
 
     n_parameters = 2
     discrete = True
+    n_levels = TRIALS + 1
     supports = frozenset({"binary", "levels"})
 
     def __init__(self, data_shape: Sequence[int]) -> None:
@@ -48,6 +50,13 @@ class BetaBinomial(Likelihood):
         log_p = _log_beta(level + a, TRIALS - level + b) - _log_beta(a, b)
         log_choose = -_log_beta(level + 1, TRIALS - level + 1) - torch.log(level.new_tensor(TRIALS + 1))
         return sum_event(log_p + log_choose, 2).to(full_precision(eta).dtype)
+
+    def log_table(self, eta: Tensor) -> Tensor:
+        """By the ratio of neighbours, p(k + 1) / p(k) = (255 - k) (k + a) / ((k + 1) (254 - k + b)): no lgamma."""
+        a, b = (parameter.unsqueeze(-1) for parameter in self._concentrations(full_precision(eta)))
+        k = torch.arange(TRIALS, dtype=a.dtype, device=a.device)
+        log_ratio = ((TRIALS - k) / (k + 1) * (k + a) / (TRIALS - 1 - k + b)).log()
+        return F.pad(log_ratio.cumsum(-1), (1, 0)).log_softmax(-1)
 
     def mean(self, eta: Tensor) -> Tensor:
         """a / (a + b)."""

@@ -28,6 +28,7 @@ class CategoricalLevels(Likelihood):
 
     n_parameters = LEVELS
     discrete = True
+    n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
 
     def __init__(self, data_shape: Sequence[int]) -> None:
@@ -39,6 +40,10 @@ class CategoricalLevels(Likelihood):
         level = ((LEVELS - 1) * x).round().long().unsqueeze(dim).expand(*logits.shape[:2], 1, *x.shape[1:])
         # Not log_softmax, whose output would be kept for the backward pass beside its input.
         return sum_event(logits.gather(dim, level).squeeze(dim) - logits.logsumexp(dim), 2)
+
+    def log_table(self, eta: Tensor) -> Tensor:
+        logits, dim = self._logits(eta)
+        return logits.movedim(dim, -1).log_softmax(-1)
 
     def mean(self, eta: Tensor) -> Tensor:
         logits, dim = self._logits(eta)

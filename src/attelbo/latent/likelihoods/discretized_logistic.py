@@ -40,6 +40,7 @@ class DiscretizedLogistic(Likelihood):
 
     n_parameters = 2
     discrete = True
+    n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
 
     def __init__(self, data_shape: Sequence[int]) -> None:
@@ -48,6 +49,10 @@ class DiscretizedLogistic(Likelihood):
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         return sum_event(log_bin_probability(x, *self._mean_and_log_scale(eta)), 2)
+
+    def log_table(self, eta: Tensor) -> Tensor:
+        mean, log_scale = self._mean_and_log_scale(eta)
+        return log_bin_probability(all_levels(mean), mean.unsqueeze(-1), log_scale.unsqueeze(-1))
 
     def mean(self, eta: Tensor) -> Tensor:
         """E[X clipped to the range], in data units: off from the mean over the levels by the rounding only,
@@ -60,6 +65,11 @@ class DiscretizedLogistic(Likelihood):
     def _mean_and_log_scale(self, eta: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = self.split(full_precision(eta))
         return mean, log_scale.clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND)
+
+
+def all_levels(like: Tensor) -> Tensor:
+    """0, 1/255, ..., 1, (L,), in the type and on the device of a tensor."""
+    return torch.arange(LEVELS, dtype=like.dtype, device=like.device) / (LEVELS - 1)
 
 
 def log_bin_probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:

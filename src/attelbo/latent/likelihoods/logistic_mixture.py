@@ -12,6 +12,8 @@ from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.likelihoods.base import Likelihood
 from attelbo.latent.likelihoods.discretized_logistic import (
     LOG_SCALE_BOUND,
+    DiscretizedLogistic,
+    all_levels,
     clipped_mean,
     log_bin_probability,
     sample_level,
@@ -37,6 +39,7 @@ class LogisticMixture(Likelihood):
     """
 
     discrete = True
+    n_levels = DiscretizedLogistic.n_levels
     supports = frozenset({"binary", "levels"})
     _spread: Tensor
 
@@ -54,6 +57,11 @@ class LogisticMixture(Likelihood):
         logits, mean, log_scale, dim = self._components(eta)
         log_p = log_bin_probability(x.unsqueeze(dim), mean, log_scale)
         return sum_event((log_p + logits.log_softmax(dim)).logsumexp(dim), 2)
+
+    def log_table(self, eta: Tensor) -> Tensor:
+        logits, mean, log_scale, dim = self._components(eta)
+        log_p = log_bin_probability(all_levels(mean), mean.unsqueeze(-1), log_scale.unsqueeze(-1))
+        return (log_p + logits.log_softmax(dim).unsqueeze(-1)).logsumexp(dim - 1)
 
     def mean(self, eta: Tensor) -> Tensor:
         """The mean of the components' means, each off by at most half a level (1/510), as for one logistic."""

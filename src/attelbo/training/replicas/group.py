@@ -127,6 +127,7 @@ class Seat:
         self.group = group
         self.place = place
         self.name = ""
+        """Of the run's directory."""
         self.baton = threading.Semaphore(0)
         self.work: _Work | None = None
         self.is_here = False
