@@ -52,8 +52,9 @@ COMPRESSION = (
 Stack = Any
 """constriction's coder."""
 
-_TABLES = constriction.stream.model.Categorical(perfect=False)
-_GRID = constriction.stream.model.Uniform(2**PRIOR_BITS)
+_STREAM: Any = constriction.stream  # pyright: ignore[reportAttributeAccessIssue] - it is written in Rust
+_TABLES = _STREAM.model.Categorical(perfect=False)
+_GRID = _STREAM.model.Uniform(2**PRIOR_BITS)
 
 
 def check_compressible(model: Model, data: ResidentDataModule) -> None:
@@ -94,12 +95,12 @@ def evaluate_compression(
     seed_default_generator(derive_seed(seed, "compression"), device)
     bits = -sum(float(model.evidence(batch.x, batch.y).elbo.sum()) for batch in batches) / math.log(2)
     start = _random_words(len(batches[0].x) * model.n_latent, seed)
-    stack = constriction.stream.stack.AnsCoder(start)
+    stack = _STREAM.stack.AnsCoder(start)
     before = lowest = stack.num_valid_bits()
     for batch in track(batches, "bits-back coding", transient=True):
         lowest = min(lowest, coder.push(stack, batch.x, batch.y))
     coded = stack.num_valid_bits() - before
-    stack = constriction.stream.stack.AnsCoder(stack.get_compressed())
+    stack = _STREAM.stack.AnsCoder(stack.get_compressed())
     for batch in track(batches[::-1], "bits-back decoding", transient=True):
         if not torch.equal(coder.pop(stack, len(batch.x), batch.y), coder.levels(batch.x)):
             raise RuntimeError("bits-back coding: an image was not decoded as it was coded")
