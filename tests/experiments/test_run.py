@@ -108,6 +108,14 @@ def test_the_checkpoint_that_was_asked_for_is_evaluated(runs, which):
     )
 
 
+def test_without_one_callback_and_one_logger(runs):
+    outcome = runs.train("callbacks=default", "callbacks.pictures=null", "logger=many", "logger.csv=null", "logger.wandb=null")
+    assert (outcome.run_dir / "checkpoints" / "best.ckpt").is_file()
+    assert not (outcome.run_dir / "media" / "samples.png").exists()
+    assert not (outcome.run_dir / "wandb").exists()
+    assert list((outcome.run_dir / "tensorboard").glob("*"))
+
+
 def test_without_callbacks_and_loggers(runs):
     outcome = runs.train("callbacks=none", "logger=none")
     result = json.loads((outcome.run_dir / "result.json").read_text())

@@ -40,7 +40,8 @@ def compose(config: Config) -> tuple[Model, ResidentDataModule]:
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])
     for name, node in config["callbacks"].items():
-        _try(f"callbacks.{name}", node)
+        if node is not None:
+            _try(f"callbacks.{name}", node)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     model = build_model(config, data)

@@ -5,6 +5,7 @@ from attelbo.networks.bidirectional import BidirectionalGRU
 from attelbo.networks.conv import ConvDecoder, ConvEncoder
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
+from attelbo.networks.perceiver import PerceiverDecoder, PerceiverEncoder, SetReader
 from attelbo.networks.pooling import AttentionPooling, ClassToken, MeanPooling, Pooling
 from attelbo.networks.recurrent import RecurrentEncoder
 from attelbo.networks.recurrent_translation import RecurrentEncoderDecoder
@@ -32,11 +33,14 @@ __all__ = [
     "MLPEncoder",
     "MeanPooling",
     "PatchEmbedding",
+    "PerceiverDecoder",
+    "PerceiverEncoder",
     "Pooling",
     "RecurrentEncoder",
     "RecurrentEncoderDecoder",
     "ResNetDecoder",
     "ResNetEncoder",
+    "SetReader",
     "SetTransformer",
     "TokenEmbedding",
     "TokenEncoder",

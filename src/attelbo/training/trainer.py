@@ -30,7 +30,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 def build_trainer(
     run_dir: Path,
     seed: int,
-    callbacks: Mapping[str, Spec],
+    callbacks: Mapping[str, Spec | None],
     loggers: Sequence[Logger],
     max_epochs: int,
     max_steps: int = -1,
@@ -59,7 +59,7 @@ def build_trainer(
     Args:
         run_dir: where checkpoints and media go.
         seed: the run's seed.
-        callbacks: nodes by name, built here.
+        callbacks: nodes by name, built here; null is none.
         loggers: already built.
         max_epochs: passes over the training rows; -1: no limit but ``max_steps``.
         max_steps: optimizer steps; -1: no limit but ``max_epochs``.
@@ -113,7 +113,7 @@ def build_trainer(
     _quiet()
     if threads != "auto":
         use_threads(threads)
-    chosen = [build(node) for node in callbacks.values()]
+    chosen = [build(node) for node in callbacks.values() if node is not None]
     if seat is not None:
         for callback in chosen:
             if isinstance(callback, Progress):

@@ -18,10 +18,10 @@ def build_loggers(nodes: Mapping[str, Spec], run: RunInfo) -> list[Logger]:
     metrics.csv is written whenever anything is logged at all: only ``logger=none``, an empty mapping, is silent.
 
     Args:
-        nodes: Name -> node; each node's ``_target_`` takes ``run`` and the node's own keys.
+        nodes: Name -> node; each node's ``_target_`` takes ``run`` and the node's own keys; null is no logger.
         run: The run.
     """
-    loggers: list[Logger] = [build(node, run=run) for node in nodes.values()]
+    loggers: list[Logger] = [build(node, run=run) for node in nodes.values() if node is not None]
     if loggers and not any(isinstance(logger, CsvLogger) for logger in loggers):
         loggers.insert(0, CsvLogger(run))
     return loggers

@@ -1,0 +1,186 @@
+"""An encoder that reads a set by learned queries, and a decoder that is asked for each pixel.
+
+    pixels -- value, place --> elements -- Perceiver --> latents -- queries (PMA) --> h
+    z --> latents -- transformer blocks --> latents <-- asked by each pixel's place --> eta
+
+Source: Jaegle et al. 2021, "Perceiver", arXiv:2103.03206 (the reading; places as Fourier features, section 3.2), and
+"Perceiver IO", arXiv:2107.14795 (the asking, section 3.1). Neither knows which pixels are neighbours but by their
+places, so both take images of any size; rows of a set may be of different lengths (:class:`SetReader`). Ours differs:
+the latents are read by Q queries of a posterior (Lee et al. 2019, eq. 11), however many latents there are.
+
+Shapes: B batch, S elements, F features of an element, M latents, E features of a latent, Q queries, N rows of latents,
+(P C, H, W) the parameters of a likelihood, K bands.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention import PMA, FeedForward, MultiHeadAttention, Padding, Perceiver, TransformerBlock
+from attelbo.attention.sets.perceiver import LookBlock
+from attelbo.networks.base import Decoder, Encoder
+from attelbo.networks.layers import image_shape, positive
+
+
+class SetReader(nn.Module):
+    """A set (B, S, F) of any size -> h (B, Q E), whatever the order of its elements.
+
+    Args:
+        features: F.
+        dim: E.
+        n_latents: M.
+        n_queries: Q.
+        heads: of every attention, also to the elements, where the paper has one; must divide ``dim``.
+        layers: transformer blocks of the latents in each round.
+        rounds: how often they look at the set.
+
+    Raises:
+        ValueError: a size below 1, or heads that do not divide ``dim``.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        dim: int = 64,
+        n_latents: int = 16,
+        n_queries: int = 4,
+        heads: int = 4,
+        layers: int = 2,
+        rounds: int = 1,
+    ) -> None:
+        super().__init__()
+        positive("n_queries", (n_queries,))
+        self.out_features = n_queries * dim
+        self.project = nn.Linear(features, dim)
+        self.perceiver = Perceiver(
+            dim, n_latents=n_latents, heads=heads, look_heads=heads, layers=layers, rounds=rounds, hidden=2 * dim
+        )
+        self.queries = PMA(dim, heads, n_queries)
+
+    def forward(self, elements: Tensor, mask: Padding | None = None) -> Tensor:
+        """Elements (B, S, F), of which those in the mask are there -> (B, Q E)."""
+        return self.queries(self.perceiver(self.project(elements), mask=mask)).flatten(1)
+
+
+class PerceiverEncoder(Encoder):
+    """x (B, C, H, W) as the set of its pixels -> h (B, Q E).
+
+    Args:
+        in_shape: (C, H, W).
+        dim: E.
+        n_latents: M.
+        n_queries: Q.
+        heads: must divide ``dim``.
+        layers: transformer blocks of the latents in each round.
+        rounds: how often they look at the pixels.
+        bands: K, frequencies in which a place is told.
+
+    Raises:
+        ValueError: not an image, a size below 1, or heads that do not divide ``dim``.
+    """
+
+    places: Tensor
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        *,
+        dim: int = 64,
+        n_latents: int = 16,
+        n_queries: int = 4,
+        heads: int = 4,
+        layers: int = 2,
+        rounds: int = 1,
+        bands: int = 4,
+    ) -> None:
+        super().__init__()
+        self.in_shape = image_shape("in_shape", in_shape)
+        self.register_buffer("places", fourier_features(self.in_shape[1:], bands), persistent=False)
+        self.reader = SetReader(
+            self.in_shape[0] + self.places.shape[1],
+            dim=dim,
+            n_latents=n_latents,
+            n_queries=n_queries,
+            heads=heads,
+            layers=layers,
+            rounds=rounds,
+        )
+        self.out_shape = (self.reader.out_features,)
+
+    def elements(self, x: Tensor) -> Tensor:
+        """The pixels of x (B, C, H, W), each its value and its place: (B, H W, C + 2 (2 K + 1))."""
+        return torch.cat([x.flatten(2).mT, self.places.expand(len(x), -1, -1)], -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reader(self.elements(x))
+
+
+class PerceiverDecoder(Decoder):
+    """z of any shape -> eta (N, *out_shape): each pixel's place asks what z has become.
+
+    Args:
+        in_shape: the shape of one z.
+        out_shape: (P C, H, W).
+        dim: E.
+        n_latents: M.
+        heads: must divide ``dim``.
+        layers: transformer blocks of the latents.
+        bands: K, frequencies in which a place is told.
+
+    Raises:
+        ValueError: not an image, a size below 1, or heads that do not divide ``dim``.
+    """
+
+    places: Tensor
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        *,
+        dim: int = 64,
+        n_latents: int = 16,
+        heads: int = 4,
+        layers: int = 2,
+        bands: int = 4,
+    ) -> None:
+        super().__init__()
+        self.in_shape = positive("in_shape", in_shape)
+        self.out_shape = image_shape("out_shape", out_shape)
+        positive("n_latents and layers", (n_latents, layers))
+        self.register_buffer("places", fourier_features(self.out_shape[1:], bands), persistent=False)
+        self.latents = nn.Linear(math.prod(self.in_shape), n_latents * dim)
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(MultiHeadAttention(dim, heads), FeedForward(dim, 2 * dim)) for _ in range(layers))
+        )
+        self.ask = nn.Linear(self.places.shape[1], dim)
+        self.look = LookBlock(dim, dim, heads, 2 * dim)
+        self.norm = nn.LayerNorm(dim)
+        self.output = nn.Linear(dim, self.out_shape[0])
+
+    def forward(self, z: Tensor) -> Tensor:
+        latents = self.latents(z.flatten(1))
+        latents = self.blocks(latents.unflatten(1, (-1, self.ask.out_features)))
+        asking = self.ask(self.places).expand(len(z), -1, -1)  # (N, H W, E)
+        seen = self.look(asking, latents, None)
+        return self.output(self.norm(seen)).mT.unflatten(2, self.out_shape[1:])
+
+
+def fourier_features(size: Sequence[int], bands: int) -> Tensor:
+    """Places of the pixels of an image, row by row: (H W, 2 (2 K + 1)).
+
+    Of each of the two coordinates, in [-1, 1], sin and cos of pi f, and the coordinate itself; K frequencies f, equally
+    spaced from 1 to half the pixels along the longer side (Jaegle et al. 2021, section 3.2).
+
+    Raises:
+        ValueError: no bands.
+    """
+    if bands < 1:
+        raise ValueError(f"bands must be at least 1, got {bands}")
+    ends = [(torch.arange(n, dtype=torch.float64) + 0.5) * 2 / n - 1 for n in size]
+    places = torch.cartesian_prod(*ends)  # (H W, 2)
+    angles = math.pi * places.unsqueeze(-1) * torch.linspace(1, max(max(size) / 2, 1), bands, dtype=torch.float64)
+    return torch.cat([angles.sin(), angles.cos(), places.unsqueeze(-1)], -1).flatten(1).float()

@@ -1,0 +1,93 @@
+"""Reading a set by learned queries, asking latents for each pixel."""
+
+import math
+
+import pytest
+import torch
+
+from attelbo.attention import Padding
+from attelbo.networks import PerceiverDecoder, PerceiverEncoder, SetReader
+from attelbo.networks.perceiver import fourier_features
+
+
+def reader() -> SetReader:
+    torch.manual_seed(0)
+    return SetReader(5, dim=8, n_latents=3, n_queries=2, heads=2, layers=1, rounds=2).double()
+
+
+def test_the_order_of_the_elements_does_not_matter() -> None:
+    x = torch.randn(4, 7, 5, dtype=torch.float64)
+    read = reader()
+    torch.testing.assert_close(read(x[:, torch.randperm(7)]), read(x))
+
+
+def test_padding_changes_nothing_whatever_stands_there() -> None:
+    x = torch.randn(3, 7, 5, dtype=torch.float64)
+    lengths = torch.tensor([7, 4, 1])
+    valid = torch.arange(7) < lengths.unsqueeze(1)
+    poisoned = x.masked_fill(~valid.unsqueeze(-1), math.nan)
+    read = reader()
+    h = read(poisoned, Padding(valid))
+    for row, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(h[row], read(x[row : row + 1, :length])[0])
+
+
+def test_an_encoder_is_a_function_of_pixels_and_their_places_and_not_of_their_order() -> None:
+    torch.manual_seed(0)
+    encoder = PerceiverEncoder((2, 4, 3), dim=8, n_latents=3, heads=2, layers=1).double()
+    x = torch.rand(2, 2, 4, 3, dtype=torch.float64)
+    elements = encoder.elements(x)
+    h = encoder.reader(elements[:, torch.randperm(12)])
+    torch.testing.assert_close(h, encoder(x))
+    shuffled = x.flatten(2)[..., torch.randperm(12)].unflatten(2, (4, 3))
+    assert (encoder(shuffled) - h).abs().max() > 1e-3
+
+
+def test_elements_are_values_beside_places() -> None:
+    encoder = PerceiverEncoder((2, 2, 3), bands=1)
+    x = torch.arange(12.0).reshape(1, 2, 2, 3)
+    elements = encoder.elements(x)[0]
+    assert elements[:, :2].tolist() == [[0, 6], [1, 7], [2, 8], [3, 9], [4, 10], [5, 11]]
+    torch.testing.assert_close(elements[:, 2:], fourier_features((2, 3), 1))
+
+
+def test_places_are_told_in_sines_and_cosines() -> None:
+    places = fourier_features((8, 6), bands=3)
+    assert places.shape == (48, 2 * 7)
+    row, column = 5, 2
+    frequencies = (1, 2.5, 4)  # up to half of the eight rows
+    expected = []
+    for at, n in ((row, 8), (column, 6)):
+        where = -1 + (2 * at + 1) / n
+        expected += [math.sin(math.pi * f * where) for f in frequencies]
+        expected += [math.cos(math.pi * f * where) for f in frequencies]
+        expected.append(where)
+    torch.testing.assert_close(places[row * 6 + column], torch.tensor(expected))
+    assert len(places.unique(dim=0)) == 48
+
+
+def test_a_decoder_says_something_else_at_each_place_and_for_each_z() -> None:
+    torch.manual_seed(0)
+    decoder = PerceiverDecoder((5,), (1, 6, 5), dim=8, n_latents=3, heads=2, layers=1)
+    eta = decoder(torch.randn(2, 5))
+    assert len(eta[0].flatten().unique()) == 30
+    assert (eta[0] - eta[1]).abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"bands": 0}, "bands must be at least 1, got 0"),
+        ({"n_latents": 0}, "n_latents"),
+        ({"n_queries": 0}, "n_queries"),
+        ({"dim": 6}, "heads"),
+    ],
+)
+def test_what_is_out_of_range_is_told(options: dict[str, int], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        PerceiverEncoder((1, 8, 8), **options)
+
+
+def test_a_decoder_has_latents() -> None:
+    with pytest.raises(ValueError, match="n_latents"):
+        PerceiverDecoder((2,), (1, 8, 8), n_latents=0)
