@@ -109,7 +109,9 @@ def test_the_checkpoint_that_was_asked_for_is_evaluated(runs, which):
 
 
 def test_without_one_callback_and_one_logger(runs):
-    outcome = runs.train("callbacks=default", "callbacks.pictures=null", "logger=many", "logger.csv=null", "logger.wandb=null")
+    outcome = runs.train(
+        "callbacks=default", "callbacks.pictures=null", "logger=many", "logger.csv=null", "logger.wandb=null"
+    )
     assert (outcome.run_dir / "checkpoints" / "best.ckpt").is_file()
     assert not (outcome.run_dir / "media" / "samples.png").exists()
     assert not (outcome.run_dir / "wandb").exists()
