@@ -31,6 +31,21 @@ def test_computes_the_formula() -> None:
     torch.testing.assert_close(decoder(z), expected.reshape(5, 2, 2, 2))
 
 
+def test_batch_norm_stands_before_the_activation() -> None:
+    torch.manual_seed(0)
+    encoder = MLPEncoder((6,), hidden=[4], activation="relu", batch_norm=True)
+    x = torch.randn(100, 6)
+    linear = encoder.layers[1]
+    assert isinstance(linear, nn.Linear)
+    before = linear(x)
+    expected = ((before - before.mean(0)) / (before.var(0, correction=0) + 1e-5).sqrt()).relu()
+    torch.testing.assert_close(encoder(x), expected)
+    assert torch.equal(encoder.eval()(x[:1]), encoder(x)[:1])  # a row no longer depends on the others
+    assert [type(m).__name__ for m in MLPDecoder((3,), (2,), hidden=[4], batch_norm=True).layers] == [
+        *("Flatten", "Linear", "BatchNorm1d", "Tanh")
+    ]
+
+
 def test_no_hidden_layer_is_a_linear_model() -> None:
     encoder = MLPEncoder((2, 3), hidden=[])
     x = torch.rand(4, 2, 3)

@@ -15,10 +15,13 @@ from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import Activation, activation_layer, initialize, positive
 
 
-def _hidden_layers(in_features: int, hidden: Sequence[int], activation: Activation) -> list[nn.Module]:
+def _hidden_layers(
+    in_features: int, hidden: Sequence[int], activation: Activation, batch_norm: bool
+) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for n_in, n_out in zip((in_features, *hidden), hidden, strict=False):
-        layers += [initialize(nn.Linear(n_in, n_out), activation), activation_layer(activation)]
+        norm = [nn.BatchNorm1d(n_out)] if batch_norm else []
+        layers += [initialize(nn.Linear(n_in, n_out), activation), *norm, activation_layer(activation)]
     return layers
 
 
@@ -29,19 +32,25 @@ class MLPEncoder(Encoder):
         in_shape: the shape of one x.
         hidden: units of each hidden layer, from x on; empty for a linear model, h = x flattened.
         activation: after each hidden layer.
+        batch_norm: between a hidden layer and its activation (Ioffe & Szegedy 2015); evaluation uses running means.
 
     Raises:
         ValueError: a size below 1, no such activation.
     """
 
     def __init__(
-        self, in_shape: Sequence[int], *, hidden: Sequence[int] = (200, 200), activation: Activation = "tanh"
+        self,
+        in_shape: Sequence[int],
+        *,
+        hidden: Sequence[int] = (200, 200),
+        activation: Activation = "tanh",
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape = positive("in_shape", in_shape)
         features = (math.prod(self.in_shape), *positive("hidden", hidden))
         self.out_shape = (features[-1],)
-        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(features[0], hidden, activation))
+        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(features[0], hidden, activation, batch_norm))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
@@ -55,6 +64,7 @@ class MLPDecoder(Decoder):
         out_shape: the shape of one eta.
         hidden: units of each hidden layer, from z on; empty for a linear model.
         activation: after each hidden layer.
+        batch_norm: between a hidden layer and its activation (Ioffe & Szegedy 2015); evaluation uses running means.
 
     Raises:
         ValueError: a size below 1, no such activation.
@@ -67,12 +77,13 @@ class MLPDecoder(Decoder):
         *,
         hidden: Sequence[int] = (200, 200),
         activation: Activation = "tanh",
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape = positive("in_shape", in_shape)
         self.out_shape = positive("out_shape", out_shape)
         features = (math.prod(self.in_shape), *positive("hidden", hidden))
-        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(features[0], hidden, activation))
+        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(features[0], hidden, activation, batch_norm))
         self.output = initialize(nn.Linear(features[-1], math.prod(self.out_shape)))
 
     def forward(self, z: Tensor) -> Tensor:

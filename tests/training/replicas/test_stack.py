@@ -122,6 +122,11 @@ def test_a_part_that_cannot_be_stacked_says_so(runs, group, choice):
         stacked_of(models, batches)
 
 
+def test_running_means_of_batch_norm(runs):
+    models, batches = build(runs, "model.encoder.batch_norm=true", "model.decoder.batch_norm=true")
+    assert_equal(models, batches)
+
+
 @pytest.mark.parametrize("words", [("model=cvae",), ("model=m2", "data.n_labels=100")], ids=str)
 def test_models_that_know_labels(runs, words):
     models, batches = build(runs, *words, "data.train_size=500")
