@@ -1,6 +1,7 @@
 """`attelbo reproduce`: every paper's file, the runs it asks for, and what is said of the numbers."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.comparison.statistics import Estimate
 from attelbo.experiments.configuration import check, compose
 from attelbo.experiments.papers.specification import Paper, papers, read_paper
-from attelbo.experiments.papers.table import Reproduction, Row
+from attelbo.experiments.papers.table import FORMS, Reproduction, Row
 
 CONTENT: dict[str, Any] = {
     "title": "A small table",
@@ -38,7 +39,7 @@ def paper(**changes: Any) -> Paper:
 def reproduction(budget: Any, *measured: float | None, missing: int = 0) -> Reproduction:
     p = paper()
     estimates = [None if value is None else Estimate(value, 0.3, 3) for value in measured]
-    rows = [Row(name, p.cells[name], e, 1.0, missing) for name, e in zip(p.cells, estimates, strict=True)]
+    rows = [Row(name, p.cells[name], e, 1.0, missing, "2026-11-26") for name, e in zip(p.cells, estimates, strict=True)]
     return Reproduction(p, budget, rows)
 
 
@@ -69,6 +70,43 @@ def test_of_two_words_for_one_key_the_later_counts() -> None:
     ]
 
 
+def test_each_cell_is_run_with_every_choice_and_shows_the_best_in_validation() -> None:
+    p = paper(best_of=["optimizer.lr=1e-3", "optimizer.lr=1e-2"])
+    assert p.choices("full") == ["optimizer.lr=1e-3", "optimizer.lr=1e-2"]
+    assert p.choices("full", ["optimizer.lr=5"]) == [None]
+    assert p.jobs("a", "full", 1, [], "optimizer.lr=1e-2") == [["optimizer.lr=1e-2", "seed=0"]]
+
+    def run(value: float, test: float, state: str = "done") -> Any:
+        curves = {"val/elbo": [(1, -99.0), (2, value)]}
+        return SimpleNamespace(
+            state=state, seconds=60.0, metrics={"test/elbo": test}, curves=curves, status={"ended": "2026-11-26T01:00"}
+        )
+
+    runs = {
+        "a": [[run(-20.0, -30.0)], [run(-21.0, -10.0)]],
+        "b": [[run(-20.0, -10.0)], [run(-19.0, -30.0)]],
+        "c": [[run(0.0, 0.0, "failed")], [run(-50.0, -40.0)]],
+    }
+    table = Reproduction.of(p, "full", runs, p.choices("full"))
+    assert [row.choice for row in table.rows] == ["optimizer.lr=1e-3", "optimizer.lr=1e-2", "optimizer.lr=1e-2"]
+    assert [row.measured and row.measured.mean for row in table.rows] == [-30.0, -30.0, -40.0]
+    assert [row.missing for row in table.rows] == [0, 0, 0]  # one that has failed will not be waited for
+    assert {row.date for row in table.rows} == {"2026-11-26"}
+    assert "A: optimizer.lr=1e-3 is the best of 2 in validation" in table.notes()
+    begun = Reproduction.of(p, "full", {**runs, "a": [[run(-20.0, -30.0)], [None]]}, p.choices("full"))
+    assert begun.verdict(begun.rows[0]) == "1 runs missing"
+
+
+def test_the_forms_of_a_table() -> None:
+    full = reproduction("full", -20.5, None, -18.0)
+    assert set(FORMS) == {".md", ".csv", ".tex"}
+    lines = FORMS[".csv"](full).splitlines()
+    assert lines[1] == "A,-20.00,A,-20.50 ± 0.30,3,1,2026-11-26,reproduced (within 1)"
+    latex = FORMS[".tex"](full)
+    assert r"A & -20.00 & A & -20.50 $\pm$ 0.30 & 3 & 1 & 2026-11-26 & reproduced (within 1) \\" in latex
+    assert latex.count("%") == len(full.notes())
+
+
 def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> None:
     full = reproduction("full", -20.5, -21.0, -18.0)
     assert [full.verdict(row) for row in full.rows] == ["reproduced (within 1)", "worse by 2.00 (tolerance 1)", ""]
@@ -78,7 +116,7 @@ def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> Non
     assert [quick.verdict(row) for row in quick.rows] == ["", "", ""]
     assert "a verdict is given at --budget full only" in quick.notes()
     short = reproduction("full", -20.5, -21.0, -18.0, missing=1)
-    assert short.verdict(short.rows[0]) == "1 seeds missing"
+    assert short.verdict(short.rows[0]) == "1 runs missing"
 
 
 def test_the_claimed_order_is_checked() -> None:

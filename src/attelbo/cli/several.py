@@ -64,6 +64,7 @@ def reproduce(words: Sequence[str]) -> int:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--budget", choices=["smoke", "quick", "full"], default="quick")
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("-o", "--output", action="append", type=Path, default=[])
     parser.add_argument("--config-dir", "-cd", type=Path)
     options = parser.parse_intermixed_args(words)
     if options.help:
@@ -77,10 +78,15 @@ def reproduce(words: Sequence[str]) -> int:
     if options.seeds is not None and options.seeds < 1:
         parser.error(f"--seeds must be at least 1, got {options.seeds}")
     paper = read_paper(options.paper, options.config_dir)
+    from attelbo.experiments.papers.table import FORMS
+
+    for path in options.output:
+        if path.suffix not in FORMS:
+            parser.error(f"--output {path}: its form must be one of {', '.join(FORMS)}")
     from attelbo.experiments.composing import session
     from attelbo.experiments.papers import command
 
     task = partial(job, loaded={}, job_type="reproduce")
     with session() as hydra:
         plan = command.plan_of(options.paper, paper, options.budget, options.seeds, options.words, options.config_dir)
-        return command.reproduce(hydra, paper, options.budget, plan, task)
+        return command.reproduce(hydra, paper, options.budget, plan, task, options.output)

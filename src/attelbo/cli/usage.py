@@ -74,6 +74,7 @@ options:
   --list                   the papers, one line on each
   --budget NAME            smoke (seconds), quick (minutes on a CPU) or full (as published); quick by default
   --seeds N                runs of each cell
+  -o, --output FILE        write the table there too: .md, .csv or .tex; may be repeated
   --config-dir DIR         a folder that adds to the groups and papers
 """
 

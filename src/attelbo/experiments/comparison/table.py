@@ -200,24 +200,24 @@ def as_markdown(comparison: Comparison) -> str:
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
-def as_latex(comparison: Comparison) -> str:
-    """A ``tabular`` with booktabs' rules."""
+def escaped(text: str) -> str:
+    """Text as LaTeX reads it."""
+    return "".join(_SPECIAL.get(c, r"\textbackslash{}" if c == "\\" else c) for c in text)
 
-    def escaped(text: str) -> str:
-        return "".join(_SPECIAL.get(c, r"\textbackslash{}" if c == "\\" else c) for c in text)
+
+def tabular(head: Sequence[str], rows: Sequence[Sequence[str]], alignment: str) -> str:
+    """A ``tabular`` with booktabs' rules, of cells that are LaTeX."""
+    lines = [" & ".join(row) + r" \\" for row in rows]
+    top = [f"\\begin{{tabular}}{{{alignment}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
+    return "\n".join([*top, *lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def as_latex(comparison: Comparison) -> str:
+    """See :func:`tabular`."""
 
     def number(estimate: Estimate, metric: Metric) -> str:
         return f"${as_text(estimate, metric).replace('±', chr(92) + 'pm').replace(',', '{,}')}$"
 
     n_keys = len(comparison.keys or ["setting"])
-    rows = [" & ".join([*map(escaped, row[:n_keys]), *row[n_keys:]]) + r" \\" for row in comparison.cells(number)]
-    lines = [
-        f"\\begin{{tabular}}{{{'l' * n_keys}{'r' * (len(comparison.metrics) + 2)}}}",
-        r"\toprule",
-        " & ".join(map(escaped, comparison.head)) + r" \\",
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+    rows = [[*map(escaped, row[:n_keys]), *row[n_keys:]] for row in comparison.cells(number)]
+    return tabular(list(map(escaped, comparison.head)), rows, "l" * n_keys + "r" * (len(comparison.metrics) + 2))

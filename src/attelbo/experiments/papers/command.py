@@ -1,6 +1,7 @@
 """``attelbo reproduce``: the runs of a paper's table as a sweep that can be given again; then the table."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from attelbo.errors import UserError
 from attelbo.experiments.assembly import verify
 from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.composing import is_task_word, loader_of
 from attelbo.experiments.configuration import Composition, check, compose, with_folders
 from attelbo.experiments.papers.specification import Budget, Paper
-from attelbo.experiments.papers.table import Reproduction, as_markdown, as_rich
+from attelbo.experiments.papers.table import FORMS, Reproduction, as_rich
 from attelbo.experiments.rundir import config_hash
 from attelbo.experiments.sweeps import running
 from attelbo.files import write_atomically
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 class Plan:
     """The runs of a paper at a budget."""
 
-    cells: dict[str, list[Composition]]
-    """One for each seed."""
+    cells: dict[str, list[list[Composition]]]
+    """Of each cell the choices, of each of them one run for each seed."""
+    choices: list[str | None]
+    """Of ``best_of``."""
     folder: Path
 
     @property
     def jobs(self) -> list[Composition]:
-        return [job for jobs in self.cells.values() for job in jobs]
+        return [job for of_cell in self.cells.values() for jobs in of_cell for job in jobs]
 
 
 def plan_of(
@@ -52,22 +56,27 @@ def plan_of(
         ConfigError: a word is wrong, or parts do not fit together.
     """
     n = paper.budgets[budget].seeds if seeds is None else seeds
+    choices = paper.choices(budget, given)
     cells = {
-        cell: [compose("train", words, config_dir=config_dir) for words in paper.jobs(cell, budget, n, given)]
+        cell: [
+            [compose("train", words, config_dir=config_dir) for words in paper.jobs(cell, budget, n, given, choice)]
+            for choice in choices
+        ]
         for cell in paper.cells
     }
-    for jobs in cells.values():
-        for job in jobs:
+    firsts = [jobs[0].config for of_cell in cells.values() for jobs in of_cell]
+    for of_cell in cells.values():
+        for job in itertools.chain.from_iterable(of_cell):
             check(job)
-        verify(jobs[0].config)
+        verify(of_cell[0][0].config)
     # More seeds later are more runs in the same folder.
-    firsts = " ".join(config_hash(jobs[0].config) for jobs in cells.values())
-    digest = hashlib.sha256(firsts.encode()).hexdigest()[:8]
-    output = Path(next(iter(cells.values()))[0].config["paths"]["output_dir"])
-    return Plan(cells, output / "papers" / name / f"{budget}-{digest}")
+    digest = hashlib.sha256(" ".join(map(config_hash, firsts)).encode()).hexdigest()[:8]
+    return Plan(cells, choices, Path(firsts[0]["paths"]["output_dir"]) / "papers" / name / f"{budget}-{digest}")
 
 
-def reproduce(hydra: "Hydra", paper: Paper, budget: Budget, plan: Plan, task: Callable[..., Any]) -> int:
+def reproduce(
+    hydra: "Hydra", paper: Paper, budget: Budget, plan: Plan, task: Callable[..., Any], outputs: Sequence[Path] = ()
+) -> int:
     """Run what is not done, print the table and write it beside the runs; the exit code of the command.
 
     Args:
@@ -76,19 +85,30 @@ def reproduce(hydra: "Hydra", paper: Paper, budget: Budget, plan: Plan, task: Ca
         budget: how much is spent.
         plan: its runs.
         task: what a job runs.
+        outputs: further files, whose form follows from their suffix, see ``FORMS``.
+
+    Raises:
+        UserError: a file cannot be written.
     """
     loader_of(hydra).name_sweep(plan.folder)
     for_hydra = [word for word in plan.jobs[0].overrides if not is_task_word(word)]
     code = running.run(hydra, plan.jobs, plan.folder, with_folders(for_hydra, plan.jobs[0].folders), task)
     runs = {
-        cell: [read_run(plan.folder / config_hash(job.config)) for job in jobs] for cell, jobs in plan.cells.items()
+        cell: [[read_run(plan.folder / config_hash(job.config)) for job in jobs] for jobs in of_cell]
+        for cell, of_cell in plan.cells.items()
     }
-    reproduction = Reproduction.of(paper, budget, runs)
-    file = write_atomically(plan.folder / "table.md", as_markdown(reproduction))
+    reproduction = Reproduction.of(paper, budget, runs, plan.choices)
+    files = [plan.folder / "table.md", *outputs]
+    for file in files:
+        try:
+            write_atomically(file, FORMS[file.suffix](reproduction))
+        except OSError as error:
+            raise UserError(f"reproduce: --output {file} cannot be written: {error.strerror}") from error
     console = Console(soft_wrap=True, force_jupyter=False)
     console.width = max(console.width, 160)
     console.print(as_rich(reproduction))
     for note in reproduction.notes():
         console.print(note, highlight=False, markup=False)
-    console.print(str(file), highlight=False, markup=False)
+    for file in files:
+        console.print(str(file), highlight=False, markup=False)
     return code

@@ -4,6 +4,7 @@
     metric, better, tolerance              what its numbers are, which is better, how near is near enough
     words                                  of the command line, for all cells
     cells: name -> words, published value, source, trust
+    best_of                                words: each cell is run with every one, the best in validation counts
     budgets: smoke | quick | full -> words; seeds of each
     order                                  cells whose values must get better in this order
 
@@ -73,6 +74,8 @@ class Paper(_Strict):
     cells: dict[str, Cell]
     budgets: dict[Budget, Effort]
     order: list[str] = []
+    best_of: list[str] = []
+    """Such as learning rates that the paper chose from."""
     note: str = ""
     """What must be known to read the numbers: splits, traps."""
 
@@ -84,14 +87,30 @@ class Paper(_Strict):
             raise ValueError(f"order: {', '.join(unknown)}: no such cell")
         return self
 
-    def jobs(self, cell: str, budget: Budget, seeds: int, given: Sequence[str] = ()) -> list[list[str]]:
-        """The words of each seed's run; of two for one key the later counts: the paper's, the cell's, the budget's,
-        those that are given.
+    def jobs(
+        self, cell: str, budget: Budget, seeds: int, given: Sequence[str] = (), choice: str | None = None
+    ) -> list[list[str]]:
+        """The words of each seed's run; of two for one key the later counts: the paper's, the cell's, the one that is
+        chosen of ``best_of``, the budget's, those that are given.
         """
-        words: dict[str, str] = {}
-        for word in (*self.words, *self.cells[cell].words, *self.budgets[budget].words, *given):
-            words[word.partition("=")[0].lstrip("+~")] = word
+        chosen = [] if choice is None else [choice]
+        every = (*self.words, *self.cells[cell].words, *chosen, *self.budgets[budget].words, *given)
+        words = {_key(word): word for word in every}
         return [[*words.values(), f"seed={seed}"] for seed in range(seeds)]
+
+    def choices(self, budget: Budget, given: Sequence[str] = ()) -> list[str | None]:
+        """What each cell is run with: every word of ``best_of`` that neither the budget nor what is given decides, or
+        nothing."""
+        decided = set(map(_key, (*self.budgets[budget].words, *given)))
+        return [word for word in self.best_of if _key(word) not in decided] or [None]
+
+    def metric_of(self, cell: str) -> str:
+        """What a cell shows."""
+        return self.cells[cell].metric or self.metric
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
 
 
 def papers(config_dir: Path | None = None) -> dict[str, Path]:

@@ -3,15 +3,16 @@
 A verdict is given at the full budget only, and only on what has been published.
 """
 
+import csv
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate
-from attelbo.experiments.comparison.table import value_of
+from attelbo.experiments.comparison.table import escaped, tabular, value_of
 from attelbo.experiments.papers.specification import Budget, Cell, Paper
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ class Row:
     seconds: float | None
     """Of one run."""
     missing: int
-    """Seeds whose run is not done."""
+    """Seeds whose run is not done; those of other choices count until they are done or have failed."""
+    date: str = ""
+    """When the last run was done."""
+    choice: str | None = None
+    """The one of the paper's ``best_of`` that was the best in validation."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,32 @@ class Reproduction:
     rows: Sequence[Row]
 
     @classmethod
-    def of(cls, paper: Paper, budget: Budget, runs: Mapping[str, Sequence[Run | None]]) -> "Reproduction":
-        """From the runs of each cell, None where one has not begun."""
+    def of(
+        cls,
+        paper: Paper,
+        budget: Budget,
+        runs: Mapping[str, Sequence[Sequence[Run | None]]],
+        choices: Sequence[str | None] = (None,),
+    ) -> "Reproduction":
+        """From the runs of each cell, with each of the choices, None where one has not begun."""
         rows = []
         for name, cell in paper.cells.items():
-            done = [run for run in runs[name] if run is not None and run.state == "done"]
-            metric = cell.metric or paper.metric
-            values = [value for run in done if (value := value_of(run, metric)) is not None]
-            seconds = sum(run.seconds for run in done) / len(done) if done else None
-            measured = Estimate.of(values) if values else None
-            rows.append(Row(name, cell, measured, seconds, len(runs[name]) - len(values)))
+            best = _best_choice(paper, name, runs[name])
+            done = [run for run in runs[name][best] if run is not None and run.state == "done"]
+            values = [value for run in done if (value := value_of(run, paper.metric_of(name))) is not None]
+            others = [run for place, of in enumerate(runs[name]) if place != best for run in of]
+            open_ = sum(run is None or run.state not in ("done", "failed") for run in others)
+            rows.append(
+                Row(
+                    name,
+                    cell,
+                    measured=Estimate.of(values) if values else None,
+                    seconds=sum(run.seconds for run in done) / len(done) if done else None,
+                    missing=len(runs[name][best]) - len(values) + open_,
+                    date=max((run.status["ended"][:10] for run in done), default=""),
+                    choice=choices[best],
+                )
+            )
         return cls(paper, budget, rows)
 
     def verdict(self, row: Row) -> str:
@@ -58,7 +79,7 @@ class Reproduction:
         if self.budget != "full" or row.cell.published is None or tolerance is None or row.measured is None:
             return ""
         if row.missing:
-            return f"{row.missing} seeds missing"
+            return f"{row.missing} runs missing"
         away = row.measured.mean - row.cell.published
         if abs(away) <= tolerance:
             return f"reproduced (within {tolerance:g})"
@@ -87,7 +108,7 @@ class Reproduction:
     @property
     def head(self) -> list[str]:
         unit = f", {self.paper.unit}" if self.paper.unit else ""
-        return ["cell", f"published{unit}", "trust", f"measured{unit}", "seeds", "s a run", "verdict"]
+        return ["cell", f"published{unit}", "trust", f"measured{unit}", "seeds", "s a run", "date", "verdict"]
 
     def cells(self) -> list[list[str]]:
         """The rows of the table."""
@@ -100,6 +121,7 @@ class Reproduction:
                 "-" if row.measured is None else row.measured.text(digits),
                 "0" if row.measured is None else str(row.measured.n),
                 "-" if row.seconds is None else f"{row.seconds:.0f}",
+                row.date or "-",
                 self.verdict(row) or "-",
             ]
             for row in self.rows
@@ -113,9 +135,15 @@ class Reproduction:
             for row in self.rows
             if row.cell.published is not None and row.cell.source
         ]
+        chosen = [
+            f"{self._title(row.name)}: {row.choice} is the best of {len(self.paper.best_of)} in validation"
+            for row in self.rows
+            if row.choice is not None and row.measured is not None
+        ]
         notes = [
-            f"{self.paper.metric} ({'more' if self.paper.better == 'more' else 'less'} is better), budget {self.budget}"
-            f"{f': {effort.note}' if effort.note else ''}, {datetime.now(UTC):%Y-%m-%d}",
+            f"{self.paper.metric} ({self.paper.better} is better), budget {self.budget}"
+            f"{f': {effort.note}' if effort.note else ''}",
+            *chosen,
             self.order(),
             self.paper.note,
             *sources,
@@ -126,13 +154,27 @@ class Reproduction:
         return [note for note in notes if note]
 
 
+def _best_choice(paper: Paper, cell: str, choices: Sequence[Sequence[Run | None]]) -> int:
+    """The place of the choice whose runs came furthest in validation, on average; one without a run is the last."""
+    key, more = f"val/{paper.metric_of(cell).partition('/')[2]}", paper.better == "more"
+
+    def merit(runs: Sequence[Run | None]) -> float:
+        curves = [run.curves.get(key, []) for run in runs if run is not None and run.state == "done"]
+        bests = [(max if more else min)(value for _, value in curve) for curve in curves if curve]
+        mean = sum(bests) / len(bests) if bests else float("nan")
+        return mean if more else -mean
+
+    merits = [merit(runs) for runs in choices]
+    return max(range(len(choices)), key=lambda place: (merits[place] == merits[place], merits[place], -place))
+
+
 def as_rich(reproduction: Reproduction) -> "Table":
     """For the terminal."""
     from rich.table import Table
 
     table = Table(box=None, title_justify="left", title=f"{reproduction.paper.title} ({reproduction.paper.source})")
     for place, name in enumerate(reproduction.head):
-        table.add_column(name, justify="left" if place in (0, 2, 6) else "right", no_wrap=True)
+        table.add_column(name, justify="left" if place in (0, 2, 7) else "right", no_wrap=True)
     for row in reproduction.cells():
         table.add_row(*row)
     return table
@@ -144,3 +186,20 @@ def as_markdown(reproduction: Reproduction) -> str:
     lines += [f"| {' | '.join(row)} |" for row in (reproduction.head, ["---"] * len(reproduction.head))]
     lines += [f"| {' | '.join(row)} |" for row in reproduction.cells()]
     return "\n".join([*lines, "", *(f"- {note}" for note in reproduction.notes())]) + "\n"
+
+
+def as_csv(reproduction: Reproduction) -> str:
+    """One line for each cell."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([reproduction.head, *reproduction.cells()])
+    return buffer.getvalue()
+
+
+def as_latex(reproduction: Reproduction) -> str:
+    """A ``tabular`` with booktabs' rules; the notes are comments below it."""
+    rows = [[escaped(cell).replace("±", r"$\pm$") for cell in row] for row in reproduction.cells()]
+    notes = "".join(f"% {note}\n" for note in reproduction.notes())
+    return tabular(list(map(escaped, reproduction.head)), rows, "lrlrrrrl") + notes
+
+
+FORMS = {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}
