@@ -26,7 +26,10 @@ DOCS = Path(__file__).parent.parent / "docs" / "models.md"
 RELU = ("model.encoder.activation=relu", "model.decoder.activation=relu")
 """Where the KL's weight begins at zero, z may grow until tanh units no longer learn."""
 
-OWN_NETWORKS = {"fsq_vae": (), "hvamp_vae": RELU, "ladder_vae": RELU, "rvq_vae": (), "vdvae": (), "vq_vae": ()}
+OWN_NETWORKS = {
+    **{"draw": (), "draw_no_attention": (), "fsq_vae": (), "hvamp_vae": RELU, "ladder_vae": RELU, "rvq_vae": ()},
+    **{"vdvae": (), "vq_vae": ()},
+}
 """Models that choose their networks or latents themselves: maps of codes, hierarchies; and words for them."""
 
 

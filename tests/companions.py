@@ -15,6 +15,7 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
         *("model.latent_dim=2", "data.binarize=dynamic"),
     ),
     "conv_classifier": ("model.encoder.channels=[4,8]", "model.encoder.heads=1", "data.binarize=none"),
+    "draw": ("model.latent_dim=2", "model.hidden=8", "model.strokes=2", "data.binarize=dynamic"),
     "deep_sets": ("data=max_of_set", "data.test_size=40", "model.network.encoder=[8]", "model.network.decoder=[8]"),
     "gpt": SMALL_TRANSFORMER,
     "linear_gpt": SMALL_TRANSFORMER,
@@ -104,7 +105,18 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 WITHOUT_ENCODER = {
-    *("bahdanau", "conv_classifier", "deep_sets", "gpt", "gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong"),
+    *(
+        "bahdanau",
+        "conv_classifier",
+        "deep_sets",
+        "draw",
+        "draw_no_attention",
+        "gpt",
+        "gru_seq2seq",
+        "linear_gpt",
+        "lstm_seq2seq",
+        "luong",
+    ),
     *("set_transformer", "text_classifier", "transformer", "vdvae", "vit"),
 }
 """Models that the default experiment, which chooses an encoder and a decoder, does not fit."""
@@ -124,6 +136,9 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
             *("multi30k/attention", "multi30k/gru", "multi30k/lstm", "multi30k/transformer"),
         ),
         ("data=dates", "data.source.n_validation=10", "data.source.n_test=10"),
+    ),
+    **dict.fromkeys(
+        ("digits/draw", "mnist/draw", "mnist/draw_64"), ("data=digits", "model.hidden=8", "model.strokes=2")
     ),
     "reference/gpt": ("data.windows_per_epoch=10",),
     "recall/attention": (),

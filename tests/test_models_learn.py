@@ -23,6 +23,8 @@ SORTING = ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.l
 OTHER_WORDS = {
     "bahdanau": RECURRENT,
     "deep_sets": FEW_SETS,
+    "draw": ("model.hidden=64", "model.latent_dim=8", "model.strokes=4"),
+    "draw_no_attention": ("model.hidden=64", "model.latent_dim=8", "model.strokes=4"),
     "gpt": SORTING,
     "gru_seq2seq": RECURRENT,
     "linear_gpt": SORTING,

@@ -18,6 +18,7 @@ from attelbo.attention.feature_maps import (
     WindowAttention2d,
 )
 from attelbo.attention.gated import GatedAttention
+from attelbo.attention.glimpses import GaussianWindow, gaussian_window
 from attelbo.attention.kernels import KERNELS, Call, Kernel, KernelName, Mechanism, attention_weights
 from attelbo.attention.latent import LatentAttention
 from attelbo.attention.layer import AttentionLayer, HeadFeatures
@@ -72,6 +73,7 @@ __all__ = [
     "FeedForward",
     "Full",
     "GatedAttention",
+    "GaussianWindow",
     "General",
     "HeadFeatures",
     "Kernel",
@@ -114,6 +116,7 @@ __all__ = [
     "WindowAttention2d",
     "attention_layers",
     "attention_weights",
+    "gaussian_window",
     "norm_layer",
     "record_attention",
 ]

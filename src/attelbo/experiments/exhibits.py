@@ -12,6 +12,9 @@ _CAPTIONS = {
     "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
     "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
     "clusters.png": ("Clusters", "points in the color of their most probable component, ellipses of two deviations"),
+    "strokes.gif": ("Strokes", "samples as they are painted, and the windows they are painted through"),
+    "strokes.png": ("Strokes", "some of the strokes, and the finished samples"),
+    "glimpses.png": ("Glimpses", "where images are read, and below it what is painted of them by then, and where"),
     "samples.txt": ("Samples", "what the model writes after the beginning of a row"),
     "attention_*.png": ("", "where it looks"),
     "alignment_*.png": ("", "which tokens of the source each token of the target looks at"),
@@ -63,7 +66,7 @@ def earlier(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         kind, _, epoch = path.stem.partition("-epoch")
         if epoch:
-            kinds.setdefault(kind, []).append(path)
+            kinds.setdefault(f"{kind}{path.suffix}", []).append(path)
     return [
         group[i]
         for group in kinds.values()
@@ -81,11 +84,14 @@ def _titled(path: Path) -> tuple[str, str]:
 
 
 def image(path: Path) -> Image:
-    """A PNG file as the page holds it."""
-    content = path.read_bytes()
-    # The first chunk of every PNG file begins with its size.
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    """A PNG or GIF file as the page holds it."""
+    content, kind = path.read_bytes(), path.suffix.removeprefix(".")
+    # Both begin with their size.
+    if kind == "gif":
+        width, height = (int.from_bytes(content[at : at + 2], "little") for at in (6, 8))
+    else:
+        width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+    uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return Image(*_titled(path), uri, width, height, pixelated=path.stem.partition("-")[0] in _PIXELS)
 
 

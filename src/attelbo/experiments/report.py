@@ -64,7 +64,8 @@ def write_report(run_dir: Path) -> Path:
     result = _json(run_dir / "result.json")
     choices = _text(run_dir / ".hydra" / "choices.yaml")
     metrics = run_dir / METRICS_FILE
-    pictures, texts = (sorted((run_dir / "media").glob(f"*.{kind}")) for kind in ("png", "txt"))
+    media = sorted((run_dir / "media").glob("*"))
+    pictures, texts = ([path for path in media if path.suffix in kinds] for kinds in ((".png", ".gif"), (".txt",)))
     page = template("report.html.j2").render(
         name=config.get("name", run_dir.absolute().parent.name),
         run_id=run_dir.absolute().name,

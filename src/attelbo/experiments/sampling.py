@@ -12,9 +12,10 @@ import torch
 from attelbo.errors import UserError
 from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, refuse, tell
 from attelbo.files import write_atomically
-from attelbo.models import LanguageModel, LatentVariableModel
+from attelbo.models import DRAW, LanguageModel, LatentVariableModel
+from attelbo.training.callbacks.strokes import painting
 from attelbo.training.callbacks.texts import begun, together
-from attelbo.training.media import image_grid, save_png
+from attelbo.training.media import image_grid, save_gif, save_png
 
 N_IMAGES, N_TEXTS, LENGTH = 64, 1, 500
 
@@ -35,8 +36,8 @@ def sample(
 ) -> None:
     """Draw images from a model with latent variables, or let a language model write texts.
 
-    Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Texts are
-    printed and written to a file.
+    Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Those of a
+    model that paints in strokes are also a GIF, and some of them a strip. Texts are printed and written to a file.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
@@ -71,6 +72,11 @@ def sample(
         n = N_IMAGES if n is None else n
         file = trained.path(output, f"samples-n{n}-seed{seed}.png")
         tell(f"{n} samples", save_png(image_grid(trained.model.sample(n)), file))
+        if isinstance(trained.model, DRAW):
+            trained.seed(seed, "sample")
+            painted = painting(trained.model, n)
+            tell("their strokes", save_gif(painted.frames, file.with_suffix(".gif")))
+            tell("some of them", save_png(painted.still, file.with_name(f"{file.stem}-strokes.png")))
     else:
         raise UserError(f"{trained.described}: nothing that could be sampled")
 

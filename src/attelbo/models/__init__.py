@@ -8,6 +8,7 @@ from attelbo.models.classifier import (
     build_vision_transformer,
 )
 from attelbo.models.conditional import ConditionalVAE, build_conditional_vae
+from attelbo.models.draw import DRAW, build_draw
 from attelbo.models.fitted_prior import FittedPrior, build_fitted_prior
 from attelbo.models.hierarchy import Hierarchy
 from attelbo.models.ladder import LadderVAE, build_ladder
@@ -22,6 +23,7 @@ from attelbo.models.translators import build_recurrent_translator, build_transfo
 from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
+    "DRAW",
     "Classifier",
     "Clustering",
     "ConditionalVAE",
@@ -43,6 +45,7 @@ __all__ = [
     "VariationalAutoencoder",
     "build_conditional_vae",
     "build_data",
+    "build_draw",
     "build_fitted_prior",
     "build_image_classifier",
     "build_ladder",

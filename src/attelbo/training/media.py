@@ -1,4 +1,4 @@
-"""Works to be looked at: texts, and pictures as plain arrays: grids of images, the latent map, PNG files.
+"""Works to be looked at: texts, and pictures as plain arrays: grids of images, the latent map, PNG and GIF files.
 
 Every picture that leaves attelbo (files, TensorBoard, W&B) goes through `to_uint8` once, since
 the loggers disagree about floats: ``wandb.Image`` shows a float image in [0, 1] as black.
@@ -9,7 +9,7 @@ Shapes: N images, (C, H, W) one image in [0, 1], pictures are uint8 (height, wid
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,19 @@ if TYPE_CHECKING:
 Picture = NDArray[np.uint8]
 """Red, green, blue in 0..255, (height, width, 3): what PIL, TensorBoard and W&B all take as it is."""
 
-Work = Picture | str
+Still = Picture | str
+"""What does not move."""
+
+
+class Animation(NamedTuple):
+    """What moves."""
+
+    frames: list[Picture]
+    still: Picture
+    """What stands for it where nothing moves."""
+
+
+Work = Still | Animation
 """What a model makes to be looked at."""
 
 SMALLEST_TILE = 48
@@ -98,9 +110,13 @@ def pair_grid(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> 
 
 
 def save_work(work: Work, path: Path) -> Path:
-    """Write a picture as PNG, a text as UTF-8, to ``path`` with the ending that belongs to it."""
+    """Write a picture as PNG, a text as UTF-8, an animation as GIF and its still as PNG, to ``path`` with the ending
+    that belongs to it; the path of the PNG or the text."""
     if isinstance(work, str):
         return write_atomically(path.with_name(f"{path.name}.txt"), work)
+    if isinstance(work, Animation):
+        save_gif(work.frames, path.with_name(f"{path.name}.gif"))
+        work = work.still
     return save_png(work, path.with_name(f"{path.name}.png"))
 
 

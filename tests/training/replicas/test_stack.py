@@ -13,7 +13,7 @@ from attelbo.models import Model
 from attelbo.seeding import derive_seed
 from attelbo.training.replicas.functions import HostStreams, NotStackableError
 from attelbo.training.replicas.stack import ModelStack, differing_numbers
-from companions import words_for
+from companions import SMALL_MODELS, words_for
 
 N = 3
 
@@ -131,6 +131,12 @@ def test_running_means_of_batch_norm(runs):
 def test_models_that_know_labels(runs, words):
     models, batches = build(runs, *words, "data.train_size=500")
     assert_equal(models, batches)
+
+
+@pytest.mark.parametrize("name", ["draw", "draw_no_attention"])
+def test_a_model_that_paints_in_strokes(runs, name):
+    sizes = ("model.latent_dim=2", "model.hidden=8", "model.strokes=3")
+    assert_equal(*build(WithoutWords(runs, SMALL_MODELS["vae"]), f"model={name}", "data.binarize=threshold", *sizes))
 
 
 class WithoutWords:

@@ -31,7 +31,7 @@ class ExhibitedData(Protocol):
 
 
 class Exhibit(Callback, ABC):
-    """Writes ``media/<name>.png`` or ``.txt`` for each work and shows it in the loggers.
+    """Writes ``media/<name>.png``, ``.gif`` or ``.txt`` for each work and shows it in the loggers.
 
     The same rows and the same noise every time, so that the works of two epochs can be compared; the random streams
     of the run are left as they were. Runs on the first process only. The name of a work has no hyphen.

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from attelbo.training.media import Work
+from attelbo.training.media import Still
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Board(ABC):
     """A logger that is a dashboard: it shows works beside numbers, and knows how a run ended."""
 
     @abstractmethod
-    def show(self, key: str, work: Work, step: int) -> None:
+    def show(self, key: str, work: Still, step: int) -> None:
         """Show a picture or a text."""
 
     @abstractmethod

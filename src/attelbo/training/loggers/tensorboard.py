@@ -12,7 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from attelbo.training.loggers.base import Board, RunInfo, flatten, on_rank_zero
-from attelbo.training.media import Work
+from attelbo.training.media import Still
 
 FOLDER = "tensorboard"
 
@@ -55,7 +55,7 @@ class TensorBoard(TensorBoardLogger, Board):
         self._table.file_writer.add_summary(_session("session_start_info", started))
 
     @rank_zero_only
-    def show(self, key: str, work: Work, step: int) -> None:
+    def show(self, key: str, work: Still, step: int) -> None:
         if isinstance(work, str):
             self.experiment.add_text(key, _as_it_stands(work), step)
         else:

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger
 from attelbo.building import Spec, build
 from attelbo.training.loggers.base import Board, RunInfo, flatten
 from attelbo.training.loggers.metrics_csv import CsvLogger
-from attelbo.training.media import Work
+from attelbo.training.media import Animation, Work
 
 
 def build_loggers(nodes: Mapping[str, Spec], run: RunInfo) -> list[Logger]:
@@ -56,10 +56,11 @@ def rewind_loggers(loggers: Iterable[Logger], step: int) -> None:
 
 
 def log_work(loggers: Iterable[Logger], key: str, work: Work, step: int) -> None:
-    """Show a picture or a text in every logger that can show them."""
+    """Show a picture or a text in every logger that can show them; of an animation its still."""
+    still = work.still if isinstance(work, Animation) else work
     for logger in loggers:
         if isinstance(logger, Board):
-            logger.show(key, work, step)
+            logger.show(key, still, step)
 
 
 def log_result(loggers: Iterable[Logger], result: Mapping[str, Any], step: int | None = None) -> None:

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from attelbo.errors import UserError
 from attelbo.training.loggers.base import Board, RunInfo, on_rank_zero
-from attelbo.training.media import Work
+from attelbo.training.media import Still
 
 FOLDER = "wandb"
 
@@ -92,7 +92,7 @@ class WeightsAndBiases(WandbLogger, Board):
             self._wandb_init["resume"] = None  # offline, the same id is enough, and "allow" only warns
 
     @rank_zero_only
-    def show(self, key: str, work: Work, step: int) -> None:
+    def show(self, key: str, work: Still, step: int) -> None:
         if isinstance(work, str):
             self.log_text(key, columns=["text"], data=[[work]], step=step)
         else:
