@@ -23,6 +23,7 @@ TABLE: dict[str, tuple[dict[str, Any], bool]] = {
     "uniform_codes": ({}, False),
     "autoregressive_recurrent": ({"hidden": 7}, True),
     "autoregressive_convolutional": ({"channels": 6, "layers": 2, "reach": 2}, True),
+    "autoregressive_transformer": ({"dim": 8, "heads": 2, "layers": 2, "axial_rotary": True}, True),
 }
 NAMES = sorted(contract.FAMILIES["prior"]["codes"])
 AUTOREGRESSIVE = [name for name in NAMES if TABLE[name][1]]

@@ -5,7 +5,7 @@ import inspect
 import latent_contract as contract
 import pytest
 
-from attelbo import latent
+from attelbo import latent, networks
 from attelbo.building import locate
 from attelbo.latent.extras import Extra
 from attelbo.latent.likelihoods import Likelihood
@@ -47,7 +47,7 @@ def test_every_file_is_in_one_family(group: str) -> None:
 def test_every_part_has_a_file(group: str) -> None:
     parts = {
         part
-        for part in vars(latent).values()
+        for part in (*vars(latent).values(), *vars(networks).values())
         if inspect.isclass(part) and issubclass(part, GROUPS[group]) and not inspect.isabstract(part)
     }
     assert parts == {locate(contract.spec(group, name)["_target_"]) for name in contract.files(group)}

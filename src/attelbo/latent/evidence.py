@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attelbo.latent.distributions import Distribution
 from attelbo.latent.likelihoods.base import Likelihood
-from attelbo.latent.priors.base import Prior
+from attelbo.latent.priors.base import Density, Prior
 
 
 class Generative(Protocol):
@@ -25,6 +25,10 @@ class Generative(Protocol):
     def likelihood(self) -> Likelihood: ...
     @property
     def decoder(self) -> nn.Module: ...
+
+    def prior_of(self, y: Tensor | None = None) -> Density:
+        """p(z), or p(z|y) of labels (B,) where the prior knows them."""
+        ...
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, ...) for z (K, B, *E) and, where it knows them, labels (B,)."""
@@ -68,6 +72,8 @@ class Evidence:
     counts for q. See ``attelbo.latent.gradients.weigh_samples``."""
     x: Tensor | None = None
     """The data, (B, C, ...)."""
+    y: Tensor | None = None
+    """Its labels, (B,), for models that know them."""
     eta: Tensor | None = None
     """The likelihood's parameters for each sample, (K, B, P * C, ...); None where they depend on x too, as those of a
     text do, each token given the ones before it."""

@@ -68,6 +68,10 @@ class ConditionalVAE(VariationalAutoencoder):
 
     # -- what one does with a trained model: without labels, classes in turn ---------------------------
 
+    @property
+    def known_classes(self) -> int | None:
+        return self.n_classes
+
     def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
         return super().sample_prior(n, self._in_turn(n) if y is None else y)
 

@@ -4,11 +4,18 @@ Models", section 4; Ghosh et al. 2020 and van den Oord et al. 2017 for points an
     x -- encoder, posterior (frozen) --> z ~ q(z|x) --> -log p(z), minimized over the prior's parameters
 
 What is minimized is the cross-entropy of the aggregate posterior q(z) = E_x q(z|x) and p(z): the part of the KL that a
-prior can change. All other numbers are those of the autoencoder with its new prior.
+prior can change. All other numbers are those of the autoencoder with its new prior; where x is discrete, with the
+bits/dim of each stage beside their sum:
 
-Shapes: B batch.
+    -E_q[log p(x|z)] / (D log 2), first stage        KL(q(z|x) || p(z)) / (D log 2), prior
+
+A prior that knows labels is fitted to z given y, and the numbers are those of log p(x|y), as of a conditional VAE.
+
+Shapes: B batch, Y classes, D dimensions of x.
 """
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +25,8 @@ from torch import Tensor, nn
 from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
-from attelbo.latent import Evidence, Objective
+from attelbo.latent import Density, Evidence, Objective
+from attelbo.metrics import Measure
 from attelbo.models.base import Player, Terms
 from attelbo.models.loading import read_weights
 from attelbo.models.vae import VariationalAutoencoder, build_vae
@@ -28,24 +36,29 @@ _ROWS_TO_START_FROM = 5_000
 
 
 class CrossEntropy(Objective):
-    """loss = -mean_b log p(z), z ~ q(z|x), nats. For the second stage; nothing to choose in a configuration."""
+    """loss = -mean_b log p(z), or log p(z|y), z ~ q(z|x), nats. For the second stage; nothing that could be chosen."""
 
     n_samples = 1
     needs_generative = True
 
     def forward(self, evidence: Evidence) -> Tensor:
         assert evidence.generative is not None
-        return -evidence.generative.prior.log_prob(evidence.posterior.prior_value(evidence.z)).mean()
+        prior = evidence.generative.prior_of(evidence.y)
+        return -prior.log_prob(evidence.posterior.prior_value(evidence.z)).mean()
 
 
 class FittedPrior(VariationalAutoencoder):
     """A VAE of which only the prior is trained, by :class:`CrossEntropy`; see :func:`build_fitted_prior`."""
 
     weights: str
+    _known_classes: int | None
+    _classes: Tensor
 
-    def freeze_first_stage(self, weights: str) -> Self:
-        """Leave nothing to train but the prior; ``weights``: the checkpoint of the first stage."""
+    def freeze_first_stage(self, weights: str, n_classes: int | None) -> Self:
+        """Leave nothing to train but the prior; ``weights``: the checkpoint of the first stage; ``n_classes``: Y."""
         self.weights = weights
+        self._known_classes = n_classes if self.prior.knows_labels else None
+        self.register_buffer("_classes", torch.arange(self._known_classes or 0), persistent=False)
         self.requires_grad_(False)
         self.prior.requires_grad_(True)
         if not any(parameter.requires_grad for parameter in self.prior.parameters()):
@@ -61,13 +74,49 @@ class FittedPrior(VariationalAutoencoder):
         return self
 
     def losses(self, batch: Batch) -> Terms:
-        return {"loss": -self.prior.log_prob(self._encodings(batch)).mean()}
+        return {"loss": -self.prior_of(batch.y).log_prob(self._encodings(batch)).mean()}
 
     @torch.no_grad()
     def _encodings(self, batch: Batch) -> Tensor:
         """A sample of q(z|x) for each x as the prior sees it, (1, B, ...)."""
         q = self.infer(batch.x, batch.y)
         return q.prior_value(q.rsample(1))
+
+    @property
+    def known_classes(self) -> int | None:
+        return self._known_classes
+
+    def prior_of(self, y: Tensor | None = None) -> Density:
+        """p(z|y), where the prior knows labels and there are some; else p(z)."""
+        if self.known_classes is None or y is None:
+            return self.prior
+        return self.prior.given((y.unsqueeze(-1) == self._classes).to(torch.get_default_dtype()))
+
+    def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
+        """Without labels, of the classes in turn."""
+        if self.known_classes is not None and y is None:
+            y = torch.arange(n, device=self._classes.device) % self.known_classes
+        return super().sample_prior(n, y)
+
+    def evaluation_results(self) -> Terms:
+        results = super().evaluation_results()
+        if self.has_bits:
+            nats = math.log(2) * math.prod(self.encoder.in_shape)
+            results["first_stage_bits"] = results["reconstruction"] / nats
+            results["prior_bits"] = results["kl"] / nats
+        return results
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        of_label = " given the label" if self.known_classes is not None else ""
+        found: list[Measure] = []
+        for measure in super().measures:
+            found.append(measure)
+            if measure.key == "bits_per_dim":
+                found[-1] = Measure("bits_per_dim", "bits/dim", f"bits{of_label}, of both stages", 4, better="less")
+                found.append(Measure("first_stage_bits", "first stage", "bits/dim, -log p(x|z)", 4, better="less"))
+                found.append(Measure("prior_bits", "prior", f"bits/dim, KL{of_label}", 4, better="less"))
+        return found
 
     def players(self) -> list[Player]:
         return [Player(self.losses, [p for p in self.prior.parameters() if p.requires_grad])]
@@ -123,10 +172,13 @@ def build_fitted_prior(
         extra: what the first stage was trained by as well; for the record.
 
     Raises:
-        ConfigError: the prior does not fit the posterior, cannot be built, or has no parameters.
+        ConfigError: the prior does not fit the posterior, cannot be built, has no parameters, or knows labels that not
+            all rows have.
     """
     vae = build_vae(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, optimizer, scheduler)
     fitted = FittedPrior(
         vae.encoder, vae.posterior, vae.prior, vae.decoder, vae.likelihood, vae.objective, optimizer, scheduler
     )
-    return fitted.freeze_first_stage(weights)
+    if fitted.prior.knows_labels and data.n_labels is not None:
+        raise ConfigError(f"prior: {type(fitted.prior).__name__} needs the label of every row, data.n_labels keeps few")
+    return fitted.freeze_first_stage(weights, data.n_classes)

@@ -235,6 +235,11 @@ class EvidenceModel(Model):
 class LatentVariableModel(EvidenceModel):
     """One whose latents stand for x alone: it makes z of x, and x of z."""
 
+    @property
+    def known_classes(self) -> int | None:
+        """Of the labels that it can be told when it samples; None: it knows none."""
+        return None
+
     @abstractmethod
     def evidence(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
+from attelbo import networks
 from attelbo.building import Spec, locate
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
@@ -49,7 +50,8 @@ def check_prior(spec: Spec, space: Space, distribution: type[Distribution], owne
             f"{owner} does not know"
         )
     if not isinstance(space, getattr(chosen, "spaces", object)):
-        others = [other.__name__ for other in _classes(priors, Prior) if isinstance(space, other.spaces)]
+        known = (*_classes(priors, Prior), *_classes(networks, Prior))
+        others = [other.__name__ for other in known if isinstance(space, other.spaces)]
         raise ConfigError(
             f"model/prior: {chosen.__name__} is no prior for the latents of {owner}, "
             f"{space}; {_one_of('priors', others)}"

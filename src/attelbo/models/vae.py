@@ -118,6 +118,7 @@ class VariationalAutoencoder(LatentVariableModel):
             log_weights=log_likelihood - log_ratio if log_weights and log_ratio is not None else None,
             sample_weights=sample_weights,
             x=x,
+            y=y,
             eta=eta,
             generative=self,
         )
@@ -126,7 +127,7 @@ class VariationalAutoencoder(LatentVariableModel):
         q = self.infer(x, y)
         z = q.rsample(self.objective.n_samples)
         unknown = z.new_full(z.shape[:2], math.nan)
-        return Evidence(unknown, unknown.mT, z, q, x=x, generative=self)
+        return Evidence(unknown, unknown.mT, z, q, x=x, y=y, generative=self)
 
     def at_step(self, step: int, total_steps: int) -> None:
         super().at_step(step, total_steps)

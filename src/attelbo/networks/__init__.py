@@ -2,6 +2,7 @@
 
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.bidirectional import BidirectionalGRU
+from attelbo.networks.code_transformer import AutoregressiveTransformer
 from attelbo.networks.conv import ConvDecoder, ConvEncoder
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
@@ -19,6 +20,7 @@ from attelbo.networks.translation import TransformerEncoderDecoder
 __all__ = [
     "AttentionParts",
     "AttentionPooling",
+    "AutoregressiveTransformer",
     "BidirectionalGRU",
     "ClassToken",
     "ConvDecoder",

@@ -31,7 +31,7 @@ def evaluate_information(
     """
     if not isinstance(model, VariationalAutoencoder) or not model.bounded or isinstance(model.posterior.space, Codes):
         return {}
-    posteriors, samples, log_q, log_p = [], [], [], []
+    posteriors, samples, log_q, log_p, of_classes = [], [], [], [], False
     for i, rows in enumerate(rows_evaluated(data, split, settings, device)):
         seed_default_generator(derive_seed(seed, "information", i), device)
         batch = data.materialize(rows, split)
@@ -41,13 +41,15 @@ def evaluate_information(
             log_q.append(q.log_prob(z)[0])
         except NotImplementedError:
             return {}
-        log_p.append(model.prior_of(batch.y).log_prob(q.prior_value(z))[0])
+        prior = model.prior_of(batch.y)
+        of_classes = of_classes or prior is not model.prior
+        log_p.append(prior.log_prob(q.prior_value(z))[0])
         posteriors.append(q)
         samples.append(z[0])
     found = estimate_information(
         torch.cat(samples), torch.cat(log_q), torch.cat(log_p), posteriors, [len(z) for z in samples]
     )
     values = found._asdict()
-    if type(model).prior_of is not VariationalAutoencoder.prior_of:
+    if of_classes:
         values = {name: value for name, value in values.items() if name.startswith("mutual_information")}
     return {f"{split_key(split)}/{name}": value for name, value in values.items()}

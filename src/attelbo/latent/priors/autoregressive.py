@@ -40,8 +40,13 @@ class AutoregressiveCodes(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         codes = z.flatten(0, 1).flatten(1)  # (N, T)
-        log_probs = full_precision(self.logits(codes)).log_softmax(-1)
-        return log_probs.gather(-1, codes.unsqueeze(-1)).sum((-2, -1)).unflatten(0, z.shape[:2])
+        return self.log_prob_by(self.logits(codes), codes).unflatten(0, z.shape[:2])
+
+    @staticmethod
+    def log_prob_by(logits: Tensor, codes: Tensor) -> Tensor:
+        """log p of codes (N, T), (N,), nats, where these are the logits (N, T, K) at each position."""
+        log_probs = full_precision(logits).log_softmax(-1)
+        return log_probs.gather(-1, codes.unsqueeze(-1)).sum((-2, -1))
 
     @abstractmethod
     def logits(self, codes: Tensor) -> Tensor:

@@ -52,6 +52,11 @@ class Prior(nn.Module, ABC):
         estimates it from the samples that it draws."""
         return None
 
+    @property
+    def knows_labels(self) -> bool:
+        """Whether p(z|y) is another than p(z)."""
+        return False
+
     def given(self, labels: Tensor) -> Density:
         """p(z|y) for labels (B, Y), one-hot: p(z) itself, unless a subclass depends on them."""
         return self

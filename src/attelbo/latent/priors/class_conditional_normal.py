@@ -38,6 +38,10 @@ class ClassConditionalNormal(Prior):
         self.means = nn.Parameter(0.1 * torch.randn(data_classes, *self.latent_shape))
         self.log_stds = nn.Parameter(torch.zeros(data_classes, *self.latent_shape))
 
+    @property
+    def knows_labels(self) -> bool:
+        return True
+
     def given(self, labels: Tensor) -> Density:
         with torch.autocast(labels.device.type, enabled=False):
             weights = full_precision(labels).to(self.means.dtype)
