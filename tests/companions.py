@@ -67,6 +67,10 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("posterior", "wrapped_normal"): ("model/prior=wrapped_normal",),
     ("prior", "autoregressive_convolutional"): ("model/posterior=vector_quantized", "model.posterior.pieces=2"),
     ("prior", "autoregressive_recurrent"): ("model/posterior=vector_quantized", "model.posterior.pieces=2"),
+    ("prior", "autoregressive_transformer"): (
+        *("model/posterior=vector_quantized", "model.posterior.pieces=2"),
+        *("model.prior.dim=8", "model.prior.heads=2", "model.prior.layers=1"),
+    ),
     ("prior", "class_conditional_normal"): ("model=cvae",),
     ("prior", "joint"): ("model/posterior=joint",),
     ("prior", "uniform_categorical"): ("model/posterior=gumbel_softmax",),
@@ -139,6 +143,13 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(
         ("digits/draw", "mnist/draw", "mnist/draw_64"), ("data=digits", "model.hidden=8", "model.strokes=2")
+    ),
+    **dict.fromkeys(
+        ("cifar10/autoencoder_kl", "fashion_mnist/autoencoder_kl"),
+        (
+            *("data=digits", "data.binarize=none", "model.encoder.attention_at=[4]", "model.decoder.attention_at=[4]"),
+            *("model.encoder.channels=[16,16]", "model.decoder.channels=[16,16]"),
+        ),
     ),
     "reference/gpt": ("data.windows_per_epoch=10",),
     "recall/attention": (),

@@ -49,7 +49,7 @@ def test_part(runs, part, choice):
     assert trainer.lightning_module.stepper.step == 1
     assert trainer.callback_metrics["val/loss"].isfinite()
     # A residual branch that begins at zero lets only its last layer move at first.
-    assert moved(trainer, runs, *words, without=without) > 0.5
+    assert moved(trainer, runs, *words, without=without) > 0.4
 
 
 @pytest.mark.parametrize("group", ["optimizer", "scheduler", "callbacks", "logger", "debug"])

@@ -20,7 +20,18 @@ DATES = ("data=dates", "data.source.n_train=400", "data.source.n_validation=50",
 FEW_SETS = ("data=max_of_set", "data.train_size=6400", "data.validation_size=400")
 RECURRENT = (*DATES, "model.embedding=8", "model.hidden=16")
 SORTING = ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.layers=1")
+MAP = (
+    *("~experiment", "optimizer.lr=3e-3", "data.train_size=1000"),
+    *(
+        "model.encoder.channels=[8,16]",
+        "model.encoder.groups=4",
+        "model.decoder.channels=[16,8]",
+        "model.decoder.groups=4",
+    ),
+)
 OTHER_WORDS = {
+    **dict.fromkeys(("autoencoder_fsq", "autoencoder_rvq", "autoencoder_vq"), (*MAP, "model.prior.layers=1")),
+    "autoencoder_kl": MAP,
     "bahdanau": RECURRENT,
     "deep_sets": FEW_SETS,
     "draw": ("model.hidden=64", "model.latent_dim=8", "model.strokes=4"),

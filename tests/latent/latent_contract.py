@@ -18,6 +18,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
     "posterior": {
         "discrete": {"gumbel_softmax", "joint"},
         "flow": {"iaf", "planar", "radial", "sylvester"},
+        "map": {"spatial_normal"},
         "normal": {"diagonal_normal", "full_normal", "low_rank_normal"},
         "point": {"deterministic"},
         "quantized": {"finite_scalar", "residual_vector_quantized", "vector_quantized"},
@@ -26,7 +27,12 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "guided": {"hamiltonian"},
     },
     "prior": {
-        "codes": {"autoregressive_convolutional", "autoregressive_recurrent", "uniform_codes"},
+        "codes": {
+            "autoregressive_convolutional",
+            "autoregressive_recurrent",
+            "autoregressive_transformer",
+            "uniform_codes",
+        },
         "density": {"class_conditional_normal", "mixture_of_gaussians", "standard_normal", "vamp"},
         "discrete": {"joint", "uniform_categorical"},
         "flow": {"maf", "real_nvp"},

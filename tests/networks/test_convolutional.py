@@ -36,6 +36,26 @@ def test_attention_sits_at_the_chosen_heights() -> None:
     assert maps_with_attention(PARTS["conv encoder"](), x) == []
 
 
+def test_the_middle_is_block_attention_block_at_the_smallest_size() -> None:
+    x, z = torch.rand(2, 1, 28, 12), torch.randn(2, 5)
+    encoder, decoder = (PARTS[f"resnet {side}"](middle=True, attention_at=[14]) for side in ("encoder", "decoder"))
+    assert maps_with_attention(encoder, x) == [(32, 14, 6), (64, 7, 3)]
+    assert maps_with_attention(decoder, z) == [(64, 7, 3), (32, 14, 6)]
+    names = [type(layer).__name__ for layer in encoder.layers]
+    assert names[-5:-2] == ["ResidualBlock", "SelfAttention2d", "ResidualBlock"]
+    assert [type(layer).__name__ for layer in decoder.layers][1:4] == names[-5:-2]
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_without_attention_the_middle_has_none(side: str) -> None:
+    without = PARTS[f"resnet {side}"](middle=True, attention=None)
+    assert maps_with_attention(without, torch.rand(2, *without.in_shape)) == []
+    blocks = [module for module in without.modules() if isinstance(module, ResidualBlock)]
+    assert len(blocks) == 3 + 2
+    with pytest.raises(ValueError, match=r"attention_at must be \[\] where attention is null, got \[7\]"):
+        PARTS[f"resnet {side}"](attention=None, attention_at=[7])
+
+
 @parts
 @pytest.mark.parametrize("attention", FEATURE_MAP_ATTENTION)
 def test_attention_of_each_kind_learns(make, attention: str) -> None:

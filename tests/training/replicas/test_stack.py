@@ -102,6 +102,7 @@ PARTS = [
 SIZES = {
     "mlp": ("hidden=[8]",),
     "conv": ("channels=[4,8]",),
+    "latent_diffusion": ("channels=[8,8]", "groups=2"),
     "conv_attention": ("channels=[4,8]", "attention_at=[4]"),
     "resnet": ("channels=[8,8]", "groups=2"),
 }

@@ -53,7 +53,7 @@ class DIP(Objective):
         self.n_samples = n_samples
 
     def forward(self, evidence: Evidence) -> Tensor:
-        covariance = _covariance_of_means(evidence.posterior.mean)
+        covariance = _covariance_of_means(evidence.posterior.mean.flatten(1))
         if self.kind == "ii":
             covariance = covariance + _mean_covariance(evidence.posterior)
         variances = covariance.diagonal(dim1=-2, dim2=-1)
@@ -72,7 +72,7 @@ def _covariance_of_means(mean: Tensor) -> Tensor:
 def _mean_covariance(q: Distribution) -> Tensor:
     """The mean over the batch of q's covariance, (D, D)."""
     if isinstance(q, DiagonalNormal):
-        return q.std.square().mean(0).diag_embed()
+        return q.std.flatten(1).square().mean(0).diag_embed()
     if isinstance(q, LowRankNormal):
         return q.std.square().mean(0).diag_embed() + _mean_square(q.std.unsqueeze(-1) * q.directions)
     assert isinstance(q, FullNormal)

@@ -1,0 +1,43 @@
+"""A map of diagonal normals (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
+sec. 3.1, the KL-regularized autoencoder).
+
+Shapes: B batch, (C, H, W) the encoder's feature map, or (C,), one pixel; D = latent_dim, z (D, H, W) or (D,).
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from attelbo.latent.arithmetic import LOG_STD_BOUND
+from attelbo.latent.distributions import DiagonalNormal
+from attelbo.latent.posteriors.base import Posterior, check_latent_dim
+
+
+class SpatialNormalPosterior(Posterior):
+    """q(z|x) = N(m(h), diag(s(h)^2)) over maps z (D, H, W), with (m, log s) a 1 x 1 convolution of the features h.
+
+    ``log s`` is clamped to [-10, 10]: see ``attelbo.latent.arithmetic.LOG_STD_BOUND``.
+
+    Differs from the paper: there the KL weighs about 1e-6 in the loss, here 1 unless
+    ``model.objective.weight`` says otherwise.
+
+    Args:
+        in_shape: (C, H, W) or (C,).
+        latent_dim: D, the dimensions of z at each pixel.
+
+    Raises:
+        ValueError: latent_dim below 1.
+    """
+
+    distribution = DiagonalNormal
+
+    def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        check_latent_dim(latent_dim)
+        channels, *pixels = in_shape
+        self.latent_shape = (latent_dim, *pixels)
+        self.head = nn.Linear(channels, 2 * latent_dim)
+
+    def forward(self, h: Tensor) -> DiagonalNormal:
+        mean, log_std = self.head(h.movedim(1, -1)).movedim(-1, 1).chunk(2, dim=1)
+        return DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
