@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from attelbo.cli import main
 from attelbo.experiments import assembly, run
 from attelbo.experiments.composing import loader_of, session
+from attelbo.experiments.rundir import RunDirectory
 
 
 @pytest.fixture
@@ -22,8 +23,10 @@ def jobs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     started, composed = [], Counter()
 
-    def train(config, overrides, choices, sweep, loaded):
+    def train(config, overrides, choices, sweep, loaded, job_type):
         started.append((config["seed"], sweep))
+        if sweep is not None:
+            RunDirectory.job(sweep, config).write("status.json", {"state": "done"})
         return SimpleNamespace(exit_code=0)
 
     make = ConfigLoaderImpl._load_configuration_impl

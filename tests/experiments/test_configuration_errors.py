@@ -92,7 +92,8 @@ COMMAND_LINE = [
     ),
     (
         "hydra/launcher=basics",
-        "hydra/launcher=basics (command line): no such choice; did you mean basic? (there are basic)",
+        "hydra/launcher=basics (command line): no such choice; did you mean basic? "
+        "(there are basic, joblib, slurm, submitit_local)",
     ),
     ("hydra.searchpath=[nowhere]", "hydra.searchpath (command line): no such folder: nowhere"),
     # code

@@ -29,7 +29,7 @@ def test_every_choice_composes(group, choice):
     without = ["~experiment"] if model in WITHOUT_ENCODER else []
     composed = compose("train", [f"{group}={choice}", *NEEDS.get(group, ()), *within, *without])
     check(composed)
-    if group != "hydra":
+    if not group.startswith("hydra"):
         assert composed.choices[group] == choice
 
 

@@ -161,12 +161,12 @@ def test_a_launcher_that_breaks_down_is_told_and_the_rest_is_launched_again(runs
 
     launch, launched = running.launch, []
 
-    def breaks_down(hydra, root, shared, jobs, task):
+    def breaks_down(hydra, root, shared, jobs, *rest):
         launched.append(len(jobs))
         if len(launched) == 1:  # as joblib does when a worker is killed
-            launch(hydra, root, shared, jobs[:1], task)
+            launch(hydra, root, shared, jobs[:1], *rest)
             raise RuntimeError("A worker process was killed\nfor want of memory")
-        return launch(hydra, root, shared, jobs, task)
+        return launch(hydra, root, shared, jobs, *rest)
 
     monkeypatch.setattr(running, "launch", breaks_down)
     assert main(sweep_words(runs, "seed=1,2,3")) == 0

@@ -38,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(command: str, words: list[str]) -> int:
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0 and "ATTELBO_RUN_DIR" in os.environ:
+        # Lightning started this process to help with a run that its parent has already composed.
+        from attelbo.experiments import run
+
+        return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
     if command in ("-h", "--help", "help"):
         return say(HELP)
     if command == "--version":

@@ -1,6 +1,7 @@
 """The commands that are composed by Hydra: train, check, and those whose root file is itself the call."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,18 +159,22 @@ def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: 
     from omegaconf import OmegaConf
 
     from attelbo.experiments import run
+    from attelbo.experiments.sweeps import logs
 
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
+    here = "basic_launcher" in hydra.launcher._target_
     choices = {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    try:
-        code = run.train(plain, list(hydra.overrides.task), choices, sweep, loaded=loaded, job_type=job_type).exit_code
-    except UserError as error:
-        code = tell(error)
-    except Exception:
-        traceback.print_exc()
-        code = 1
-    if code > 128 and sweep is not None and "basic_launcher" in hydra.launcher._target_:
+    with nullcontext() if sweep is None or here else logs.written_to(logs.of_job(sweep, plain)):
+        try:
+            words = list(hydra.overrides.task)
+            code = run.train(plain, words, choices, sweep, loaded=loaded, job_type=job_type).exit_code
+        except UserError as error:
+            code = tell(error)
+        except Exception:
+            traceback.print_exc()
+            code = 1
+    if code > 128 and sweep is not None and here:
         raise SystemExit(code)  # who stops this process does not want its next job to start
     return code

@@ -37,7 +37,9 @@ class Files(ConfigRepository):
     def load_config(self, config_path: str) -> ConfigResult | None:
         key = (config_path, *(source.path for source in self.sources))
         if key not in self._read:
-            self._read[key] = super().load_config(config_path)
+            found = self._read[key] = super().load_config(config_path)
+            if found is not None and config_path.startswith("hydra/launcher/"):
+                found.is_schema_source = True  # or Hydra holds it against the plugin's settings of the same name
         return copy.deepcopy(self._read[key])  # Hydra takes the list of defaults out of it
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Files":

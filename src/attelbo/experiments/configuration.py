@@ -26,6 +26,7 @@ from attelbo.experiments.checking import FaultError, Part, Parts, check_node
 from attelbo.experiments.composing import session
 from attelbo.experiments.listing import config_folders
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.sweeps.launching import build_own, own_settings
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -122,13 +123,18 @@ def check(composition: Composition) -> None:
     Raises:
         ConfigError: at the first wrong key or value, with its file and the nearest right spelling.
     """
+    launcher = own_settings(composition.hydra.launcher)
     try:
         check_node(composition.config, schema=SCHEMAS.get(composition.root))
+        if launcher is not None:
+            check_node(launcher, "hydra.launcher")
     except FaultError as fault:
         words = with_folders(composition.overrides, composition.folders)
         with session() as hydra:
             layers = origins.read_layers(hydra, composition.root, words, composition.folders)
         raise ConfigError(explaining.fault(fault, layers)) from fault
+    if launcher is not None:
+        build_own(launcher)
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

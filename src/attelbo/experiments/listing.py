@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attelbo.errors import ConfigError
 
-NESTED = ("data", "model")
+NESTED = ("data", "hydra", "model")
 """Groups whose folders are groups themselves; elsewhere a folder is the first half of a choice's name."""
 
 NO_GROUPS = ("paper",)

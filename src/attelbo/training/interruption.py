@@ -124,7 +124,10 @@ def _restore(handlers: dict[int, Any]) -> None:
 
 
 class Interruption(Callback):
-    """Remembers the first signal and acts on it at the end of the block; a second one acts at once."""
+    """Remembers the first signal and acts on it at the end of the block; Ctrl-C after another acts at once.
+
+    Not every second one: a cluster that takes a machine back may send SIGTERM and SIGUSR2, one after the other.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,9 +139,10 @@ class Interruption(Callback):
         self._previous = _handle(self._remember)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self._received is not None:
+        if self._received is None:
+            self._received = number
+        elif number == signal.SIGINT:
             raise Interrupted(number)
-        self._received = number
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

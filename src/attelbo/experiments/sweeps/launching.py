@@ -1,13 +1,16 @@
-"""Jobs of a sweep through Hydra's launcher, whichever is chosen: basic, joblib, submitit."""
+"""Jobs of a sweep through Hydra's launcher, whichever is chosen: its own, one of ours or one of a plugin."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
 
+from attelbo.building import build
+from attelbo.errors import ConfigError
 from attelbo.experiments.composing import is_task_word
 
 if TYPE_CHECKING:
@@ -15,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def launch(
-    hydra: "Hydra", root: str, shared: Sequence[str], jobs: Sequence[Sequence[str]], task: Callable[..., Any]
+    hydra: "Hydra",
+    root: str,
+    shared: Sequence[str],
+    jobs: Sequence[Sequence[str]],
+    task: Callable[..., Any],
+    ended: Callable[[int, int], None] = lambda place, code: None,
 ) -> list[int]:
     """Run the jobs; their exit codes, 1 of one that told none.
 
@@ -27,18 +35,53 @@ def launch(
         shared: Hydra's own words, and those that all jobs have in common.
         jobs: the overrides of each.
         task: what is run.
+        ended: is told of each job that ran in another process, by its place in the list, with what code it ended.
+
+    Raises:
+        SystemExit: a signal stopped the jobs; 128 + signal.
     """
     words = [word for word in shared if not word.startswith("hydra.mode=")]
     config = hydra.compose_config(root, [*words, "hydra.mode=MULTIRUN"], run_mode=RunMode.MULTIRUN)
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=root)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
-    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+    launcher = _own(config.hydra.launcher)
+    if launcher is None:
+        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+    else:
+        launcher.setup(hydra_context=context, task_function=task, config=config)
+        launcher.ended = lambda place, returned: ended(place, _code(returned))
     try:
         returns = launcher.launch([list(filter(is_task_word, job)) for job in jobs], initial_job_idx=0)
     finally:
         callbacks.on_multirun_end(config=config, config_name=root)
     return [_code(each) for each in returns]
+
+
+def own_settings(node: DictConfig) -> Mapping[str, Any] | None:
+    """The settings of a launcher of ours, as plain containers; None for one of Hydra's or of a plugin, which check
+    theirs themselves."""
+    if not str(node.get("_target_")).startswith("attelbo."):
+        return None
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    return plain
+
+
+def build_own(settings: Mapping[str, Any]) -> Any:
+    """A launcher of ours.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    try:
+        return build(settings)
+    except ValueError as error:
+        raise ConfigError(f"hydra.launcher.{error}") from error
+
+
+def _own(node: DictConfig) -> Any:
+    settings = own_settings(node)
+    return None if settings is None else build_own(settings)
 
 
 def _code(returned: JobReturn) -> int:

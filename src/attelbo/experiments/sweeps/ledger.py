@@ -149,6 +149,12 @@ def _told(values: Sequence[str] | None) -> str:
     return "not given" if values is None else ",".join(values)
 
 
+def differing_words(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Of each job the words that not all have."""
+    common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
+    return [[word for word in words if word not in common and not word.startswith("hydra.")] for words in jobs]
+
+
 def summary(states: Sequence[str]) -> str:
     """``3 done, 1 failed``."""
     counts: dict[str, int] = dict.fromkeys(("done", "running", "failed", "interrupted", "killed", "pending"), 0)

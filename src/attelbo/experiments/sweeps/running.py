@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attelbo.errors import UserError
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import config_hash
+from attelbo.experiments.sweeps import logs
 from attelbo.experiments.sweeps.launching import launch
-from attelbo.experiments.sweeps.ledger import Ledger, summary
+from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, summary
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -40,28 +42,62 @@ def run(
     done = len(ledger.jobs) - len(jobs)
     if done:
         sys.stdout.write(f"sweep: {done} of {len(ledger.jobs)} jobs are done already in {folder}\n")
-    codes: list[int] = []
+    stopped = 0
     try:
         while jobs:
+            telling = Telling(ledger, jobs)
             try:
-                codes += launch(hydra, plan[0].root, shared, [job.words for job in jobs], task)
+                launch(hydra, plan[0].root, shared, [job.words for job in jobs], task, telling.ended)
                 break
+            except SystemExit as signalled:
+                stopped = signalled.code if isinstance(signalled.code, int) else 1
+                break
+            except UserError:
+                raise
             except Exception as error:
                 sys.stderr.write(f"sweep: the launcher broke down: {type(error).__name__}: {_first_line(error)}\n")
                 left = [job for job in jobs if ledger.state(job) == "pending"]
-                codes += [int(ledger.state(job) != "done") for job in jobs if job not in left]
                 if len(left) == len(jobs):  # it would break down again
-                    codes += [1] * len(left)
                     break
                 jobs = left
     finally:
         ledger.write()
-    failed = sum(code != 0 for code in codes)
     states = [ledger.state(job) for job in ledger.jobs]
-    sys.stdout.write(f"sweep: {len(ledger.jobs) - failed} of {len(ledger.jobs)} jobs done in {folder}\n")
-    if failed:
+    done = states.count("done")
+    sys.stdout.write(f"sweep: {done} of {len(states)} jobs done in {folder}\n")
+    if done < len(states):
         sys.stdout.write(f"sweep: {summary(states)}; the same command again goes on from here\n")
-    return 1 if failed else 0
+    return stopped or int(done < len(states))
+
+
+class Telling:
+    """A line for each job that ran in another process, when it ends.
+
+    Args:
+        ledger: of the sweep.
+        jobs: those that were launched, in their order.
+    """
+
+    def __init__(self, ledger: Ledger, jobs: Sequence[Job]) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._words = differing_words([job.words for job in ledger.jobs])
+        self._ended = 0
+
+    def ended(self, place: int, code: int) -> None:
+        """The job at this place of the list has ended with this code."""
+        self._ended += 1
+        job, ledger = self._jobs[place], self._ledger
+        state, seconds, log = ledger.state(job), ledger.seconds(job), ledger.directory(job).path / logs.FILE
+        words = " ".join(self._words[job.number]) if len(self._words) > 1 else job.hash
+        line = f"sweep: {self._ended} of {len(self._jobs)}: {words}: {state}"
+        if state == "done":
+            line += "" if seconds is None else f", {seconds:.1f} s"
+        else:
+            said = logs.last_line(log)
+            line += f" (exit code {code})" + (f": {said} [{log}]" if said else "")
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def _first_line(error: Exception) -> str:

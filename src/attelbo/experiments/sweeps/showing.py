@@ -9,7 +9,7 @@ from rich.table import Table
 
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import config_hash
-from attelbo.experiments.sweeps.ledger import Job, Ledger, ledgers_below, summary
+from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, ledgers_below, summary
 
 
 def dry(plan: Sequence[Composition], folder: Path) -> None:
@@ -36,7 +36,7 @@ def status(paths: Sequence[Path]) -> None:
 def _print(ledger: Ledger) -> None:
     states = {job.hash: ledger.state(job) for job in ledger.jobs}
     seconds = {job.hash: ledger.seconds(job) for job in ledger.jobs if states[job.hash] == "done"}
-    shown = _differing([job.words for job in ledger.jobs])
+    shown = differing_words([job.words for job in ledger.jobs])
     table = Table(box=None, title=str(ledger.path), title_justify="left")
     for name, justify in (("#", "right"), ("state", "left"), ("s", "right"), ("job", "left"), ("directory", "left")):
         table.add_column(name, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]
@@ -61,9 +61,3 @@ def _left(states: dict[str, str], seconds: dict[str, float | None]) -> str:
         return "; what a job costs is known when the first is done"
     mean = statistics.fmean(known)
     return f"; about {mean * unfinished / 60:.1f} min of work left, at {mean:.1f} s a job (mean of {len(known)})"
-
-
-def _differing(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Of each job the words that not all have."""
-    common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
-    return [[word for word in words if word not in common and not word.startswith("hydra.")] for words in jobs]

@@ -1,0 +1,167 @@
+"""Jobs through submitit, which writes each to a file and runs it from there; a job that is stopped for want of time or
+room is put back in the queue, and goes on from its checkpoint.
+
+The signal for that (SIGUSR2, a while before the end) acts on the training first, which saves its state; then it is
+passed on to submitit, which files the same job again. As a job of a sweep it finds its directory, and goes on there.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import submitit
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+
+from attelbo.experiments.sweeps.launchers.base import Elsewhere, stand_in
+from attelbo.experiments.sweeps.launchers.slots import Slot, slots_here
+
+STOPPED = 128
+
+
+class Job(BaseSubmititLauncher):
+    """What runs in the other process, and again after it was stopped: plain Hydra, and what becomes of a signal.
+
+    Args:
+        environment: variables for it.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__()
+        self.environment = dict(environment)
+        self.argv = sys.argv
+
+    def __call__(self, *arguments: Any, **more: Any) -> JobReturn:
+        os.environ.update(self.environment)
+        stand_in(self.argv)
+        returned = super().__call__(*arguments, **more)
+        if self.goes_on(returned.return_value if returned.status.name == "COMPLETED" else None):
+            signal.raise_signal(submitit.JobEnvironment._usr_sig())
+        return returned
+
+    def goes_on(self, code: int | None) -> bool:
+        """Whether a job that ended with this code is to be put back in the queue."""
+        return code == STOPPED + signal.SIGUSR2
+
+
+class Submitted(Elsewhere):
+    """Jobs that submitit runs.
+
+    Args:
+        n_jobs: at a time.
+        time: minutes, after which a job is stopped.
+        notice: seconds before that, when it is told.
+        requeue: how often it then goes on.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    job_class: type[Job] = Job
+
+    def __init__(self, n_jobs: int | None, time: int, notice: int, requeue: int) -> None:
+        super().__init__()
+        for name, number, least in (("n_jobs", n_jobs, 1), ("time", time, 1), ("notice", notice, 1)):
+            if number is not None and number < least:
+                raise ValueError(f"{name} must be at least {least}, got {number}")
+        if notice >= 60 * time:
+            raise ValueError(f"notice must be less than the time, {60 * time} s, got {notice}")
+        if requeue < 0:
+            raise ValueError(f"requeue must be at least 0, got {requeue}")
+        self.n_jobs, self.time, self.notice, self.requeue = n_jobs, time, notice, requeue
+
+    @property
+    def files(self) -> Path:
+        """Where submitit keeps its own."""
+        return self.folder.absolute() / ".submitit"
+
+    def arguments(self, number: int, overrides: list[str]) -> tuple[Any, ...]:
+        """Those of a `Job`."""
+        return overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state()
+
+    def job(self, environment: Mapping[str, str]) -> Job:
+        """What runs."""
+        job = self.job_class(environment)
+        job.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
+        return job
+
+    @staticmethod
+    def returned(job: "submitit.Job[JobReturn]") -> JobReturn:
+        """What a job handed back that has ended; nothing if it was killed."""
+        first = job.task(0)
+        if not first.paths.result_pickle.exists():
+            return JobReturn()
+        try:
+            return first.result()
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            sys.stderr.write(f"sweep: {lines[-1].strip()} [{first.paths.stderr}]\n")
+            return JobReturn()
+
+
+class Local(Submitted):
+    """Jobs in processes on this machine, in which everything happens that happens on a cluster.
+
+    Args:
+        n_jobs: at a time; None: one for each GPU, or for each core.
+        gpus: of each job, where there are any and its trainer wants one.
+        time: minutes, after which a job is stopped.
+        notice: seconds before that, when it is told.
+        requeue: how often it then goes on; submitit begins a process six times at most.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self, n_jobs: int | None = None, gpus: int = 1, time: int = 60, notice: int = 30, requeue: int = 3
+    ) -> None:
+        super().__init__(n_jobs, time, notice, requeue)
+        if gpus < 0:
+            raise ValueError(f"gpus must be at least 0, got {gpus}")
+        if requeue > 5:
+            raise ValueError(f"requeue must be at most 5, got {requeue}")
+        self.gpus = gpus
+        self._free: list[Slot] = []
+
+    def open(self, n_jobs: int) -> None:
+        self._free = slots_here(self.n_jobs, self.gpus, n_jobs, self.config)[::-1]
+        self._executor = submitit.LocalExecutor(self.files / "%j", max_num_timeout=self.requeue)
+        self._executor.update_parameters(timeout_min=self.time, signal_delay_s=self.notice)
+
+    def room(self, running: int) -> int:
+        return len(self._free)
+
+    def start(self, jobs: Sequence[tuple[int, list[str]]]) -> "list[_Begun]":
+        taken = [self._free.pop() for _ in jobs]
+        # Its processes do not hear Ctrl-C: what becomes of it is decided here, and they are told.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return [
+                _Begun(self._executor.submit(self.job(slot), *self.arguments(*job)), slot)
+                for slot, job in zip(taken, jobs, strict=True)
+            ]
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def poll(self, running: "Mapping[int, _Begun]") -> Iterator[tuple[int, JobReturn]]:
+        self.wait()
+        for place, begun in running.items():
+            if begun.job._process.poll() is not None:
+                self._free.append(begun.slot)
+                yield place, self.returned(begun.job)
+
+    def stop(self, running: "Sequence[_Begun]", at_once: bool) -> None:
+        for begun in running:
+            with suppress(ProcessLookupError):
+                begun.job._process.send_signal(signal.SIGINT if at_once else signal.SIGTERM)
+
+
+class _Begun(NamedTuple):
+    job: Any
+    slot: Slot
