@@ -45,6 +45,7 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "categorical"): ("data.binarize=none",),
     ("likelihood", "continuous_bernoulli"): ("data.binarize=none",),
     ("likelihood", "discretized_logistic"): ("data.binarize=none",),
+    ("likelihood", "heteroscedastic_normal"): ("data.binarize=none",),
     ("likelihood", "laplace"): ("data.binarize=none",),
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),

@@ -67,12 +67,16 @@ def test_batches_are_what_the_specification_says(name, tmp_path, data_folder):
         if spec.kind == "tokens":
             check_tokens(batch, spec)
         else:
-            assert spec.kind == "set"
+            assert spec.kind in ("set", "function")
             assert batch.x.dtype == torch.float32
             assert batch.x.shape[1:] == spec.shape
             assert batch.segments is not None
-            assert torch.equal(batch.segments >= 0, batch.segments == 0)
-        if spec.n_classes is not None:
+            assert int(batch.segments.max()) == (1 if spec.kind == "function" else 0)
+            assert int(batch.segments.min()) >= -1
+        if spec.kind == "function":
+            assert batch.y.dtype == torch.float32
+            assert batch.y.shape[1:] == spec.target.shape
+        elif spec.n_classes is not None:
             assert batch.y.shape == (rows,)
             assert set(batch.y.tolist()) <= set(range(spec.n_classes))
         elif spec.target is not None and spec.target.kind == "tokens":

@@ -46,6 +46,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
             "categorical",
             "continuous_bernoulli",
             "discretized_logistic",
+            "heteroscedastic_normal",
             "laplace",
             "logistic_mixture",
             "normal",

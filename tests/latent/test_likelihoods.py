@@ -21,6 +21,7 @@ from attelbo.latent import (
     CategoricalLevels,
     ContinuousBernoulli,
     DiscretizedLogistic,
+    HeteroscedasticNormal,
     Laplace,
     LogisticMixture,
     Normal,
@@ -40,6 +41,11 @@ def normal(part: Normal, eta: Tensor, x: Tensor) -> Tensor:
 
 def laplace(part: Laplace, eta: Tensor, x: Tensor) -> Tensor:
     return D.Laplace(eta, 1.0).log_prob(x)  # b is 1 until a training batch has been seen
+
+
+def heteroscedastic_normal(part: HeteroscedasticNormal, eta: Tensor, x: Tensor) -> Tensor:
+    mean, scale = eta.tensor_split(2, dim=1 - len(part.data_shape) - 1)
+    return D.Normal(mean, 0.1 + 0.9 * torch.log1p(scale.exp())).log_prob(x)
 
 
 def continuous_bernoulli(part: ContinuousBernoulli, eta: Tensor, x: Tensor) -> Tensor:
@@ -101,6 +107,7 @@ TABLE = {
     "categorical": Entry(categorical, LEVELS, {"binary", "levels"}),
     "continuous_bernoulli": Entry(continuous_bernoulli, None, {"levels"}, within_one=True),
     "discretized_logistic": Entry(discretized_logistic, LEVELS, {"binary", "levels"}, 1 / 510),
+    "heteroscedastic_normal": Entry(heteroscedastic_normal, None, {"binary", "levels", "real"}),
     "laplace": Entry(laplace, None, {"binary", "levels", "real"}, quadrature=1e-4),  # it has a kink
     "logistic_mixture": Entry(logistic_mixture, LEVELS, {"binary", "levels"}, 1 / 510),
     "normal": Entry(normal, None, {"binary", "levels", "real"}),

@@ -119,9 +119,13 @@ class MultiHeadAttention(AttentionLayer):
             k, v = cache.extend(k, v)
         return q, k, v
 
-    def keys_values(self, memory: Tensor) -> KeyValues:
-        weight, bias = self._rows(self.dim, sum(self.widths))
-        k, v = F.linear(memory, weight, bias).split(self.widths[1:], -1)
+    def keys_values(self, memory: Tensor, values: Tensor | None = None) -> KeyValues:
+        """Keys of a memory (B, S, E'), and values of it too, unless they are to be those of other tokens (B, S, E')."""
+        first, middle, last = self.dim, sum(self.widths[:2]), sum(self.widths)
+        if values is None:
+            k, v = F.linear(memory, *self._rows(first, last)).split(self.widths[1:], -1)
+        else:
+            k, v = F.linear(memory, *self._rows(first, middle)), F.linear(values, *self._rows(middle, last))
         return KeyValues(split_heads(k, self.n_maps * self.kv_heads), split_heads(v, self.kv_heads))
 
     def combine(self, heads: Tensor, query: Tensor) -> Tensor:
@@ -129,7 +133,7 @@ class MultiHeadAttention(AttentionLayer):
 
     def _rows(self, first: int, last: int) -> tuple[Tensor, Tensor | None]:
         """These rows of the packed projection."""
+        layer = self.qkv
         if self.from_memory is not None and first:
-            return self.from_memory.weight, self.from_memory.bias
-        bias = self.qkv.bias
-        return self.qkv.weight[first:last], None if bias is None else bias[first:last]
+            layer, first, last = self.from_memory, first - self.dim, last - self.dim
+        return layer.weight[first:last], None if layer.bias is None else layer.bias[first:last]

@@ -6,29 +6,34 @@ Data modules are loaded on first use, since they need Lightning.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from attelbo.data.batch import BOS, EOS, IGNORE, PAD, UNK, Batch, Block, DataKind, DataSpec, Split
+from attelbo.data.batch import BOS, CONTEXT, EOS, IGNORE, PAD, TARGET, UNK, Batch, Block, DataKind, DataSpec, Split
 
 if TYPE_CHECKING:
     from attelbo.data.image import ImageDataModule
     from attelbo.data.module import ResidentDataModule
-    from attelbo.data.tasks import SetDataModule, TaskDataModule
+    from attelbo.data.pixels import PixelDataModule
+    from attelbo.data.tasks import FunctionDataModule, SetDataModule, TaskDataModule
     from attelbo.data.text.classification import TextClassificationDataModule
     from attelbo.data.text.language import LanguageDataModule
     from attelbo.data.text.parallel import ParallelDataModule
 
 __all__ = [
     "BOS",
+    "CONTEXT",
     "EOS",
     "IGNORE",
     "PAD",
+    "TARGET",
     "UNK",
     "Batch",
     "Block",
     "DataKind",
     "DataSpec",
+    "FunctionDataModule",
     "ImageDataModule",
     "LanguageDataModule",
     "ParallelDataModule",
+    "PixelDataModule",
     "ResidentDataModule",
     "SetDataModule",
     "Split",
@@ -37,9 +42,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "FunctionDataModule": "attelbo.data.tasks",
     "ImageDataModule": "attelbo.data.image",
     "LanguageDataModule": "attelbo.data.text.language",
     "ParallelDataModule": "attelbo.data.text.parallel",
+    "PixelDataModule": "attelbo.data.pixels",
     "ResidentDataModule": "attelbo.data.module",
     "SetDataModule": "attelbo.data.tasks",
     "TaskDataModule": "attelbo.data.tasks",

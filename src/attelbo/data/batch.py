@@ -11,13 +11,15 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-DataKind = Literal["binary", "levels", "real", "tokens", "set"]
+DataKind = Literal["binary", "levels", "real", "tokens", "set", "function"]
 Split = Literal["train", "validation", "test"]
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 """Tokens of every vocabulary that pads: behind the end of a row, before and after a sentence; unknown words."""
 IGNORE = -1
 """In y, where no token is to be predicted; in ``segments``, where there is padding."""
+CONTEXT, TARGET = 0, 1
+"""In ``segments``, which points of a function are known, and which are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,11 @@ class DataSpec:
 
     name: str
     shape: tuple[int, ...]
-    """The shape of one x: (C, H, W), (T,) tokens or (N, D) of a set; T and N of the longest."""
+    """The shape of one x: (C, H, W), (T,) tokens, (N, D) of a set or of the places of a function; T and N of the
+    longest."""
     kind: DataKind
-    """The values of x as the model sees them: {0, 1}, {0, 1/255, ..., 1}, real numbers, tokens in 0..n_tokens - 1, or
-    the elements of a set."""
+    """The values of x as the model sees them: {0, 1}, {0, 1/255, ..., 1}, real numbers, tokens in 0..n_tokens - 1,
+    the elements of a set, or places, at which a function has the values y."""
     n_classes: int | None = None
     """Classes in y; None where y holds something else, or nothing."""
     n_labels: int | None = None
@@ -46,24 +49,25 @@ class DataSpec:
     pads: bool = False
     """Whether rows end in PAD, which the vocabulary then has as its token 0, with BOS and EOS after it."""
     target: "DataSpec | None" = None
-    """What y is, where it is more than labels or factors: the next tokens (T,), a sentence (U,), numbers."""
+    """What y is, where it is more than labels or factors: the next tokens (T,), a sentence (U,), numbers, the values of
+    a function (N, D)."""
 
 
 class Batch(NamedTuple):
     """One minibatch on the device, ready for the model."""
 
     x: Tensor
-    """Images (B, C, H, W), float32; tokens (B, T), int64; sets (B, N, D), float32."""
+    """Images (B, C, H, W), float32; tokens (B, T), int64; sets and the places of functions (B, N, D), float32."""
     y: Tensor | None
     """Labels (B,), -1 where one is not known, or factors of variation (B, F), int64, where the data set has them.
     Of tokens: the next ones (B, T), -1 where none is to be predicted; a sentence (B, U), BOS ... EOS PAD; labels (B,).
-    Of sets: numbers (B, ...), float32, or labels."""
+    Of sets: numbers (B, ...), float32, or labels. Of functions: their values (B, N, D), float32."""
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (hides tuple.index)
     """Which rows of the split these are, (B,), int64."""
     segments: Tensor | None = None
     """The number of the document, or of the set, that each token or element of a row belongs to, (B, T) int64, -1 for
-    padding; None where all of a row belongs together. Of images to validate and test on, that of the object that each
-    pixel belongs to, (B, H, W), -1 for the background, where it is known."""
+    padding; of a function CONTEXT or TARGET. None where all of a row belongs together. Of images to validate and test on,
+    that of the object that each pixel belongs to, (B, H, W), -1 for the background, where it is known."""
 
 
 class Block(NamedTuple):

@@ -101,14 +101,14 @@ class ImageDataModule(ResidentDataModule):
         self.source.prepare(self.root)
 
     def _content(self) -> tuple[Any, ...]:
-        return self.source, self.binarize, self.flip, self.validation_size, self.train_size, self.spec.n_labels
+        return self.source, self.binarize, self.flip, self.validation_size, self.train_size, self._spec.n_labels
 
     def _load(self) -> Splits:
         train, test = self.source.load(self.root)
         n = len(train.x)
         if self.validation_size >= n:
             raise ConfigError(
-                f"data.validation_size must be below {n:,}, the training rows of {self.spec.name}, "
+                f"data.validation_size must be below {n:,}, the training rows of {self._spec.name}, "
                 f"got {self.validation_size:,}"
             )
         permutation = torch.randperm(n, generator=fixed_generator("validation split"))
@@ -134,13 +134,13 @@ class ImageDataModule(ResidentDataModule):
 
     def _few_labels(self, images: Images, rows: Tensor) -> Images:
         """The images with ``n_labels`` of the labels of ``rows``, and none of the others'."""
-        n_labels, n_classes = self.spec.n_labels, self.source.n_classes
+        n_labels, n_classes = self._spec.n_labels, self.source.n_classes
         if n_labels is None or n_classes is None:
             return images
         try:
             kept = keep_labels(images.y[rows], n_labels, n_classes, fixed_generator("labels"))
         except ValueError as error:
-            raise ConfigError(f"data.{error} training rows of {self.spec.name}") from error
+            raise ConfigError(f"data.{error} training rows of {self._spec.name}") from error
         return images._replace(y=torch.full_like(images.y, UNLABELLED).index_copy_(0, rows, kept))
 
     def _resident(
@@ -148,5 +148,5 @@ class ImageDataModule(ResidentDataModule):
     ) -> ImageSplit:
         x, y = images[:2] if rows is None else (images.x.index_select(0, rows), images.y.index_select(0, rows))
         segments = images.segments if images.segments is None or rows is None else images.segments.index_select(0, rows)
-        scale = 255 if self.spec.kind == "levels" else 1
+        scale = 255 if self._spec.kind == "levels" else 1
         return ImageSplit(x, y, scale=scale, draw=draw, flip=flip, bits=self.source.packed, segments=segments)

@@ -13,7 +13,7 @@ Shapes: B batch, S minibatches in a block, N rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,11 @@ class ResidentDataModule(LightningDataModule, ABC):
     @abstractmethod
     def _content(self) -> tuple[Any, ...]:
         """What decides the bytes of the splits, beside the class and the folder."""
+
+    @property
+    def shifted(self) -> Mapping[str, ResidentSplit]:
+        """Rows of other distributions, by name, that a trained model is tested on too."""
+        return {}
 
     @property
     def _key(self) -> str:

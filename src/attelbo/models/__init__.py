@@ -15,6 +15,7 @@ from attelbo.models.ladder import LadderVAE, build_ladder
 from attelbo.models.language_model import LanguageModel, build_language_model
 from attelbo.models.latent_variable import EvidenceModel, LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
+from attelbo.models.neural_process import NeuralProcess, build_neural_process
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.sequence_to_sequence import SequenceToSequence
 from attelbo.models.set_model import Clustering, Mixture, Regression, SetModel, build_set_model
@@ -35,6 +36,7 @@ __all__ = [
     "LatentVariableModel",
     "Mixture",
     "Model",
+    "NeuralProcess",
     "Player",
     "Regression",
     "SemiSupervisedVAE",
@@ -52,6 +54,7 @@ __all__ = [
     "build_language_model",
     "build_m2",
     "build_model",
+    "build_neural_process",
     "build_recurrent_translator",
     "build_set_model",
     "build_text_classifier",

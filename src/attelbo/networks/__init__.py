@@ -6,6 +6,7 @@ from attelbo.networks.code_transformer import AutoregressiveTransformer
 from attelbo.networks.conv import ConvDecoder, ConvEncoder
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
+from attelbo.networks.neural_process import AttentivePath, MeanPath, PointDecoder, Summary
 from attelbo.networks.perceiver import PerceiverDecoder, PerceiverEncoder, SetReader
 from attelbo.networks.pooling import AttentionPooling, ClassToken, MeanPooling, Pooling
 from attelbo.networks.recurrent import RecurrentEncoder
@@ -20,6 +21,7 @@ from attelbo.networks.translation import TransformerEncoderDecoder
 __all__ = [
     "AttentionParts",
     "AttentionPooling",
+    "AttentivePath",
     "AutoregressiveTransformer",
     "BidirectionalGRU",
     "ClassToken",
@@ -33,10 +35,12 @@ __all__ = [
     "Found",
     "MLPDecoder",
     "MLPEncoder",
+    "MeanPath",
     "MeanPooling",
     "PatchEmbedding",
     "PerceiverDecoder",
     "PerceiverEncoder",
+    "PointDecoder",
     "Pooling",
     "RecurrentEncoder",
     "RecurrentEncoderDecoder",
@@ -44,6 +48,7 @@ __all__ = [
     "ResNetEncoder",
     "SetReader",
     "SetTransformer",
+    "Summary",
     "TokenEmbedding",
     "TokenEncoder",
     "Tokens",

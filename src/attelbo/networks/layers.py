@@ -9,6 +9,7 @@ same list from the size of its output and climbs it, to exactly the right size.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 import torch
@@ -99,6 +100,14 @@ def _fans(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> tuple[float, flo
     if isinstance(layer, nn.ConvTranspose2d):
         return layer.in_channels * taps / strides, layer.out_channels * taps
     return layer.in_channels * taps, layer.out_channels * taps / strides
+
+
+def relu_layers(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers between these numbers of features, with ReLUs between them."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes[:-1]):
+        layers += [initialize(nn.Linear(n_in, n_out), "relu"), nn.ReLU()]
+    return nn.Sequential(*layers, initialize(nn.Linear(sizes[-2], sizes[-1])))
 
 
 class ToFeatureMap(nn.Module):

@@ -7,7 +7,6 @@ Shapes: B sets, N elements, D numbers of an element, E features inside, O vector
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from attelbo.attention import ISAB, PMA, SAB, Padding
 from attelbo.attention.sets.padding import without_padding
-from attelbo.networks.layers import initialize, positive
+from attelbo.networks.layers import initialize, positive, relu_layers
 
 SetPooling = Literal["mean", "sum", "max"]
 
@@ -53,8 +52,8 @@ class DeepSets(nn.Module):
         if not encoder:
             raise ValueError("encoder must name at least one layer, got []")
         self.pool: SetPooling = pool
-        self.encoder = _layers((in_features, *positive("encoder", encoder)))
-        self.decoder = _layers((encoder[-1], *positive("decoder", decoder), n_outputs * out_features))
+        self.encoder = relu_layers((in_features, *positive("encoder", encoder)))
+        self.decoder = relu_layers((encoder[-1], *positive("decoder", decoder), n_outputs * out_features))
         self.out_shape = (n_outputs, out_features)
 
     def forward(self, x: Tensor, mask: Padding | None = None) -> Tensor:
@@ -127,11 +126,3 @@ class SetTransformer(nn.Module):
         for block in self.decoder:
             h = block(h)
         return self.output(h)
-
-
-def _layers(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers between these numbers of features, with ReLUs between them."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes[:-1]):
-        layers += [initialize(nn.Linear(n_in, n_out), "relu"), nn.ReLU()]
-    return nn.Sequential(*layers, initialize(nn.Linear(sizes[-2], sizes[-1])))

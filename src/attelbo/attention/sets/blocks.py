@@ -42,19 +42,23 @@ class MAB(nn.Module):
         self.attention_norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.feed_forward_norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
-    def forward(self, x: Tensor, y: Tensor | None = None, *, mask: Padding | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor | None = None, *, values: Tensor | None = None, mask: Padding | None = None
+    ) -> Tensor:
         """Queries X (B, T, E) attend to the set Y (B, S, E), or to each other if there is none -> (B, T, E).
 
         Args:
             x: the queries.
             y: the set.
+            values: what is read of its elements, (B, S, E), if not Y itself.
             mask: which elements of the set are there.
         """
         if y is None:
             x = without_padding(x, mask)
             seen = self.attention(x, mask=mask)
         else:
-            seen = self.attention(x, without_padding(y, mask), mask=mask)
+            read = None if values is None else without_padding(values, mask)
+            seen = self.attention(x, self.attention.keys_values(without_padding(y, mask), read), mask=mask)
         h = self.attention_norm(x + seen)
         return self.feed_forward_norm(h + F.relu(self.feed_forward(h)))
 

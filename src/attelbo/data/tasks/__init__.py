@@ -3,6 +3,8 @@
 from attelbo.data.tasks.associative_recall import AssociativeRecall
 from attelbo.data.tasks.base import Task, TaskDataModule
 from attelbo.data.tasks.copy import Copy
+from attelbo.data.tasks.functions import FunctionDataModule, FunctionTask
+from attelbo.data.tasks.gaussian_process import GaussianProcess
 from attelbo.data.tasks.max_of_set import MaxOfSet
 from attelbo.data.tasks.mixtures import Mixtures
 from attelbo.data.tasks.reverse import Reverse
@@ -12,6 +14,9 @@ from attelbo.data.tasks.sort import Sort
 __all__ = [
     "AssociativeRecall",
     "Copy",
+    "FunctionDataModule",
+    "FunctionTask",
+    "GaussianProcess",
     "MaxOfSet",
     "Mixtures",
     "Reverse",

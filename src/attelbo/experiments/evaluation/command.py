@@ -18,7 +18,12 @@ from attelbo.experiments.evaluation.disentanglement import (
     has_factors,
 )
 from attelbo.experiments.evaluation.information import INFORMATION, evaluate_information
-from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood, likelihood_measures
+from attelbo.experiments.evaluation.likelihood import (
+    evaluate_bound,
+    evaluate_likelihood,
+    evaluate_shifted,
+    likelihood_measures,
+)
 from attelbo.experiments.evaluation.quality import (
     INCEPTION,
     QUALITY,
@@ -64,6 +69,10 @@ def measure(
     if settings.compress and isinstance(model, VariationalAutoencoder):
         metrics |= evaluate_compression(model, data, split, settings, seed, device)
         measures += COMPRESSION
+    if split == "test":
+        others, called = evaluate_shifted(model, data, settings.batch_size, seed, device)
+        metrics |= others
+        measures += called
     if isinstance(model, SequenceToSequence) and isinstance(data, ParallelDataModule):
         metrics |= evaluate_translation(model, data, split, settings, device)
         measures[:] = [translation_measure(model, data), *measures]

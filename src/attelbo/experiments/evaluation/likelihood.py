@@ -34,6 +34,23 @@ def evaluate_bound(
 
 
 @torch.inference_mode()
+def evaluate_shifted(
+    model: Model, data: ResidentDataModule, batch_size: int, seed: int, device: torch.device
+) -> tuple[dict[str, float], list[Measure]]:
+    """The first of the model's own metrics over test rows of other distributions (``data.shifted``), by their names."""
+    metrics, measures = {}, []
+    for name, rows in data.shifted.items():
+        for i, index in enumerate(torch.arange(len(rows), device=device).split(batch_size)):
+            seed_default_generator(derive_seed(seed, "evaluation", i), device)
+            model.evaluation_step(rows.materialize(index))
+        measure, results = model.measures[0], model.evaluation_results()
+        key = f"{measure.key}_{name}"
+        metrics[f"test/{key}"] = float(results[measure.key])
+        measures.append(measure._replace(key=key, label=f"{measure.label}, {name}"))
+    return metrics, measures
+
+
+@torch.inference_mode()
 def evaluate_likelihood(
     model: EvidenceModel,
     data: ResidentDataModule,

@@ -19,7 +19,7 @@ def split_key(split: SplitName) -> str:
 
 def a_row(data: ResidentDataModule) -> str:
     """What a row of the data is, with its article."""
-    return {"tokens": "a text", "set": "a set"}.get(data.spec.kind, "an image")
+    return {"tokens": "a text", "set": "a set", "function": "a function"}.get(data.spec.kind, "an image")
 
 
 def n_evaluated(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> int:

@@ -6,6 +6,7 @@ from attelbo.latent.likelihoods.beta_binomial import BetaBinomial
 from attelbo.latent.likelihoods.categorical import CategoricalLevels
 from attelbo.latent.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from attelbo.latent.likelihoods.discretized_logistic import DiscretizedLogistic
+from attelbo.latent.likelihoods.heteroscedastic_normal import HeteroscedasticNormal
 from attelbo.latent.likelihoods.laplace import Laplace
 from attelbo.latent.likelihoods.logistic_mixture import LogisticMixture
 from attelbo.latent.likelihoods.normal import Normal
@@ -16,6 +17,7 @@ __all__ = [
     "CategoricalLevels",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "HeteroscedasticNormal",
     "Laplace",
     "Likelihood",
     "LogisticMixture",

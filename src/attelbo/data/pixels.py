@@ -1,0 +1,160 @@
+"""Images as functions from places to colors, of which some pixels are known: image completion.
+
+Source: Garnelo et al. 2018, "Conditional Neural Processes" (arXiv:1807.01613), section 4.2.
+
+A training image is looked at elsewhere whenever it is used; validation and test images always at the same pixels, the
+same in every run.
+
+Shapes: B images (C, H, W), N pixels of one.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attelbo.building import Spec
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.data.image import Binarization, ImageDataModule
+from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.resident import ResidentSplit
+from attelbo.data.tasks.functions import Sizes
+
+CPU = torch.device("cpu")
+
+
+class PixelDataModule(ImageDataModule):
+    """An image data set whose rows are functions: x places (row, column) in [-1, 1]^2, y colors.
+
+    Args:
+        name: the data set's name in reports.
+        source: the class in ``attelbo.data.sources`` that reads it.
+        root: the folder of data sets.
+        seed: the run's seed; the order of the training rows follows from it.
+        batch_size: rows in a training minibatch, per device.
+        eval_batch_size: rows in a validation or test minibatch, per device.
+        validation_size: training rows that are set aside for validation.
+        max_points: N, pixels of context and targets together; null: all.
+        min_context: pixels of the smallest context.
+        min_target: of the fewest targets.
+        binarize: as in :class:`ImageDataModule`.
+        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
+        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+        train_size: use only so many of the training rows; all if None.
+
+    Raises:
+        ValueError: if a number is out of range, or there are fewer pixels than points.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Spec,
+        root: str,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        validation_size: int,
+        max_points: int | None = None,
+        min_context: int = 3,
+        min_target: int = 3,
+        binarize: Binarization = "none",
+        drop_last: bool = False,
+        minibatches_per_block: int = 16,
+        train_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            source,
+            root,
+            seed,
+            batch_size,
+            eval_batch_size,
+            validation_size,
+            binarize=binarize,
+            drop_last=drop_last,
+            minibatches_per_block=minibatches_per_block,
+            train_size=train_size,
+        )
+        channels, height, width = self.source.shape
+        n_pixels = height * width
+        self.sizes = Sizes(n_pixels if max_points is None else max_points, min_context, min_target)
+        self.sizes.check()
+        if self.sizes.max_points > n_pixels:
+            raise ValueError(f"max_points must be at most {n_pixels}, the pixels of {name}, got {max_points}")
+        target = DataSpec("colors", (self.sizes.max_points, channels), self._spec.kind)
+        self._functions = DataSpec(name, (self.sizes.max_points, 2), "function", target=target)
+
+    @property
+    def spec(self) -> DataSpec:
+        """That of the functions."""
+        return self._functions
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.source.shape
+
+    def _content(self) -> tuple[Any, ...]:
+        return *super()._content(), self.sizes
+
+    def _load(self) -> Splits:
+        images = super()._load()
+        return {split: PixelSplit(images[split], self.sizes, self._kept(split, len(images[split]))) for split in images}
+
+    def _kept(self, split: str, n: int) -> tuple[Tensor, Tensor] | None:
+        """Which pixels of n images are looked at, (n, N), and what they are, (n, N)."""
+        if split == "train":
+            return None
+        _, height, width = self.source.shape
+        generator = fixed_generator(f"{split} pixels")
+        return some_pixels(n, height * width, self.sizes, CPU, generator)
+
+
+class PixelSplit(ResidentSplit):
+    """Images, and where they are looked at.
+
+    Args:
+        images: the split of the images.
+        sizes: of context and targets.
+        kept: which pixels of each image, and what they are; None: they are drawn anew each time.
+    """
+
+    def __init__(self, images: ResidentSplit, sizes: Sizes, kept: tuple[Tensor, Tensor] | None) -> None:
+        self.images = images
+        self.sizes = sizes
+        self.keeps = kept is not None
+        if kept is not None:
+            self.pixels, self.segments = kept[0].to(torch.int16), kept[1].to(torch.int8)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def materialize(self, index: Tensor) -> Batch:
+        self.to(index.device)
+        images = self.images.materialize(index).x
+        y = images.flatten(2).mT  # (B, H W, C)
+        if self.keeps:
+            pixels, segments = (kept.index_select(0, index).long() for kept in (self.pixels, self.segments))
+        else:
+            pixels, segments = some_pixels(len(index), y.shape[1], self.sizes, index.device)
+        x = pixel_places(*images.shape[-2:], device=index.device)
+        return Batch(x[pixels], torch.take_along_dim(y, pixels.unsqueeze(-1), 1), index, segments)
+
+    def checksum(self) -> str:
+        """That of the images: the rest follows from it."""
+        return self.images.checksum()
+
+
+def some_pixels(
+    n: int, n_pixels: int, sizes: Sizes, device: torch.device, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """N different pixels for each of n images, in random order, and the segments that they are in: (n, N), int64."""
+    order = torch.rand(n, n_pixels, device=device, generator=generator).argsort(1)
+    return order[:, : sizes.max_points], sizes.draw(n, device, generator)
+
+
+def pixel_places(height: int, width: int, device: torch.device) -> Tensor:
+    """Row and column of each pixel, from -1 at the first to 1 at the last: (H W, 2)."""
+    rows, columns = (torch.linspace(-1, 1, size, device=device) for size in (height, width))
+    return torch.cartesian_prod(rows, columns)

@@ -1,0 +1,144 @@
+"""What functions have in common of which some points are known: those to train on are drawn anew for each batch, the
+others are the same in every run.
+
+A row is a function: places x, values y, and which points are its context, which its targets. Each function has a
+context of its own size; what is not there is filled up with padding, so that all batches have one shape.
+
+Shapes: n or B functions, N points of the largest, X numbers of a place and Y of a value.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec, Split
+from attelbo.data.module import Splits, at_least, fixed_generator
+from attelbo.data.resident import ResidentSplit
+from attelbo.data.tasks.base import GeneratedDataModule
+
+
+class Sizes(NamedTuple):
+    """How many points of a function are known, and how many are asked for."""
+
+    max_points: int
+    """N, of both together."""
+    min_context: int
+    min_target: int
+
+    def check(self) -> None:
+        """Raise ValueError, by the names that the numbers have here, unless there is room for both."""
+        at_least(1, min_context=self.min_context, min_target=self.min_target)
+        at_least(self.min_context + self.min_target, max_points=self.max_points)
+
+    def draw(self, n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+        """The segments (n, N) of n functions: CONTEXT first, then TARGET, then padding.
+
+        The context has ``min_context`` to ``max_points - min_target`` points, all sizes equally likely; the targets
+        ``min_target`` up to as many as there is room for.
+        """
+        most = self.max_points - self.min_target
+        context = torch.randint(self.min_context, most + 1, (n, 1), device=device, generator=generator)
+        room = most - context + 1  # different numbers of targets that are possible
+        share = torch.rand(n, 1, device=device, generator=generator)
+        target = self.min_target + (share * room).long().clamp(max=room - 1)
+        place = torch.arange(self.max_points, device=device)
+        asked = torch.where(place < context + target, TARGET, IGNORE)
+        return torch.where(place < context, CONTEXT, asked)
+
+
+class Functions(NamedTuple):
+    """Functions by some of their points."""
+
+    x: Tensor
+    """(n, N, X)."""
+    y: Tensor
+    """(n, N, Y)."""
+    segments: Tensor
+    """(n, N), int64: CONTEXT, TARGET or padding."""
+
+
+class FunctionTask(ABC):
+    """A way to draw functions."""
+
+    sizes: Sizes
+
+    @abstractmethod
+    def spec(self, name: str) -> DataSpec:
+        """What a row is like."""
+
+    @abstractmethod
+    def places(self, n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+        """Where each of n functions is looked at: (n, N, X)."""
+
+    @abstractmethod
+    def values(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Those of n functions, drawn independently, at their places x (n, any number, X): (n, any number, Y)."""
+
+    def others(self) -> Mapping[str, "FunctionTask"]:
+        """Tasks of other functions, by name, which a model of these is tested on too: out of its distribution."""
+        return {}
+
+    def draw(self, n: int, device: torch.device, generator: torch.Generator | None = None) -> Functions:
+        """n independent functions, from the device's default generator if none is given."""
+        x = self.places(n, device, generator)
+        return Functions(x, self.values(x, generator), self.sizes.draw(n, device, generator))
+
+
+class FunctionDataModule(GeneratedDataModule):
+    """A generated task on functions: those to train on are drawn anew for each batch."""
+
+    task: FunctionTask
+
+    def _load(self) -> Splits:
+        return {
+            "train": FreshFunctions(self.task, self.sizes["train"]),
+            "validation": self._kept("validation", self.task),
+            "test": self._kept("test", self.task),
+        }
+
+    @property
+    def shifted(self) -> dict[str, ResidentSplit]:
+        return {name: self._kept("test", task, name) for name, task in self.task.others().items()}
+
+    def _kept(self, split: Split, task: FunctionTask, name: str = "") -> "KeptFunctions":
+        generator = fixed_generator(f"{split} functions {name}".strip())
+        return KeptFunctions(task.draw(self.sizes[split], torch.device("cpu"), generator))
+
+
+class FreshFunctions(ResidentSplit):
+    """Rows that are drawn anew whenever they are asked for: their number only counts an epoch.
+
+    Args:
+        task: what draws them.
+        n_rows: in an epoch.
+    """
+
+    def __init__(self, task: FunctionTask, n_rows: int) -> None:
+        self.task = task
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def materialize(self, index: Tensor) -> Batch:
+        x, y, segments = self.task.draw(len(index), index.device)
+        return Batch(x, y, index, segments)
+
+
+class KeptFunctions(ResidentSplit):
+    """Functions in memory."""
+
+    def __init__(self, functions: Functions) -> None:
+        self.x, self.y = functions.x, functions.y
+        self.segments = functions.segments.to(torch.int8)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def materialize(self, index: Tensor) -> Batch:
+        self.to(index.device)
+        x, y, segments = (part.index_select(0, index) for part in (self.x, self.y, self.segments))
+        return Batch(x, y, index, segments.long())

@@ -1,0 +1,175 @@
+"""Networks of neural processes: from points of a function to what is known of it, and from there to its values.
+
+A context is read by *paths*: a path gives each target features of its own, where it looks at the context by attention,
+or all targets the same, a summary of the context.
+
+Source: Garnelo et al. 2018, "Conditional Neural Processes" (arXiv:1807.01613) and "Neural Processes"
+(arXiv:1807.01622); Kim et al. 2019, "Attentive Neural Processes" (arXiv:1901.05761), section 3. Sizes are those of Lee
+et al. 2020, "Bootstrapping Neural Processes" (arXiv:2008.02956), and of Nguyen & Grover 2022 (arXiv:2207.04179), in
+their code. The blocks of attention are those of ``attelbo.attention.sets``: theirs add the projected queries to what
+is seen.
+
+Shapes: K samples, B functions, N points, X numbers of a place and Y of a value, E features, S numbers of a summary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attelbo.attention import MAB, SAB, Padding
+from attelbo.networks.layers import initialize, relu_layers
+
+POINT_LAYERS = 4
+"""Linear layers on each point; with self-attention among the points in place of the last two, as many as remain."""
+PLACE_LAYERS = 2
+"""Linear layers on a place, before it becomes a query or a key."""
+WHOLE_LAYERS = 2
+"""Linear layers on what is left of the points."""
+
+
+class PointFeatures(nn.Module):
+    """Points (B, N, X + Y) -> (B, N, E): a network on each, and where there are heads, self-attention among them.
+
+    Args:
+        point: X + Y.
+        dim: E.
+        heads: of the self-attention; None: points do not see each other.
+    """
+
+    def __init__(self, point: int, dim: int, heads: int | None) -> None:
+        super().__init__()
+        n_layers = POINT_LAYERS if heads is None else POINT_LAYERS - 2
+        self.each = relu_layers((point, *[dim] * n_layers))
+        self.among = None if heads is None else SAB(dim, heads)
+
+    def forward(self, points: Tensor, *contexts: Tensor) -> list[Tensor]:
+        """The features that the points have in each of several contexts (B, N), bool: which points are in it."""
+        features = self.each(points)
+        if self.among is None:
+            return [features] * len(contexts)
+        features = F.relu(features)
+        return [self.among(features, mask=Padding(context)) for context in contexts]
+
+
+class Summary(nn.Module):
+    """Points (B, N, X + Y) -> (B, S): their features, the mean over the context, a network.
+
+    Args:
+        point: X + Y.
+        dim: E.
+        out_features: S.
+        heads: as in :class:`PointFeatures`.
+    """
+
+    def __init__(self, point: int, dim: int, out_features: int, heads: int | None) -> None:
+        super().__init__()
+        self.features = PointFeatures(point, dim, heads)
+        self.whole = relu_layers((dim, *[dim] * (WHOLE_LAYERS - 1), out_features))
+
+    def forward(self, points: Tensor, *contexts: Tensor) -> list[Tensor]:
+        """What there is to say of each of several contexts (B, N), bool; of an empty one what is said of zeros."""
+        each = self.features(points, *contexts)
+        return [self.whole(mean_over(*pair)) for pair in zip(each, contexts, strict=True)]
+
+
+class MeanPath(nn.Module):
+    """The same features for all targets: a summary of the context (Garnelo et al. 2018a, eq. 1 to 3).
+
+    Args:
+        point: X + Y.
+        dim: E.
+        heads: as in :class:`PointFeatures`.
+    """
+
+    def __init__(self, point: int, dim: int, heads: int | None) -> None:
+        super().__init__()
+        self.summary = Summary(point, dim, dim, heads)
+
+    def forward(self, points: Tensor, context: Tensor, places: Tensor) -> Tensor:
+        """Features (B, 1, E) of the targets; arguments as in :class:`AttentivePath`."""
+        return self.summary(points, context)[0].unsqueeze(1)
+
+
+class AttentivePath(nn.Module):
+    """Each target looks at the context: its place asks, the places of the context are keys, their points values
+    (Kim et al. 2019, section 3).
+
+    Args:
+        place: X.
+        point: X + Y.
+        dim: E.
+        heads: of attention, among the context and from the targets to it.
+
+    Raises:
+        ValueError: heads that do not divide ``dim``.
+    """
+
+    def __init__(self, place: int, point: int, dim: int, heads: int) -> None:
+        super().__init__()
+        self.place = place
+        self.values = PointFeatures(point, dim, heads)
+        self.queries_keys = relu_layers((place, *[dim] * PLACE_LAYERS))
+        self.cross = MAB(dim, heads)
+
+    def forward(self, points: Tensor, context: Tensor, places: Tensor) -> Tensor:
+        """Features (B, N, E) of the targets.
+
+        Args:
+            points: (B, M, X + Y).
+            context: which of them are known, (B, M), bool.
+            places: of the targets, (B, N, X).
+        """
+        values = self.values(points, context)[0]
+        keys, queries = self.queries_keys(points[..., : self.place]), self.queries_keys(places)
+        return self.cross(queries, keys, values=values, mask=Padding(context))
+
+
+class PointDecoder(nn.Module):
+    """A place, the features of the target that stands there and z -> eta of its value.
+
+    Linear layers with ReLUs between them. The first is one on all of these together, computed of each by itself: what
+    targets or samples have in common is computed once.
+
+    Args:
+        place: X.
+        features: numbers that each path gives a target.
+        latent: S, numbers of z.
+        dim: units of each layer.
+        out_features: numbers of one eta.
+        layers: all of them.
+
+    Raises:
+        ValueError: fewer than two layers.
+    """
+
+    def __init__(
+        self, place: int, features: Sequence[int], latent: int, dim: int, out_features: int, layers: int = 3
+    ) -> None:
+        super().__init__()
+        if layers < 2:
+            raise ValueError(f"layers must be at least 2, got {layers}")
+        self.widths = [place, *features, latent]
+        self.first = initialize(nn.Linear(sum(self.widths), dim), "relu")
+        self.rest = relu_layers((*[dim] * (layers - 1), out_features))
+
+    def forward(self, places: Tensor, features: Sequence[Tensor], z: Tensor) -> Tensor:
+        """eta (K, B, N, out_features).
+
+        Args:
+            places: (B, N, X).
+            features: of each path, (B, N, E), or (B, 1, E) where all targets have the same.
+            z: (K, B, S).
+        """
+        of_place, *of_features, of_z = self.first.weight.split(self.widths, 1)
+        hidden = F.linear(places, of_place, self.first.bias)  # (B, N, units)
+        for own, weight in zip(features, of_features, strict=True):
+            hidden = hidden + F.linear(own, weight)
+        return self.rest(F.relu(hidden + F.linear(z, of_z).unsqueeze(-2)))
+
+
+def mean_over(features: Tensor, there: Tensor) -> Tensor:
+    """The mean (B, E) of features (B, N, E) over the points that are there, (B, N); zeros where there is none."""
+    weights = there / there.sum(1, keepdim=True).clamp(min=1)
+    return torch.bmm(weights.to(features.dtype).unsqueeze(1), features).squeeze(1)
