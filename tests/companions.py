@@ -9,16 +9,22 @@ from collections.abc import Sequence
 
 SMALL_TRANSFORMER = ("data=sort", "model.dim=8", "model.attention.heads=2", "model.network.layers=1")
 
+FUNCTIONS = ("data=gp_rbf", "data.test_size=40", "model.dim=8", "model.n_predictions=2")
+
 SMALL_MODELS: dict[str, tuple[str, ...]] = {
     "vae": (
         *("model/encoder=mlp", "model/decoder=mlp", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]"),
         *("model.latent_dim=2", "data.binarize=dynamic"),
     ),
+    "anp": (*FUNCTIONS, "model.heads=2", "model.latent_dim=2"),
+    "canp": (*FUNCTIONS, "model.heads=2"),
+    "cnp": FUNCTIONS,
     "conv_classifier": ("model.encoder.channels=[4,8]", "model.encoder.heads=1", "data.binarize=none"),
     "draw": ("model.latent_dim=2", "model.hidden=8", "model.strokes=2", "data.binarize=dynamic"),
     "deep_sets": ("data=max_of_set", "data.test_size=40", "model.network.encoder=[8]", "model.network.decoder=[8]"),
     "gpt": SMALL_TRANSFORMER,
     "linear_gpt": SMALL_TRANSFORMER,
+    "np": (*FUNCTIONS, "model.latent_dim=2"),
     "set_transformer": (
         *("data=max_of_set", "data.test_size=40"),
         *("model.network.dim=8", "model.network.heads=2", "model.network.layers=1"),
@@ -110,18 +116,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 WITHOUT_ENCODER = {
-    *(
-        "bahdanau",
-        "conv_classifier",
-        "deep_sets",
-        "draw",
-        "draw_no_attention",
-        "gpt",
-        "gru_seq2seq",
-        "linear_gpt",
-        "lstm_seq2seq",
-        "luong",
-    ),
+    *("anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
+    *("gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong", "np"),
     *("set_transformer", "text_classifier", "transformer", "vdvae", "vit"),
 }
 """Models that the default experiment, which chooses an encoder and a decoder, does not fit."""
@@ -130,6 +126,14 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("sst2/gru", "sst2/transformer", "trec/gru", "trec/transformer", "unicode_names/transformer"),
         ("data=unicode_names",),
+    ),
+    **dict.fromkeys(
+        ("gp/anp", "gp/canp", "gp/cnp", "gp/np"),
+        ("data.validation_size=20", "data.test_size=20", "model.dim=16", "model.n_predictions=2"),
+    ),
+    **dict.fromkeys(
+        ("digits/anp", "mnist/anp"),
+        ("data=digits_pixels", "model.dim=8", "model.latent_dim=2", "model.n_predictions=2"),
     ),
     **dict.fromkeys(
         ("max_of_set/deep_sets", "max_of_set/set_transformer", "mixtures/deep_sets", "mixtures/set_transformer"),

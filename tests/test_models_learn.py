@@ -18,6 +18,10 @@ OF_FEATURES = {"vae_gan"}
 features that it has in the end. Pixels take no part in it."""
 DATES = ("data=dates", "data.source.n_train=400", "data.source.n_validation=50", "data.source.n_test=10")
 FEW_SETS = ("data=max_of_set", "data.train_size=6400", "data.validation_size=400")
+CURVES = (
+    *("data=gp_rbf", "data.train_size=1200", "data.validation_size=40", "data.test_size=10"),
+    *("model.dim=16", "model.n_predictions=2"),
+)
 RECURRENT = (*DATES, "model.embedding=8", "model.hidden=16")
 SORTING = ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.layers=1")
 MAP = (
@@ -32,7 +36,10 @@ MAP = (
 OTHER_WORDS = {
     **dict.fromkeys(("autoencoder_fsq", "autoencoder_rvq", "autoencoder_vq"), (*MAP, "model.prior.layers=1")),
     "autoencoder_kl": MAP,
+    "anp": CURVES,
     "bahdanau": RECURRENT,
+    "canp": CURVES,
+    "cnp": CURVES,
     "deep_sets": FEW_SETS,
     "draw": ("model.hidden=64", "model.latent_dim=8", "model.strokes=4"),
     "draw_no_attention": ("model.hidden=64", "model.latent_dim=8", "model.strokes=4"),
@@ -40,6 +47,7 @@ OTHER_WORDS = {
     "gru_seq2seq": RECURRENT,
     "linear_gpt": SORTING,
     "lstm_seq2seq": RECURRENT,
+    "np": CURVES,
     "luong": (*RECURRENT, "model.readout=16"),
     "set_transformer": (*FEW_SETS, "model.network.dim=16"),
     "text_classifier": ("data=unicode_names", "data.train_size=1000", "model.dim=32", "model.network.layers=1"),

@@ -66,8 +66,8 @@ class Batch(NamedTuple):
     """Which rows of the split these are, (B,), int64."""
     segments: Tensor | None = None
     """The number of the document, or of the set, that each token or element of a row belongs to, (B, T) int64, -1 for
-    padding; of a function CONTEXT or TARGET. None where all of a row belongs together. Of images to validate and test on,
-    that of the object that each pixel belongs to, (B, H, W), -1 for the background, where it is known."""
+    padding; of a function CONTEXT or TARGET. None where all of a row belongs together. Of images to validate and test
+    on, that of the object that each pixel belongs to, (B, H, W), -1 for the background, where it is known."""
 
 
 class Block(NamedTuple):

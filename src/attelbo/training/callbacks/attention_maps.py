@@ -61,7 +61,8 @@ class AttentionMaps(Exhibit):
         self.n_alignments = n_alignments
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
-        of_points = data.spec.kind == "set" and data.spec.shape[-1] > 1  # which have no order and no name
+        kind = data.spec.kind
+        of_points = kind == "function" or (kind == "set" and data.spec.shape[-1] > 1)  # which have no order and no name
         return bool(attention_layers(model)) and not of_points
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
