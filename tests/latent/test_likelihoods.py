@@ -108,7 +108,10 @@ TABLE = {
     "continuous_bernoulli": Entry(continuous_bernoulli, None, {"levels"}, within_one=True),
     "discretized_logistic": Entry(discretized_logistic, LEVELS, {"binary", "levels"}, 1 / 510),
     "heteroscedastic_normal": Entry(
-        heteroscedastic_normal, None, {"binary", "levels", "real"}, quadrature=1e-3  # of a std of 5 the grid has 4
+        heteroscedastic_normal,
+        None,
+        {"binary", "levels", "real"},
+        quadrature=1e-3,  # of a std of 5 the grid has 4
     ),
     "laplace": Entry(laplace, None, {"binary", "levels", "real"}, quadrature=1e-4),  # it has a kink
     "logistic_mixture": Entry(logistic_mixture, LEVELS, {"binary", "levels"}, 1 / 510),

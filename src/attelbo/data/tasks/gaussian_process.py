@@ -20,7 +20,8 @@ from attelbo.data.tasks.functions import FunctionTask, Sizes
 
 Kernel = Literal["rbf", "matern", "periodic"]
 
-Interval = tuple[float, float]
+Interval = Sequence[float]
+"""From one number to another."""
 
 
 def rbf(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
