@@ -30,11 +30,12 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
         *("model.network.dim=8", "model.network.heads=2", "model.network.layers=1"),
     ),
     "text_classifier": ("data=unicode_names", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
+    "text_vae": ("data=reference_sentences", "model.embedding=8", "model.hidden=8", "model.latent_dim=2"),
     "vit": ("model.patch=4", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
 }
 """Model -> the data that it is tried on, and what makes it small; those that are not here are VAEs."""
 
-OF_GIVEN_SPLITS = {"text_classifier"}
+OF_GIVEN_SPLITS = {"text_classifier", "text_vae"}
 """Those of them that are tried on data which say themselves how many validation rows there are."""
 
 MODEL_OF: dict[str, str] = {
@@ -118,6 +119,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 WITHOUT_ENCODER = {
     *("anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
     *("gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong", "np"),
+    *("annealed_text_vae", "bn_text_vae", "cyclical_text_vae", "free_bits_text_vae", "lagging_text_vae", "text_vae"),
+    "transformer_text_vae",
     *("set_transformer", "text_classifier", "transformer", "vdvae", "vit"),
 }
 """Models that the default experiment, which chooses an encoder and a decoder, does not fit."""
@@ -156,6 +159,11 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
             *("model.encoder.channels=[16,16]", "model.decoder.channels=[16,16]"),
         ),
     ),
+    **dict.fromkeys(
+        ("ptb/text_vae_gru", "ptb/text_vae_lstm", "reference/text_vae"),
+        ("data=reference_sentences", "model.embedding=8", "model.hidden=8"),
+    ),
+    "ptb/text_vae_transformer": ("data=reference_sentences", "model.dim=8", "model.network.layers=1"),
     "reference/gpt": ("data.windows_per_epoch=10",),
     "recall/attention": (),
     "reverse/transformer": (),

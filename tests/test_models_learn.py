@@ -24,6 +24,9 @@ CURVES = (
 )
 RECURRENT = (*DATES, "model.embedding=8", "model.hidden=16")
 SORTING = ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.layers=1")
+SENTENCES = ("data=reference_sentences", "data.train_size=320", "data.batch_size=16")
+RECURRENT_TEXT_VAES = [name for name in MODELS if name.endswith("text_vae") and name != "transformer_text_vae"]
+RECURRENT_TEXTS = (*SENTENCES, "model.embedding=16", "model.hidden=16", "model.latent_dim=2")
 MAP = (
     *("~experiment", "optimizer.lr=3e-3", "data.train_size=1000"),
     *(
@@ -36,6 +39,7 @@ MAP = (
 OTHER_WORDS = {
     **dict.fromkeys(("autoencoder_fsq", "autoencoder_rvq", "autoencoder_vq"), (*MAP, "model.prior.layers=1")),
     "autoencoder_kl": MAP,
+    **dict.fromkeys(RECURRENT_TEXT_VAES, RECURRENT_TEXTS),
     "anp": CURVES,
     "bahdanau": RECURRENT,
     "canp": CURVES,
@@ -52,6 +56,7 @@ OTHER_WORDS = {
     "set_transformer": (*FEW_SETS, "model.network.dim=16"),
     "text_classifier": ("data=unicode_names", "data.train_size=1000", "model.dim=32", "model.network.layers=1"),
     "transformer": (*DATES, "model.dim=16", "model.network.layers=1", "model.network.hidden=16"),
+    "transformer_text_vae": (*SENTENCES, "model.dim=16", "model.latent_dim=2", "model.network.layers=1"),
     "vae_gan": ("optimizer.lr=1e-3", "data.batch_size=16"),
     "vdvae": ("model.channels=16",),
     "vit": ("model.dim=32", "model.network.layers=1"),

@@ -24,6 +24,7 @@ WORDS = "a man in an orange hat is looking at something that is black ."
 FILES = {
     "parallel": {f"parallel/{split}.{side}": f"{WORDS}\n" * 20 for split in SPLITS for side in ("source", "target")},
     "ptb": {f"ptb/ptb.{split}.txt": f" {WORDS} \n" * 10 for split in ("train", "valid", "test")},
+    "ptb_sentences": {f"ptb/ptb.{split}.txt": f" {WORDS} \n" * 10 for split in ("train", "valid", "test")},
     "sst2": {
         f"sentence_classification/stsa.binary.{split}": f"0 {WORDS}\n1 {WORDS}\n" for split in ("train", "dev", "test")
     },

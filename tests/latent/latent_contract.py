@@ -16,6 +16,7 @@ from attelbo.latent import Distribution, Prior, sampled_kl
 FAMILIES: dict[str, dict[str, set[str]]] = {
     "extra": {"similarity": {"ms_ssim"}},
     "posterior": {
+        "batch": {"batch_normalized"},
         "discrete": {"gumbel_softmax", "joint"},
         "flow": {"iaf", "planar", "radial", "sylvester"},
         "map": {"spatial_normal"},

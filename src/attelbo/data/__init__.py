@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attelbo.data.text.classification import TextClassificationDataModule
     from attelbo.data.text.language import LanguageDataModule
     from attelbo.data.text.parallel import ParallelDataModule
+    from attelbo.data.text.sentences import SentenceDataModule
 
 __all__ = [
     "BOS",
@@ -35,6 +36,7 @@ __all__ = [
     "ParallelDataModule",
     "PixelDataModule",
     "ResidentDataModule",
+    "SentenceDataModule",
     "SetDataModule",
     "Split",
     "TaskDataModule",
@@ -48,6 +50,7 @@ _MODULES = {
     "ParallelDataModule": "attelbo.data.text.parallel",
     "PixelDataModule": "attelbo.data.pixels",
     "ResidentDataModule": "attelbo.data.module",
+    "SentenceDataModule": "attelbo.data.text.sentences",
     "SetDataModule": "attelbo.data.tasks",
     "TaskDataModule": "attelbo.data.tasks",
     "TextClassificationDataModule": "attelbo.data.text.classification",

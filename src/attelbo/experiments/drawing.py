@@ -1,12 +1,13 @@
 """``attelbo reconstruct | interpolate | traverse``: pictures from a trained model.
 
-Each writes one PNG grid into ``media/`` of the run, and those that move a GIF beside it.
+Each writes one PNG grid into ``media/`` of the run, and those that move a GIF beside it; of texts the first two write
+texts (``experiments.writing``).
 
-Shapes: n images (n, C, H, W), D latent dimensions of all layers, S steps of a path.
+Shapes: n images (n, C, H, W), or texts (n, T), D latent dimensions of all layers, S steps of a path.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -15,10 +16,12 @@ from attelbo.data import ImageDataModule
 from attelbo.data.batch import Batch, Split
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName
+from attelbo.experiments.evaluation.splits import a_row
 from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, tell
 from attelbo.experiments.traversal import axes_of, space_of
+from attelbo.experiments.writing import write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
-from attelbo.models import LatentVariableModel
+from attelbo.models import LatentVariableModel, TextVAE
 from attelbo.seeding import derive_seed
 from attelbo.training.media import Picture, image_grid, pair_grid, save_gif, save_png
 
@@ -26,27 +29,30 @@ CHUNK = 500
 """Rows that are encoded at a time."""
 
 
-class TrainedOnImages(Trained):
-    """A model of images with latent variables."""
+class TrainedOnRows(Trained):
+    """A model with latent variables of images or of texts."""
 
     model: LatentVariableModel
-    data: ImageDataModule
 
     @classmethod
-    def of(
-        cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None
-    ) -> "TrainedOnImages":
+    def of(cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None) -> Self:
         """Load a run; no data file is read yet.
 
         Raises:
-            UserError: not a run directory, no checkpoint in it, no model of latent variables, or not of images.
+            UserError: not a run directory, no checkpoint in it, no model of latent variables, or of something else.
         """
         trained = super().of(run, checkpoint, accelerator, data_dir)
-        if not (isinstance(trained.model, LatentVariableModel) and isinstance(trained.data, ImageDataModule)):
+        of_images = isinstance(trained.model, LatentVariableModel) and isinstance(trained.data, ImageDataModule)
+        if not (of_images or isinstance(trained.model, TextVAE)):
             raise UserError(f"{trained.described}: no images to draw")
         return trained
 
-    def with_data(self) -> "TrainedOnImages":
+    @property
+    def writes(self) -> bool:
+        """Whether its rows are texts."""
+        return isinstance(self.model, TextVAE)
+
+    def with_data(self) -> Self:
         """Read the data."""
         self.data.prepare_data()
         self.data.setup()
@@ -60,7 +66,8 @@ class TrainedOnImages(Trained):
         """
         n = self.data.n_rows(split)
         if len(index) == 0 or int(index.max()) >= n or int(index.min()) < 0:
-            raise ConfigError(f"{split} has {n:,} images, rows 0 to {n - 1:,}; row {int(index.max())} was asked for")
+            rows = f"{a_row(self.data).split()[1]}s"
+            raise ConfigError(f"{split} has {n:,} {rows}, rows 0 to {n - 1:,}; row {int(index.max())} was asked for")
         return self.data.materialize(index.to(self.device), split)
 
     def spread(self, split: Split, n: int) -> Batch:
@@ -84,13 +91,14 @@ def reconstruct(
     checkpoint: Which,
     data_dir: str | None = None,
 ) -> None:
-    """Write images of a split, spread evenly over it, with their reconstructions E[x | E_q[z]] below them.
+    """Write images of a split, spread evenly over it, with their reconstructions E[x | E_q[z]] below them; of texts the
+    likeliest tokens at E_q[z], one after the other.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        n: how many images; all if there are fewer.
+        n: how many images or texts; all if there are fewer.
         split: validation or test.
-        output: the file; by default ``media/reconstructions-<split>-n<n>.png`` in the run directory.
+        output: the file; by default ``media/reconstructions-<split>-n<n>.png`` or ``.txt`` in the run directory.
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
@@ -100,8 +108,11 @@ def reconstruct(
         ConfigError: n is below 1.
     """
     at_least(1, n=n)
-    trained = TrainedOnImages.of(run, checkpoint, accelerator, data_dir).with_data()
+    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n)
+    if trained.writes:
+        write_reconstructions(trained, batch.x, output, f"reconstructions-{split}-n{n}.txt")
+        return
     picture = pair_grid(batch.x, trained.model.reconstruct(batch.x, batch.y))
     name = f"reconstructions-{split}-n{n}.png"
     _write(picture, trained.path(output, name), f"{len(batch.x)} images with their reconstructions below them")
@@ -119,30 +130,31 @@ def interpolate(
     checkpoint: Which,
     data_dir: str | None = None,
 ) -> None:
-    """Go from the posterior mean of one image to that of another: a row of a grid for each pair, and a GIF of all.
+    """Go from the posterior mean of one image to that of another: a row of a grid for each pair, and a GIF of all; of
+    texts, those between the two.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
         n: pairs.
-        steps: S, images of a path, its ends included.
+        steps: S, images or texts of a path, its ends included.
         path: ``linear``, ``spherical`` (Shoemake 1985, "slerp"), or ``auto``: spherical where latents are unit vectors.
         split: validation or test.
-        seed: which images.
-        output: the PNG file; by default ``media/interpolations-<split>-seed<seed>.png`` in the run directory.
+        seed: which images or texts.
+        output: the file; by default ``media/interpolations-<split>-seed<seed>.png`` or ``.txt`` in the run directory.
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
 
     Raises:
         UserError: not a run directory, or it has no checkpoint.
-        ConfigError: n below 1, fewer than two steps, or fewer images than are needed.
+        ConfigError: n below 1, fewer than two steps, or fewer images or texts than are needed.
     """
     at_least(1, n=n)
     at_least(2, steps=steps)
-    trained = TrainedOnImages.of(run, checkpoint, accelerator, data_dir).with_data()
+    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
     size = trained.data.n_rows(split)
     if size < 2 * n:
-        raise ConfigError(f"n: {n} pairs take {2 * n} images, {split} has {size}")
+        raise ConfigError(f"n: {n} pairs take {2 * n} {a_row(trained.data).split()[1]}s, {split} has {size}")
     order = torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, "interpolate")))
     batch = trained.rows(split, order[: 2 * n])
     start, end = trained.encode(batch).chunk(2)
@@ -150,6 +162,9 @@ def interpolate(
     between = slerp if round_trip else torch.lerp
     positions = torch.linspace(0, 1, steps, device=trained.device)
     z = torch.stack([between(start, end, position) for position in positions], 1)  # (n, S, D)
+    if trained.writes:
+        write_paths(trained, batch.x, z, output, f"interpolations-{split}-seed{seed}.txt")
+        return
     labels = None if batch.y is None else batch.y[:n].repeat_interleave(steps, 0)
     images = trained.model.generate(z.flatten(0, 1), labels).unflatten(0, (n, steps))
     file = trained.path(output, f"interpolations-{split}-seed{seed}.png")
@@ -207,7 +222,9 @@ def traverse(
     at_least(0, row=row)
     if not 0 < limit < float("inf"):
         raise ConfigError(f"limit must be positive and finite, got {limit}")
-    trained = TrainedOnImages.of(run, checkpoint, accelerator, data_dir).with_data()
+    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
+    if trained.writes:
+        raise UserError(f"{trained.described}: no images to draw; interpolate writes the texts between two")
     space = space_of(trained.model)
     if isinstance(space, Codes):
         raise UserError(

@@ -1,4 +1,4 @@
-"""``attelbo embed``: where a trained model's encoder puts the images of a split, as coordinates and as a picture.
+"""``attelbo embed``: where an encoder puts the images or texts of a split, as coordinates and as a picture.
 
 Shapes: N images, D latent dimensions.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attelbo.errors import ConfigError
-from attelbo.experiments.drawing import TrainedOnImages
+from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.trained import Accelerator, Which, at_least, tell
 from attelbo.files import write_atomically
@@ -50,7 +50,7 @@ def embed(
         ConfigError: n below 1, no such factor, or too few images for t-SNE.
     """
     at_least(1, n=n)
-    trained = TrainedOnImages.of(run, checkpoint, accelerator, data_dir).with_data()
+    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n or trained.data.n_rows(split))
     labels = None if batch.y is None else batch.y.cpu().reshape(len(batch.x), -1)  # (N, F)
     if labels is not None and not 0 <= factor < labels.shape[1]:
@@ -59,7 +59,8 @@ def embed(
     plane = _tsne(means, seed) if method == "tsne" else project_to_plane(means)[0]
     path = trained.path(output, f"embedding-{split}.csv")
     tell(f"{len(means):,} rows", write_atomically(path, _table(batch.index, labels, plane, means)))
-    title = f"{'t-SNE of the p' if method == 'tsne' else 'P'}osterior means, {len(means):,} {split} images"
+    rows = "texts" if trained.writes else "images"
+    title = f"{'t-SNE of the p' if method == 'tsne' else 'P'}osterior means, {len(means):,} {split} {rows}"
     colors = None if labels is None else labels[:, factor]
     title = f"{title} of {trained.data.spec.name}"
     picture = latent_map(plane, colors, title, "t-SNE ") if method == "tsne" else latent_map(means, colors, title)

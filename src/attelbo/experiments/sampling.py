@@ -11,8 +11,9 @@ import torch
 
 from attelbo.errors import UserError
 from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, refuse, tell
+from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
-from attelbo.models import DRAW, LanguageModel, LatentVariableModel
+from attelbo.models import DRAW, LanguageModel, LatentVariableModel, TextVAE
 from attelbo.training.callbacks.strokes import painting
 from attelbo.training.callbacks.texts import begun, together
 from attelbo.training.media import image_grid, save_gif, save_png
@@ -34,14 +35,14 @@ def sample(
     top_p: float | None = None,
     truncate: bool = False,
 ) -> None:
-    """Draw images from a model with latent variables, or let a language model write texts.
+    """Draw images or texts from a model with latent variables, or let a language model write texts.
 
     Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Those of a
     model that paints in strokes are also a GIF, and some of them a strip. Texts are printed and written to a file.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        n: how many; 64 images or one text if None.
+        n: how many; if None 64 images, ten texts of latents or one of a language model.
         seed: of the draw.
         output: the file; by default ``media/samples-n<n>-seed<seed>.png`` or ``.txt`` in the run directory.
         accelerator: where.
@@ -62,7 +63,9 @@ def sample(
     trained = Trained.of(run, checkpoint, accelerator)
     trained.seed(seed, "sample")
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "truncate": truncate}
-    if isinstance(trained.model, LanguageModel):
+    if isinstance(trained.model, TextVAE):
+        write_samples(trained, n, seed, output, {"prompt": prompt, "length": length, **options})
+    elif isinstance(trained.model, LanguageModel):
         n = N_TEXTS if n is None else n
         text = together(_texts(trained.model, trained.data, n, prompt, length, options))
         sys.stdout.write(text)

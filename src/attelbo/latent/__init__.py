@@ -57,6 +57,7 @@ from attelbo.latent.objectives import (
     Turn,
 )
 from attelbo.latent.posteriors import (
+    BatchNormalizedPosterior,
     DeterministicPosterior,
     DiagonalNormalPosterior,
     FiniteScalarPosterior,
@@ -110,6 +111,7 @@ __all__ = [
     "Adversarial",
     "AutoregressiveConvolutional",
     "AutoregressiveRecurrent",
+    "BatchNormalizedPosterior",
     "Bernoulli",
     "BetaBinomial",
     "BetaTC",

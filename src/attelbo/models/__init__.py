@@ -19,6 +19,8 @@ from attelbo.models.neural_process import NeuralProcess, build_neural_process
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.sequence_to_sequence import SequenceToSequence
 from attelbo.models.set_model import Clustering, Mixture, Regression, SetModel, build_set_model
+from attelbo.models.text_vae import TextVAE
+from attelbo.models.text_vaes import build_recurrent_text_vae, build_transformer_text_vae
 from attelbo.models.top_down import TopDownVAE, build_top_down
 from attelbo.models.translators import build_recurrent_translator, build_transformer_translator
 from attelbo.models.vae import VariationalAutoencoder, build_vae
@@ -43,6 +45,7 @@ __all__ = [
     "SequenceToSequence",
     "SetModel",
     "Terms",
+    "TextVAE",
     "TopDownVAE",
     "VariationalAutoencoder",
     "build_conditional_vae",
@@ -55,10 +58,12 @@ __all__ = [
     "build_m2",
     "build_model",
     "build_neural_process",
+    "build_recurrent_text_vae",
     "build_recurrent_translator",
     "build_set_model",
     "build_text_classifier",
     "build_top_down",
+    "build_transformer_text_vae",
     "build_transformer_translator",
     "build_vae",
     "build_vision_transformer",

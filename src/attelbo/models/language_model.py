@@ -262,7 +262,8 @@ def check_tokens(data: DataSpec) -> None:
     """Raise ConfigError unless the data are tokens, with a token to be predicted at each place or at some."""
     if data.kind != "tokens" or data.n_tokens is None:
         raise ConfigError(f"model: a language model takes tokens, {data.name} has {data.kind}; data=sort has tokens")
-    if data.n_classes is not None or (data.target is not None and data.target.shape != data.shape):
+    elsewhere = data.target is not None and data.target.shape != data.shape
+    if data.n_classes is not None or elsewhere or (data.pads and data.target is None):
         raise ConfigError(
             f"model: a language model predicts tokens in their places, which {data.name} does not ask for"
         )

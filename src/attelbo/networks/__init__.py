@@ -14,6 +14,7 @@ from attelbo.networks.recurrent_translation import RecurrentEncoderDecoder
 from attelbo.networks.resnet import ResNetDecoder, ResNetEncoder
 from attelbo.networks.search import Found, Tokens, beam_search
 from attelbo.networks.sets import DeepSets, SetTransformer
+from attelbo.networks.text import RecurrentTextDecoder, RecurrentTextEncoder, TextDecoder, TransformerTextDecoder
 from attelbo.networks.token_encoder import PatchEmbedding, TokenEncoder, patch_grid
 from attelbo.networks.transformer import AttentionParts, TokenEmbedding, Transformer
 from attelbo.networks.translation import TransformerEncoderDecoder
@@ -44,16 +45,20 @@ __all__ = [
     "Pooling",
     "RecurrentEncoder",
     "RecurrentEncoderDecoder",
+    "RecurrentTextDecoder",
+    "RecurrentTextEncoder",
     "ResNetDecoder",
     "ResNetEncoder",
     "SetReader",
     "SetTransformer",
     "Summary",
+    "TextDecoder",
     "TokenEmbedding",
     "TokenEncoder",
     "Tokens",
     "Transformer",
     "TransformerEncoderDecoder",
+    "TransformerTextDecoder",
     "beam_search",
     "patch_grid",
 ]

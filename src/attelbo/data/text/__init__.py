@@ -1,7 +1,15 @@
 """Text: vocabularies, files, corpora, parallel texts. The data modules are in ``attelbo.data``."""
 
 from attelbo.data.text.aligned import AlignedFiles, Multi30k, Pairs, ParallelSource, ParallelText
-from attelbo.data.text.corpora import Corpus, ReferenceText, TextFile, TextFiles, TextSource, TinyShakespeare
+from attelbo.data.text.corpora import (
+    Corpus,
+    ReferenceSentences,
+    ReferenceText,
+    TextFile,
+    TextFiles,
+    TextSource,
+    TinyShakespeare,
+)
 from attelbo.data.text.dates import Dates
 from attelbo.data.text.labelled import (
     Labelled,
@@ -30,6 +38,7 @@ __all__ = [
     "Pairs",
     "ParallelSource",
     "ParallelText",
+    "ReferenceSentences",
     "ReferenceText",
     "TextFile",
     "TextFiles",

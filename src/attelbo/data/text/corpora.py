@@ -3,6 +3,7 @@
 A corpus is documents, split. Where a text is one long document it is cut by characters, as is usual for it.
 """
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
@@ -159,10 +160,48 @@ class ReferenceText(TextSource):
         """From the interpreter; ``root`` is not used."""
         from pydoc_data.topics import topics  # half a megabyte
 
-        documents = [topics[name] for name in sorted(topics)]
-        validation, test = documents[4::10], documents[9::10]
-        train = [document for place, document in enumerate(documents) if place % 10 not in (4, 9)]
-        return Corpus(train, validation, test, "\n")
+        return Corpus(*every_tenth([topics[name] for name in sorted(topics)]), joint="\n")
+
+
+class ReferenceSentences(TextSource):
+    """The sentences of the reference, 1,567 in Python 3.11, each of them once: those that begin with a capital, end
+    with a full stop, hold none of the characters that code is made of, and are not longer than ``longest``.
+
+    Of ten sentences, in the order of the topics' names, the fifth is for validation and the tenth for testing.
+
+    Args:
+        longest: characters of a sentence.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+
+    def __init__(self, longest: int = 160) -> None:
+        if longest < 1:
+            raise ValueError(f"longest must be at least 1, got {longest}")
+        self.longest = longest
+
+    def load(self, root: Path) -> Corpus:
+        """From the interpreter; ``root`` is not used."""
+        from pydoc_data.topics import topics  # half a megabyte
+
+        found = dict.fromkeys(sentence for name in sorted(topics) for sentence in self._sentences(topics[name]))
+        return Corpus(*every_tenth(list(found)), joint="\n")
+
+    def _sentences(self, text: str) -> list[str]:
+        lines = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
+        parts = [part for line in lines for part in _SENTENCE_ENDS.split(_BULLET.sub("", line))]
+        return [part for part in parts if len(part) <= self.longest and _PROSE.fullmatch(part)]
+
+
+_BULLET = re.compile(r"^[*-] ")
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?:])\s+(?=[A-Z])")
+_PROSE = re.compile(r"[A-Z][^=<>|\[\]{}~^#\\@+/]*\.")
+
+
+def every_tenth(texts: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Those to train on; of ten the fifth, for validation; of ten the tenth, for testing."""
+    return [text for place, text in enumerate(texts) if place % 10 not in (4, 9)], texts[4::10], texts[9::10]
 
 
 def split_documents(text: str, separator: str | None) -> list[str]:

@@ -24,6 +24,7 @@ from attelbo.experiments.evaluation.likelihood import (
     evaluate_shifted,
     likelihood_measures,
 )
+from attelbo.experiments.evaluation.perplexity import PERPLEXITY, evaluate_perplexity
 from attelbo.experiments.evaluation.quality import (
     INCEPTION,
     QUALITY,
@@ -40,6 +41,7 @@ from attelbo.models import (
     LatentVariableModel,
     Model,
     SequenceToSequence,
+    TextVAE,
     VariationalAutoencoder,
     read_config,
 )
@@ -63,6 +65,10 @@ def measure(
     if _has_likelihood(model):
         metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
         metrics |= evaluate_information(model, data, split, settings, seed, device)
+        if isinstance(model, TextVAE):
+            nll = metrics[f"{split_key(split)}/nll"]
+            metrics |= evaluate_perplexity(model, data, split, settings, nll, device)
+            measures.insert(0, PERPLEXITY)
         likelihood, effective = likelihood_measures(data, split, settings)
         measures[:] = [likelihood, *measures, effective, *INFORMATION]
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}

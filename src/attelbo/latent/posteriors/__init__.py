@@ -1,6 +1,7 @@
 """Posteriors q(z|x): heads on the encoder's features."""
 
 from attelbo.latent.posteriors.base import Posterior
+from attelbo.latent.posteriors.batch_normalized import BatchNormalizedPosterior
 from attelbo.latent.posteriors.deterministic import DeterministicPosterior
 from attelbo.latent.posteriors.diagonal_normal import DiagonalNormalPosterior
 from attelbo.latent.posteriors.finite_scalar import FiniteScalarPosterior
@@ -22,6 +23,7 @@ from attelbo.latent.posteriors.von_mises_fisher import VonMisesFisherPosterior
 from attelbo.latent.posteriors.wrapped_normal import WrappedNormalPosterior
 
 __all__ = [
+    "BatchNormalizedPosterior",
     "DeterministicPosterior",
     "DiagonalNormalPosterior",
     "FiniteScalarPosterior",

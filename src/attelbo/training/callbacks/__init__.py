@@ -10,6 +10,7 @@ from attelbo.training.callbacks.learning_rate import LearningRate
 from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
+from attelbo.training.callbacks.sentences import Sentences
 from attelbo.training.callbacks.strokes import Strokes
 from attelbo.training.callbacks.texts import Answers, TextSamples
 from attelbo.training.callbacks.translations import Translations
@@ -26,6 +27,7 @@ __all__ = [
     "NanGuard",
     "Pictures",
     "Progress",
+    "Sentences",
     "Strokes",
     "TextSamples",
     "Translations",

@@ -69,6 +69,7 @@ class Pictures(Exhibit):
         labels = [None] * len(batch.x) if batch.y is None else batch.y.split(_CHUNK)
         parts = zip(batch.x.split(_CHUNK), labels, strict=False)
         means = torch.cat([model.encode(x, y).flatten(1) for x, y in parts])
-        title = f"Posterior means, {len(means):,} {self.split} images of {data.spec.name}"
+        rows = "texts" if data.spec.kind == "tokens" else "images"
+        title = f"Posterior means, {len(means):,} {self.split} {rows} of {data.spec.name}"
         pictures["latent_map"] = latent_map(means, batch.y, title)
         return pictures

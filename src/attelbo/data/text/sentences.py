@@ -1,0 +1,146 @@
+"""Texts for models that read each as a whole, on the resident path, in minibatches of similar length.
+
+x is BOS, tokens, EOS and then PAD; there is no y. The documents of a corpus are the texts: of a file with
+``separator="\\n"`` its lines. The vocabulary is that of the training texts, but for alphabets, which are those of all
+splits.
+
+Shapes: B batch, T tokens.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from attelbo.building import Spec
+from attelbo.data.batch import BOS, EOS, DataSpec, Split
+from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part
+from attelbo.data.padded import PaddedSplit, bucketed_order
+from attelbo.data.text.corpora import Corpus, TextSource
+from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
+from attelbo.errors import ConfigError
+
+
+class SentenceDataModule(ResidentDataModule):
+    """Texts, each of them a row.
+
+    Args:
+        name: the data set's name in reports.
+        source: the class in ``attelbo.data.text`` that reads it.
+        tokenizer: what makes tokens of it.
+        root: the folder of data sets.
+        seed: the run's seed; the order of the training rows follows from it.
+        batch_size: texts in a training minibatch, per device.
+        eval_batch_size: texts in a validation or test minibatch, per device.
+        max_length: the most tokens of a text, BOS and EOS among them: what a model must have positions for.
+        drop_longer: leave out training texts that are longer; else they are refused, as others always are.
+        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
+        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+        train_size: use only the first so many of the training texts, with the vocabulary of all of them; all if None.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Spec,
+        tokenizer: Spec,
+        root: str,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        max_length: int,
+        drop_longer: bool = False,
+        drop_last: bool = False,
+        minibatches_per_block: int = 16,
+        train_size: int | None = None,
+    ) -> None:
+        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        at_least(3, max_length=max_length)
+        if train_size is not None:
+            at_least(1, train_size=train_size)
+        self._name = name
+        self.source: TextSource = build_part("source", source)
+        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
+        self.max_length = max_length
+        self.drop_longer = drop_longer
+        self.train_size = train_size
+        self._described = repr((source, tokenizer))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Known once the vocabulary is: this reads the texts, unless a vocabulary was loaded."""
+        if not self.tokenizer.is_fitted:
+            self.setup()
+        if not self.tokenizer.is_fitted:  # the splits were another module's
+            self._read()
+        return DataSpec(
+            self._name,
+            (self.max_length,),
+            "tokens",
+            n_tokens=self.tokenizer.n_tokens,
+            token_lengths=self.tokenizer.lengths,
+            pads=True,
+        )
+
+    def save_state(self, folder: Path) -> None:
+        """Keep the vocabulary."""
+        save_vocabularies(folder, tokenizer=self.tokenizer)
+
+    def load_state(self, folder: Path) -> None:
+        """Load the vocabulary."""
+        load_vocabularies(folder, tokenizer=self.tokenizer)
+
+    # Files to tensors
+
+    def prepare_data(self) -> None:
+        """Download what is missing.
+
+        Raises:
+            DataError: if that fails.
+        """
+        self.source.prepare(self.root)
+
+    def _content(self) -> tuple[Any, ...]:
+        return self._described, self.max_length, self.drop_longer, self.train_size
+
+    def _read(self) -> Corpus:
+        """The texts; the vocabulary is made, if there is none."""
+        corpus = self.source.load(self.root)
+        if not self.tokenizer.is_fitted:
+            others = [*corpus.validation, *corpus.test] if self.tokenizer.fits_to_all else []
+            self.tokenizer.fit([*corpus.train, *others], pads=True)
+        return corpus
+
+    def _load(self) -> Splits:
+        corpus = self._read()
+        return {
+            "train": self._resident("train", corpus.train[: self.train_size]),
+            "validation": self._resident("validation", corpus.validation),
+            "test": self._resident("test", corpus.test),
+        }
+
+    def _resident(self, split: Split, texts: list[str]) -> PaddedSplit:
+        rows = [[BOS, *self.tokenizer.encode(text), EOS] for text in texts]
+        longest = max(map(len, rows), default=0)
+        if longest > self.max_length:
+            if split != "train" or not self.drop_longer:
+                remedy = " or set data.drop_longer=true" if split == "train" else ""
+                raise ConfigError(
+                    f"data.max_length must be at least {longest}, the tokens of the longest {split} text, BOS and EOS "
+                    f"among them, got {self.max_length}: raise it{remedy}"
+                )
+            rows = [row for row in rows if len(row) <= self.max_length]
+        if not rows:
+            raise ConfigError(f"data: {self._name} has no {split} text of at most {self.max_length} tokens")
+        return PaddedSplit(rows, None)
+
+    # Lightning's hooks
+
+    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
+        """With texts of similar length in each minibatch; see :meth:`ResidentDataModule.training_rows`."""
+        split = self._split("train")
+        assert isinstance(split, PaddedSplit)
+        return bucketed_order(split.lengths, self.batch_size, self.seed, epoch, rank, world_size)

@@ -1,0 +1,28 @@
+"""The perplexity of texts, from their likelihood by importance sampling."""
+
+import math
+
+import torch
+
+from attelbo.data import ResidentDataModule
+from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
+from attelbo.experiments.settings import Evaluation
+from attelbo.metrics import Measure
+from attelbo.models import TextVAE
+
+PERPLEXITY = Measure("perplexity", "perplexity", "tokens, from the NLL", better="less")
+
+
+@torch.inference_mode()
+def evaluate_perplexity(
+    model: TextVAE,
+    data: ResidentDataModule,
+    split: SplitName,
+    settings: Evaluation,
+    nll: float,
+    device: torch.device,
+) -> dict[str, float]:
+    """exp(NLL / tokens), both sums over the rows whose NLL was estimated: EOS is a token, BOS is none."""
+    rows = rows_evaluated(data, split, settings, device)
+    tokens = torch.cat([model.n_predicted(data.materialize(part, split).x) for part in rows])
+    return {f"{split_key(split)}/perplexity": math.exp(nll / float(tokens.double().mean()))}

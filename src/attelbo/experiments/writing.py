@@ -1,0 +1,66 @@
+"""``attelbo sample | reconstruct | interpolate`` of models of texts: printed, and written into ``media/`` of the run.
+
+Shapes: n texts (n, T), D numbers of z, S steps of a path.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from attelbo.errors import UserError
+from attelbo.experiments.trained import Trained, refuse, tell
+from attelbo.files import write_atomically
+from attelbo.models import TextVAE
+from attelbo.models.generation import Sampling
+from attelbo.training.callbacks.sentences import lines, paths, reconstructions, texts_of
+
+N_TEXTS = 10
+
+
+def write_samples(trained: Trained, n: int | None, seed: int, output: str | None, options: Mapping[str, Any]) -> None:
+    """n texts, z from the prior, each token drawn given those before it.
+
+    Args:
+        trained: a text VAE.
+        n: how many; 10 if None.
+        seed: what the draw was seeded with.
+        output: the file; ``samples-n<n>-seed<seed>.txt`` if None.
+        options: temperature, top_k and top_p where they are given, and others, which are refused.
+
+    Raises:
+        ConfigError: a number is out of range, or an option is for language models.
+    """
+    known = {name: options[name] for name in ("temperature", "top_k", "top_p") if options[name] is not None}
+    why = f"{trained.described}: its texts begin as z has it"
+    refuse(why, **{name: value for name, value in options.items() if name not in ("temperature", "top_k", "top_p")})
+    n = N_TEXTS if n is None else n
+    model, data = _parts_of(trained)
+    texts = texts_of(model.sample(n, sampling=Sampling(**known)), data)
+    _publish(trained, lines(texts), output, f"samples-n{n}-seed{seed}.txt", f"{n} samples")
+
+
+def write_reconstructions(trained: Trained, x: Tensor, output: str | None, name: str) -> None:
+    """Each text x (n, T), and the likeliest tokens at the center of its posterior."""
+    model, data = _parts_of(trained)
+    _publish(trained, reconstructions(model, data, x), output, name, f"{len(x)} texts with their reconstructions")
+
+
+def write_paths(trained: Trained, ends: Tensor, z: Tensor, output: str | None, name: str) -> None:
+    """What z (n, S, D) say, between the texts that they go from and to: ends (2 n, T), first those, then these."""
+    model, data = _parts_of(trained)
+    _publish(trained, paths(model, data, ends, z), output, name, f"{len(z)} paths of {z.shape[1]} texts")
+
+
+def _parts_of(trained: Trained) -> tuple[TextVAE, Any]:
+    """The model, and its data, which can write."""
+    assert isinstance(trained.model, TextVAE)
+    if not hasattr(trained.data, "tokenizer"):
+        raise UserError(f"{trained.data.spec.name} has tokens without letters: there is no text to show")
+    return trained.model, trained.data
+
+
+def _publish(trained: Trained, text: str, output: str | None, name: str, what: str) -> None:
+    sys.stdout.write(text)
+    tell(what, write_atomically(trained.path(output, name), text))

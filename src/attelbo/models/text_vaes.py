@@ -1,0 +1,204 @@
+"""Variational autoencoders of texts, from their configuration."""
+
+import math
+from typing import Any
+
+from torch import nn
+
+from attelbo.building import Spec, part
+from attelbo.data.batch import PAD, DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import Posterior
+from attelbo.latent.likelihoods.tokens import CategoricalTokens
+from attelbo.models.parts import check_objective, check_prior, offered_by
+from attelbo.models.text_vae import TextVAE
+from attelbo.networks import (
+    AttentionParts,
+    RecurrentTextDecoder,
+    RecurrentTextEncoder,
+    TokenEmbedding,
+    TokenEncoder,
+    TransformerTextDecoder,
+)
+from attelbo.networks.recurrent import CellName, Directions
+from attelbo.networks.text import LatentPlace, StateOrInputs
+
+
+def build_recurrent_text_vae(
+    data: DataSpec,
+    posterior: Spec,
+    prior: Spec,
+    objective: Spec,
+    latent_dim: int,
+    optimizer: Spec,
+    scheduler: Spec,
+    cell: CellName = "gru",
+    embedding: int = 300,
+    hidden: int = 256,
+    layers: int = 1,
+    directions: Directions = "forward",
+    latent_into: StateOrInputs = "state",
+    shares_embedding: bool = True,
+    word_dropout: float = 0.0,
+    dropout: float = 0.0,
+) -> TextVAE:
+    """Compose a text VAE of recurrent networks.
+
+    Args:
+        data: texts.
+        posterior: on the encoder's last state.
+        prior: of z.
+        objective: what becomes of the evidence terms.
+        latent_dim: D.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+        cell: this and what follows: see ``networks.text``.
+        embedding: features of a token.
+        hidden: of a state, of each direction.
+        layers: on both sides.
+        directions: how the encoder reads.
+        latent_into: where z goes: the decoder's initial state, beside each of its inputs, or both.
+        shares_embedding: whether encoder and decoder have the vectors of tokens in common, which then belong to the
+            encoder where the two learn in turns.
+        word_dropout: the share of the decoder's inputs that are UNK in training.
+        dropout: on the decoder's embedded tokens, and between layers.
+
+    Raises:
+        ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
+    """
+    n_tokens = check_texts(data)
+    _at_least_one(embedding=embedding, hidden=hidden, layers=layers, latent_dim=latent_dim)
+    _check_shares(word_dropout=word_dropout, dropout=dropout)
+    read = nn.Embedding(n_tokens, embedding)
+    written = read if shares_embedding else nn.Embedding(n_tokens, embedding)
+    try:
+        encoder = RecurrentTextEncoder(read, PAD, cell, hidden, layers, directions, dropout)
+        q = part("posterior", posterior, in_shape=(encoder.out_features,), latent_dim=latent_dim)
+        decoder = RecurrentTextDecoder(math.prod(q.latent_shape), written, cell, hidden, layers, latent_into, dropout)
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+    rest = _beside(q, data, prior, objective)
+    return TextVAE(word_dropout, encoder=encoder, decoder=decoder, **rest, optimizer=optimizer, scheduler=scheduler)
+
+
+def build_transformer_text_vae(
+    data: DataSpec,
+    network: Spec,
+    attention: Spec,
+    score: Spec,
+    normalizer: Spec,
+    position: Spec,
+    pooling: Spec,
+    dim: int,
+    posterior: Spec,
+    prior: Spec,
+    objective: Spec,
+    latent_dim: int,
+    optimizer: Spec,
+    scheduler: Spec,
+    mask: Spec | None = None,
+    latent_into: LatentPlace = "memory",
+    n_memory: int = 4,
+    tied: bool = True,
+    word_dropout: float = 0.0,
+    dropout: float = 0.0,
+) -> TextVAE:
+    """Compose a text VAE of transformers, both sides from the same configuration.
+
+    Args:
+        data: texts.
+        network: the stack of blocks of both sides.
+        attention: in each block.
+        score: likewise.
+        normalizer: likewise.
+        position: likewise; encoder and decoder have one each.
+        pooling: from what the encoder's network made of the tokens to one vector.
+        dim: E, the features of a token.
+        posterior: on that vector.
+        prior: of z.
+        objective: what becomes of the evidence terms.
+        latent_dim: D.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+        mask: who may attend to whom on either side, besides what is causal; nothing more if None.
+        latent_into: how z reaches the decoder, see ``networks.TransformerTextDecoder``.
+        n_memory: tokens that are made of z, for ``memory`` and ``cross``.
+        tied: whether the logits take the vectors of the decoder's tokens.
+        word_dropout: the share of the decoder's inputs that are UNK in training.
+        dropout: on embedded tokens, of both sides.
+
+    Raises:
+        ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
+    """
+    n_tokens = check_texts(data)
+    _at_least_one(dim=dim, latent_dim=latent_dim, n_memory=n_memory)
+    _check_shares(word_dropout=word_dropout, dropout=dropout)
+    parts = AttentionParts(attention, score, normalizer, position, mask)
+    pool = part("pooling", pooling, dim=dim)
+    read = parts.position_of(dim, data.shape[0] + pool.n_own, causal=False)
+    encoder = TokenEncoder(
+        TokenEmbedding(n_tokens, dim, read, dropout),
+        part("network", network, dim=dim, parts=parts, position=read, causal=False),
+        pool,
+        padding=PAD,
+    )
+    written = parts.position_of(dim, data.shape[0] + n_memory, causal=True)
+    stack = part("network", network, dim=dim, parts=parts, position=written, causal=True, cross=latent_into == "cross")
+    q = part("posterior", posterior, in_shape=(dim,), latent_dim=latent_dim)
+    try:
+        embedding = TokenEmbedding(n_tokens, dim, written, dropout)
+        decoder = TransformerTextDecoder(math.prod(q.latent_shape), embedding, stack, latent_into, n_memory, tied)
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+    rest = _beside(q, data, prior, objective)
+    return TextVAE(word_dropout, encoder=encoder, decoder=decoder, **rest, optimizer=optimizer, scheduler=scheduler)
+
+
+def check_texts(data: DataSpec) -> int:
+    """The size of the vocabulary.
+
+    Raises:
+        ConfigError: the data are not texts, each a row between BOS and EOS.
+    """
+    if data.kind != "tokens" or not data.pads or data.target is not None or data.n_tokens is None:
+        raise ConfigError(
+            f"model: a text VAE takes texts, each a row from its beginning to its end, which {data.name} has not; "
+            "data=reference_sentences has"
+        )
+    return data.n_tokens
+
+
+def _beside(q: Posterior, data: DataSpec, prior: Spec, objective: Spec) -> dict[str, Any]:
+    """The posterior and what goes with it, by name.
+
+    Raises:
+        ConfigError: an argument is out of range, or parts do not fit together.
+    """
+    check_prior(prior, q.space, q.distribution, type(q).__name__)
+    offered = offered_by(q, data)
+    o = part("objective", objective, **offered)
+    check_objective(o, q)
+    if o.needs_eta:
+        raise ConfigError(
+            f"model/objective: {type(o).__name__} looks at what the decoder makes of z alone, and a text is decoded "
+            "token by token"
+        )
+    r = part("prior", prior, **offered)
+    if r.made_of_posteriors:
+        raise ConfigError(
+            f"model/prior: {type(r).__name__} makes posteriors of learned data, and tokens are not learned"
+        )
+    likelihood = CategoricalTokens(data.shape[0] - 1, data.n_tokens or 0, PAD)
+    return {"posterior": q, "prior": r, "likelihood": likelihood, "objective": o}
+
+
+def _at_least_one(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ConfigError(f"model.{name} must be at least 1, got {number}")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise ConfigError(f"model.{name} must be in [0, 1), got {share}")

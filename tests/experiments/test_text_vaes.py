@@ -1,0 +1,148 @@
+"""Text VAEs by command: a run, its texts, and what is said where there are no images."""
+
+import json
+import math
+import re
+
+import pytest
+import torch
+
+from attelbo.cli import main
+from attelbo.experiments import run
+from attelbo.experiments.report import write_report
+from attelbo.models import TextVAE, load_run
+
+WORDS = (
+    *("~experiment", "model=text_vae", "model.embedding=16", "model.hidden=16", "model.latent_dim=3", "name=texts"),
+    *("data=reference_sentences", "data.train_size=200", "trainer.max_epochs=1", "trainer.accelerator=cpu"),
+    *("trainer.threads=1", "evaluation.n_samples=3", "evaluation.n_images=7", "callbacks=default"),
+    *("callbacks.sentences.n=3", "callbacks.sentences.n_paths=1", "callbacks.sentences.steps=3", "logger=none"),
+)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    from conftest import Runs
+
+    runs = Runs(tmp_path_factory.mktemp("texts"))
+    config = runs.compose([*WORDS, f"paths.output_dir={runs.folder}"])
+    outcome = run.train(config, list(WORDS), {}, None)
+    assert outcome.state == "done"
+    return outcome.run_dir
+
+
+def printed(capsys, *words: str) -> str:
+    assert main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def test_what_a_run_is_measured_by(run_dir) -> None:
+    result = json.loads((run_dir / "result.json").read_text())
+    metrics = result["metrics"]
+    names = {name.removeprefix("test/") for name in metrics if name.startswith("test/")}
+    assert names >= {
+        *("elbo", "kl", "reconstruction", "nll", "nll_std_error", "active_units", "mutual_information", "aggregate_kl"),
+        *("kl_per_token", "perplexity", "perplexity_bound", "tokens"),
+    }
+    assert "bits_per_dim" not in names
+    assert metrics["test/kl_per_token"] == pytest.approx(metrics["test/kl"] / metrics["test/tokens"])
+    # The NLL is that of the first 7 texts, and so are the tokens that its perplexity is of.
+    _, data = load_run(run_dir)
+    x = data.materialize(torch.arange(7), "test").x
+    n_tokens = (x[:, 1:] != 0).sum() / 7
+    assert metrics["test/perplexity"] == pytest.approx(math.exp(metrics["test/nll"] / n_tokens))
+    labels = [measure[1] for measure in result["measures"]]
+    assert labels[:3] == ["NLL", "perplexity", "ELBO"]
+
+
+def test_its_texts_are_in_media_and_in_the_report(run_dir) -> None:
+    samples, reconstructions, paths = (
+        (run_dir / "media" / f"{name}.txt").read_text() for name in ("samples", "reconstructions", "interpolations")
+    )
+    assert len(samples.splitlines()) == 3
+    named = [line.split(maxsplit=1)[0] for line in reconstructions.splitlines() if line]
+    assert named == ["text", "reconstruction"] * 3
+    assert [line.split(maxsplit=1)[0] for line in paths.splitlines()] == ["from", "0.00", "0.50", "1.00", "to"]
+    assert (run_dir / "media" / "latent_map.png").is_file()
+    page = write_report(run_dir).read_text()
+    assert "Interpolations" in page
+    assert "the likeliest tokens at its posterior mean" in page
+
+
+def test_samples_are_drawn_and_written(run_dir, capsys) -> None:
+    out = printed(capsys, "sample", f"run={run_dir}", "n=4", "seed=3", "temperature=0.7", "top_k=20")
+    file = run_dir / "media" / "samples-n4-seed3.txt"
+    assert len(file.read_text().splitlines()) == 4
+    assert file.read_text() in out
+    again = printed(capsys, "sample", f"run={run_dir}", "n=4", "seed=3", "temperature=0.7", "top_k=20")
+    assert again == out
+    assert len(printed(capsys, "sample", f"run={run_dir}").splitlines()) == 11
+
+
+def test_reconstructions_are_the_models(run_dir, capsys) -> None:
+    out = printed(capsys, "reconstruct", f"run={run_dir}", "n=3", "split=validation")
+    model, data = load_run(run_dir)
+    assert isinstance(model, TextVAE)
+    size = data.n_rows("validation")
+    x = data.materialize(torch.arange(3) * size // 3, "validation").x
+    tokenizer = data.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
+    pairs = zip(x.tolist(), model.reconstruct(x).tolist(), strict=True)
+    expected = [
+        f"{name}  {tokenizer.decode(row)}"
+        for both in pairs
+        for name, row in zip(("          text", "reconstruction"), both, strict=True)
+    ]
+    assert [line for line in out.splitlines() if line][:-1] == [line.rstrip("\n") for line in expected]
+
+
+def test_the_ends_of_a_path_are_reconstructions(run_dir, capsys) -> None:
+    out = printed(capsys, "interpolate", f"run={run_dir}", "n=2", "steps=4", "seed=1")
+    blocks = [
+        dict(line.split("  ", 1) for line in map(str.lstrip, block.splitlines()[:6])) for block in out.split("\n\n")
+    ]
+    assert [list(block) for block in blocks] == [["from", "0.00", "0.33", "0.67", "1.00", "to"]] * 2
+    model, data = load_run(run_dir)
+    tokenizer = data.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
+    data.setup()
+    test = data.materialize(torch.arange(data.n_rows("test")), "test").x
+    written = {tokenizer.decode(row.tolist()): row[row != 0] for row in test}
+    for block in blocks:
+        for text, end in (("from", "0.00"), ("to", "1.00")):
+            reconstruction = model.reconstruct(written[block[text]].unsqueeze(0))[0]
+            assert tokenizer.decode(reconstruction.tolist()) == block[end]
+
+
+def test_embeddings_are_rows_of_posterior_means(run_dir, capsys) -> None:
+    printed(capsys, "embed", f"run={run_dir}", "n=9")
+    head, *rows = (run_dir / "media" / "embedding-test.csv").read_text().splitlines()
+    assert head == "row,x,y,z1,z2,z3"
+    assert len(rows) == 9
+
+
+def test_a_run_is_measured_again(run_dir, capsys) -> None:
+    out = printed(capsys, "evaluate", f"run={run_dir}", "split=validation", "n_samples=2", "n_images=5")
+    assert "2 importance samples, 5 texts" in out
+    assert "KL per token" in out
+    metrics = json.loads((run_dir / "evaluation-validation.json").read_text())["metrics"]
+    assert metrics["val/perplexity"] > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("traverse",), "no images to draw; interpolate writes the texts between two"),
+        (("sample", "prompt=a"), "prompt=a: .*: its texts begin as z has it"),
+        (("sample", "length=3"), "length=3: .*: its texts begin as z has it"),
+        (("sample", "truncate=true"), "truncate=true: .*: its texts begin as z has it"),
+        (("sample", "top_p=0.0"), r"top_p must be in \(0, 1\], got 0.0"),
+        (("interpolate", "n=100"), "n: 100 pairs take 200 texts, test has 1"),
+        (("evaluate", "quality=true"), "no latent variables of images"),
+        (("fit-prior", "prior=maf"), "has no prior that could be fitted afterwards"),
+    ],
+)
+def test_what_there_is_not_is_told_in_a_line(run_dir, capsys, words, told) -> None:
+    command, *rest = words
+    assert main([command, f"run={run_dir}", *rest]) == 2
+    error = capsys.readouterr().err
+    assert re.search(told, error), error
+    assert len(error.strip().splitlines()) == 1
