@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from attelbo.data.image import ImageDataModule
-from attelbo.data.sources import CIFAR10, MNIST, FashionMNIST, Omniglot
+from attelbo.data.sources import CIFAR10, MNIST, BinarizedMNIST, FashionMNIST, Omniglot
 
 
 def test_mnist(shared_data: Path):
@@ -77,3 +77,14 @@ def test_omniglot_small(shared_data: Path):
     train, test = source.load(shared_data)
     assert train.y.bincount().tolist() == [16] * 242
     assert test.y.bincount().tolist() == [4] * 242
+
+
+def test_binarized_mnist(shared_data: Path):
+    source = BinarizedMNIST()
+    if source.missing(shared_data):
+        pytest.skip(f"no binarized_mnist in {shared_data}")
+    train, test = source.load(shared_data)
+    assert (len(train.x), len(test.x)) == (60_000, 10_000)
+    # A draw of MNIST: as bright on average.
+    assert float(train.x.double().mean()) == pytest.approx(0.1307, abs=5e-4)
+    assert set(train.x.unique().tolist()) == {0, 1}

@@ -34,7 +34,8 @@ class ImageDataModule(ResidentDataModule):
         seed: the run's seed; the order of the training rows follows from it.
         batch_size: rows in a training minibatch, per device.
         eval_batch_size: rows in a validation or test minibatch, per device.
-        validation_size: training rows that are set aside for validation.
+        validation_size: training rows that are set aside for validation; of those that were published for it, where
+            some were.
         binarize: ``none`` (grey levels), ``threshold`` (at one half), ``static`` (drawn once, Larochelle & Murray
             2011) or ``dynamic`` (drawn anew whenever a training row is used, Salakhutdinov & Murray 2008).
         flip: mirror training images left to right with probability one half.
@@ -73,9 +74,9 @@ class ImageDataModule(ResidentDataModule):
             at_least(1, n_labels=n_labels)
             if self.source.n_classes is None:
                 raise ValueError(f"n_labels must be null for {name}, which has no classes, got {n_labels}")
-        if self.source.packed and binarize != "none":
+        if self.source.binary and binarize != "none":
             raise ValueError(f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {binarize!r}")
-        binary = binarize != "none" or self.source.packed
+        binary = binarize != "none" or self.source.binary
         kind = "binary" if binary else "levels"
         self._spec = DataSpec(
             name, self.source.shape, kind, self.source.n_classes, n_labels, n_objects=self.source.n_objects
@@ -105,15 +106,7 @@ class ImageDataModule(ResidentDataModule):
 
     def _load(self) -> Splits:
         train, test = self.source.load(self.root)
-        n = len(train.x)
-        if self.validation_size >= n:
-            raise ConfigError(
-                f"data.validation_size must be below {n:,}, the training rows of {self._spec.name}, "
-                f"got {self.validation_size:,}"
-            )
-        permutation = torch.randperm(n, generator=fixed_generator("validation split"))
-        validation_rows = permutation[: self.validation_size]
-        train_rows = permutation[self.validation_size :][: self.train_size]
+        validation_rows, train_rows = self._divide(len(train.x))
         evaluated = self._evaluated(train, "train")
         dynamic = self.binarize == "dynamic"
         shown = train if dynamic else evaluated
@@ -123,6 +116,17 @@ class ImageDataModule(ResidentDataModule):
             "validation": self._resident(evaluated, validation_rows),
             "test": self._resident(self._evaluated(test, "test")),
         }
+
+    def _divide(self, n: int) -> tuple[Tensor, Tensor]:
+        """The rows for validation, and those to train on, shuffled, since ``train_size`` may leave some out."""
+        size, published, name = self.validation_size, self.source.n_validation, self._spec.name
+        if size > (published or n - 1):
+            least = f"at most {published:,}, the validation" if published else f"below {n:,}, the training"
+            raise ConfigError(f"data.validation_size must be {least} rows of {name}, got {size:,}")
+        rows = torch.randperm(n - published, generator=fixed_generator("validation split"))
+        if published:
+            return torch.arange(n - published, n)[:size], rows[: self.train_size]
+        return rows[:size], rows[size:][: self.train_size]
 
     def _evaluated(self, images: Images, part: str) -> Images:
         """The images as an evaluation sees them: drawn for the whole part, so a row's pixels depend on no option."""
@@ -135,7 +139,7 @@ class ImageDataModule(ResidentDataModule):
     def _few_labels(self, images: Images, rows: Tensor) -> Images:
         """The images with ``n_labels`` of the labels of ``rows``, and none of the others'."""
         n_labels, n_classes = self._spec.n_labels, self.source.n_classes
-        if n_labels is None or n_classes is None:
+        if n_labels is None or n_classes is None or images.y is None:
             return images
         try:
             kept = keep_labels(images.y[rows], n_labels, n_classes, fixed_generator("labels"))
@@ -146,7 +150,7 @@ class ImageDataModule(ResidentDataModule):
     def _resident(
         self, images: Images, rows: Tensor | None = None, draw: bool = False, flip: bool = False
     ) -> ImageSplit:
-        x, y = images[:2] if rows is None else (images.x.index_select(0, rows), images.y.index_select(0, rows))
-        segments = images.segments if images.segments is None or rows is None else images.segments.index_select(0, rows)
+        x, y, segments = (t if t is None or rows is None else t.index_select(0, rows) for t in images)
+        assert x is not None
         scale = 255 if self._spec.kind == "levels" else 1
         return ImageSplit(x, y, scale=scale, draw=draw, flip=flip, bits=self.source.packed, segments=segments)

@@ -1,6 +1,7 @@
 """Where images come from: one class for each data set, all with the interface of ``ImageSource``."""
 
 from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
+from attelbo.data.sources.binarized_mnist import BinarizedMNIST
 from attelbo.data.sources.cifar import CIFAR10, CIFAR100
 from attelbo.data.sources.digits import Digits
 from attelbo.data.sources.dsprites import DSprites
@@ -14,6 +15,7 @@ __all__ = [
     "CIFAR100",
     "KMNIST",
     "MNIST",
+    "BinarizedMNIST",
     "DSprites",
     "Digits",
     "Factor",

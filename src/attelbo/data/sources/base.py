@@ -22,8 +22,8 @@ class Images(NamedTuple):
 
     x: Tensor
     """(N, C, H, W) uint8; (N, C, H, W / 8) where the source packs eight binary pixels in a byte."""
-    y: Tensor
-    """Labels (N,) or factors of variation (N, F), int64."""
+    y: Tensor | None
+    """Labels (N,) or factors of variation (N, F), int64, where there are any."""
     segments: Tensor | None = None
     """The object that each pixel belongs to, (N, H, W) int8, -1 for the background, where the source knows it."""
 
@@ -50,9 +50,13 @@ class ImageSource(ABC):
     shape: tuple[int, int, int]
     """(C, H, W)."""
     n_classes: int | None
-    """Classes in y, or None where y holds factors of variation."""
+    """Classes in y, or None where y holds factors of variation or there is none."""
     factors: tuple[Factor, ...] = ()
     """The columns of y, where it holds factors of variation."""
+    binary: bool = False
+    """Whether pixels are 0 or 1 already."""
+    n_validation: int = 0
+    """So many of the training rows, the last ones, were published for validation."""
     packed: bool = False
     """Whether x comes as eight binary pixels in each byte (most significant bit first)."""
     n_objects: int | None = None
@@ -102,8 +106,8 @@ def damaged(path: Path, why: str) -> DataError:
     return files.damaged(path, why, EMBEDDED)
 
 
-def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor) -> Images:
-    """Rows of the source's shape with one label each.
+def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor | None) -> Images:
+    """Rows of the source's shape, with one label each where it has any.
 
     Raises:
         DataError: if type, shape, number of rows or labels are not as the source says.
@@ -112,6 +116,8 @@ def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor) -> Images:
     shape = (channels, height, width // 8 if source.packed else width)
     if x.dtype != torch.uint8 or tuple(x.shape[1:]) != shape or len(x) == 0:
         raise damaged(path, f"expected uint8 images of shape (N, {', '.join(map(str, shape))}), got {_describe(x)}")
+    if y is None:
+        return Images(x, y)
     if y.dtype != torch.int64 or len(y) != len(x):
         raise damaged(path, f"expected {len(x)} integer labels, got {_describe(y)}")
     if source.n_classes is not None and (y.ndim != 1 or int(y.min()) < 0 or int(y.max()) >= source.n_classes):

@@ -92,4 +92,6 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _concatenate(batches: list[Images]) -> Images:
-    return Images(torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches]))
+    return Images(
+        torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches if batch.y is not None])
+    )

@@ -32,6 +32,7 @@ class DSprites(FileSource):
 
     shape = (1, 64, 64)
     n_classes = None
+    binary = True
     packed = True
     factors = (
         Factor("colour", 1, ordered=False),
@@ -69,13 +70,14 @@ class DSprites(FileSource):
                 factors = arrays["latents_classes"].astype(np.int64)
         except _CODEC_ERRORS as error:
             raise damaged(path, f"not the dSprites archive ({type(error).__name__}: {error})") from error
-        images = as_images(self, path, torch.from_numpy(x).unsqueeze(1), torch.from_numpy(factors))
+        y = torch.from_numpy(factors)
+        images = as_images(self, path, torch.from_numpy(x).unsqueeze(1), y)
         if self.test_size >= len(images.x):
             raise damaged(path, f"{len(images.x):,} images leave none for training beside {self.test_size:,} to test")
         generator = torch.Generator().manual_seed(derive_seed(0, "dsprites test split"))
         permutation = torch.randperm(len(images.x), generator=generator)
         test, train = permutation[: self.test_size], permutation[self.test_size :]
-        train, test = (Images(images.x.index_select(0, rows), images.y.index_select(0, rows)) for rows in (train, test))
+        train, test = (Images(images.x.index_select(0, rows), y.index_select(0, rows)) for rows in (train, test))
         return Splits(train, test)
 
 

@@ -48,7 +48,7 @@ class MultiDigits(ImageSource):
     ) -> None:
         self.digits: ImageSource = build(digits)
         channels, *tile = self.digits.shape
-        if channels != 1 or self.digits.packed:
+        if channels != 1 or self.digits.binary:
             raise ValueError(f"digits must be grey images, got {type(self.digits).__name__}")
         if size < max(tile):
             raise ValueError(f"size must be at least {max(tile)}, that of a digit, got {size}")

@@ -36,6 +36,7 @@ class Sprites(ImageSource):
     """
 
     n_classes = None
+    binary = True
     packed = True
     factors = (
         Factor("shape", len(SHAPES), ordered=False),
