@@ -8,7 +8,7 @@ import pytest
 from offline_wandb import read_offline_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attelbo.experiments import boards
+from attelbo.experiments.boards import telling
 from attelbo.experiments.evaluation import evaluate
 from attelbo.experiments.run import train
 from attelbo.experiments.rundir import RunDirectory
@@ -20,7 +20,7 @@ CHOICES = {"experiment": "digits/vae_mlp", "model": "vae"}
 @pytest.fixture(autouse=True)
 def version(monkeypatch):
     """The same whatever the state of the checkout."""
-    monkeypatch.setattr(boards, "git_tag", lambda: "git-1a2b3c4")
+    monkeypatch.setattr(telling, "git_tag", lambda: "git-1a2b3c4")
 
 
 def wandb_run(folder: Path, part: str = "") -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -67,7 +67,7 @@ def test_a_run_alone_is_grouped_by_its_name(runs):
     run = RunDirectory.new(runs.folder / "small", config)
     run.describe(config, [], {}, {})
     run.begin(config)
-    info = boards.run_info(run, config, "train")
+    info = telling.run_info(run, config, "train")
     assert (info.group, info.name) == ("small", f"small/{run.path.name}")
     assert info.run_id == f"small-{run.path.name}"
     assert info.tags == ("git-1a2b3c4",)

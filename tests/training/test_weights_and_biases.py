@@ -1,15 +1,20 @@
+import io
 import json
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from logged import CONFIG, NUMBERS, RESULT, WANDB, loggers_for, run_info
+from logged import CONFIG, NUMBERS, PICTURE, RESULT, WANDB, loggers_for, run_info
 from offline_wandb import history_of, read_offline_run
 from PIL import Image
 from tiny import TinyData, TinyModel, TinyStepper, tiny_trainer
+from wandb_server import logged_in
 
+from attelbo.errors import UserError
 from attelbo.training.callbacks import LearningRate, Pictures
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, log_work
 
@@ -82,11 +87,12 @@ def test_a_resumed_run_has_the_same_id(tmp_path):
         loggers = loggers_for(tmp_path, wandb=WANDB)
         loggers[-1].log_metrics({"loss": float(step)}, step)
         finish_loggers(loggers, 0, "done")
-    runs = [
-        next(record.run for record in read_offline_run(folder) if record.HasField("run"))
-        for folder in (tmp_path / "wandb").glob("offline-run-*")
-    ]
-    assert {run.run_id for run in runs} == {"abc123"}
+        time.sleep(1.1)  # a folder is named by the second
+    attempts = [read_offline_run(folder) for folder in sorted((tmp_path / "wandb").glob("offline-run-*"))]
+    runs = [next(record.run for record in records if record.HasField("run")) for records in attempts]
+    assert [run.run_id for run in runs] == ["abc123", "abc123"]
+    first, second = ([row["_step"] for row in history_of(records) if "loss" in row] for records in attempts)
+    assert max(first) < min(second)
 
 
 def ended(folder: Path, exit_code: int, state: str) -> list[Any]:
@@ -120,3 +126,40 @@ def test_how_a_run_ended_is_told_apart(tmp_path):
         summary = summary_of(records)
         assert summary["state"] == state
         assert ({key: summary[key] for key in NUMBERS} == NUMBERS) if code == 0 else "test/nll" not in summary
+
+
+def test_a_run_online_and_its_second_attempt(tmp_path):
+    with logged_in(tmp_path / "home") as server:
+        for attempt, (code, state) in enumerate([(143, "interrupted"), (0, "done")]):
+            loggers = loggers_for(tmp_path, wandb={**WANDB, "mode": "online"})
+            for step in range(3 * attempt, 3 * attempt + 3):
+                loggers[-1].log_metrics({"loss": 1 / (1 + step)}, step)
+            if state == "done":
+                log_work(loggers, "samples", PICTURE, 6)
+                log_result(loggers, RESULT, 6)
+            finish_loggers(loggers, code, state)
+    run = server.runs()["abc123"]
+    assert (run["groupName"], run["jobType"], run["tags"]) == ("sweep-1", "train", ["v0.1.0"])
+    config = json.loads(run["config"])
+    assert {key: config[key]["value"] for key in CONFIG} == CONFIG
+    rows = [row for row in server.history("abc123") if "loss" in row]
+    assert [row["trainer/global_step"] for row in rows] == list(range(6))
+    assert [row["_step"] for row in rows] == sorted({row["_step"] for row in rows})
+    assert [row["loss"] for row in rows] == [1 / (1 + step) for step in range(6)]
+    assert server.exit_codes("abc123") == [143, 0]
+    assert {key: server.summary("abc123")[key] for key in NUMBERS} == NUMBERS
+    (png,) = (content for path, content in server.files.items() if path.endswith(".png"))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), PICTURE)
+
+
+@pytest.mark.usefixtures("own_environment")
+def test_without_a_server_a_run_online_ends_at_once_in_one_line(tmp_path, monkeypatch):
+    import wandb
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("WANDB_BASE_URL", address)
+    wandb.teardown()
+    with pytest.raises(UserError, match=f"mode=online: no answer from {address}: .*refused; logger.wandb.mode=offline"):
+        loggers_for(tmp_path, wandb={**WANDB, "mode": "online"})[-1].log_metrics({"loss": 1.0}, 0)
+    wandb.teardown()

@@ -54,7 +54,12 @@ def _dispatch(command: str, words: list[str]) -> int:
         from attelbo.experiments import run
 
         return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
-    of_many = {"compare": several.compare, "sweep": several.sweep, "reproduce": several.reproduce}
+    of_many = {
+        "compare": several.compare,
+        "sweep": several.sweep,
+        "reproduce": several.reproduce,
+        "wandb": several.wandb,
+    }
     of_one = {"train": running.train, "check": running.check, "list": _list, **dict.fromkeys(CALLS, running.call)}
     if command in of_many:
         return of_many[command](words)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from attelbo.experiments.boards import JobType
+    from attelbo.experiments.boards.telling import JobType
     from attelbo.experiments.configuration import Composition
 
 

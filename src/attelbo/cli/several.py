@@ -1,4 +1,4 @@
-"""The commands on many runs: sweep, compare and reproduce."""
+"""The commands on many runs: sweep, compare, reproduce and wandb."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attelbo.cli.parsing import parse, parser_of, say
 from attelbo.cli.running import decides_as_it_goes, folder_of, job, plan_of
-from attelbo.cli.usage import COMPARE, REPRODUCE, SWEEP
+from attelbo.cli.usage import COMPARE, REPRODUCE, SWEEP, WANDB
 from attelbo.errors import ConfigError
 
 
@@ -90,3 +90,33 @@ def reproduce(words: Sequence[str]) -> int:
     with session() as hydra:
         plan = command.plan_of(options.paper, paper, options.budget, options.seeds, options.words, options.config_dir)
         return command.reproduce(hydra, paper, options.budget, plan, task, options.output)
+
+
+def wandb(words: Sequence[str]) -> int:
+    """``attelbo wandb``."""
+    kind, *rest = words or ("--help",)
+    if kind in ("-h", "--help"):
+        return say(WANDB)
+    if kind not in ("sync", "report"):
+        from attelbo.experiments.listing import nearest_of
+
+        raise ConfigError(f"wandb {kind}: no such command{nearest_of(kind, ['sync', 'report'])}")
+    parser = parser_of("wandb")
+    parser.add_argument("folders", nargs="*", type=Path)
+    if kind == "report":
+        parser.add_argument("--metric", action="append", default=[])
+        parser.add_argument("--dry", action="store_true")
+    options = parser.parse_intermixed_args(rest)
+    if options.help:
+        return say(WANDB)
+    if not options.folders or (kind == "report" and len(options.folders) > 1):
+        parser.error(f"wandb {kind}: which runs? name {'one folder' if kind == 'report' else 'a folder'}")
+    if kind == "report":
+        from attelbo.experiments.boards.reporting import report
+
+        report(options.folders[0], options.metric, options.dry)
+    else:
+        from attelbo.experiments.boards.syncing import sync
+
+        sync(options.folders)
+    return 0

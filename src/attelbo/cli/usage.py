@@ -23,6 +23,7 @@ of a finished run, or of the newest one in a folder (run= may be left out):
 of many runs:
   attelbo sweep        dry|status ...          the jobs of a sweep: those that a command would run, or those in a folder
   attelbo compare      DIR... [options]        settings side by side, mean and interval over seeds; a page
+  attelbo wandb        sync|report DIR...      runs logged offline sent to the server; a report on a sweep
 
 of a paper:
   attelbo reproduce    PAPER [options]         its table, rebuilt, beside the published numbers (--list: which)
@@ -76,6 +77,20 @@ options:
   --seeds N                runs of each cell
   -o, --output FILE        write the table there too: .md, .csv or .tex; may be repeated
   --config-dir DIR         a folder that adds to the groups and papers
+"""
+
+WANDB = """\
+attelbo wandb        sync|report DIR...      runs logged offline sent to the server; a report on a sweep
+
+  attelbo wandb sync DIR...                  send every run below these folders that was logged offline and is not sent
+  attelbo wandb report DIR [options]         a report on the runs of a sweep, which must have been sent: curves and bars
+                                             by setting, parallel coordinates, what differs, pictures
+
+The server is the one that `wandb login` knows, or WANDB_BASE_URL names.
+
+options of report:
+  --metric NAME        a bar: nll, test/elbo, val/loss, ...; may be repeated
+  --dry                only write what it would be, as wandb-report.json into the folder
 """
 
 

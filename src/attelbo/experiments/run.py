@@ -25,7 +25,7 @@ from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
 from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_of, trainer_of
-from attelbo.experiments.boards import JobType, run_info
+from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import RunDirectory, State, config_hash

@@ -121,6 +121,10 @@ class RunDirectory:
         path = self.path.absolute()
         return path.parent if path.name == self.status().get("config_hash") else None
 
+    def group(self, name: str) -> str:
+        """What the run is shown under together with others: its sweep's name, or its own where it is alone."""
+        return name if self.sweep is None else self.sweep.name
+
     def choices(self) -> dict[str, str | None]:
         """Group -> choice, of the run's configuration."""
         file = self.path / ".hydra" / "choices.yaml"
@@ -178,6 +182,18 @@ class RunDirectory:
         if error is not None:
             status["error"] = error
         self.write("status.json", status)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process works in this directory."""
+        try:
+            with (self.path / ".lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

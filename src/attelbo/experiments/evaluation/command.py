@@ -8,7 +8,7 @@ import torch
 
 from attelbo.data import ImageDataModule, ParallelDataModule, ResidentDataModule
 from attelbo.errors import ConfigError
-from attelbo.experiments.boards import boards_of
+from attelbo.experiments.boards.telling import boards_of
 from attelbo.experiments.evaluation.classifier import classifier_of
 from attelbo.experiments.evaluation.compression import COMPRESSION, check_compressible, evaluate_compression
 from attelbo.experiments.evaluation.disentanglement import (

@@ -4,7 +4,6 @@ A sweep's directory is named by what it runs, so the same command finds it again
 (``hydra.sweep.dir``) may grow, by more seeds, say, and a job keeps its number; but it is not taken for another sweep.
 """
 
-import fcntl
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,24 +106,12 @@ class Ledger:
         """pending, running, done, failed, interrupted, or killed: running when its process ended, whatever ended it."""
         directory = self.directory(job)
         state = directory.status()["state"]
-        return "killed" if state == "running" and not _is_held(directory.path / ".lock") else state
+        return "killed" if state == "running" and not directory.is_held else state
 
     def seconds(self, job: Job) -> float | None:
         """What a job took that is done."""
         result = self.directory(job).read("result.json")
         return None if result is None else sum(result["seconds"].values())
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether a process holds the lock."""
-    try:
-        with lock.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _difference(known: Sequence[Job], planned: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -9,9 +9,12 @@ from lightning.pytorch.loggers import WandbLogger
 
 from attelbo.errors import UserError
 from attelbo.training.loggers.base import Board, RunInfo, on_rank_zero
+from attelbo.training.loggers.server import require_server
 from attelbo.training.media import Still
 
 FOLDER = "wandb"
+ROWS_OF_AN_ATTEMPT = 1_000_000_000
+"""More than any has."""
 
 
 class WeightsAndBiases(WandbLogger, Board):
@@ -59,16 +62,7 @@ class WeightsAndBiases(WandbLogger, Board):
         """
         if self._experiment is None and on_rank_zero():
             self._prepare()
-            from wandb.errors import CommError, UsageError
-
-            try:
-                return super().experiment
-            except (CommError, UsageError) as error:
-                mode = self._wandb_init["mode"]
-                raise UserError(
-                    f"logger.wandb.mode={mode}: {error}; mode=offline needs no server, and `attelbo wandb sync` sends "
-                    "the run when there is one"
-                ) from error
+            self._start()
         return super().experiment
 
     def _prepare(self) -> None:
@@ -90,6 +84,21 @@ class WeightsAndBiases(WandbLogger, Board):
         )
         if not online:
             self._wandb_init["resume"] = None  # offline, the same id is enough, and "allow" only warns
+
+    def _start(self) -> None:
+        otherwise = "logger.wandb.mode=offline needs none, and `attelbo wandb sync` sends the run when there is one"
+        if self._wandb_init["mode"] == "online":
+            require_server("logger.wandb.mode=online", otherwise)
+        from wandb.errors import CommError, UsageError
+
+        before = len(list(self._folder.glob(f"offline-run-*-{self.version}")))
+        try:
+            experiment = super().experiment
+        except (CommError, UsageError) as error:
+            raise UserError(f"logger.wandb: {error}; {otherwise}") from error
+        if before:
+            # Rows are numbered: sent one after another, the attempts of a run must not number theirs alike.
+            experiment.log({}, step=before * ROWS_OF_AN_ATTEMPT)
 
     @rank_zero_only
     def show(self, key: str, work: Still, step: int) -> None:

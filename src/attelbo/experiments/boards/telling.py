@@ -20,7 +20,6 @@ _LONGEST = 128
 def run_info(run: RunDirectory, config: dict[str, Any], job_type: JobType, part: str = "") -> RunInfo:
     """The run as its loggers know it.
 
-    Runs of a sweep are one group; others are grouped by their name, so that those of an experiment are found together.
     Its tags are the user's, the experiment and the version of the code. Its id holds the name of the folder above as
     well, since equal jobs of two sweeps have directories of the same name.
 
@@ -31,14 +30,13 @@ def run_info(run: RunDirectory, config: dict[str, Any], job_type: JobType, part:
         part: what is logged of the run, where it is not the training.
     """
     path = run.path.absolute()
-    group = config["name"] if run.sweep is None else run.sweep.name
     parts = [path.parent.name, path.name, *([part] if part else [])]
     tags = [*config["tags"], run.choices().get("experiment"), git_tag()]
     return RunInfo(
         directory=run.path,
         name=" ".join([f"{config['name']}/{path.name}", *parts[2:]])[-_LONGEST:],
         run_id=re.sub(r"[^A-Za-z0-9_-]", "-", "-".join(parts))[-_LONGEST:],
-        group=group[-_LONGEST:],
+        group=run.group(config["name"])[-_LONGEST:],
         job_type=job_type,
         tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
         config=config,

@@ -1,0 +1,1 @@
+"""Dashboards: what runs tell them, and what is done with a server of W&B afterwards."""

@@ -1,0 +1,32 @@
+"""The W&B server: whether there is one, before anything is sent."""
+
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from attelbo.errors import UserError
+
+PATIENCE = 10
+"""Seconds in which it must answer."""
+
+
+def require_server(command: str, otherwise: str) -> None:
+    """Ask the server that this user's W&B settings name for a sign of life; W&B itself would try for hours.
+
+    Args:
+        command: who asks.
+        otherwise: what can be told where there is none.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    from wandb.sdk import wandb_setup
+
+    address = wandb_setup.singleton().settings.base_url
+    try:
+        with urlopen(Request(address, method="HEAD"), timeout=PATIENCE):
+            pass
+    except HTTPError:
+        pass  # an answer, whatever it says
+    except (OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        raise UserError(f"{command}: no answer from {address}: {reason}; {otherwise}") from error
