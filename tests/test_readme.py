@@ -22,7 +22,11 @@ SMALL = {
     "evaluation.n_samples": "2",
     "evaluation.n_images": "4",
 }
-TRAINED_BEFORE = {"run=outputs/reference": "experiment=reference/gpt", "run=outputs/dates": "experiment=dates/bahdanau"}
+TRAINED_BEFORE = {
+    "run=outputs/dates": "experiment=dates/bahdanau",
+    "run=outputs/reference": "experiment=reference/gpt",
+    "run=outputs/reference_sentences": "experiment=reference/text_vae",
+}
 """What a command needs a run of, and how that is made; of digits there is always one."""
 SHARED = ROOT.parent / "shared" / "data"
 
