@@ -10,7 +10,7 @@ import torch
 from attelbo.attention import record_attention
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
-from attelbo.models import Classifier
+from attelbo.models import Classifier, build_transformer_text_vae
 from attelbo.training.callbacks import AttentionMaps
 from attelbo.training.callbacks.attention_maps import Grid, grid_of, on_tokens, over_images, spread
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
@@ -109,6 +109,24 @@ def test_words_are_labels():
         maps["body.pooling"][0, :, 0, : len(there)], ["1"], labels, "body.pooling", axes=("head", "key")
     )
     np.testing.assert_array_equal(pictures["attention_body_pooling"], expected)
+
+
+def test_a_decoder_of_texts_sees_what_is_made_of_z_and_all_but_the_end():
+    names = {"posterior": "DiagonalNormalPosterior", "prior": "StandardNormal", "objective": "ELBO"}
+    around: dict[str, Any] = {part: {"_target_": f"attelbo.latent.{name}"} for part, name in names.items()}
+    data = DataSpec("texts", (6,), "tokens", n_tokens=8, pads=True)
+    model = build_transformer_text_vae(data, latent_dim=2, n_memory=2, **PARTS, **around).eval()
+    torch.nn.init.zeros_(model.decoder.project.weight)  # maps do not depend on the sample of z
+    letters = SimpleNamespace(tokens=["<pad>", "<s>", "</s>", *"?abcd"])
+    batch = Batch(torch.tensor([[1, 4, 5, 2]]), None, torch.arange(1))
+    name = "decoder.network.blocks.0.attention"
+    pictures = AttentionMaps(layers=(name,)).draw(model, Rows(data, batch, tokenizer=letters))
+    with torch.no_grad(), record_attention(model, [name]) as maps:
+        model.losses(batch)
+    seen = ["(z)", "(z)", "<s>", "a", "b"]
+    heads = maps[name][0]
+    expected = attention_map(heads, seen, seen, name, panels=[f"head {i + 1}" for i in range(len(heads))])
+    np.testing.assert_array_equal(pictures["attention_decoder_network_blocks_0"], expected)
 
 
 class Translator(Classifier):

@@ -104,6 +104,10 @@ class TextVAE(VariationalAutoencoder):
 
     # -- what one does with a trained model --------------------------------------------------------
 
+    def told(self, labels: Sequence[str]) -> list[str]:
+        """What stands at the places that the decoder's layers see, of the labels of a text's tokens."""
+        return [*["(z)"] * self.decoder.n_before, *labels[:-1]]
+
     @torch.no_grad()
     def write(self, z: Tensor, sampling: Sampling = GREEDY) -> Tensor:
         """A text of each z (n, D): (n, U), from BOS to EOS and then PAD; without EOS where the room for a text, that of

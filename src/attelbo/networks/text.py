@@ -77,6 +77,8 @@ class TextDecoder(nn.Module, ABC):
 
     output: nn.Linear
     """From features to logits (..., V)."""
+    n_before: int = 0
+    """Places in front of the text, which are made of z."""
 
     @abstractmethod
     def forward(self, z: Tensor, tokens: Tensor) -> Tensor:
@@ -202,6 +204,7 @@ class TransformerTextDecoder(TextDecoder):
         n_tokens, dim = embedding.vectors.weight.shape
         self.latent_into: LatentPlace = latent_into
         self.n_memory = 1 if latent_into == "embedding" else n_memory
+        self.n_before = n_memory if latent_into == "memory" else 0
         self.embedding = embedding
         self.network = network
         self.project = nn.Linear(latent_dim, self.n_memory * dim)
@@ -209,11 +212,6 @@ class TransformerTextDecoder(TextDecoder):
         self.reset_parameters()
         if tied:
             self.output.weight = embedding.vectors.weight
-
-    @property
-    def n_before(self) -> int:
-        """Places of the network in front of the text."""
-        return self.n_memory if self.latent_into == "memory" else 0
 
     def reset_parameters(self) -> None:
         """Normal with standard deviation 0.02, or 0.02 / sqrt(2 L) for what is added to the tokens; biases zero."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attelbo.attention import attention_layers, record_attention
 from attelbo.data.batch import PAD, Batch, DataSpec, Split
 from attelbo.errors import ConfigError, UserError
+from attelbo.models import TextVAE
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
 from attelbo.training.media import Picture
@@ -87,7 +88,11 @@ class AttentionMaps(Exhibit):
         labels = [] if of_images else token_labels(batch, data)
         pictures: dict[str, Picture] = {}
         for name in spread(list(maps), self.n_layers):
-            picture = over_images(maps[name], batch.x) if of_images else on_tokens(maps[name], labels, name)
+            if of_images:
+                picture = over_images(maps[name], batch.x)
+            else:
+                told = isinstance(model, TextVAE) and name.startswith("decoder.")
+                picture = on_tokens(maps[name], model.told(labels) if told else labels, name)
             if picture is not None:
                 pictures[f"attention_{name.removesuffix('.attention').replace('.', '_')}"] = picture
         return pictures
