@@ -109,3 +109,22 @@ def test_clusters_are_of_models_that_find_mixtures_in_the_plane():
     assert Clusters().draw(counts, data) == {}
     with pytest.raises(ValueError, match="n_sets must be at least 1, got 0"):
         Clusters(n_sets=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"n": 0}, "n must be at least 1, got 0"),
+        ({"n_paths": 0}, "n_paths must be at least 1, got 0"),
+        ({"steps": 1}, "steps must be at least 2, got 1"),
+        ({"temperature": -1.0}, r"temperature must be finite and not negative, got -1\.0"),
+        ({"every_n_epochs": -1}, "every_n_epochs must be at least 0"),
+    ],
+)
+def test_sentences_out_of_range_are_refused(options, told):
+    with pytest.raises(ValueError, match=rf"^{told}"):
+        callbacks.Sentences(**options)
+
+
+def test_other_models_have_no_sentences():
+    assert callbacks.Sentences().draw(TinyModel(), TinyData()) == {}
