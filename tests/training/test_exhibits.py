@@ -127,4 +127,4 @@ def test_sentences_out_of_range_are_refused(options, told):
 
 
 def test_other_models_have_no_sentences():
-    assert callbacks.Sentences().draw(TinyModel(), TinyData()) == {}
+    assert callbacks.Sentences().draw(TinyModel(TinyStepper(16)), TinyData()) == {}
