@@ -145,7 +145,7 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
             *("dates/bahdanau", "dates/transformer"),
-            *("multi30k/attention", "multi30k/gru", "multi30k/lstm", "multi30k/transformer"),
+            *("multi30k/attention", "multi30k/gru", "multi30k/lstm", "multi30k/tiny", "multi30k/transformer"),
         ),
         ("data=dates", "data.source.n_validation=10", "data.source.n_test=10"),
     ),

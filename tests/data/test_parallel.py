@@ -20,9 +20,8 @@ CHARACTERS = {"_target_": "attelbo.data.text.Characters"}
 
 def module(source, root=".", tokenizer=CHARACTERS, **changes):
     arguments = {"name": "made up", "seed": 0, "batch_size": 4, "eval_batch_size": 5, "max_length": 40}
-    return ParallelDataModule(
-        source=source, tokenizer=tokenizer, target_tokenizer=tokenizer, root=str(root), **(arguments | changes)
-    )
+    tokenizers = {"tokenizer": tokenizer, "target_tokenizer": tokenizer}
+    return ParallelDataModule(source=source, root=str(root), **(arguments | tokenizers | changes))
 
 
 def dates(n_train=50, **changes):
@@ -54,6 +53,22 @@ def test_sentences_stand_between_bos_and_eos(files):
     assert batch.x[:, 0].tolist() == [BOS, BOS]
     assert batch.y[:, -1].tolist() == [EOS, EOS]
     assert [data.n_rows(split) for split in ("train", "validation", "test")] == [9, 3, 2]
+
+
+def test_one_vocabulary_of_both_sides(files, tmp_path):
+    data = aligned(files, target_tokenizer=None)
+    spec = data.spec
+    assert spec.target is not None
+    assert (spec.n_tokens, spec.token_lengths) == (spec.target.n_tokens, spec.target.token_lengths)
+    words = {"hier", "steht", "satz", "this", "is", "sentence", "number", ".", *map(str, range(9))}
+    assert set(data.tokenizer.tokens) >= words
+    batch = data.materialize(torch.tensor([4]), "train")
+    assert batch.x[0, -2] == batch.y[0, -2]  # the full stop is one token
+    assert data.target_tokenizer.decode(batch.y[0].tolist()) == "this is sentence number 4 ."
+    data.save_state(tmp_path)
+    again = aligned(files, target_tokenizer=None)
+    again.load_state(tmp_path)
+    assert again.spec == spec
 
 
 def test_specification(files):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from attelbo.models.schedulers import Constant, Cosine, GrowingStages, StepDecay
+from attelbo.models.schedulers import Constant, Cosine, GrowingStages, InverseSquareRoot, StepDecay
 
 TOTAL = 200
 
@@ -40,6 +40,14 @@ def test_cosine_warms_up_in_equal_steps_to_one():
     assert values[20] == 1.0
     assert values[-1] == pytest.approx(0.0, abs=1e-12)
     assert Cosine(warmup=0.1, final=0.2)(10 * TOTAL, TOTAL) == pytest.approx(0.2)  # after the end it holds
+
+
+def test_the_inverse_square_root_is_that_of_the_paper():
+    dim, warmup = 512, 40
+    paper = [dim**-0.5 * min(n**-0.5, n * warmup**-1.5) for n in range(1, TOTAL + 2)]
+    values = factors(InverseSquareRoot(warmup))
+    assert values == pytest.approx([rate / max(paper) for rate in paper], rel=1e-12)
+    assert max(values) == values[warmup - 1] == 1.0
 
 
 def test_step_decay_is_that_of_torch():

@@ -1,6 +1,7 @@
 """Models from sequence to sequence from their configuration: what they are made of, and what does not fit."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,6 +76,15 @@ def test_weights_can_be_tied(model_of):
     tied, untied = model_of(tie_weights=True).network, model_of().network
     assert tied.output.weight is tied.target.vectors.weight
     assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == 7 * 8
+
+
+def test_both_sides_can_have_one_vector_for_each_token(model_of):
+    network = model_of(data=replace(DATA, n_tokens=7), share_embeddings=True, tie_weights=True).network
+    assert network.source.vectors.weight is network.target.vectors.weight is network.output.weight
+    with pytest.raises(
+        ConfigError, match=r"model\.share_embeddings: sources and targets have vocabularies of their own"
+    ):
+        model_of(share_embeddings=True)
 
 
 def test_both_sides_have_positions_of_their_own(model_of):

@@ -42,6 +42,9 @@ def compose(config: Config) -> tuple[Model, ResidentDataModule]:
     for name, node in config["callbacks"].items():
         if node is not None:
             _try(f"callbacks.{name}", node)
+    targets = [node["_target_"] for node in config["callbacks"].values() if node]
+    if evaluation.checkpoint == "average" and not any(target.endswith(".WeightAverage") for target in targets):
+        raise ConfigError("evaluation.checkpoint=average: nothing averages the weights; callbacks=average does")
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     model = build_model(config, data)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Which = Literal["best", "last", "average"]
+"""Weights of a run: of the epoch that was the best in validation, of the last one, or the mean of the last ones."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -20,7 +23,7 @@ class Evaluation:
     """Images at a time."""
     chunk: int | None
     """Samples of each image at a time; None: as many as suit the device."""
-    checkpoint: Literal["best", "last"]
+    checkpoint: Which
     """Of which weights."""
     compress: bool = False
     """Code these images by bits back, decode them and count the bits."""

@@ -10,12 +10,12 @@ from rich.console import Console
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.settings import Which
 from attelbo.models import Model, load_run
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
 Accelerator = Literal["auto", "cpu", "gpu"]
-Which = Literal["best", "last"]
 
 
 @dataclass(frozen=True)

@@ -45,16 +45,18 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
-    """The file of the ``best`` or ``last`` checkpoint; the last one where there is no best.
+    """The file of the ``best``, ``last`` or ``average`` checkpoint; the last one where there is no best.
 
     Raises:
         UserError: the run has no checkpoint.
     """
     folder = run_dir / "checkpoints"
-    for name in dict.fromkeys((which, "last")):
+    for name in (which, "last") if which == "best" else (which,):
         if (folder / f"{name}.ckpt").is_file():
             return folder / f"{name}.ckpt"
-    raise UserError(f"{run_dir} has no checkpoint in checkpoints/: the run saved none, or has not come that far")
+    raise UserError(
+        f"{run_dir} has no checkpoint in checkpoints/ ({which}): the run saved none, or has not come that far"
+    )
 
 
 def read_weights(checkpoint: Path) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def load_run(
 
     Args:
         run_dir: ``outputs/<name>/<run id>``.
-        checkpoint: ``best`` or ``last``.
+        checkpoint: ``best``, ``last`` or ``average``.
         data_dir: where the data are now, if not where they were.
     """
     run_dir = Path(run_dir)

@@ -46,6 +46,26 @@ class Cosine:
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+class InverseSquareRoot:
+    """Linear warm-up, then down with the root of the step, sqrt(warmup / step) (Vaswani et al. 2017, eq. 3, whose
+    factor dim^-0.5 warmup^-0.5 is the optimizer's ``lr`` here).
+
+    Args:
+        warmup: steps with a rising factor; the first has 1 / warmup.
+
+    Raises:
+        ValueError: fewer than one step.
+    """
+
+    def __init__(self, warmup: int = 4000) -> None:
+        if warmup < 1:
+            raise ValueError(f"warmup must be at least 1, got {warmup}")
+        self.warmup = warmup
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        return min((step + 1) / self.warmup, math.sqrt(self.warmup / (step + 1)))
+
+
 class StepDecay:
     """Multiply by ``factor`` at each milestone.
 

@@ -33,6 +33,7 @@ def build_transformer_translator(
     dropout: float = 0.0,
     scale_embeddings: bool = True,
     tie_weights: bool = False,
+    share_embeddings: bool = False,
     label_smoothing: float = 0.0,
     beam: int = 1,
     length_penalty: float = 0.0,
@@ -53,6 +54,7 @@ def build_transformer_translator(
         dropout: on embedded tokens.
         scale_embeddings: by sqrt(E), as in the paper.
         tie_weights: the logits take the vectors of the target's tokens.
+        share_embeddings: a token has the same vector in source and target (Press & Wolf 2017).
         label_smoothing: of the loss.
         beam: hypotheses that a search keeps in evaluation; 1: the greedy search.
         length_penalty: how much longer targets are favoured then.
@@ -65,6 +67,11 @@ def build_transformer_translator(
         raise ConfigError(f"model.dim must be at least 1, got {dim}")
     if not 0 <= dropout < 1:
         raise ConfigError(f"model.dropout must be in [0, 1), got {dropout}")
+    if share_embeddings and (data.n_tokens, data.token_lengths) != (target.n_tokens, target.token_lengths):
+        raise ConfigError(
+            f"model.share_embeddings: sources and targets have vocabularies of their own, {data.n_tokens} and "
+            f"{target.n_tokens} tokens; data.target_tokenizer=null makes one of both"
+        )
     parts = AttentionParts(attention, score, normalizer, position, mask)
 
     def side(of: DataSpec, *, decodes: bool) -> tuple[TokenEmbedding, Transformer]:
@@ -75,7 +82,12 @@ def build_transformer_translator(
 
     n_tokens = _n_tokens(target)
     both = TransformerEncoderDecoder(
-        *side(data, decodes=False), *side(target, decodes=True), n_tokens, PAD, tie_weights=tie_weights
+        *side(data, decodes=False),
+        *side(target, decodes=True),
+        n_tokens,
+        PAD,
+        tie_weights=tie_weights,
+        share_embeddings=share_embeddings,
     )
     return _model(both, target, optimizer, scheduler, label_smoothing, beam, length_penalty)
 

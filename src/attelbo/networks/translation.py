@@ -30,6 +30,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
         n_tokens: V.
         pad: the token that padding consists of.
         tie_weights: the logits take the vectors of the target's tokens (Press & Wolf 2017); else a layer of their own.
+        share_embeddings: the target takes the vectors of the source's tokens.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
         n_tokens: int,
         pad: int,
         tie_weights: bool = False,
+        share_embeddings: bool = False,
     ) -> None:
         super().__init__()
         self.source = source
@@ -51,6 +53,8 @@ class TransformerEncoderDecoder(EncoderDecoder):
         self.looks_by = f"decoder.blocks.{len(decoder.blocks) - 1}.cross"
         self.output = nn.Linear(target.vectors.embedding_dim, n_tokens)
         self.reset_parameters()
+        if share_embeddings:
+            target.vectors.weight = source.vectors.weight
         if tie_weights:
             self.output.weight = target.vectors.weight
 

@@ -28,7 +28,7 @@ class ParallelDataModule(ResidentDataModule):
         name: the data set's name in reports.
         source: the class in ``attelbo.data.text`` that reads it.
         tokenizer: of the sentences.
-        target_tokenizer: of their translations.
+        target_tokenizer: of their translations; the same one, made of both sides, if None.
         root: the folder of data sets.
         seed: the run's seed; the order of the training rows follows from it.
         batch_size: pairs in a training minibatch, per device.
@@ -48,7 +48,7 @@ class ParallelDataModule(ResidentDataModule):
         name: str,
         source: Spec,
         tokenizer: Spec,
-        target_tokenizer: Spec,
+        target_tokenizer: Spec | None,
         root: str,
         seed: int,
         batch_size: int,
@@ -66,7 +66,9 @@ class ParallelDataModule(ResidentDataModule):
         self._name = name
         self.source: ParallelSource = build_part("source", source)
         self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
-        self.target_tokenizer: Tokenizer = build_part("target_tokenizer", target_tokenizer)
+        self.target_tokenizer: Tokenizer = (
+            self.tokenizer if target_tokenizer is None else build_part("target_tokenizer", target_tokenizer)
+        )
         self.max_length = max_length
         self.drop_longer = drop_longer
         self.train_size = train_size
@@ -126,11 +128,17 @@ class ParallelDataModule(ResidentDataModule):
     def _read(self) -> ParallelText:
         """The sentences; the vocabularies are made, if there are none."""
         text = self.source.load(self.root)
-        for place, tokenizer in enumerate((self.tokenizer, self.target_tokenizer)):
+        sides = {self.tokenizer: (0, 1)} if self.shares else {self.tokenizer: (0,), self.target_tokenizer: (1,)}
+        for tokenizer, places in sides.items():
             if not tokenizer.is_fitted:
-                of_all = [sentence for pairs in text for sentence in pairs[place]]
-                tokenizer.fit(of_all if tokenizer.fits_to_all else text.train[place], pads=True)
+                parts = text if tokenizer.fits_to_all else (text.train,)
+                tokenizer.fit([sentence for pairs in parts for place in places for sentence in pairs[place]], pads=True)
         return text
+
+    @property
+    def shares(self) -> bool:
+        """Whether both sides have one vocabulary."""
+        return self.target_tokenizer is self.tokenizer
 
     def _load(self) -> Splits:
         text = self._read()

@@ -14,6 +14,7 @@ from attelbo.training.callbacks.sentences import Sentences
 from attelbo.training.callbacks.strokes import Strokes
 from attelbo.training.callbacks.texts import Answers, TextSamples
 from attelbo.training.callbacks.translations import Translations
+from attelbo.training.callbacks.weight_average import WeightAverage
 
 __all__ = [
     "Answers",
@@ -31,4 +32,5 @@ __all__ = [
     "Strokes",
     "TextSamples",
     "Translations",
+    "WeightAverage",
 ]

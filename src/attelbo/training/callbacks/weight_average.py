@@ -1,0 +1,64 @@
+"""The mean of the last epochs' weights, which translators are often measured with (Vaswani et al. 2017, section 6.1).
+
+Each epoch leaves its weights in ``checkpoints/epochs/``. Those of the last ones stay, so that a run that was
+interrupted goes on with what it has; at the end their mean is written to ``checkpoints/average.ckpt``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from attelbo.files import replacing
+
+
+class WeightAverage(Callback):
+    """Writes ``checkpoints/average.ckpt``, which ``evaluation.checkpoint=average`` measures.
+
+    Args:
+        epochs: so many of the last ones, or all if there were fewer.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+
+    def __init__(self, epochs: int = 10) -> None:
+        if epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {epochs}")
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights of this epoch, and forget those that no mean will need."""
+        if not trainer.is_global_zero:
+            return
+        folder, epoch = _folder(trainer) / "epochs", trainer.current_epoch
+        _write(
+            folder / f"{epoch:06d}.ckpt", {name: value.detach().cpu() for name, value in pl_module.state_dict().items()}
+        )
+        for file in folder.glob("*.ckpt"):
+            if not epoch - self.epochs < int(file.stem) <= epoch:
+                file.unlink()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the mean; integers are those of the last epoch."""
+        files = sorted((_folder(trainer) / "epochs").glob("*.ckpt"))
+        if not trainer.is_global_zero or not files:
+            return
+        mean: dict[str, Any] = {}
+        for number, file in enumerate(files, 1):
+            for name, value in torch.load(file, map_location="cpu", weights_only=True)["state_dict"].items():
+                is_first = number == 1 or not value.is_floating_point()
+                mean[name] = value if is_first else mean[name].lerp(value, 1 / number)
+        _write(_folder(trainer) / "average.ckpt", mean)
+
+
+def _folder(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
+def _write(path: Path, weights: dict[str, Tensor]) -> None:
+    # Copies: a parameter may be a slice of a larger tensor, all of which would be written.
+    with replacing(path) as file:
+        torch.save({"state_dict": {name: value.clone() for name, value in weights.items()}}, file)
