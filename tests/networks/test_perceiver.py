@@ -12,7 +12,7 @@ from attelbo.networks.perceiver import fourier_features
 
 def reader() -> SetReader:
     torch.manual_seed(0)
-    return SetReader(5, dim=8, n_latents=3, n_queries=2, heads=2, layers=1, rounds=2).double()
+    return SetReader(5, dim=8, n_latents=3, heads=2, layers=1, rounds=2).double()
 
 
 def test_the_order_of_the_elements_does_not_matter() -> None:
@@ -74,12 +74,18 @@ def test_a_decoder_says_something_else_at_each_place_and_for_each_z() -> None:
     assert (eta[0] - eta[1]).abs().min() > 0
 
 
+def test_what_is_read_depends_on_the_image_from_the_beginning() -> None:
+    """Nearly the mean of all elements would be nearly the same of all images, and z would collapse."""
+    torch.manual_seed(0)
+    h = PerceiverEncoder((1, 8, 8), dim=32, n_latents=8)((torch.rand(200, 1, 8, 8) > 0.5).float())
+    assert h.std(0).mean() > 0.1 * h.std()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"bands": 0}, "bands must be at least 1, got 0"),
         ({"n_latents": 0}, "n_latents"),
-        ({"n_queries": 0}, "n_queries"),
         ({"dim": 6}, "heads"),
     ],
 )

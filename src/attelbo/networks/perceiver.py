@@ -1,15 +1,16 @@
 """An encoder that reads a set by learned queries, and a decoder that is asked for each pixel.
 
-    pixels -- value, place --> elements -- Perceiver --> latents -- queries (PMA) --> h
+    pixels -- value, place --> elements -- Perceiver --> latents --> h
     z --> latents -- transformer blocks --> latents <-- asked by each pixel's place --> eta
 
 Source: Jaegle et al. 2021, "Perceiver", arXiv:2103.03206 (the reading; places as Fourier features, section 3.2), and
 "Perceiver IO", arXiv:2107.14795 (the asking, section 3.1). Neither knows which pixels are neighbours but by their
 places, so both take images of any size; rows of a set may be of different lengths (:class:`SetReader`). Ours differs:
-the latents are read by Q queries of a posterior (Lee et al. 2019, eq. 11), however many latents there are.
+the latents, all of them, are what a posterior reads, where the paper takes their mean for a classifier; scores of
+elements are larger.
 
-Shapes: B batch, S elements, F features of an element, M latents, E features of a latent, Q queries, N rows of latents,
-(P C, H, W) the parameters of a likelihood, K bands.
+Shapes: B batch, S elements, F features of an element, M latents, E features of a latent, N rows of latents, (P C, H, W)
+the parameters of a likelihood, K bands.
 """
 
 import math
@@ -18,20 +19,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attelbo.attention import PMA, FeedForward, MultiHeadAttention, Padding, Perceiver, TransformerBlock
+from attelbo.attention import FeedForward, MultiHeadAttention, Padding, Perceiver, TransformerBlock
+from attelbo.attention.layer import check_heads
 from attelbo.attention.sets.perceiver import LookBlock
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import image_shape, positive
 
 
+_SHARPNESS = 8.0
+"""What scores of elements are multiplied with. Without, all latents begin with nearly the mean over all elements, which is
+nearly the same for all x: z then says nothing for so long that a decoder learns to do without it (measured on digits,
+as the spread of h over x beside that over its features: 0.04 without, 0.2 with it)."""
+
+
 class SetReader(nn.Module):
-    """A set (B, S, F) of any size -> h (B, Q E), whatever the order of its elements.
+    """A set (B, S, F) of any size -> h (B, M E) by M learned queries, whatever the order of its elements.
 
     Args:
         features: F.
         dim: E.
         n_latents: M.
-        n_queries: Q.
         heads: of every attention, also to the elements, where the paper has one; must divide ``dim``.
         layers: transformer blocks of the latents in each round.
         rounds: how often they look at the set.
@@ -41,38 +48,36 @@ class SetReader(nn.Module):
     """
 
     def __init__(
-        self,
-        features: int,
-        *,
-        dim: int = 64,
-        n_latents: int = 16,
-        n_queries: int = 4,
-        heads: int = 4,
-        layers: int = 2,
-        rounds: int = 1,
+        self, features: int, *, dim: int = 64, n_latents: int = 16, heads: int = 4, layers: int = 1, rounds: int = 1
     ) -> None:
         super().__init__()
-        positive("n_queries", (n_queries,))
-        self.out_features = n_queries * dim
+        check_heads(dim, heads)
+        self.out_features = n_latents * dim
         self.project = nn.Linear(features, dim)
         self.perceiver = Perceiver(
-            dim, n_latents=n_latents, heads=heads, look_heads=heads, layers=layers, rounds=rounds, hidden=2 * dim
+            dim,
+            n_latents=n_latents,
+            heads=heads,
+            look_heads=heads,
+            layers=layers,
+            rounds=rounds,
+            hidden=2 * dim,
+            look_scale=_SHARPNESS * (dim // heads) ** -0.5,
         )
-        self.queries = PMA(dim, heads, n_queries)
+        self.norm = nn.LayerNorm(dim)
 
     def forward(self, elements: Tensor, mask: Padding | None = None) -> Tensor:
-        """Elements (B, S, F), of which those in the mask are there -> (B, Q E)."""
-        return self.queries(self.perceiver(self.project(elements), mask=mask)).flatten(1)
+        """Elements (B, S, F), of which those in the mask are there -> (B, M E)."""
+        return self.norm(self.perceiver(self.project(elements), mask=mask)).flatten(1)
 
 
 class PerceiverEncoder(Encoder):
-    """x (B, C, H, W) as the set of its pixels -> h (B, Q E).
+    """x (B, C, H, W) as the set of its pixels -> h (B, M E).
 
     Args:
         in_shape: (C, H, W).
         dim: E.
         n_latents: M.
-        n_queries: Q.
         heads: must divide ``dim``.
         layers: transformer blocks of the latents in each round.
         rounds: how often they look at the pixels.
@@ -90,9 +95,8 @@ class PerceiverEncoder(Encoder):
         *,
         dim: int = 64,
         n_latents: int = 16,
-        n_queries: int = 4,
         heads: int = 4,
-        layers: int = 2,
+        layers: int = 1,
         rounds: int = 1,
         bands: int = 4,
     ) -> None:
@@ -103,7 +107,6 @@ class PerceiverEncoder(Encoder):
             self.in_shape[0] + self.places.shape[1],
             dim=dim,
             n_latents=n_latents,
-            n_queries=n_queries,
             heads=heads,
             layers=layers,
             rounds=rounds,

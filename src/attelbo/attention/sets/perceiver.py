@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.blocks import FeedForward, TransformerBlock
+from attelbo.attention.layer import check_heads
 from attelbo.attention.masks import Padding
 from attelbo.attention.multi_head import MultiHeadAttention
+from attelbo.attention.scores import ScaledDot
 from attelbo.attention.sets.padding import without_padding
 
 
@@ -24,14 +26,17 @@ class LookBlock(nn.Module):
         memory_dim: E'.
         heads: must divide ``dim``.
         hidden: features inside the feed-forward network.
+        scale: of the scores; 1 / sqrt(E / heads) if None.
 
     Raises:
         ValueError: a size below 1, or heads that do not divide ``dim``.
     """
 
-    def __init__(self, dim: int, memory_dim: int, heads: int, hidden: int) -> None:
+    def __init__(self, dim: int, memory_dim: int, heads: int, hidden: int, scale: float | None = None) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(dim, heads, memory_dim=memory_dim)
+        check_heads(dim, heads)
+        score = ScaledDot(dim // heads, scale)
+        self.attention = MultiHeadAttention(dim, heads, memory_dim=memory_dim, score=score)
         self.feed_forward = FeedForward(dim, hidden)
         self.latent_norm, self.element_norm = nn.LayerNorm(dim), nn.LayerNorm(memory_dim)
         self.feed_forward_norm = nn.LayerNorm(dim)
@@ -57,6 +62,7 @@ class Perceiver(nn.Module):
         layers: L.
         rounds: R.
         hidden: features inside the feed-forward networks; E if None, as in the authors' code.
+        look_scale: of the scores of elements; 1 / sqrt(E / look_heads) if None.
 
     Raises:
         ValueError: a size below 1, or heads that do not divide ``dim``.
@@ -73,6 +79,7 @@ class Perceiver(nn.Module):
         layers: int = 2,
         rounds: int = 1,
         hidden: int | None = None,
+        look_scale: float | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("n_latents", n_latents), ("layers", layers), ("rounds", rounds)):
@@ -84,7 +91,7 @@ class Perceiver(nn.Module):
         # Initial latents as in the paper, section 3.
         self.latents = nn.Parameter(nn.init.trunc_normal_(torch.empty(n_latents, dim), std=0.02))
         distinct = range(min(rounds, 2))
-        self.looks = nn.ModuleList(LookBlock(dim, memory_dim, look_heads, hidden) for _ in distinct)
+        self.looks = nn.ModuleList(LookBlock(dim, memory_dim, look_heads, hidden, look_scale) for _ in distinct)
         self.stacks = nn.ModuleList(
             nn.Sequential(
                 *(TransformerBlock(MultiHeadAttention(dim, heads), FeedForward(dim, hidden)) for _ in range(layers))
