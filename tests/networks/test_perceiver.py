@@ -81,6 +81,13 @@ def test_what_is_read_depends_on_the_image_from_the_beginning() -> None:
     assert h.std(0).mean() > 0.1 * h.std()
 
 
+def test_pixels_move_with_z_in_many_directions_from_the_beginning() -> None:
+    torch.manual_seed(0)
+    eta = PerceiverDecoder((16,), (1, 8, 8), dim=32, n_latents=8)(torch.randn(300, 16)).flatten(1)
+    variances = torch.linalg.svdvals(eta - eta.mean(0)).square()
+    assert variances.sum() ** 2 / variances.square().sum() > 5  # of 16; nearly means of latents: about 1
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
