@@ -78,5 +78,5 @@ def test_reproduce_says_what_its_runs_are_for(monkeypatch):
     from attelbo.experiments.papers import command
 
     monkeypatch.setattr(command, "plan_of", lambda *given: None)
-    monkeypatch.setattr(command, "reproduce", lambda hydra, paper, budget, plan, task: task.keywords["job_type"])
+    monkeypatch.setattr(command, "reproduce", lambda hydra, paper, budget, plan, task, *more: task.keywords["job_type"])
     assert several.reproduce(["sort_reverse", "--budget", "smoke"]) == "reproduce"

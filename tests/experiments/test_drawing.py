@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from google.protobuf import text_format
 from PIL import Image
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from attelbo.cli import main
 from attelbo.experiments.drawing import slerp
@@ -176,6 +178,26 @@ def test_the_embedding_is_that_of_the_encoder(done, trained, tmp_path, method):
     plane = torch.tensor([[float(row["x"]), float(row["y"])] for row in rows])
     assert torch.equal(plane, z) == (method == "pca")  # two latents are their own plane
     assert picture(path.with_suffix(".png")).shape[2] in (3, 4)
+
+
+def test_the_projector_of_tensorboard_shows_means_with_labels_and_images(done, trained, tmp_path):
+    model, test = trained
+    words = ["embed", f"run={done}", f"output={tmp_path / 'points.csv'}", "accelerator=cpu", "tensorboard=true"]
+    assert main([*words, "n=40"]) == main([*words, "n=9"]) == 0  # the second in place of the first
+    folder = done / "tensorboard" / "embedding-test"
+    config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
+    (embedding,) = config.embeddings
+    with (folder / embedding.metadata_path).open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    index = torch.tensor([int(row["row"]) for row in rows])
+    assert len(index) == 9
+    assert [int(row["label"]) for row in rows] == test.y[index].tolist()
+    z = torch.from_numpy(np.loadtxt(folder / embedding.tensor_path, delimiter="\t", dtype=np.float32))
+    torch.testing.assert_close(z, model.encode(test.x[index]), rtol=1e-4, atol=1e-5)
+    assert list(embedding.sprite.single_image_dim) == [8, 8]
+    shown = picture(folder / embedding.sprite.image_path)[..., 0].reshape(3, 8, 3, 8).swapaxes(1, 2).reshape(9, 8, 8)
+    np.testing.assert_allclose(shown, test.x[index][:, 0] * 255, atol=1)
+    assert list(folder.glob("events.*"))  # without which TensorBoard takes the folder for none of its own
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attelbo.errors import ConfigError
+from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.trained import Accelerator, Which, at_least, tell
@@ -29,6 +30,7 @@ def embed(
     accelerator: Accelerator,
     checkpoint: Which,
     data_dir: str | None = None,
+    tensorboard: bool = False,
 ) -> None:
     """Write the posterior means of a split as CSV (row, labels, x, y, z1 ... zD) and draw their map.
 
@@ -44,6 +46,7 @@ def embed(
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
+        tensorboard: also for TensorBoard's projector, in ``tensorboard/embedding-<split>`` of the run.
 
     Raises:
         UserError: not a run directory, or it has no checkpoint.
@@ -65,6 +68,10 @@ def embed(
     title = f"{title} of {trained.data.spec.name}"
     picture = latent_map(plane, colors, title, "t-SNE ") if method == "tsne" else latent_map(means, colors, title)
     tell("map", save_png(picture, path.with_suffix(".png")))
+    if tensorboard:
+        folder = trained.run_dir / "tensorboard" / f"embedding-{split}"
+        images = None if trained.writes else batch.x.cpu()
+        tell("projector", write_projector(folder, batch.index.cpu(), _names(labels), labels, means, images))
 
 
 def _tsne(means: Tensor, seed: int) -> Tensor:
@@ -76,8 +83,14 @@ def _tsne(means: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(TSNE(random_state=seed, perplexity=perplexity, init="pca").fit_transform(means.numpy()))
 
 
+def _names(labels: Tensor | None) -> list[str]:
+    if labels is None:
+        return []
+    return ["label"] if labels.shape[1] == 1 else [f"y{i}" for i in range(labels.shape[1])]
+
+
 def _table(index: Tensor, labels: Tensor | None, plane: Tensor, means: Tensor) -> str:
-    names = [] if labels is None else ["label"] if labels.shape[1] == 1 else [f"y{i}" for i in range(labels.shape[1])]
+    names = _names(labels)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", *names, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))])
