@@ -96,7 +96,6 @@ def sweep(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # of wandb-workspaces itself
 def test_a_report_says_what_the_server_shall_draw(sweep, capsys):
     assert main(["wandb", "report", str(sweep), "--dry"]) == 0
     file = sweep / "wandb-report.json"
@@ -134,7 +133,6 @@ def test_a_report_says_what_the_server_shall_draw(sweep, capsys):
     assert '"metrics": [\n                    "test/nll"' not in file.read_text()
 
 
-@pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # of wandb-workspaces itself
 def test_a_report_is_saved_and_then_brought_up_to_date(sweep, tmp_path, capsys):
     with logged_in(tmp_path / "home") as server:
         for _ in range(2):

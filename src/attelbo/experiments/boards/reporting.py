@@ -6,6 +6,7 @@ The table of means and intervals is our own.
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,8 +154,9 @@ def compose(sweep: _Sweep, project: str, entity: str) -> Any:
 
 def _parts() -> Any:
     """Those that a report is made of; their package does not declare them as its own."""
-    from wandb_workspaces.reports import v2
-
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its own, about pydantic
+        from wandb_workspaces.reports import v2
     return v2
 
 
