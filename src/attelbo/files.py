@@ -60,6 +60,12 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
     return {metric: sorted(points.items()) for metric, points in curves.items()}
 
 
+def read_curve(path: Path, metric: str, until: int | None = None) -> list[float]:
+    """The values of one metric in a metrics.csv in their order, those up to a step; none where there is no file."""
+    points = read_metrics(path).get(metric, []) if path.is_file() else []
+    return [value for step, value in points if until is None or step <= until]
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The lines of a CSV file by their heads, but for what a killed process left behind the last line end."""
     text = path.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attelbo.cli.parsing import say, tell
 from attelbo.cli.usage import root_of
-from attelbo.errors import UserError
+from attelbo.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -17,6 +17,29 @@ if TYPE_CHECKING:
 
     from attelbo.experiments.boards.telling import JobType
     from attelbo.experiments.configuration import Composition
+    from attelbo.experiments.sweeps.searching import Search
+
+
+def search_of(options: "Namespace") -> "Search | None":
+    """The search that the command names, if it names one. Words that name a sweep give way to its own.
+
+    Raises:
+        ConfigError: something is wrong with it.
+    """
+    named = [word for word in options.words if word.startswith(("sweep=", "sweep."))]
+    if not named:
+        return None
+    if not is_multirun(options):
+        raise ConfigError(f"{named[0]} (command line): a sweep is many runs: add -m")
+    from attelbo.experiments.sweeps.specification import read
+
+    sweep = read(options.words, options.config_dir)
+    options.words = list(sweep.words)
+    if sweep.sampler is None:
+        return None
+    from attelbo.experiments.sweeps.searching import Search
+
+    return Search.of(root_of(options.command), sweep, options.config_dir)
 
 
 def plan_of(options: "Namespace") -> "list[Composition]":
@@ -64,7 +87,8 @@ def check(options: "Namespace") -> int:
     """``attelbo check``."""
     if options.cfg:
         return _show(options)
-    plan = plan_of(options)
+    search = search_of(options)
+    plan = [search.middle] if search else plan_of(options)
     from attelbo.experiments.assembly import verify
 
     for each in plan:
@@ -93,7 +117,8 @@ def train(options: "Namespace") -> int:
     if not any(word.startswith("hydra.mode=") for word in options.words):
         options.words.append(f"hydra.mode={'MULTIRUN' if multirun else 'RUN'}")
     with session() as hydra:
-        plan = plan_of(options)
+        search = search_of(options)
+        plan = [search.middle] if search else plan_of(options)
         from attelbo.experiments.configuration import with_folders
 
         if any(each.config["trainer"]["replicas"] > 1 for each in plan):
@@ -101,25 +126,29 @@ def train(options: "Namespace") -> int:
         if not multirun:
             return hydra.run("train", job, with_folders(options.words, plan[0].folders)).return_value
         from attelbo.experiments.assembly import verify
-        from attelbo.experiments.sweeps import running
+        from attelbo.experiments.sweeps import running, searching
         from attelbo.experiments.sweeps.expanding import shared_words
 
         for each in plan:
             verify(each.config)  # no job runs if another cannot be built
-        folder, given = folder_of(plan)
+        folder, given = folder_of(plan, search)
         if not given:
             loader_of(hydra).name_sweep(folder)
         task = partial(job, loaded={})
         if decides_as_it_goes(plan):
             batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
             return int(any(each.return_value for batch in batches or () for each in batch))
-        return running.run(hydra, plan, folder, with_folders(shared_words(options.words), plan[0].folders), task)
+        shared = with_folders(shared_words(options.words), plan[0].folders)
+        if search is not None:
+            return searching.run(hydra, search, folder, shared, task)
+        return running.run(hydra, plan, folder, shared, task)
 
 
-def folder_of(plan: "list[Composition]") -> tuple[Path, bool]:
+def folder_of(plan: "list[Composition]", search: "Search | None" = None) -> tuple[Path, bool]:
     """The directory of a sweep, and whether it was given by hand."""
-    given = any(word.startswith("hydra.sweep.dir=") for word in plan[0].overrides)
-    return (Path(plan[0].hydra.sweep.dir) if given else _sweep_folder(plan)), given
+    if any(word.startswith("hydra.sweep.dir=") for word in plan[0].overrides):
+        return Path(plan[0].hydra.sweep.dir), True
+    return search.folder if search else _sweep_folder(plan), False
 
 
 def decides_as_it_goes(plan: "list[Composition]") -> bool:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from attelbo.cli.parsing import parse, parser_of, say
-from attelbo.cli.running import decides_as_it_goes, folder_of, job, plan_of
+from attelbo.cli.running import decides_as_it_goes, folder_of, job, plan_of, search_of
 from attelbo.cli.usage import COMPARE, REPRODUCE, SWEEP, WANDB
 from attelbo.errors import ConfigError
 
@@ -26,11 +26,15 @@ def sweep(words: Sequence[str]) -> int:
     if kind != "dry":
         raise ConfigError(f"sweep {kind}: no such command; attelbo sweep dry ..., or attelbo sweep status DIR")
     options = parse("check", [*rest, "-m"])
-    plan = plan_of(options)
+    search = search_of(options)
+    plan = [search.middle] if search else plan_of(options)
     if decides_as_it_goes(plan):
         raise ConfigError("sweep dry: this sweeper makes its jobs while they run")
     from attelbo.experiments.sweeps import showing
 
+    if search is not None:
+        showing.dry_search(search, folder_of(plan, search)[0])
+        return 0
     showing.dry(plan, folder_of(plan)[0])
     return 0
 

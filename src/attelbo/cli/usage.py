@@ -62,6 +62,18 @@ attelbo sweep        dry|status ...          the jobs of a sweep: those that a c
 
 Lists go together where they are zipped: zip:model.latent_dim=2,8 zip:optimizer.lr=1e-2,1e-3 are two jobs, not four;
 zip2: and so on begin further lists, which are combined with the others.
+
+sweep=NAME stands for the words in a file of conf/sweep/ (attelbo list sweep). With sweep.sampler=tpe, random,
+quasi_random or grid the jobs are chosen while the sweep runs, from the lists and intervals that are swept:
+
+  attelbo train -m sweep.sampler=tpe 'optimizer.lr=tag(log,interval(1e-4,1e-2))' 'model.latent_dim=int(interval(2,32))'
+
+  sweep.n_trials=20        jobs of the search; more of them later go on with it
+  sweep.pruner=median      stop a job that does worse than others did: median or successive_halving
+  sweep.warmup=1           validations before that
+  sweep.metric, direction  what is searched for the best of; by itself what the model is watched by
+  sweep.concurrent=1       jobs at a time, with a launcher that runs them so
+  sweep.seed=0             of the sampler
 """
 
 

@@ -28,11 +28,12 @@ from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
-from attelbo.experiments.rundir import RunDirectory, State, config_hash
+from attelbo.experiments.rundir import FINISHED, RunDirectory, State, config_hash
+from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training import checkpoint_io_of, settle
-from attelbo.training.callbacks import Checkpoint, Exhibit
+from attelbo.training.callbacks import Checkpoint, Exhibit, Pruned
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, rewind_loggers
 from attelbo.training.replicas import Seat
@@ -87,10 +88,10 @@ def train(
     trainer = trainer_of(config, seat)
     given = _take_up(_given_checkpoint(config), model, trainer)
     run = directory or _place(config, sweep)
-    if run.status()["state"] == "done":
-        sys.stdout.write(f"{run.path} is done already\n")
+    if (state := run.status()["state"]) in FINISHED:
+        sys.stdout.write(f"{run.path} is {state} already\n")
         _show(run)
-        return Outcome(run.path, "done", 0)
+        return Outcome(run.path, state, 0)
     start = _take_up(run.resumable, model, trainer) or given
     with run.locked():
         asked, config = config, _with_threads(config, run, model, data, trainer)
@@ -134,8 +135,8 @@ def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path 
     else:
         before = RunDirectory.latest(parent_of(config), config) if config["ckpt"] == "auto" else None
         run = before or RunDirectory(parent_of(config) / "rank")  # its name comes from rank 0 once training begins
-    if run.status()["state"] == "done":
-        return Outcome(run.path, "done", 0)
+    if (state := run.status()["state"]) in FINISHED:
+        return Outcome(run.path, state, 0)
     return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
 
 
@@ -144,8 +145,12 @@ def _help_to_fit(
 ) -> Outcome:
     trainer = settle(trainer_of(config), run.path)
     _with_threads(config, run, model, data, trainer)
+    start = _take_up(checkpoint, model, trainer)
+    watch(trainer, run, start.step if start else -1)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Pruned:
+        return Outcome(run.path, "pruned", 0)
     except Interrupted as interrupted:
         return Outcome(run.path, "interrupted", interrupted.exit_code)
     return Outcome(run.path, "done", 0)
@@ -222,13 +227,14 @@ def _run(
     seat: Seat | None,
 ) -> Outcome:
     """Fit, evaluate, draw and report; the status is right at every moment, whatever happens."""
-    exit_code, error, seconds = 1, None, 0.0
+    exit_code, error, seconds, state = 1, None, 0.0, "failed"
     loggers = build_loggers(config["logger"], run_info(run, config, job_type))
     try:
         with stoppable():
             settle(trainer, run.path, loggers)
-            if start is not None:
-                rewind_loggers(loggers, start.step)
+            step = start.step if start else -1  # a run without a checkpoint begins anew
+            rewind_loggers(loggers, step)
+            watch(trainer, run, step)
             if seat is not None:
                 seat.gather()
             clock = seat.clock if seat is not None else time.perf_counter
@@ -242,16 +248,15 @@ def _run(
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()  # the other processes end here; what follows is done alone
             _conclude(run, config, model, data, trainer, run.status()["train_seconds"] + seconds)
-        exit_code = 0
-        return Outcome(run.path, "done", 0)
+        exit_code, state = 0, "done"
+    except Pruned:
+        exit_code, state = 0, "pruned"
     except TrainingDiverged as diverged:
         error = traceback.format_exc()
         sys.stderr.write(f"error: {diverged} [{run.path}]\n")
-        return Outcome(run.path, "failed", 1)
     except Interrupted as interrupted:
-        exit_code = interrupted.exit_code
+        exit_code, state = interrupted.exit_code, "interrupted"
         sys.stderr.write(f"{interrupted}; ckpt=auto goes on from here: {run.path}\n")
-        return Outcome(run.path, "interrupted", exit_code)
     except UserError:
         error, exit_code = traceback.format_exc(), 2
         raise
@@ -259,9 +264,10 @@ def _run(
         error = traceback.format_exc()
         raise
     finally:
-        finish_loggers(loggers, exit_code, _state(exit_code))
-        run.end(_state(exit_code), seconds, error)
+        finish_loggers(loggers, exit_code, state)
+        run.end(state, seconds, error)
         _report(run, must=exit_code == 0)
+    return Outcome(run.path, state, exit_code)
 
 
 def _report(run: RunDirectory, must: bool) -> None:
@@ -270,10 +276,6 @@ def _report(run: RunDirectory, must: bool) -> None:
 
     with contextlib.nullcontext() if must else contextlib.suppress(Exception):
         write_report(run.path)
-
-
-def _state(exit_code: int) -> State:
-    return "done" if exit_code == 0 else "interrupted" if exit_code > 128 else "failed"
 
 
 def _conclude(

@@ -25,7 +25,10 @@ import yaml
 from attelbo.errors import UserError
 from attelbo.files import write_atomically
 
-State = Literal["pending", "running", "done", "failed", "interrupted"]
+State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
+
+FINISHED = ("done", "pruned")
+"""States of a run that is not run again."""
 
 NOT_IN_HASH = ("paths", "logger", "tags", "ckpt")
 """Keys that say where to read and write, not what to compute."""
@@ -34,11 +37,17 @@ NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
 """Such keys inside of others."""
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """8 hexadecimal digits: equal for configurations that compute the same."""
+def computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that says what is computed."""
     what = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
     for node, keys in NOT_IN_HASH_OF.items():
         what[node] = {key: value for key, value in what[node].items() if key not in keys}
+    return what
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """8 hexadecimal digits: equal for configurations that compute the same."""
+    what = computed(config)
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -61,13 +70,13 @@ class RunDirectory:
         for attempt in range(1, 1000):
             path = parent / (stem if attempt == 1 else f"{stem}-{attempt}")
             with contextlib.suppress(FileExistsError):
-                return cls._make(path, exist_ok=False)
+                return cls.made(path, exist_ok=False)
         raise UserError(f"{parent}: no free name for a new run beside {stem}")
 
     @classmethod
     def job(cls, sweep: Path, config: Mapping[str, Any]) -> "RunDirectory":
         """The directory of a job in its sweep: new, or the one it had before."""
-        return cls._make(sweep / config_hash(config), exist_ok=True)
+        return cls.made(sweep / config_hash(config))
 
     @classmethod
     def latest(cls, parent: Path, config: Mapping[str, Any]) -> "RunDirectory | None":
@@ -96,11 +105,21 @@ class RunDirectory:
         return any((self.path / "checkpoints").glob("*.ckpt"))
 
     @classmethod
-    def _make(cls, path: Path, exist_ok: bool) -> "RunDirectory":
+    def made(cls, path: Path, exist_ok: bool = True) -> "RunDirectory":
+        """A directory, made if need be.
+
+        Raises:
+            FileExistsError: it is there already, and that is not ``exist_ok``.
+            UserError: the output folder cannot be written.
+        """
         try:
             path.mkdir(parents=True, exist_ok=exist_ok)
         except FileExistsError:
-            raise
+            if not exist_ok:
+                raise
+            raise UserError(
+                f"paths.output_dir: {path} is a file; choose another with paths.output_dir=<folder>"
+            ) from None
         except OSError as error:
             raise UserError(
                 f"paths.output_dir: cannot make {path}: {error.strerror}; choose another with paths.output_dir=<folder>"
@@ -202,12 +221,27 @@ class RunDirectory:
         Raises:
             UserError: another process holds it.
         """
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(f"{self.path} is being written by another process (see its status.json)") from error
+        with locked(self.path):
             yield
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A folder that belongs to this process, until it ends.
+
+    Raises:
+        UserError: it belongs to another process, or cannot be written.
+    """
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"paths.output_dir: cannot write in {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder} is being written by another process") from error
+        yield
 
 
 def _yaml(content: Any) -> str:

@@ -45,12 +45,28 @@ def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = Non
     with session() as hydra:
         words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(filter(is_task_word, others))
         parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+        if wide := next((each for each in parsed if each.is_sweep_override() and not each.is_discrete_sweep()), None):
+            raise ConfigError(f"{wide.input_line} (command line): an interval is for a search: add sweep.sampler=tpe")
         try:
             product = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
         except HydraException as error:
             raise ConfigError(f"command line: {explaining.first_line(error)}") from error
     axes = _axes([(match[1], match[2]) for match in zipped])
     return [[*for_hydra, *job, *itertools.chain(*rows)] for job in product for rows in itertools.product(*axes)]
+
+
+def is_zipped(word: str) -> bool:
+    """Whether a list goes together with others."""
+    return _ZIPPED.fullmatch(word) is not None
+
+
+def latest(*parts: Sequence[str]) -> list[str]:
+    """The words of all parts; of two for one key only the later."""
+    words: dict[str, str] = {}
+    for word in itertools.chain(*parts):
+        match = _ZIPPED.fullmatch(word)
+        words[(match[2] if match else word).partition("=")[0].lstrip("+~")] = word
+    return list(words.values())
 
 
 def shared_words(overrides: Sequence[str]) -> list[str]:

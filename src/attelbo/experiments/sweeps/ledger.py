@@ -1,10 +1,13 @@
 """``sweep.json``: what a sweep is made of. What became of its jobs is said by their run directories.
 
+A search is a sweep whose jobs are not known in advance: its ledger also says what is searched for, and where.
+
 A sweep's directory is named by what it runs, so the same command finds it again; one that is given by hand
 (``hydra.sweep.dir``) may grow, by more seeds, say, and a job keeps its number; but it is not taken for another sweep.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +15,13 @@ from typing import Any
 
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.files import write_atomically
+from attelbo.files import read_curve, write_atomically
 
 FILE = "sweep.json"
+
+_BEST: Mapping[str, Any] = {"minimize": min, "maximize": max}
+_MAY_GROW = {"n_trials", "proposals", "concurrent"}
+"""Of a search: what may differ when it goes on."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,12 @@ class Ledger:
     Args:
         path: the sweep's directory.
         jobs: numbered from 0.
+        search: what a search is; None: the jobs are all that there are.
     """
 
     path: Path
     jobs: Sequence[Job]
+    search: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Ledger | None":
@@ -54,12 +63,19 @@ class Ledger:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path / FILE} cannot be read: {' '.join(str(error).split())}") from error
-        return cls(path, jobs)
+        return cls(path, jobs, content.get("search"))
 
     @classmethod
-    def open(cls, path: Path, planned: Sequence[tuple[str, Sequence[str]]]) -> "Ledger":
+    def open(
+        cls, path: Path, planned: Sequence[tuple[str, Sequence[str]]], search: Mapping[str, Any] | None = None
+    ) -> "Ledger":
         """The ledger of a sweep with these jobs (hash, overrides), written down: a new one, or the one that it had,
         with what has been added to it.
+
+        Args:
+            path: the sweep's directory.
+            planned: all jobs of a sweep, or further ones of a search.
+            search: what the search is.
 
         Raises:
             ConfigError: the directory is that of another sweep.
@@ -68,7 +84,12 @@ class Ledger:
         planned = list(dict(planned).items())  # the same job twice is one
         before = cls.read(path)
         known = [] if before is None else list(before.jobs)
-        hashes = {hash_ for hash_, _ in planned}
+        if before is not None and (told := _other_search(before.search, search)):
+            raise ConfigError(
+                f"hydra.sweep.dir: {path} is another sweep: {told}; a search may get more trials, not change: give "
+                "this one another folder"
+            )
+        hashes = {hash_ for hash_, _ in planned} if search is None else {job.hash for job in known}
         if missing := [job for job in known if job.hash not in hashes]:
             raise ConfigError(
                 f"hydra.sweep.dir: {path} is another sweep: {_difference(known, planned)}; a sweep may grow, not "
@@ -76,7 +97,7 @@ class Ledger:
             )
         numbered = {job.hash for job in known}
         new = [(hash_, words) for hash_, words in planned if hash_ not in numbered]
-        ledger = cls(path, [*known, *(Job(n, *job) for n, job in enumerate(new, len(known)))])
+        ledger = cls(path, [*known, *(Job(n, *job) for n, job in enumerate(new, len(known)))], search)
         ledger.write()
         return ledger
 
@@ -90,8 +111,10 @@ class Ledger:
             {"number": job.number, "hash": job.hash, "state": self.state(job), "words": list(job.words)}
             for job in self.jobs
         ]
+        search = {} if self.search is None else {"search": self.search}
+        content = {"sweep": self.path.name, **search, "jobs": jobs}
         try:
-            write_atomically(self.path / FILE, json.dumps({"sweep": self.path.name, "jobs": jobs}, indent=2) + "\n")
+            write_atomically(self.path / FILE, json.dumps(content, indent=2) + "\n")
         except OSError as error:
             raise UserError(
                 f"paths.output_dir: cannot write {self.path / FILE}: {error.strerror}; choose another with "
@@ -103,15 +126,47 @@ class Ledger:
         return RunDirectory(self.path / job.hash)
 
     def state(self, job: Job) -> str:
-        """pending, running, done, failed, interrupted, or killed: running when its process ended, whatever ended it."""
+        """Of its run directory; or killed: running when its process ended, whatever ended it."""
         directory = self.directory(job)
         state = directory.status()["state"]
         return "killed" if state == "running" and not directory.is_held else state
 
     def seconds(self, job: Job) -> float | None:
-        """What a job took that is done."""
-        result = self.directory(job).read("result.json")
-        return None if result is None else sum(result["seconds"].values())
+        """What a job took that is done, evaluation included, or the training of one that was pruned."""
+        directory = self.directory(job)
+        if (result := directory.read("result.json")) is not None:
+            return sum(result["seconds"].values())
+        status = directory.status()
+        return status["train_seconds"] if status["state"] == "pruned" else None
+
+    def curve(self, job: Job) -> list[float]:
+        """Of a search: what a job's validations said, in their order; empty before the first."""
+        assert self.search is not None
+        return read_curve(self.path / job.hash / "metrics.csv", self.search["metric"])
+
+    def best(self, job: Job) -> float | None:
+        """Of a search: the best validation of a job, by which its weights are chosen too; None before the first."""
+        assert self.search is not None
+        values = [value for value in self.curve(job) if not math.isnan(value)]
+        return _BEST[self.search["direction"]](values, default=None)
+
+
+def _other_search(theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | None) -> str:
+    """How two searches differ; empty if one is the other with more trials."""
+    if theirs is None or ours is None:
+        return "" if theirs is ours else "one of the two is a search"
+    told = []
+    for key in {**theirs, **ours}.keys() - _MAY_GROW:
+        there, here = theirs.get(key), ours.get(key)
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            told += [
+                f"{name} {there.get(name, 'not given')} there, {here.get(name, 'not given')} here"
+                for name in {**there, **here}
+                if there.get(name) != here.get(name)
+            ]
+        elif there != here:
+            told.append(f"{key} {there} there, {here} here")
+    return "; ".join(sorted(told)[:4])
 
 
 def _difference(known: Sequence[Job], planned: Sequence[tuple[str, Sequence[str]]]) -> str:
@@ -144,7 +199,9 @@ def differing_words(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
 
 def summary(states: Sequence[str]) -> str:
     """``3 done, 1 failed``."""
-    counts: dict[str, int] = dict.fromkeys(("done", "running", "failed", "interrupted", "killed", "pending"), 0)
+    counts: dict[str, int] = dict.fromkeys(
+        ("done", "pruned", "running", "failed", "interrupted", "killed", "pending"), 0
+    )
     for state in states:
         counts[state] = counts.get(state, 0) + 1
     return ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "no jobs"

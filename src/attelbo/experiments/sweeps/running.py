@@ -6,13 +6,14 @@ checkpoint when the command is given again.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attelbo.errors import UserError
 from attelbo.experiments.configuration import Composition
-from attelbo.experiments.rundir import config_hash
+from attelbo.experiments.rundir import FINISHED, RunDirectory, config_hash, locked
 from attelbo.experiments.sweeps import logs
 from attelbo.experiments.sweeps.launching import launch
 from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, summary
@@ -37,37 +38,56 @@ def run(
         ConfigError: the folder is that of another sweep.
         UserError: it cannot be written.
     """
-    ledger = Ledger.open(folder, [(config_hash(job.config), job.overrides) for job in plan])
-    jobs = [job for job in ledger.jobs if ledger.state(job) != "done"]
-    done = len(ledger.jobs) - len(jobs)
-    if done:
-        sys.stdout.write(f"sweep: {done} of {len(ledger.jobs)} jobs are done already in {folder}\n")
-    stopped = 0
-    try:
-        while jobs:
-            telling = Telling(ledger, jobs)
-            try:
-                launch(hydra, plan[0].root, shared, [job.words for job in jobs], task, telling.ended)
-                break
-            except SystemExit as signalled:
-                stopped = signalled.code if isinstance(signalled.code, int) else 1
-                break
-            except UserError:
-                raise
-            except Exception as error:
-                sys.stderr.write(f"sweep: the launcher broke down: {type(error).__name__}: {_first_line(error)}\n")
-                left = [job for job in jobs if ledger.state(job) == "pending"]
-                if len(left) == len(jobs):  # it would break down again
-                    break
-                jobs = left
-    finally:
-        ledger.write()
+    with owned(folder):
+        ledger = Ledger.open(folder, [(config_hash(job.config), job.overrides) for job in plan])
+        jobs = [job for job in ledger.jobs if ledger.state(job) not in FINISHED]
+        done = len(ledger.jobs) - len(jobs)
+        if done:
+            sys.stdout.write(f"sweep: {done} of {len(ledger.jobs)} jobs are done already in {folder}\n")
+        try:
+            stopped = launch_all(hydra, plan[0].root, shared, ledger, jobs, task)
+        finally:
+            ledger.write()
     states = [ledger.state(job) for job in ledger.jobs]
-    done = states.count("done")
+    done = sum(state in FINISHED for state in states)
     sys.stdout.write(f"sweep: {done} of {len(states)} jobs done in {folder}\n")
     if done < len(states):
         sys.stdout.write(f"sweep: {summary(states)}; the same command again goes on from here\n")
     return stopped or int(done < len(states))
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """A sweep's directory, which no other process has a sweep in meanwhile; made if need be.
+
+    Raises:
+        UserError: another process has, or it cannot be written.
+    """
+    with locked(RunDirectory.made(folder).path):
+        yield
+
+
+def launch_all(
+    hydra: "Hydra", root: str, shared: Sequence[str], ledger: Ledger, jobs: Sequence[Job], task: Callable[..., Any]
+) -> int:
+    """Run jobs of a sweep, the rest again where the launcher breaks down: the exit code of the signal that stopped
+    them, or 0; what became of each its directory says."""
+    while jobs:
+        telling = Telling(ledger, jobs)
+        try:
+            launch(hydra, root, shared, [job.words for job in jobs], task, telling.ended)
+            break
+        except SystemExit as signalled:
+            return signalled.code if isinstance(signalled.code, int) else 1
+        except UserError:
+            raise
+        except Exception as error:
+            sys.stderr.write(f"sweep: the launcher broke down: {type(error).__name__}: {_first_line(error)}\n")
+            left = [job for job in jobs if ledger.state(job) == "pending"]
+            if len(left) == len(jobs):  # it would break down again
+                break
+            jobs = left
+    return 0
 
 
 class Telling:
@@ -91,7 +111,7 @@ class Telling:
         state, seconds, log = ledger.state(job), ledger.seconds(job), ledger.directory(job).path / logs.FILE
         words = " ".join(self._words[job.number]) if len(self._words) > 1 else job.hash
         line = f"sweep: {self._ended} of {len(self._jobs)}: {words}: {state}"
-        if state == "done":
+        if state in FINISHED:
             line += "" if seconds is None else f", {seconds:.1f} s"
         else:
             said = logs.last_line(log)

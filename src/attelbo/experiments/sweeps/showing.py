@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from attelbo.experiments.configuration import Composition
-from attelbo.experiments.rundir import config_hash
+from attelbo.experiments.rundir import FINISHED, config_hash
 from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, ledgers_below, summary
+from attelbo.experiments.sweeps.searching import Search, importances, told
 
 
 def dry(plan: Sequence[Composition], folder: Path) -> None:
@@ -21,6 +22,13 @@ def dry(plan: Sequence[Composition], folder: Path) -> None:
     words = {config_hash(job.config): job.overrides for job in plan}
     jobs = [Job(numbers[h] if h in numbers else next(new), h, words[h]) for h in hashes]
     _print(Ledger(folder, sorted(jobs, key=lambda job: job.number)))
+
+
+def dry_search(search: Search, folder: Path) -> None:
+    """Print the jobs that a search has chosen so far, and how many are to come."""
+    known = Ledger.read(folder)
+    ledger = Ledger(folder, known.jobs if known else [], search.record)
+    _print(ledger)
 
 
 def status(paths: Sequence[Path]) -> None:
@@ -35,29 +43,43 @@ def status(paths: Sequence[Path]) -> None:
 
 def _print(ledger: Ledger) -> None:
     states = {job.hash: ledger.state(job) for job in ledger.jobs}
-    seconds = {job.hash: ledger.seconds(job) for job in ledger.jobs if states[job.hash] == "done"}
+    seconds = {job.hash: ledger.seconds(job) for job in ledger.jobs if states[job.hash] in FINISHED}
     shown = differing_words([job.words for job in ledger.jobs])
     table = Table(box=None, title=str(ledger.path), title_justify="left")
-    for name, justify in (("#", "right"), ("state", "left"), ("s", "right"), ("job", "left"), ("directory", "left")):
-        table.add_column(name, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]
+    for name in ("#", "state", "s", *([ledger.search["metric"]] if ledger.search else []), "job", "directory"):
+        justify = "left" if name in ("state", "job", "directory") else "right"
+        table.add_column(name, justify=justify, no_wrap=True)
     for job, words in zip(ledger.jobs, shown, strict=True):
         took = seconds.get(job.hash)
+        best = [_number(ledger.best(job))] if ledger.search else []
         table.add_row(
-            str(job.number), states[job.hash], "" if took is None else f"{took:.1f}", " ".join(words) or "-", job.hash
+            *(str(job.number), states[job.hash], "" if took is None else f"{took:.1f}", *best),
+            *(" ".join(words) or "-", job.hash),
         )
     console = Console(soft_wrap=True, force_jupyter=False)
     console.width = max(console.width, 200)
     console.print(table, highlight=False, markup=False)
-    console.print(f"{summary(list(states.values()))}{_left(states, seconds)}", highlight=False, markup=False)
+    coming = ledger.search["n_trials"] - len(ledger.jobs) if ledger.search else 0
+    console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}", highlight=False, markup=False)
+    if ledger.search:
+        for line in filter(None, (told(ledger), importances(ledger))):
+            console.print(line, highlight=False, markup=False)
 
 
-def _left(states: dict[str, str], seconds: dict[str, float | None]) -> str:
-    """What the unfinished jobs will take, if they are like the finished ones."""
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _left(states: dict[str, str], seconds: dict[str, float | None], coming: int) -> str:
+    """What the unfinished jobs, and those still to be chosen, will take, if they are like the finished ones."""
     known = [value for value in seconds.values() if value is not None]
-    unfinished = sum(state != "done" for state in states.values())
+    unfinished = sum(state not in FINISHED for state in states.values()) + coming
     if not unfinished:
         return ""
+    to_come = f", {coming} to be chosen" if coming else ""
     if not known:
-        return "; what a job costs is known when the first is done"
+        return f"{to_come}; what a job costs is known when the first is done"
     mean = statistics.fmean(known)
-    return f"; about {mean * unfinished / 60:.1f} min of work left, at {mean:.1f} s a job (mean of {len(known)})"
+    return (
+        f"{to_come}; about {mean * unfinished / 60:.1f} min of work left, at {mean:.1f} s a job (mean of {len(known)})"
+    )

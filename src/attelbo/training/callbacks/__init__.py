@@ -10,6 +10,7 @@ from attelbo.training.callbacks.learning_rate import LearningRate
 from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
+from attelbo.training.callbacks.pruning import Pruned, Pruning
 from attelbo.training.callbacks.sentences import Sentences
 from attelbo.training.callbacks.strokes import Strokes
 from attelbo.training.callbacks.texts import Answers, TextSamples
@@ -28,6 +29,8 @@ __all__ = [
     "NanGuard",
     "Pictures",
     "Progress",
+    "Pruned",
+    "Pruning",
     "Sentences",
     "Strokes",
     "TextSamples",

@@ -1,0 +1,44 @@
+"""``pruning.json`` in the directory of a job of a search: what it is compared with while it trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from attelbo.experiments.rundir import RunDirectory
+from attelbo.files import read_curve
+from attelbo.training.callbacks import Pruning
+from attelbo.training.loggers.metrics_csv import METRICS_FILE
+
+FILE = "pruning.json"
+
+
+def prepare(run: RunDirectory, search: Mapping[str, Any], others: Sequence[str]) -> None:
+    """Write down, once, what a job is compared with: those who were finished then, also if it goes on later.
+
+    Args:
+        run: the job's directory.
+        search: as it stands in the ledger.
+        others: the names of their directories, in the order of their numbers.
+    """
+    if run.read(FILE) is None:
+        run.write(FILE, {key: search[key] for key in ("metric", "direction", "pruner", "warmup")} | {"others": others})
+
+
+def watch(trainer: Trainer, run: RunDirectory, step: int) -> None:
+    """Let a Trainer stop the run if it was told what to compare it with.
+
+    Args:
+        trainer: of the run.
+        run: its directory.
+        step: the optimizer step that it goes on from.
+    """
+    told = run.read(FILE)
+    if told is None:
+        return
+    others = [RunDirectory(run.path.parent / name) for name in told.pop("others")]
+    metric = told["metric"]
+    curves = [(read_curve(other.path / METRICS_FILE, metric), other.status()["state"] == "pruned") for other in others]
+    own = read_curve(run.path / METRICS_FILE, metric, until=step)
+    pruning = Pruning(**told, others=[each for each in curves if each[0]], own=own)
+    trainer.callbacks.append(pruning)  # pyright: ignore[reportAttributeAccessIssue]

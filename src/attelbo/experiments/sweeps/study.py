@@ -1,0 +1,151 @@
+"""What Optuna knows of a search: ``search.db`` in the sweep's directory.
+
+The ledger and the run directories are the truth; the study is told of them, so it may be behind after a kill and
+catches up. The sampler is seeded by the number of the proposal: what it proposes is a function of that and of what it
+was told, whether the search was interrupted or not.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from attelbo.errors import UserError
+from attelbo.experiments.sweeps.ledger import Job, Ledger
+from attelbo.experiments.sweeps.space import Parameter, Value, point
+from attelbo.experiments.sweeps.specification import Sweep
+from attelbo.seeding import derive_seed
+
+FILE = "search.db"
+_JOB = "job"
+"""The attribute of a trial that names its job, by its hash."""
+
+
+class Study:
+    """The study of a search, in its directory.
+
+    Args:
+        folder: the sweep's directory.
+        search: what the ledger says of it.
+
+    Raises:
+        UserError: its file cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, search: Mapping[str, Any]) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            storage = optuna.storages.RDBStorage(
+                f"sqlite:///{folder / FILE}", engine_kwargs={"connect_args": {"timeout": 60}}
+            )
+            self._study = optuna.create_study(
+                storage=storage, study_name="search", direction=search["direction"], load_if_exists=True
+            )
+        except Exception as error:  # Optuna's, SQLAlchemy's or sqlite's own
+            raise UserError(f"{folder / FILE} cannot be used: {str(error).strip().splitlines()[0]}") from error
+
+    def propose(self, space: Sequence[Parameter], sweep: Sweep, index: int) -> "Proposal | None":
+        """Proposal ``index`` of the search; None if the sampler has no more."""
+        distributions = {parameter.key: parameter.distribution() for parameter in space}
+        assert sweep.sampler is not None
+        if sweep.sampler == "tpe":
+            seed = derive_seed(sweep.seed, "trial", index) % 2**32
+            self._study.sampler = TPESampler(seed=seed, multivariate=True, constant_liar=sweep.concurrent > 1)
+        else:
+            place = point(space, sweep.sampler, sweep.seed, index)
+            if place is None:
+                return None
+            self._study.sampler = _Given(place)
+        return Proposal(self._study, self._study.ask(distributions))
+
+    def catch_up(self, ledger: Ledger, space: Sequence[Parameter]) -> None:
+        """Tell what became of the jobs. Trials of no job, whose process ended too early, are marked as failed."""
+        trials: dict[str, FrozenTrial] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            trials[trial.user_attrs.get(_JOB, f"of no job {trial.number}")] = trial
+        for job in ledger.jobs:
+            self._catch_up(job, trials.pop(job.hash, None), ledger, space)
+        for trial in trials.values():
+            if not trial.state.is_finished():
+                self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def _catch_up(self, job: Job, trial: FrozenTrial | None, ledger: Ledger, space: Sequence[Parameter]) -> None:
+        state, best = ledger.state(job), ledger.best(job)
+        if trial is None or (trial.state == TrialState.FAIL and state in ("done", "pruned")):
+            # It failed and ran again, or the file was lost.
+            trial = self._again(job, space)
+        if trial.state.is_finished():
+            return
+        if state == "failed" or (state in ("done", "pruned") and best is None):
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        elif state == "done":
+            self._study.tell(trial.number, best)
+        elif state == "pruned":
+            assert best is not None
+            Trial(self._study, trial._trial_id).report(best, len(ledger.curve(job)))
+            self._study.tell(trial.number, state=TrialState.PRUNED)
+
+    def _again(self, job: Job, space: Sequence[Parameter]) -> FrozenTrial:
+        """A trial with the parameters of a job that has none, or none that is open."""
+        words = dict(word.split("=", 1) for word in job.words if "=" in word)
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params={parameter.key: parameter.value(words[parameter.key]) for parameter in space},
+                distributions={parameter.key: parameter.distribution() for parameter in space},
+                user_attrs={_JOB: job.hash},
+            )
+        )
+        return self._study.get_trials(deepcopy=False)[-1]
+
+    def importances(self) -> Mapping[str, float]:
+        """How much of what makes a trial good is due to each parameter (PED-ANOVA, Watanabe et al. 2023); empty where
+        too few are complete to say."""
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(complete) < _ENOUGH or len({trial.value for trial in complete}) < 2:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+
+
+_ENOUGH = 8
+
+
+class Proposal:
+    """An open trial, whose job is not known yet."""
+
+    def __init__(self, study: optuna.Study, trial: Trial) -> None:
+        self._study, self._trial = study, trial
+        self.values: Mapping[str, Value] = trial.params
+
+    def become(self, job: str) -> None:
+        """It is the trial of this job."""
+        self._trial.set_user_attr(_JOB, job)
+
+    def withdraw(self) -> None:
+        """Its job was there before."""
+        self._study.tell(self._trial, state=TrialState.FAIL)
+
+
+class _Given(BaseSampler):
+    """Proposes what it was given."""
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self._values = values
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._values[param_name]
