@@ -50,7 +50,7 @@ def configured(name: str, folder: Path, *words: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_batches_are_what_the_specification_says(name, tmp_path, data_folder):
-    real = name in ("multi30k", "shakespeare")
+    real = name in ("multi30k", "multi30k_en_de", "shakespeare")
     data = build_data(configured(name, data_folder if real else tmp_path))
     try:
         spec = data.spec
