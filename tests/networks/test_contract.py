@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from attelbo.building import build
+from attelbo.experiments.configuration import compose
 from attelbo.networks import Decoder, Encoder
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -21,12 +20,8 @@ LATENT_SHAPES = [(5,), (1,), (2, 3, 4), (2, 2, 1), (3, 3, 2)]  # of 9 x 6 pixels
 
 def written(group: str) -> dict[str, dict[str, Any]]:
     """Every part of the group, as its YAML file and what it inherits say."""
-    found = {}
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        for path in sorted((CONF / "model" / group).glob("*.yaml")):
-            part = compose(f"model/{group}/{path.stem}").model[group]
-            found[path.stem] = OmegaConf.to_container(part, resolve=True)
-    return found
+    names = sorted(path.stem for path in (CONF / "model" / group).glob("*.yaml"))
+    return {name: compose("train", [f"model/{group}={name}"]).config["model"][group] for name in names}
 
 
 def specs(group: str) -> dict[str, dict[str, Any]]:
