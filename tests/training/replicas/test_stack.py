@@ -140,6 +140,11 @@ def test_a_model_that_paints_in_strokes(runs, name):
     assert_equal(*build(WithoutWords(runs, SMALL_MODELS["vae"]), f"model={name}", "data.binarize=threshold", *sizes))
 
 
+@pytest.mark.parametrize("name", ["anp", "cnp"])
+def test_models_of_functions(runs, name):
+    assert_equal(*build(runs, f"model={name}"))
+
+
 class WithoutWords:
     """Composes small runs without some of what makes them small."""
 
