@@ -28,7 +28,15 @@ RELU = ("model.encoder.activation=relu", "model.decoder.activation=relu")
 
 OWN_NETWORKS = {
     **dict.fromkeys(("autoencoder_fsq", "autoencoder_kl", "autoencoder_rvq", "autoencoder_vq"), ()),
-    **{"draw": (), "draw_no_attention": (), "fsq_vae": (), "hvamp_vae": RELU, "ladder_vae": RELU, "rvq_vae": ()},
+    **{
+        "air": (),
+        "draw": (),
+        "draw_no_attention": (),
+        "fsq_vae": (),
+        "hvamp_vae": RELU,
+        "ladder_vae": RELU,
+        "rvq_vae": (),
+    },
     **{"vdvae": (), "vq_vae": ()},
 }
 """Models that choose their networks or latents themselves: maps of codes, hierarchies; and words for them."""

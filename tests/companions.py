@@ -117,7 +117,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 WITHOUT_ENCODER = {
-    *("anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
+    *("air", "anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
     *("gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong", "np"),
     *("annealed_text_vae", "bn_text_vae", "cyclical_text_vae", "free_bits_text_vae", "lagging_text_vae", "text_vae"),
     "transformer_text_vae",
@@ -164,6 +164,10 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
         ("data=reference_sentences", "model.embedding=8", "model.hidden=8"),
     ),
     "ptb/text_vae_transformer": ("data=reference_sentences", "model.dim=8", "model.network.layers=1"),
+    **dict.fromkeys(
+        ("digits/air", "mnist/air"),
+        ("data=multi_digits", "data.source.n_train=100", "data.source.n_test=10", "data.validation_size=10"),
+    ),
     "reference/gpt": ("data.windows_per_epoch=10",),
     "recall/attention": (),
     "reverse/transformer": (),

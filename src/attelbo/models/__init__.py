@@ -1,5 +1,6 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
+from attelbo.models.air import AttendInferRepeat, build_air
 from attelbo.models.base import Model, Player, Terms, count_parameters
 from attelbo.models.classifier import (
     Classifier,
@@ -27,6 +28,7 @@ from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
     "DRAW",
+    "AttendInferRepeat",
     "Classifier",
     "Clustering",
     "ConditionalVAE",
@@ -48,6 +50,7 @@ __all__ = [
     "TextVAE",
     "TopDownVAE",
     "VariationalAutoencoder",
+    "build_air",
     "build_conditional_vae",
     "build_data",
     "build_draw",

@@ -140,9 +140,10 @@ def test_a_model_that_paints_in_strokes(runs, name):
     assert_equal(*build(WithoutWords(runs, SMALL_MODELS["vae"]), f"model={name}", "data.binarize=threshold", *sizes))
 
 
-@pytest.mark.parametrize("name", ["anp", "cnp"])
-def test_models_of_functions(runs, name):
-    assert_equal(*build(runs, f"model={name}"))
+def test_a_model_that_finds_objects(runs):
+    sizes = ("model.latent_dim=2", "model.hidden=8", "model.glimpse=4", "model.steps=2")
+    small = WithoutWords(runs, SMALL_MODELS["vae"])
+    assert_equal(*build(small, "model=air", "data.binarize=threshold", *sizes))
 
 
 class WithoutWords:

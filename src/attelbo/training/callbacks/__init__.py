@@ -6,9 +6,9 @@ from attelbo.training.callbacks.clusters import Clusters
 from attelbo.training.callbacks.confusion import Confusion
 from attelbo.training.callbacks.early_stopping import EarlyStopping
 from attelbo.training.callbacks.exhibit import Exhibit
-from attelbo.training.callbacks.functions import Functions
 from attelbo.training.callbacks.learning_rate import LearningRate
 from attelbo.training.callbacks.nan_guard import NanGuard
+from attelbo.training.callbacks.objects import Objects
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
 from attelbo.training.callbacks.pruning import Pruned, Pruning
@@ -26,9 +26,9 @@ __all__ = [
     "Confusion",
     "EarlyStopping",
     "Exhibit",
-    "Functions",
     "LearningRate",
     "NanGuard",
+    "Objects",
     "Pictures",
     "Progress",
     "Pruned",

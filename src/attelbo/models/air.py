@@ -1,0 +1,318 @@
+"""Attend, infer, repeat: an image is explained by objects, one after the other, as many as there are.
+
+Eslami et al. 2016, "Attend, Infer, Repeat: Fast Scene Understanding with Generative Models", arXiv:1603.08575.
+
+    for t = 1 .. T:  h = LSTM(h, [embedding of x, z_{t-1}])
+        present_t ~ Bernoulli(h) if t = 1 or present_{t-1}      prior: Bernoulli(p), a geometric number of objects
+        where_t ~ N(h): size and center                         prior: normal
+        what_t ~ N(encoder(x cut out at where_t))               prior: N(0, I)
+    E[x|z] = sum_t present_t paste(sigmoid(decoder(what_t)), where_t)
+
+The gradient of the presences is that of the score function, with a baseline that is learned from x and the state
+(Mnih & Gregor 2014, "Neural Variational Inference and Learning in Belief Networks", section 2.3); all else is
+reparametrized.
+
+Ours differs: a step sees of the learning signal only what it can change, and the KL of a presence is exact given those
+before it; the size is the sigmoid of a normal variable, so that it is positive; q(where) begins as the prior. Public
+implementations let the prior of the presences fall to 1e-7 in training, lest an object be made of several; here a cost
+of each object is added to the loss instead, and the bound is that of one prior.
+
+Shapes: K samples, B batch, N = K B rows, T steps, D dimensions of a what, (C, H, W) image, n x n of a glimpse. Flat,
+a z is (present, where, what) of each step, T (4 + D) numbers, zeros where there is no object. Units: nats.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attelbo.attention.glimpses import paste_patch
+from attelbo.building import Spec, part
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import ELBO, Bernoulli, DiagonalNormal, Evidence, Layered, Likelihood, Objective, normal_kl
+from attelbo.latent.arithmetic import full_precision, sum_event
+from attelbo.latent.objectives.base import log_weights_of
+from attelbo.latent.scheduled import Scheduled
+from attelbo.metrics import Measure, SampleMean
+from attelbo.models.base import Terms
+from attelbo.models.latent_variable import LatentVariableModel
+from attelbo.models.object_finder import CENTERS, SAMPLES, WHERE, ObjectFinder, Step, center_of, flat, place_of
+from attelbo.models.parts import check_latent_dim, check_likelihood
+from attelbo.networks import Decoder
+from attelbo.networks.layers import image_shape, positive
+
+EPSILON = 1e-3
+"""Of a Bernoulli's mean: a pixel that no object covers may still be one."""
+
+
+class Explanation(Layered):
+    """q(z|x), and what training adds to the loss for the presences, (B,): their cost, and a gradient of value zero."""
+
+    def __init__(self, mean: Tensor, penalty: Tensor) -> None:
+        super().__init__(mean)
+        self._penalty = penalty
+
+    @property
+    def penalty(self) -> Tensor:
+        return self._penalty
+
+
+class AttendInferRepeat(LatentVariableModel):
+    """See :func:`build_air` for how a configuration becomes one."""
+
+    def __init__(
+        self,
+        finder: ObjectFinder,
+        decoder: Decoder,
+        likelihood: Likelihood,
+        objective: Objective,
+        presence: float,
+        cost: Scheduled,
+        counted: bool,
+        optimizer: Spec,
+        scheduler: Spec,
+    ) -> None:
+        super().__init__(likelihood, objective, finder.steps * (1 + WHERE + finder.latent_dim), optimizer, scheduler)
+        self.finder = finder
+        self.decoder = decoder
+        self.presence = presence
+        self.cost = cost
+        self.n_pixels = math.prod(likelihood.data_shape)
+        self.counts = SampleMean(["count_accuracy"]) if counted else None
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The likelihood's parameters eta (N, C, H, W) of flat z (N, T (4 + D))."""
+        objects = z.unflatten(1, (self.finder.steps, -1)).flatten(0, 1)
+        present, where, what = objects.split([1, WHERE, self.finder.latent_dim], 1)
+        _, *size = self.likelihood.data_shape
+        glimpses = full_precision(self.decoder(what)).sigmoid() * present[:, :, None, None]
+        canvas = paste_patch(glimpses, place_of(where), (size[0], size[1])).unflatten(0, (-1, self.finder.steps)).sum(1)
+        if isinstance(self.likelihood, Bernoulli):
+            return canvas.clamp(EPSILON, 1 - EPSILON).logit()
+        return canvas
+
+    # -- from a batch to its evidence ------------------------------------------------------------------
+
+    def evidence(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        n_samples: int = 1,
+        *,
+        log_weights: bool = False,
+        stop_posterior: bool = False,
+    ) -> Evidence:
+        shape = n_samples, len(x)
+        steps = self.finder(x.expand(n_samples, *x.shape).flatten(0, 1), SAMPLES)
+        z = flat(steps).unflatten(0, shape)
+        eta = self.decode(z.flatten(0, 1)).unflatten(0, shape)
+        log_likelihood = self.likelihood.log_prob(eta, x)  # (K, B)
+        kl = torch.stack([self._kl(step) for step in steps])  # (T, 3, N)
+        costs = torch.stack([self.cost.value * step.reached * step.log_odds.sigmoid() for step in steps])  # (T, N)
+        score = self._score(steps, log_likelihood.flatten(), kl, costs)
+        penalty = (costs.sum(0) + score).unflatten(0, shape).mean(0)
+        centers = torch.stack([center_of(step) for step in steps], 1).flatten(1).unflatten(0, shape).mean(0)
+        by_kind = kl.sum(0).unflatten(1, shape).mean(1).T  # (B, 3)
+        weights = log_likelihood + self._log_ratio(steps).unflatten(0, shape) if log_weights else None
+        return Evidence(log_likelihood, by_kind, z, Explanation(centers, penalty), weights)
+
+    def _kl(self, step: Step) -> Tensor:
+        """KL of a step given those before it: of presence, where and what, (3, N)."""
+        log_p, log_not_p = self._log_prior()
+        q = step.log_odds.sigmoid()
+        present = q * (F.logsigmoid(step.log_odds) - log_p) + (1 - q) * (F.logsigmoid(-step.log_odds) - log_not_p)
+        where = normal_kl(step.q_where, self.finder.where_prior(step.where))
+        what = sum_event(0.5 * (step.q_what.mean.square() + step.q_what.std.square() - 1) - step.q_what.log_std, 1)
+        return torch.stack([step.reached * present, step.present * where, step.present * what])
+
+    def _score(self, steps: Sequence[Step], log_likelihood: Tensor, kl: Tensor, costs: Tensor) -> Tensor:
+        """Zeros (N,) whose gradient is what the presences lack in that of the loss, and that of the baseline."""
+        weight = self.objective.weight.value if isinstance(self.objective, ELBO) else 1.0
+        present, where, what = (weight * kl.detach()).unbind(1)
+        known = present + costs.detach()  # before the presence of the step is
+        behind = (known + where + what).flip(0).cumsum(0).flip(0) - known
+        signals = log_likelihood.detach() - behind  # (T, N)
+        total = torch.zeros_like(log_likelihood)
+        for step, signal in zip(steps, signals, strict=True):
+            log_q = -F.binary_cross_entropy_with_logits(step.log_odds, step.present, reduction="none")
+            surprise = (signal - step.baseline) / self.n_pixels
+            total = total + step.reached * (surprise.square() - (signal - step.baseline.detach()) * log_q)
+        return total - total.detach()
+
+    def _log_ratio(self, steps: Sequence[Step]) -> Tensor:
+        """log p(z) - log q(z|x), (N,)."""
+        log_p, log_not_p = self._log_prior()
+        total = torch.zeros_like(steps[0].log_odds)
+        for step in steps:
+            presence = step.present * (log_p - F.logsigmoid(step.log_odds))
+            absence = (1 - step.present) * (log_not_p - F.logsigmoid(-step.log_odds))
+            where = (
+                self.finder.where_prior(step.where).log_prob(step.where[None]) - step.q_where.log_prob(step.where[None])
+            )[0]
+            standard = DiagonalNormal(torch.zeros_like(step.what), torch.zeros_like(step.what))
+            what = (standard.log_prob(step.what[None]) - step.q_what.log_prob(step.what[None]))[0]
+            total = total + step.reached * (presence + absence) + step.present * (where + what)
+        return total
+
+    def _log_prior(self) -> tuple[float, float]:
+        """log p(present) and log p(absent), given that the object before is present."""
+        return math.log(self.presence), math.log1p(-self.presence)
+
+    def at_step(self, step: int, total_steps: int) -> None:
+        super().at_step(step, total_steps)
+        self.cost.at_step(step, total_steps)
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        return list(self.finder.parameters())
+
+    # -- evaluation: the numbers of objects -----------------------------------------------------------
+
+    def evaluation_step(self, batch: Batch) -> None:
+        super().evaluation_step(batch)
+        if self.counts is not None:
+            assert batch.y is not None
+            self.counts.update({"count_accuracy": (self.count(batch.x) == batch.y).double()})
+
+    def evaluation_results(self) -> Terms:
+        results = super().evaluation_results()
+        if self.counts is not None:
+            results |= self.counts.compute()
+            self.counts.reset()
+        return results
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        accuracy = Measure("count_accuracy", "count accuracy", "of the images", 4, better="more")
+        return (*super().measures, accuracy)
+
+    # -- what one does with a trained model --------------------------------------------------------
+
+    @torch.no_grad()
+    def count(self, x: Tensor) -> Tensor:
+        """How many objects there are in x (n, C, H, W), (n,), int64."""
+        return torch.stack([step.present for step in self.finder(x, CENTERS)]).sum(0).long()
+
+    @torch.no_grad()
+    def places(self, x: Tensor) -> Tensor:
+        """Size and center, across and down, of the objects in x (n, C, H, W), (n, T, 3); NaN where there is none."""
+        steps = self.finder(x, CENTERS)
+        found = [torch.where(step.present.unsqueeze(1) > 0, place_of(step.where), torch.nan) for step in steps]
+        return torch.stack(found, 1)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return flat(self.finder(x, CENTERS))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.generate(self.encode(x))
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.likelihood.mean(self.decode(z))
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
+        like = self.finder.where_mean.new_zeros(n, self.finder.steps, 1 + WHERE + self.finder.latent_dim)
+        present = (torch.rand_like(like[..., :1]) < self.presence).to(like).cumprod(1)
+        noise = torch.randn_like(like[..., 1:])
+        where = self.finder.where_mean + self.finder.where_log_std.exp() * noise[..., :WHERE]
+        return self.generate((present * torch.cat([present, where, noise[..., WHERE:]], -1)).flatten(1))
+
+    @torch.no_grad()
+    def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
+        @torch.no_grad()
+        def draw(n_samples: int) -> Tensor:
+            return log_weights_of(self.evidence(x, None, n_samples, log_weights=True))
+
+        return draw
+
+
+def build_air(
+    data: DataSpec,
+    encoder: Spec,
+    decoder: Spec,
+    likelihood: Spec,
+    objective: Spec,
+    latent_dim: int,
+    hidden: int,
+    steps: int,
+    glimpse: int,
+    presence: float,
+    cost: Spec | float,
+    object_size: float,
+    size_std: float,
+    spread: float,
+    optimizer: Spec,
+    scheduler: Spec,
+) -> AttendInferRepeat:
+    """Compose Attend, Infer, Repeat from its configuration.
+
+    Args:
+        data: what is known of the data: images.
+        encoder: of glimpses.
+        decoder: of glimpses.
+        likelihood: of x, with one parameter for each dimension.
+        objective: the ELBO, without free bits.
+        latent_dim: D.
+        hidden: units of the LSTM, and of what it reads.
+        steps: T, objects at most.
+        glimpse: n.
+        presence: the prior probability of one more object.
+        cost: of an object in training, nats, or its schedule: no part of the bound.
+        object_size: the prior's size of objects, as a share of the image's sides.
+        size_std: its standard deviation, of log(size / (1 - size)).
+        spread: the prior's standard deviation of a center; the image ends at -1 and 1.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+
+    Raises:
+        ConfigError: an argument is out of range, or two parts do not fit together.
+    """
+    check_latent_dim(latent_dim)
+    try:
+        channels, *_ = image_shape("data", data.shape)
+        positive("hidden", [hidden])
+        positive("steps", [steps])
+        positive("glimpse", [glimpse])
+        scheduled = Scheduled(cost, "cost")
+        if not 0 < presence < 1:
+            raise ValueError(f"presence must be between 0 and 1, got {presence}")
+        if not 0 < object_size < 1:
+            raise ValueError(f"object_size must be between 0 and 1, got {object_size}")
+        for name, std in (("size_std", size_std), ("spread", spread)):
+            if not 0 < std < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {std}")
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+    p = part("likelihood", likelihood, data_shape=data.shape)
+    check_likelihood(p, data)
+    if p.n_parameters != 1:
+        raise ConfigError(f"model/likelihood: AIR paints one number a pixel, {type(p).__name__} takes {p.n_parameters}")
+    o = part("objective", objective)
+    if not isinstance(o, ELBO) or o.has_free_bits:
+        raise ConfigError("model/objective: AIR takes elbo without free bits, of which its presences know the gradient")
+    shape = (channels, glimpse, glimpse)
+    finder = ObjectFinder(
+        encoder=part("encoder", encoder, in_shape=shape),
+        data_shape=data.shape,
+        latent_dim=latent_dim,
+        hidden=hidden,
+        steps=steps,
+        where_mean=torch.tensor([math.log(object_size / (1 - object_size)), 0.0, 0.0]),
+        where_std=torch.tensor([size_std, spread, spread]),
+    )
+    return AttendInferRepeat(
+        finder=finder,
+        decoder=part("decoder", decoder, in_shape=(latent_dim,), out_shape=shape),
+        likelihood=p,
+        objective=o,
+        presence=presence,
+        cost=scheduled,
+        counted=data.n_objects is not None,
+        optimizer=optimizer,
+        scheduler=scheduler,
+    )

@@ -1,0 +1,52 @@
+"""Which objects AIR finds in images.
+
+Shapes: n images (n, C, H, W), T objects at most, D numbers of each.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention.glimpses import box_of
+from attelbo.data.batch import Split
+from attelbo.models import AttendInferRepeat
+from attelbo.training.boxes import OBJECT_COLORS, enlarged, outlined
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.media import Picture, pair_grid
+
+
+class Objects(Exhibit):
+    """``objects``: images with a box around each object that is found, and what is painted of them below; the first
+    object is red, the second green, the third blue.
+
+    Args:
+        n: images.
+        every_n_epochs: also during training, as ``media/objects-epoch<n>.png``; 0: only at the end.
+        split: the split that images are taken from.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(self, n: int = 20, every_n_epochs: int = 0, split: Split = "validation") -> None:
+        super().__init__(every_n_epochs, split)
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        self.n = n
+
+    def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
+        return isinstance(model, AttendInferRepeat)
+
+    def works(self, model: AttendInferRepeat, data: ExhibitedData) -> dict[str, Picture]:
+        x = self.rows(data, self.n, model.device).x
+        places = model.places(x)
+        return {"objects": pair_grid(boxed(x, places), boxed(model.reconstruct(x), places))}
+
+
+def boxed(images: Tensor, places: Tensor) -> Tensor:
+    """Images (n, C, H, W), enlarged, with boxes around places (n, T, 3), NaN where there is no object."""
+    height, width = images.shape[-2:]
+    large, scale = enlarged(images)
+    for t, place in enumerate(places.unbind(1)):
+        box = box_of(place, (scale * height, scale * width))
+        large = outlined(large, torch.where(place.isnan().any(1, keepdim=True), torch.nan, box), OBJECT_COLORS[t % 5])
+    return large
