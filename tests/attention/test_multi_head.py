@@ -42,6 +42,18 @@ def test_cross_attention_equals_torch(kernel: KernelName, heads: int) -> None:
     torch.testing.assert_close(ours(x, memory), theirs(x, memory, memory, need_weights=False)[0])
 
 
+def test_values_of_other_tokens_equal_torch() -> None:
+    ours, theirs = twins(12, 3)
+    x = torch.randn(4, 5, 12, dtype=torch.float64)
+    keys, values = (torch.randn(4, 7, 12, dtype=torch.float64) for _ in range(2))
+    expected = theirs(x, keys, values, need_weights=False)[0]
+    torch.testing.assert_close(ours(x, ours.keys_values(keys, values)), expected)
+    narrow = MultiHeadAttention(12, 3, memory_dim=12, kv_heads=1).double()
+    torch.testing.assert_close(narrow(x, narrow.keys_values(keys, keys)), narrow(x, keys))
+    other = MultiHeadAttention(12, 3, memory_dim=5).double()
+    torch.testing.assert_close(other(x, other.keys_values(keys[..., :5], keys[..., :5])), other(x, keys[..., :5]))
+
+
 def test_attending_to_itself_as_memory_is_self_attention() -> None:
     ours, _ = twins(8, 2)
     x = torch.randn(2, 5, 8, dtype=torch.float64)

@@ -60,6 +60,12 @@ def test_four_cells_of_a_feature_map_ask():
     np.testing.assert_array_equal(over_images(weights, x), expected)
 
 
+def test_learned_queries_are_in_no_cell_and_have_a_panel_each():
+    x, weights = torch.rand(3, 1, 8, 8), torch.rand(3, 4, 12, 16)
+    shown = weights.mean(1)[:, :8].unflatten(-1, (4, 4))
+    np.testing.assert_array_equal(over_images(weights, x), attention_overlay(x, shown))
+
+
 @pytest.mark.parametrize("shape", [(12, 2, 4, 4), (3, 2, 8, 8), (3, 2, 1, 1)])
 def test_lines_windows_and_single_cells_are_no_images(shape):
     assert over_images(torch.rand(shape), torch.rand(3, 1, 8, 8)) is None

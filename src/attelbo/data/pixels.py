@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
-from attelbo.data.batch import Batch, DataSpec
+from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.image import Binarization, ImageDataModule
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
@@ -90,10 +90,11 @@ class PixelDataModule(ImageDataModule):
         """That of the functions."""
         return self._functions
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self.source.shape
+    def images(self, index: Tensor, split: Split) -> Tensor:
+        """The images (B, C, H, W) that the rows ``index`` (B,) of a split are functions of, on the index's device."""
+        rows = self._split(split)
+        assert isinstance(rows, PixelSplit)
+        return rows.images.materialize(index).x
 
     def _content(self) -> tuple[Any, ...]:
         return *super()._content(), self.sizes

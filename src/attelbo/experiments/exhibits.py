@@ -16,6 +16,8 @@ _CAPTIONS = {
     "strokes.gif": ("Strokes", "samples as they are painted, and the windows they are painted through"),
     "strokes.png": ("Strokes", "some of the strokes, and the finished samples"),
     "glimpses.png": ("Glimpses", "where images are read, and below it what is painted of them by then, and where"),
+    "functions.png": ("Functions", "known points, the truth (dashed), and the mean with two standard deviations"),
+    "completions.png": ("Completions", "each image, then some of its pixels, the mean and the standard deviation"),
     "samples.txt": ("Samples", "what the model writes"),
     "reconstructions.txt": ("Reconstructions", "each text with the likeliest tokens at its posterior mean below it"),
     "interpolations.txt": ("Interpolations", "what the model writes on the way from one posterior mean to another"),
@@ -25,7 +27,7 @@ _CAPTIONS = {
     "translations.txt": ("Translations", "source, reference and translation"),
 }
 """Name of a file, or a pattern -> title, its own name if empty, and caption."""
-_PIXELS = ("samples", "reconstructions", "interpolations", "traversals")
+_PIXELS = ("samples", "completions", "reconstructions", "interpolations", "traversals")
 """Pictures whose pixels are the data's: enlarged without smoothing."""
 _MOST_EARLIER = 12
 """Pictures and texts of earlier epochs shown for each kind."""

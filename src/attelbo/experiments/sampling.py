@@ -1,4 +1,4 @@
-"""``attelbo sample``: what a trained model makes by itself, images of latents from its prior, or texts.
+"""``attelbo sample``: what a trained model makes by itself, images of latents from its prior, functions, or texts.
 
 Shapes: n images (n, C, H, W), n texts of T tokens.
 """
@@ -9,16 +9,19 @@ from typing import Any
 
 import torch
 
+from attelbo.data import FunctionDataModule, PixelDataModule
+from attelbo.data.tasks import GaussianProcess
 from attelbo.errors import UserError
 from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, refuse, tell
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
-from attelbo.models import DRAW, LanguageModel, LatentVariableModel, TextVAE
+from attelbo.models import DRAW, LanguageModel, LatentVariableModel, NeuralProcess, TextVAE
+from attelbo.training.callbacks.functions import draw_choices, draw_curves, predict_curves
 from attelbo.training.callbacks.strokes import painting
 from attelbo.training.callbacks.texts import begun, together
-from attelbo.training.media import image_grid, save_gif, save_png
+from attelbo.training.media import Picture, image_grid, save_gif, save_png
 
-N_IMAGES, N_TEXTS, LENGTH = 64, 1, 500
+N_IMAGES, N_TEXTS, N_FUNCTIONS, LENGTH = 64, 1, 8, 500
 
 
 def sample(
@@ -38,11 +41,12 @@ def sample(
     """Draw images or texts from a model with latent variables, or let a language model write texts.
 
     Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Those of a
-    model that paints in strokes are also a GIF, and some of them a strip. Texts are printed and written to a file.
+    model that paints in strokes are also a GIF, and some of them a strip. Of a neural process they are functions that
+    may be meant by what is known of some curves or images. Texts are printed and written to a file.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        n: how many; if None 64 images, ten texts of latents or one of a language model.
+        n: how many; if None 64 images, ten texts of latents or one of a language model, 8 functions for each context.
         seed: of the draw.
         output: the file; by default ``media/samples-n<n>-seed<seed>.png`` or ``.txt`` in the run directory.
         accelerator: where.
@@ -80,8 +84,32 @@ def sample(
             painted = painting(trained.model, n)
             tell("their strokes", save_gif(painted.frames, file.with_suffix(".gif")))
             tell("some of them", save_png(painted.still, file.with_name(f"{file.stem}-strokes.png")))
+    elif isinstance(trained.model, NeuralProcess):
+        refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
+        n = N_FUNCTIONS if n is None else n
+        file = trained.path(output, f"samples-n{n}-seed{seed}.png")
+        tell(f"{n} samples for each context", save_png(_functions(trained, n), file))
     else:
         raise UserError(f"{trained.described}: nothing that could be sampled")
+
+
+@torch.no_grad()
+def _functions(trained: Trained, n: int) -> Picture:
+    """n functions that may be meant, E[y | x, z, C] with z from q(z|C), for each of some contexts."""
+    model, data = trained.model, trained.data
+    assert isinstance(model, NeuralProcess)
+    if not model.n_latent:
+        raise UserError(
+            f"{trained.described}: without a latent variable there is one answer for each context, and nothing to "
+            "sample; media/ has its mean and band"
+        )
+    if isinstance(data, PixelDataModule):
+        data.prepare_data()
+        data.setup()
+        return draw_choices(model, data.images(torch.arange(3, device=model.device), "test"), n)
+    if isinstance(data, FunctionDataModule) and isinstance(data.task, GaussianProcess):
+        return draw_curves(predict_curves(model, data.task, n), lines=n)
+    raise UserError(f"{trained.described}: nothing that could be drawn")
 
 
 def _texts(

@@ -146,6 +146,11 @@ def test_a_model_that_finds_objects(runs):
     assert_equal(*build(small, "model=air", "data.binarize=threshold", *sizes))
 
 
+@pytest.mark.parametrize("name", ["anp", "cnp"])
+def test_models_of_functions(runs, name):
+    assert_equal(*build(runs, f"model={name}"))
+
+
 class WithoutWords:
     """Composes small runs without some of what makes them small."""
 

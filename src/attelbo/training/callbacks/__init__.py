@@ -6,6 +6,7 @@ from attelbo.training.callbacks.clusters import Clusters
 from attelbo.training.callbacks.confusion import Confusion
 from attelbo.training.callbacks.early_stopping import EarlyStopping
 from attelbo.training.callbacks.exhibit import Exhibit
+from attelbo.training.callbacks.functions import Functions
 from attelbo.training.callbacks.learning_rate import LearningRate
 from attelbo.training.callbacks.nan_guard import NanGuard
 from attelbo.training.callbacks.objects import Objects
@@ -26,6 +27,7 @@ __all__ = [
     "Confusion",
     "EarlyStopping",
     "Exhibit",
+    "Functions",
     "LearningRate",
     "NanGuard",
     "Objects",

@@ -26,7 +26,8 @@ class AttentionMaps(Exhibit):
     """``attention_<layer>`` for layers with attention, ``alignment`` for a model that translates.
 
     Images: a row for each, first as it is, then under the weights. What a class token or a pooling looks at has a
-    panel for each head; what the cells of a feature map look at, one for each of four cells (green), means over heads.
+    panel for each head; what the cells of a feature map look at, one for each of four cells (green), means over heads;
+    so what learned queries look at, one for each of the first of them.
     Texts and sets of numbers: each token on each other, a panel for each head, of one row of the split.
 
     Args:
@@ -148,6 +149,8 @@ def over_images(weights: Tensor, images: Tensor) -> Picture | None:
     heat = weights[..., grid.own :].unflatten(-1, (grid.height, grid.width))  # (B, N, T, h, w)
     if grid.own or heat.shape[2] == 1:
         return attention_overlay(images, heat[:, :_MOST_HEADS, 0])
+    if heat.shape[2] != grid.height * grid.width:  # learned queries, which are in no cell
+        return attention_overlay(images, heat.mean(1)[:, :_MOST_HEADS])
     asking = torch.tensor([_cell(grid, i, j) for i in (1, 3) for j in (1, 3)], device=heat.device)
     return attention_overlay(images, heat.mean(1)[:, asking], asking.expand(len(images), -1))
 

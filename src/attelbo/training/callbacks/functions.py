@@ -1,0 +1,176 @@
+"""What a neural process makes of the points that it is given: curves with a band, images that are completed.
+
+Shapes: n functions, N points of the largest context, M places, K functions that may be meant, S sizes of a context.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.data.batch import CONTEXT, IGNORE, Batch, Split
+from attelbo.data.pixels import PixelDataModule, pixel_places
+from attelbo.data.tasks import FunctionDataModule, GaussianProcess
+from attelbo.models import NeuralProcess
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.media import Picture, image_grid, painted
+
+SIZES = (3, 5, 8, 12, 20, 40)
+"""Points of the context of each curve that is shown."""
+SHARES = (0.05, 0.15, 0.4)
+"""Of the pixels of an image."""
+LINES = 5
+"""Means, for one z each, in the picture of a curve."""
+_PLACES = 200
+_UNKNOWN = (0.16, 0.24, 0.42)
+"""The color of a pixel that is not known."""
+
+
+class Curves(NamedTuple):
+    """Curves of which some points are known, and what is expected of them elsewhere."""
+
+    context: Batch
+    """x and y (n, N, 1), of which only the first points of each curve are known."""
+    places: Tensor
+    """(n, M, 1), in order."""
+    truth: Tensor
+    """(n, M, 1)."""
+    mean: Tensor
+    """Of p(y|x, z, C) for each z, (K, n, M, 1)."""
+    std: Tensor
+    """(K, n, M, 1)."""
+
+
+class Functions(Exhibit):
+    """``functions``: curves, what is known of them and what is expected elsewhere; ``completions``: the same of images.
+
+    Args:
+        n_images: images that are completed.
+        n_samples: z that expectations are averaged over.
+        every_n_epochs: also during training, as ``media/functions-epoch<n>.png``; 0: only at the end.
+        split: the split that images are taken from; curves are new ones.
+        seed: of curves, contexts and z.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        n_images: int = 8,
+        n_samples: int = 50,
+        every_n_epochs: int = 0,
+        split: Split = "validation",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_epochs, split, seed)
+        for name, number in (("n_images", n_images), ("n_samples", n_samples)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        self.n_images = n_images
+        self.n_samples = n_samples
+
+    def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
+        return isinstance(model, NeuralProcess)
+
+    def works(self, model: NeuralProcess, data: Any) -> dict[str, Picture]:
+        n_samples = self.n_samples if model.n_latent else 1
+        rows = self.rows(data, self.n_images, model.device).index
+        if isinstance(data, PixelDataModule):
+            return {"completions": draw_completions(model, data.images(rows, self.split), n_samples)}
+        if isinstance(data, FunctionDataModule) and isinstance(data.task, GaussianProcess):
+            curves = predict_curves(model, data.task, n_samples)
+            return {"functions": draw_curves(curves, LINES if model.n_latent else 0)}
+        return {}
+
+
+# -- curves ----------------------------------------------------------------------------------------------
+
+
+def predict_curves(model: NeuralProcess, task: GaussianProcess, n_samples: int) -> Curves:
+    """A new curve for each of ``SIZES``, and what the model expects of it."""
+    sizes, device = torch.tensor(SIZES, device=model.device), model.device
+    n, most = len(SIZES), max(SIZES)
+    known = task.half_width * (2 * torch.rand(n, most, 1, device=device) - 1)
+    places = torch.linspace(-task.half_width, task.half_width, _PLACES, device=device).expand(n, -1).unsqueeze(-1)
+    values = task.values(torch.cat([known, places], 1))
+    there = torch.arange(most, device=device) < sizes.unsqueeze(1)
+    segments = torch.where(there, CONTEXT, IGNORE)
+    context = Batch(known, values[:, :most], torch.arange(n, device=device), segments)
+    return Curves(context, places, values[:, most:], *model.predict(context, places, n_samples))
+
+
+def draw_curves(curves: Curves, lines: int) -> Picture:
+    """A panel for each curve: what is known, the truth, the mean with two standard deviations on both sides, and the
+    mean for each of the first ``lines`` z."""
+    from matplotlib.figure import Figure
+
+    mean, std = (part[..., 0].cpu() for part in total(curves.mean, curves.std))
+    places, truth, each = (part[..., 0].cpu() for part in (curves.places, curves.truth, curves.mean[:lines]))
+    assert curves.context.y is not None
+    assert curves.context.segments is not None
+    figure = Figure(figsize=(10.8, 5.6), dpi=120, layout="constrained")
+    panels: list[Any] = [*figure.subplots(2, -(-len(mean) // 2), sharex=True, sharey=True).flat]
+    for row, panel in enumerate(panels[: len(mean)]):
+        known = (curves.context.segments[row] == CONTEXT).cpu()
+        x, y = (part[row, :, 0].cpu()[known] for part in (curves.context.x, curves.context.y))
+        band = (mean[row] - 2 * std[row], mean[row] + 2 * std[row])
+        panel.fill_between(places[row], *band, color="#3b6fb6", alpha=0.18, linewidth=0)
+        for line in each[:, row]:
+            panel.plot(places[row], line, color="#3b6fb6", linewidth=0.6, alpha=0.5)
+        panel.plot(places[row], mean[row], color="#3b6fb6", linewidth=1.6)
+        panel.plot(places[row], truth[row], color="#5b6270", linewidth=1.0, linestyle="--")
+        panel.plot(x, y, "o", color="black", markersize=3.5)
+        panel.set_title(f"{len(x)} points known", loc="left", fontsize=9)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(length=0, labelsize=8, colors="#5b6270")
+    return painted(figure)
+
+
+# -- images ----------------------------------------------------------------------------------------------
+
+
+def draw_completions(model: NeuralProcess, images: Tensor, n_samples: int) -> Picture:
+    """A column for each image (n, C, H, W): the image, and for each of ``SHARES`` what is known of it, the mean and the
+    standard deviation, white where it is largest."""
+    rows = [_colored(images)]
+    for known, mean, std in complete(model, images, n_samples):
+        rows += [known, *(_colored(part) for part in total(mean, std))]
+    rows = [row / row.max() if place and place % 3 == 0 else row for place, row in enumerate(rows)]
+    return image_grid(torch.cat(rows), columns=len(images))
+
+
+def draw_choices(model: NeuralProcess, images: Tensor, n_samples: int) -> Picture:
+    """A row for each image and each of ``SHARES``: the image, what is known of it, and the mean for each of some z."""
+    parts = [
+        torch.stack([_colored(images), known, *(_colored(each) for each in mean)], 1)
+        for known, mean, _ in complete(model, images, n_samples)
+    ]
+    return image_grid(torch.stack(parts, 1).flatten(0, 2), columns=n_samples + 2)
+
+
+def complete(model: NeuralProcess, images: Tensor, n_samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """For each of ``SHARES``: what is known of images (n, C, H, W), in three colors; mean and standard deviation of
+    what they may be, (K, n, C, H, W). The pixels that are known of a small share are known of a larger one too."""
+    n, _, height, width = images.shape
+    places = pixel_places(height, width, images.device).expand(n, -1, -1)
+    order = torch.rand(n, height * width, device=images.device).argsort(1).argsort(1)
+    found = []
+    for share in SHARES:
+        known = order < max(1, round(share * height * width))
+        values = images.flatten(2).mT
+        context = Batch(places, values, torch.arange(n, device=images.device), torch.where(known, CONTEXT, IGNORE))
+        mean, std = (part.mT.unflatten(-1, (height, width)) for part in model.predict(context, places, n_samples))
+        unknown = images.new_tensor(_UNKNOWN).view(3, 1, 1)
+        found.append((torch.where(known.view(n, 1, height, width), _colored(images), unknown), mean, std))
+    return found
+
+
+def _colored(images: Tensor) -> Tensor:
+    """In three channels."""
+    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def total(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation where each of K, (K, ...), is as likely: the law of total variance."""
+    return mean.mean(0), (std.square().mean(0) + mean.var(0, correction=0)).sqrt()
