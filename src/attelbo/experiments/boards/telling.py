@@ -15,6 +15,7 @@ JobType = Literal["train", "evaluate", "reproduce"]
 
 _LONGEST = 128
 """Characters of a name or an id in W&B."""
+_LONGEST_TAG = 64
 
 
 def run_info(run: RunDirectory, config: dict[str, Any], job_type: JobType, part: str = "") -> RunInfo:
@@ -38,7 +39,7 @@ def run_info(run: RunDirectory, config: dict[str, Any], job_type: JobType, part:
         run_id=re.sub(r"[^A-Za-z0-9_-]", "-", "-".join(parts))[-_LONGEST:],
         group=run.group(config["name"])[-_LONGEST:],
         job_type=job_type,
-        tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
+        tags=tuple(dict.fromkeys(tag[:_LONGEST_TAG] for tag in tags if tag)),
         config=config,
         part=part,
     )
