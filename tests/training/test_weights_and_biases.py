@@ -48,6 +48,9 @@ def test_an_offline_run_can_be_read_back_from_the_disk(tmp_path):
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert {key: config[key] for key in CONFIG} == CONFIG
 
+    defined = [record.metric for record in records if record.HasField("metric")]
+    metrics = {metric.name or metric.glob_name: metric for metric in defined}
+    assert (metrics["*"].step_metric, metrics["*"].options.step_sync) == ("trainer/global_step", True)
     history = history_of(records)
     assert [row["val/elbo"] for row in history if "val/elbo" in row] == [-3.0, -2.0]
     learning_rates = [(row["trainer/global_step"], row["lr"]) for row in history if "lr" in row]
