@@ -1,12 +1,17 @@
 """Files that are either whole or not there, whatever kills the process that writes them."""
 
 import csv
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from attelbo.errors import UserError
+
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 @contextmanager
@@ -25,6 +30,34 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Around what writes in a folder: that the disk is full, or refuses for another reason, is one line.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise UserError(
+            f"{refusal.filename or folder} cannot be written: {refusal.strerror}; what was written before is whole: "
+            "make room and give the same command again"
+        ) from error
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """What the disk said, perhaps to torch, which says something else."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:

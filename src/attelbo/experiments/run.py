@@ -31,6 +31,7 @@ from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import FINISHED, RunDirectory, State, config_hash
 from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
+from attelbo.files import writing
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training import checkpoint_io_of, settle
 from attelbo.training.callbacks import Checkpoint, Exhibit, Pruned
@@ -93,7 +94,7 @@ def train(
         _show(run)
         return Outcome(run.path, state, 0)
     start = _take_up(run.resumable, model, trainer) or given
-    with run.locked():
+    with writing(run.path), run.locked():
         asked, config = config, _with_threads(config, run, model, data, trainer)
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
         data.save_state(run.path)
@@ -264,9 +265,10 @@ def _run(
         error = traceback.format_exc()
         raise
     finally:
-        finish_loggers(loggers, exit_code, state)
-        run.end(state, seconds, error)
-        _report(run, must=exit_code == 0)
+        with contextlib.ExitStack() as ending:  # from below; what fails keeps nothing else from being done
+            ending.callback(_report, run, must=exit_code == 0)
+            ending.callback(run.end, state, seconds, error)
+            ending.callback(finish_loggers, loggers, exit_code, state)
     return Outcome(run.path, state, exit_code)
 
 

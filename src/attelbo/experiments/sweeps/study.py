@@ -5,14 +5,18 @@ catches up. The sampler is seeded by the number of the proposal: what it propose
 was told, whether the search was interrupted or not.
 """
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import OptunaError
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from attelbo.errors import UserError
 from attelbo.experiments.sweeps.ledger import Job, Ledger
@@ -38,18 +42,30 @@ class Study:
 
     def __init__(self, folder: Path, search: Mapping[str, Any]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
+        self._file = folder / FILE
+        with self._used():
             storage = optuna.storages.RDBStorage(
-                f"sqlite:///{folder / FILE}", engine_kwargs={"connect_args": {"timeout": 60}}
+                f"sqlite:///{self._file}", engine_kwargs={"connect_args": {"timeout": 60}}
             )
             self._study = optuna.create_study(
                 storage=storage, study_name="search", direction=search["direction"], load_if_exists=True
             )
-        except Exception as error:  # Optuna's, SQLAlchemy's or sqlite's own
-            raise UserError(f"{folder / FILE} cannot be used: {str(error).strip().splitlines()[0]}") from error
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        """Whatever Optuna, SQLAlchemy or sqlite say of the file is one line."""
+        try:
+            yield
+        except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
+            why = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(f"{self._file} cannot be used: {why}") from error
 
     def propose(self, space: Sequence[Parameter], sweep: Sweep, index: int) -> "Proposal | None":
-        """Proposal ``index`` of the search; None if the sampler has no more."""
+        """Proposal ``index`` of the search; None if the sampler has no more.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         distributions = {parameter.key: parameter.distribution() for parameter in space}
         assert sweep.sampler is not None
         if sweep.sampler == "tpe":
@@ -60,20 +76,29 @@ class Study:
             if place is None:
                 return None
             self._study.sampler = _Given(place)
-        return Proposal(self._study, self._study.ask(distributions))
+        with self._used():
+            return Proposal(self._study, self._study.ask(distributions))
 
     def catch_up(self, ledger: Ledger, space: Sequence[Parameter]) -> None:
-        """Tell what became of the jobs. Trials of no job, whose process ended too early, are marked as failed."""
+        """Tell what became of the jobs. Trials of no job, whose process ended too early, are marked as failed.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        with self._used():
+            self._tell(ledger, space)
+
+    def _tell(self, ledger: Ledger, space: Sequence[Parameter]) -> None:
         trials: dict[str, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
             trials[trial.user_attrs.get(_JOB, f"of no job {trial.number}")] = trial
         for job in ledger.jobs:
-            self._catch_up(job, trials.pop(job.hash, None), ledger, space)
+            self._tell_of(job, trials.pop(job.hash, None), ledger, space)
         for trial in trials.values():
             if not trial.state.is_finished():
                 self._study.tell(trial.number, state=TrialState.FAIL)
 
-    def _catch_up(self, job: Job, trial: FrozenTrial | None, ledger: Ledger, space: Sequence[Parameter]) -> None:
+    def _tell_of(self, job: Job, trial: FrozenTrial | None, ledger: Ledger, space: Sequence[Parameter]) -> None:
         state, best = ledger.state(job), ledger.best(job)
         if trial is None or (trial.state == TrialState.FAIL and state in ("done", "pruned")):
             # It failed and ran again, or the file was lost.
