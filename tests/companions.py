@@ -168,6 +168,13 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
         ("digits/air", "mnist/air"),
         ("data=multi_digits", "data.source.n_train=100", "data.source.n_test=10", "data.validation_size=10"),
     ),
+    **dict.fromkeys(
+        ("cifar10/autoencoder_rvq", "fashion_mnist/autoencoder_fsq"),
+        (
+            *("data=digits", "data.binarize=none"),
+            *("model.encoder.channels=[16,16]", "model.decoder.channels=[16,16]"),
+        ),
+    ),
     "reference/gpt": ("data.windows_per_epoch=10",),
     "recall/attention": (),
     "reverse/transformer": (),

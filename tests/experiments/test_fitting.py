@@ -1,6 +1,7 @@
 """``attelbo fit-prior``: only the prior moves, and what comes out is a run like any other."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from attelbo.cli import main
 from attelbo.data.batch import Batch
 from attelbo.latent import MAF, MixtureOfGaussians, RealNVP
-from attelbo.models import FittedPrior, load_run
+from attelbo.models import FittedPrior, load_run, read_config
 from attelbo.models.fitted_prior import CrossEntropy
 
 
@@ -121,3 +122,97 @@ def test_a_prior_that_starts_from_samples_is_near_them(kind):
     # Still a density: E_p[u / p] over a box that holds all of it is the volume of the box.
     box = torch.rand(200_000, 1, 2) * torch.tensor([2.0, 400.0]) + torch.tensor([2.0, -240.0])
     assert float(prior.log_prob(box).exp().mean()) * 800 == pytest.approx(1, rel=0.05)
+
+
+# -- both stages by one command ----------------------------------------------------------------------------
+
+SMALL_CODES = (
+    *("experiment=digits/autoencoder_vq", "data.train_size=100", "trainer.max_epochs=1", "callbacks=checkpoint"),
+    *(
+        "model.encoder.channels=[8,8]",
+        "model.encoder.groups=2",
+        "model.decoder.channels=[8,8]",
+        "model.decoder.groups=2",
+    ),
+    *("evaluation.n_images=3", "evaluation.n_samples=2", "trainer.threads=1"),
+)
+FOLDERS = ("autoencoder_vq", "autoencoder_vq-autoregressive_transformer")
+TRANSFORMER = ("prior=autoregressive_transformer", "prior.dim=8", "prior.heads=2", "prior.layers=1", "epochs=1")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The words of both stages, and the folder where they have run."""
+    folder = tmp_path_factory.mktemp("both")
+    words = (*SMALL_CODES, *TRANSFORMER, "prior.class_conditional=true", "accelerator=cpu", "seed=3")
+    words = ("fit-prior", *words, f"paths.output_dir={folder}")
+    assert main(list(words)) == 0
+    return words, folder / "digits"
+
+
+def test_one_command_trains_both_stages(both):
+    _, folder = both
+    (first,) = (folder / "autoencoder_vq").iterdir()
+    (second,) = (folder / "autoencoder_vq-autoregressive_transformer").iterdir()
+    results = [json.loads((run / "result.json").read_text())["metrics"] for run in (first, second)]
+    assert results[0]["test/reconstruction"] == pytest.approx(results[1]["test/reconstruction"])
+    parts = results[1]["test/first_stage_bits"] + results[1]["test/prior_bits"]
+    assert results[1]["test/bits_per_dim"] == pytest.approx(parts)
+    assert {read_config(run)["seed"] for run in (first, second)} == {3}
+    assert Path(read_config(second)["model"]["weights"]).parent.parent == first
+    assert "of both stages" in (second / "report.html").read_text()
+
+
+def test_the_codebook_has_not_moved(both):
+    _, folder = both
+    (first,), (second,) = (list((folder / name).iterdir()) for name in FOLDERS)
+    before, after = weights(first), weights(second)
+    names = [name for name in before if "codebook" in name]
+    assert len(names) >= 5
+    assert all(torch.equal(before[name], after[name]) for name in names if not name.endswith(".step"))
+
+
+def test_the_same_command_again_finds_both(both, capsys):
+    words, folder = both
+    before = {path: path.stat().st_mtime for path in folder.glob("*/*/checkpoints/*")}
+    assert main(list(words)) == 0
+    assert capsys.readouterr().out.count("is done already") == 2
+    assert {path: path.stat().st_mtime for path in folder.glob("*/*/checkpoints/*")} == before
+
+
+def test_another_prior_finds_the_first_stage(both, capsys):
+    words, folder = both
+    assert main([word for word in words if word != "prior.class_conditional=true"]) == 0
+    assert capsys.readouterr().out.count("is done already") == 1
+    assert len(list((folder / "autoencoder_vq").iterdir())) == 1
+    assert len(list((folder / "autoencoder_vq-autoregressive_transformer").iterdir())) == 2
+
+
+def test_a_class_is_sampled(both, capsys):
+    _, folder = both
+    second = min((folder / "autoencoder_vq-autoregressive_transformer").iterdir())
+    assert main(["sample", f"run={second}", "n=4", "y=3", "accelerator=cpu"]) == 0
+    assert (second / "media" / "samples-n4-seed0-y3.png").is_file()
+    assert main(["sample", f"run={second}", "n=4", "y=10", "accelerator=cpu"]) == 2
+    assert "y must be in 0..9, got 10" in capsys.readouterr().err
+    (first,) = (folder / "autoencoder_vq").iterdir()
+    assert main(["sample", f"run={first}", "n=4", "y=0", "accelerator=cpu"]) == 2
+    assert "it knows no labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("prior=maf",), "MAF is no prior for the latents of VectorQuantizedPosterior"),
+        (("prior=uniform_codes",), "UniformCodes has nothing that could be fitted"),
+        ((*TRANSFORMER, "prior.heads=3"), "heads must divide the 8 features"),
+        ((*TRANSFORMER, "model.latnet_dim=2"), "did you mean"),
+        ((*TRANSFORMER, "model=vit", "~experiment"), ""),
+        ((*TRANSFORMER, "trainer.replicas=2"), "trainer.replicas must be 1"),
+    ],
+)
+def test_what_is_wrong_with_either_stage_is_told_before_anything_runs(words, message, tmp_path, capsys):
+    words = {word.partition("=")[0]: word for word in (*SMALL_CODES, *words)}
+    assert main(["fit-prior", *words.values(), f"paths.output_dir={tmp_path}"]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -101,10 +101,41 @@ def call(options: "Namespace") -> int:
     """The root file is itself the call."""
     if options.cfg:
         return _show(options)
+    if options.command == "fit-prior" and (words := _of_first_stage(options.words)):
+        return _fit_both(options, words)
     (composed,) = plan_of(options)
     from attelbo.building import build
 
     return build(composed.config) or 0
+
+
+def _of_first_stage(words: Sequence[str]) -> list[str]:
+    """Those words of ``fit-prior`` that are not its own but train's, where no run is given."""
+    import inspect
+
+    from attelbo.experiments.fitting import fit_prior
+
+    own = {"hydra", *inspect.signature(fit_prior).parameters}
+
+    def key(word: str) -> str:
+        return word.lstrip("+~").partition("=")[0].rpartition("@")[2].partition(".")[0].partition("/")[0]
+
+    return [] if any(key(word) == "run" for word in words) else [word for word in words if key(word) not in own]
+
+
+def _fit_both(options: "Namespace", words: list[str]) -> int:
+    """Both stages, each found if it is done and taken up where it was interrupted."""
+    from attelbo.experiments.configuration import check as check_keys
+    from attelbo.experiments.configuration import compose
+    from attelbo.experiments.fitting import fit_both, shared_words
+
+    own = [word for word in options.words if word not in words]
+    first = compose("train", [*words, *shared_words(own), "ckpt=auto"], config_dir=options.config_dir)
+    given = [word for word in own if not word.startswith("ckpt=")]
+    second = compose("fit_prior", [*given, "run=first", "ckpt=auto"], config_dir=options.config_dir)
+    for each in (first, second):
+        check_keys(each)
+    return fit_both(first, {key: value for key, value in second.config.items() if key not in ("_target_", "run")})
 
 
 def train(options: "Namespace") -> int:

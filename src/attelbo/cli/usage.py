@@ -17,7 +17,8 @@ of a finished run, or of the newest one in a folder (run= may be left out):
   attelbo interpolate  run=DIR n=8 [values]    paths between images, as a grid and as a GIF
   attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF
   attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
-  attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own
+  attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own; experiment=... in
+                                               place of run= trains the first stage too, or finds it
   attelbo rerun        run=DIR                 the same once more: does the same come out, bit for bit?
 
 of many runs:

@@ -1,14 +1,24 @@
-"""``attelbo fit-prior``: the second stage, a prior for a trained autoencoder. It is a run like any other."""
+"""``attelbo fit-prior``: the second stage, a prior for a trained autoencoder. It is a run like any other.
+
+Where no run is given but what is to be trained (``experiment=digits/autoencoder_vq``), the first stage is trained too,
+or found: the same command again does nothing twice.
+"""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from attelbo.errors import UserError
+from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run as runs
+from attelbo.experiments.assembly import verify
 from attelbo.experiments.checking import Part
+from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.models import checkpoint_of, read_config
+
+SHARED = {"seed": "seed", "accelerator": "trainer.accelerator", "data_dir": "paths.data_dir"}
+"""Keys of fit-prior that its first stage has too, and what they are called there."""
 
 FIRST_STAGES = ("attelbo.models.build_vae", "attelbo.models.build_fitted_prior")
 
@@ -51,10 +61,7 @@ def fit_prior(
     """
     directory = RunDirectory.find(Path(run))
     config = read_config(directory.path)
-    if config["model"]["_target_"] not in FIRST_STAGES:
-        raise UserError(
-            f"{directory.path}: its model, {config['model']['_target_']}, has no prior that could be fitted afterwards"
-        )
+    _check_first(config, str(directory.path))
     weights = checkpoint_of(directory.path, checkpoint)
     config = second_stage(config, dict(prior), weights)
     config |= {"optimizer": dict(optimizer), "scheduler": dict(scheduler), "seed": seed, "ckpt": ckpt}
@@ -64,6 +71,42 @@ def fit_prior(
     if data_dir is not None:
         config["data"]["root"] = data_dir
     return runs.train(config, [f"run={directory.path}"], {}, None).exit_code
+
+
+def fit_both(first: Composition, arguments: Mapping[str, Any]) -> int:
+    """Train the first stage, or find it, and fit a prior to it.
+
+    Args:
+        first: of ``attelbo train``; with ``ckpt=auto``.
+        arguments: of :func:`fit_prior`, but for the run.
+
+    Returns:
+        The exit code; that of the first stage, if it is not done.
+
+    Raises:
+        ConfigError: either stage cannot be built; nothing has been written.
+    """
+    config = first.config
+    if config["trainer"]["replicas"] > 1:
+        raise ConfigError("trainer.replicas must be 1: the prior is fitted to one first stage")
+    _check_first(config, config["name"])
+    verify(config)
+    verify(second_stage(config, dict(arguments["prior"]), Path("weights")))
+    outcome = runs.train(config, list(first.overrides), first.choices, None)
+    return outcome.exit_code or fit_prior(run=str(outcome.run_dir), **arguments)
+
+
+def shared_words(words: Sequence[str]) -> list[str]:
+    """The words of fit-prior that are for its first stage too, as ``attelbo train`` takes them."""
+    named = [(SHARED.get(word.partition("=")[0]), word.partition("=")[2]) for word in words]
+    return [f"{key}={value}" for key, value in named if key is not None]
+
+
+def _check_first(config: dict[str, Any], what: str) -> None:
+    """Raise UserError unless the model has a prior that can be fitted afterwards."""
+    target = config["model"]["_target_"]
+    if target not in FIRST_STAGES:
+        raise UserError(f"{what}: its model, {target}, has no prior that could be fitted afterwards")
 
 
 def second_stage(first: dict[str, Any], prior: dict[str, Any], weights: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from attelbo.data import FunctionDataModule, PixelDataModule
 from attelbo.data.tasks import GaussianProcess
-from attelbo.errors import UserError
+from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, refuse, tell
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
@@ -19,7 +19,7 @@ from attelbo.models import DRAW, LanguageModel, LatentVariableModel, NeuralProce
 from attelbo.training.callbacks.functions import draw_choices, draw_curves, predict_curves
 from attelbo.training.callbacks.strokes import painting
 from attelbo.training.callbacks.texts import begun, together
-from attelbo.training.media import Picture, image_grid, save_gif, save_png
+from attelbo.training.media import Picture, class_columns, image_grid, save_gif, save_png
 
 N_IMAGES, N_TEXTS, N_FUNCTIONS, LENGTH = 64, 1, 8, 500
 
@@ -37,6 +37,7 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
     truncate: bool = False,
+    y: int | None = None,
 ) -> None:
     """Draw images or texts from a model with latent variables, or let a language model write texts.
 
@@ -48,7 +49,7 @@ def sample(
         run: the run directory, or a folder whose newest run is meant.
         n: how many; if None 64 images, ten texts of latents or one of a language model, 8 functions for each context.
         seed: of the draw.
-        output: the file; by default ``media/samples-n<n>-seed<seed>.png`` or ``.txt`` in the run directory.
+        output: the file; by default ``media/samples-n<n>-seed<seed>[-y<y>].png`` or ``.txt`` in the run directory.
         accelerator: where.
         checkpoint: whose weights.
         prompt: the beginning of a text; a line break if None, or nothing where the model has learned how texts begin.
@@ -57,6 +58,7 @@ def sample(
         top_k: only one of the k likeliest tokens.
         top_p: only one of the likeliest tokens that together have this probability.
         truncate: whether the beginning may be forgotten where a text is longer than the model can see.
+        y: the class of all images, of a model that knows labels; if None one after the other, in columns.
 
     Raises:
         UserError: not a run directory, no checkpoint in it, nothing that this model could draw, or a prompt that is not
@@ -65,6 +67,7 @@ def sample(
     """
     at_least(1, n=n, length=length)
     trained = Trained.of(run, checkpoint, accelerator)
+    _check_class(trained, y)
     trained.seed(seed, "sample")
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "truncate": truncate}
     if isinstance(trained.model, TextVAE):
@@ -76,9 +79,11 @@ def sample(
         tell(f"{n} samples", write_atomically(trained.path(output, f"samples-n{n}-seed{seed}.txt"), text))
     elif isinstance(trained.model, LatentVariableModel):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
-        n = N_IMAGES if n is None else n
-        file = trained.path(output, f"samples-n{n}-seed{seed}.png")
-        tell(f"{n} samples", save_png(image_grid(trained.model.sample(n)), file))
+        n, of_class = N_IMAGES if n is None else n, "" if y is None else f"-y{y}"
+        file = trained.path(output, f"samples-n{n}-seed{seed}{of_class}.png")
+        labels = None if y is None else torch.full((n,), y, device=trained.device)
+        columns = class_columns(n, trained.model.known_classes) if y is None else None
+        tell(f"{n} samples", save_png(image_grid(trained.model.sample(n, labels), columns), file))
         if isinstance(trained.model, DRAW):
             trained.seed(seed, "sample")
             painted = painting(trained.model, n)
@@ -110,6 +115,15 @@ def _functions(trained: Trained, n: int) -> Picture:
     if isinstance(data, FunctionDataModule) and isinstance(data.task, GaussianProcess):
         return draw_curves(predict_curves(model, data.task, n), lines=n)
     raise UserError(f"{trained.described}: nothing that could be drawn")
+
+
+def _check_class(trained: Trained, y: int | None) -> None:
+    """Raise ConfigError unless the model knows of a class y, if one is asked for."""
+    classes = trained.model.known_classes if isinstance(trained.model, LatentVariableModel) else None
+    if classes is None:
+        refuse(f"{trained.described}: it knows no labels", y=y)
+    elif y is not None and not 0 <= y < classes:
+        raise ConfigError(f"y must be in 0..{classes - 1}, got {y}")
 
 
 def _texts(

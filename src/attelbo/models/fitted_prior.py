@@ -138,7 +138,12 @@ class FittedPrior(VariationalAutoencoder):
         self.load_state_dict(kept, strict=False)
         data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         rows = torch.arange(min(_ROWS_TO_START_FROM, data.n_rows("train")), device=self.device)
+        self.eval()
         self.prior.start_from(self._encodings(data.materialize(rows, "train"))[0])
+        super().train()  # all of it for now: the Trainer has something to say of parts that are not
+
+    def on_train_start(self) -> None:
+        self.train()
 
 
 def build_fitted_prior(

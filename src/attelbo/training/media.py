@@ -93,6 +93,11 @@ def image_grid(images: Tensor, columns: int | None = None) -> Picture:
     return grid
 
 
+def class_columns(n: int, n_classes: int | None) -> int | None:
+    """Columns of a grid of n images whose classes come in turn: one for each, where that makes two rows or more."""
+    return n_classes if n_classes is not None and 2 * n_classes <= n else None
+
+
 def pair_grid(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> Picture:
     """Each original with its reconstruction directly below it, ``columns`` pairs side by side.
 

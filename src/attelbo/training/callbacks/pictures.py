@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attelbo.data.batch import Split
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
-from attelbo.training.media import Picture, image_grid, latent_map, pair_grid
+from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid
 
 _CHUNK = 500
 """Rows that are encoded at a time."""
@@ -63,7 +63,8 @@ class Pictures(Exhibit):
         pictures: dict[str, Picture] = {}
         if len(data.spec.shape) == 3:
             shown = self.rows(data, self.n_reconstructions, model.device)
-            pictures["samples"] = image_grid(model.sample(self.n_samples))
+            columns = class_columns(self.n_samples, getattr(model, "known_classes", None))
+            pictures["samples"] = image_grid(model.sample(self.n_samples), columns)
             pictures["reconstructions"] = pair_grid(shown.x, model.reconstruct(shown.x, shown.y))
         batch = self.rows(data, self.n_latent, model.device)
         labels = [None] * len(batch.x) if batch.y is None else batch.y.split(_CHUNK)
