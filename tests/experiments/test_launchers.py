@@ -278,8 +278,10 @@ def test_a_preempted_job_is_put_back_and_goes_on_bit_for_bit(runs, capfd) -> Non
     assert_same_weights(file.parent, plain.run_dir)
 
 
-def test_a_signal_to_the_sweep_stops_its_workers_with_a_checkpoint_and_it_goes_on(runs, capfd) -> None:
-    words = sweep_words(runs, "joblib")
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_signal_to_the_sweep_stops_its_jobs_with_a_checkpoint_and_it_goes_on(launcher, runs, capfd) -> None:
+    words = sweep_words(runs, launcher)
     thread = during(runs, lambda run: os.kill(os.getpid(), signal.SIGTERM), epochs=2)
     assert main(words) == 143
     thread.join()

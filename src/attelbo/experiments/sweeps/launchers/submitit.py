@@ -7,9 +7,9 @@ passed on to submitit, which files the same job again. As a job of a sweep it fi
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,9 +157,11 @@ class Local(Submitted):
                 yield place, self.returned(begun.job)
 
     def stop(self, running: "Sequence[_Begun]", at_once: bool) -> None:
-        for begun in running:
-            with suppress(ProcessLookupError):
-                begun.job._process.send_signal(signal.SIGINT if at_once else signal.SIGTERM)
+        for begun in running:  # submitit's process for each passes on SIGTERM, and ends when the job does
+            if at_once:
+                subprocess.run(["pkill", "-KILL", "-P", str(begun.job._process.pid)], check=False)
+            else:
+                begun.job._process.send_signal(signal.SIGTERM)
 
 
 class _Begun(NamedTuple):
