@@ -51,7 +51,7 @@ def test_runs_logged_offline_are_sent_once_and_attempts_are_one_run(tmp_path, ca
         assert (server.runs()["a"]["groupName"], server.runs()["a"]["jobType"]) == ("sweep-1", "train")
 
         assert main(["wandb", "sync", str(runs / "c"), str(runs)]) == 0
-        assert capsys.readouterr().out.splitlines() == [f"sent: {going_on}", "1 runs sent, 3 sent already"]
+        assert capsys.readouterr().out.splitlines() == [f"sent: {going_on}", "1 run sent, 3 sent already"]
         asked = len(server.operations)
         assert main(["wandb", "sync", str(runs)]) == 0
         assert capsys.readouterr().out == "0 runs sent, 4 sent already\n"
@@ -64,7 +64,7 @@ def test_runs_logged_offline_are_sent_once_and_attempts_are_one_run(tmp_path, ca
         assert main(["wandb", "sync", str(runs)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: wandb sync: no answer from {server.address}: ")
-    assert error.endswith("; 1 runs wait to be sent, 4 sent already: nothing is lost\n")
+    assert error.endswith("; 1 run not sent yet, 4 sent already: nothing is lost\n")
     assert read_offline_run(late)
 
 

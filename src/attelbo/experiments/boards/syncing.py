@@ -30,17 +30,17 @@ def sync(folders: Sequence[Path]) -> None:
     others = {"sent already": len(found) - len(new), "still running": len(new) - len(now)}
     told = "".join(f", {n} {what}" for what, n in others.items() if n)
     if now:
-        require_server("wandb sync", f"{len(now)} runs wait to be sent{told}: nothing is lost")
+        require_server("wandb sync", f"{_runs(now)} not sent yet{told}: nothing is lost")
     answer = _send(now) if now else ""
     sent = [file for file in now if _is_sent(file)]
     for file in sent:
         sys.stdout.write(f"sent: {file.parent}\n")
     if len(sent) < len(now):
         raise UserError(
-            f"wandb sync: {len(sent)} runs sent, {len(now) - len(sent)} not{told}: {answer}; the same command again "
+            f"wandb sync: {_runs(sent)} sent, {len(now) - len(sent)} not{told}: {answer}; the same command again "
             "sends what is left"
         )
-    sys.stdout.write(f"{len(sent)} runs sent{told}\n")
+    sys.stdout.write(f"{_runs(sent)} sent{told}\n")
 
 
 def _offline_runs(folders: Sequence[Path]) -> list[Path]:
@@ -56,6 +56,10 @@ def _offline_runs(folders: Sequence[Path]) -> list[Path]:
             f"wandb sync: nothing was logged offline in {', '.join(map(str, folders))}; attelbo train logger=wandb does"
         )
     return list(files)
+
+
+def _runs(files: Sequence[Path]) -> str:
+    return "1 run" if len(files) == 1 else f"{len(files)} runs"
 
 
 def _is_sent(file: Path) -> bool:
@@ -80,4 +84,4 @@ def _send(files: Sequence[Path]) -> str:
             words, cwd=logs, env=environment, stdin=subprocess.DEVNULL, text=True, capture_output=True, check=False
         ).stderr.splitlines()
     errors = [line for line in said if "error" in line.lower() and logs not in line]
-    return (errors or said or ["no reason was given"])[-1].removeprefix("wandb: ")
+    return (errors or said or ["no reason was given"])[-1].removeprefix("wandb: ").removeprefix("Error: ").rstrip(".")
