@@ -240,6 +240,22 @@ def test_the_page_fetches_nothing_and_no_value_can_break_out(two: Path, tmp_path
     assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
 
 
+def test_a_page_of_fifty_runs_stays_below_ten_megabytes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    for i in range(50):
+        path = write_run(tmp_path, configuration(0, "ELBO", weight=float(i)), 20.0 + i)
+        rows = [
+            f"{step},0,{metric},{noise.normal()}" for step in range(400) for metric in ("val/elbo", "train/elbo", "a")
+        ]
+        (path / "metrics.csv").write_text("\n".join(["step,epoch,metric,value", *rows]) + "\n")
+        (path / "media").mkdir()
+        for name in ("samples", "reconstructions", "latent_map"):
+            (path / "media" / f"{name}.png").write_bytes(noise.bytes(150_000))  # as noise: not to be compressed
+    page = tmp_path / "page.html"
+    assert main(["compare", str(tmp_path), "-o", str(page)]) == 0
+    assert 2_000_000 < page.stat().st_size < 10_000_000
+
+
 CLICK = """
 <script>
 document.querySelectorAll("#table th")[2].click();
