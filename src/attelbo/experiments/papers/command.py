@@ -14,6 +14,7 @@ from attelbo.experiments.assembly import verify
 from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.composing import is_task_word, loader_of
 from attelbo.experiments.configuration import Composition, check, compose, with_folders
+from attelbo.experiments.papers.asides import cost_of_run
 from attelbo.experiments.papers.specification import Budget, Paper
 from attelbo.experiments.papers.table import FORMS, Reproduction, as_rich
 from attelbo.experiments.rundir import config_hash
@@ -97,7 +98,8 @@ def reproduce(
         cell: [[read_run(plan.folder / config_hash(job.config)) for job in jobs] for jobs in of_cell]
         for cell, of_cell in plan.cells.items()
     }
-    reproduction = Reproduction.of(paper, budget, runs, plan.choices)
+    costs = {cell: cost_of_run(of_cell[0][0].config) for cell, of_cell in plan.cells.items()} if paper.costs else {}
+    reproduction = Reproduction.of(paper, budget, runs, plan.choices, costs)
     files = [plan.folder / "table.md", *outputs]
     for file in files:
         try:

@@ -7,6 +7,7 @@
     best_of                                words: each cell is run with every one, the best in validation counts
     budgets: smoke | quick | full -> words; seeds of each
     order                                  cells whose values must get better in this order
+    also, pairs, costs                     what is told below the table
 
 A published value has a mark that says how much it is to be trusted: A, read in the paper or in its authors' (or a
 re-implementation's) own repository; B, quoted elsewhere. What is known from memory only is no published value.
@@ -76,6 +77,12 @@ class Paper(_Strict):
     order: list[str] = []
     best_of: list[str] = []
     """Such as learning rates that the paper chose from."""
+    also: list[str] = []
+    """Further metrics, told below the table."""
+    pairs: list[tuple[str, str]] = []
+    """Cells that are compared seed by seed."""
+    costs: bool = False
+    """Whether parameters and arithmetic of each cell are told."""
     note: str = ""
     """What must be known to read the numbers: splits, traps."""
 
@@ -85,6 +92,8 @@ class Paper(_Strict):
             raise ValueError("a paper has at least one cell, and the budgets smoke, quick and full")
         if unknown := [name for name in self.order if name not in self.cells]:
             raise ValueError(f"order: {', '.join(unknown)}: no such cell")
+        if unknown := [name for pair in self.pairs for name in pair if name not in self.cells]:
+            raise ValueError(f"pairs: {', '.join(unknown)}: no such cell")
         return self
 
     def jobs(
@@ -103,6 +112,10 @@ class Paper(_Strict):
         nothing."""
         decided = set(map(_key, (*self.budgets[budget].words, *given)))
         return [word for word in self.best_of if _key(word) not in decided] or [None]
+
+    def title_of(self, cell: str) -> str:
+        """What a cell is called."""
+        return self.cells[cell].title or cell
 
     def metric_of(self, cell: str) -> str:
         """What a cell shows."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate
 from attelbo.experiments.comparison.table import escaped, tabular, value_of
+from attelbo.experiments.papers.asides import Cost, asides
 from attelbo.experiments.papers.specification import Budget, Cell, Paper
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Reproduction:
     paper: Paper
     budget: Budget
     rows: Sequence[Row]
+    asides: Sequence[str] = ()
+    """What is told below the table."""
 
     @classmethod
     def of(
@@ -51,12 +54,14 @@ class Reproduction:
         budget: Budget,
         runs: Mapping[str, Sequence[Sequence[Run | None]]],
         choices: Sequence[str | None] = (None,),
+        costs: Mapping[str, Cost] | None = None,
     ) -> "Reproduction":
-        """From the runs of each cell, with each of the choices, None where one has not begun."""
-        rows = []
+        """From the runs of each cell, with each of the choices, None where one has not begun; and what cells cost."""
+        rows, all_done = [], {}
         for name, cell in paper.cells.items():
             best = _best_choice(paper, name, runs[name])
             done = [run for run in runs[name][best] if run is not None and run.state == "done"]
+            all_done[name] = done
             values = [value for run in done if (value := value_of(run, paper.metric_of(name))) is not None]
             others = [run for place, of in enumerate(runs[name]) if place != best for run in of]
             open_ = sum(run is None or run.state not in ("done", "failed") for run in others)
@@ -71,7 +76,7 @@ class Reproduction:
                     choice=choices[best],
                 )
             )
-        return cls(paper, budget, rows)
+        return cls(paper, budget, rows, tuple(asides(paper, all_done, costs or {})))
 
     def verdict(self, row: Row) -> str:
         """``within 0.8``, ``1.2 away``, or nothing where nothing may be said."""
@@ -92,7 +97,7 @@ class Reproduction:
         measured = [by_name[name] for name in self.paper.order]
         if not measured:
             return ""
-        claim = " > ".join(self._title(name) for name in reversed(self.paper.order))
+        claim = " > ".join(self.paper.title_of(name) for name in reversed(self.paper.order))
         values = [estimate.mean for estimate in measured if estimate is not None]
         if len(values) < len(measured):
             return f"order {claim}: not all cells are measured"
@@ -101,9 +106,6 @@ class Reproduction:
         found = "holds" if holds else "does not hold"
         decides = "" if self.budget == "full" else " at this budget, which decides nothing"
         return f"order {claim}, the best first: {found}{decides}"
-
-    def _title(self, name: str) -> str:
-        return self.paper.cells[name].title or name
 
     @property
     def head(self) -> list[str]:
@@ -115,7 +117,7 @@ class Reproduction:
         digits = self.paper.digits
         return [
             [
-                self._title(row.name),
+                self.paper.title_of(row.name),
                 "-" if row.cell.published is None else f"{row.cell.published:.{digits}f}",
                 row.cell.trust or "-",
                 "-" if row.measured is None else row.measured.text(digits),
@@ -131,12 +133,12 @@ class Reproduction:
         """What stands below the table."""
         effort = self.paper.budgets[self.budget]
         sources = [
-            f"{self._title(row.name)}: {row.cell.source}"
+            f"{self.paper.title_of(row.name)}: {row.cell.source}"
             for row in self.rows
             if row.cell.published is not None and row.cell.source
         ]
         chosen = [
-            f"{self._title(row.name)}: {row.choice} is the best of {len(self.paper.best_of)} in validation"
+            f"{self.paper.title_of(row.name)}: {row.choice} is the best of {len(self.paper.best_of)} in validation"
             for row in self.rows
             if row.choice is not None and row.measured is not None
         ]
@@ -145,6 +147,7 @@ class Reproduction:
             f"{f': {effort.note}' if effort.note else ''}",
             *chosen,
             self.order(),
+            *self.asides,
             self.paper.note,
             *sources,
             "trust: A read in the paper or in its authors' or a re-implementation's own repository, B quoted elsewhere",

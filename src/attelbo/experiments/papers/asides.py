@@ -1,0 +1,71 @@
+"""What is told below a table: further metrics, cells compared seed by seed, and what the model of a cell costs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from attelbo.data.batch import Batch
+from attelbo.experiments.assembly import Config, compose
+from attelbo.experiments.comparison.runs import Run
+from attelbo.experiments.comparison.statistics import Estimate, paired
+from attelbo.experiments.comparison.table import value_of
+from attelbo.experiments.papers.specification import Paper
+from attelbo.models import Model, count_parameters
+
+ROWS = 2
+
+
+class Cost(NamedTuple):
+    """Of a model on its data."""
+
+    parameters: int
+    """Trainable numbers."""
+    flops: int
+    """Floating-point operations of one row in training, forward and backward: those of convolutions and matrix
+    products, two for each multiplication with its addition."""
+
+
+def cost_of(model: Model, batch: Batch) -> Cost:
+    """Count them for all players of a model, on the rows of a batch."""
+    # torch's counter knows no formula for the fused attention of a CPU: the plain one does the same products.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        for player in model.players():
+            torch.autograd.grad(player.losses(batch)["loss"], player.parameters, allow_unused=True)
+    return Cost(count_parameters(model), round(counter.get_total_flops() / len(batch.x)))
+
+
+def cost_of_run(config: Config) -> Cost:
+    """Of the model of a configuration, on images that are black; no data file is read."""
+    model, data = compose(config)
+    index = torch.arange(ROWS)
+    return cost_of(model, Batch(torch.zeros(ROWS, *data.spec.shape), torch.zeros_like(index), index))
+
+
+def asides(paper: Paper, done: Mapping[str, Sequence[Run]], costs: Mapping[str, Cost]) -> Iterator[str]:
+    """A line for each.
+
+    Args:
+        paper: its table.
+        done: the runs of each cell that are done.
+        costs: of the cells, if the paper wants them told.
+    """
+    for key in paper.also:
+        values = {
+            cell: [value for run in runs if (value := value_of(run, key)) is not None] for cell, runs in done.items()
+        }
+        told = [f"{paper.title_of(cell)} {Estimate.of(of).text()}" for cell, of in values.items() if of]
+        if told:
+            yield f"{key}: {'; '.join(told)}"
+    for a, b in paper.pairs:
+        for key in (paper.metric_of(a), *paper.also):
+            by_seed = [
+                {run.seed: value for run in done[cell] if (value := value_of(run, key)) is not None} for cell in (a, b)
+            ]
+            if found := paired(*by_seed):
+                yield f"{key}: {found.statement(paper.title_of(a), paper.title_of(b))}"
+    for cell, cost in costs.items():
+        operations = f"{cost.flops / 1e6:.1f} MFLOP for a row in training"
+        yield f"{paper.title_of(cell)}: {cost.parameters:,} parameters, {operations}"
