@@ -117,7 +117,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 WITHOUT_ENCODER = {
-    *("air", "anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
+    *("anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
     *("gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong", "np"),
     *("annealed_text_vae", "bn_text_vae", "cyclical_text_vae", "free_bits_text_vae", "lagging_text_vae", "text_vae"),
     "transformer_text_vae",
