@@ -34,7 +34,7 @@ from attelbo.experiments.tables import print_result
 from attelbo.files import writing
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training import checkpoint_io_of, settle
-from attelbo.training.callbacks import Checkpoint, Exhibit, Pruned
+from attelbo.training.callbacks import Exhibit, Pruned, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, rewind_loggers
 from attelbo.training.replicas import Seat
@@ -298,7 +298,7 @@ def _conclude(
     stepper: Any = model.stepper
     result |= {
         "checkpoint": which,
-        "monitor": _monitor(trainer, which),
+        "monitor": chosen_by(trainer, which),
         "epochs": trainer.current_epoch,
         "steps": stepper.step,
         "parameters": count_parameters(model),
@@ -310,11 +310,3 @@ def _conclude(
     }
     log_result(trainer.loggers, result, stepper.step)
     run.write("result.json", result)
-
-
-def _monitor(trainer: Trainer, which: str) -> str | None:
-    """What a checkpoint was chosen by, such as "highest val/elbo"; None: by nothing, it is the last."""
-    chosen = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint) and c.filename == which), None)
-    if chosen is None or chosen.monitor is None:
-        return None
-    return f"{'highest' if chosen.mode == 'max' else 'lowest'} {chosen.monitor}"

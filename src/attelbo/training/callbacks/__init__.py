@@ -1,7 +1,7 @@
 """What watches a training run: each is one node of ``conf/callbacks``."""
 
 from attelbo.training.callbacks.attention_maps import AttentionMaps
-from attelbo.training.callbacks.checkpointing import Checkpoint
+from attelbo.training.callbacks.checkpointing import Checkpoint, chosen_by
 from attelbo.training.callbacks.clusters import Clusters
 from attelbo.training.callbacks.confusion import Confusion
 from attelbo.training.callbacks.early_stopping import EarlyStopping
@@ -40,4 +40,5 @@ __all__ = [
     "TextSamples",
     "Translations",
     "WeightAverage",
+    "chosen_by",
 ]

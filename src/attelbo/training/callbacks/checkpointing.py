@@ -106,3 +106,12 @@ class Checkpoint(ModelCheckpoint):
         if self.best_model_score is not None:
             self.best_k_models = {path: self.best_model_score}
             self.kth_best_model_path, self.kth_value = path, self.best_model_score
+
+
+def chosen_by(trainer: Trainer, name: str) -> str | None:
+    """What the checkpoint with this name was chosen by, such as "highest val/elbo"; None: by nothing."""
+    named = (c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint) and c.filename == name)
+    chosen = next(named, None)
+    if chosen is None or chosen.monitor is None:
+        return None
+    return f"{'highest' if chosen.mode == 'max' else 'lowest'} {chosen.monitor}"
