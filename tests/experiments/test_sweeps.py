@@ -14,7 +14,7 @@ import pytest
 from attelbo.cli import main
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
-from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.rundir import RunDirectory, locked
 from attelbo.experiments.sweeps.expanding import expand, shared_words
 from attelbo.experiments.sweeps.ledger import Ledger
 
@@ -108,6 +108,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys) -> 
     assert main(["train", "-m", "seed=1,2", f"paths.output_dir={tmp_path / 'file'}"]) == 2
     assert "paths.output_dir" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_sweep_belongs_to_one_process_at_a_time(tmp_path: Path, capsys) -> None:
+    command = ["train", "-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    with locked(tmp_path):  # the same command, given twice in the same second
+        assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error == f"error: {tmp_path} is being written by another process\n"
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 # -- running -------------------------------------------------------------------------------------------

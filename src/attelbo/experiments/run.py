@@ -8,11 +8,9 @@ Whatever can be wrong with configuration or data shows before the run directory 
 
 import contextlib
 import math
-import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,26 +97,11 @@ def train(
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
         data.save_state(run.path)
         run.begin(asked)
-        with _environment(run):
+        with run.announced():
             outcome = _run(run, config, model, data, trainer, start, job_type, seat)
     if outcome.state == "done" and seat is None:
         _show(run)
     return outcome
-
-
-@contextlib.contextmanager
-def _environment(run: RunDirectory) -> Iterator[None]:
-    """Tell the processes that Lightning starts which run they belong to, and take back what it tells them itself:
-    the next job of a sweep would else count itself among them and start none of its own.
-    """
-    before = set(os.environ)
-    os.environ["ATTELBO_RUN_DIR"] = str(run.path.absolute())
-    try:
-        yield
-    finally:
-        told = {"ATTELBO_RUN_DIR", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"}
-        for name in told & set(os.environ) - before:
-            del os.environ[name]
 
 
 def join(run_dir: Path) -> Outcome:

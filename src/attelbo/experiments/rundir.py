@@ -224,6 +224,20 @@ class RunDirectory:
         with locked(self.path):
             yield
 
+    @contextlib.contextmanager
+    def announced(self) -> Iterator[None]:
+        """Tell the processes that Lightning starts which run they belong to, and take back what it tells them itself:
+        the next job of a sweep would else count itself among them and start none of its own.
+        """
+        before = set(os.environ)
+        os.environ["ATTELBO_RUN_DIR"] = str(self.path.absolute())
+        try:
+            yield
+        finally:
+            told = {"ATTELBO_RUN_DIR", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"}
+            for name in told & set(os.environ) - before:
+                del os.environ[name]
+
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:

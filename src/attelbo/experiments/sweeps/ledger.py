@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attelbo.errors import ConfigError, UserError
+from attelbo.experiments.composing import is_task_word
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.files import read_curve, write_atomically
 
@@ -194,7 +195,7 @@ def _told(values: Sequence[str] | None) -> str:
 def differing_words(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
     """Of each job the words that not all have."""
     common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
-    return [[word for word in words if word not in common and not word.startswith("hydra.")] for words in jobs]
+    return [[word for word in words if word not in common and is_task_word(word)] for words in jobs]
 
 
 def summary(states: Sequence[str]) -> str:
