@@ -19,7 +19,7 @@ UV := $(BIN)/uv
 # Compiled once here, or every start would compile Lightning anew where Python may not write beside its sources.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help setup train test test-slow lint format bench notebooks lock clean
+.PHONY: help setup train test test-slow test-slurm lint format bench notebooks lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -53,10 +53,14 @@ train: $(READY) ## Train the default experiment (ARGS="..." for others)
 	@$(BIN)/attelbo train $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k word" for some)
-	@$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow and not slurm" -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(READY) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-slurm: $(READY) ## Install Slurm (Debian, as root), start two nodes on this machine, run the tests on them, stop them
+	@command -v slurmctld > /dev/null || tests/slurm/cluster install
+	@$(BIN)/python -m pytest -q -m slurm tests/slurm $(ARGS)
 
 lint: $(READY) ## Check format, style, types, spelling and notebooks
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files --show-diff-on-failure
