@@ -38,7 +38,9 @@ MAP = (
 )
 OTHER_WORDS = {
     "air": ("data=multi_digits", "data.source.n_train=2000", "data.source.n_test=10", "data.validation_size=200"),
-    **dict.fromkeys(("autoencoder_fsq", "autoencoder_rvq", "autoencoder_vq"), (*MAP, "model.prior.layers=1")),
+    **dict.fromkeys(
+        ("autoencoder_fsq", "autoencoder_rvq", "autoencoder_vq"), (*MAP, "model.prior.layers=1", "model.prior.dim=32")
+    ),
     "autoencoder_kl": MAP,
     **dict.fromkeys(RECURRENT_TEXT_VAES, RECURRENT_TEXTS),
     "anp": CURVES,
