@@ -10,6 +10,7 @@ import yaml
 from attelbo.cli import main
 from attelbo.errors import ConfigError
 from attelbo.experiments.comparison.statistics import Estimate
+from attelbo.experiments.composing import session
 from attelbo.experiments.configuration import check, compose
 from attelbo.experiments.papers.specification import Paper, papers, read_paper
 from attelbo.experiments.papers.table import FORMS, Reproduction, Row
@@ -47,9 +48,9 @@ def reproduction(budget: Any, *measured: float | None, missing: int = 0) -> Repr
 def test_every_run_of_every_paper_composes(name: str) -> None:
     p = read_paper(name)
     assert all(cell.published is None or (cell.tolerance or p.tolerance) for cell in p.cells.values())
-    for budget in p.budgets:
-        for cell in p.cells:
-            (words,) = p.jobs(cell, budget, 1)
+    every = {tuple(words): words for budget in p.budgets for cell in p.cells for words in p.jobs(cell, budget, 1)}
+    with session():  # each file is read once
+        for words in every.values():
             check(compose("train", words))
 
 
