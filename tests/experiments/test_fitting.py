@@ -8,6 +8,7 @@ import torch
 
 from attelbo.cli import main
 from attelbo.data.batch import Batch
+from attelbo.experiments import fitting
 from attelbo.latent import MAF, MixtureOfGaussians, RealNVP
 from attelbo.models import FittedPrior, load_run, read_config
 from attelbo.models.fitted_prior import CrossEntropy
@@ -216,3 +217,10 @@ def test_what_is_wrong_with_either_stage_is_told_before_anything_runs(words, mes
     assert main(["fit-prior", *words.values(), f"paths.output_dir={tmp_path}"]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bits_back_is_left_to_the_first_stage():
+    first = {"name": "vae", "model": {}, "trainer": {}, "evaluation": {"compress": True, "n_samples": 3}}
+    config = fitting.second_stage(first, {"_target_": "attelbo.latent.priors.MAF"}, Path("best.ckpt"))
+    assert config["evaluation"] == {"compress": False, "n_samples": 3}
+    assert first["evaluation"]["compress"]

@@ -108,7 +108,8 @@ def test_a_document_does_not_see_the_one_before():
 
 
 def test_padding_is_not_seen_from_anywhere():
-    data = DataSpec("padded", (T,), "tokens", n_tokens=V, pads=True)
+    following = DataSpec("next tokens", (T,), "tokens", n_tokens=V)
+    data = DataSpec("padded", (T,), "tokens", n_tokens=V, pads=True, target=following)
     model = made(data, causal=False)
     x = tokens(2) % (V - 1) + 1
     x[1, 5:] = 0

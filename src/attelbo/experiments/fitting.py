@@ -113,4 +113,10 @@ def second_stage(first: dict[str, Any], prior: dict[str, Any], weights: Path) ->
     """The configuration of the first stage with another prior, fitted to it."""
     model = {**first["model"], "_target_": "attelbo.models.build_fitted_prior", "prior": prior, "weights": str(weights)}
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", prior["_target_"].rpartition(".")[2]).lower()
-    return {**first, "name": f"{first['name']}-{name}", "model": model, "trainer": dict(first["trainer"])}
+    return {
+        **first,
+        "name": f"{first['name']}-{name}",
+        "model": model,
+        "trainer": dict(first["trainer"]),
+        "evaluation": {**first["evaluation"], "compress": False},  # bits back is for the prior of the first stage
+    }
