@@ -72,6 +72,19 @@ class Downloaded(ABC):
         )
 
 
+def fetch(url: str, file: DataFile, folder: Path) -> None:
+    """Download a file that torchvision has no class for, by torchvision's downloader, to its place in a folder.
+
+    Raises:
+        OSError: it cannot be had.
+        RuntimeError: its MD5 sum is not the published one.
+    """
+    from torchvision.datasets.utils import download_url  # slow to import
+
+    path = folder / file.path
+    download_url(url, path.parent, path.name, file.md5)
+
+
 def read_verified(root: Path, file: DataFile, embedded: str) -> bytes:
     """The bytes of a file, whose MD5 sum is as published; ``embedded`` needs no files.
 

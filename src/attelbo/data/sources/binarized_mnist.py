@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attelbo.data.files import DataFile
+from attelbo.data.files import DataFile, fetch
 from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
 
 _URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
@@ -37,12 +37,9 @@ class BinarizedMNIST(FileSource):
         return [file for file in self._files() if not (root / file.path).is_file()]
 
     def download(self, folder: Path, root: Path) -> None:
-        """By torchvision's downloader, since torchvision has no class for it."""
-        from torchvision.datasets.utils import download_url  # slow to import
-
+        """From where they were published."""
         for file in self.missing(root):
-            path = folder / file.path
-            download_url(f"{_URL}/{path.name}", path.parent, path.name, file.md5)
+            fetch(f"{_URL}/{Path(file.path).name}", file, folder)
 
     def read(self, root: Path) -> Splits:
         """Read the three files; the training rows end with those for validation."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from attelbo.data.files import DataFile
+from attelbo.data.files import DataFile, fetch
 from attelbo.data.sources.base import Factor, FileSource, Images, Splits, as_images, damaged, read_verified
 from attelbo.seeding import derive_seed
 
@@ -53,11 +53,8 @@ class DSprites(FileSource):
         return [] if (root / FILE.path).is_file() else [FILE]
 
     def download(self, folder: Path, root: Path) -> None:
-        """By torchvision's downloader, since torchvision has no class for it."""
-        from torchvision.datasets.utils import download_url  # slow to import
-
-        target = folder / FILE.path
-        download_url(URL, target.parent, target.name, FILE.md5)
+        """From where it was published."""
+        fetch(URL, FILE, folder)
 
     def read(self, root: Path) -> Splits:
         """Read pixels (packing them as they are decompressed) and factors; nothing pickled is opened."""

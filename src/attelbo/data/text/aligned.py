@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from attelbo.data.files import DataFile, Downloaded, read_verified
+from attelbo.data.files import DataFile, Downloaded, fetch, read_verified
 from attelbo.data.text.files import read_lines
 from attelbo.errors import DataError
 
@@ -117,12 +117,9 @@ class Multi30k(Downloaded, ParallelSource):
         return [file for file in self._files() if not (root / file.path).is_file()]
 
     def download(self, folder: Path, root: Path) -> None:
-        """By torchvision's downloader, since torchvision has no class for it."""
-        from torchvision.datasets.utils import download_url  # slow to import
-
+        """From where they were published."""
         for file in self.missing(root):
-            path = folder / file.path
-            download_url(f"{_URL}/{path.name}", path.parent, path.name, file.md5)
+            fetch(f"{_URL}/{Path(file.path).name}", file, folder)
 
     def load(self, root: Path) -> ParallelText:
         """Read and check the six files; see :meth:`ParallelSource.load`."""

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
 
-from attelbo.data.files import DataFile, Downloaded, read_verified
+from attelbo.data.files import DataFile, Downloaded, fetch, read_verified
 from attelbo.data.text.files import read_text
 from attelbo.errors import ConfigError, DataError
 
@@ -129,11 +129,8 @@ class TinyShakespeare(Downloaded, TextFile):
         return [] if (root / _SHAKESPEARE.path).is_file() else [_SHAKESPEARE]
 
     def download(self, folder: Path, root: Path) -> None:
-        """By torchvision's downloader, since torchvision has no class for it."""
-        from torchvision.datasets.utils import download_url  # slow to import
-
-        target = folder / _SHAKESPEARE.path
-        download_url(_SHAKESPEARE_URL, target.parent, target.name, _SHAKESPEARE.md5)
+        """From where it was published."""
+        fetch(_SHAKESPEARE_URL, _SHAKESPEARE, folder)
 
     def load(self, root: Path) -> Corpus:
         """Read, check and split the file; see :meth:`TextSource.load`."""
