@@ -66,14 +66,10 @@ class ImageDataModule(ResidentDataModule):
         n_labels: int | None = None,
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
-        at_least(1, validation_size=validation_size)
-        if train_size is not None:
-            at_least(1, train_size=train_size)
+        at_least(1, validation_size=validation_size, train_size=train_size, n_labels=n_labels)
         self.source: ImageSource = build(source)
-        if n_labels is not None:
-            at_least(1, n_labels=n_labels)
-            if self.source.n_classes is None:
-                raise ValueError(f"n_labels must be null for {name}, which has no classes, got {n_labels}")
+        if n_labels is not None and self.source.n_classes is None:
+            raise ValueError(f"n_labels must be null for {name}, which has no classes, got {n_labels}")
         if self.source.binary and binarize != "none":
             raise ValueError(f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {binarize!r}")
         binary = binarize != "none" or self.source.binary

@@ -236,12 +236,12 @@ def build_part(name: str, spec: Spec) -> Any:
         raise ValueError(f"{name}.{error}") from error
 
 
-def at_least(least: int, **numbers: int) -> None:
-    """Refuse numbers that are smaller, by name.
+def at_least(least: int, **numbers: int | None) -> None:
+    """Refuse numbers that are smaller, by name; None is none.
 
     Raises:
         ValueError: one is.
     """
     for name, number in numbers.items():
-        if number < least:
+        if number is not None and number < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")

@@ -1,13 +1,12 @@
 """Text: vocabularies, files, corpora, parallel texts. The data modules are in ``attelbo.data``."""
 
-from attelbo.data.text.aligned import AlignedFiles, Multi30k, Pairs, ParallelSource, ParallelText
+from attelbo.data.text.aligned import AlignedFiles, Multi30k, Pairs, ParallelText
 from attelbo.data.text.corpora import (
     Corpus,
     ReferenceSentences,
     ReferenceText,
     TextFile,
     TextFiles,
-    TextSource,
     TinyShakespeare,
 )
 from attelbo.data.text.dates import Dates
@@ -15,10 +14,10 @@ from attelbo.data.text.labelled import (
     Labelled,
     LabelledCSV,
     LabelledLines,
-    LabelledSource,
     LabelledText,
     UnicodeNames,
 )
+from attelbo.data.text.source import Source
 from attelbo.data.text.tokenizers import BPE, Bytes, Characters, Words
 from attelbo.data.text.vocabulary import Tokenizer
 
@@ -32,17 +31,15 @@ __all__ = [
     "Labelled",
     "LabelledCSV",
     "LabelledLines",
-    "LabelledSource",
     "LabelledText",
     "Multi30k",
     "Pairs",
-    "ParallelSource",
     "ParallelText",
     "ReferenceSentences",
     "ReferenceText",
+    "Source",
     "TextFile",
     "TextFiles",
-    "TextSource",
     "TinyShakespeare",
     "Tokenizer",
     "UnicodeNames",

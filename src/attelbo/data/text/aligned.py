@@ -3,13 +3,13 @@
 Shapes: N sentences.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from attelbo.data.files import DataFile, Downloaded, fetch, read_verified
 from attelbo.data.text.files import read_lines
+from attelbo.data.text.source import Source
 from attelbo.errors import DataError
 
 EMBEDDED = "data=dates needs no files"
@@ -30,26 +30,7 @@ class ParallelText(NamedTuple):
     test: Pairs
 
 
-class ParallelSource(ABC):
-    """Where a parallel text comes from."""
-
-    def prepare(self, root: Path) -> None:  # noqa: B027  (not all can be downloaded)
-        """Download what is missing from ``root``.
-
-        Raises:
-            DataError: if that fails.
-        """
-
-    @abstractmethod
-    def load(self, root: Path) -> ParallelText:
-        """Read the sentences.
-
-        Raises:
-            DataError: a file is missing or damaged, or two are not aligned.
-        """
-
-
-class AlignedFiles(ParallelSource):
+class AlignedFiles(Source[ParallelText]):
     """Any files, plain or .gz, named from the folder of data sets or absolutely.
 
     Args:
@@ -68,7 +49,7 @@ class AlignedFiles(ParallelSource):
                 raise ValueError(f"{split} must name two files, sentences and their translations, got {files}")
 
     def load(self, root: Path) -> ParallelText:
-        """Read the six files; see :meth:`ParallelSource.load`."""
+        """Read the six files; see :meth:`Source.load`."""
         return ParallelText(*(read_pairs(*(root / file for file in files)) for files in self.files.values()))
 
 
@@ -90,7 +71,7 @@ def read_pairs(source: Path, target: Path) -> Pairs:
 Language = Literal["de", "en", "fr"]
 
 
-class Multi30k(Downloaded, ParallelSource):
+class Multi30k(Downloaded, Source[ParallelText]):
     """Captions of photographs in English and their translations, task 1: 29,000 + 1,014 + 1,000.
 
     Elliott, Frank, Sima'an & Specia 2016, "Multi30K: multilingual English-German image descriptions", arXiv:1605.00459;
@@ -122,7 +103,7 @@ class Multi30k(Downloaded, ParallelSource):
             fetch(f"{_URL}/{Path(file.path).name}", file, folder)
 
     def load(self, root: Path) -> ParallelText:
-        """Read and check the six files; see :meth:`ParallelSource.load`."""
+        """Read and check the six files; see :meth:`Source.load`."""
         self.require(root)
         for file in self._files():
             read_verified(root, file, EMBEDDED)

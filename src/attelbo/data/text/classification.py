@@ -7,18 +7,19 @@ Shapes: B batch, T tokens.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part, fixed_generator
-from attelbo.data.padded import PaddedSplit, bucketed_order
-from attelbo.data.text.labelled import Labelled, LabelledSource, LabelledText
-from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
+from attelbo.data.module import Splits, at_least, fixed_generator
+from attelbo.data.padded import PaddedSplit
+from attelbo.data.text.labelled import Labelled, LabelledText
+from attelbo.data.text.module import TextDataModule
+from attelbo.data.text.source import Source
+from attelbo.data.text.vocabulary import Kept
 from attelbo.errors import ConfigError, DataError
 
 _SHOWN = 40
@@ -40,7 +41,7 @@ class Classes:
         self.names = tuple(state["names"])
 
 
-class TextClassificationDataModule(ResidentDataModule):
+class TextClassificationDataModule(TextDataModule):
     """Labelled texts.
 
     Args:
@@ -63,6 +64,8 @@ class TextClassificationDataModule(ResidentDataModule):
         ValueError: if a number is out of range.
     """
 
+    source: Source[LabelledText]
+
     def __init__(
         self,
         name: str,
@@ -79,51 +82,39 @@ class TextClassificationDataModule(ResidentDataModule):
         minibatches_per_block: int = 16,
         train_size: int | None = None,
     ) -> None:
-        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        super().__init__(
+            name,
+            source,
+            tokenizer,
+            root,
+            seed,
+            batch_size,
+            eval_batch_size,
+            max_length,
+            drop_last,
+            minibatches_per_block,
+            train_size,
+        )
         at_least(3, max_length=max_length)
         if not 0 < validation_share < 0.5:
             raise ValueError(f"validation_share must be between 0 and 0.5, got {validation_share}")
-        if train_size is not None:
-            at_least(1, train_size=train_size)
-        self._name = name
-        self.source: LabelledSource = build_part("source", source)
-        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
         self.classes = Classes()
-        self.max_length = max_length
         self.cut_longer = cut_longer
         self.validation_share = validation_share
-        self.train_size = train_size
-        self._described = repr((source, tokenizer))
 
     @property
     def spec(self) -> DataSpec:
-        """Known once the vocabulary is: this reads the texts, unless a vocabulary was loaded."""
-        if not self.tokenizer.is_fitted:
-            self.setup()
-        if not self.tokenizer.is_fitted:  # the splits were another module's
-            self._read()
-        return DataSpec(
-            self._name,
-            (self.max_length,),
-            "tokens",
-            n_classes=len(self.classes.names),
-            n_tokens=self.tokenizer.n_tokens,
-            token_lengths=self.tokenizer.lengths,
-            pads=True,
-        )
+        """Known once vocabulary and classes are: this reads the texts, unless they were loaded."""
+        return replace(super().spec, n_classes=len(self.classes.names))
 
-    def save_state(self, folder: Path) -> None:
-        """Keep the vocabulary and the names of the classes."""
-        save_vocabularies(folder, tokenizer=self.tokenizer, classes=self.classes)
-
-    def load_state(self, folder: Path) -> None:
-        """Load them."""
-        load_vocabularies(folder, tokenizer=self.tokenizer, classes=self.classes)
+    @property
+    def _kept(self) -> dict[str, Kept]:
+        return {**super()._kept, "classes": self.classes}
 
     # Files to tensors
 
     def _content(self) -> tuple[Any, ...]:
-        return self._described, self.max_length, self.cut_longer, self.validation_share, self.train_size
+        return *super()._content(), self.cut_longer, self.validation_share
 
     def _read(self) -> dict[Split, Labelled]:
         """The rows of all splits; vocabulary and classes are made, if there are none."""
@@ -172,14 +163,6 @@ class TextClassificationDataModule(ResidentDataModule):
             )
         y = torch.tensor([number[label] for label in rows.labels])
         return PaddedSplit([[BOS, *text[:room], EOS] for text in encoded], y)
-
-    # Lightning's hooks
-
-    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
-        """With texts of similar length in each minibatch; see :meth:`ResidentDataModule.training_rows`."""
-        split = self._split("train")
-        assert isinstance(split, PaddedSplit)
-        return bucketed_order(split.lengths, self.batch_size, self.seed, epoch, rank, world_size)
 
 
 def _rows(labelled: Labelled, rows: list[int]) -> Labelled:

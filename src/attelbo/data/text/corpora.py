@@ -4,12 +4,12 @@ A corpus is documents, split. Where a text is one long document it is cut by cha
 """
 
 import re
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
 
 from attelbo.data.files import DataFile, Downloaded, fetch, read_verified
 from attelbo.data.text.files import read_text
+from attelbo.data.text.source import Source
 from attelbo.errors import ConfigError, DataError
 
 EMBEDDED = "data=reference_text needs no files"
@@ -25,26 +25,7 @@ class Corpus(NamedTuple):
     """What stands between two documents where they are read as one text."""
 
 
-class TextSource(ABC):
-    """Where a corpus comes from."""
-
-    def prepare(self, root: Path) -> None:  # noqa: B027  (not all can be downloaded)
-        """Download what is missing from ``root``.
-
-        Raises:
-            DataError: if that fails.
-        """
-
-    @abstractmethod
-    def load(self, root: Path) -> Corpus:
-        """Read the documents.
-
-        Raises:
-            DataError: a file is missing, damaged or empty.
-        """
-
-
-class TextFile(TextSource):
+class TextFile(Source[Corpus]):
     """A file of UTF-8, plain or .gz, or a folder of .txt files, each a document; named from the folder of data sets or
     absolutely.
 
@@ -71,7 +52,7 @@ class TextFile(TextSource):
         self.validation_share = validation_share
 
     def load(self, root: Path) -> Corpus:
-        """Read and split; see :meth:`TextSource.load`."""
+        """Read and split; see :meth:`Source.load`."""
         joint = self.separator or "\n"
         documents = [part for text in self._texts(root) for part in split_documents(text, self.separator)]
         if len(documents) > 1:
@@ -91,7 +72,7 @@ class TextFile(TextSource):
         raise DataError(f"{path.absolute()} holds no .txt file; {EMBEDDED}")
 
 
-class TextFiles(TextSource):
+class TextFiles(Source[Corpus]):
     """A file for each split.
 
     Args:
@@ -111,7 +92,7 @@ class TextFiles(TextSource):
         self.separator = separator
 
     def load(self, root: Path) -> Corpus:
-        """Read the three files; see :meth:`TextSource.load`."""
+        """Read the three files; see :meth:`Source.load`."""
         train, validation, test = (split_documents(read_text(root / path), self.separator) for path in self.paths)
         return Corpus(train, validation, test, self.separator or "\n")
 
@@ -133,7 +114,7 @@ class TinyShakespeare(Downloaded, TextFile):
         fetch(_SHAKESPEARE_URL, _SHAKESPEARE, folder)
 
     def load(self, root: Path) -> Corpus:
-        """Read, check and split the file; see :meth:`TextSource.load`."""
+        """Read, check and split the file; see :meth:`Source.load`."""
         self.require(root)
         read_verified(root, _SHAKESPEARE, EMBEDDED)
         return TextFile.load(self, root)
@@ -146,7 +127,7 @@ _SHAKESPEARE_URL = (
 )
 
 
-class ReferenceText(TextSource):
+class ReferenceText(Source[Corpus]):
     """The reference of the Python language, in English, as it comes with the interpreter: about 80 topics, half a
     million characters, which are others in another version of Python.
 
@@ -160,7 +141,7 @@ class ReferenceText(TextSource):
         return Corpus(*every_tenth([topics[name] for name in sorted(topics)]), joint="\n")
 
 
-class ReferenceSentences(TextSource):
+class ReferenceSentences(Source[Corpus]):
     """The sentences of the reference, 1,567 in Python 3.11, each of them once: those that begin with a capital, end
     with a full stop, hold none of the characters that code is made of, and are not longer than ``longest``.
 

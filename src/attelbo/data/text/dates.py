@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from attelbo.data.text.aligned import Pairs, ParallelSource, ParallelText
+from attelbo.data.text.aligned import Pairs, ParallelText
+from attelbo.data.text.source import Source
 from attelbo.seeding import derive_seed
 
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
@@ -47,7 +48,7 @@ FORMATS: tuple[Callable[[datetime.date, str, str], str], ...] = (
 """(day, month's name, weekday) -> one way to write it. None is ambiguous."""
 
 
-class Dates(ParallelSource):
+class Dates(Source[ParallelText]):
     """So many days of 1900 to 2099 in each split, each written in one of 13 ways.
 
     Args:

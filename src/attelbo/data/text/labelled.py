@@ -4,12 +4,13 @@ import codecs
 import csv
 import io
 import unicodedata
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from attelbo.data.text.files import read_lines, read_text
+from attelbo.data.text.source import Source
 from attelbo.errors import DataError
 
 
@@ -28,19 +29,7 @@ class LabelledText(NamedTuple):
     test: Labelled | None
 
 
-class LabelledSource(ABC):
-    """Where labelled texts come from."""
-
-    @abstractmethod
-    def load(self, root: Path) -> LabelledText:
-        """Read the texts.
-
-        Raises:
-            DataError: a file is missing or damaged.
-        """
-
-
-class LabelledFiles(LabelledSource):
+class LabelledFiles(Source[LabelledText]):
     """A file for each split that has one, plain or .gz, named from the folder of data sets or absolutely.
 
     Args:
@@ -65,7 +54,7 @@ class LabelledFiles(LabelledSource):
         self.encoding = encoding
 
     def load(self, root: Path) -> LabelledText:
-        """Read the files; see :meth:`LabelledSource.load`."""
+        """Read the files; see :meth:`Source.load`."""
         others = (None if path is None else self._read(root / path) for path in self.others)
         return LabelledText(self._read(root / self.train), *others)
 
@@ -137,7 +126,7 @@ class LabelledCSV(LabelledFiles):
         return Labelled([text for text, _ in rows], [label for _, label in rows])
 
 
-class UnicodeNames(LabelledSource):
+class UnicodeNames(Source[LabelledText]):
     """The names of characters, such as "latin small letter o with stroke", each with its general category, such as
     lower-case letter (Ll), in 18 classes: real data that every interpreter brings along.
 

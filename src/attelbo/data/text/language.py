@@ -4,7 +4,6 @@ Shapes: B batch, T tokens of the context.
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,18 +12,18 @@ from torch import Tensor
 from attelbo.building import Spec
 from attelbo.data.batch import DataSpec, Split
 from attelbo.data.loader import rows_per_rank
-from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part
-from attelbo.data.padded import PaddedSplit, bucketed_order
-from attelbo.data.text.corpora import Corpus, TextSource
+from attelbo.data.module import Splits, at_least
+from attelbo.data.text.corpora import Corpus
+from attelbo.data.text.module import TextDataModule
+from attelbo.data.text.source import Source
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, Windows, pack
-from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
 from attelbo.errors import ConfigError
 from attelbo.seeding import derive_seed
 
 Documents = Literal["stream", "packed", "padded"]
 
 
-class LanguageDataModule(ResidentDataModule):
+class LanguageDataModule(TextDataModule):
     """A text whose next tokens are to be predicted.
 
     Evaluation predicts each token once (but the very first of a stream), in windows that follow each other, so that
@@ -51,6 +50,8 @@ class LanguageDataModule(ResidentDataModule):
         ValueError: if a number is out of range, or padded documents are asked for random windows.
     """
 
+    source: Source[Corpus]
+
     def __init__(
         self,
         name: str,
@@ -68,63 +69,39 @@ class LanguageDataModule(ResidentDataModule):
         minibatches_per_block: int = 16,
         train_size: int | None = None,
     ) -> None:
-        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
-        at_least(1, context=context)
-        if train_size is not None:
-            at_least(1, train_size=train_size)
-        if windows_per_epoch is not None:
-            at_least(1, windows_per_epoch=windows_per_epoch)
-            if windows == "consecutive":
-                raise ValueError("windows_per_epoch must be null where windows are consecutive")
+        super().__init__(
+            name,
+            source,
+            tokenizer,
+            root,
+            seed,
+            batch_size,
+            eval_batch_size,
+            context,
+            drop_last,
+            minibatches_per_block,
+            train_size,
+        )
+        at_least(1, context=context, windows_per_epoch=windows_per_epoch)
+        if windows_per_epoch is not None and windows == "consecutive":
+            raise ValueError("windows_per_epoch must be null where windows are consecutive")
         if documents == "padded" and windows == "random":
             raise ValueError("windows must be 'consecutive' for padded documents, which are rows as they are")
-        self._name = name
-        self.source: TextSource = build_part("source", source)
-        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
         self.context = context
         self.documents: Documents = documents
         self.windows: Windows = windows
         self.windows_per_epoch = windows_per_epoch
-        self.train_size = train_size
-        self._described = repr((source, tokenizer))
 
     @property
     def spec(self) -> DataSpec:
         """Known once the vocabulary is: this reads the text, unless a vocabulary was loaded."""
-        if not self.tokenizer.is_fitted:
-            self.setup()
-        if not self.tokenizer.is_fitted:  # the splits were another module's
-            self._read()
-        spec = DataSpec(
-            self._name,
-            (self.context,),
-            "tokens",
-            n_tokens=self.tokenizer.n_tokens,
-            token_lengths=self.tokenizer.lengths,
-            pads=self.tokenizer.pads,
-        )
+        spec = super().spec
         return replace(spec, target=spec)
-
-    def save_state(self, folder: Path) -> None:
-        """Keep the vocabulary."""
-        save_vocabularies(folder, tokenizer=self.tokenizer)
-
-    def load_state(self, folder: Path) -> None:
-        """Load the vocabulary."""
-        load_vocabularies(folder, tokenizer=self.tokenizer)
 
     # Files to tensors
 
-    def prepare_data(self) -> None:
-        """Download what is missing.
-
-        Raises:
-            DataError: if that fails.
-        """
-        self.source.prepare(self.root)
-
     def _content(self) -> tuple[Any, ...]:
-        return self._described, self.context, self.documents, self.windows, self.train_size
+        return *super()._content(), self.documents, self.windows
 
     def _read(self) -> Corpus:
         """The documents; the vocabulary is made, if there is none."""
@@ -176,14 +153,9 @@ class LanguageDataModule(ResidentDataModule):
         return self.windows_per_epoch or -(-self.n_rows("train") // self.context)
 
     def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
-        """Random windows are drawn with replacement, padded documents sorted; see
-        :meth:`ResidentDataModule.training_rows`."""
+        """Random windows are drawn with replacement; see :meth:`TextDataModule.training_rows`."""
         if self.windows == "random":
             n = rows_per_rank(self.rows_per_epoch, world_size) * world_size
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "windows", epoch))
             return torch.randint(self.n_rows("train"), (n,), generator=generator)[rank::world_size]
-        split = self._split("train")
-        if isinstance(split, PaddedSplit):
-            lengths = split.lengths[: self.n_rows("train")]
-            return bucketed_order(lengths, self.batch_size, self.seed, epoch, rank, world_size)
         return super().training_rows(epoch, rank, world_size)

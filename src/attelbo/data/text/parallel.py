@@ -7,21 +7,20 @@ Shapes: B batch, T tokens of x, U tokens of y.
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part
-from attelbo.data.padded import PaddedSplit, bucketed_order
-from attelbo.data.text.aligned import Pairs, ParallelSource, ParallelText
-from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
+from attelbo.data.module import Splits, at_least, build_part
+from attelbo.data.padded import PaddedSplit
+from attelbo.data.text.aligned import Pairs, ParallelText
+from attelbo.data.text.module import TextDataModule
+from attelbo.data.text.source import Source
+from attelbo.data.text.vocabulary import Kept, Tokenizer
 from attelbo.errors import ConfigError
 
 
-class ParallelDataModule(ResidentDataModule):
+class ParallelDataModule(TextDataModule):
     """Sentences to translate.
 
     Args:
@@ -43,6 +42,8 @@ class ParallelDataModule(ResidentDataModule):
         ValueError: if a number is out of range.
     """
 
+    source: Source[ParallelText]
+
     def __init__(
         self,
         name: str,
@@ -59,48 +60,34 @@ class ParallelDataModule(ResidentDataModule):
         minibatches_per_block: int = 16,
         train_size: int | None = None,
     ) -> None:
-        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        super().__init__(
+            name,
+            source,
+            tokenizer,
+            root,
+            seed,
+            batch_size,
+            eval_batch_size,
+            max_length,
+            drop_last,
+            minibatches_per_block,
+            train_size,
+        )
         at_least(3, max_length=max_length)
-        if train_size is not None:
-            at_least(1, train_size=train_size)
-        self._name = name
-        self.source: ParallelSource = build_part("source", source)
-        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
         self.target_tokenizer: Tokenizer = (
             self.tokenizer if target_tokenizer is None else build_part("target_tokenizer", target_tokenizer)
         )
-        self.max_length = max_length
         self.drop_longer = drop_longer
-        self.train_size = train_size
         self._described = repr((source, tokenizer, target_tokenizer))
 
     @property
     def spec(self) -> DataSpec:
         """Known once the vocabularies are: this reads the sentences, unless vocabularies were loaded."""
-        if not self.tokenizer.is_fitted:
-            self.setup()
-        if not self.tokenizer.is_fitted:  # the splits were another module's
-            self._read()
-        x, y = (
-            DataSpec(
-                self._name,
-                (self.max_length,),
-                "tokens",
-                n_tokens=tokenizer.n_tokens,
-                pads=True,
-                token_lengths=tokenizer.lengths,
-            )
-            for tokenizer in (self.tokenizer, self.target_tokenizer)
-        )
-        return replace(x, target=y)
+        return replace(super().spec, target=self._spec_of(self.target_tokenizer))
 
-    def save_state(self, folder: Path) -> None:
-        """Keep the vocabularies."""
-        save_vocabularies(folder, tokenizer=self.tokenizer, target_tokenizer=self.target_tokenizer)
-
-    def load_state(self, folder: Path) -> None:
-        """Load the vocabularies."""
-        load_vocabularies(folder, tokenizer=self.tokenizer, target_tokenizer=self.target_tokenizer)
+    @property
+    def _kept(self) -> dict[str, Kept]:
+        return {**super()._kept, "target_tokenizer": self.target_tokenizer}
 
     def references(self, split: Split) -> list[str]:
         """The targets of a split as they would be decoded if every word were in the vocabulary: what translations are
@@ -114,16 +101,8 @@ class ParallelDataModule(ResidentDataModule):
 
     # Files to tensors
 
-    def prepare_data(self) -> None:
-        """Download what is missing.
-
-        Raises:
-            DataError: if that fails.
-        """
-        self.source.prepare(self.root)
-
     def _content(self) -> tuple[Any, ...]:
-        return self._described, self.max_length, self.drop_longer, self.train_size
+        return *super()._content(), self.drop_longer
 
     def _read(self) -> ParallelText:
         """The sentences; the vocabularies are made, if there are none."""
@@ -165,11 +144,3 @@ class ParallelDataModule(ResidentDataModule):
             kept = [row for row in range(len(x)) if row not in longer]
             x, y = [x[row] for row in kept], [y[row] for row in kept]
         return PaddedSplit(x, y)
-
-    # Lightning's hooks
-
-    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
-        """With pairs of similar length in each minibatch; see :meth:`ResidentDataModule.training_rows`."""
-        split = self._split("train")
-        assert isinstance(split, PaddedSplit)
-        return bucketed_order(split.lengths, self.batch_size, self.seed, epoch, rank, world_size)

@@ -7,21 +7,19 @@ splits.
 Shapes: B batch, T tokens.
 """
 
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from attelbo.building import Spec
-from attelbo.data.batch import BOS, EOS, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part
-from attelbo.data.padded import PaddedSplit, bucketed_order
-from attelbo.data.text.corpora import Corpus, TextSource
-from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
+from attelbo.data.batch import BOS, EOS, Split
+from attelbo.data.module import Splits, at_least
+from attelbo.data.padded import PaddedSplit
+from attelbo.data.text.corpora import Corpus
+from attelbo.data.text.module import TextDataModule
+from attelbo.data.text.source import Source
 from attelbo.errors import ConfigError
 
 
-class SentenceDataModule(ResidentDataModule):
+class SentenceDataModule(TextDataModule):
     """Texts, each of them a row.
 
     Args:
@@ -42,6 +40,8 @@ class SentenceDataModule(ResidentDataModule):
         ValueError: if a number is out of range.
     """
 
+    source: Source[Corpus]
+
     def __init__(
         self,
         name: str,
@@ -57,54 +57,24 @@ class SentenceDataModule(ResidentDataModule):
         minibatches_per_block: int = 16,
         train_size: int | None = None,
     ) -> None:
-        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
-        at_least(3, max_length=max_length)
-        if train_size is not None:
-            at_least(1, train_size=train_size)
-        self._name = name
-        self.source: TextSource = build_part("source", source)
-        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
-        self.max_length = max_length
-        self.drop_longer = drop_longer
-        self.train_size = train_size
-        self._described = repr((source, tokenizer))
-
-    @property
-    def spec(self) -> DataSpec:
-        """Known once the vocabulary is: this reads the texts, unless a vocabulary was loaded."""
-        if not self.tokenizer.is_fitted:
-            self.setup()
-        if not self.tokenizer.is_fitted:  # the splits were another module's
-            self._read()
-        return DataSpec(
-            self._name,
-            (self.max_length,),
-            "tokens",
-            n_tokens=self.tokenizer.n_tokens,
-            token_lengths=self.tokenizer.lengths,
-            pads=True,
+        super().__init__(
+            name,
+            source,
+            tokenizer,
+            root,
+            seed,
+            batch_size,
+            eval_batch_size,
+            max_length,
+            drop_last,
+            minibatches_per_block,
+            train_size,
         )
-
-    def save_state(self, folder: Path) -> None:
-        """Keep the vocabulary."""
-        save_vocabularies(folder, tokenizer=self.tokenizer)
-
-    def load_state(self, folder: Path) -> None:
-        """Load the vocabulary."""
-        load_vocabularies(folder, tokenizer=self.tokenizer)
-
-    # Files to tensors
-
-    def prepare_data(self) -> None:
-        """Download what is missing.
-
-        Raises:
-            DataError: if that fails.
-        """
-        self.source.prepare(self.root)
+        at_least(3, max_length=max_length)
+        self.drop_longer = drop_longer
 
     def _content(self) -> tuple[Any, ...]:
-        return self._described, self.max_length, self.drop_longer, self.train_size
+        return *super()._content(), self.drop_longer
 
     def _read(self) -> Corpus:
         """The texts; the vocabulary is made, if there is none."""
@@ -136,11 +106,3 @@ class SentenceDataModule(ResidentDataModule):
         if not rows:
             raise ConfigError(f"data: {self._name} has no {split} text of at most {self.max_length} tokens")
         return PaddedSplit(rows, None)
-
-    # Lightning's hooks
-
-    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
-        """With texts of similar length in each minibatch; see :meth:`ResidentDataModule.training_rows`."""
-        split = self._split("train")
-        assert isinstance(split, PaddedSplit)
-        return bucketed_order(split.lengths, self.batch_size, self.seed, epoch, rank, world_size)

@@ -1,0 +1,124 @@
+"""What all texts have in common, on the resident path: a source, a vocabulary that is known once its texts were read
+and that a run directory keeps, and minibatches of similar length.
+
+Shapes: T tokens of the longest row.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from attelbo.building import Spec
+from attelbo.data.batch import DataSpec
+from attelbo.data.module import ResidentDataModule, at_least, build_part
+from attelbo.data.padded import PaddedSplit, bucketed_order
+from attelbo.data.text.vocabulary import Kept, Tokenizer, load_vocabularies, save_vocabularies
+
+
+class TextDataModule(ResidentDataModule):
+    """Texts, of which a subclass says what their rows are.
+
+    Args:
+        name: the data set's name in reports.
+        source: the class in ``attelbo.data.text`` that reads them.
+        tokenizer: what makes tokens of them.
+        root: the folder of data sets.
+        seed: the run's seed; the order of the training rows follows from it.
+        batch_size: rows in a training minibatch, per device.
+        eval_batch_size: rows in a validation or test minibatch, per device.
+        max_length: T.
+        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
+        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+        train_size: use only so many of the training rows, with the vocabulary of all of them; all if None.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Spec,
+        tokenizer: Spec,
+        root: str,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        max_length: int,
+        drop_last: bool,
+        minibatches_per_block: int,
+        train_size: int | None,
+    ) -> None:
+        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        at_least(1, train_size=train_size)
+        self._name = name
+        self.source: Any = build_part("source", source)
+        self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
+        self.max_length = max_length
+        self.train_size = train_size
+        self._described = repr((source, tokenizer))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Known once the vocabulary is: this reads the texts, unless a vocabulary was loaded."""
+        if not self.tokenizer.is_fitted:
+            self.setup()
+        if not self.tokenizer.is_fitted:  # the splits were another module's
+            self._read()
+        return self._spec_of(self.tokenizer)
+
+    def _spec_of(self, tokenizer: Tokenizer) -> DataSpec:
+        """Rows of its tokens."""
+        return DataSpec(
+            self._name,
+            (self.max_length,),
+            "tokens",
+            n_tokens=tokenizer.n_tokens,
+            token_lengths=tokenizer.lengths,
+            pads=tokenizer.pads,
+        )
+
+    # What a run directory keeps
+
+    @property
+    def _kept(self) -> dict[str, Kept]:
+        """What is learned from the texts, by name."""
+        return {"tokenizer": self.tokenizer}
+
+    def save_state(self, folder: Path) -> None:
+        """Keep what was learned from the texts."""
+        save_vocabularies(folder, **self._kept)
+
+    def load_state(self, folder: Path) -> None:
+        """Load it."""
+        load_vocabularies(folder, **self._kept)
+
+    # Files to tensors
+
+    def prepare_data(self) -> None:
+        """Download what is missing.
+
+        Raises:
+            DataError: if that fails.
+        """
+        self.source.prepare(self.root)
+
+    def _content(self) -> tuple[Any, ...]:
+        return self._described, self.max_length, self.train_size
+
+    @abstractmethod
+    def _read(self) -> Any:
+        """The texts; what is learned from them is, if it was not yet."""
+
+    # Lightning's hooks
+
+    def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
+        """With rows of similar length in each minibatch, where they differ; see
+        :meth:`ResidentDataModule.training_rows`."""
+        split = self._split("train")
+        if not isinstance(split, PaddedSplit):
+            return super().training_rows(epoch, rank, world_size)
+        lengths = split.lengths[: self.n_rows("train")]
+        return bucketed_order(lengths, self.batch_size, self.seed, epoch, rank, world_size)
