@@ -1,6 +1,5 @@
 """A run that was stopped anywhere and went on is, bit for bit, the run that was not stopped."""
 
-import json
 import os
 import random
 import signal
@@ -16,6 +15,7 @@ from lightning.pytorch import Trainer
 
 from attelbo.experiments import run
 from attelbo.training import BlockStepper
+from equal_runs import assert_equal_runs, metrics, same
 
 # Three epochs of 3 blocks; everything that keeps a state of its own takes part.
 WORDS = ("trainer.max_epochs=3", "scheduler=cosine", "callbacks=early_stopping")
@@ -39,32 +39,8 @@ def signal_at(monkeypatch, block: int, number: signal.Signals) -> None:
     monkeypatch.setattr(BlockStepper, "__call__", call)
 
 
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def metrics(outcome: run.Outcome) -> dict[str, float]:
-    return json.loads((outcome.run_dir / "result.json").read_text())["metrics"]
-
-
-def assert_equal_runs(runs, resumed: run.Outcome, expected: run.Outcome) -> None:
-    for name in ("last", "best"):
-        ours, theirs = runs.checkpoint(resumed, name), runs.checkpoint(expected, name)
-        for key in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"):
-            assert same(ours[key], theirs[key]), f"{name}: {key}"
-    lines = [sorted((o.run_dir / "metrics.csv").read_text().splitlines()) for o in (resumed, expected)]
-    assert lines[0] == lines[1]
-    assert metrics(resumed) == metrics(expected)
-
-
 def test_a_run_can_be_repeated(runs, uninterrupted):
-    assert_equal_runs(runs, runs.train(*WORDS), uninterrupted)
+    assert_equal_runs(runs.train(*WORDS).run_dir, uninterrupted.run_dir)
 
 
 # The first block, inside and at the end of an epoch, the first of the next, the last but one, the last of all.
@@ -83,7 +59,7 @@ def test_stopped_by_sigterm_and_resumed(runs, uninterrupted, monkeypatch, block,
     resumed = runs.train(*WORDS, "ckpt=auto")
     assert resumed == run.Outcome(stopped.run_dir, "done", 0)
     assert run.RunDirectory(stopped.run_dir).status()["attempts"] == 2
-    assert_equal_runs(runs, resumed, uninterrupted)
+    assert_equal_runs(resumed.run_dir, uninterrupted.run_dir)
 
 
 def test_stopped_again_and_again(runs, uninterrupted, monkeypatch):
@@ -93,7 +69,7 @@ def test_stopped_again_and_again(runs, uninterrupted, monkeypatch):
             assert runs.train(*WORDS, "ckpt=auto").state == "interrupted"
     resumed = runs.train(*WORDS, "ckpt=auto")
     assert run.RunDirectory(resumed.run_dir).status()["attempts"] == 4
-    assert_equal_runs(runs, resumed, uninterrupted)
+    assert_equal_runs(resumed.run_dir, uninterrupted.run_dir)
 
 
 def test_a_resumed_run_reads_its_checkpoint_once_and_builds_one_trainer(runs, monkeypatch):
@@ -129,7 +105,7 @@ def test_stopped_after_the_training_it_goes_on_with_the_evaluation(runs, uninter
         stopped = runs.train(*WORDS)
     assert (stopped.state, stopped.exit_code) == ("interrupted", 143)
     assert run.RunDirectory(stopped.run_dir).status()["state"] == "interrupted"
-    assert_equal_runs(runs, runs.train(*WORDS, "ckpt=auto"), uninterrupted)
+    assert_equal_runs(runs.train(*WORDS, "ckpt=auto").run_dir, uninterrupted.run_dir)
 
 
 def test_a_second_signal_does_not_wait_for_the_end_of_the_block(runs, uninterrupted, monkeypatch):
@@ -146,7 +122,7 @@ def test_a_second_signal_does_not_wait_for_the_end_of_the_block(runs, uninterrup
         patch.setattr(BlockStepper, "__call__", call)
         assert runs.train(*WORDS).exit_code == 130
     resumed = runs.train(*WORDS, "ckpt=auto")  # from the end of the first epoch
-    assert_equal_runs(runs, resumed, uninterrupted)
+    assert_equal_runs(resumed.run_dir, uninterrupted.run_dir)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR2, 140)])
@@ -154,7 +130,7 @@ def test_other_signals_stop_as_well(runs, uninterrupted, monkeypatch, number, co
     with monkeypatch.context() as patch:
         signal_at(patch, 5, number)
         assert runs.train(*WORDS).exit_code == code
-    assert_equal_runs(runs, runs.train(*WORDS, "ckpt=auto"), uninterrupted)
+    assert_equal_runs(runs.train(*WORDS, "ckpt=auto").run_dir, uninterrupted.run_dir)
 
 
 def test_handlers_are_those_from_before(runs, monkeypatch):
@@ -174,7 +150,7 @@ def test_a_named_checkpoint_starts_a_new_run_from_there(runs, uninterrupted, mon
     assert resumed.run_dir != stopped.run_dir
     ours, theirs = runs.checkpoint(resumed), runs.checkpoint(uninterrupted)
     assert same(ours["state_dict"], theirs["state_dict"])
-    assert metrics(resumed) == metrics(uninterrupted)
+    assert metrics(resumed.run_dir) == metrics(uninterrupted.run_dir)
 
 
 def test_a_done_run_is_not_run_again(runs, uninterrupted, shared_runs, capsys):
@@ -183,7 +159,7 @@ def test_a_done_run_is_not_run_again(runs, uninterrupted, shared_runs, capsys):
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.run_dir.rglob("*")} == before
     out = capsys.readouterr().out
     assert "is done already" in out
-    assert f"{metrics(uninterrupted)['test/elbo']:.2f}" in out
+    assert f"{metrics(uninterrupted.run_dir)['test/elbo']:.2f}" in out
 
 
 # -- real processes ------------------------------------------------------------------------------------
@@ -232,5 +208,5 @@ def test_a_process_stopped_at_any_moment(runs, long_run, number):
 
     resumed = runs.train(*LONG, "ckpt=auto")
     assert resumed == run.Outcome(folder, "done", 0)
-    assert_equal_runs(runs, resumed, long_run)
+    assert_equal_runs(resumed.run_dir, long_run.run_dir)
     assert not list((folder / "checkpoints").glob(".*")), "half-written files are left"

@@ -49,11 +49,6 @@ def _dispatch(command: str, words: list[str]) -> int:
         from attelbo import __version__
 
         return say(f"attelbo {__version__}\n")
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0 and "ATTELBO_RUN_DIR" in os.environ:
-        # Lightning started this process to help with a run that its parent has already composed.
-        from attelbo.experiments import run
-
-        return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
     of_many = {
         "compare": several.compare,
         "sweep": several.sweep,

@@ -131,8 +131,7 @@ def _fit_both(options: "Namespace", words: list[str]) -> int:
 
     own = [word for word in options.words if word not in words]
     first = compose("train", [*words, *shared_words(own), "ckpt=auto"], config_dir=options.config_dir)
-    given = [word for word in own if not word.startswith("ckpt=")]
-    second = compose("fit_prior", [*given, "run=first", "ckpt=auto"], config_dir=options.config_dir)
+    second = compose("fit_prior", [*own, "run=first"], config_dir=options.config_dir)
     for each in (first, second):
         check_keys(each)
     return fit_both(first, {key: value for key, value in second.config.items() if key not in ("_target_", "run")})

@@ -1,7 +1,7 @@
 """``attelbo fit-prior``: the second stage, a prior for a trained autoencoder. It is a run like any other.
 
 Where no run is given but what is to be trained (``experiment=digits/autoencoder_vq``), the first stage is trained too,
-or found: the same command again does nothing twice.
+or found. The same command again does nothing twice: what is done is found, what was interrupted goes on.
 """
 
 import re
@@ -20,7 +20,8 @@ from attelbo.models import checkpoint_of, read_config
 SHARED = {"seed": "seed", "accelerator": "trainer.accelerator", "data_dir": "paths.data_dir"}
 """Keys of fit-prior that its first stage has too, and what they are called there."""
 
-FIRST_STAGES = ("attelbo.models.build_vae", "attelbo.models.build_fitted_prior")
+SECOND_STAGE = "attelbo.models.build_fitted_prior"
+FIRST_STAGES = ("attelbo.models.build_vae", SECOND_STAGE)
 
 
 def fit_prior(
@@ -41,14 +42,15 @@ def fit_prior(
     and compared like every other.
 
     Args:
-        run: the first stage's run directory, or a folder whose newest run is meant.
+        run: the first stage's run directory, or a folder whose newest run is meant, of those that are no second stage.
         prior: what is fitted.
         epochs: over the training data.
         optimizer: of the prior.
         scheduler: its learning rate's.
         checkpoint: whose weights of the first stage.
         seed: of the prior's initial weights and of the samples of q(z|x).
-        ckpt: ``auto`` goes on with the interrupted run of this configuration.
+        ckpt: ``auto`` goes on with the run of this configuration, or finds it done; None begins a new one; or the path
+            of a checkpoint that a new one begins with.
         accelerator: where.
         data_dir: where the data are now, if not where they were.
 
@@ -59,7 +61,7 @@ def fit_prior(
         UserError: not a run directory, no checkpoint in it, or no autoencoder with a single prior.
         ConfigError: the prior does not fit the posterior, or has nothing to fit.
     """
-    directory = RunDirectory.find(Path(run))
+    directory = RunDirectory.find(Path(run), lambda found: _target(read_config(found.path)) != SECOND_STAGE)
     config = read_config(directory.path)
     _check_first(config, str(directory.path))
     weights = checkpoint_of(directory.path, checkpoint)
@@ -104,14 +106,17 @@ def shared_words(words: Sequence[str]) -> list[str]:
 
 def _check_first(config: dict[str, Any], what: str) -> None:
     """Raise UserError unless the model has a prior that can be fitted afterwards."""
-    target = config["model"]["_target_"]
-    if target not in FIRST_STAGES:
+    if (target := _target(config)) not in FIRST_STAGES:
         raise UserError(f"{what}: its model, {target}, has no prior that could be fitted afterwards")
+
+
+def _target(config: dict[str, Any]) -> str:
+    return config["model"]["_target_"]
 
 
 def second_stage(first: dict[str, Any], prior: dict[str, Any], weights: Path) -> dict[str, Any]:
     """The configuration of the first stage with another prior, fitted to it."""
-    model = {**first["model"], "_target_": "attelbo.models.build_fitted_prior", "prior": prior, "weights": str(weights)}
+    model = {**first["model"], "_target_": SECOND_STAGE, "prior": prior, "weights": str(weights)}
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", prior["_target_"].rpartition(".")[2]).lower()
     return {
         **first,

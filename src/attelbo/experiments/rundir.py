@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -87,8 +87,9 @@ class RunDirectory:
         return max(found, key=lambda run: run.status()["started"], default=None)
 
     @classmethod
-    def find(cls, path: Path) -> "RunDirectory":
-        """The run in ``path``: that folder itself, or the newest run with a checkpoint anywhere below it.
+    def find(cls, path: Path, among: Callable[["RunDirectory"], bool] | None = None) -> "RunDirectory":
+        """The run in ``path``: that folder itself, or the newest run with a checkpoint anywhere below it, of those
+        that are ``among`` the ones looked for.
 
         Raises:
             UserError: there is none.
@@ -96,9 +97,10 @@ class RunDirectory:
         if (path / "config.yaml").is_file():
             return cls(path)
         runs = [run for file in path.glob("**/status.json") if (run := cls(file.parent)).has_checkpoint]
-        if not runs:
+        newest_first = sorted(runs, key=lambda run: run.status()["started"], reverse=True)
+        if (found := next(filter(among, newest_first), None)) is None:
             raise UserError(f"run: {path} is no run directory, and there is none with a checkpoint below it")
-        return max(runs, key=lambda run: run.status()["started"])
+        return found
 
     @property
     def has_checkpoint(self) -> bool:
