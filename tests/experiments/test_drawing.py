@@ -207,6 +207,7 @@ def test_the_projector_of_tensorboard_shows_means_with_labels_and_images(done, t
         (["interpolate", "steps=1"], "steps must be at least 2, got 1"),
         (["interpolate", "n=400"], "n: 400 pairs take 800 images, test has 355"),
         (["interpolate", "path=round"], "did you mean"),
+        (["interpolate", "start=a", "end=b"], "on digits: it reads no texts"),
         (["traverse", "row=355"], "test has 355 images, rows 0 to 354; row 355 was asked for"),
         (["traverse", "limit=0.0"], "limit must be positive and finite, got 0.0"),
         (["embed", "n=0"], "n must be at least 1, got 0"),

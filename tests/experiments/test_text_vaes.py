@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attelbo.cli import main
+from attelbo.data import SentenceDataModule
 from attelbo.experiments import run
 from attelbo.experiments.report import write_report
 from attelbo.models import TextVAE, load_run
@@ -112,6 +113,27 @@ def test_the_ends_of_a_path_are_reconstructions(run_dir, capsys) -> None:
             assert tokenizer.decode(reconstruction.tolist()) == block[end]
 
 
+def test_a_path_goes_from_one_typed_text_to_another_without_data(run_dir, capsys, monkeypatch) -> None:
+    def no_data(self) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(SentenceDataModule, "setup", no_data)
+    ends = "this is a list .", "The name, if any, is not a string."
+    out = printed(capsys, "interpolate", f"run={run_dir}", "steps=3", f"start={ends[0]}", f"end={ends[1]}")
+    file = run_dir / "media" / "interpolation-typed.txt"
+    assert out.startswith(file.read_text())
+    lines = [line.split(maxsplit=1) for line in file.read_text().splitlines()]
+    assert [line[0] for line in lines] == ["from", "0.00", "0.50", "1.00", "to"]
+    assert (lines[0][1], lines[-1][1]) == (ends[0], "the name , if any , is not a string .")
+    model, data = load_run(run_dir)
+    assert isinstance(data, SentenceDataModule)
+    assert isinstance(model, TextVAE)
+    centers = [model.encode(torch.tensor([data.read(text)])) for text in ends]
+    for line, position in zip(lines[1:4], (0, 0.5, 1), strict=True):
+        written = model.generate(torch.lerp(*centers, position))[0]
+        assert data.tokenizer.decode(written.tolist()) == " ".join(line[1:])
+
+
 def test_embeddings_are_rows_of_posterior_means(run_dir, capsys) -> None:
     printed(capsys, "embed", f"run={run_dir}", "n=9")
     head, *rows = (run_dir / "media" / "embedding-test.csv").read_text().splitlines()
@@ -136,6 +158,15 @@ def test_a_run_is_measured_again(run_dir, capsys) -> None:
         (("sample", "truncate=true"), "truncate=true: .*: its texts begin as z has it"),
         (("sample", "top_p=0.0"), r"top_p must be in \(0, 1\], got 0.0"),
         (("interpolate", "n=100"), "n: 100 pairs take 200 texts, test has 1"),
+        (("interpolate", "start=this is a list ."), "^error: start and end: a path has both, one was given"),
+        (
+            ("interpolate", "start=this is it .", "end=this is Zaphod ."),
+            "^error: 'this is Zaphod .' is not all in the vocabulary of .* tokens: the model would read 'this is <unk> .'",
+        ),
+        (
+            ("interpolate", f"start={'a ' * 63}", "end=a"),
+            r"^error: 'a a .*' has 65 tokens, BOS and EOS among them; the model was built for 64 \(data.max_length\)",
+        ),
         (("evaluate", "quality=true"), "no latent variables of images"),
         (("fit-prior", "prior=maf"), "has no prior that could be fitted afterwards"),
     ],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CALLS = ("evaluate", "sample", "translate", "reconstruct", "interpolate", "traverse", "embed", "fit-prior", "rerun")
 """Commands whose root file is itself the call."""
 
-LITERAL = ("prompt=", "text=")
+LITERAL = ("prompt=", "text=", "start=", "end=")
 """Words of these commands whose value is taken as it stands, whatever signs of Hydra's are in it."""
 
 

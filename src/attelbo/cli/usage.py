@@ -14,7 +14,7 @@ of a finished run, or of the newest one in a folder (run= may be left out):
   attelbo sample       run=DIR n=64 [values]   images from the prior, or texts: prompt="..."
   attelbo translate    run=DIR text="..."      a sentence, or each line of the standard input
   attelbo reconstruct  run=DIR n=20 [values]   images and their reconstructions
-  attelbo interpolate  run=DIR n=8 [values]    paths between images, as a grid and as a GIF
+  attelbo interpolate  run=DIR n=8 [values]    paths between images, a grid and a GIF, or texts: start="..." end="..."
   attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF
   attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
   attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own; experiment=... in

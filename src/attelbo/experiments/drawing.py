@@ -17,9 +17,9 @@ from attelbo.data.batch import Batch, Split
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import a_row
-from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, refuse, tell
 from attelbo.experiments.traversal import axes_of, space_of
-from attelbo.experiments.writing import write_paths, write_reconstructions
+from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
 from attelbo.models import LatentVariableModel, TextVAE
 from attelbo.seeding import derive_seed
@@ -76,6 +76,34 @@ class TrainedOnRows(Trained):
         n = min(n, size)
         return self.rows(split, torch.arange(n) * size // n)
 
+    def pairs(self, split: Split, n: int, seed: int) -> Batch:
+        """``n`` rows of a split, and then ``n`` others, in an order that depends on the seed alone.
+
+        Raises:
+            ConfigError: there are not so many.
+        """
+        size = self.data.n_rows(split)
+        if size < 2 * n:
+            raise ConfigError(f"n: {n} pairs take {2 * n} {a_row(self.data).split()[1]}s, {split} has {size}")
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, "interpolate")))
+        return self.rows(split, order[: 2 * n])
+
+    def typed(self, **ends: str | None) -> Batch | None:
+        """The two ends of a path, by name, as rows; None where neither was typed.
+
+        Raises:
+            ConfigError: one without the other, or a model that reads no texts.
+            UserError: a text that the model cannot read.
+        """
+        if not self.writes:
+            refuse(f"{self.described}: it reads no texts", **ends)
+        texts = [text for text in ends.values() if text is not None]
+        if not texts:
+            return None
+        if len(texts) < len(ends):
+            raise ConfigError(f"{' and '.join(ends)}: a path has both, one was given")
+        return Batch(typed_rows(self, texts), None, torch.arange(len(texts), device=self.device))
+
     def encode(self, batch: Batch) -> Tensor:
         """The posterior means of a batch of any size, (n, D)."""
         labels = [None] * len(batch.x) if batch.y is None else batch.y.split(CHUNK)
@@ -129,45 +157,49 @@ def interpolate(
     accelerator: Accelerator,
     checkpoint: Which,
     data_dir: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
 ) -> None:
     """Go from the posterior mean of one image to that of another: a row of a grid for each pair, and a GIF of all; of
     texts, those between the two.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        n: pairs.
+        n: pairs of the split.
         steps: S, images or texts of a path, its ends included.
         path: ``linear``, ``spherical`` (Shoemake 1985, "slerp"), or ``auto``: spherical where latents are unit vectors.
         split: validation or test.
         seed: which images or texts.
-        output: the file; by default ``media/interpolations-<split>-seed<seed>.png`` or ``.txt`` in the run directory.
+        output: the file; by default ``media/interpolations-<split>-seed<seed>.png`` or ``.txt``, of typed texts
+            ``media/interpolation-typed.txt``, in the run directory.
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
+        start: a text to go from, instead of those of the split; no data are read.
+        end: the text to go to.
 
     Raises:
-        UserError: not a run directory, or it has no checkpoint.
-        ConfigError: n below 1, fewer than two steps, or fewer images or texts than are needed.
+        UserError: not a run directory, no checkpoint in it, or a typed text that the model cannot read.
+        ConfigError: n below 1, fewer than two steps, fewer images or texts than are needed, one end without the other,
+            or typed ends for a model of images.
     """
     at_least(1, n=n)
     at_least(2, steps=steps)
-    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
-    size = trained.data.n_rows(split)
-    if size < 2 * n:
-        raise ConfigError(f"n: {n} pairs take {2 * n} {a_row(trained.data).split()[1]}s, {split} has {size}")
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, "interpolate")))
-    batch = trained.rows(split, order[: 2 * n])
-    start, end = trained.encode(batch).chunk(2)
+    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)
+    typed = trained.typed(start=start, end=end)
+    batch = trained.with_data().pairs(split, n, seed) if typed is None else typed
+    name = f"interpolations-{split}-seed{seed}" if typed is None else "interpolation-typed"
+    first, last = trained.encode(batch).chunk(2)
     round_trip = path == "spherical" or (path == "auto" and isinstance(space_of(trained.model), Sphere))
     between = slerp if round_trip else torch.lerp
     positions = torch.linspace(0, 1, steps, device=trained.device)
-    z = torch.stack([between(start, end, position) for position in positions], 1)  # (n, S, D)
+    z = torch.stack([between(first, last, position) for position in positions], 1)  # (n, S, D)
     if trained.writes:
-        write_paths(trained, batch.x, z, output, f"interpolations-{split}-seed{seed}.txt")
+        write_paths(trained, batch.x, z, output, f"{name}.txt")
         return
     labels = None if batch.y is None else batch.y[:n].repeat_interleave(steps, 0)
     images = trained.model.generate(z.flatten(0, 1), labels).unflatten(0, (n, steps))
-    file = trained.path(output, f"interpolations-{split}-seed{seed}.png")
+    file = trained.path(output, f"{name}.png")
     _write(image_grid(images.flatten(0, 1), columns=steps), file, f"{n} paths of {steps} images")
     _write_gif([image_grid(frame) for frame in _there_and_back(images.unbind(1))], file)
 

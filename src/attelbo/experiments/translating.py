@@ -39,20 +39,6 @@ class Translator(Trained):
             raise UserError(f"{trained.described}: it does not translate")
         return trained
 
-    def read(self, sentence: str) -> list[int]:
-        """The tokens of a sentence, between BOS and EOS.
-
-        Raises:
-            UserError: something in it is not in the vocabulary, or it is longer than the model allows.
-        """
-        tokens = [BOS, *self.data.tokenizer.encode(sentence), EOS]
-        if len(tokens) > self.data.max_length:
-            raise UserError(
-                f"{sentence!r} has {len(tokens)} tokens, BOS and EOS among them; the model was built for "
-                f"{self.data.max_length} (data.max_length)"
-            )
-        return tokens
-
     def translate(
         self, sources: Sequence[list[int]], beam: int | None, length_penalty: float | None, max_length: int | None
     ) -> list[list[int]]:
@@ -111,7 +97,7 @@ def translate(
     at_least(1, beam=beam, max_length=max_length)
     translator = Translator.of(run, checkpoint, accelerator)
     sentences = [text] if text is not None else sys.stdin.read().splitlines()
-    sources = [translator.read(sentence) for sentence in sentences]
+    sources = [translator.data.read(sentence) for sentence in sentences]
     full = [source for source in sources if len(source) > 2]
     found = iter(translator.translate(full, beam, length_penalty, max_length))
     translations = [next(found) if len(source) > 2 else [] for source in sources]

@@ -4,11 +4,12 @@ Shapes: n texts (n, T), D numbers of z, S steps of a path.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from attelbo.data.padded import pad_rows
 from attelbo.errors import UserError
 from attelbo.experiments.trained import Trained, refuse, tell
 from attelbo.files import write_atomically
@@ -51,6 +52,23 @@ def write_paths(trained: Trained, ends: Tensor, z: Tensor, output: str | None, n
     """What z (n, S, D) say, between the texts that they go from and to: ends (2 n, T), first those, then these."""
     model, data = _parts_of(trained)
     _publish(trained, paths(model, data, ends, z), output, name, f"{len(z)} paths of {z.shape[1]} texts")
+
+
+def typed_rows(trained: Trained, texts: Sequence[str]) -> Tensor:
+    """Texts that are in no split as the model reads them, (n, T).
+
+    Raises:
+        UserError: one is too long, or not all of it is in the vocabulary.
+    """
+    _, data = _parts_of(trained)
+    rows = [data.read(text) for text in texts]
+    for text, row in zip(texts, rows, strict=True):
+        if (seen := data.tokenizer.decode(row)) != data.tokenizer.written(text):
+            raise UserError(
+                f"{text!r} is not all in the vocabulary of {data.tokenizer.n_tokens:,} tokens: the model would read "
+                f"{seen!r}"
+            )
+    return pad_rows(rows)[0].long().to(trained.device)
 
 
 def _parts_of(trained: Trained) -> tuple[TextVAE, Any]:

@@ -11,10 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from attelbo.building import Spec
-from attelbo.data.batch import DataSpec
+from attelbo.data.batch import BOS, EOS, DataSpec
 from attelbo.data.module import ResidentDataModule, at_least, build_part
 from attelbo.data.padded import PaddedSplit, bucketed_order
 from attelbo.data.text.vocabulary import Kept, Tokenizer, load_vocabularies, save_vocabularies
+from attelbo.errors import UserError
 
 
 class TextDataModule(ResidentDataModule):
@@ -79,6 +80,20 @@ class TextDataModule(ResidentDataModule):
             token_lengths=tokenizer.lengths,
             pads=tokenizer.pads,
         )
+
+    def read(self, text: str) -> list[int]:
+        """The tokens of a text that is in none of the splits, between BOS and EOS.
+
+        Raises:
+            UserError: something in it is not in the vocabulary, nor UNK, or it is longer than a row may be.
+        """
+        tokens = [BOS, *self.tokenizer.encode(text), EOS]
+        if len(tokens) > self.max_length:
+            raise UserError(
+                f"{text!r} has {len(tokens)} tokens, BOS and EOS among them; the model was built for "
+                f"{self.max_length} (data.max_length)"
+            )
+        return tokens
 
     # What a run directory keeps
 
