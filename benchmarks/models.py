@@ -36,6 +36,7 @@ OWN_NETWORKS = {
         "hvamp_vae": RELU,
         "ladder_vae": RELU,
         "rvq_vae": (),
+        "slot_autoencoder": (),
     },
     **{"vdvae": (), "vq_vae": ()},
 }

@@ -25,6 +25,7 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
     "gpt": SMALL_TRANSFORMER,
     "linear_gpt": SMALL_TRANSFORMER,
     "np": (*FUNCTIONS, "model.latent_dim=2"),
+    "slot_autoencoder": ("model.encoder.channels=[4]", "model.encoder.dim=8", "model.latent_dim=2"),
     "set_transformer": (
         *("data=max_of_set", "data.test_size=40"),
         *("model.network.dim=8", "model.network.heads=2", "model.network.layers=1"),
@@ -120,7 +121,7 @@ WITHOUT_ENCODER = {
     *("anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
     *("gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong", "np"),
     *("annealed_text_vae", "bn_text_vae", "cyclical_text_vae", "free_bits_text_vae", "lagging_text_vae", "text_vae"),
-    "transformer_text_vae",
+    *("slot_autoencoder", "transformer_text_vae"),
     *("set_transformer", "text_classifier", "transformer", "vdvae", "vit"),
 }
 """Models that the default experiment, which chooses an encoder and a decoder, does not fit."""
@@ -165,7 +166,7 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
     ),
     "ptb/text_vae_transformer": ("data=reference_sentences", "model.dim=8", "model.network.layers=1"),
     **dict.fromkeys(
-        ("digits/air", "mnist/air"),
+        ("digits/air", "digits/slots", "mnist/air", "mnist/slots"),
         ("data=multi_digits", "data.source.n_train=100", "data.source.n_test=10", "data.validation_size=10"),
     ),
     **dict.fromkeys(

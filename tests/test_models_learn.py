@@ -17,6 +17,7 @@ OF_FEATURES = {"vae_gan"}
 """Their loss, KL + L, is one of the features of a discriminator that learns too: before and after are compared by the
 features that it has in the end. Pixels take no part in it."""
 DATES = ("data=dates", "data.source.n_train=400", "data.source.n_validation=50", "data.source.n_test=10")
+SCENES = ("data=multi_digits", "data.source.n_train=2000", "data.source.n_test=10", "data.validation_size=200")
 FEW_SETS = ("data=max_of_set", "data.train_size=6400", "data.validation_size=400")
 CURVES = (
     *("data=gp_rbf", "data.train_size=1200", "data.validation_size=40", "data.test_size=10"),
@@ -37,7 +38,7 @@ MAP = (
     ),
 )
 OTHER_WORDS = {
-    "air": ("data=multi_digits", "data.source.n_train=2000", "data.source.n_test=10", "data.validation_size=200"),
+    "air": SCENES,
     **dict.fromkeys(
         ("autoencoder_fsq", "autoencoder_rvq", "autoencoder_vq"), (*MAP, "model.prior.layers=1", "model.prior.dim=32")
     ),
@@ -56,6 +57,7 @@ OTHER_WORDS = {
     "lstm_seq2seq": RECURRENT,
     "np": CURVES,
     "luong": (*RECURRENT, "model.readout=16"),
+    "slot_autoencoder": (*SCENES, "model.encoder.channels=[8]", "model.decoder.channels=[8,8]"),
     "set_transformer": (*FEW_SETS, "model.network.dim=16"),
     "text_classifier": ("data=unicode_names", "data.train_size=1000", "model.dim=32", "model.network.layers=1"),
     "transformer": (*DATES, "model.dim=16", "model.network.layers=1", "model.network.hidden=16"),

@@ -8,6 +8,7 @@ from attelbo.metrics.image_similarity import image_similarity
 from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information
 from attelbo.metrics.measure import Measure
 from attelbo.metrics.sample_mean import SampleMean
+from attelbo.metrics.segmentation import adjusted_rand_index
 from attelbo.metrics.token_scores import TokenScores
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Measure",
     "SampleMean",
     "TokenScores",
+    "adjusted_rand_index",
     "aggregate_log_prob",
     "disentanglement_scores",
     "estimate_information",

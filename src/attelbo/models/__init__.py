@@ -20,6 +20,7 @@ from attelbo.models.neural_process import NeuralProcess, build_neural_process
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.sequence_to_sequence import SequenceToSequence
 from attelbo.models.set_model import Clustering, Mixture, Regression, SetModel, build_set_model
+from attelbo.models.slot_autoencoder import SlotAutoencoder, build_slot_autoencoder
 from attelbo.models.text_vae import TextVAE
 from attelbo.models.text_vaes import build_recurrent_text_vae, build_transformer_text_vae
 from attelbo.models.top_down import TopDownVAE, build_top_down
@@ -46,6 +47,7 @@ __all__ = [
     "SemiSupervisedVAE",
     "SequenceToSequence",
     "SetModel",
+    "SlotAutoencoder",
     "Terms",
     "TextVAE",
     "TopDownVAE",
@@ -64,6 +66,7 @@ __all__ = [
     "build_recurrent_text_vae",
     "build_recurrent_translator",
     "build_set_model",
+    "build_slot_autoencoder",
     "build_text_classifier",
     "build_top_down",
     "build_transformer_text_vae",

@@ -10,6 +10,7 @@ Units: nats, summed over the dimensions of x and averaged over the batch.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -192,6 +193,26 @@ def build_vae(
     Raises:
         ConfigError: a part's argument is out of range, or two parts, or a part and the data, do not fit together.
     """
+    parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, extra)
+    return VariationalAutoencoder(**parts, optimizer=optimizer, scheduler=scheduler)
+
+
+def vae_parts(
+    data: DataSpec,
+    encoder: Spec,
+    decoder: Spec,
+    posterior: Spec,
+    prior: Spec,
+    likelihood: Spec,
+    objective: Spec,
+    latent_dim: int,
+    extra: Spec | None,
+) -> dict[str, Any]:
+    """The parts of a VAE, by name.
+
+    Raises:
+        ConfigError: as :func:`build_vae`.
+    """
     check_latent_dim(latent_dim)
     p = part("likelihood", likelihood, data_shape=data.shape)
     check_likelihood(p, data)
@@ -201,14 +222,12 @@ def build_vae(
     offered = offered_by(q, data)
     o = part("objective", objective, **offered)
     check_objective(o, q)
-    return VariationalAutoencoder(
-        encoder=f,
-        posterior=q,
-        prior=part("prior", prior, **offered),
-        decoder=part("decoder", decoder, in_shape=q.latent_shape, out_shape=p.parameter_shape),
-        likelihood=p,
-        objective=o,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        extra=None if extra is None else part("extra", extra, data_shape=data.shape),
-    )
+    return {
+        "encoder": f,
+        "posterior": q,
+        "prior": part("prior", prior, **offered),
+        "decoder": part("decoder", decoder, in_shape=q.latent_shape, out_shape=p.parameter_shape),
+        "likelihood": p,
+        "objective": o,
+        "extra": None if extra is None else part("extra", extra, data_shape=data.shape),
+    }

@@ -14,6 +14,7 @@ from attelbo.networks.recurrent_translation import RecurrentEncoderDecoder
 from attelbo.networks.resnet import ResNetDecoder, ResNetEncoder
 from attelbo.networks.search import Found, Tokens, beam_search
 from attelbo.networks.sets import DeepSets, SetTransformer
+from attelbo.networks.slots import SlotDecoder, SlotEncoder
 from attelbo.networks.text import RecurrentTextDecoder, RecurrentTextEncoder, TextDecoder, TransformerTextDecoder
 from attelbo.networks.token_encoder import PatchEmbedding, TokenEncoder, patch_grid
 from attelbo.networks.transformer import AttentionParts, TokenEmbedding, Transformer
@@ -51,6 +52,8 @@ __all__ = [
     "ResNetEncoder",
     "SetReader",
     "SetTransformer",
+    "SlotDecoder",
+    "SlotEncoder",
     "Summary",
     "TextDecoder",
     "TokenEmbedding",

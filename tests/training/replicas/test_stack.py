@@ -105,6 +105,7 @@ SIZES = {
     "latent_diffusion": ("channels=[8,8]", "groups=2"),
     "conv_attention": ("channels=[4,8]", "attention_at=[4]"),
     "resnet": ("channels=[8,8]", "groups=2"),
+    "slots": ("channels=[4,4]",),
 }
 
 
@@ -144,6 +145,12 @@ def test_a_model_that_finds_objects(runs):
     sizes = ("model.latent_dim=2", "model.hidden=8", "model.glimpse=4", "model.steps=2")
     small = WithoutWords(runs, SMALL_MODELS["vae"])
     assert_equal(*build(small, "model=air", "data.binarize=threshold", *sizes))
+
+
+def test_a_model_of_slots(runs):
+    small = WithoutWords(runs, SMALL_MODELS["vae"])
+    sizes = ("model.latent_dim=2", "model.encoder.dim=6", "model.encoder.channels=[4]", "model.decoder.channels=[4,4]")
+    assert_equal(*build(small, "model=slot_autoencoder", "data.binarize=threshold", *sizes))
 
 
 @pytest.mark.parametrize("name", ["anp", "cnp"])

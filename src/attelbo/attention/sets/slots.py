@@ -70,6 +70,10 @@ class SlotAttention(nn.Module):
         noise = torch.randn(
             batch, n_slots or self.n_slots, len(self.mean), dtype=self.mean.dtype, device=self.mean.device
         )
+        return self.spread(noise)
+
+    def spread(self, noise: Tensor) -> Tensor:
+        """Slots of standard normal noise (..., E), the same shape."""
         return torch.addcmul(self.mean, self.log_std.exp(), noise)
 
     def forward(self, x: Tensor, *, mask: Padding | None = None, slots: Tensor | None = None) -> Tensor:

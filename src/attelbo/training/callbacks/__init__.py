@@ -13,6 +13,7 @@ from attelbo.training.callbacks.objects import Objects
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
 from attelbo.training.callbacks.pruning import Pruned, Pruning
+from attelbo.training.callbacks.segments import Segments
 from attelbo.training.callbacks.sentences import Sentences
 from attelbo.training.callbacks.strokes import Strokes
 from attelbo.training.callbacks.texts import Answers, TextSamples
@@ -35,6 +36,7 @@ __all__ = [
     "Progress",
     "Pruned",
     "Pruning",
+    "Segments",
     "Sentences",
     "Strokes",
     "TextSamples",

@@ -1,0 +1,104 @@
+"""The slot-attention autoencoder: an image is a set of slots, each of which paints what it has won.
+
+Locatello et al. 2020, "Object-Centric Learning with Slot Attention", arXiv:2006.15055, section 3.1, object discovery.
+
+    x -- encoder, slot attention --> K slots -- posterior --> q(z|x) -- sample --> z_1 .. z_K
+    z_k -- decoder --> eta_k, and a claim on each pixel        eta = sum_k softmax_k(claim) eta_k
+
+A VAE whose encoder and decoder keep slots apart; who owns a pixel, nobody tells it. Ours differs: the paper's slots are
+points and its loss is the squared error; here each z_k has a posterior and a prior, so that there is a bound, and
+scenes can be sampled. The weight of the KL turns one into the other.
+
+Shapes: B batch, (C, H, W) image, K slots, z (D, K, 1). Units: nats.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from attelbo.building import Spec
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError
+from attelbo.metrics import Measure, SampleMean, adjusted_rand_index
+from attelbo.models.base import Terms
+from attelbo.models.vae import VariationalAutoencoder, vae_parts
+from attelbo.networks import SlotDecoder
+
+
+class SlotAutoencoder(VariationalAutoencoder):
+    """A VAE with a :class:`~attelbo.networks.SlotDecoder`. See :func:`build_slot_autoencoder`.
+
+    Args:
+        segmented: whether it is known of pixels to evaluate on which objects they belong to.
+        **parts: those of :class:`VariationalAutoencoder`.
+    """
+
+    def __init__(self, segmented: bool, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.rand_index = SampleMean(["adjusted_rand_index"]) if segmented else None
+
+    @property
+    def slots(self) -> SlotDecoder:
+        """The decoder, which knows what each slot does."""
+        return cast(SlotDecoder, self.decoder)
+
+    # -- evaluation: the objects ----------------------------------------------------------------------
+
+    def evaluation_step(self, batch: Batch) -> None:
+        super().evaluation_step(batch)
+        if self.rand_index is not None:
+            assert batch.segments is not None
+            index = adjusted_rand_index(self.segment(batch.x).flatten(1), batch.segments.flatten(1))
+            self.rand_index.update({"adjusted_rand_index": index[~index.isnan()]})
+
+    def evaluation_results(self) -> Terms:
+        results = super().evaluation_results()
+        if self.rand_index is not None:
+            results |= self.rand_index.compute()
+            self.rand_index.reset()
+        return results
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        index = Measure("adjusted_rand_index", "adjusted Rand index", "of the pixels of objects", 3, better="more")
+        return (*super().measures, index)
+
+    # -- what one does with a trained model --------------------------------------------------------
+
+    @torch.no_grad()
+    def layers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What each slot paints at the center of the posterior of x (n, C, H, W), E[x | z_k], (n, K, C, H, W) in data
+        units, and its share of each pixel, (n, K, H, W)."""
+        painted, shares = self.slots.layers(self.infer(x).center)
+        return self.likelihood.mean(painted), shares
+
+    def segment(self, x: Tensor) -> Tensor:
+        """The slot with the largest share of each pixel of x (n, C, H, W): (n, H, W), in 0..K - 1."""
+        return self.layers(x)[1].argmax(1)
+
+
+def build_slot_autoencoder(
+    data: DataSpec,
+    encoder: Spec,
+    decoder: Spec,
+    posterior: Spec,
+    prior: Spec,
+    likelihood: Spec,
+    objective: Spec,
+    latent_dim: int,
+    optimizer: Spec,
+    scheduler: Spec,
+    extra: Spec | None = None,
+) -> SlotAutoencoder:
+    """Compose a slot-attention autoencoder from its configuration, which is that of a VAE.
+
+    Raises:
+        ConfigError: a decoder without slots, or what :func:`~attelbo.models.build_vae` refuses.
+    """
+    parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, extra)
+    if not isinstance(parts["decoder"], SlotDecoder):
+        chosen = type(parts["decoder"]).__name__
+        raise ConfigError(f"model/decoder: an autoencoder of slots takes slots, a decoder that paints each, got {chosen}")
+    return SlotAutoencoder(data.n_objects is not None, **parts, optimizer=optimizer, scheduler=scheduler)

@@ -1,0 +1,62 @@
+"""Which pixels each slot of a slot-attention autoencoder owns, and what it paints there.
+
+Shapes: n images (n, C, H, W), K slots.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.data.batch import Split
+from attelbo.models import SlotAutoencoder
+from attelbo.training.boxes import OBJECT_COLORS
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.media import Picture, image_grid
+
+_DIM = 0.25
+"""Brightness of the color of a slot where the image is black."""
+
+
+class Segments(Exhibit):
+    """``segments``, a column for each image: the image, its reconstruction, the owner of each pixel as a color, and of
+    each slot, one below the other, what it paints times its share of the pixel.
+
+    Args:
+        n: images.
+        every_n_epochs: also during training, as ``media/segments-epoch<n>.png``; 0: only at the end.
+        split: the split that images are taken from.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
+        super().__init__(every_n_epochs, split)
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        self.n = n
+
+    def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
+        return isinstance(model, SlotAutoencoder)
+
+    def works(self, model: SlotAutoencoder, data: ExhibitedData) -> dict[str, Picture]:
+        x = self.rows(data, self.n, model.device).x
+        painted, shares = model.layers(x)
+        rows = [x, model.reconstruct(x)]
+        rows = [in_color(row) for row in (*rows, *(painted * shares.unsqueeze(2)).unbind(1))]
+        rows.insert(2, owners(x, shares.argmax(1), OBJECT_COLORS))
+        return {"segments": image_grid(torch.cat(rows), len(x))}
+
+
+def in_color(images: Tensor) -> Tensor:
+    """Images (n, C, H, W) as red, green and blue: the mean of the channels, unless there are three."""
+    return (images if images.shape[1] == 3 else images.mean(1, keepdim=True)).expand(-1, 3, -1, -1)
+
+
+def owners(images: Tensor, slots: Tensor, colors: Sequence[Sequence[float]]) -> Tensor:
+    """Images (n, C, H, W) whose pixels have the color of their slot (n, H, W), darker where the image is dark; beyond
+    the last color they begin again."""
+    palette = images.new_tensor(colors)
+    color = palette[slots % len(palette)].movedim(-1, 1)
+    return color * (_DIM + (1 - _DIM) * images.mean(1, keepdim=True).clamp(0, 1))
