@@ -1,12 +1,13 @@
 """Scenes of several digits: each digit is one of the data set's, whole, apart from the others, and told apart."""
 
+import colorsys
 from pathlib import Path
 
 import pytest
 import torch
 
 from attelbo.data.sources import Digits, Images, MultiDigits
-from attelbo.data.sources.multi_digits import INK
+from attelbo.data.sources.multi_digits import INK, bright_colors
 from attelbo.errors import ConfigError
 
 DIGITS = {"_target_": "attelbo.data.sources.Digits"}
@@ -32,6 +33,25 @@ def test_segments_are_digits_of_the_training_images():
         assert torch.equal(segment >= 0, image >= INK)
         for k in range(count):
             assert inked(image * (segment == k)) in known
+
+
+def test_colored_scenes_are_the_grey_ones_with_a_color_for_each_digit():
+    grey, colored = scenes(most=3), scenes(most=3, colored=True)
+    assert colored.x.shape == (300, 3, 24, 24)
+    assert torch.equal(colored.y, grey.y)
+    assert torch.equal(colored.segments, grey.segments)
+    assert torch.equal(colored.x.amax(1, keepdim=True), grey.x)  # one of red, green and blue is full
+    for image, ink, segment in zip(colored.x.double(), grey.x.double(), colored.segments, strict=True):
+        for k in range(segment.max() + 1):
+            shades = (image / ink)[:, segment == k]
+            assert (shades.amax(1) - shades.amin(1)).max() < 1.01 / INK  # rounding of bytes
+            assert shades.mean(1).amin() == 0
+
+
+def test_bright_colors_are_those_of_the_color_circle():
+    hues = torch.rand(50, dtype=torch.float64)
+    expected = [colorsys.hsv_to_rgb(hue, 1, 1) for hue in hues.tolist()]
+    torch.testing.assert_close(bright_colors(hues), torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 def test_each_number_of_digits_is_equally_likely():

@@ -4,7 +4,7 @@ After the scenes of Eslami et al. 2016, "Attend, Infer, Repeat", arXiv:1603.0857
 equally likely, and none covers another. What a model may be asked: how many there are (y), and which pixel belongs to
 which (segments).
 
-Shapes: M digits (M, 1, h, w), n scenes of size x size pixels, K the most digits in a scene.
+Shapes: M digits (M, 1, h, w), n scenes of size x size pixels, C channels, K the most digits in a scene.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ _ROUNDS = 1_000
 
 
 class MultiDigits(ImageSource):
-    """Grey scenes on black; y is the number of digits, a class.
+    """Scenes on black; y is the number of digits, a class.
 
     Digits of the training images make the training scenes, those of the test images the test scenes; both are the same
     in every run. A digit may stand anywhere where its tile lies on the canvas and its strokes touch those of no other.
@@ -38,13 +38,21 @@ class MultiDigits(ImageSource):
         most: digits in a scene, K.
         n_train: training scenes.
         n_test: test scenes.
+        colored: whether each digit has a color of its own, full and bright; else all are grey.
 
     Raises:
         ValueError: a number is out of range, or the digits do not fit on the canvas.
     """
 
     def __init__(
-        self, digits: Spec, size: int = 24, fewest: int = 0, most: int = 2, n_train: int = 10_000, n_test: int = 2_000
+        self,
+        digits: Spec,
+        size: int = 24,
+        fewest: int = 0,
+        most: int = 2,
+        n_train: int = 10_000,
+        n_test: int = 2_000,
+        colored: bool = False,
     ) -> None:
         self.digits: ImageSource = build(digits)
         channels, *tile = self.digits.shape
@@ -57,13 +65,14 @@ class MultiDigits(ImageSource):
         for name, number in (("n_train", n_train), ("n_test", n_test)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
-        self.shape = (1, size, size)
+        self.shape = (3 if colored else 1, size, size)
         self.n_classes = most + 1
         self.n_objects = most
         self.fewest = fewest
         self.most = most
         self.n_train = n_train
         self.n_test = n_test
+        self.colored = colored
 
     def prepare(self, root: Path) -> None:
         """Download the digits."""
@@ -86,7 +95,7 @@ class MultiDigits(ImageSource):
         return Images(x, y, segments)
 
     def _draw(self, digits: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """n scenes x (n, 1, size, size), their numbers of digits (n,) and segments (n, size, size)."""
+        """n scenes x (n, C, size, size), their numbers of digits (n,) and segments (n, size, size)."""
         count = torch.randint(self.fewest, self.most + 1, (n,), generator=generator)
         chosen = digits[torch.randint(len(digits), (n, self.most), generator=generator), 0]  # (n, K, h, w)
         there = torch.arange(self.most) < count.unsqueeze(1)  # (n, K)
@@ -105,7 +114,10 @@ class MultiDigits(ImageSource):
             )
         owners = torch.arange(1, self.most + 1, dtype=torch.int8).view(-1, 1, 1)
         segments = ((layers >= INK) * owners).sum(1, dtype=torch.int8) - 1
-        return layers.sum(1, keepdim=True, dtype=torch.uint8), count, segments
+        if not self.colored:
+            return layers.sum(1, keepdim=True, dtype=torch.uint8), count, segments
+        shades = bright_colors(torch.rand(n, self.most, generator=generator))  # (n, K, 3)
+        return torch.einsum("nkhw,nkc->nchw", layers.float(), shades).round_().to(torch.uint8), count, segments
 
     def _placed(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Digits (n, K, h, w), each on a canvas of its own, at places drawn uniformly: (n, K, size, size)."""
@@ -115,6 +127,14 @@ class MultiDigits(ImageSource):
         left = torch.randint(size - width + 1, (n, k, 1, 1), generator=generator) + torch.arange(width)
         layers = chosen.new_zeros(n, k, size * size)
         return layers.scatter_(2, (top * size + left).flatten(2), chosen.flatten(2)).unflatten(2, (size, size))
+
+
+def bright_colors(hues: Tensor) -> Tensor:
+    """Hues (...) in [0, 1), round the circle from red to green to blue, as colors (..., 3) in [0, 1] of full saturation
+    and value: of red, green and blue one is 1 and one is 0."""
+    thirds = torch.arange(3, dtype=hues.dtype) / 3
+    distance = (hues.unsqueeze(-1) - thirds + 0.5) % 1.0 - 0.5  # round the circle, from each of the three
+    return (2 - 6 * distance.abs()).clamp(0, 1)
 
 
 def _overlapping(layers: Tensor) -> Tensor:
