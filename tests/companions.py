@@ -121,7 +121,7 @@ WITHOUT_ENCODER = {
     *("anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
     *("gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong", "np"),
     *("annealed_text_vae", "bn_text_vae", "cyclical_text_vae", "free_bits_text_vae", "lagging_text_vae", "text_vae"),
-    *("slot_autoencoder", "transformer_text_vae"),
+    "transformer_text_vae",
     *("set_transformer", "text_classifier", "transformer", "vdvae", "vit"),
 }
 """Models that the default experiment, which chooses an encoder and a decoder, does not fit."""

@@ -9,6 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.models import SlotAutoencoder, build_slot_autoencoder
+from attelbo.networks import SlotEncoder
 
 SCENES = DataSpec("scenes", (1, 8, 8), "binary", n_objects=3)
 PARTS: dict[str, Any] = {
@@ -42,6 +43,7 @@ def test_the_order_of_objects_does_not_matter() -> None:
     z = torch.randn(2, 6, 5, 3, 1)
     torch.testing.assert_close(model.explain(z[:, :, :, order], x)[0], model.explain(z, x)[0])
     rate = model.evidence(x).kl.sum(1)
+    assert isinstance(model.encoder, SlotEncoder)
     model.encoder.draw = model.encoder.draw[order]
     torch.testing.assert_close(model.evidence(x).kl.sum(1), rate)
 
@@ -80,5 +82,5 @@ def test_layers_add_up_to_the_reconstruction_where_the_mean_is_the_parameter() -
 
 
 def test_another_decoder_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^model/decoder: .* got MLPDecoder$"):
+    with pytest.raises(ConfigError, match=r"^model/decoder: .* by model/decoder=slots, not by MLPDecoder; "):
         make(decoder={"_target_": "attelbo.networks.MLPDecoder"})

@@ -53,6 +53,7 @@ def test_pictures_of_a_model(n) -> None:
     assert set(works) == {"segments"}
     assert np.array_equal(works["segments"], again["segments"])
     rows, columns = 3 + 3, min(n, 12)
+    assert isinstance(works["segments"], np.ndarray)
     assert works["segments"].shape == (rows * 50 + 2, columns * 50 + 2, 3)
     assert Segments().draw(torch.nn.Identity(), Data()) == {}  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"^n must be at least 1, got 0"):

@@ -99,6 +99,8 @@ def build_slot_autoencoder(
     """
     parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, extra)
     if not isinstance(parts["decoder"], SlotDecoder):
-        chosen = type(parts["decoder"]).__name__
-        raise ConfigError(f"model/decoder: an autoencoder of slots takes slots, a decoder that paints each, got {chosen}")
+        raise ConfigError(
+            f"model/decoder: slots are painted each by itself, by model/decoder=slots, not by "
+            f"{type(parts['decoder']).__name__}; experiment=digits/slots has both, ~experiment chooses no other"
+        )
     return SlotAutoencoder(data.n_objects is not None, **parts, optimizer=optimizer, scheduler=scheduler)

@@ -143,9 +143,7 @@ class SlotDecoder(Decoder):
         n_maps, *size = self.out_shape
         smallest = _halved((size[0], size[1]), len(levels(channels)))
         self.places = Places(self.dim, smallest)
-        self.painter = ConvDecoder(
-            (self.dim, *smallest), (n_maps + 1, *size), channels=channels, activation=activation
-        )
+        self.painter = ConvDecoder((self.dim, *smallest), (n_maps + 1, *size), channels=channels, activation=activation)
 
     def forward(self, z: Tensor) -> Tensor:
         painted, shares = self.layers(z)

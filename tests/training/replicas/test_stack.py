@@ -148,9 +148,7 @@ def test_a_model_that_finds_objects(runs):
 
 
 def test_a_model_of_slots(runs):
-    small = WithoutWords(runs, SMALL_MODELS["vae"])
-    sizes = ("model.latent_dim=2", "model.encoder.dim=6", "model.encoder.channels=[4]", "model.decoder.channels=[4,4]")
-    assert_equal(*build(small, "model=slot_autoencoder", "data.binarize=threshold", *sizes))
+    assert_equal(*build(runs, "model=slot_autoencoder", "data.binarize=threshold"))
 
 
 @pytest.mark.parametrize("name", ["anp", "cnp"])
