@@ -59,4 +59,4 @@ def owners(images: Tensor, slots: Tensor, colors: Sequence[Sequence[float]]) -> 
     the last color they begin again."""
     palette = images.new_tensor(colors)
     color = palette[slots % len(palette)].movedim(-1, 1)
-    return color * (_DIM + (1 - _DIM) * images.mean(1, keepdim=True).clamp(0, 1))
+    return color * (_DIM + (1 - _DIM) * images.amax(1, keepdim=True).clamp(0, 1))
