@@ -130,11 +130,83 @@ COMMAND_LINE = [
     ("foo", "'foo' (command line): not of the form key=value; ..."),
     ("seed=[1", "'seed=[1' (command line): not of the form key=value; ..."),
     ("--config-dir nowhere", "--config-dir nowhere: no such folder"),
-    ("--resum", "command line: unrecognized arguments: --resum; see attelbo train --help"),
+    (
+        "--resolv",
+        "command line: unrecognized arguments: --resolv; see attelbo train --help; did you mean --resolve?",
+    ),
+    (
+        "model/network=bidirectional_gru",
+        "model/network (command line): nothing to override here; the chosen model has no such part: another model, ...",
+    ),
     ("-m --cfg job seed=1,2", "command line: --cfg prints one configuration: leave out -m; see attelbo train --help"),
     ("-m seed=1,x", "seed (command line): expected int, got 'x'"),
     ("-m model.latent_dim=3,0", "model.latent_dim must be at least 1, got 0"),
     ("-m model/encoder=mlp,mpl", "model/encoder=mpl (command line): no such choice; did you mean mlp? ..."),
+]
+
+# The first of each command is a key, the others are what it alone has.
+COMMANDS = [
+    ("evaluate run=x qualty=true", "qualty (command line): unknown key; did you mean quality? [conf/evaluate.yaml]"),
+    (
+        "evaluate run=x checkpoint=bst",
+        "checkpoint (command line): expected 'best' or 'last' or 'average', got 'bst'; did you mean best?",
+    ),
+    ("evaluate x run=y", "'x' (command line): not of the form key=value, and a run is named already"),
+    ("sample run=x promt=a", "promt (command line): unknown key; did you mean prompt? [conf/sample.yaml]"),
+    ("reconstruct run=x m=3", "m (command line): unknown key; known here: run, n, split, output, ..."),
+    ("interpolate run=x step=4", "step (command line): unknown key; did you mean steps? [conf/interpolate.yaml]"),
+    (
+        "interpolate run=x path=sphericl",
+        "path (command line): expected 'auto' or 'linear' or 'spherical', got 'sphericl'; did you mean spherical?",
+    ),
+    ("traverse run=x rwo=3", "rwo (command line): unknown key; did you mean row? [conf/traverse.yaml]"),
+    ("embed run=x metod=tsne", "metod (command line): unknown key; did you mean method? [conf/embed.yaml]"),
+    ("embed run=x model/prior=maf", "model/prior (command line): nothing to override here; known here: run, ..."),
+    ("rerun run=x trainng=false", "trainng (command line): unknown key; did you mean training? [conf/rerun.yaml]"),
+    (
+        "rerun run=x training=flase",
+        "training (command line): expected bool, got 'flase'; did you mean false?",
+    ),
+    ("translate run=x beem=3", "beem (command line): unknown key; did you mean beam? [conf/translate.yaml]"),
+    ("fit-prior run=x epoch=3", "epoch (command line): unknown key; did you mean epochs? [conf/fit_prior.yaml]"),
+    (
+        "fit-prior run=x prior=transformer",
+        "model/prior=transformer (command line): no such choice; did you mean autoregressive_transformer? ...",
+    ),
+    (
+        "fit-prior run=x prior=mixtures",
+        "model/prior=mixtures (command line): no such choice; did you mean mixture_of_gaussians? ...",
+    ),
+    (
+        "fit-prior run=x prior.n_component=3",
+        "prior.n_component (command line): unknown key; "
+        "did you mean prior.n_components? [conf/model/prior/mixture_of_gaussians.yaml]",
+    ),
+    ("fit-prior run=x model/prior=maf", "model/prior (command line): nothing to override here; did you mean prior?"),
+    (
+        "fit-prior experiment=digits/autoencoder_vq pryor=maf",
+        "pryor (command line): unknown key; did you mean prior? [conf/fit_prior.yaml]",
+    ),
+    (
+        "fit-prior experiment=digits/autoencoder_vq trainer.max_epoch=3",
+        "trainer.max_epoch (command line): unknown key; did you mean trainer.max_epochs? ...",
+    ),
+    (
+        "compare . --metrc nll",
+        "command line: unrecognized arguments: --metrc nll; see attelbo compare --help; did you mean --metric?",
+    ),
+    ("reproduce sort_revers", "reproduce sort_revers: no such paper; did you mean sort_reverse? ..."),
+    (
+        "reproduce sort_reverse --budget smke",
+        "command line: argument --budget: invalid choice: 'smke' ...",
+    ),
+    (
+        "reproduce sort_reverse trainer.acelerator=gpu",
+        "trainer.acelerator (command line): unknown key; did you mean trainer.accelerator? [conf/trainer/default.yaml]",
+    ),
+    ("sweep stats", "sweep stats: no such command; did you mean status? (there are dry, status)"),
+    ("list priors", "list priors: no such group; did you mean model/prior? ..."),
+    ("wandb snyc", "wandb snyc: no such command; did you mean sync? (there are sync, report)"),
 ]
 
 HEAD = "# @package _global_\n"
@@ -166,7 +238,7 @@ FILES = [
 def told(capsys: pytest.CaptureFixture[str], folder: Path, words: list[str], expected: str) -> None:
     """The command gives the one expected line (``...``: anything), exit code 2, and leaves no trace."""
     before = sorted(folder.rglob("*"))
-    assert main(["train", *words]) == 2
+    assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -180,6 +252,12 @@ def told(capsys: pytest.CaptureFixture[str], folder: Path, words: list[str], exp
 @pytest.mark.parametrize(("words", "expected"), COMMAND_LINE, ids=[words for words, _ in COMMAND_LINE])
 def test_wrong_word_on_the_command_line(words, expected, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    told(capsys, tmp_path, ["train", *words.split()], expected)
+
+
+@pytest.mark.parametrize(("words", "expected"), COMMANDS, ids=[words for words, _ in COMMANDS])
+def test_wrong_word_of_another_command(words, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     told(capsys, tmp_path, words.split(), expected)
 
 
@@ -189,7 +267,7 @@ def test_wrong_file_of_the_user(content, expected, capsys, tmp_path, monkeypatch
     file = tmp_path / "conf/experiment/mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(HEAD + content)
-    told(capsys, tmp_path, ["experiment=mine"], expected)
+    told(capsys, tmp_path, ["train", "experiment=mine"], expected)
 
 
 def test_a_model_of_ones_own_that_names_its_parts_from_the_root(capsys, tmp_path, monkeypatch):
@@ -198,7 +276,7 @@ def test_a_model_of_ones_own_that_names_its_parts_from_the_root(capsys, tmp_path
     file.parent.mkdir(parents=True)
     file.write_text("defaults:\n  - vae\n  - override /model/objective: iwae\n  - _self_\n")
     expected = "(conf/model/mine.yaml): nothing to override here; in a file of model/ write: override objective"
-    told(capsys, tmp_path, ["model=mine"], f"model/objective {expected}")
+    told(capsys, tmp_path, ["train", "model=mine"], f"model/objective {expected}")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +298,7 @@ def test_file_without_its_header_or_encoding(content, expected, capsys, tmp_path
     file = tmp_path / "conf/experiment/mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
-    told(capsys, tmp_path, ["experiment=mine"], expected)
+    told(capsys, tmp_path, ["train", "experiment=mine"], expected)
 
 
 def test_a_file_that_would_be_ignored_is_an_error(capsys, tmp_path, monkeypatch):
@@ -231,7 +309,7 @@ def test_a_file_that_would_be_ignored_is_an_error(capsys, tmp_path, monkeypatch)
     told(
         capsys,
         tmp_path,
-        [],
+        ["train"],
         "conf/optimizer/adam.yaml: hidden by attelbo's own optimizer=adam; give the file another name",
     )
 

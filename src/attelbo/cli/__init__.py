@@ -18,6 +18,7 @@ from attelbo.cli import running, several
 from attelbo.cli.parsing import CALLS, parse, say, tell
 from attelbo.cli.usage import HELP, help_of
 from attelbo.errors import ConfigError, UserError
+from attelbo.experiments.listing import nearest_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -59,8 +60,6 @@ def _dispatch(command: str, words: list[str]) -> int:
     if command in of_many:
         return of_many[command](words)
     if command not in of_one:
-        from attelbo.experiments.listing import nearest_of
-
         raise ConfigError(f"{command}: no such command{nearest_of(command, [*of_one, *of_many])}")
     options = parse(command, words)
     if options.help:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attelbo.errors import ConfigError, UserError
+from attelbo.experiments.listing import nearest
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -25,7 +26,13 @@ def parser_of(command: str) -> "ArgumentParser":
 
     class Parser(ArgumentParser):
         def error(self, message: str) -> Any:
-            raise ConfigError(f"command line: {message}; see attelbo {command} --help")
+            raise ConfigError(f"command line: {message}; see attelbo {command} --help{self._meant(message)}")
+
+        def _meant(self, message: str) -> str:
+            slip = re.search(r"unrecognized arguments: (-\S+)|invalid choice: '([^']*)'", message)
+            known = [*self._option_string_actions, *(str(c) for action in self._actions for c in action.choices or ())]
+            guess = slip and nearest(slip[1] or slip[2], known)
+            return f"; did you mean {guess}?" if guess else ""
 
     parser = Parser(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
@@ -52,6 +59,7 @@ def parse(command: str, words: Sequence[str]) -> "Namespace":
     # The group of priors is one of a model's; to who fits one alone it is `prior`.
     options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
     if command in CALLS:
+        _refuse_second_name(options.words)
         options.words = [_quoted(word) if word.startswith(LITERAL) else _of_run(word) for word in options.words]
     options.command = command
     return options
@@ -59,7 +67,18 @@ def parse(command: str, words: Sequence[str]) -> "Namespace":
 
 def _of_run(word: str) -> str:
     """A word that is no assignment names the run."""
-    return word if "=" in word or word.startswith("~") else f"run={word}"
+    return f"run={word}" if _is_bare(word) else word
+
+
+def _is_bare(word: str) -> bool:
+    return "=" not in word and not word.startswith("~")
+
+
+def _refuse_second_name(words: Sequence[str]) -> None:
+    named = [word for word in words if _is_bare(word) or word.startswith("run=")]
+    if len(named) > 1 and any(map(_is_bare, named)):
+        second = next(filter(_is_bare, named[::-1]))
+        raise ConfigError(f"'{second}' (command line): not of the form key=value, and a run is named already")
 
 
 def _quoted(word: str) -> str:

@@ -116,11 +116,26 @@ def _of_first_stage(words: Sequence[str]) -> list[str]:
     from attelbo.experiments.fitting import fit_prior
 
     own = {"hydra", *inspect.signature(fit_prior).parameters}
+    return [] if any(_first(word) == "run" for word in words) else [word for word in words if _first(word) not in own]
 
-    def key(word: str) -> str:
-        return word.lstrip("+~").partition("=")[0].rpartition("@")[2].partition(".")[0].partition("/")[0]
 
-    return [] if any(key(word) == "run" for word in words) else [word for word in words if key(word) not in own]
+def _first(word: str) -> str:
+    """The first part of a word's key: ``model`` of ``model.encoder.depth=2`` and of ``model/encoder=mlp``."""
+    return word.lstrip("+~").partition("=")[0].rpartition("@")[2].partition(".")[0].partition("/")[0]
+
+
+def _refuse_slips(words: Sequence[str]) -> None:
+    """Raise ConfigError at a word that is likelier one of ``fit-prior``'s own keys than one of train's."""
+    import inspect
+
+    from attelbo.experiments.configuration import Train
+    from attelbo.experiments.fitting import fit_prior
+    from attelbo.experiments.listing import nearest
+
+    train = [*inspect.signature(Train).parameters, "experiment", "debug"]
+    for key in (key for word in words if (key := _first(word)) not in train):
+        if (guess := nearest(key, [*inspect.signature(fit_prior).parameters, *train])) and guess not in train:
+            raise ConfigError(f"{key} (command line): unknown key; did you mean {guess}? [conf/fit_prior.yaml]")
 
 
 def _fit_both(options: "Namespace", words: list[str]) -> int:
@@ -129,6 +144,7 @@ def _fit_both(options: "Namespace", words: list[str]) -> int:
     from attelbo.experiments.configuration import compose
     from attelbo.experiments.fitting import fit_both, shared_words
 
+    _refuse_slips(words)
     own = [word for word in options.words if word not in words]
     first = compose("train", [*words, *shared_words(own), "ckpt=auto"], config_dir=options.config_dir)
     second = compose("fit_prior", [*own, "run=first"], config_dir=options.config_dir)

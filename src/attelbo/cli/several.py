@@ -8,6 +8,7 @@ from attelbo.cli.parsing import parse, parser_of, say
 from attelbo.cli.running import decides_as_it_goes, folder_of, job, plan_of, search_of
 from attelbo.cli.usage import COMPARE, REPRODUCE, SWEEP, WANDB
 from attelbo.errors import ConfigError
+from attelbo.experiments.listing import nearest_of
 
 
 def sweep(words: Sequence[str]) -> int:
@@ -24,7 +25,7 @@ def sweep(words: Sequence[str]) -> int:
         showing.status(options.folders or [Path("outputs")])
         return 0
     if kind != "dry":
-        raise ConfigError(f"sweep {kind}: no such command; attelbo sweep dry ..., or attelbo sweep status DIR")
+        raise ConfigError(f"sweep {kind}: no such command{nearest_of(kind, ['dry', 'status'])}")
     options = parse("check", [*rest, "-m"])
     search = search_of(options)
     plan = [search.middle] if search else plan_of(options)
@@ -102,8 +103,6 @@ def wandb(words: Sequence[str]) -> int:
     if kind in ("-h", "--help"):
         return say(WANDB)
     if kind not in ("sync", "report"):
-        from attelbo.experiments.listing import nearest_of
-
         raise ConfigError(f"wandb {kind}: no such command{nearest_of(kind, ['sync', 'report'])}")
     parser = parser_of("wandb")
     parser.add_argument("folders", nargs="*", type=Path)

@@ -176,7 +176,8 @@ def _readable(annotation: Any) -> str:
 
 def _remedy(value: Any, annotation: Any) -> str:
     if isinstance(value, str):
-        guess = nearest(value, [literal for literal in _literals(annotation) if isinstance(literal, str)])
+        words = [literal for literal in _literals(annotation) if isinstance(literal, str)]
+        guess = nearest(value, [*words, *(("true", "false") if bool in _members(annotation) else ())])
         return f"; did you mean {guess}?" if guess else ""
     if str in _members(annotation) and isinstance(value, int | float):
         return f"; quote it to make it a string: \"'{value}'\""

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 OPTIONAL_GROUPS = ("experiment", "debug")
+NO_SUCH_PART = "the chosen model has no such part: another model, another experiment=..., or none with ~experiment"
 GLOBAL = "begin the file with the line: # @package _global_"
 """The remedy for a file of experiment/ or debug/ that was merged under its group's name, not at the root."""
+
+_NOT_MEANT = ("_target_", "hydra")
+"""Keys that are not offered in place of one that is not known."""
 
 
 def fault(fault: FaultError, found: Layers) -> str:
@@ -62,6 +66,7 @@ def composition(
         or _wrong_choice(overrides, folders)
         or _wrong_default(error, folders)
         or _wrong_override(root, overrides, folders, hydra)
+        or _wrong_group(error, root, folders, hydra)
     )
     if explanation is None and not isinstance(error, HydraException | OmegaConfBaseException):
         raise error
@@ -158,10 +163,7 @@ def _wrong_default(error: Exception, folders: Sequence[Path]) -> str | None:
             relative = inside and found["file"].startswith(f"{home}/")
             advice = f"in a file of {home}/ write: override {inside}" if relative else GLOBAL
             return f"{found['group']} ({where}): nothing to override here; {advice}"
-        return (
-            f"{found['group']} ({where}): nothing to override here; the chosen model has no such part: "
-            "another model, another experiment=..., or none with ~experiment"
-        )
+        return f"{found['group']} ({where}): nothing to override here; {NO_SUCH_PART}"
     return f"{found['group']} ({where}): no such group{nearest_of(found['group'], known)}"
 
 
@@ -185,7 +187,7 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
             return f"{key} ({COMMAND_LINE}): is there already; write it without the +"
         if there or override.is_add() or override.is_force_add():
             continue
-        neighbours = [name for name in keys(plain) if parent(name) == parent(key) and leaf(name) != "_target_"]
+        neighbours = [name for name in keys(plain) if parent(name) == parent(key) and leaf(name) not in _NOT_MEANT]
         # A clear slip is answered at once; for the arguments that no file spells out, code must be imported.
         slip = nearest(leaf(key), map(leaf, neighbours), cutoff=0.8)
         arguments = [] if slip else _arguments(plain, parent(key))
@@ -193,8 +195,24 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
             return f"{key} ({COMMAND_LINE}): stands in no file; add it with +{override.input_line}"
         problem = "nothing to delete" if override.is_delete() else "unknown key"
         guess = found.meant(_guess(key, [*neighbours, *arguments], plain, groups))
-        return f"{key} ({COMMAND_LINE}): {problem}{guess or '; the option --cfg job prints the keys'}"
+        known = ", ".join(map(leaf, neighbours)) if has(plain, parent(key)) or not parent(key) else ""
+        advice = f"known here: {known}" if known else "the option --cfg job prints the keys"
+        return f"{key} ({COMMAND_LINE}): {problem}{guess or f'; {advice}'}"
     return None
+
+
+def _wrong_group(error: Exception, root: str, folders: Sequence[Path], hydra: "Hydra") -> str | None:
+    """On the command line: a group that the composition does not have."""
+    found = re.match(r"Could not override '(?P<group>[^'@]+)", str(error))
+    if found is None:
+        return None
+    group, known = found["group"], choices(folders)
+    if group not in known:
+        return f"{group} ({COMMAND_LINE}): no such group{nearest_of(group, known)}"
+    own = [str(key) for key in hydra.compose_config(root, [], run_mode=RunMode.RUN) if key not in _NOT_MEANT]
+    guess = nearest(group.rpartition("/")[2], own)
+    advice = f"did you mean {guess}?" if guess else NO_SUCH_PART if root == "train" else f"known here: {', '.join(own)}"
+    return f"{group} ({COMMAND_LINE}): nothing to override here; {advice}"
 
 
 def _guess(key: str, siblings: Sequence[str], plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 Reads file names and first lines only, so ``attelbo list`` answers without Hydra and without torch.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -90,10 +91,17 @@ def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | 
     return next(iter(get_close_matches(word, list(candidates), n=1, cutoff=cutoff)), None)
 
 
+def nearest_in_parts(word: str, candidates: Iterable[str]) -> str | None:
+    """The candidate of which a part was probably given: ``autoregressive_transformer`` for ``transformer``."""
+    parts = {part: name for name in reversed(list(candidates)) for part in re.split("[/_]", name)}
+    guess = nearest(word, parts, cutoff=0.8)
+    return parts[guess] if guess else None
+
+
 def nearest_of(word: str, candidates: Iterable[str]) -> str:
     """The tail of an error message: ``; did you mean X? (there are X, Y, Z)``."""
     candidates = list(candidates)
-    guess = nearest(word, candidates)
+    guess = nearest(word, candidates) or nearest_in_parts(word, candidates)
     known = f"there are {', '.join(candidates) or 'none'}"
     return f"; did you mean {guess}? ({known})" if guess else f"; {known}"
 
