@@ -32,17 +32,22 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
     ),
     "text_classifier": ("data=unicode_names", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
     "text_vae": ("data=reference_sentences", "model.embedding=8", "model.hidden=8", "model.latent_dim=2"),
+    "transformer_text_vae": (
+        *("data=reference_sentences", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
+        "model.latent_dim=2",
+    ),
     "vit": ("model.patch=4", "model.dim=8", "model.attention.heads=2", "model.network.layers=1"),
 }
 """Model -> the data that it is tried on, and what makes it small; those that are not here are VAEs."""
 
-OF_GIVEN_SPLITS = {"text_classifier", "text_vae"}
+OF_GIVEN_SPLITS = {"text_classifier", "text_vae", "transformer_text_vae"}
 """Those of them that are tried on data which say themselves how many validation rows there are."""
 
 MODEL_OF: dict[str, str] = {
     **dict.fromkeys(("attention", "mask", "network", "normalizer", "position", "score"), "gpt"),
     "head": "set_transformer",
     "pooling": "vit",
+    "text_encoder": "transformer_text_vae",
 }
 """Group of parts -> the model that its files are tried in, if it is no VAE."""
 
@@ -161,7 +166,7 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
         ),
     ),
     **dict.fromkeys(
-        ("ptb/text_vae_gru", "ptb/text_vae_lstm", "reference/text_vae"),
+        ("ptb/text_vae_gru", "ptb/text_vae_lstm", "reference/text_vae", "reference/text_vae_perceiver"),
         ("data=reference_sentences", "model.embedding=8", "model.hidden=8"),
     ),
     "ptb/text_vae_transformer": ("data=reference_sentences", "model.dim=8", "model.network.layers=1"),

@@ -35,6 +35,12 @@ ATTENTION: dict[str, Any] = {
 }
 
 
+PERCEIVER: dict[str, Any] = {
+    "_target_": "attelbo.networks.PerceiverTextEncoder",
+    **{"dim": 4, "n_latents": 2, "heads": 2},
+}
+
+
 def recurrent(data: DataSpec = DATA, latent_dim: int = 1, **options: Any) -> TextVAE:
     torch.manual_seed(0)
     return build_recurrent_text_vae(data, latent_dim=latent_dim, **{"embedding": 4, "hidden": 5, **AROUND, **options})
@@ -53,6 +59,8 @@ MODELS = {
     "memory": transformer,
     "embedding": lambda: transformer(latent_into="embedding"),
     "cross": lambda: transformer(latent_into="cross"),
+    "perceiver, gru": lambda: recurrent(text_encoder=PERCEIVER),
+    "perceiver, memory": lambda: transformer(text_encoder=PERCEIVER),
 }
 
 
@@ -263,6 +271,22 @@ def test_reconstructions_are_what_the_center_says(model) -> None:
     assert torch.equal(model.reconstruct(X), model.generate(model.encode(X)))
 
 
+def test_learned_queries_learn_to_read_words_and_their_order() -> None:
+    """Of eight texts of three words, who knows the words alone is left with 6 / 8 log 3 nats, who knows nothing with
+    3 log 2."""
+    x = rows(*itertools.product((4, 5), repeat=3))
+    objective = {"_target_": "attelbo.latent.ELBO", "weight": 0.02}
+    encoder = {**PERCEIVER, "dim": 16}
+    model = recurrent(latent_dim=4, embedding=8, hidden=16, text_encoder=encoder, objective=objective)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    batch = Batch(x, None, torch.arange(len(x)))
+    for _ in range(150):
+        optimizer.zero_grad()
+        model.losses(batch)["loss"].backward()
+        optimizer.step()
+    assert model.eval().evidence(x, n_samples=50).distortion.mean() < 0.8 * 6 / 8 * math.log(3)
+
+
 # -- against collapse ------------------------------------------------------------------------------------------
 
 
@@ -325,6 +349,10 @@ def test_batch_normalization_keeps_the_kl_up_in_training() -> None:
         ({"hidden": 0}, "model.hidden must be at least 1, got 0"),
         ({"word_dropout": 1.0}, r"model.word_dropout must be in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"model.dropout must be in \[0, 1\), got -0.1"),
+        (
+            {"text_encoder": {**PERCEIVER, "heads": 3}},
+            "model.text_encoder: heads must divide the 4 features of a token: .*, got 3",
+        ),
         ({"cell": "rnn"}, "model.cell must be gru or lstm, got 'rnn'"),
         (
             {"posterior": {"_target_": "attelbo.latent.VectorQuantizedPosterior"}},

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from attelbo.attention import Padding
-from attelbo.networks import PerceiverDecoder, PerceiverEncoder, SetReader
+from attelbo.data.batch import PAD
+from attelbo.networks import PerceiverDecoder, PerceiverEncoder, PerceiverTextEncoder, SetReader
 from attelbo.networks.perceiver import fourier_features
 
 
@@ -64,6 +66,46 @@ def test_places_are_told_in_sines_and_cosines() -> None:
         expected.append(where)
     torch.testing.assert_close(places[row * 6 + column], torch.tensor(expected))
     assert len(places.unique(dim=0)) == 48
+
+
+def text_encoder() -> PerceiverTextEncoder:
+    torch.manual_seed(0)
+    encoder = PerceiverTextEncoder(nn.Embedding(9, 6), PAD, 7, dim=8, n_latents=3, heads=2, rounds=2).double()
+    nn.init.normal_(encoder.position.table)  # places begin small
+    return encoder
+
+
+def texts(*lengths: int) -> Tensor:
+    drawn = torch.randint(1, 9, (len(lengths), 7), generator=torch.Generator().manual_seed(1))
+    return drawn.masked_fill(torch.arange(7) >= torch.tensor(lengths).unsqueeze(1), PAD)
+
+
+@torch.no_grad()
+def test_an_element_is_a_token_and_its_place_and_padding_is_none() -> None:
+    encoder, x = text_encoder(), texts(7, 4, 2)
+    expected = [
+        encoder.reader(encoder.embedding.weight[row].unsqueeze(0) + encoder.position.table[: len(row)])[0]
+        for row in (x[0], x[1, :4], x[2, :2])
+    ]
+    encoder.embedding.weight[PAD] = math.nan
+    h = encoder(x)
+    assert h.shape == (3, encoder.out_features)
+    torch.testing.assert_close(h, torch.stack(expected))
+    torch.testing.assert_close(encoder(x[1:, :4]), h[1:])
+
+
+@torch.no_grad()
+def test_the_order_of_tokens_matters_by_their_places_alone() -> None:
+    encoder, x = text_encoder(), texts(7, 7)
+    turned = x.flip(1)
+    assert (encoder(turned) - encoder(x)).abs().min() > 1e-4
+    encoder.position.table.zero_()
+    torch.testing.assert_close(encoder(turned), encoder(x))
+
+
+def test_a_text_that_has_no_place_for_all_its_tokens_is_an_error() -> None:
+    with pytest.raises(ValueError, match="7"):
+        text_encoder()(torch.ones(1, 8, dtype=torch.int64))
 
 
 def test_a_decoder_says_something_else_at_each_place_and_for_each_z() -> None:

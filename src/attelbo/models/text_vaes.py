@@ -32,6 +32,7 @@ def build_recurrent_text_vae(
     latent_dim: int,
     optimizer: Spec,
     scheduler: Spec,
+    text_encoder: Spec | None = None,
     cell: CellName = "gru",
     embedding: int = 300,
     hidden: int = 256,
@@ -52,6 +53,7 @@ def build_recurrent_text_vae(
         latent_dim: D.
         optimizer: its configuration.
         scheduler: the learning rate's.
+        text_encoder: what reads, instead of units like those that write.
         cell: this and what follows: see ``networks.text``.
         embedding: features of a token.
         hidden: of a state, of each direction.
@@ -72,7 +74,10 @@ def build_recurrent_text_vae(
     read = nn.Embedding(n_tokens, embedding)
     written = read if shares_embedding else nn.Embedding(n_tokens, embedding)
     try:
-        encoder = RecurrentTextEncoder(read, PAD, cell, hidden, layers, directions, dropout)
+        if text_encoder is None:
+            encoder = RecurrentTextEncoder(read, PAD, cell, hidden, layers, directions, dropout)
+        else:
+            encoder = _encoder(text_encoder, read, data)
         q = part("posterior", posterior, in_shape=(encoder.out_features,), latent_dim=latent_dim)
         decoder = RecurrentTextDecoder(math.prod(q.latent_shape), written, cell, hidden, layers, latent_into, dropout)
     except ValueError as error:
@@ -96,6 +101,7 @@ def build_transformer_text_vae(
     latent_dim: int,
     optimizer: Spec,
     scheduler: Spec,
+    text_encoder: Spec | None = None,
     mask: Spec | None = None,
     latent_into: LatentPlace = "memory",
     n_memory: int = 4,
@@ -120,6 +126,7 @@ def build_transformer_text_vae(
         latent_dim: D.
         optimizer: its configuration.
         scheduler: the learning rate's.
+        text_encoder: what reads, instead of blocks like those that write and the pooling.
         mask: who may attend to whom on either side, besides what is causal; nothing more if None.
         latent_into: how z reaches the decoder, see ``networks.TransformerTextDecoder``.
         n_memory: tokens that are made of z, for ``memory`` and ``cross``.
@@ -134,17 +141,22 @@ def build_transformer_text_vae(
     _at_least_one(dim=dim, latent_dim=latent_dim, n_memory=n_memory)
     _check_shares(word_dropout=word_dropout, dropout=dropout)
     parts = AttentionParts(attention, score, normalizer, position, mask)
-    pool = part("pooling", pooling, dim=dim)
-    read = parts.position_of(dim, data.shape[0] + pool.n_own, causal=False)
-    encoder = TokenEncoder(
-        TokenEmbedding(n_tokens, dim, read, dropout),
-        part("network", network, dim=dim, parts=parts, position=read, causal=False),
-        pool,
-        padding=PAD,
-    )
+    if text_encoder is None:
+        pool = part("pooling", pooling, dim=dim)
+        read = parts.position_of(dim, data.shape[0] + pool.n_own, causal=False)
+        encoder = TokenEncoder(
+            TokenEmbedding(n_tokens, dim, read, dropout),
+            part("network", network, dim=dim, parts=parts, position=read, causal=False),
+            pool,
+            padding=PAD,
+        )
+        features = dim
+    else:
+        encoder = _encoder(text_encoder, nn.Embedding(n_tokens, dim), data)
+        features = encoder.out_features
     written = parts.position_of(dim, data.shape[0] + n_memory, causal=True)
     stack = part("network", network, dim=dim, parts=parts, position=written, causal=True, cross=latent_into == "cross")
-    q = part("posterior", posterior, in_shape=(dim,), latent_dim=latent_dim)
+    q = part("posterior", posterior, in_shape=(features,), latent_dim=latent_dim)
     try:
         embedding = TokenEmbedding(n_tokens, dim, written, dropout)
         decoder = TransformerTextDecoder(math.prod(q.latent_shape), embedding, stack, latent_into, n_memory, tied)
@@ -152,6 +164,11 @@ def build_transformer_text_vae(
         raise ConfigError(f"model.{error}") from error
     rest = _beside(q, data, prior, objective)
     return TextVAE(word_dropout, encoder=encoder, decoder=decoder, **rest, optimizer=optimizer, scheduler=scheduler)
+
+
+def _encoder(spec: Spec, embedding: nn.Embedding, data: DataSpec) -> Any:
+    """An encoder of texts that was chosen."""
+    return part("text_encoder", spec, embedding=embedding, padding=PAD, max_length=data.shape[0])
 
 
 def check_texts(data: DataSpec) -> int:

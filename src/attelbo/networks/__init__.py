@@ -7,7 +7,7 @@ from attelbo.networks.conv import ConvDecoder, ConvEncoder
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
 from attelbo.networks.neural_process import AttentivePath, MeanPath, PointDecoder, Summary
-from attelbo.networks.perceiver import PerceiverDecoder, PerceiverEncoder, SetReader
+from attelbo.networks.perceiver import PerceiverDecoder, PerceiverEncoder, PerceiverTextEncoder, SetReader
 from attelbo.networks.pooling import AttentionPooling, ClassToken, MeanPooling, Pooling
 from attelbo.networks.recurrent import RecurrentEncoder
 from attelbo.networks.recurrent_translation import RecurrentEncoderDecoder
@@ -42,6 +42,7 @@ __all__ = [
     "PatchEmbedding",
     "PerceiverDecoder",
     "PerceiverEncoder",
+    "PerceiverTextEncoder",
     "PointDecoder",
     "Pooling",
     "RecurrentEncoder",

@@ -1,16 +1,16 @@
-"""An encoder that reads a set by learned queries, and a decoder that is asked for each pixel.
+"""Encoders that read a set, pixels or tokens, by learned queries, and a decoder that is asked for each pixel.
 
-    pixels -- value, place --> elements -- Perceiver --> latents --> h
+    pixels or tokens -- value, place --> elements -- Perceiver --> latents --> h
     z --> latents -- transformer blocks --> latents <-- asked by each pixel's place --> eta
 
 Source: Jaegle et al. 2021, "Perceiver", arXiv:2103.03206 (the reading; places as Fourier features, section 3.2), and
 "Perceiver IO", arXiv:2107.14795 (the asking, section 3.1). Neither knows which pixels are neighbours but by their
 places, so both take images of any size; rows of a set may be of different lengths (:class:`SetReader`). Ours differs:
 the latents, all of them, are what a posterior reads, where the paper takes their mean for a classifier; scores of
-elements are larger.
+pixels are larger.
 
 Shapes: B batch, S elements, F features of an element, M latents, E features of a latent, N rows of latents, (P C, H, W)
-the parameters of a likelihood, K bands.
+the parameters of a likelihood, K bands, T tokens.
 """
 
 import math
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attelbo.attention import FeedForward, MultiHeadAttention, Padding, Perceiver, TransformerBlock
+from attelbo.attention import FeedForward, Learned, MultiHeadAttention, Padding, Perceiver, TransformerBlock
 from attelbo.attention.layer import check_heads
 from attelbo.attention.sets.perceiver import LookBlock
 from attelbo.networks.base import Decoder, Encoder
@@ -29,6 +29,9 @@ _SHARPNESS = 8.0
 """What scores are multiplied with where places are compared. Without, attention begins as nearly a mean: all latents
 read the same of all pixels, and all pixels the same of all latents, for so long that a VAE learns to do without z. On
 digits h spreads over x by 0.2 of its spread over features, not 0.04; eta moves with z in 11 directions, not in 1.
+
+Tokens are unlike each other already: each latent would see one of them alone from the beginning, and hardly learn to
+see others. Of texts of three words their order is learned in 150 steps without, not in 150 with it.
 """
 
 
@@ -42,13 +45,22 @@ class SetReader(nn.Module):
         heads: of every attention, also to the elements, where the paper has one; must divide ``dim``.
         layers: transformer blocks of the latents in each round.
         rounds: how often they look at the set.
+        sharpness: what scores of elements are multiplied with, beside 1 / sqrt(E / heads).
 
     Raises:
         ValueError: a size below 1, or heads that do not divide ``dim``.
     """
 
     def __init__(
-        self, features: int, *, dim: int = 64, n_latents: int = 16, heads: int = 4, layers: int = 1, rounds: int = 1
+        self,
+        features: int,
+        *,
+        dim: int = 64,
+        n_latents: int = 16,
+        heads: int = 4,
+        layers: int = 1,
+        rounds: int = 1,
+        sharpness: float = 1.0,
     ) -> None:
         super().__init__()
         check_heads(dim, heads)
@@ -62,7 +74,7 @@ class SetReader(nn.Module):
             layers=layers,
             rounds=rounds,
             hidden=2 * dim,
-            look_scale=_SHARPNESS * (dim // heads) ** -0.5,
+            look_scale=sharpness * (dim // heads) ** -0.5,
         )
         self.norm = nn.LayerNorm(dim)
 
@@ -110,6 +122,7 @@ class PerceiverEncoder(Encoder):
             heads=heads,
             layers=layers,
             rounds=rounds,
+            sharpness=_SHARPNESS,
         )
         self.out_shape = (self.reader.out_features,)
 
@@ -119,6 +132,49 @@ class PerceiverEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.reader(self.elements(x))
+
+
+class PerceiverTextEncoder(nn.Module):
+    """Tokens x (B, T), padding behind -> h (B, M E): what is read are the tokens that are there, to each of which a
+    learned vector of its place is added, as Perceiver IO has it for language.
+
+    Args:
+        embedding: of tokens.
+        padding: the token that is none.
+        max_length: the most tokens.
+        dim: E.
+        n_latents: M.
+        heads: must divide ``dim``.
+        layers: transformer blocks of the latents in each round.
+        rounds: how often they look at the tokens.
+
+    Raises:
+        ValueError: a size below 1, or heads that do not divide ``dim``.
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Embedding,
+        padding: int,
+        max_length: int,
+        *,
+        dim: int = 64,
+        n_latents: int = 16,
+        heads: int = 4,
+        layers: int = 1,
+        rounds: int = 1,
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.padding = padding
+        self.position = Learned(embedding.embedding_dim, max_length)
+        self.reader = SetReader(
+            embedding.embedding_dim, dim=dim, n_latents=n_latents, heads=heads, layers=layers, rounds=rounds
+        )
+        self.out_features = self.reader.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reader(self.position.at_input(self.embedding(x)), Padding(x != self.padding))
 
 
 class PerceiverDecoder(Decoder):

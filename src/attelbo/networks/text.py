@@ -1,6 +1,6 @@
 """Networks between a text and a vector: recurrent encoders, and decoders whose every prediction knows of z.
 
-    x -- RecurrentTextEncoder --> h            (the transformer that reads a text is a ``TokenEncoder``)
+    x -- RecurrentTextEncoder --> h            (what else reads a text: ``TokenEncoder``, ``PerceiverTextEncoder``)
     z, x_<t -- TextDecoder --> features -- output --> logits of x_t
 
 Source: Bowman et al. 2016, "Generating Sentences from a Continuous Space", section 3 (z makes the initial state); He et
