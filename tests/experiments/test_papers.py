@@ -153,8 +153,15 @@ def test_a_table_is_rebuilt_and_goes_on(runs, tmp_path: Path, capsys: pytest.Cap
     folder.mkdir(parents=True)
     (folder / "paper.yaml").write_text("# A small table (Nobody 2026)\n" + yaml.safe_dump({**CONTENT, "words": small}))
     command = ["reproduce", "small", "--budget", "smoke", "--config-dir", str(tmp_path / "conf")]
-    assert main(command) == 0
+    assert main([*command, "--cell", "b"]) == 0
     out = capsys.readouterr().out
+    assert "sweep: 1 of 1 jobs done" in out
+    (table,) = runs.folder.glob("papers/small/smoke-*/table.md")
+    rows = [[cell.strip() for cell in line.split("|")[1:]] for line in table.read_text().splitlines() if "|" in line]
+    assert {row[0]: row[3] == "-" for row in rows if row[0] in ("A", "b", "c")} == {"A": True, "b": False, "c": True}
+    assert main(command) == 0  # the others too
+    out = capsys.readouterr().out
+    assert "sweep: 1 of 3 jobs are done already" in out
     assert "sweep: 3 of 3 jobs done" in out
     line = next(line for line in out.splitlines() if line.split()[:1] == ["b"])
     assert line.split()[1:3] == ["-19.00", "B"]
@@ -176,6 +183,7 @@ def test_a_table_is_rebuilt_and_goes_on(runs, tmp_path: Path, capsys: pytest.Cap
     [
         (["iwea"], "reproduce iwea: no such paper; did you mean iwae?"),
         (["iwae", "--budget", "huge"], "invalid choice: 'huge'"),
+        (["iwae", "--cell", "iwea_5"], "--cell iwea_5: no such cell; did you mean iwae_5?"),
         (["iwae", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         ([], "which paper? attelbo reproduce --list"),
         (

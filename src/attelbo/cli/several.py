@@ -69,6 +69,7 @@ def reproduce(words: Sequence[str]) -> int:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--budget", choices=["smoke", "quick", "full"], default="quick")
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--cell", action="append", default=[])
     parser.add_argument("-o", "--output", action="append", type=Path, default=[])
     parser.add_argument("--config-dir", "-cd", type=Path)
     options = parser.parse_intermixed_args(words)
@@ -83,6 +84,9 @@ def reproduce(words: Sequence[str]) -> int:
     if options.seeds is not None and options.seeds < 1:
         parser.error(f"--seeds must be at least 1, got {options.seeds}")
     paper = read_paper(options.paper, options.config_dir)
+    for cell in options.cell:
+        if cell not in paper.cells:
+            parser.error(f"--cell {cell}: no such cell{nearest_of(cell, paper.cells)}")
     from attelbo.experiments.papers.table import FORMS
 
     for path in options.output:
@@ -94,7 +98,7 @@ def reproduce(words: Sequence[str]) -> int:
     task = partial(job, loaded={}, job_type="reproduce")
     with session() as hydra:
         plan = command.plan_of(options.paper, paper, options.budget, options.seeds, options.words, options.config_dir)
-        return command.reproduce(hydra, paper, options.budget, plan, task, options.output)
+        return command.reproduce(hydra, paper, options.budget, plan, task, options.output, options.cell)
 
 
 def wandb(words: Sequence[str]) -> int:

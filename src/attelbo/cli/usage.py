@@ -88,6 +88,7 @@ options:
   --list                   the papers, one line on each
   --budget NAME            smoke (seconds), quick (minutes on a CPU) or full (as published); quick by default
   --seeds N                runs of each cell
+  --cell NAME              run this cell only; may be repeated. The table has the others as far as they were run
   -o, --output FILE        write the table there too: .md, .csv or .tex; may be repeated
   --config-dir DIR         a folder that adds to the groups and papers
 """

@@ -76,7 +76,13 @@ def plan_of(
 
 
 def reproduce(
-    hydra: "Hydra", paper: Paper, budget: Budget, plan: Plan, task: Callable[..., Any], outputs: Sequence[Path] = ()
+    hydra: "Hydra",
+    paper: Paper,
+    budget: Budget,
+    plan: Plan,
+    task: Callable[..., Any],
+    outputs: Sequence[Path] = (),
+    cells: Sequence[str] = (),
 ) -> int:
     """Run what is not done, print the table and write it beside the runs; the exit code of the command.
 
@@ -87,13 +93,15 @@ def reproduce(
         plan: its runs.
         task: what a job runs.
         outputs: further files, whose form follows from their suffix, see ``FORMS``.
+        cells: those to run; the table has all, as far as they were run. All if empty.
 
     Raises:
         UserError: a file cannot be written.
     """
     loader_of(hydra).name_sweep(plan.folder)
     for_hydra = [word for word in plan.jobs[0].overrides if not is_task_word(word)]
-    code = running.run(hydra, plan.jobs, plan.folder, with_folders(for_hydra, plan.jobs[0].folders), task)
+    only = {config_hash(job.config) for cell in cells or plan.cells for jobs in plan.cells[cell] for job in jobs}
+    code = running.run(hydra, plan.jobs, plan.folder, with_folders(for_hydra, plan.jobs[0].folders), task, only)
     runs = {
         cell: [[read_run(plan.folder / config_hash(job.config)) for job in jobs] for jobs in of_cell]
         for cell, of_cell in plan.cells.items()

@@ -6,7 +6,7 @@ checkpoint when the command is given again.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def run(
-    hydra: "Hydra", plan: Sequence[Composition], folder: Path, shared: Sequence[str], task: Callable[..., Any]
+    hydra: "Hydra",
+    plan: Sequence[Composition],
+    folder: Path,
+    shared: Sequence[str],
+    task: Callable[..., Any],
+    only: Collection[str] | None = None,
 ) -> int:
     """Run the jobs that are not done, and say what became of all: the exit code of the command.
 
@@ -33,6 +38,7 @@ def run(
         folder: the sweep's directory.
         shared: the words that all jobs have in common, and Hydra's own.
         task: what a job runs.
+        only: hashes of the jobs that this is about; the others stay as they are. All if None.
 
     Raises:
         ConfigError: the folder is that of another sweep.
@@ -40,15 +46,16 @@ def run(
     """
     with owned(folder):
         ledger = Ledger.open(folder, [(config_hash(job.config), job.overrides) for job in plan])
-        jobs = [job for job in ledger.jobs if ledger.state(job) not in FINISHED]
-        done = len(ledger.jobs) - len(jobs)
+        chosen = [job for job in ledger.jobs if only is None or job.hash in only]
+        jobs = [job for job in chosen if ledger.state(job) not in FINISHED]
+        done = len(chosen) - len(jobs)
         if done:
-            sys.stdout.write(f"sweep: {done} of {len(ledger.jobs)} jobs are done already in {folder}\n")
+            sys.stdout.write(f"sweep: {done} of {len(chosen)} jobs are done already in {folder}\n")
         try:
             stopped = launch_all(hydra, plan[0].root, shared, ledger, jobs, task)
         finally:
             ledger.write()
-    states = [ledger.state(job) for job in ledger.jobs]
+    states = [ledger.state(job) for job in chosen]
     done = sum(state in FINISHED for state in states)
     sys.stdout.write(f"sweep: {done} of {len(states)} jobs done in {folder}\n")
     if done < len(states):
