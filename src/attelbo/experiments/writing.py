@@ -51,7 +51,8 @@ def write_reconstructions(trained: Trained, x: Tensor, output: str | None, name:
 def write_paths(trained: Trained, ends: Tensor, z: Tensor, output: str | None, name: str) -> None:
     """What z (n, S, D) say, between the texts that they go from and to: ends (2 n, T), first those, then these."""
     model, data = _parts_of(trained)
-    _publish(trained, paths(model, data, ends, z), output, name, f"{len(z)} paths of {z.shape[1]} texts")
+    what = "a path" if len(z) == 1 else f"{len(z)} paths"
+    _publish(trained, paths(model, data, ends, z), output, name, f"{what} of {z.shape[1]} texts")
 
 
 def typed_rows(trained: Trained, texts: Sequence[str]) -> Tensor:
