@@ -84,6 +84,7 @@ def test_a_slot_is_painted_by_itself() -> None:
         (lambda: encoder(halvings=3), r"^halvings must be in 0\.\.2, the number of convolutions, got 3"),
         (lambda: encoder(halvings=-1), r"^halvings must be in 0\.\.2"),
         (lambda: encoder(n_slots=0), r"^n_slots must be at least 1, got 0"),
+        (lambda: encoder(sharpness=0.0), r"^sharpness must be positive and finite, got 0"),
         (lambda: encoder(channels=[]), r"^channels must name at least one level"),
         (lambda: SlotDecoder((5, 3, 1), (8,)), r"^out_shape must be \(channels, height, width\)"),
         (lambda: SlotDecoder((5, 0, 1), (1, 8, 8)), r"^in_shape must be positive numbers"),

@@ -90,9 +90,10 @@ def feed_forward(network: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda x: F.linear(F.gelu(F.linear(x, *network.first.parameters())), *network.second.parameters())
 
 
-def test_slot_attention() -> None:
+@pytest.mark.parametrize("sharpness", [1.0, 3.0])
+def test_slot_attention(sharpness: float) -> None:
     """Algorithm 1 for one set, slot by slot, with PyTorch's GRU."""
-    module = opened(SlotAttention(4, 3, n_slots=2, iterations=2, hidden=5))
+    module = opened(SlotAttention(4, 3, n_slots=2, iterations=2, hidden=5, sharpness=sharpness))
     x, slots = draw(5, 3), draw(2, 4, seed=2)
     k, v = module.key_value(module.element_norm(x)).chunk(2, -1)
     gru = nn.GRUCell(4, 4, dtype=torch.float64)
@@ -107,7 +108,7 @@ def test_slot_attention() -> None:
     state = slots
     for _ in range(2):
         q = module.query(module.slot_norm(state))
-        attention = (k @ q.T / 2).softmax(1) + 1e-8  # over the slots
+        attention = (sharpness * k @ q.T / 2).softmax(1) + 1e-8  # over the slots
         updated = []
         for j in range(2):
             u = sum(attention[i, j] * v[i] for i in range(5)) / attention[:, j].sum()

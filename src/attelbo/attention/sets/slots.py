@@ -5,6 +5,8 @@ Source: Locatello et al. 2020, "Object-Centric Learning with Slot Attention", ar
 Shapes: B batch, S elements, E' features of an element, K slots, E features of a slot.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,9 +33,10 @@ class SlotAttention(nn.Module):
         n_slots: K.
         iterations: how often slots are changed.
         hidden: units of the MLP; 2 E if None, as in the paper.
+        sharpness: what scores are multiplied with; 1 in the paper.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, or a sharpness that is not positive.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class SlotAttention(nn.Module):
         n_slots: int = 7,
         iterations: int = 3,
         hidden: int | None = None,
+        sharpness: float = 1.0,
     ) -> None:
         super().__init__()
         memory_dim = dim if memory_dim is None else memory_dim
@@ -54,7 +58,9 @@ class SlotAttention(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.n_slots = n_slots
         self.iterations = iterations
-        self.scale = dim**-0.5
+        if not 0 < sharpness < math.inf:
+            raise ValueError(f"sharpness must be positive and finite, got {sharpness}")
+        self.scale = sharpness * dim**-0.5
         self.mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)).squeeze(0))
         self.log_std = nn.Parameter(torch.zeros(dim))
         self.element_norm, self.slot_norm = nn.LayerNorm(memory_dim), nn.LayerNorm(dim)
