@@ -6,9 +6,13 @@
 
 Source: Locatello et al. 2020, "Object-Centric Learning with Slot Attention", arXiv:2006.15055, section 4.1 and appendix
 E.3; the broadcast: Watters et al. 2019, "Spatial Broadcast Decoder", arXiv:1901.07017. Ours differs: the slots end in a
-posterior, which the model's prior holds together; their scores are sharper; in evaluation they begin with one and the
-same draw, so that q(z|x) is a function of x; the decoder is the one of 3 x 3 convolutions that other models have. Mixed
-are the parameters of the likelihood: the means of a normal, as in the paper, the logits of a Bernoulli.
+posterior, which the model's prior holds together; they begin as learned vectors (Jia, Liu & Huang 2023, "Improving
+Object-centric Learning with Query Optimization", arXiv:2210.08990), so that q(z|x) is a function of x; the decoder is
+the one of 3 x 3 convolutions that other models have. Mixed are the parameters of the likelihood: the means of a normal,
+as in the paper, the logits of a Bernoulli.
+
+Drawn, as in the paper, slots are noise first: with some seeds they learned to forget it before they had learned to
+divide the pixels, and all slots remained the same from then on.
 
 Shapes: B batch, N rows of latents, S elements, K slots, E features of a slot, D dimensions of a z_k, (P C, H, W) the
 parameters of a likelihood.
@@ -67,16 +71,11 @@ class SlotEncoder(Encoder):
         n_slots: K.
         dim: E.
         iterations: how often slots are changed.
-        sharpness: what the scores of slots are multiplied with, 1 in the paper. From 4 on every slot begins with pixels
-            of its own; with less, slots remain the same for thousands of steps, or for good, for some seeds.
         activation: after each convolution.
 
     Raises:
-        ValueError: not an image, a size below 1, more halvings than convolutions, a sharpness that is not positive, or
-            no such activation.
+        ValueError: not an image, a size below 1, more halvings than convolutions, or no such activation.
     """
-
-    draw: Tensor
 
     def __init__(
         self,
@@ -87,7 +86,6 @@ class SlotEncoder(Encoder):
         n_slots: int = 4,
         dim: int = 64,
         iterations: int = 3,
-        sharpness: float = 4.0,
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
@@ -104,15 +102,12 @@ class SlotEncoder(Encoder):
         self.places = Places(channels[-1], _halved(self.in_shape[1:], halvings))
         self.norm = nn.LayerNorm(channels[-1])
         self.features = relu_layers((channels[-1], dim, dim))
-        self.slots = SlotAttention(dim, n_slots=n_slots, iterations=iterations, sharpness=sharpness)
-        self.register_buffer("draw", torch.randn(n_slots, dim))
+        self.slots = SlotAttention(dim, n_slots=n_slots, iterations=iterations, learned=True)
         self.out_shape = (dim, n_slots, 1)
         channels_last(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        elements = self.elements(x)
-        slots = self.slots.initial(len(x)) if self.training else self.slots.spread(self.draw).expand(len(x), -1, -1)
-        return self.slots(elements, slots=slots).mT.unsqueeze(-1)
+        return self.slots(self.elements(x)).mT.unsqueeze(-1)
 
     def elements(self, x: Tensor) -> Tensor:
         """What slots compete for, (B, S, E)."""

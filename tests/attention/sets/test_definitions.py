@@ -90,10 +90,9 @@ def feed_forward(network: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda x: F.linear(F.gelu(F.linear(x, *network.first.parameters())), *network.second.parameters())
 
 
-@pytest.mark.parametrize("sharpness", [1.0, 3.0])
-def test_slot_attention(sharpness: float) -> None:
+def test_slot_attention() -> None:
     """Algorithm 1 for one set, slot by slot, with PyTorch's GRU."""
-    module = opened(SlotAttention(4, 3, n_slots=2, iterations=2, hidden=5, sharpness=sharpness))
+    module = opened(SlotAttention(4, 3, n_slots=2, iterations=2, hidden=5))
     x, slots = draw(5, 3), draw(2, 4, seed=2)
     k, v = module.key_value(module.element_norm(x)).chunk(2, -1)
     gru = nn.GRUCell(4, 4, dtype=torch.float64)
@@ -108,7 +107,7 @@ def test_slot_attention(sharpness: float) -> None:
     state = slots
     for _ in range(2):
         q = module.query(module.slot_norm(state))
-        attention = (sharpness * k @ q.T / 2).softmax(1) + 1e-8  # over the slots
+        attention = (k @ q.T / 2).softmax(1) + 1e-8  # over the slots
         updated = []
         for j in range(2):
             u = sum(attention[i, j] * v[i] for i in range(5)) / attention[:, j].sum()
@@ -140,6 +139,17 @@ def test_slots_begin_with_a_draw_from_a_learned_normal_distribution() -> None:
     assert module.log_std.grad is not None
     assert (module.mean.grad != 0).all()
     assert (module.log_std.grad != 0).all()
+
+
+def test_slots_begin_as_vectors_that_are_learned() -> None:
+    module, x = opened(SlotAttention(4, n_slots=3, learned=True)), draw(2, 6, 4)
+    assert "beginnings" in dict(module.named_parameters())
+    assert torch.equal(module(x), module(x))
+    torch.testing.assert_close(module(x), module(x, slots=module.beginnings.expand(2, -1, -1)))
+    module(x)[:, 1].sum().backward()
+    assert (module.beginnings.grad[1] != 0).all()
+    with pytest.raises(ValueError, match=r"^n_slots must be 3, so many were learned, got 4"):
+        module.initial(2, 4)
 
 
 def test_shares_sum_to_one_over_the_slots() -> None:

@@ -1,11 +1,11 @@
 """Slot attention: slots compete for the elements of a set.
 
-Source: Locatello et al. 2020, "Object-Centric Learning with Slot Attention", arXiv:2006.15055, algorithm 1.
+Source: Locatello et al. 2020, "Object-Centric Learning with Slot Attention", arXiv:2006.15055, algorithm 1. Learned
+beginnings: Jia, Liu & Huang 2023, "Improving Object-centric Learning with Query Optimization", arXiv:2210.08990, of
+which the straight-through gradient is not here.
 
 Shapes: B batch, S elements, E' features of an element, K slots, E features of a slot.
 """
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,14 @@ _SHARE = 1e-8
 
 
 class SlotAttention(nn.Module):
-    """Slots drawn from N(mean, std^2), the same for all, and changed some times by what they have won.
+    """Slots that begin as draws from N(mean, std^2), the same for all, or as learned vectors, one for each, and are
+    changed some times by what they have won.
 
         a = softmax over slots of k . q / sqrt(E),   u_k = sum_s a_sk v_s / sum_s a_sk,   slot <- GRU(u, slot)
         slot <- slot + MLP(norm(slot))
 
-    Equivariant to the order of the slots, invariant to that of the elements; there may be another number of slots in
-    each call. The draw is made in evaluation too.
+    Equivariant to the order in which slots begin, invariant to that of the elements; of drawn slots there may be
+    another number in each call. The draw is made in evaluation too.
 
     Args:
         dim: E.
@@ -33,10 +34,10 @@ class SlotAttention(nn.Module):
         n_slots: K.
         iterations: how often slots are changed.
         hidden: units of the MLP; 2 E if None, as in the paper.
-        sharpness: what scores are multiplied with; 1 in the paper.
+        learned: whether slots begin as learned vectors; else they are drawn, as in the paper.
 
     Raises:
-        ValueError: a size below 1, or a sharpness that is not positive.
+        ValueError: a size below 1.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class SlotAttention(nn.Module):
         n_slots: int = 7,
         iterations: int = 3,
         hidden: int | None = None,
-        sharpness: float = 1.0,
+        learned: bool = False,
     ) -> None:
         super().__init__()
         memory_dim = dim if memory_dim is None else memory_dim
@@ -58,11 +59,13 @@ class SlotAttention(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.n_slots = n_slots
         self.iterations = iterations
-        if not 0 < sharpness < math.inf:
-            raise ValueError(f"sharpness must be positive and finite, got {sharpness}")
-        self.scale = sharpness * dim**-0.5
-        self.mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)).squeeze(0))
-        self.log_std = nn.Parameter(torch.zeros(dim))
+        self.scale = dim**-0.5
+        self.learned = learned
+        if learned:
+            self.beginnings = nn.Parameter(torch.randn(n_slots, dim))
+        else:
+            self.mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)).squeeze(0))
+            self.log_std = nn.Parameter(torch.zeros(dim))
         self.element_norm, self.slot_norm = nn.LayerNorm(memory_dim), nn.LayerNorm(dim)
         self.key_value = nn.Linear(memory_dim, 2 * dim, bias=False)
         self.query = nn.Linear(dim, dim, bias=False)
@@ -72,14 +75,18 @@ class SlotAttention(nn.Module):
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
     def initial(self, batch: int, n_slots: int | None = None) -> Tensor:
-        """Slots before they have seen anything, (B, K, E): a draw for each row."""
+        """Slots before they have seen anything, (B, K, E); where they are drawn, a draw for each row.
+
+        Raises:
+            ValueError: another number of them than was learned.
+        """
+        if self.learned:
+            if n_slots not in (None, self.n_slots):
+                raise ValueError(f"n_slots must be {self.n_slots}, so many were learned, got {n_slots}")
+            return self.beginnings.expand(batch, -1, -1)
         noise = torch.randn(
             batch, n_slots or self.n_slots, len(self.mean), dtype=self.mean.dtype, device=self.mean.device
         )
-        return self.spread(noise)
-
-    def spread(self, noise: Tensor) -> Tensor:
-        """Slots of standard normal noise (..., E), the same shape."""
         return torch.addcmul(self.mean, self.log_std.exp(), noise)
 
     def forward(self, x: Tensor, *, mask: Padding | None = None, slots: Tensor | None = None) -> Tensor:
@@ -88,7 +95,7 @@ class SlotAttention(nn.Module):
         Args:
             x: the elements.
             mask: which of them are there.
-            slots: what slots begin with, (B, K, E); drawn if None.
+            slots: what slots begin with, (B, K, E); :meth:`initial` if None.
         """
         key, value = self._keys_values(x, mask)
         state = self.initial(len(x)) if slots is None else slots
