@@ -7,10 +7,23 @@ import pytest
 import torch
 
 from attelbo.cli import main
+from attelbo.data.batch import Batch
 from attelbo.experiments import run
 from attelbo.models import NeuralProcess, load_run
+from attelbo.networks import AttentivePath
 from attelbo.training.callbacks import Functions
-from attelbo.training.callbacks.functions import SHARES, SIZES, complete, draw_completions, predict_curves, total
+from attelbo.training.callbacks.attention_maps import over_images
+from attelbo.training.callbacks.context_maps import context_weights, draw_context_weights
+from attelbo.training.callbacks.functions import (
+    SHARES,
+    SIZES,
+    complete,
+    draw_completions,
+    draw_pixel_weights,
+    predict_curves,
+    some_pixels,
+    total,
+)
 
 ONE_STEP = ("trainer.max_epochs=1", "data.train_size=10", "callbacks=default")
 PIXELS = ("data=digits_pixels", "model.dim=8", "model.latent_dim=2", "model.n_predictions=2", "data.validation_size=20")
@@ -69,6 +82,52 @@ def test_completions_show_what_is_known_and_no_more(of_pixels):
     with torch.no_grad():
         assert draw_completions(model, images, 2).ndim == 3
     assert (of_pixels / "media" / "completions.png").is_file()
+
+
+def test_targets_look_at_known_points_by_place(shared_runs):
+    torch.manual_seed(0)
+    model, data = run.compose(shared_runs.configure("model=anp"))
+    assert isinstance(model, NeuralProcess)
+    with torch.no_grad():
+        curves = predict_curves(model.eval(), data.task, 2)
+        weights = context_weights(model, curves.context, curves.places)
+        assert weights is not None
+        assert weights.shape == (len(SIZES), 2, 200, max(SIZES))
+        # By hand: the softmax of products of what the places are mapped to, over those that are known.
+        path, n = model.paths[0], SIZES[2]
+        assert isinstance(path, AttentivePath)
+        layer = path.cross.attention.qkv
+        (to_query, to_key, _), (query_bias, key_bias, _) = layer.weight.chunk(3), layer.bias.chunk(3)
+        queries = path.queries_keys(curves.places[2]) @ to_query.T + query_bias
+        keys = path.queries_keys(curves.context.x[2, :n]) @ to_key.T + key_bias
+        scores = torch.einsum("mhd,nhd->hmn", queries.unflatten(1, (2, 4)), keys.unflatten(1, (2, 4))) / 8**0.5
+    torch.testing.assert_close(weights[2, :, :, :n], scores.softmax(-1))
+    for row, n in enumerate(SIZES):
+        assert not weights[row, :, :, n:].any()
+    assert set(Functions(n_samples=2).draw(model, data)) == {"functions", "attention_context"}
+    # Points have no order.
+    two, places = Batch(*(part[:2] for part in curves.context)), curves.places[:2]
+    turned = Batch(two.x.flip(1), two.y, two.index, two.segments.flip(1))
+    picture = draw_context_weights(weights[:2], two, places)
+    np.testing.assert_array_equal(picture, draw_context_weights(weights[:2].flip(-1), turned, places))
+
+
+def test_pixels_look_at_known_pixels(shared_runs):
+    words = shared_runs.words("model=anp", *PIXELS, without=["data.test_size=40"])
+    model, data = run.compose(shared_runs.compose(words))
+    data.setup()
+    images = data.images(torch.arange(3), "test")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        picture = draw_pixel_weights(model.eval(), images)["attention_context"]
+        torch.manual_seed(0)
+        context, shown = list(some_pixels(images))[-1]
+        weights = context_weights(model, context, context.x)
+    known = (shown == images).all(1).flatten(1)
+    assert weights is not None
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    assert not weights.masked_fill(known[:, None, None], 0.0).any()
+    np.testing.assert_array_equal(picture, over_images(weights, shown))
 
 
 def test_mean_and_deviation_of_a_mixture():

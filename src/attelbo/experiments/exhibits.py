@@ -21,6 +21,7 @@ _CAPTIONS = {
     "samples.txt": ("Samples", "what the model writes"),
     "reconstructions.txt": ("Reconstructions", "each text with the likeliest tokens at its posterior mean below it"),
     "interpolations.txt": ("Interpolations", "what the model writes on the way from one posterior mean to another"),
+    "attention_context.png": ("Attention", "which of the known points a target, a row or the green pixel, looks at"),
     "attention_*.png": ("", "where it looks"),
     "alignment_*.png": ("", "which tokens of the source each token of the target looks at"),
     "answers.txt": ("Answers", "each token given the right ones before it"),

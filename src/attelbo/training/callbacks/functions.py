@@ -3,6 +3,7 @@
 Shapes: n functions, N points of the largest context, M places, K functions that may be meant, S sizes of a context.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ from attelbo.data.batch import CONTEXT, IGNORE, Batch, Split
 from attelbo.data.pixels import PixelDataModule, pixel_places
 from attelbo.data.tasks import FunctionDataModule, GaussianProcess
 from attelbo.models import NeuralProcess
+from attelbo.training.callbacks.attention_maps import over_images
+from attelbo.training.callbacks.context_maps import context_weights, draw_context_weights
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import Picture, image_grid, painted
 
@@ -42,7 +45,8 @@ class Curves(NamedTuple):
 
 
 class Functions(Exhibit):
-    """``functions``: curves, what is known of them and what is expected elsewhere; ``completions``: the same of images.
+    """``functions``: curves, what is known of them and what is expected elsewhere; ``completions``: the same of images;
+    ``attention_context``, where there is attention: which of the known points the targets look at.
 
     Args:
         n_images: images that are completed.
@@ -77,10 +81,15 @@ class Functions(Exhibit):
         n_samples = self.n_samples if model.n_latent else 1
         rows = self.rows(data, self.n_images, model.device).index
         if isinstance(data, PixelDataModule):
-            return {"completions": draw_completions(model, data.images(rows, self.split), n_samples)}
+            images = data.images(rows, self.split)
+            return {"completions": draw_completions(model, images, n_samples)} | draw_pixel_weights(model, images)
         if isinstance(data, FunctionDataModule) and isinstance(data.task, GaussianProcess):
             curves = predict_curves(model, data.task, n_samples)
-            return {"functions": draw_curves(curves, LINES if model.n_latent else 0)}
+            pictures = {"functions": draw_curves(curves, LINES if model.n_latent else 0)}
+            weights = context_weights(model, curves.context, curves.places)
+            if weights is not None:
+                pictures["attention_context"] = draw_context_weights(weights, curves.context, curves.places)
+            return pictures
         return {}
 
 
@@ -152,18 +161,35 @@ def draw_choices(model: NeuralProcess, images: Tensor, n_samples: int) -> Pictur
 def complete(model: NeuralProcess, images: Tensor, n_samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """For each of ``SHARES``: what is known of images (n, C, H, W), in three colors; mean and standard deviation of
     what they may be, (K, n, C, H, W). The pixels that are known of a small share are known of a larger one too."""
+    found = []
+    for context, shown in some_pixels(images):
+        parts = model.predict(context, context.x, n_samples)
+        mean, std = (part.mT.unflatten(-1, images.shape[-2:]) for part in parts)
+        found.append((shown, mean, std))
+    return found
+
+
+def some_pixels(images: Tensor) -> Iterator[tuple[Batch, Tensor]]:
+    """For each of ``SHARES`` that many pixels of images (n, C, H, W): all of them as points, of which these are the
+    context, and what is known in three colors."""
     n, _, height, width = images.shape
     places = pixel_places(height, width, images.device).expand(n, -1, -1)
     order = torch.rand(n, height * width, device=images.device).argsort(1).argsort(1)
-    found = []
     for share in SHARES:
         known = order < max(1, round(share * height * width))
         values = images.flatten(2).mT
         context = Batch(places, values, torch.arange(n, device=images.device), torch.where(known, CONTEXT, IGNORE))
-        mean, std = (part.mT.unflatten(-1, (height, width)) for part in model.predict(context, places, n_samples))
         unknown = images.new_tensor(_UNKNOWN).view(3, 1, 1)
-        found.append((torch.where(known.view(n, 1, height, width), _colored(images), unknown), mean, std))
-    return found
+        yield context, torch.where(known.view(n, 1, height, width), _colored(images), unknown)
+
+
+def draw_pixel_weights(model: NeuralProcess, images: Tensor) -> dict[str, Picture]:
+    """``attention_context``: a row for each image, what is known of it at the largest of ``SHARES``, then under what
+    each of four pixels (green) looks at; nothing of a model without attention."""
+    context, shown = list(some_pixels(images))[-1]
+    weights = context_weights(model, context, context.x)
+    picture = None if weights is None else over_images(weights, shown)
+    return {} if picture is None else {"attention_context": picture}
 
 
 def _colored(images: Tensor) -> Tensor:
