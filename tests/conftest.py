@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 
 from attelbo.building import build
 from attelbo.experiments import run
+from attelbo.experiments.composing import session
 from attelbo.experiments.configuration import check, compose
 from companions import small_words
 
@@ -80,6 +81,13 @@ def runs(tmp_path: Path) -> Runs:
 def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """For runs that several tests of a module look at, and none changes."""
     return Runs(tmp_path_factory.mktemp("shared") / "outputs")
+
+
+@pytest.fixture(scope="module")
+def one_session() -> Iterator[None]:
+    """Hydra, one for the module: no file is read twice. Not where a sweep runs, whose folder the session keeps."""
+    with session():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

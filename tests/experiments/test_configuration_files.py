@@ -13,6 +13,8 @@ from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.sweeps.expanding import expand
 from companions import NEEDS, WITHOUT_ENCODER, model_of
 
+pytestmark = pytest.mark.usefixtures("one_session")
+
 EVERY = [
     (group, choice)
     for group, files in choices([package_folder()]).items()

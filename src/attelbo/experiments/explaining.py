@@ -6,7 +6,7 @@ wrong, so it may take its time.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,17 +113,19 @@ def _unreadable(error: Exception, overrides: Sequence[Override], folders: Sequen
         path = Path(str(error.problem_mark.name))
         return f"{shown(path, folders)}, line {error.problem_mark.line + 1}: {error.problem}; mend the YAML"
     chosen = {str(word) for override in overrides for word in _words(override.value())}
-    for path, content in _contents(folders):
-        named = path.with_suffix("").as_posix()
-        if not isinstance(content, Mapping) and any(named.endswith(f"/{choice}") for choice in chosen):
+    for path, content in _contents(folders, chosen):
+        if not isinstance(content, Mapping):
             problem = content if isinstance(content, Exception) else ValueError("a mapping is expected at the top")
             return f"{shown(path, folders)}: {first_line(problem)}; mend the YAML"
     return None
 
 
-def _contents(folders: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
-    """Every file with its content, or with what was raised when it was read."""
+def _contents(folders: Sequence[Path], names: Collection[str] = ("",)) -> Iterator[tuple[Path, Any]]:
+    """Every file, or those of some choices, with its content, or with what was raised when it was read."""
+    ends = tuple(f"/{name}.yaml" if name else ".yaml" for name in names)
     for path in (path for folder in folders for path in sorted(folder.rglob("*.yaml"))):
+        if not path.as_posix().endswith(ends):
+            continue
         try:
             yield path, OmegaConf.to_container(OmegaConf.load(path))
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as problem:
