@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from attelbo.cli import main
-from attelbo.experiments import assembly, run
+from attelbo.experiments import assembly, configuration, run
 from attelbo.experiments.composing import loader_of, session
 from attelbo.experiments.rundir import RunDirectory
 
@@ -128,3 +128,10 @@ def test_a_session_inside_a_session_is_the_same_and_leaves_what_it_found():
         assert GlobalHydra.instance().hydra is outer
         assert OmegaConf.is_config(compose(outer))
     assert GlobalHydra.instance().hydra is before
+
+
+def test_a_composition_inside_a_running_job_leaves_hydra_as_it_was():
+    with session() as outer:
+        assert configuration.compose("train", ["seed=3"]).config["seed"] == 3
+        assert GlobalHydra.instance().hydra is outer
+    assert GlobalHydra.instance().hydra is None

@@ -103,14 +103,3 @@ def test_a_multirun_is_expanded_as_hydra_does():
         for seed in (1, 2)
         for likelihood in ("bernoulli", "normal")
     ]
-
-
-def test_a_composition_inside_a_running_job_leaves_hydra_as_it_was():
-    from hydra.core.global_hydra import GlobalHydra
-
-    from attelbo.experiments.composing import session
-
-    with session() as outer:
-        assert compose("train", ["seed=3"]).config["seed"] == 3
-        assert GlobalHydra.instance().hydra is outer
-    assert GlobalHydra.instance().hydra is None
