@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from attelbo.training.media import in_color
+
 READ_COLOR, WRITE_COLOR = (0.3, 0.85, 0.4), (0.95, 0.25, 0.2)
 OBJECT_COLORS = ((0.95, 0.25, 0.2), (0.3, 0.85, 0.4), (0.3, 0.55, 1.0), (1.0, 0.8, 0.2), (0.85, 0.35, 0.9))
 """Of the first object, the second and so on, then again from the start."""
@@ -15,11 +17,8 @@ OBJECT_COLORS = ((0.95, 0.25, 0.2), (0.3, 0.85, 0.4), (0.3, 0.55, 1.0), (1.0, 0.
 
 def enlarged(images: Tensor, least: int = 96) -> tuple[Tensor, int]:
     """Images in color, each pixel s x s times, the longer side at least so many: (N, 3, s H, s W), and s."""
-    if images.shape[1] not in (1, 3):
-        images = images.mean(1, keepdim=True)
     scale = max(1, -(-least // max(images.shape[-2:])))
-    large = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    return large.expand(-1, 3, -1, -1), scale
+    return in_color(images).repeat_interleave(scale, -1).repeat_interleave(scale, -2), scale
 
 
 def outlined(images: Tensor, boxes: Tensor, color: Sequence[float], thickness: float = 2.0) -> Tensor:

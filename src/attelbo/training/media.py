@@ -66,6 +66,11 @@ def to_uint8(images: Tensor) -> Picture:
     return np.ascontiguousarray(levels.movedim(-3, -1).cpu().numpy())
 
 
+def in_color(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) as red, green and blue, (N, 3, H, W): the mean of the channels, unless there are three."""
+    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
 def image_grid(images: Tensor, columns: int | None = None) -> Picture:
     """Images side by side, row by row, with a gap of `GAP` pixels; places without an image stay in the gap's color.
 

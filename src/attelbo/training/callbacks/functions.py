@@ -16,7 +16,7 @@ from attelbo.models import NeuralProcess
 from attelbo.training.callbacks.attention_maps import over_images
 from attelbo.training.callbacks.context_maps import context_weights, draw_context_weights
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
-from attelbo.training.media import Picture, image_grid, painted
+from attelbo.training.media import Picture, image_grid, in_color, painted
 
 SIZES = (3, 5, 8, 12, 20, 40)
 """Points of the context of each curve that is shown."""
@@ -142,9 +142,9 @@ def draw_curves(curves: Curves, lines: int) -> Picture:
 def draw_completions(model: NeuralProcess, images: Tensor, n_samples: int) -> Picture:
     """A column for each image (n, C, H, W): the image, and for each of ``SHARES`` what is known of it, the mean and the
     standard deviation, white where it is largest."""
-    rows = [_colored(images)]
+    rows = [in_color(images)]
     for known, mean, std in complete(model, images, n_samples):
-        rows += [known, *(_colored(part) for part in total(mean, std))]
+        rows += [known, *(in_color(part) for part in total(mean, std))]
     rows = [row / row.max() if place and place % 3 == 0 else row for place, row in enumerate(rows)]
     return image_grid(torch.cat(rows), columns=len(images))
 
@@ -152,7 +152,7 @@ def draw_completions(model: NeuralProcess, images: Tensor, n_samples: int) -> Pi
 def draw_choices(model: NeuralProcess, images: Tensor, n_samples: int) -> Picture:
     """A row for each image and each of ``SHARES``: the image, what is known of it, and the mean for each of some z."""
     parts = [
-        torch.stack([_colored(images), known, *(_colored(each) for each in mean)], 1)
+        torch.stack([in_color(images), known, *(in_color(each) for each in mean)], 1)
         for known, mean, _ in complete(model, images, n_samples)
     ]
     return image_grid(torch.stack(parts, 1).flatten(0, 2), columns=n_samples + 2)
@@ -180,7 +180,7 @@ def some_pixels(images: Tensor) -> Iterator[tuple[Batch, Tensor]]:
         values = images.flatten(2).mT
         context = Batch(places, values, torch.arange(n, device=images.device), torch.where(known, CONTEXT, IGNORE))
         unknown = images.new_tensor(_UNKNOWN).view(3, 1, 1)
-        yield context, torch.where(known.view(n, 1, height, width), _colored(images), unknown)
+        yield context, torch.where(known.view(n, 1, height, width), in_color(images), unknown)
 
 
 def draw_pixel_weights(model: NeuralProcess, images: Tensor) -> dict[str, Picture]:
@@ -190,11 +190,6 @@ def draw_pixel_weights(model: NeuralProcess, images: Tensor) -> dict[str, Pictur
     weights = context_weights(model, context, context.x)
     picture = None if weights is None else over_images(weights, shown)
     return {} if picture is None else {"attention_context": picture}
-
-
-def _colored(images: Tensor) -> Tensor:
-    """In three channels."""
-    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def total(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

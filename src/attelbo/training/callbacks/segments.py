@@ -12,7 +12,7 @@ from attelbo.data.batch import Split
 from attelbo.models import SlotAutoencoder
 from attelbo.training.boxes import OBJECT_COLORS
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
-from attelbo.training.media import Picture, image_grid
+from attelbo.training.media import Picture, image_grid, in_color
 
 _DIM = 0.25
 """Brightness of the color of a slot where the image is black."""
@@ -47,11 +47,6 @@ class Segments(Exhibit):
         rows = [in_color(row) for row in (*rows, *(painted * shares.unsqueeze(2)).unbind(1))]
         rows.insert(2, owners(x, shares.argmax(1), OBJECT_COLORS))
         return {"segments": image_grid(torch.cat(rows), len(x))}
-
-
-def in_color(images: Tensor) -> Tensor:
-    """Images (n, C, H, W) as red, green and blue: the mean of the channels, unless there are three."""
-    return (images if images.shape[1] == 3 else images.mean(1, keepdim=True)).expand(-1, 3, -1, -1)
 
 
 def owners(images: Tensor, slots: Tensor, colors: Sequence[Sequence[float]]) -> Tensor:
