@@ -58,7 +58,10 @@ class Runs:
 
     def fit(self, *words: str, callbacks: tuple[Callback, ...] = (), without: Sequence[str] = ()) -> Trainer:
         """Only the training, without a run directory; the model is ``trainer.lightning_module``."""
-        config = self.configure("callbacks=none", *words, without=without)
+        return self.fit_composed(self.configure("callbacks=none", *words, without=without), callbacks)
+
+    def fit_composed(self, config: dict[str, Any], callbacks: tuple[Callback, ...] = ()) -> Trainer:
+        """Only the training of a checked configuration."""
         model, data = run.compose(config)
         trainer = build(
             config["trainer"], run_dir=self.folder, seed=config["seed"], callbacks=config["callbacks"], loggers=[]

@@ -5,6 +5,8 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attelbo.networks import RecurrentEncoder, RecurrentEncoderDecoder
+from attelbo.networks.recurrent import Units
+from torchs_units import torchs
 from translators import V_TARGET, recurrent, sentences
 
 LENGTHS = torch.tensor([4, 6, 1])
@@ -21,12 +23,25 @@ def test_reads_as_torch_does_packed(cell, direction):
     if direction == "backward":
         x = torch.stack([torch.cat([row[:n].flip(0), row[n:]]) for row, n in zip(x, LENGTHS, strict=True)])
     packed = pack_padded_sequence(x, LENGTHS, batch_first=True, enforce_sorted=False)
-    expected, last = encoder.readers[0].units(packed)
+    expected, last = torchs(encoder.readers[0])(packed)
     expected, _ = pad_packed_sequence(expected, batch_first=True)
     for row, wanted, n in zip(memory, expected, LENGTHS, strict=True):
         torch.testing.assert_close(row[:n], wanted[:n].flip(0) if direction == "backward" else wanted[:n])
         assert (row[n:] == 0).all()
     torch.testing.assert_close(state, last if cell == "lstm" else (last,))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_dropout_is_between_layers(cell):
+    torch.manual_seed(0)
+    units = Units(cell, 3, 5, 3, 1.0)  # all of it: torch lays out another draw
+    x, state = torch.randn(2, 4, 3), tuple(torch.randn(3, 2, 5) for _ in range(2 if cell == "lstm" else 1))
+    given = state if cell == "lstm" else state[0]
+    for dropout in (1.0, 0.0):
+        found, last = units.train(dropout > 0)(x, state)
+        expected, theirs = torchs(units, dropout)(x, given)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(last, theirs if cell == "lstm" else (theirs,))
 
 
 def test_both_directions_are_side_by_side():

@@ -17,6 +17,7 @@ from attelbo.networks import (
     Transformer,
     TransformerTextDecoder,
 )
+from torchs_units import torchs
 
 N, T, V, D = 3, 6, 9, 4
 
@@ -137,14 +138,14 @@ def test_padding_does_not_reach_the_encoder(cell, directions) -> None:
 
 def test_the_encoder_gives_the_last_state_of_torch() -> None:
     encoder = randomized(RecurrentTextEncoder(nn.Embedding(V, 5), PAD, "lstm", 6, 2))
-    _, (h, c) = encoder.reader.readers[0].units(encoder.embedding(texts()))
+    _, (h, c) = torchs(encoder.reader.readers[0])(encoder.embedding(texts()))
     torch.testing.assert_close(encoder(texts()), torch.cat([h[-1], c[-1]], -1))
 
 
 def test_the_decoder_is_torchs_from_the_state_that_z_makes() -> None:
     decoder = recurrent(cell="gru", latent_into="state")
     start = decoder.start(latents())
-    h, _ = decoder.units.units(decoder.embedding(texts()), start.unsqueeze(0))
+    h, _ = torchs(decoder.units)(decoder.embedding(texts()), start.unsqueeze(0))
     torch.testing.assert_close(
         logits(decoder, latents(), texts()), F.linear(h, decoder.output.weight, decoder.output.bias)
     )

@@ -38,16 +38,23 @@ class Units(nn.Module):
     ) -> None:
         super().__init__()
         kind: Any = nn.LSTM if cell == "lstm" else nn.GRU
-        # torch warns of a dropout that has no place.
-        between = dropout if layers > 1 else 0.0
-        self.units = kind(in_features, hidden, layers, batch_first=True, dropout=between, bias=bias)
+        # Each by itself: cuDNN's own dropout between layers draws from no generator of torch, so that a run that goes
+        # on would draw otherwise, and its step could not be a CUDA graph.
+        self.layers = nn.ModuleList(
+            kind(hidden if layer else in_features, hidden, batch_first=True, bias=bias) for layer in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = hidden
         self.is_lstm = cell == "lstm"
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """x (B, T, in_features) from a state, zeros if None -> the last layer's h (B, T, H), the state behind them."""
-        given = state[0] if state is not None and not self.is_lstm else state
-        h, last = self.units(x, given)
-        return h, last if self.is_lstm else (last,)
+        parts: list[State] = []
+        for depth, layer in enumerate(self.layers):
+            given = None if state is None else tuple(part[depth : depth + 1] for part in state)
+            x, last = layer(self.dropout(x) if depth else x, given[0] if given and not self.is_lstm else given)
+            parts.append(last if self.is_lstm else (last,))
+        return x, tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
 class RecurrentEncoder(nn.Module):

@@ -138,7 +138,7 @@ class RecurrentTextDecoder(TextDecoder):
         """That of z (N, D); None: zeros."""
         if self.start is None:
             return None
-        parts = self.start(z).unflatten(-1, (-1, self.layers, self.units.units.hidden_size))  # (N, 1 or 2, L, H)
+        parts = self.start(z).unflatten(-1, (-1, self.layers, self.units.hidden))  # (N, 1 or 2, L, H)
         return tuple(part.transpose(0, 1).contiguous() for part in parts.unbind(1))
 
     def steps(self, z: Tensor, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
