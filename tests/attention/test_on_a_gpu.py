@@ -23,7 +23,10 @@ from attelbo.attention import (
     SlidingWindow,
 )
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # torch's own, when it first compiles
+]
 
 HEADS, TOKENS, FEATURES = 4, 200, 32
 IDS = torch.arange(TOKENS).div(70, rounding_mode="floor").repeat(2, 1)

@@ -68,7 +68,8 @@ class MSSSIM(Extra):
             luminance, contrast = self._compare(x, y, scale)
             factors.append((luminance * contrast if scale == last else contrast).flatten(1).mean(1))
             x, y = (F.avg_pool2d(images, 2) if scale < last else images for images in (x, y))
-        return torch.stack(factors, 1).clamp(min=LEAST).pow(self.exponents).prod(1)
+        # torch's product looks on the host for factors that are zero: none is.
+        return (torch.stack(factors, 1).clamp(min=LEAST).log() @ self.get_buffer("exponents")).exp()
 
     def _compare(self, x: Tensor, y: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         """How alike the means are in each window that lies inside, and how alike contrast and structure."""

@@ -6,6 +6,7 @@ Townsend, Bird & Barber 2019, "Practical Lossless Compression with Latent Variab
 Shapes: n samples, B batch, (C, ...) data shape, P = 2 parameters for each dimension of x.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -48,7 +49,7 @@ class BetaBinomial(Likelihood):
         a, b = self._concentrations(eta.double())
         level = (TRIALS * x.double()).round()
         log_p = _log_beta(level + a, TRIALS - level + b) - _log_beta(a, b)
-        log_choose = -_log_beta(level + 1, TRIALS - level + 1) - torch.log(level.new_tensor(TRIALS + 1))
+        log_choose = -_log_beta(level + 1, TRIALS - level + 1) - math.log(TRIALS + 1)
         return sum_event(log_p + log_choose, 2).to(full_precision(eta).dtype)
 
     def log_table(self, eta: Tensor) -> Tensor:
