@@ -190,7 +190,8 @@ class Row:
         bits, units = self.values("bits_per_dim"), self.values("active_units")
         seconds = mean(result["seconds"]["train"] for result in self.results)
         shown = [nll, *cells, f"{mean(bits):.3f}" if bits else "-", f"{mean(units):.0f}" if units else "-"]
-        return f"| `{self.name}` | {' | '.join(shown)} | {seconds:.0f} | {self.what} |"
+        missing = f": **{len(self.results)} seeds only, {self.problem}**" if self.problem else ""
+        return f"| `{self.name}` | {' | '.join(shown)} | {seconds:.0f} | {self.what}{missing} |"
 
 
 def _with_error(row: Row) -> str:

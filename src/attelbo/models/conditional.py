@@ -11,18 +11,16 @@ Shapes: K samples of z for each x, B batch, Y classes, (C, H, W) image, E event 
 Units: nats, summed over the dimensions of x and averaged over the batch.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attelbo.building import Spec, part
+from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Density, Distribution
-from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, offered_by
-from attelbo.models.vae import VariationalAutoencoder
+from attelbo.models.vae import VariationalAutoencoder, vae_parts
 
 
 class ConditionalVAE(VariationalAutoencoder):
@@ -114,7 +112,7 @@ def build_conditional_vae(
             f"model: ConditionalVAE needs the label of every row, and data.n_labels={data.n_labels} keeps few; "
             "model=m2 learns from the others too"
         )
-    parts = label_aware_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
+    parts = label_aware_parts(n_classes, data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
     return ConditionalVAE(n_classes, **parts, optimizer=optimizer, scheduler=scheduler)
 
 
@@ -125,36 +123,15 @@ def check_labels(model: str, data: DataSpec) -> int:
     return data.n_classes
 
 
-def label_aware_parts(
-    data: DataSpec,
-    encoder: Spec,
-    decoder: Spec,
-    posterior: Spec,
-    prior: Spec,
-    likelihood: Spec,
-    objective: Spec,
-    latent_dim: int,
-) -> dict[str, Any]:
-    """The parts of a VAE with room for the label, by name.
+def label_aware_parts(n_classes: int, data: DataSpec, *specs: Any) -> dict[str, Any]:
+    """The parts of a VAE with room for the label, by name, from what :func:`~attelbo.models.vae.vae_parts` is given.
 
     Raises:
         ConfigError: an argument is out of range, or parts do not fit together.
     """
-    check_latent_dim(latent_dim)
-    channels, *size = data.shape
-    p = part("likelihood", likelihood, data_shape=data.shape)
-    check_likelihood(p, data)
-    f = part("encoder", encoder, in_shape=(channels + 1, *size))
-    q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
-    check_prior(prior, q.space, q.distribution, type(q).__name__)
-    offered = offered_by(q, data)
-    o = part("objective", objective, **offered)
-    check_objective(o, q)
-    r = part("prior", prior, **offered)
-    if r.made_of_posteriors:
+    parts = vae_parts(data, *specs, n_classes=n_classes)
+    if parts["prior"].made_of_posteriors:
         raise ConfigError(
-            f"model/prior: {type(r).__name__} is made of posteriors q(z|x), and here they are given labels"
+            f"model/prior: {type(parts['prior']).__name__} is made of posteriors q(z|x), and here they are given labels"
         )
-    n_inputs = math.prod(q.latent_shape) + (data.n_classes or 0)
-    d = part("decoder", decoder, in_shape=(n_inputs,), out_shape=p.parameter_shape)
-    return {"encoder": f, "posterior": q, "prior": r, "decoder": d, "likelihood": p, "objective": o}
+    return parts

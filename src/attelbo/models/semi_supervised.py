@@ -197,7 +197,7 @@ def build_m2(
     n_classes = check_labels("M2", data)
     if not 0 <= alpha < math.inf:
         raise ConfigError(f"model.alpha must be finite and not negative, got {alpha}")
-    parts = label_aware_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
+    parts = label_aware_parts(n_classes, data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
     o = parts["objective"]
     beyond_terms = o.needs_generative or o.stops_posterior or o.turns() or o.posteriors != (Distribution,)
     if beyond_terms or not parts["posterior"].has_density:

@@ -206,27 +206,33 @@ def vae_parts(
     likelihood: Spec,
     objective: Spec,
     latent_dim: int,
-    extra: Spec | None,
+    extra: Spec | None = None,
+    n_classes: int | None = None,
 ) -> dict[str, Any]:
     """The parts of a VAE, by name.
+
+    Args:
+        n_classes: where encoder and decoder are given a label: it is one more channel, and one-hot behind the latents.
 
     Raises:
         ConfigError: as :func:`build_vae`.
     """
     check_latent_dim(latent_dim)
+    channels, *size = data.shape
     p = part("likelihood", likelihood, data_shape=data.shape)
     check_likelihood(p, data)
-    f = part("encoder", encoder, in_shape=data.shape)
+    f = part("encoder", encoder, in_shape=(channels + (n_classes is not None), *size))
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
     check_prior(prior, q.space, q.distribution, type(q).__name__)
     offered = offered_by(q, data)
     o = part("objective", objective, **offered)
     check_objective(o, q)
+    read = q.latent_shape if n_classes is None else (math.prod(q.latent_shape) + n_classes,)
     return {
         "encoder": f,
         "posterior": q,
         "prior": part("prior", prior, **offered),
-        "decoder": part("decoder", decoder, in_shape=q.latent_shape, out_shape=p.parameter_shape),
+        "decoder": part("decoder", decoder, in_shape=read, out_shape=p.parameter_shape),
         "likelihood": p,
         "objective": o,
         "extra": None if extra is None else part("extra", extra, data_shape=data.shape),
