@@ -190,7 +190,7 @@ class Row:
         bits, units = self.values("bits_per_dim"), self.values("active_units")
         seconds = mean(result["seconds"]["train"] for result in self.results)
         shown = [nll, *cells, f"{mean(bits):.3f}" if bits else "-", f"{mean(units):.0f}" if units else "-"]
-        missing = f": **{len(self.results)} seeds only, {self.problem}**" if self.problem else ""
+        missing = f": **seeds done: {len(self.results)}; {self.problem}**" if self.problem else ""
         return f"| `{self.name}` | {' | '.join(shown)} | {seconds:.0f} | {self.what}{missing} |"
 
 

@@ -33,6 +33,7 @@ def test_the_best_comes_first_with_its_interval(tmp_path):
     # Student's t with one degree of freedom: 12.706 * std / sqrt(2), std = sqrt(2).
     assert "| 19.00 ± 12.71 | -20.00 ± 0.00 |" in rows[0]
     assert "| - | 7 | 3 |" in rows[0]  # no bits per dimension were recorded
+    assert rows[2].endswith("**seeds done: 1; ValueError: a reason** |")
     assert rows[3].endswith("**not run** |")
     assert "- IWAE (`iwae`): 19.00 nats, better than the plain VAE's 20.50 at this budget." in lines
     assert (
