@@ -81,7 +81,7 @@ class AttendInferRepeat(LatentVariableModel):
         self.presence = presence
         self.cost = cost
         self.n_pixels = math.prod(likelihood.data_shape)
-        self.counts = SampleMean(["count_accuracy"]) if counted else None
+        self.findings = SampleMean(["count_accuracy"]) if counted else None
 
     def decode(self, z: Tensor) -> Tensor:
         """The likelihood's parameters eta (N, C, H, W) of flat z (N, T (4 + D))."""
@@ -170,18 +170,9 @@ class AttendInferRepeat(LatentVariableModel):
 
     # -- evaluation: the numbers of objects -----------------------------------------------------------
 
-    def evaluation_step(self, batch: Batch) -> None:
-        super().evaluation_step(batch)
-        if self.counts is not None:
-            assert batch.y is not None
-            self.counts.update({"count_accuracy": (self.count(batch.x) == batch.y).double()})
-
-    def evaluation_results(self) -> Terms:
-        results = super().evaluation_results()
-        if self.counts is not None:
-            results |= self.counts.compute()
-            self.counts.reset()
-        return results
+    def found_in(self, batch: Batch) -> Terms:
+        assert batch.y is not None
+        return {"count_accuracy": (self.count(batch.x) == batch.y).double()}
 
     @property
     def measures(self) -> Sequence[Measure]:

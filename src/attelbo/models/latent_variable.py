@@ -69,6 +69,8 @@ class EvidenceModel(Model):
         self.means = SampleMean(names)
         self.active_units = ActiveUnits((n_latent,))
         self.code_usage = None if codes is None else CodeUsage(codes.n_codes, codes.n_codebooks)
+        self.findings: SampleMean | None = None
+        """Of what a subclass measures beside the evidence: it puts one here, and fills it by ``found_in``."""
 
     @property
     def monitor(self) -> Monitor | None:
@@ -175,6 +177,10 @@ class EvidenceModel(Model):
 
     # -- evaluation: the same terms, as exact means over a split --------------------------------------
 
+    def found_in(self, batch: Batch) -> Terms:
+        """What is measured beside the evidence, if ``findings`` is there: a value for each row, or for some."""
+        raise NotImplementedError
+
     def evaluation_step(self, batch: Batch) -> None:
         evidence = self.evidence_of(batch)
         extra = self._extra_of(evidence)
@@ -190,14 +196,17 @@ class EvidenceModel(Model):
         self.active_units.update(evidence.posterior.mean)
         if self.code_usage is not None and isinstance(evidence.posterior, Quantized):
             self.code_usage.update(evidence.posterior.codes)
+        if self.findings is not None:
+            self.findings.update(self.found_in(batch))
 
     def evaluation_results(self) -> Terms:
         results = {**self.means.compute(), "active_units": self.active_units.compute()}
         self.means.reset()
         self.active_units.reset()
-        if self.code_usage is not None:
-            results |= self.code_usage.compute()
-            self.code_usage.reset()
+        for more in (self.code_usage, self.findings):
+            if more is not None:
+                results |= more.compute()
+                more.reset()
         return results
 
     @property

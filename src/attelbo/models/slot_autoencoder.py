@@ -37,7 +37,7 @@ class SlotAutoencoder(VariationalAutoencoder):
 
     def __init__(self, segmented: bool, **parts: Any) -> None:
         super().__init__(**parts)
-        self.rand_index = SampleMean(["adjusted_rand_index"]) if segmented else None
+        self.findings = SampleMean(["adjusted_rand_index"]) if segmented else None
 
     @property
     def slots(self) -> SlotDecoder:
@@ -46,19 +46,10 @@ class SlotAutoencoder(VariationalAutoencoder):
 
     # -- evaluation: the objects ----------------------------------------------------------------------
 
-    def evaluation_step(self, batch: Batch) -> None:
-        super().evaluation_step(batch)
-        if self.rand_index is not None:
-            assert batch.segments is not None
-            index = adjusted_rand_index(self.segment(batch.x).flatten(1), batch.segments.flatten(1))
-            self.rand_index.update({"adjusted_rand_index": index[~index.isnan()]})
-
-    def evaluation_results(self) -> Terms:
-        results = super().evaluation_results()
-        if self.rand_index is not None:
-            results |= self.rand_index.compute()
-            self.rand_index.reset()
-        return results
+    def found_in(self, batch: Batch) -> Terms:
+        assert batch.segments is not None
+        index = adjusted_rand_index(self.segment(batch.x).flatten(1), batch.segments.flatten(1))
+        return {"adjusted_rand_index": index[~index.isnan()]}
 
     @property
     def measures(self) -> Sequence[Measure]:
