@@ -50,7 +50,7 @@ def run(task: LanguageTask, patience: float, tell: Callable[[str], None] = print
     programs = {
         name: Program(f"benchmarks.contestants.{module}", task.to_json()) for name, module in CONTESTANTS.items()
     }
-    race = take_turns(programs, task.laps, patience)
+    race = take_turns(programs, task.laps, patience, tell)
     found = compare(race, OURS, LOOP)
     tell(f"{task.name}: {found[OURS]['train']['ratio']['median']:.2f} of {LOOP}")
     return {"task": asdict(replace(task, text="")), "contestants": found}

@@ -145,7 +145,7 @@ def _heat(heat: Heat, pythae: Environment, tell: Callable[[str], None]) -> dict[
         else:
             python = {"python": pythae.python} if peer else {}
             programs[name] = Program(f"benchmarks.contestants.{entry.module}", task.to_json(), **python)
-    race = take_turns(programs, heat.task.laps, heat.patience)
+    race = take_turns(programs, heat.task.laps, heat.patience, tell)
     result = {
         "task": asdict(replace(heat.task, data_dir="")),
         "threads": race.about[BARE]["threads"],

@@ -208,13 +208,19 @@ class Race:
     """Bytes that were resident at most."""
 
 
-def take_turns(programs: Mapping[str, Program], laps: int, patience: float = math.inf) -> Race:
+def take_turns(
+    programs: Mapping[str, Program],
+    laps: int,
+    patience: float = math.inf,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Race:
     """Let the contestants run so many laps in turns.
 
     Args:
         programs: by name.
         laps: how many, two at least.
         patience: seconds after which no further lap is begun, once there are two.
+        tell: is told of each lap, so that a race that is broken off leaves something.
 
     Raises:
         RuntimeError: one of them failed.
@@ -233,7 +239,9 @@ def take_turns(programs: Mapping[str, Program], laps: int, patience: float = mat
                 break  # they still wait for their turn, and end when the line goes dead
             for name, contestant in contestants.items():
                 contestant.go()
-                times[name].append(Lap.from_dict(contestant.hear()))
+                done = Lap.from_dict(contestant.hear())
+                times[name].append(done)
+                tell(f"lap {lap}, {name}: {done.rows / done.train.wall:,.0f} rows/s")
                 memory[name] = contestant.peak_memory()
         else:
             for contestant in contestants.values():

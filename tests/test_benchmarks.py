@@ -292,7 +292,9 @@ def test_turns(runner):
 
 
 def test_patience_ends_after_the_second_lap(runner):
-    race = take_turns({"a": Program("runner", "A"), "b": Program("runner", "B")}, laps=3, patience=0)
+    told = []
+    race = take_turns({"a": Program("runner", "A"), "b": Program("runner", "B")}, laps=3, patience=0, tell=told.append)
+    assert told == ["lap 0, a: 0 rows/s", "lap 0, b: 0 rows/s", "lap 1, a: 10 rows/s", "lap 1, b: 10 rows/s"]
     assert (runner / "order").read_text() == "ABAB"
     assert [len(own) for own in race.laps.values()] == [2, 2]
 
