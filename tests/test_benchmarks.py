@@ -555,7 +555,8 @@ def test_a_tiny_race_from_processes_to_table(tmp_path, monkeypatch):
         assert all(0 < one["train"]["cpu"] < one["whole"]["cpu"] for one in own["laps"])
         assert all(-700 < one["validation"] < -300 for one in own["laps"])
         assert own["memory"] > 2**26
-    assert lines[0].startswith("tiny, batch 100, threads 1: attelbo ")
+    assert len(lines) == 7  # two for each of three laps
+    assert lines[-1].startswith("tiny, batch 100, threads 1: attelbo ")
     assert "| tiny | 100 | 1 | " in tables.ratios([found])
     saved = report.save(found, tmp_path / "results")
     assert json.loads(saved.read_text(encoding="utf-8"))["contestants"] == found["contestants"]
