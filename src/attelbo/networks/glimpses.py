@@ -1,17 +1,18 @@
 """How a recurrent network looks at an image and paints on a canvas: at the whole of it, or through a moving window.
 
-Gregor et al. 2015, "DRAW", arXiv:1502.04623, sections 3.1 and 3.2.
+Gregor et al. 2015, "DRAW", arXiv:1502.04623, sections 3.1 and 3.2. Where windows begin is ours: see ``window_layer``.
 
 Shapes: N rows, C channels, H x W pixels, n x n numbers of a patch, S the size of a state.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.attention.glimpses import GaussianWindow, gaussian_window
-from attelbo.attention.glimpses.gaussian import N_PARAMETERS
+from attelbo.attention.glimpses.gaussian import LOG_INTENSITY, LOG_STRIDE, N_PARAMETERS
 from attelbo.networks.layers import Size, initialize
 
 
@@ -55,7 +56,7 @@ class WindowReader(Reader):
         self.size = size
         self.patch = patch
         self.out_features = channels * patch * patch
-        self.window = initialize(nn.Linear(state, N_PARAMETERS))
+        self.window = window_layer(state, patch, size)
 
     def forward(self, images: Tensor, state: Tensor) -> tuple[Tensor, GaussianWindow]:
         window = gaussian_window(self.window(state), self.patch, self.size)
@@ -102,12 +103,36 @@ class WindowWriter(Writer):
         self.size = size
         self.patch = patch
         self.shape = (channels, patch, patch)
-        self.window = initialize(nn.Linear(state, N_PARAMETERS))
+        # A number is divided by the intensity and multiplied by the filter's height: at first both are the same.
+        self.window = window_layer(state, patch, size, intensity=0.5 / math.pi)
         self.paint = initialize(nn.Linear(state, channels * patch * patch))
 
     def forward(self, state: Tensor) -> tuple[Tensor, GaussianWindow]:
         window = gaussian_window(self.window(state), self.patch, self.size)
         return window.write(self.paint(state).unflatten(1, self.shape)), window
+
+
+def window_layer(state: int, patch: int, size: Size, intensity: float = 1.0) -> nn.Linear:
+    """The linear function of a state that says where a window is; at first about in the middle, each filter in one of
+    n x n equal cells of the image.
+
+    Differs from the paper, whose layer has nothing to begin with: a window of zeros has its outermost filters on the
+    border of the image. The four of a 2 x 2 window then see the corners, which are blank in all digits; nothing is
+    learned of x, and on MNIST training stays at a blank canvas with a KL of 0.
+
+    Args:
+        state: S.
+        patch: n.
+        size: (H, W).
+        intensity: gamma, at first.
+    """
+    layer = initialize(nn.Linear(state, N_PARAMETERS))
+    side = max(size)
+    with torch.no_grad():
+        if patch > 1 and side > 1:
+            layer.bias[LOG_STRIDE] = math.log(side / patch * (patch - 1) / (side - 1))
+        layer.bias[LOG_INTENSITY] = math.log(intensity)
+    return layer
 
 
 class LSTMStep(nn.Module):

@@ -18,6 +18,8 @@ from attelbo.attention.layer import at_least_float32
 
 N_PARAMETERS = 5
 """Of a window: center across and down, log variance, log stride, log intensity."""
+LOG_STRIDE, LOG_INTENSITY = 3, 4
+"""Places among them."""
 LOG_BOUND = 10.0
 """The three logarithms are clamped to [-10, 10]: beyond, their exponentials would be of no use, or overflow."""
 
