@@ -189,3 +189,12 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
     "sort/min_gpt": (),
 }
 """Experiment -> the embedded data that it is tried on; those that are not here are of images, and tried on digits."""
+
+DECIDED = ("model", "data.validation_size", "data.binarize", "~experiment", "name")
+"""What an experiment decides itself, as words of the command line begin."""
+
+
+def words_for_experiment(experiment: str, words: Sequence[str]) -> list[str]:
+    """Those with which an experiment can be tried on embedded data; of the given ones, all that it leaves open."""
+    data = EXPERIMENT_DATA.get(experiment, ("data=digits", "data.binarize=dynamic"))
+    return [f"experiment={experiment}", *data, *(word for word in words if not word.startswith(DECIDED))]

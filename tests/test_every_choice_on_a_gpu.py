@@ -5,7 +5,7 @@ import torch
 
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.training.graphs import GraphEngine
-from companions import EXPERIMENT_DATA, words_for
+from companions import words_for, words_for_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -14,8 +14,6 @@ PARTS = [(group, choice) for group in CHOICES if group.startswith("model/") for 
 
 # One epoch of eight minibatches: three steps to warm up, five as a graph.
 STEPS = ("trainer.accelerator=gpu", "trainer.max_epochs=1", "data.train_size=80")
-DECIDED = ("model", "data.validation_size", "data.binarize", "~experiment", "name")
-"""What an experiment decides itself."""
 
 
 def same(runs, compose, capsys):
@@ -33,12 +31,9 @@ def same(runs, compose, capsys):
 
 @pytest.mark.parametrize("experiment", list(CHOICES["experiment"]))
 def test_experiment(runs, experiment, capsys):
-    small = [word for word in runs.words("callbacks=none", *STEPS) if not word.startswith(DECIDED)]
-    data = [
-        word.replace("windows_per_epoch=10", "windows_per_epoch=80")
-        for word in EXPERIMENT_DATA.get(experiment, ("data=digits", "data.binarize=dynamic"))
-    ]
-    same(runs, lambda *more: runs.compose([f"experiment={experiment}", *data, *small, *more]), capsys)
+    words = words_for_experiment(experiment, runs.words("callbacks=none", *STEPS))
+    words = [word.replace("windows_per_epoch=10", "windows_per_epoch=80") for word in words]
+    same(runs, lambda *more: runs.compose([*words, *more]), capsys)
 
 
 @pytest.mark.parametrize(("group", "choice"), PARTS, ids=[f"{group}={choice}" for group, choice in PARTS])

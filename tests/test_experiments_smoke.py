@@ -10,7 +10,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.training.trainer import _bf16_is_fast
-from companions import EXPERIMENT_DATA, words_for
+from companions import words_for, words_for_experiment
 
 CHOICES = choices([package_folder()])
 PARTS = [group.removeprefix("model/") for group in CHOICES if group.startswith("model/")]
@@ -63,10 +63,7 @@ def test_choice_of(runs, group):
 
 @pytest.mark.parametrize("experiment", of("experiment"))
 def test_experiment(runs, experiment):
-    own = ("model", "data.validation_size", "data.binarize", "~experiment", "name")  # what an experiment decides
-    words = [word for word in runs.words(*ONE_STEP) if not word.startswith(own)]
-    data = EXPERIMENT_DATA.get(experiment, ("data=digits", "data.binarize=dynamic"))
-    composed = runs.compose([f"experiment={experiment}", *data, *words])
+    composed = runs.compose(words_for_experiment(experiment, runs.words(*ONE_STEP)))
     assert steps_of(run.train(composed, [], {}, None)) == 1
 
 
