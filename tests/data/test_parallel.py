@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import seed_everything
 
 from attelbo.data import BOS, EOS, PAD, ParallelDataModule
+from attelbo.data.loader import training_order
 from attelbo.data.text import AlignedFiles, Dates, Multi30k
 from attelbo.data.text.dates import FORMATS, N_DAYS
 from attelbo.errors import ConfigError, DataError
@@ -188,6 +189,15 @@ def test_minibatches_are_bucketed_resumable_and_whole():
     assert torch.equal(
         blocks[3].index, list(dates(500, batch_size=10, minibatches_per_block=4).train_dataloader())[3][0]
     )
+
+
+def test_minibatches_of_any_length_are_the_shuffle_itself():
+    data = dates(n_train=500, batch_size=10, bucketed=False)
+    order = torch.cat([block.index for block in data.train_dataloader()])
+    assert torch.equal(order, training_order(500, 0, 0))
+    bucketed = torch.cat([block.index for block in dates(n_train=500, batch_size=10).train_dataloader()])
+    assert not torch.equal(order, bucketed)
+    assert torch.equal(order.sort().values, bucketed.sort().values)
 
 
 def test_evaluation_is_in_order():

@@ -14,7 +14,8 @@ from attelbo.data.resident import ResidentSplit
 from attelbo.seeding import derive_seed
 
 POOL = 100
-"""Minibatches in a pool, within which rows are sorted: as is common (torchtext's BucketIterator)."""
+"""Minibatches in a pool, within which rows are sorted, as in torchtext's BucketIterator (which does so only where told to
+sort within minibatches: many published models were trained on minibatches of any length)."""
 
 
 class PaddedSplit(ResidentSplit):

@@ -33,6 +33,8 @@ class TextDataModule(ResidentDataModule):
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training rows, with the vocabulary of all of them; all if None.
+        bucketed: rows of similar length in a minibatch, so that little of it is padding; else of any length. Where the loss
+            is a mean over the tokens of a minibatch, those of short rows count for more when bucketed.
 
     Raises:
         ValueError: if a number is out of range.
@@ -51,6 +53,7 @@ class TextDataModule(ResidentDataModule):
         drop_last: bool,
         minibatches_per_block: int,
         train_size: int | None,
+        bucketed: bool = True,
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
         at_least(1, train_size=train_size)
@@ -59,6 +62,7 @@ class TextDataModule(ResidentDataModule):
         self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
         self.max_length = max_length
         self.train_size = train_size
+        self.bucketed = bucketed
         self._described = repr((source, tokenizer))
 
     @property
@@ -130,10 +134,10 @@ class TextDataModule(ResidentDataModule):
     # Lightning's hooks
 
     def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
-        """With rows of similar length in each minibatch, where they differ; see
+        """With rows of similar length in each minibatch, where they differ and it is wanted; see
         :meth:`ResidentDataModule.training_rows`."""
         split = self._split("train")
-        if not isinstance(split, PaddedSplit):
+        if not isinstance(split, PaddedSplit) or not self.bucketed:
             return super().training_rows(epoch, rank, world_size)
         lengths = split.lengths[: self.n_rows("train")]
         return bucketed_order(lengths, self.batch_size, self.seed, epoch, rank, world_size)
