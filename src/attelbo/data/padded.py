@@ -14,8 +14,8 @@ from attelbo.data.resident import ResidentSplit
 from attelbo.seeding import derive_seed
 
 POOL = 100
-"""Minibatches in a pool, within which rows are sorted, as in torchtext's BucketIterator (which does so only where told to
-sort within minibatches: many published models were trained on minibatches of any length)."""
+"""Minibatches in a pool, within which rows are sorted: as by torchtext's BucketIterator where it is told to sort within
+minibatches. Where it is not, and many published models come from it so, theirs are of any length."""
 
 
 class PaddedSplit(ResidentSplit):

@@ -37,8 +37,8 @@ class ParallelDataModule(TextDataModule):
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training pairs, with the vocabularies of all of them; all if None.
-        bucketed: rows of similar length in a minibatch, so that little of it is padding; else of any length. Where the loss
-            is a mean over the tokens of a minibatch, those of short rows count for more when bucketed.
+        bucketed: rows of similar length in a minibatch, so that little of it is padding; else of any length. Where a
+            loss is the mean over the tokens of a minibatch, those of short rows count for more when bucketed.
 
     Raises:
         ValueError: if a number is out of range.
