@@ -126,6 +126,44 @@ def test_micro_batches_add_up_to_the_minibatch(runs, parts):
     assert not torch.equal(parameters(split), parameters(run.compose(runs.configure(*words))[0]))
 
 
+SENTENCES = ["a", "b a", "c b a d", "d", "a b c d a b", "c c", "b", "d a b c", "a c", "b b b b b"]
+SMALL_TEXT = (
+    "model.dim=8",
+    "model.network.layers=1",
+    "model.attention.heads=2",
+    "data.batch_size=10",
+    "callbacks=none",
+)
+TEXTS = {
+    "translation": (
+        *("model=transformer", "data=parallel", "data/tokenizer=words", "data/tokenizer@data.target_tokenizer=words"),
+        *("model.dropout=0", "model.network.dropout=0", "model.network.hidden_dropout=0", "model.attention.dropout=0"),
+    ),
+    "documents": (
+        *("model=gpt", "data=text", "data/tokenizer=characters", "data.documents=padded", "data.windows=consecutive"),
+        *("data.context=12", r"data.source.separator='\n'"),
+    ),
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_micro_batches_of_padded_texts_count_by_their_tokens(runs, tmp_path, text):
+    for split in ("train", "validation", "test"):
+        for side in ("source", "target"):
+            file = tmp_path / "parallel" / f"{split}.{side}"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("\n".join(SENTENCES) + "\n")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "input.txt").write_text("\n".join(SENTENCES * 4))
+    places = (f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path}", "trainer.accelerator=cpu")
+    words = ("~experiment", *TEXTS[text], *SMALL_TEXT, *places, *SGD[:3], "optimizer.lr=0.5", "trainer.max_steps=3")
+    models = [
+        runs.fit_composed(runs.compose([*words, f"trainer.micro_batches={parts}"])).lightning_module for parts in (1, 3)
+    ]
+    torch.testing.assert_close(parameters(models[1]), parameters(models[0]), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(models[1].stepper.block_values, models[0].stepper.block_values, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_clipping_limits_the_norm_and_keeps_the_direction(runs, parts):
     words = (*SGD, "optimizer.lr=1.0", "trainer.max_steps=1", f"trainer.micro_batches={parts}")

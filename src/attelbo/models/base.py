@@ -87,6 +87,11 @@ class Model(LightningModule, ABC):
     def losses(self, batch: Batch) -> Terms:
         """The scalar to minimize, ``loss``, and those worth watching, as means over the batch."""
 
+    def counted(self, batch: Batch) -> int | Tensor:
+        """How many things ``losses`` takes its means over: rows, unless a subclass says otherwise. It is by this that
+        the parts of a minibatch count."""
+        return len(batch.x)
+
     def players(self) -> list[Player]:
         """Who takes an optimizer step on each minibatch, in this order: one player with all parameters, unless a
         subclass says otherwise, as for adversarial training."""

@@ -112,6 +112,11 @@ class LanguageModel(Model):
         logits, y = self._predictions(batch)
         return {"loss": F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE)}
 
+    def counted(self, batch: Batch) -> Tensor:
+        """The tokens that are to be predicted."""
+        assert batch.y is not None
+        return (batch.y >= 0).sum()
+
     def players(self) -> list[Player]:
         decays = self.optimizer_spec.get("weight_decay")
         return [Player(self.losses, list(self.parameters()), undecayed=vectors_of(self) if decays else ())]

@@ -84,6 +84,11 @@ class SequenceToSequence(Model):
         )
         return {"loss": loss}
 
+    def counted(self, batch: Batch) -> Tensor:
+        """The tokens behind BOS."""
+        assert batch.y is not None, "a batch without targets"
+        return (batch.y[:, 1:] != PAD).sum()
+
     # -- evaluation: exact means over a split -----------------------------------------------------
 
     def evaluation_step(self, batch: Batch) -> None:

@@ -22,6 +22,9 @@ from attelbo.models import Model, Player, Terms
 from attelbo.seeding import derive_seed
 from attelbo.training.optimization import DirectOptimization, Optimization
 
+Share = float | Tensor
+"""What a part of a minibatch has of the whole: a number, or a scalar where only the device knows it."""
+
 
 class Engine(Protocol):
     """Takes optimizer steps."""
@@ -169,10 +172,14 @@ class Step:
             parts = zip(*self.parts(rows), strict=True)
             return torch.stack([weighted(losses(part)["loss"].detach(), share) for part, share in parts]).sum()
 
-    def parts(self, rows: Tensor) -> tuple[list[Batch], list[float]]:
-        """The parts of a minibatch as batches, and the share of its rows that each has."""
+    def parts(self, rows: Tensor) -> tuple[list[Batch], list[Share]]:
+        """The parts of a minibatch as batches, and the share that each has of what the losses are means over."""
         parts = rows.split(-(-len(rows) // self.micro_batches))
-        return [self.data.materialize(part, "train") for part in parts], [len(part) / len(rows) for part in parts]
+        batches = [self.data.materialize(part, "train") for part in parts]
+        if len(batches) == 1:
+            return batches, [1.0]
+        counts = [self.model.counted(batch) for batch in batches]
+        return batches, [count / sum(counts) for count in counts]
 
 
 class EagerEngine:
@@ -196,12 +203,12 @@ class EagerEngine:
         return torch.stack(values).unflatten(0, (len(minibatches), -1))
 
 
-def weighted(value: Tensor, share: float) -> Tensor:
+def weighted(value: Tensor, share: Share) -> Tensor:
     """A part's value as it counts in the minibatch."""
-    return value if share == 1 else value * share
+    return value if isinstance(share, float) and share == 1 else value * share
 
 
-def add_terms(values: Terms, terms: Terms, share: float, prefix: str) -> None:
+def add_terms(values: Terms, terms: Terms, share: Share, prefix: str) -> None:
     """Add the terms of a part to those of the minibatch, under a player's prefix."""
     for name, value in terms.items():
         key, own = prefix + name, weighted(value.detach(), share)

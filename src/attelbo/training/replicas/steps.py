@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from attelbo.data.batch import Batch
 from attelbo.errors import ConfigError
 from attelbo.models.base import Terms
-from attelbo.training.engine import EngineMaker, Position, Step, add_terms, buffers_kept, weighted
+from attelbo.training.engine import EngineMaker, Position, Share, Step, add_terms, buffers_kept, weighted
 from attelbo.training.fused_adam import joint_adam_step, rates_agree
 from attelbo.training.optimization import DirectOptimization
 from attelbo.training.replicas.adam import StackedAdam, can_be_stacked
@@ -213,15 +213,15 @@ class _StackedStep:
 
         return step
 
-    def _batches(self, rows: Tensor) -> tuple[list[list[Batch]], list[float]]:
-        """For each part of a minibatch the batches of all replicas, and its share of the rows."""
-        of_replicas: list[list[Batch]] = []
-        shares: list[float] = []
+    def _batches(self, rows: Tensor) -> tuple[list[list[Batch]], list[Share]]:
+        """For each part of a minibatch the batches of all replicas, and its share: a number if it is the same for all,
+        else that of each replica, (N,)."""
+        of_replicas: list[tuple[list[Batch], list[Share]]] = []
         for replica, step in enumerate(self.steps):
             with self.streams.of(replica):
-                batches, shares = step.parts(rows[replica])
-            of_replicas.append(batches)
-        return [list(part) for part in zip(*of_replicas, strict=True)], shares
+                of_replicas.append(step.parts(rows[replica]))
+        batches = [list(part) for part in zip(*(batches for batches, _ in of_replicas), strict=True)]
+        return batches, [_joint(share) for share in zip(*(shares for _, shares in of_replicas), strict=True)]
 
     def _losses(self, place: int, batches: Sequence[Batch]) -> Terms:
         if place not in self._unchecked:
@@ -255,6 +255,10 @@ class _StackedStep:
                         f"itself it has {float(value):.6g}: it does what cannot be stacked; trainer.stack=false trains "
                         "one after the other"
                     )
+
+
+def _joint(shares: Sequence[Share]) -> Share:
+    return torch.stack([torch.as_tensor(share) for share in shares]) if isinstance(shares[0], Tensor) else shares[0]
 
 
 def direct_of(steps: Sequence[Step]) -> list[DirectOptimization]:
