@@ -179,7 +179,8 @@ class Step:
         if len(batches) == 1:
             return batches, [1.0]
         counts = [self.model.counted(batch) for batch in batches]
-        return batches, [count / sum(counts) for count in counts]
+        total = sum(counts)
+        return batches, [count / total for count in counts]
 
 
 class EagerEngine:
