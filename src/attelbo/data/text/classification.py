@@ -59,8 +59,6 @@ class TextClassificationDataModule(TextDataModule):
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training texts, with the vocabulary of all of them; all if None.
-        bucketed: rows of similar length in a minibatch, so that little of it is padding; else of any length. Where a
-            loss is the mean over the tokens of a minibatch, those of short rows count for more when bucketed.
 
     Raises:
         ValueError: if a number is out of range.
@@ -83,7 +81,6 @@ class TextClassificationDataModule(TextDataModule):
         drop_last: bool = False,
         minibatches_per_block: int = 16,
         train_size: int | None = None,
-        bucketed: bool = True,
     ) -> None:
         super().__init__(
             name,
@@ -97,7 +94,6 @@ class TextClassificationDataModule(TextDataModule):
             drop_last,
             minibatches_per_block,
             train_size,
-            bucketed,
         )
         at_least(3, max_length=max_length)
         if not 0 < validation_share < 0.5:

@@ -33,12 +33,13 @@ class TextDataModule(ResidentDataModule):
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training rows, with the vocabulary of all of them; all if None.
-        bucketed: rows of similar length in a minibatch, so that little of it is padding; else of any length. Where a
-            loss is the mean over the tokens of a minibatch, those of short rows count for more when bucketed.
 
     Raises:
         ValueError: if a number is out of range.
     """
+
+    bucketed = True
+    """Whether rows of different lengths come in minibatches of similar length."""
 
     def __init__(
         self,
@@ -53,7 +54,6 @@ class TextDataModule(ResidentDataModule):
         drop_last: bool,
         minibatches_per_block: int,
         train_size: int | None,
-        bucketed: bool = True,
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
         at_least(1, train_size=train_size)
@@ -62,7 +62,6 @@ class TextDataModule(ResidentDataModule):
         self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)
         self.max_length = max_length
         self.train_size = train_size
-        self.bucketed = bucketed
         self._described = repr((source, tokenizer))
 
     @property

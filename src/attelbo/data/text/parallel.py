@@ -37,8 +37,8 @@ class ParallelDataModule(TextDataModule):
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training pairs, with the vocabularies of all of them; all if None.
-        bucketed: rows of similar length in a minibatch, so that little of it is padding; else of any length. Where a
-            loss is the mean over the tokens of a minibatch, those of short rows count for more when bucketed.
+        bucketed: pairs of similar length in a minibatch, so that little of it is padding; else of any length. Bucketed,
+            tokens of short targets count for more, since the loss is a mean over those of a minibatch.
 
     Raises:
         ValueError: if a number is out of range.
@@ -75,13 +75,13 @@ class ParallelDataModule(TextDataModule):
             drop_last,
             minibatches_per_block,
             train_size,
-            bucketed,
         )
         at_least(3, max_length=max_length)
         self.target_tokenizer: Tokenizer = (
             self.tokenizer if target_tokenizer is None else build_part("target_tokenizer", target_tokenizer)
         )
         self.drop_longer = drop_longer
+        self.bucketed = bucketed
         self._described = repr((source, tokenizer, target_tokenizer))
 
     @property

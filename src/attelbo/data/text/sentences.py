@@ -35,8 +35,6 @@ class SentenceDataModule(TextDataModule):
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only the first so many of the training texts, with the vocabulary of all of them; all if None.
-        bucketed: rows of similar length in a minibatch, so that little of it is padding; else of any length. Where a
-            loss is the mean over the tokens of a minibatch, those of short rows count for more when bucketed.
 
     Raises:
         ValueError: if a number is out of range.
@@ -58,7 +56,6 @@ class SentenceDataModule(TextDataModule):
         drop_last: bool = False,
         minibatches_per_block: int = 16,
         train_size: int | None = None,
-        bucketed: bool = True,
     ) -> None:
         super().__init__(
             name,
@@ -72,7 +69,6 @@ class SentenceDataModule(TextDataModule):
             drop_last,
             minibatches_per_block,
             train_size,
-            bucketed,
         )
         at_least(3, max_length=max_length)
         self.drop_longer = drop_longer
