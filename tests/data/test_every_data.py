@@ -125,7 +125,7 @@ def test_every_tokenizer_goes_with_every_text(name, tokenizer, tmp_path):
     assert again.spec == spec
 
 
-@pytest.mark.parametrize("documents", ["stream", "packed", "padded"])
+@pytest.mark.parametrize("documents", ["stream", "packed", "padded", "bucketed"])
 def test_documents_are_a_choice(documents, tmp_path):
     data = build_data(configured("text", tmp_path, f"data.documents={documents}", "data.windows=consecutive"))
     batch = data.materialize(torch.arange(1), "validation")

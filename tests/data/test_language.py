@@ -51,7 +51,7 @@ def test_the_first_nine_tenths_are_for_training(folder):
 
 
 @pytest.mark.parametrize("tokenizer", ["Characters", "Bytes", "BPE"])
-@pytest.mark.parametrize("documents", ["stream", "packed", "padded"])
+@pytest.mark.parametrize("documents", ["stream", "packed", "padded", "bucketed"])
 def test_evaluation_predicts_each_character_once(folder, tokenizer, documents):
     """Bits per character are of exactly the characters of the text, whatever the tokens and the rows."""
     data = module(folder, tokenizer=tokenizer, documents=documents, **separated())
@@ -126,13 +126,15 @@ def test_padded_documents_lose_nothing_at_the_border_of_a_row(length):
     assert batch.y[batch.y != IGNORE].tolist() == [*document, EOS]
 
 
-def test_padded_documents_come_in_minibatches_of_similar_length(folder):
+@pytest.mark.parametrize(("documents", "least", "most"), [("bucketed", 0.0, 0.05), ("padded", 0.2, 0.6)])
+def test_documents_one_in_a_row_are_bucketed_if_wanted(folder, documents, least, most):
     (folder / "text.txt").write_text("\n\n".join("word " * (1 + 7 * i % 13) for i in range(300)))
-    data = module(folder, documents="padded", context=80, **separated())
+    data = module(folder, documents=documents, context=80, **separated())
     order = data.training_rows(0, 0, 1)
     assert sorted(order.tolist()) == list(range(data.n_rows("train")))
     batches = [data.materialize(rows, "train") for rows in order.split(4)]
-    assert sum(int((batch.x == PAD).sum()) for batch in batches) < 0.05 * sum(batch.x.numel() for batch in batches)
+    padding = sum(int((batch.x == PAD).sum()) for batch in batches) / sum(batch.x.numel() for batch in batches)
+    assert least <= padding < most
 
 
 def test_random_windows_are_a_function_of_seed_and_epoch(folder):
@@ -228,6 +230,10 @@ def test_texts_that_are_too_short_are_told(tmp_path, content, options, error, to
         (
             {"windows": "random", "documents": "padded"},
             "windows must be 'consecutive' for padded documents, which are ",
+        ),
+        (
+            {"windows": "random", "documents": "bucketed"},
+            "windows must be 'consecutive' for bucketed documents, which are ",
         ),
     ],
 )

@@ -20,7 +20,7 @@ from attelbo.data.text.streams import DocumentSplit, StreamSplit, Windows, pack
 from attelbo.errors import ConfigError
 from attelbo.seeding import derive_seed
 
-Documents = Literal["stream", "packed", "padded"]
+Documents = Literal["stream", "packed", "padded", "bucketed"]
 
 
 class LanguageDataModule(TextDataModule):
@@ -39,7 +39,9 @@ class LanguageDataModule(TextDataModule):
         eval_batch_size: rows in a validation or test minibatch, per device.
         context: T, the tokens of a row.
         documents: ``stream`` (one text, as if there were no documents), ``packed`` (one after the other between BOS and
-            EOS, numbered in ``segments``) or ``padded`` (one in a row, in minibatches of similar length).
+            EOS, numbered in ``segments``), ``padded`` (one in a row) or ``bucketed`` (the same, in minibatches of
+            similar length, so that little of them is padding; tokens of short documents then count for more, since the
+            loss is a mean over those of a minibatch).
         windows: of a stream, in training: ``random`` (drawn anew for each epoch) or ``consecutive``.
         windows_per_epoch: of random windows; as many as are consecutive if None.
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
@@ -47,7 +49,7 @@ class LanguageDataModule(TextDataModule):
         train_size: use only the first so many training rows; all if None.
 
     Raises:
-        ValueError: if a number is out of range, or padded documents are asked for random windows.
+        ValueError: if a number is out of range, or documents one in a row are asked for random windows.
     """
 
     source: Source[Corpus]
@@ -85,10 +87,11 @@ class LanguageDataModule(TextDataModule):
         at_least(1, context=context, windows_per_epoch=windows_per_epoch)
         if windows_per_epoch is not None and windows == "consecutive":
             raise ValueError("windows_per_epoch must be null where windows are consecutive")
-        if documents == "padded" and windows == "random":
-            raise ValueError("windows must be 'consecutive' for padded documents, which are rows as they are")
+        if documents in ("padded", "bucketed") and windows == "random":
+            raise ValueError(f"windows must be 'consecutive' for {documents} documents, which are rows as they are")
         self.context = context
         self.documents: Documents = documents
+        self.bucketed = documents == "bucketed"
         self.windows: Windows = windows
         self.windows_per_epoch = windows_per_epoch
 
@@ -127,7 +130,7 @@ class LanguageDataModule(TextDataModule):
             tokens = self.tokenizer.encode(joint.join(documents))
         else:
             encoded = [self.tokenizer.encode(document) for document in documents]
-            if self.documents == "padded":
+            if self.documents != "packed":
                 return DocumentSplit(encoded, self.context)
             tokens = pack(encoded)
         least = self.context + 1 if split == "train" else 2
