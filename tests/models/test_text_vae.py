@@ -353,6 +353,10 @@ def test_batch_normalization_keeps_the_kl_up_in_training() -> None:
             {"text_encoder": {**PERCEIVER, "heads": 3}},
             "model.text_encoder: heads must divide the 4 features of a token: .*, got 3",
         ),
+        (
+            {"text_encoder": PERCEIVER, "directions": "both"},
+            "model.directions=both is how recurrent units read; .*PerceiverTextEncoder .* has none",
+        ),
         ({"cell": "rnn"}, "model.cell must be gru or lstm, got 'rnn'"),
         (
             {"posterior": {"_target_": "attelbo.latent.VectorQuantizedPosterior"}},

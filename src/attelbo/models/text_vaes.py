@@ -53,7 +53,7 @@ def build_recurrent_text_vae(
         latent_dim: D.
         optimizer: its configuration.
         scheduler: the learning rate's.
-        text_encoder: what reads, instead of units like those that write.
+        text_encoder: what reads, instead of units like those that write; it has no ``directions``.
         cell: this and what follows: see ``networks.text``.
         embedding: features of a token.
         hidden: of a state, of each direction.
@@ -71,6 +71,11 @@ def build_recurrent_text_vae(
     n_tokens = check_texts(data)
     _at_least_one(embedding=embedding, hidden=hidden, layers=layers, latent_dim=latent_dim)
     _check_shares(word_dropout=word_dropout, dropout=dropout)
+    if text_encoder is not None and directions != "forward":
+        raise ConfigError(
+            f"model.directions={directions} is how recurrent units read; {text_encoder['_target_']} "
+            "(model/text_encoder) has none"
+        )
     read = nn.Embedding(n_tokens, embedding)
     written = read if shares_embedding else nn.Embedding(n_tokens, embedding)
     try:
