@@ -61,6 +61,7 @@ def call(n: int, *, keys: int | None = None, dropout: float = 0.0, training: boo
         ("chunked", DOT, None, call(4096, dropout=0.1)),
         ("chunked", Mechanism(ScaledDot(8), Softmax(), RelativeBias(8)), Causal(), call(1024)),
         ("eager", Mechanism(Additive(8, 8)), None, call(128)),
+        ("chunked", Mechanism(Additive(8, 64)), None, call(256)),  # 64 numbers for each weight
         ("chunked", Mechanism(ScaledDot(8), Sigmoid()), None, call(4096)),
         ("eager", Mechanism(Location(8, 8, 4096)), WINDOW, call(4096)),
     ],

@@ -116,6 +116,21 @@ def test_keys_and_values_of_a_memory_serve_several_calls(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_there_is_no_cache_beside_a_memory(name: str) -> None:
+    given = layer(name, score=Dot())
+    x = torch.randn(1, 2, DIM, dtype=torch.float64)
+    with pytest.raises(ValueError, match="a cache keeps the tokens of self-attention"):
+        given(x, x, cache=given.cache(4))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_half_precision_throughout(name: str) -> None:
+    given = layer(name).bfloat16()
+    x = torch.randn(2, LENGTH, DIM)
+    torch.testing.assert_close(given(x.bfloat16()).float(), given.float()(x), rtol=0.1, atol=0.5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_what_is_masked_shows_nowhere(name: str) -> None:
     ours, x, memory = layer(name), tokens(4), tokens(5)
     poisoned = torch.where(VALID.unsqueeze(-1), memory, 1e9)

@@ -17,14 +17,14 @@ DEFINITIONS = {
     "prefix": (Prefix(2), lambda b, q, k: k in (0, 1)),
     "block": (Block(3), lambda b, q, k: q // 3 == k // 3),
     "padding": (Padding(VALID), lambda b, q, k: bool(VALID[b, k])),
-    "document": (Document(IDS), lambda b, q, k: IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0),
+    "document": (Document(IDS), lambda b, q, k: q >= 0 and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0),
     "causal window or prefix": (
         Causal() & SlidingWindow(3) | Prefix(1),
         lambda b, q, k: k in (q - 2, q - 1, q) or k == 0,
     ),
     "causal in documents": (
         Causal() & Document(IDS),
-        lambda b, q, k: k <= q and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0,
+        lambda b, q, k: 0 <= k <= q and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0,
     ),
 }
 
@@ -33,7 +33,7 @@ sizes = st.integers(1, 8)
 
 @pytest.mark.parametrize("name", DEFINITIONS)
 @settings(max_examples=15, deadline=None)
-@given(n_queries=sizes, n_keys=sizes, first=st.integers(0, 7))
+@given(n_queries=sizes, n_keys=sizes, first=st.integers(-5, 7))
 def test_dense_is_the_definition(name: str, n_queries: int, n_keys: int, first: int) -> None:
     mask, definition = DEFINITIONS[name]
     offset = min(first, 8 - n_queries)
@@ -47,7 +47,7 @@ def test_dense_is_the_definition(name: str, n_queries: int, n_keys: int, first: 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
 @settings(max_examples=25, deadline=None)
-@given(n_queries=sizes, n_keys=sizes, first=st.integers(0, 7))
+@given(n_queries=sizes, n_keys=sizes, first=st.integers(-5, 7))
 def test_the_other_renderings_agree_with_dense(name: str, n_queries: int, n_keys: int, first: int) -> None:
     mask, _ = DEFINITIONS[name]
     offset = min(first, 8 - n_queries)
@@ -94,6 +94,7 @@ def test_composition_keeps_precedence() -> None:
         (lambda: Prefix(-1), "length must be at least 1, got -1"),
         (lambda: Padding(torch.ones(2, 3)), "valid must be a bool tensor .* did you mean a bias"),
         (lambda: Document(torch.ones(2, 3)), "ids must be integers"),
+        (lambda: Padding(VALID[:1]) & Document(IDS), r"masks of batches of different sizes .*: \[1, 2\]"),
     ],
 )
 def test_bad_arguments(make, message: str) -> None:

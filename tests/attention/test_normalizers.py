@@ -43,6 +43,28 @@ def test_is_its_definition(name: str, n_keys: int, seed: int, spread: float) -> 
             torch.testing.assert_close(weights[b, t], DEFINITIONS[name](scores[b, t]), rtol=1e-9, atol=1e-12)
 
 
+TIED = {
+    "two apart": torch.tensor([0.0, -2, -2, -2, -2]),
+    "one apart": torch.tensor([0.0, -1, -1, -1]),
+    "tenths": torch.tensor([-0.9, -0.9, -0.8, 0.0]),
+    "fifths": torch.randint(-6, 3, (40_000, 12), generator=torch.Generator().manual_seed(0)) / 5,
+    "thirds": torch.randint(-6, 3, (40_000, 12), generator=torch.Generator().manual_seed(1)) / 3,
+}
+"""Scores of which several are tied where the support ends, so that rounding says on which side of the end they are."""
+
+
+@pytest.mark.parametrize("scores", TIED)
+@pytest.mark.parametrize("name", ["entmax15", "sparsemax"])
+def test_ties_at_the_end_of_the_support_change_nothing(name: str, scores: str) -> None:
+    z = TIED[scores].clone().requires_grad_()
+    weights = build_part("normalizer", name)(z)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(z.shape[:-1]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(weights, build_part("normalizer", name)(z.double()).float(), rtol=0, atol=1e-4)
+    weights.square().sum().backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("name", names("normalizer"))
 @settings(max_examples=20, deadline=None)
 @given(n_keys=st.integers(1, 9), seed=st.integers(0, 1000))

@@ -62,6 +62,10 @@ def test_a_dot_product_is_one_of_what_it_makes_of_query_and_key() -> None:
     assert found == {"cosine", "dot", "general", "scaled_dot"}
 
 
+def test_a_cosine_takes_a_whole_number() -> None:
+    assert Cosine(scale=10).gain.tolist() == 10.0
+
+
 def test_a_cosine_does_not_grow_with_its_vectors() -> None:
     score = Cosine(5.0, learned=False).double()
     q, k = normal(1, 1, 3, 4), normal(1, 1, 5, 4, seed=1)

@@ -25,6 +25,8 @@ def test_sums_by_hand():
     assert {name: float(value) for name, value in scores.compute().items()} == pytest.approx(expected, rel=1e-6)
     scores.update(LOGITS[:1], torch.tensor([[0, 0]]))
     assert float(scores.compute()["exact"]) == pytest.approx(1 / 3)
+    scores.update(LOGITS[:1], torch.tensor([[-1, -1]]))  # nothing was asked
+    assert float(scores.compute()["exact"]) == pytest.approx(1 / 3)
 
 
 def test_the_batches_are_no_matter():

@@ -112,6 +112,18 @@ def test_stops_when_all_are_done() -> None:
     assert tree.length == 1
 
 
+def test_a_tie_does_not_stop_a_target_that_has_not_ended() -> None:
+    class Tied(Trees):
+        """Behind BOS all but certainly a word, and behind it EOS or another word, as likely as each other."""
+
+        def logits(self, row: int, before: int) -> Tensor:
+            likely = [3] if self.length == 1 else [EOS, 3] if self.length == 2 else [EOS]
+            return torch.full((V,), -100.0).index_fill(0, torch.tensor(likely), 0.0)
+
+    found = beam_search(Tied(torch.arange(1)), 1, SPECIAL, max_length=LONGEST, beam=2)
+    assert EOS in found.tokens[0]
+
+
 def test_numbers_out_of_range_are_refused() -> None:
     tree = Trees(torch.arange(1))
     with pytest.raises(ValueError, match="beam must be at least 1, got 0"):

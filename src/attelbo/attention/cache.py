@@ -50,5 +50,10 @@ class KeyValueCache:
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with these rows (B',) of the batch, as beam search does."""
-        if self._key is not None and self._value is not None:
+        if self._key is None or self._value is None:
+            return
+        if len(rows) != len(self._key):
             self._key, self._value = self._key.index_select(0, rows), self._value.index_select(0, rows)
+            return
+        for kept in (self._key[:, :, : self.length], self._value[:, :, : self.length]):  # what is empty stays
+            kept.copy_(kept.index_select(0, rows))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import HeadFeatures, at_least_float32, join_heads
+from attelbo.attention.layer import HeadFeatures, join_heads, rms_normed
 from attelbo.attention.masks import Mask
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import Normalizer
@@ -102,4 +102,4 @@ class DifferentialAttention(MultiHeadAttention):
         return added - taken + self.lambda_init
 
     def combine(self, heads: Tensor, query: Tensor) -> Tensor:
-        return self.output(join_heads((1 - self.lambda_init) * self.norm(at_least_float32(heads))))
+        return self.output(join_heads((1 - self.lambda_init) * rms_normed(heads, self.norm)))

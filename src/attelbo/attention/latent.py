@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import AttentionLayer, HeadFeatures, at_least_float32, check_heads, join_heads, split_heads
+from attelbo.attention.layer import AttentionLayer, HeadFeatures, check_heads, join_heads, rms_normed, split_heads
 from attelbo.attention.masks import Mask, merged
 from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
@@ -114,7 +114,7 @@ class LatentAttention(AttentionLayer):
         mask: Mask | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        if cache is None or not isinstance(self.score, Dot | ScaledDot):
+        if cache is None or memory is not None or not isinstance(self.score, Dot | ScaledDot):
             return super().forward(query, memory, mask=mask, cache=cache)
         own, placed, latent, placed_key = self._placed(query, cache)
         own = torch.einsum("bntd,ndr->bntr", own, self.up_key)  # <q, W c> = <W^T q, c>
@@ -152,7 +152,7 @@ class LatentAttention(AttentionLayer):
     def _compress(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """The latents (B, 1, S, R) of tokens, and the part of their keys (B, 1, S, P) that all heads share."""
         latent, placed_key = self.down(memory).unsqueeze(1).split([self.latent_dim, self.own_placed[1]], -1)
-        return self.norm(at_least_float32(latent)).to(latent.dtype), placed_key
+        return rms_normed(latent, self.norm), placed_key
 
     def _raise(self, latent: Tensor, placed_key: Tensor) -> KeyValues:
         """Keys and values (B, N, S, D)."""

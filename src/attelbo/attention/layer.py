@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.kernels import KERNELS, Call, KernelName, Mechanism, attention_weights, explain
@@ -101,7 +102,12 @@ class AttentionLayer(nn.Module, ABC):
             memory: those that are attended to, or their :meth:`keys_values`.
             mask: who may attend to whom, besides the mask of the constructor.
             cache: in self-attention, the tokens before these, which go into it.
+
+        Raises:
+            ValueError: a cache beside a memory.
         """
+        if memory is not None and cache is not None:
+            raise ValueError("a cache keeps the tokens of self-attention: there can be none beside a memory")
         q, k, v = self.project(query, memory, cache)
         return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
 
@@ -188,6 +194,12 @@ def join_heads(heads: Tensor) -> Tensor:
 def at_least_float32(t: Tensor) -> Tensor:
     """float16 and bfloat16 as float32, others as they are: for what sums up."""
     return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
+def rms_normed(x: Tensor, norm: nn.RMSNorm) -> Tensor:
+    """What the norm makes of x, in float32 at least and rounded only then; of modules in half precision too."""
+    weight = None if norm.weight is None else at_least_float32(norm.weight)
+    return F.rms_norm(at_least_float32(x), norm.normalized_shape, weight, norm.eps).to(x.dtype)
 
 
 def check_heads(dim: int, heads: int) -> None:

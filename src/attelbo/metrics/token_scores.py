@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics import Metric
 
 from attelbo.metrics.measure import Measure
@@ -45,13 +46,14 @@ class TokenScores(Metric):
         """Take in logits (B, T, V) for the tokens target (B, T), negative where none is predicted."""
         predicted = target >= 0
         known = target.clamp_min(0)
-        nats = -logits.double().log_softmax(-1).gather(-1, known.unsqueeze(-1)).squeeze(-1)
+        nats = F.cross_entropy(logits.flatten(0, 1), known.flatten(), reduction="none").view_as(known).double()
         right = logits.argmax(-1) == target
         self.nats += nats.where(predicted, 0.0).sum()
         self.tokens += predicted.sum()
         self.correct += (right & predicted).sum()
-        self.rows += len(target)
-        self.exact += (right | ~predicted).all(-1).sum()
+        answers = predicted.any(-1)
+        self.rows += answers.sum()
+        self.exact += ((right | ~predicted).all(-1) & answers).sum()
         if isinstance(self.lengths, Tensor):
             self.characters += self.lengths[known].where(predicted, 0.0).sum()
 

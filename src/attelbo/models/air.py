@@ -6,7 +6,7 @@ Eslami et al. 2016, "Attend, Infer, Repeat: Fast Scene Understanding with Genera
         present_t ~ Bernoulli(h) if t = 1 or present_{t-1}      prior: Bernoulli(p), a geometric number of objects
         where_t ~ N(h): size and center                         prior: normal
         what_t ~ N(encoder(x cut out at where_t))               prior: N(0, I)
-    E[x|z] = sum_t present_t paste(sigmoid(decoder(what_t)), where_t)
+    E[x|z] = sum_t present_t paste(sigmoid(decoder(what_t) - 2), where_t)
 
 The gradient of the presences is that of the score function, with a baseline that is learned from x and the state
 (Mnih & Gregor 2014, "Neural Variational Inference and Learning in Belief Networks", section 2.3); all else is
@@ -46,6 +46,9 @@ from attelbo.networks.layers import image_shape, positive
 
 EPSILON = 1e-3
 """Of a Bernoulli's mean: a pixel that no object covers may still be one."""
+FAINT = -2.0
+"""Added to what the decoder says, so that objects begin faint. Half white, they make a scene so much worse than none
+would that the presences are gone before an object has learned to look like anything."""
 
 
 class Explanation(Layered):
@@ -88,7 +91,7 @@ class AttendInferRepeat(LatentVariableModel):
         objects = z.unflatten(1, (self.finder.steps, -1)).flatten(0, 1)
         present, where, what = objects.split([1, WHERE, self.finder.latent_dim], 1)
         _, *size = self.likelihood.data_shape
-        glimpses = full_precision(self.decoder(what)).sigmoid() * present[:, :, None, None]
+        glimpses = (full_precision(self.decoder(what)) + FAINT).sigmoid() * present[:, :, None, None]
         canvas = paste_patch(glimpses, place_of(where), (size[0], size[1])).unflatten(0, (-1, self.finder.steps)).sum(1)
         if isinstance(self.likelihood, Bernoulli):
             return canvas.clamp(EPSILON, 1 - EPSILON).logit()

@@ -136,8 +136,8 @@ def window_layer(state: int, patch: int, size: Size, intensity: float = 1.0) -> 
 
 
 class LSTMStep(nn.Module):
-    """One step of an LSTM (Hochreiter & Schmidhuber 1997), initial weights and order of the
-    gates as in torch.
+    """One step of an LSTM (Hochreiter & Schmidhuber 1997), initial weights and order of the gates as in torch, which
+    has a second bias.
 
     torch's own cell is one fused kernel on a GPU, which vmap cannot stack, and keeps its memory in half precision under
     autocast; here it stays in full precision.

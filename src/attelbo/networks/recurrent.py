@@ -9,7 +9,7 @@ Encoder-Decoder" (gated recurrent units); a source that is read backward: Sutske
 Shapes: B sentences, S tokens, E features of a token, H of a state, L layers, M features of both directions together.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +31,18 @@ class Units(nn.Module):
         layers: L.
         dropout: between layers, in training.
         bias: whether they have one.
+
+    Raises:
+        ValueError: no such cell, or no layers.
     """
 
     def __init__(
         self, cell: CellName, in_features: int, hidden: int, layers: int, dropout: float, bias: bool = True
     ) -> None:
         super().__init__()
+        check_choice("cell", cell, CellName)
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
         kind: Any = nn.LSTM if cell == "lstm" else nn.GRU
         # Each by itself: cuDNN's own dropout between layers draws from no generator of torch, so that a run that goes
         # on would draw otherwise, and its step could not be a CUDA graph.
@@ -67,12 +73,16 @@ class RecurrentEncoder(nn.Module):
         layers: L.
         directions: how the tokens are read.
         dropout: between layers, in training.
+
+    Raises:
+        ValueError: no such cell or directions, or no layers.
     """
 
     def __init__(
         self, cell: CellName, dim: int, hidden: int, layers: int, directions: Directions, dropout: float
     ) -> None:
         super().__init__()
+        check_choice("directions", directions, Directions)
         names = ("forward", "backward") if directions == "both" else (directions,)
         self.names = names
         self.readers = nn.ModuleList(Units(cell, dim, hidden, layers, dropout, bias=False) for _ in names)
@@ -101,6 +111,12 @@ class RecurrentEncoder(nn.Module):
         return torch.cat(memories, -1), tuple(
             torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, both, strict=True)
         )
+
+
+def check_choice(name: str, value: str, choices: object) -> None:
+    """Raise ValueError unless the value is one of a Literal's."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")
 
 
 def _rolled(x: Tensor, steps: Tensor) -> Tensor:

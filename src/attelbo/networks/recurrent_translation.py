@@ -18,14 +18,14 @@ a token, H of a state, L layers.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.attention import Attention, KeyValues, Padding
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
-from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units
+from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
 
 Query = Literal["previous", "current"]
 
@@ -93,7 +93,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_choices(cell=(cell, CellName), directions=(directions, Directions), query=(query, Query))
+        check_choice("query", query, Query)
         _check_numbers(embedding=embedding, hidden=hidden, layers=layers, readout=readout)
         _check_shares(teacher_forcing=teacher_forcing, dropout=dropout)
         self.pad = pad
@@ -184,12 +184,6 @@ class _RecurrentDecoding(Decoding):
     def reorder(self, rows: Tensor) -> None:
         self.state = tuple(part.index_select(1, rows) for part in self.state)
         self.source = self.source.reordered(rows)
-
-
-def _check_choices(**chosen: tuple[str, Any]) -> None:
-    for name, (value, choices) in chosen.items():
-        if value not in get_args(choices):
-            raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")
 
 
 def _check_numbers(**numbers: int | None) -> None:

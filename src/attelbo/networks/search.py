@@ -80,7 +80,8 @@ def beam_search(
         before = tokens.gather(1, parent.unsqueeze(-1).expand(-1, -1, length - 1))
         tokens = torch.cat([before, latest.unsqueeze(-1)], -1)
         at_best = log_p / _penalty(torch.tensor(max_length), length_penalty)
-        if (scores.where(ended, -torch.inf).amax(1) >= at_best.where(~ended, -torch.inf).amax(1)).all():
+        # At a tie the best of the beam may be one that has not ended.
+        if (scores.where(ended, -torch.inf).amax(1) > at_best.where(~ended, -torch.inf).amax(1)).all():
             break
         if length == 1 or beam > 1:
             rows = torch.arange(n, device=device).unsqueeze(-1)

@@ -17,14 +17,14 @@ memory, F features that the logits are made of.
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.attention import BlockCache
 from attelbo.networks.encoder_decoder import Decoding
-from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units
+from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
 from attelbo.networks.transformer import TokenEmbedding, Transformer
 
 StateOrInputs = Literal["state", "inputs", "both"]
@@ -47,7 +47,7 @@ class RecurrentTextEncoder(nn.Module):
         dropout: between layers, in training.
 
     Raises:
-        ValueError: no such directions.
+        ValueError: no such cell or directions, or no layers.
     """
 
     def __init__(
@@ -61,7 +61,6 @@ class RecurrentTextEncoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_choice("directions", directions, Directions)
         self.embedding = embedding
         self.padding = padding
         self.reader = RecurrentEncoder(cell, embedding.embedding_dim, hidden, layers, directions, dropout)
@@ -116,8 +115,7 @@ class RecurrentTextDecoder(TextDecoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_choice("cell", cell, CellName)
-        _check_choice("latent_into", latent_into, StateOrInputs)
+        check_choice("latent_into", latent_into, StateOrInputs)
         self.layers = layers
         self.reads_latent = latent_into != "state"
         n_tokens, dim = embedding.weight.shape
@@ -198,7 +196,7 @@ class TransformerTextDecoder(TextDecoder):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        _check_choice("latent_into", latent_into, LatentPlace)
+        check_choice("latent_into", latent_into, LatentPlace)
         if n_memory < 1:
             raise ValueError(f"n_memory must be at least 1, got {n_memory}")
         n_tokens, dim = embedding.vectors.weight.shape
@@ -214,7 +212,8 @@ class TransformerTextDecoder(TextDecoder):
             self.output.weight = embedding.vectors.weight
 
     def reset_parameters(self) -> None:
-        """Normal with standard deviation 0.02, or 0.02 / sqrt(2 L) for what is added to the tokens; biases zero."""
+        """Normal with standard deviation 0.02, or 0.02 / sqrt(n) for the n layers that add to the tokens, two in a
+        block or three where z is seen across; biases zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=STD)
@@ -269,8 +268,3 @@ class _TransformerWriting(Decoding):
         self.latent = self.latent.index_select(0, rows)
         for cache in self.caches:
             cache.reorder(rows)
-
-
-def _check_choice(name: str, value: str, choices: object) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.kernels import KERNELS, KernelName, Mechanism, attention_weights
+from attelbo.attention.layer import check_kernel
 from attelbo.attention.scores import Dot
 
 
@@ -25,7 +26,7 @@ class NonLocal2d(nn.Module):
         kernel: as in ``MultiHeadAttention``.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, or a kernel that there is not, or not here.
     """
 
     def __init__(self, channels: int, *, pool: int = 1, kernel: KernelName = "auto") -> None:
@@ -36,7 +37,7 @@ class NonLocal2d(nn.Module):
         self.inner = max(1, channels // 2)
         self.pool = pool
         self.mechanism = Mechanism(Dot())
-        self.kernel = KERNELS[kernel]
+        self.kernel = KERNELS[check_kernel(kernel, self.mechanism, 0.0, None)]
         self.qkv = nn.Linear(channels, 3 * self.inner)
         self.output = nn.Linear(self.inner, channels)
         for projection in self.qkv.weight.chunk(3):

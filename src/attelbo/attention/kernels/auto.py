@@ -65,10 +65,12 @@ def choose(mechanism: Mechanism, mask: Mask | None, call: Call) -> tuple[Kernel,
             return _CHUNKED, f"PyTorch's fused kernel would need {n_dense:,} numbers of mask and bias, too many to keep"
         return _SDPA, "PyTorch's fused kernel can compute it and keeps no weights"
     reason = f"not fused on a CPU, since {unfused}" if can_fuse else "no fused kernel can compute it"
-    reason = f"{reason}; there are {call.n_weights:,} weights"
-    if can_cut and call.n_weights > MANY_WEIGHTS:
+    n_numbers = call.n_weights * mechanism.score.numbers_per_pair
+    of_each = "" if n_numbers == call.n_weights else f", {mechanism.score.numbers_per_pair} numbers for each"
+    reason = f"{reason}; there are {call.n_weights:,} weights{of_each}"
+    if can_cut and n_numbers > MANY_WEIGHTS:
         return _CHUNKED, f"{reason}, too many to keep"
-    if can_cut and _chunks_spare_keys(mask, call):
+    if can_cut and _chunks_spare_keys(mechanism, mask, call):
         return _CHUNKED, f"{reason}, and chunks of queries see fewer keys"
     return (_SDPA if can_fuse else _EAGER), reason
 
@@ -94,8 +96,9 @@ def _n_dense(mechanism: Mechanism, mask: Mask | None, call: Call) -> int:
     return n_rows * call.n_queries * call.n_keys
 
 
-def _chunks_spare_keys(mask: Mask | None, call: Call) -> bool:
+def _chunks_spare_keys(mechanism: Mechanism, mask: Mask | None, call: Call) -> bool:
     """Whether there are several chunks, and the first half of the queries sees fewer keys."""
-    length = chunk_length(call.batch_size * call.n_heads, call.n_queries, call.n_keys)
+    n_rows = call.batch_size * call.n_heads * mechanism.score.numbers_per_pair
+    length = chunk_length(n_rows, call.n_queries, call.n_keys)
     low, high = keys_in_range(mask, call.offset, call.offset + call.n_queries // 2, call.n_keys)
     return length < call.n_queries and high - low < call.n_keys

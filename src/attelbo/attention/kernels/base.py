@@ -91,7 +91,7 @@ class Kernel(ABC):
     ) -> Tensor:
         """query (B, N, T, D), key (B, M, S, D), value (B, M, S, V) -> (B, N, T, V).
 
-        Whatever stands in keys and values to which nobody may attend (padding), NaN included, shows nowhere.
+        Whatever stands in padding, as ``Padding`` and ``Document`` tell it, NaN included, shows nowhere.
 
         Args:
             query: of T tokens.

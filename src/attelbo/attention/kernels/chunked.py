@@ -49,7 +49,7 @@ class Chunked(Kernel):
         folding = folding_of(mask, call.n_queries, call.n_keys, call.offset)
         if folding is not None:
             return f"runs of {folding.run} queries with {folding.sight} keys in sight"
-        n_rows = call.batch_size * call.n_heads
+        n_rows = call.batch_size * call.n_heads * mechanism.score.numbers_per_pair
         if _can_fuse(mechanism, call.dropout):
             if is_plain(mask, call.n_queries, call.n_keys, call.offset):
                 return "as sdpa"
@@ -96,6 +96,7 @@ class Chunked(Kernel):
 
         # What is fused keeps no weights, but its mask.
         n_rows = (mask.batch_size or 1) if use_fused and mask is not None else len(query) * n_heads
+        n_rows *= score.numbers_per_pair
         length = chunk_length(n_rows, n_queries, n_keys)
         forget = length < n_queries and torch.is_grad_enabled() and not _private._functorch.is_batchedtensor(query)
         chunks = []
@@ -117,7 +118,8 @@ def _can_fuse(mechanism: Mechanism, dropout: float) -> bool:
 
 
 def chunk_length(n_rows: int, n_queries: int, n_keys: int) -> int:
-    """C, where there are so many rows and heads together; T where all fit into one chunk."""
+    """C, where there are so many numbers for a query and a key, of all rows and heads; T where all fit into one
+    chunk."""
     return min(n_queries, max(SHORTEST_CHUNK, CHUNK_NUMBERS // (n_rows * n_keys)))
 
 

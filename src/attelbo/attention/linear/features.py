@@ -77,7 +77,8 @@ class PositiveRandomFeatures(FeatureMap):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = math.sqrt(self.scale) * x
-        log_phi = x @ self.directions.mT - 0.5 * x.square().sum(-1, keepdim=True)  # less log sqrt(F), which all share
+        projected = x @ self.directions.to(x.dtype).mT
+        log_phi = projected - 0.5 * x.square().sum(-1, keepdim=True)  # less log sqrt(F), which all share
         largest = log_phi.detach().amax(-1, keepdim=True)
         return (log_phi - largest).exp(), largest
 

@@ -39,7 +39,9 @@ class LinearAttention(nn.Module):
     """Self-attention over tokens (B, T, E), or attention from them to a memory (B, S, E), in O(T + S) time and memory.
 
     Parameters, their layout and their initial values are those of ``MultiHeadAttention``. Sums are taken in float32
-    at least: a sum over all tokens so far is worthless in bfloat16.
+    at least: a sum over all tokens so far is worthless in bfloat16. Random features of keys are scaled by the largest
+    of a call: beside a key that is much longer or shorter (norms apart by tens) they can vanish, in the causal form
+    also beside one that comes later. They estimate nothing there, see :class:`PositiveRandomFeatures`.
 
     Args:
         dim: E.

@@ -93,8 +93,15 @@ def merged(first: Mask | None, second: Mask | None) -> Mask | None:
 
 @dataclass(frozen=True)
 class _Pair(Mask):
+    """Raises ValueError where they are of batches of different sizes."""
+
     first: Mask
     second: Mask
+
+    def __post_init__(self) -> None:
+        sizes = {self.first.batch_size, self.second.batch_size} - {None}
+        if len(sizes) > 1:
+            raise ValueError(f"masks of batches of different sizes cannot be combined: {sorted(filter(None, sizes))}")
 
     @property
     def batch_size(self) -> int | None:

@@ -106,7 +106,7 @@ class Block(Mask):
         return (0, 0) if aligned else (self.size - 1, self.size - 1)
 
     def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
-        return max(offset + n_queries, n_keys) <= self.size
+        return offset >= 0 and max(offset + n_queries, n_keys) <= self.size
 
 
 def _at_least_one(name: str, value: int) -> None:

@@ -70,7 +70,8 @@ class Document(Mask):
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own = self.ids[batch, key]
-        return (self.ids[batch, query] == own) & (own >= 0)
+        # Where there are more queries than keys, the first of them stand before all documents.
+        return (self.ids[batch, query.clamp(min=0)] == own) & (own >= 0) & (query >= 0)
 
     def of_rows(self, rows: slice | Tensor) -> "Document":
         return Document(self.ids[rows])

@@ -29,6 +29,7 @@ class Sparsemax(Normalizer):
             size = _sizes(best)
             n = (size * best > best.cumsum(-1) - 1).sum(-1, keepdim=True)
             chosen = z >= best.gather(-1, n - 1)
+            n = chosen.sum(-1, keepdim=True)  # of keys that are tied with the last one all are chosen
         tau = (_sum(z, chosen) - 1) / n
         return torch.relu(z - tau)  # its gradient at 0 is 0, that of clamp is 1
 
@@ -45,6 +46,7 @@ class Entmax15(Normalizer):
             room = (1 / size - (square - mean.square())).clamp(min=0)
             n = (mean - room.sqrt() < best).sum(-1, keepdim=True)
             chosen = z >= best.gather(-1, n - 1)
+            n = chosen.sum(-1, keepdim=True)
         mean = _sum(z, chosen) / n
         tau = mean - ((1 - _sum((z - mean).square(), chosen)) / n).sqrt()
         return torch.relu(z - tau).square()

@@ -33,7 +33,7 @@ class Additive(Score):
 
     def __init__(self, heads: int, head_dim: int, hidden: int | None = None) -> None:
         super().__init__()
-        hidden = _hidden(head_dim, hidden)
+        hidden = self.numbers_per_pair = _hidden(head_dim, hidden)
         self.query_weight = nn.Parameter(glorot(heads, head_dim, hidden))
         self.key_weight = nn.Parameter(glorot(heads, head_dim, hidden))
         self.direction = nn.Parameter(glorot(heads, hidden, 1))
@@ -62,7 +62,7 @@ class Concat(Score):
 
     def __init__(self, heads: int, head_dim: int, hidden: int | None = None) -> None:
         super().__init__()
-        hidden = _hidden(head_dim, hidden)
+        hidden = self.numbers_per_pair = _hidden(head_dim, hidden)
         self.weight = nn.Parameter(glorot(heads, 2 * head_dim, hidden))
         self.direction = nn.Parameter(glorot(heads, hidden, 1))
 

@@ -15,6 +15,9 @@ class Score(nn.Module, ABC):
     owns it.
     """
 
+    numbers_per_pair: int = 1
+    """What is kept for a query and a key until there is their score."""
+
     def at_query(self, query: Tensor) -> Tensor:
         """query (B, N, T, D) -> (B, N, T, D')."""
         return query

@@ -30,7 +30,7 @@ class Cosine(DotProductScore):
         if scale <= 0:
             raise ValueError(f"scale must be above 0, got {scale:g}")
         self.scale = 1.0 if learned else scale
-        self.gain = nn.Parameter(torch.tensor(scale)) if learned else None
+        self.gain = nn.Parameter(torch.tensor(float(scale))) if learned else None
 
     def at_query(self, query: Tensor) -> Tensor:
         query = F.normalize(query, dim=-1)
