@@ -175,6 +175,12 @@ def test_what_is_encoded_is_what_is_reconstructed_and_counted() -> None:
     assert float(results["count_accuracy"]) == pytest.approx(float((model.count(x) == 0).double().mean()))
 
 
+def test_no_unit_is_active_where_all_images_are_the_same() -> None:
+    model, x = make(steps=3), images(1).expand(200, -1, -1, -1)
+    model.evaluation_step(Batch(x, torch.zeros(200, dtype=torch.int64), torch.arange(200)))
+    assert float(model.evaluation_results()["active_units"]) == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

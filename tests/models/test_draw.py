@@ -111,6 +111,14 @@ def test_what_is_encoded_is_what_is_reconstructed(windows) -> None:
     torch.testing.assert_close(model.likelihood.mean(model.copy(x)[-1].canvas), model.reconstruct(x))
 
 
+def test_no_unit_is_active_where_all_images_are_the_same() -> None:
+    """Samples of the layers above move the means below, and are no activity."""
+    model = make()
+    x = images(1).expand(200, -1, -1, -1)
+    model.evaluation_step(Batch(x, None, torch.arange(200)))
+    assert float(model.evaluation_results()["active_units"]) == 0
+
+
 def test_samples_are_the_last_of_their_strokes() -> None:
     model = make(strokes=3)
     torch.manual_seed(0)

@@ -142,6 +142,15 @@ def test_any_image_and_any_number_of_layers(shape, blocks) -> None:
     assert terms.z.shape == (3, 2, sum(math.prod(layer) for layer in model.layer_shapes))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_no_unit_is_active_where_all_images_are_the_same(name: str) -> None:
+    """Samples of the layers above move the means below, and are no activity."""
+    model = make(name)
+    x = images(1).expand(200, -1, -1, -1)
+    model.evaluation_step(Batch(x, None, torch.arange(200)))
+    assert float(model.evaluation_results()["active_units"]) == 0
+
+
 def test_the_prior_of_a_top_down_model_starts_standard_normal() -> None:
     model = top_down((1, 4, 4), (1, 1), channels=8)
     seen = []

@@ -39,7 +39,7 @@ from attelbo.latent.scheduled import Scheduled
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.latent_variable import LatentVariableModel
-from attelbo.models.object_finder import CENTERS, SAMPLES, WHERE, ObjectFinder, Step, center_of, flat, place_of
+from attelbo.models.object_finder import CENTERS, SAMPLES, WHERE, ObjectFinder, Step, flat, place_of
 from attelbo.models.parts import check_latent_dim, check_likelihood
 from attelbo.networks import Decoder
 from attelbo.networks.layers import image_shape, positive
@@ -54,8 +54,8 @@ would that the presences are gone before an object has learned to look like anyt
 class Explanation(Layered):
     """q(z|x), and what training adds to the loss for the presences, (B,): their cost, and a gradient of value zero."""
 
-    def __init__(self, mean: Tensor, penalty: Tensor) -> None:
-        super().__init__(mean)
+    def __init__(self, means: Callable[[], Tensor], penalty: Tensor) -> None:
+        super().__init__(means)
         self._penalty = penalty
 
     @property
@@ -117,10 +117,9 @@ class AttendInferRepeat(LatentVariableModel):
         costs = torch.stack([self.cost.value * step.reached * step.log_odds.sigmoid() for step in steps])  # (T, N)
         score = self._score(steps, log_likelihood.flatten(), kl, costs)
         penalty = (costs.sum(0) + score).unflatten(0, shape).mean(0)
-        centers = torch.stack([center_of(step) for step in steps], 1).flatten(1).unflatten(0, shape).mean(0)
         by_kind = kl.sum(0).unflatten(1, shape).mean(1).T  # (B, 3)
         weights = log_likelihood + self._log_ratio(steps).unflatten(0, shape) if log_weights else None
-        return Evidence(log_likelihood, by_kind, z, Explanation(centers, penalty), weights)
+        return Evidence(log_likelihood, by_kind, z, Explanation(lambda: self._centers(x), penalty), weights)
 
     def _kl(self, step: Step) -> Tensor:
         """KL of a step given those before it: of presence, where and what, (3, N)."""
@@ -196,9 +195,12 @@ class AttendInferRepeat(LatentVariableModel):
         found = [torch.where(step.present.unsqueeze(1) > 0, place_of(step.where), torch.nan) for step in steps]
         return torch.stack(found, 1)
 
+    def _centers(self, x: Tensor) -> Tensor:
+        return flat(self.finder(x, CENTERS))
+
     @torch.no_grad()
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return flat(self.finder(x, CENTERS))
+        return self._centers(x)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:

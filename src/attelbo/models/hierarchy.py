@@ -32,7 +32,6 @@ class Layer(NamedTuple):
     """What the evidence needs of a layer."""
 
     z: Tensor  # (N, *E)
-    mean: Tensor  # (N, *E), of q given the layers above
     log_ratio: Tensor  # (N,), log p(z) - log q(z), nats
     kl: Tensor  # (N,), KL(q || p) given the layers above: exact, or where no closed form exists the sample's
 
@@ -51,7 +50,7 @@ class PosteriorSamples:
         kl = _exact_kl(q, p)
         if kl is None:
             kl = (with_less_noise(log_ratio, reference) if self.training else log_ratio)[0]
-        self.layers.append(Layer(z[0], q.mean, -log_ratio[0], kl))
+        self.layers.append(Layer(z[0], -log_ratio[0], kl))
         return z[0]
 
 
@@ -116,12 +115,9 @@ class Hierarchy(LatentVariableModel):
         log_likelihood, layers = self._sample(x, self.bottom_up(x), n_samples)
         shape = n_samples, len(x)
         kl = torch.stack([layer.kl for layer in layers], -1).unflatten(0, shape).mean(0)  # (B, L)
-        z, mean = (
-            torch.cat([part.flatten(1) for part in parts], -1).unflatten(0, shape)  # (K, B, D)
-            for parts in ([layer.z for layer in layers], [layer.mean for layer in layers])
-        )
+        z = torch.cat([layer.z.flatten(1) for layer in layers], -1).unflatten(0, shape)  # (K, B, D)
         weights = log_likelihood + self._log_ratio(layers, shape) if log_weights else None
-        return Evidence(log_likelihood, kl, z, Layered(mean.mean(0)), weights)
+        return Evidence(log_likelihood, kl, z, Layered(lambda: self._at_means(x)[1]), weights)
 
     def _sample(self, x: Tensor, activations: list[Tensor], n: int) -> tuple[Tensor, list[Layer]]:
         """log p(x|z) of n samples of q for each x, (n, B), and their layers."""

@@ -134,9 +134,3 @@ def flat(steps: Sequence[Step]) -> Tensor:
     present = [step.present.unsqueeze(1) for step in steps]
     parts = [p * torch.cat([p, step.where, step.what], 1) for p, step in zip(present, steps, strict=True)]
     return torch.cat(parts, 1)
-
-
-def center_of(step: Step) -> Tensor:
-    """The mean of q of a step that is reached, (N, 4 + D)."""
-    q = step.log_odds.sigmoid().unsqueeze(1)
-    return step.reached.unsqueeze(1) * q * torch.cat([torch.ones_like(q), step.q_where.mean, step.q_what.mean], 1)

@@ -3,25 +3,28 @@
 Shapes: B batch, D dimensions of all layers together.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from attelbo.latent.distributions.base import Distribution
 
 
 class Layered(Distribution):
-    """q(z|x) = q(z_L|x) q(z_{L-1}|z_L, x) ... of a hierarchy. Its layers are drawn by the model, and only there; here
-    is the mean of each given the layers above it as they were drawn.
+    """q(z|x) = q(z_L|x) q(z_{L-1}|z_L, x) ... of a hierarchy. Its layers are drawn by the model, and only there.
 
     Args:
-        mean: (B, D), layers from the top to the bottom, flattened.
+        means: makes the mean of each layer given the means above it, (B, D), layers from the top to the bottom,
+            flattened. Given a sample of the layers above, a mean would move with it, and not with x alone. It costs
+            another way through the layers, and is made when it is asked for.
     """
 
-    def __init__(self, mean: Tensor) -> None:
-        self._mean = mean
+    def __init__(self, means: Callable[[], Tensor]) -> None:
+        self._means = means
 
     @property
     def mean(self) -> Tensor:
-        return self._mean
+        return self._means()
 
     def rsample(self, n: int) -> Tensor:
         raise NotImplementedError("the layers of a hierarchy are drawn by its model, one after the other")
