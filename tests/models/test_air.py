@@ -23,8 +23,8 @@ SHARED = {
     "scheduler": {"_target_": "attelbo.models.schedulers.Constant"},
 }
 SIZES = {"latent_dim": 1, "hidden": 4, "steps": 1, "glimpse": 3, "presence": 0.4, "cost": 0.0}
-PLACES = {"object_size": 0.6, "size_std": 0.2, "spread": 0.5}
-FIXED = {"object_size": 0.6, "size_std": 1e-4, "spread": 1e-4}
+PLACES = {"object_size": 0.6, "size_std": 0.2, "spread": 0.5, "brightness": 0.3}
+FIXED = {"object_size": 0.6, "size_std": 1e-4, "spread": 1e-4, "brightness": 0.5}
 """Where every object is in the middle: places need no quadrature."""
 
 
@@ -189,6 +189,7 @@ def test_no_unit_is_active_where_all_images_are_the_same() -> None:
         ({"presence": 1.0}, r"^model\.presence must be between 0 and 1, got 1\.0"),
         ({"cost": -1.0}, r"^model\.cost must be finite and not negative"),
         ({"object_size": 1.0}, r"^model\.object_size must be between 0 and 1, got 1\.0"),
+        ({"brightness": 1.0}, r"^model\.brightness must be between 0 and 1, got 1\.0"),
         ({"spread": 0.0}, r"^model\.spread must be positive and finite"),
         ({"objective": {"_target_": "attelbo.latent.objectives.IWAE"}}, r"^model/objective: AIR takes elbo"),
         ({"data": DataSpec("points", (3,), "binary")}, r"^model\.data must be \(channels, height, width\)"),

@@ -6,7 +6,7 @@ Eslami et al. 2016, "Attend, Infer, Repeat: Fast Scene Understanding with Genera
         present_t ~ Bernoulli(h) if t = 1 or present_{t-1}      prior: Bernoulli(p), a geometric number of objects
         where_t ~ N(h): size and center                         prior: normal
         what_t ~ N(encoder(x cut out at where_t))               prior: N(0, I)
-    E[x|z] = sum_t present_t paste(sigmoid(decoder(what_t) - 2), where_t)
+    E[x|z] = sum_t present_t paste(sigmoid(decoder(what_t) + b), where_t)
 
 The gradient of the presences is that of the score function, with a baseline that is learned from x and the state
 (Mnih & Gregor 2014, "Neural Variational Inference and Learning in Belief Networks", section 2.3); all else is
@@ -46,9 +46,6 @@ from attelbo.networks.layers import image_shape, positive
 
 EPSILON = 1e-3
 """Of a Bernoulli's mean: a pixel that no object covers may still be one."""
-FAINT = -2.0
-"""Added to what the decoder says, so that objects begin faint. Half white, they make a scene so much worse than none
-would that the presences are gone before an object has learned to look like anything."""
 
 
 class Explanation(Layered):
@@ -74,6 +71,7 @@ class AttendInferRepeat(LatentVariableModel):
         objective: Objective,
         presence: float,
         cost: Scheduled,
+        brightness: float,
         counted: bool,
         optimizer: Spec,
         scheduler: Spec,
@@ -83,6 +81,7 @@ class AttendInferRepeat(LatentVariableModel):
         self.decoder = decoder
         self.presence = presence
         self.cost = cost
+        self.bias = math.log(brightness / (1 - brightness))
         self.n_pixels = math.prod(likelihood.data_shape)
         self.findings = SampleMean(["count_accuracy"]) if counted else None
 
@@ -91,7 +90,7 @@ class AttendInferRepeat(LatentVariableModel):
         objects = z.unflatten(1, (self.finder.steps, -1)).flatten(0, 1)
         present, where, what = objects.split([1, WHERE, self.finder.latent_dim], 1)
         _, *size = self.likelihood.data_shape
-        glimpses = (full_precision(self.decoder(what)) + FAINT).sigmoid() * present[:, :, None, None]
+        glimpses = (full_precision(self.decoder(what)) + self.bias).sigmoid() * present[:, :, None, None]
         canvas = paste_patch(glimpses, place_of(where), (size[0], size[1])).unflatten(0, (-1, self.finder.steps)).sum(1)
         if isinstance(self.likelihood, Bernoulli):
             return canvas.clamp(EPSILON, 1 - EPSILON).logit()
@@ -242,6 +241,7 @@ def build_air(
     object_size: float,
     size_std: float,
     spread: float,
+    brightness: float,
     optimizer: Spec,
     scheduler: Spec,
 ) -> AttendInferRepeat:
@@ -262,6 +262,8 @@ def build_air(
         object_size: the prior's size of objects, as a share of the image's sides.
         size_std: its standard deviation, of log(size / (1 - size)).
         spread: the prior's standard deviation of a center; the image ends at -1 and 1.
+        brightness: of objects before they have learned anything, sigmoid(b). Where a grey patch makes a scene much worse
+            than none would, the presences are gone before that; faint ones stay.
         optimizer: its configuration.
         scheduler: the learning rate's.
 
@@ -277,8 +279,9 @@ def build_air(
         scheduled = Scheduled(cost, "cost")
         if not 0 < presence < 1:
             raise ValueError(f"presence must be between 0 and 1, got {presence}")
-        if not 0 < object_size < 1:
-            raise ValueError(f"object_size must be between 0 and 1, got {object_size}")
+        for name, share in (("object_size", object_size), ("brightness", brightness)):
+            if not 0 < share < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {share}")
         for name, std in (("size_std", size_std), ("spread", spread)):
             if not 0 < std < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {std}")
@@ -308,6 +311,7 @@ def build_air(
         objective=o,
         presence=presence,
         cost=scheduled,
+        brightness=brightness,
         counted=data.n_objects is not None,
         optimizer=optimizer,
         scheduler=scheduler,
