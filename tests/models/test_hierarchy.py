@@ -117,10 +117,22 @@ def test_importance_sampling_finds_the_evidence_by_quadrature(name: str) -> None
 @torch.no_grad()
 def test_kl_of_each_layer_is_that_of_monte_carlo(name: str) -> None:
     model, x, n = make(name), images(2), 5_000
-    _, layers = model._sample(x, model.bottom_up(x), n)
+    _, layers = model._sample(x, model.bottom_up(x), n, log_ratios=True)
     for layer in layers:
+        assert layer.log_ratio is not None
         sampled, exact = -layer.log_ratio.unflatten(0, (n, 2)), layer.kl.unflatten(0, (n, 2))
         assert ((sampled.mean(0) - exact.mean(0)).abs() <= 5 * sampled.std(0) / n**0.5).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_not_wanted_changes_nothing_else(name: str) -> None:
+    model, x = make(name), images(5)
+    torch.manual_seed(1)
+    terms = model.evidence(x, None, 2)
+    torch.manual_seed(1)
+    with_weights = model.evidence(x, None, 2, log_weights=True)
+    torch.testing.assert_close(terms.elbo, with_weights.elbo)
+    assert terms.log_weights is None
 
 
 @pytest.mark.parametrize("name", MODELS)

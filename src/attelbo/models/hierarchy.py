@@ -32,22 +32,32 @@ class Layer(NamedTuple):
     """What the evidence needs of a layer."""
 
     z: Tensor  # (N, *E)
-    log_ratio: Tensor  # (N,), log p(z) - log q(z), nats
+    log_ratio: Tensor | None  # (N,), log p(z) - log q(z), nats; None: not wanted
     kl: Tensor  # (N,), KL(q || p) given the layers above: exact, or where no closed form exists the sample's
 
 
 class PosteriorSamples:
-    """Chooses z ~ q and keeps the terms; a KL without a closed form in training with less noise."""
+    """Chooses z ~ q and keeps the terms; a KL without a closed form in training with less noise.
 
-    def __init__(self, training: bool) -> None:
+    Args:
+        training: whether it is.
+        log_ratios: whether they are wanted where a KL is exact.
+    """
+
+    def __init__(self, training: bool, log_ratios: bool) -> None:
         self.training = training
+        self.log_ratios = log_ratios
         self.layers: list[Layer] = []
 
     def __call__(self, q: DiagonalNormal | None, p: Above) -> Tensor:
         assert q is not None
+        kl = _exact_kl(q, p)
+        if kl is not None and not self.log_ratios:
+            z = q.rsample(1)[0]
+            self.layers.append(Layer(z, None, kl))
+            return z
         z, log_q, reference = q.rsample_for_kl(1)  # (1, N, *E), (1, N)
         log_ratio = log_q - p.log_prob(z)
-        kl = _exact_kl(q, p)
         if kl is None:
             kl = (with_less_noise(log_ratio, reference) if self.training else log_ratio)[0]
         self.layers.append(Layer(z[0], -log_ratio[0], kl))
@@ -112,22 +122,23 @@ class Hierarchy(LatentVariableModel):
         log_weights: bool = False,
         stop_posterior: bool = False,
     ) -> Evidence:
-        log_likelihood, layers = self._sample(x, self.bottom_up(x), n_samples)
+        log_likelihood, layers = self._sample(x, self.bottom_up(x), n_samples, log_weights)
         shape = n_samples, len(x)
         kl = torch.stack([layer.kl for layer in layers], -1).unflatten(0, shape).mean(0)  # (B, L)
         z = torch.cat([layer.z.flatten(1) for layer in layers], -1).unflatten(0, shape)  # (K, B, D)
         weights = log_likelihood + self._log_ratio(layers, shape) if log_weights else None
         return Evidence(log_likelihood, kl, z, Layered(lambda: self._at_means(x)[1]), weights)
 
-    def _sample(self, x: Tensor, activations: list[Tensor], n: int) -> tuple[Tensor, list[Layer]]:
+    def _sample(self, x: Tensor, activations: list[Tensor], n: int, log_ratios: bool) -> tuple[Tensor, list[Layer]]:
         """log p(x|z) of n samples of q for each x, (n, B), and their layers."""
-        choose = PosteriorSamples(self.training)
+        choose = PosteriorSamples(self.training, log_ratios)
         eta = self.descend(n * len(x), choose, [_repeat(part, n) for part in activations])
         return self.likelihood.log_prob(eta.unflatten(0, (n, len(x))), x), choose.layers
 
     @staticmethod
     def _log_ratio(layers: list[Layer], shape: tuple[int, int]) -> Tensor:
-        return torch.stack([layer.log_ratio for layer in layers]).sum(0).unflatten(0, shape)
+        ratios = [layer.log_ratio for layer in layers if layer.log_ratio is not None]
+        return torch.stack(ratios).sum(0).unflatten(0, shape)
 
     # -- what one does with a trained model --------------------------------------------------------
 
@@ -161,7 +172,7 @@ class Hierarchy(LatentVariableModel):
 
         @torch.no_grad()
         def draw(n_samples: int) -> Tensor:
-            log_likelihood, layers = self._sample(x, activations, n_samples)
+            log_likelihood, layers = self._sample(x, activations, n_samples, log_ratios=True)
             return log_likelihood + self._log_ratio(layers, (n_samples, len(x)))
 
         return draw
