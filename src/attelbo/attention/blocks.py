@@ -79,9 +79,13 @@ class BlockCache:
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with these rows (B',) of the batch."""
-        self.tokens.reorder(rows)
+        self.exchange(rows)
         if self.memory is not None:
             self.memory = KeyValues(*(part.index_select(0, rows) for part in self.memory))
+
+    def exchange(self, rows: Tensor) -> None:
+        """Go on with these rows (B,), each in the place of one with the same memory."""
+        self.tokens.reorder(rows)
 
 
 class TransformerBlock(nn.Module):

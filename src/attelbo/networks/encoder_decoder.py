@@ -34,6 +34,11 @@ class Decoding(ABC):
     def reorder(self, rows: Tensor) -> None:
         """Go on with these rows (B',), each as often as it is named."""
 
+    def exchange(self, rows: Tensor) -> None:
+        """Go on with these rows (B,), each in the place of one with the same source: what has been read of sources may
+        stay where it is."""
+        self.reorder(rows)
+
 
 class EncoderDecoder(nn.Module, ABC):
     """p(y | x) for tokens x (B, S) and y (B, U), PAD behind the end of each row, where it changes nothing."""

@@ -182,8 +182,11 @@ class _RecurrentDecoding(Decoding):
         return self.network.output(features[:, 0])
 
     def reorder(self, rows: Tensor) -> None:
-        self.state = tuple(part.index_select(1, rows) for part in self.state)
+        self.exchange(rows)
         self.source = self.source.reordered(rows)
+
+    def exchange(self, rows: Tensor) -> None:
+        self.state = tuple(part.index_select(1, rows) for part in self.state)
 
 
 def _check_numbers(**numbers: int | None) -> None:

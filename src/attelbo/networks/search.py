@@ -83,9 +83,11 @@ def beam_search(
         # At a tie the best of the beam may be one that has not ended.
         if (scores.where(ended, -torch.inf).amax(1) > at_best.where(~ended, -torch.inf).amax(1)).all():
             break
-        if length == 1 or beam > 1:
-            rows = torch.arange(n, device=device).unsqueeze(-1)
-            decoding.reorder((rows.expand(n, beam) if length == 1 else beam * rows + parent).flatten())
+        rows = torch.arange(n, device=device).unsqueeze(-1)
+        if length == 1:
+            decoding.reorder(rows.expand(n, beam).flatten())
+        elif beam > 1:
+            decoding.exchange((beam * rows + parent).flatten())
         latest = latest.flatten()
     return Found(tokens[:, 0], scores[:, 0])
 

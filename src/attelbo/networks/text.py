@@ -268,3 +268,7 @@ class _TransformerWriting(Decoding):
         self.latent = self.latent.index_select(0, rows)
         for cache in self.caches:
             cache.reorder(rows)
+
+    def exchange(self, rows: Tensor) -> None:
+        for cache in self.caches:
+            cache.exchange(rows)

@@ -103,3 +103,7 @@ class _TransformerDecoding(Decoding):
         self.memory, self.valid = self.memory.index_select(0, rows), self.valid.index_select(0, rows)
         for cache in self.caches:
             cache.reorder(rows)
+
+    def exchange(self, rows: Tensor) -> None:
+        for cache in self.caches:
+            cache.exchange(rows)
