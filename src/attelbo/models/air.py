@@ -262,8 +262,8 @@ def build_air(
         object_size: the prior's size of objects, as a share of the image's sides.
         size_std: its standard deviation, of log(size / (1 - size)).
         spread: the prior's standard deviation of a center; the image ends at -1 and 1.
-        brightness: of objects before they have learned anything, sigmoid(b). Where a grey patch makes a scene much worse
-            than none would, the presences are gone before that; faint ones stay.
+        brightness: of objects before they have learned anything, sigmoid(b). Where a grey patch makes a scene much
+            worse than none would, the presences are gone before that; faint ones stay.
         optimizer: its configuration.
         scheduler: the learning rate's.
 
