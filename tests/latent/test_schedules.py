@@ -5,7 +5,7 @@ import math
 import pytest
 
 from attelbo.errors import ConfigError
-from attelbo.latent.schedules import Constant, Cyclical, Linear, Logistic, Pulse, Schedule, build_schedule
+from attelbo.latent.schedules import Constant, Cyclical, Late, Linear, Logistic, Pulse, Schedule, build_schedule
 
 POINTS: list[tuple[Schedule, int, list[tuple[int, float]]]] = [
     (Constant(0.25), 100, [(0, 0.25), (99, 0.25)]),
@@ -20,6 +20,7 @@ POINTS: list[tuple[Schedule, int, list[tuple[int, float]]]] = [
     (Cyclical(n_cycles=3, fraction=1.0), 10, [(0, 0.0), (3, 0.75), (4, 0.0), (8, 0.0), (9, 0.25)]),
     (Pulse(period=3, fraction=0.5), 12, [(0, 0.0), (1, 0.0), (2, 1.0), (3, 0.0), (5, 1.0), (6, 1.0), (7, 1.0)]),
     (Pulse(period=1), 10, [(0, 1.0), (1, 1.0)]),
+    (Late(fraction=0.3, value=2.0), 10, [(0, 0.0), (2, 0.0), (3, 2.0), (9, 2.0)]),
     (Pulse(fraction=0.0), 10, [(0, 1.0), (9, 1.0)]),
     (Logistic(midpoint=10, steepness=0.5), -1, [(10, 0.5), (12, 1 / (1 + math.exp(-1))), (8, 1 / (1 + math.exp(1)))]),
     (Logistic(midpoint=0, steepness=1.0, end=3.0), 5, [(0, 1.5), (10**9, 3.0), (-(10**9), 0.0)]),
@@ -40,7 +41,7 @@ def test_a_number_or_a_node_gives_a_schedule() -> None:
         build_schedule({"_target_": "attelbo.latent.schedules.Sawtooth"})
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Cyclical(), Pulse()])
+@pytest.mark.parametrize("schedule", [Linear(), Cyclical(), Late(), Pulse()])
 def test_a_run_without_end_is_refused(schedule: Schedule) -> None:
     with pytest.raises(ValueError, match=r"^total_steps must be known .* got -1"):
         schedule(0, -1)
@@ -55,6 +56,7 @@ def test_a_run_without_end_is_refused(schedule: Schedule) -> None:
         (Linear, {"fraction": 1.5}, r"^fraction must be between 0 and 1"),
         (Cyclical, {"n_cycles": 0}, r"^n_cycles must be at least 1, got 0"),
         (Cyclical, {"fraction": -0.1}, r"^fraction must be between 0 and 1"),
+        (Late, {"fraction": -0.1}, r"^fraction must be between 0 and 1"),
         (Pulse, {"period": 0}, r"^period must be at least 1, got 0"),
         (Pulse, {"fraction": 1.1}, r"^fraction must be between 0 and 1"),
         (Logistic, {"steepness": 0.0}, r"^steepness must be positive and finite, got 0.0"),

@@ -23,8 +23,8 @@ SHARED = {
     "scheduler": {"_target_": "attelbo.models.schedulers.Constant"},
 }
 SIZES = {"latent_dim": 1, "hidden": 4, "steps": 1, "glimpse": 3, "presence": 0.4, "cost": 0.0}
-PLACES = {"object_size": 0.6, "size_std": 0.2, "spread": 0.5, "brightness": 0.3}
-FIXED = {"object_size": 0.6, "size_std": 1e-4, "spread": 1e-4, "brightness": 0.5}
+PLACES = {"object_size": 0.6, "size_std": 0.2, "spread": 0.5, "waiting": 0.0}
+FIXED = {"object_size": 0.6, "size_std": 1e-4, "spread": 1e-4, "waiting": 0.0}
 """Where every object is in the middle: places need no quadrature."""
 
 
@@ -175,6 +175,18 @@ def test_what_is_encoded_is_what_is_reconstructed_and_counted() -> None:
     assert float(results["count_accuracy"]) == pytest.approx(float((model.count(x) == 0).double().mean()))
 
 
+def test_presences_wait_and_nothing_else_does() -> None:
+    model, batch = make(steps=2, waiting=0.25), Batch(images(8), None, torch.arange(8))
+    for step, learns in ((24, False), (25, True)):
+        model.at_step(step, 100)
+        model.zero_grad()
+        model.losses(batch)["loss"].backward()
+        grads = model.finder.head.weight.grad
+        assert grads is not None
+        assert bool((grads[0] != 0).any()) == learns
+        assert (grads[1:] != 0).any(1).all()
+
+
 def test_no_unit_is_active_where_all_images_are_the_same() -> None:
     model, x = make(steps=3), images(1).expand(200, -1, -1, -1)
     model.evaluation_step(Batch(x, torch.zeros(200, dtype=torch.int64), torch.arange(200)))
@@ -189,7 +201,7 @@ def test_no_unit_is_active_where_all_images_are_the_same() -> None:
         ({"presence": 1.0}, r"^model\.presence must be between 0 and 1, got 1\.0"),
         ({"cost": -1.0}, r"^model\.cost must be finite and not negative"),
         ({"object_size": 1.0}, r"^model\.object_size must be between 0 and 1, got 1\.0"),
-        ({"brightness": 1.0}, r"^model\.brightness must be between 0 and 1, got 1\.0"),
+        ({"waiting": 1.0}, r"^model\.waiting must be in \[0, 1\), got 1\.0"),
         ({"spread": 0.0}, r"^model\.spread must be positive and finite"),
         ({"objective": {"_target_": "attelbo.latent.objectives.IWAE"}}, r"^model/objective: AIR takes elbo"),
         ({"data": DataSpec("points", (3,), "binary")}, r"^model\.data must be \(channels, height, width\)"),

@@ -119,6 +119,23 @@ class Pulse(Schedule):
         return 1.0 if step >= self.fraction * total_steps or step % self.period == self.period - 1 else 0.0
 
 
+@dataclass(frozen=True)
+class Late(Schedule):
+    """0 over the first ``fraction`` of the run, then ``value``."""
+
+    fraction: float = 0.2
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight("value", self.value)
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"fraction must be between 0 and 1, a part of the run, got {self.fraction}")
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        _check_total(total_steps)
+        return self.value if step >= self.fraction * total_steps else 0.0
+
+
 def build_schedule(weight: Spec | float, name: str = "weight") -> Schedule:
     """The schedule that a configuration's number or node stands for.
 

@@ -6,16 +6,17 @@ Eslami et al. 2016, "Attend, Infer, Repeat: Fast Scene Understanding with Genera
         present_t ~ Bernoulli(h) if t = 1 or present_{t-1}      prior: Bernoulli(p), a geometric number of objects
         where_t ~ N(h): size and center                         prior: normal
         what_t ~ N(encoder(x cut out at where_t))               prior: N(0, I)
-    E[x|z] = sum_t present_t paste(sigmoid(decoder(what_t) + b), where_t)
+    E[x|z] = sum_t present_t paste(sigmoid(decoder(what_t)), where_t)
 
 The gradient of the presences is that of the score function, with a baseline that is learned from x and the state
 (Mnih & Gregor 2014, "Neural Variational Inference and Learning in Belief Networks", section 2.3); all else is
 reparametrized.
 
 Ours differs: a step sees of the learning signal only what it can change, and the KL of a presence is exact given those
-before it; the size is the sigmoid of a normal variable, so that it is positive; q(where) begins as the prior. Public
-implementations let the prior of the presences fall to 1e-7 in training, lest an object be made of several; here a cost
-of each object is added to the loss instead, and the bound is that of one prior.
+before it; presences stay as they begin until objects look like something; the size is the sigmoid of a normal variable,
+so that it is positive; q(where) begins as the prior. Public implementations let the prior of the presences fall to 1e-7
+in training, lest an object be made of several; here a cost of each object is added to the loss instead, and the bound is
+that of one prior.
 
 Shapes: K samples, B batch, N = K B rows, T steps, D dimensions of a what, (C, H, W) image, n x n of a glimpse. Flat,
 a z is (present, where, what) of each step, T (4 + D) numbers, zeros where there is no object. Units: nats.
@@ -71,7 +72,6 @@ class AttendInferRepeat(LatentVariableModel):
         objective: Objective,
         presence: float,
         cost: Scheduled,
-        brightness: float,
         counted: bool,
         optimizer: Spec,
         scheduler: Spec,
@@ -81,7 +81,6 @@ class AttendInferRepeat(LatentVariableModel):
         self.decoder = decoder
         self.presence = presence
         self.cost = cost
-        self.bias = math.log(brightness / (1 - brightness))
         self.n_pixels = math.prod(likelihood.data_shape)
         self.findings = SampleMean(["count_accuracy"]) if counted else None
 
@@ -90,7 +89,7 @@ class AttendInferRepeat(LatentVariableModel):
         objects = z.unflatten(1, (self.finder.steps, -1)).flatten(0, 1)
         present, where, what = objects.split([1, WHERE, self.finder.latent_dim], 1)
         _, *size = self.likelihood.data_shape
-        glimpses = (full_precision(self.decoder(what)) + self.bias).sigmoid() * present[:, :, None, None]
+        glimpses = full_precision(self.decoder(what)).sigmoid() * present[:, :, None, None]
         canvas = paste_patch(glimpses, place_of(where), (size[0], size[1])).unflatten(0, (-1, self.finder.steps)).sum(1)
         if isinstance(self.likelihood, Bernoulli):
             return canvas.clamp(EPSILON, 1 - EPSILON).logit()
@@ -165,6 +164,7 @@ class AttendInferRepeat(LatentVariableModel):
     def at_step(self, step: int, total_steps: int) -> None:
         super().at_step(step, total_steps)
         self.cost.at_step(step, total_steps)
+        self.finder.learning.at_step(step, total_steps)
 
     def inference_parameters(self) -> list[nn.Parameter]:
         return list(self.finder.parameters())
@@ -241,7 +241,7 @@ def build_air(
     object_size: float,
     size_std: float,
     spread: float,
-    brightness: float,
+    waiting: float,
     optimizer: Spec,
     scheduler: Spec,
 ) -> AttendInferRepeat:
@@ -262,8 +262,9 @@ def build_air(
         object_size: the prior's size of objects, as a share of the image's sides.
         size_std: its standard deviation, of log(size / (1 - size)).
         spread: the prior's standard deviation of a center; the image ends at -1 and 1.
-        brightness: of objects before they have learned anything, sigmoid(b). Where a grey patch makes a scene much
-            worse than none would, the presences are gone before that; faint ones stay.
+        waiting: the part of the run in which presences do not learn. Before objects look like something, they make a
+            scene worse than none would, or one of them does for all: a presence that has become certain of that is
+            never tried otherwise again.
         optimizer: its configuration.
         scheduler: the learning rate's.
 
@@ -279,9 +280,10 @@ def build_air(
         scheduled = Scheduled(cost, "cost")
         if not 0 < presence < 1:
             raise ValueError(f"presence must be between 0 and 1, got {presence}")
-        for name, share in (("object_size", object_size), ("brightness", brightness)):
-            if not 0 < share < 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {share}")
+        if not 0 < object_size < 1:
+            raise ValueError(f"object_size must be between 0 and 1, got {object_size}")
+        if not 0 <= waiting < 1:
+            raise ValueError(f"waiting must be in [0, 1), got {waiting}")
         for name, std in (("size_std", size_std), ("spread", spread)):
             if not 0 < std < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {std}")
@@ -303,6 +305,7 @@ def build_air(
         steps=steps,
         where_mean=torch.tensor([math.log(object_size / (1 - object_size)), 0.0, 0.0]),
         where_std=torch.tensor([size_std, spread, spread]),
+        learning=Scheduled({"_target_": "attelbo.latent.schedules.Late", "fraction": waiting}, "waiting"),
     )
     return AttendInferRepeat(
         finder=finder,
@@ -311,7 +314,6 @@ def build_air(
         objective=o,
         presence=presence,
         cost=scheduled,
-        brightness=brightness,
         counted=data.n_objects is not None,
         optimizer=optimizer,
         scheduler=scheduler,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from attelbo.attention.glimpses import cut_patch
 from attelbo.latent import DiagonalNormal
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.scheduled import Scheduled
 from attelbo.models.hierarchy import split_normal
 from attelbo.networks import Encoder
 from attelbo.networks.glimpses import LSTMStep
@@ -62,6 +63,7 @@ class ObjectFinder(nn.Module):
         steps: T.
         where_mean: of the prior of where, (3,).
         where_std: its standard deviation, (3,).
+        learning: the part of their gradient that presences follow, by schedule.
     """
 
     where_mean: Tensor
@@ -76,11 +78,13 @@ class ObjectFinder(nn.Module):
         steps: int,
         where_mean: Tensor,
         where_std: Tensor,
+        learning: Scheduled,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.latent_dim = latent_dim
         self.steps = steps
+        self.learning = learning
         self.n_pixels = math.prod(data_shape)
         self.embedding = nn.Sequential(nn.Flatten(), initialize(nn.Linear(self.n_pixels, hidden), "relu"), nn.ReLU())
         self.recurrence = LSTMStep(hidden + 1 + WHERE + latent_dim, hidden)
@@ -104,7 +108,7 @@ class ObjectFinder(nn.Module):
         for _ in range(self.steps):
             h, c = self.recurrence(torch.cat([embedding, z], 1), (h, c))
             log_odds, shift, log_ratio = full_precision(self.head(h)).split([1, WHERE, WHERE], 1)
-            log_odds = log_odds[:, 0]
+            log_odds = torch.lerp(log_odds.detach(), log_odds, self.learning.value)[:, 0]
             prior = self.where_prior(shift)
             log_std = (prior.log_std + log_ratio).clamp(min=-LOG_STD_BOUND, max=LOG_STD_BOUND)
             q_where = DiagonalNormal(prior.mean + prior.std * shift, log_std)
