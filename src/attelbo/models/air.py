@@ -13,10 +13,10 @@ The gradient of the presences is that of the score function, with a baseline tha
 reparametrized.
 
 Ours differs: a step sees of the learning signal only what it can change, and the KL of a presence is exact given those
-before it; presences stay as they begin until objects look like something; the size is the sigmoid of a normal variable,
-so that it is positive; q(where) begins as the prior. Public implementations let the prior of the presences fall to 1e-7
-in training, lest an object be made of several; here a cost of each object is added to the loss instead, and the bound is
-that of one prior.
+before it; presences stay as they begin until objects look like something; sizes are sigmoids of normal variables, so
+that they are positive; q(where) begins as the prior. Public implementations let the prior of the presences fall to 1e-7
+in training, lest an object be made of several; here a cost of each object is added to the loss, and the bound is that
+of one prior.
 
 Shapes: K samples, B batch, N = K B rows, T steps, D dimensions of a what, (C, H, W) image, n x n of a glimpse. Flat,
 a z is (present, where, what) of each step, T (4 + D) numbers, zeros where there is no object. Units: nats.
