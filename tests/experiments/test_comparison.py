@@ -20,6 +20,7 @@ from attelbo.errors import UserError
 from attelbo.experiments.comparison.runs import find_runs
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate, paired, sign_flip_p
+from attelbo.experiments.comparison.table import Comparison, as_text, chosen, metrics_of
 from attelbo.experiments.rundir import config_hash
 
 MEASURES = [["elbo", "ELBO", "nats", 2, "", "more"], ["nll", "NLL", "nats", 2, "", "less"]]
@@ -173,6 +174,38 @@ def test_of_equal_runs_the_newest_counts_and_unfinished_ones_are_told(two: Path)
     assert len(found.done) == 6
     assert max(run.metrics["test/nll"] for run in found.done) == 99.0
     assert [run.state for run in found.unfinished] == ["failed"]
+
+
+def test_a_seed_counts_once_of_however_many_runs(tmp_path: Path) -> None:
+    """What --by averages over: each seed of the two settings with two learning rates, but for one that has one."""
+    values = {(2, 0): (10.0, 20.0), (2, 1): (11.0, 21.0), (2, 2): (10.5, 20.5)}
+    values |= {(4, 0): (10.0, 30.0), (4, 1): (11.0, 31.0), (4, 2): (11.0,)}
+    for (dim, seed), numbers in values.items():
+        for place, nll in enumerate(numbers):
+            config = configuration(seed, latent_dim=dim)
+            write_run(tmp_path, {**config, "optimizer": {"lr": 10.0 ** -(3 + place)}}, nll)
+    found = find_runs([str(tmp_path)])
+    a, b = settings_of(found.done, ["model.latent_dim"])
+    every = metrics_of(found.done)
+    comparison = Comparison([a, b], chosen(every, ["nll"]), every, found)
+    (metric,) = comparison.metrics
+    for setting, means in ((a, [15.0, 16.0, 15.5]), (b, [20.0, 21.0, 11.0])):
+        estimate = comparison.estimate(setting, metric)
+        assert estimate == Estimate.of(means)
+        assert setting.seeds == [0, 1, 2]
+    difference = comparison.paired(a, b, metric)
+    assert difference is not None
+    assert difference.difference == Estimate.of([-5.0, -5.0, 4.5])
+    assert [row[1] for row in comparison.cells(as_text)] == ["3", "3"]
+
+
+def test_runs_of_one_seed_have_no_interval(tmp_path: Path) -> None:
+    for threads, nll in ((1, 42.0), (2, 43.0)):
+        config = configuration(0)
+        write_run(tmp_path, {**config, "trainer": {**config["trainer"], "threads": threads}}, nll)
+    found = find_runs([str(tmp_path)])
+    (setting,) = settings_of(found.done)
+    assert Comparison.estimate(setting, chosen(metrics_of(found.done), ["nll"])[0]) == Estimate(42.5, None, 1)
 
 
 # -- the command ---------------------------------------------------------------------------------------

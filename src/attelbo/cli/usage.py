@@ -49,7 +49,8 @@ attelbo compare DIR... [options]        settings side by side, mean and interval
 DIR: run directories, sweeps, any folder of runs, or globs of them. Runs that differ only in their seed are one setting.
 
 options:
-  --by KEY             tell settings apart by this key or group only: model, model.latent_dim, ...; may be repeated
+  --by KEY             tell settings apart by this key or group only: model, model.latent_dim, ...; may be repeated;
+                       the runs of one seed that differ in other keys count as one, their mean
   --metric NAME        a column: nll, test/elbo, val/loss, ...; the first one sorts; may be repeated
   --pair A B           compare two rows of the printed table, by their numbers, seed by seed
   -o, --output FILE    write it too: .html (a page with curves and pictures), .csv, .md or .tex; may be repeated

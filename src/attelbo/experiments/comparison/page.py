@@ -75,6 +75,7 @@ def _setting(comparison: Comparison, setting: Setting, pictures: Mapping[str, st
         "label": setting.label,
         "values": list(setting.values.values()) or [setting.label],
         "numbers": numbers,
+        "seeds": len(setting.seeds),
         "runs": [
             {
                 "seed": run.seed,

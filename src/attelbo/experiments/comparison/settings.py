@@ -38,7 +38,8 @@ class Setting:
 
     @property
     def seeds(self) -> list[int]:
-        return [run.seed for run in self.runs]
+        """Each once, of however many runs."""
+        return list(dict.fromkeys(run.seed for run in self.runs))
 
 
 def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:

@@ -3,9 +3,10 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from attelbo.errors import UserError
@@ -77,25 +78,20 @@ class Comparison:
 
     @staticmethod
     def estimate(setting: Setting, metric: Metric) -> Estimate | None:
-        """The mean over the runs that have the metric."""
-        values = [value for run in setting.runs if (value := value_of(run, metric.key)) is not None]
-        return Estimate.of(values) if values else None
+        """The mean over the seeds that have the metric."""
+        values = by_seed(setting.runs, metric.key)
+        return Estimate.of(list(values.values())) if values else None
 
     def paired(self, a: Setting, b: Setting, metric: Metric) -> Paired | None:
         """The difference over the seeds that two settings share."""
-
-        def by_seed(setting: Setting) -> Mapping[int, float]:
-            values = {run.seed: value_of(run, metric.key) for run in setting.runs}
-            return {seed: value for seed, value in values.items() if value is not None}
-
-        return paired(by_seed(a), by_seed(b))
+        return paired(by_seed(a.runs, metric.key), by_seed(b.runs, metric.key))
 
     def cells(self, text: Callable[[Estimate, Metric], str]) -> list[list[str]]:
         """The rows of the table: values of the keys, number of seeds, metrics."""
         return [
             [
                 *(list(setting.values.values()) or [setting.label]),
-                str(len(setting.runs)),
+                str(len(setting.seeds)),
                 *("-" if (e := self.estimate(setting, m)) is None else text(e, m) for m in (*self.metrics, COSTS[0])),
             ]
             for setting in self.order
@@ -112,6 +108,16 @@ def value_of(run: Run, key: str) -> float | None:
         return run.seconds
     value = run.result.get(key) if key == "parameters" else run.metrics.get(key)
     return None if value is None else float(value)
+
+
+def by_seed(runs: Sequence[Run], key: str) -> dict[int, float]:
+    """Seed -> a metric or a cost, the mean where several runs have the seed: they are no independent draws, and an
+    interval over seeds must not count them as such."""
+    values: dict[int, list[float]] = {}
+    for run in runs:
+        if (value := value_of(run, key)) is not None:
+            values.setdefault(run.seed, []).append(value)
+    return {seed: fmean(of_seed) for seed, of_seed in values.items()}
 
 
 def metrics_of(runs: Sequence[Run]) -> list[Metric]:

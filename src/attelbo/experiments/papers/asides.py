@@ -11,7 +11,7 @@ from attelbo.data.batch import Batch
 from attelbo.experiments.assembly import Config, compose
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate, paired
-from attelbo.experiments.comparison.table import value_of
+from attelbo.experiments.comparison.table import by_seed
 from attelbo.experiments.papers.specification import Paper
 from attelbo.models import Model, count_parameters
 
@@ -53,18 +53,13 @@ def asides(paper: Paper, done: Mapping[str, Sequence[Run]], costs: Mapping[str, 
         costs: of the cells, if the paper wants them told.
     """
     for key in paper.also:
-        values = {
-            cell: [value for run in runs if (value := value_of(run, key)) is not None] for cell, runs in done.items()
-        }
+        values = {cell: list(by_seed(runs, key).values()) for cell, runs in done.items()}
         told = [f"{paper.title_of(cell)} {Estimate.of(of).text()}" for cell, of in values.items() if of]
         if told:
             yield f"{key}: {'; '.join(told)}"
     for a, b in paper.pairs:
         for key in (paper.metric_of(a), *paper.also):
-            by_seed = [
-                {run.seed: value for run in done[cell] if (value := value_of(run, key)) is not None} for cell in (a, b)
-            ]
-            if found := paired(*by_seed):
+            if found := paired(by_seed(done[a], key), by_seed(done[b], key)):
                 yield f"{key}: {found.statement(paper.title_of(a), paper.title_of(b))}"
     for cell, cost in costs.items():
         operations = f"{cost.flops / 1e6:.1f} MFLOP for a row in training"
