@@ -62,6 +62,13 @@ def test_python_m_attelbo_is_the_command():
     assert done.stdout.startswith("attelbo ")
 
 
+def test_without_a_word_it_says_what_it_can(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["attelbo"])
+    assert main() == main([]) == main(["--help"]) == 0
+    once, *others = capsys.readouterr().out.split("attelbo: ")[1:]
+    assert others == [once, once]
+
+
 def test_help_of_a_command_names_its_options_and_keys(capsys):
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out

@@ -213,6 +213,10 @@ def test_the_projector_of_tensorboard_shows_means_with_labels_and_images(done, t
         (["embed", "n=0"], "n must be at least 1, got 0"),
         (["embed", "factor=1"], "factor: digits has 1, counted from 0; got 1"),
         (["embed", "n=4", "method=tsne"], "method=tsne takes at least 5 images, there are 4"),
+        (["embed", "n=4", "output=map.png"], "output=map.png: the file is CSV: its name must end in .csv"),
+        (["interpolate", "n=1", "output=path.gif"], "the file is PNG: its name must end in .png"),
+        (["reconstruct", "n=1", "output=/dev/null/x.png"], "it cannot be written: Not a directory"),
+        (["sample", "n=1", "output=/proc/x.png"], "it cannot be written: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -221,3 +225,9 @@ def test_what_cannot_be_shown(done, capsys, words, message):
     assert main([command, f"run={done}", "accelerator=cpu", *others]) == 2
     if message != "did you mean":
         assert message in capsys.readouterr().err
+
+
+def test_a_folder_is_no_file_to_write(done, tmp_path, capsys):
+    (tmp_path / "x.png").mkdir()
+    assert main(["sample", f"run={done}", "n=1", f"output={tmp_path / 'x.png'}", "accelerator=cpu"]) == 2
+    assert capsys.readouterr().err == f"error: output={tmp_path / 'x.png'}: it cannot be written: Is a directory\n"

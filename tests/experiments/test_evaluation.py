@@ -206,6 +206,10 @@ def test_evaluate_repeats_what_the_run_found(runs, capsys):
     assert set(validation["metrics"]) == {name.replace("test/", "val/") for name in found["metrics"]}
     assert json.loads((outcome.run_dir / "result.json").read_text()) == found
 
+    (outcome.run_dir / "checkpoints" / "best.ckpt").unlink()
+    assert main(["evaluate", *words]) == 0
+    assert json.loads((outcome.run_dir / "evaluation-test.json").read_text())["checkpoint"] == "last"
+
 
 def test_evaluate_refuses_a_number_out_of_range(tmp_path, capsys):
     assert main(["evaluate", f"run={tmp_path}", "n_samples=0"]) == 2

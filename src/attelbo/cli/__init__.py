@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    command, *words = sys.argv[1:] if arguments is None else arguments or ("--help",)
+    command, *words = (sys.argv[1:] if arguments is None else arguments) or ("--help",)
     try:
         return _dispatch(command, words)
     except UserError as error:

@@ -1,7 +1,10 @@
 """A trained model, found by the directory of its run, for commands that do something with it."""
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal, Self
 
 import torch
@@ -49,8 +52,12 @@ class Trained:
         seed_default_generator(derive_seed(seed, purpose), self.device)
 
     def path(self, output: str | None, name: str) -> Path:
-        """The file that was asked for, or this one in ``media/`` of the run."""
-        return Path(output) if output else self.run_dir / "media" / name
+        """The file that was asked for, or this one in ``media/`` of the run.
+
+        Raises:
+            ConfigError: it is not of the form of this one, or cannot be written.
+        """
+        return writable("output", Path(output) if output else self.run_dir / "media" / name, Path(name).suffix)
 
 
 def pick_device(accelerator: Accelerator) -> torch.device:
@@ -62,6 +69,26 @@ def pick_device(accelerator: Accelerator) -> torch.device:
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("accelerator=gpu: this machine has no GPU that torch can use; accelerator=auto takes the CPU")
     return torch.device("cuda", 0) if accelerator != "cpu" and torch.cuda.is_available() else torch.device("cpu")
+
+
+def writable(key: str, path: Path, form: str) -> Path:
+    """The file that this key names: one that can be written, and has the suffix of what is written into it. What is
+    written beside it differs in its suffix alone.
+
+    Raises:
+        ConfigError: it has another suffix, or cannot be written.
+    """
+    if path.suffix.lower() != form:
+        raise ConfigError(f"{key}={path}: the file is {form.removeprefix('.').upper()}: its name must end in {form}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ConfigError(f"{key}={path}: it cannot be written: {error.strerror}") from error
+    return path
 
 
 def tell(what: str, path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from attelbo.data import ParallelDataModule
 from attelbo.data.batch import BOS, EOS, PAD
 from attelbo.errors import UserError
-from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, tell, writable
 from attelbo.models import SequenceToSequence
 from attelbo.training.maps import alignment_map
 from attelbo.training.media import Picture, save_png
@@ -92,9 +92,10 @@ def translate(
     Raises:
         UserError: not a run directory, no checkpoint in it, a model that does not translate or, for a map, has no
             attention, or a sentence that it cannot read.
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or the map cannot be written.
     """
     at_least(1, beam=beam, max_length=max_length)
+    path = None if map is None else writable("map", Path(map), ".png")
     translator = Translator.of(run, checkpoint, accelerator)
     sentences = [text] if text is not None else sys.stdin.read().splitlines()
     sources = [translator.data.read(sentence) for sentence in sentences]
@@ -103,9 +104,8 @@ def translate(
     translations = [next(found) if len(source) > 2 else [] for source in sources]
     for tokens in translations:
         sys.stdout.write(f"{translator.data.target_tokenizer.decode(tokens)}\n")
-    if map is None:
+    if path is None:
         return
-    path = Path(map)
     for number, (sentence, source, tokens) in enumerate(zip(sentences, sources, translations, strict=True), 1):
         if len(source) > 2:
             picture = translator.alignment(source, tokens, sentence)

@@ -43,6 +43,7 @@ from attelbo.models import (
     SequenceToSequence,
     TextVAE,
     VariationalAutoencoder,
+    checkpoint_of,
     read_config,
 )
 from attelbo.training.loggers import log_result
@@ -170,7 +171,7 @@ def evaluate(
         if inception is not None:
             metrics |= evaluate_inception(inception, model, *where)
             measures += INCEPTION
-    result |= {"checkpoint": checkpoint, "seed": seed}
+    result |= {"checkpoint": checkpoint_of(trained.run_dir, checkpoint).stem, "seed": seed}
     run_dir.write(f"evaluation-{split}.json", result)
     print_result(result, trained.run_dir, split_key(split))
     with boards_of(run_dir, config, "evaluate", f"evaluate-{split}") as boards:
