@@ -1,5 +1,6 @@
 """`attelbo reproduce`: every paper's file, the runs it asks for, and what is said of the numbers."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,6 +173,12 @@ def test_a_table_is_rebuilt_and_goes_on(runs, tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "sweep: 3 of 6 jobs are done already" in out
     assert list(runs.folder.glob("papers/small/smoke-*/table.md")) == [table]
+    assert main(command) == 0  # fewer seeds than there are
+    assert "sweep: 3 of 3 jobs are done already" in capsys.readouterr().out
+    (ledger,) = runs.folder.glob("papers/small/smoke-*/sweep.json")
+    assert [job["state"] for job in json.loads(ledger.read_text())["jobs"]] == ["done"] * 6
+    rows = [[cell.strip() for cell in line.split("|")[1:]] for line in table.read_text().splitlines() if "|" in line]
+    assert [row[4] for row in rows if row[0] in ("A", "b", "c")] == ["1", "1", "1"]
     assert main(["reproduce", "--list", "--config-dir", str(tmp_path / "conf")]) == 0
     out = capsys.readouterr().out
     assert "small" in out

@@ -68,7 +68,11 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, path: Path, planned: Sequence[tuple[str, Sequence[str]]], search: Mapping[str, Any] | None = None
+        cls,
+        path: Path,
+        planned: Sequence[tuple[str, Sequence[str]]],
+        search: Mapping[str, Any] | None = None,
+        part: bool = False,
     ) -> "Ledger":
         """The ledger of a sweep with these jobs (hash, overrides), written down: a new one, or the one that it had,
         with what has been added to it.
@@ -77,6 +81,7 @@ class Ledger:
             path: the sweep's directory.
             planned: all jobs of a sweep, or further ones of a search.
             search: what the search is.
+            part: whether the sweep may have jobs that are not planned now, which stay as they are.
 
         Raises:
             ConfigError: the directory is that of another sweep.
@@ -91,7 +96,7 @@ class Ledger:
                 "this one another folder"
             )
         hashes = {hash_ for hash_, _ in planned} if search is None else {job.hash for job in known}
-        if missing := [job for job in known if job.hash not in hashes]:
+        if not part and (missing := [job for job in known if job.hash not in hashes]):
             raise ConfigError(
                 f"hydra.sweep.dir: {path} is another sweep: {_difference(known, planned)}; a sweep may grow, not "
                 f"change: give this one another folder ({len(missing)} of its {len(known)} jobs are not among these)"

@@ -38,14 +38,16 @@ def run(
         folder: the sweep's directory.
         shared: the words that all jobs have in common, and Hydra's own.
         task: what a job runs.
-        only: hashes of the jobs that this is about; the others stay as they are. All if None.
+        only: hashes of the jobs that this is about; the others, also those of the folder that are not in the plan, stay
+            as they are. All if None.
 
     Raises:
         ConfigError: the folder is that of another sweep.
         UserError: it cannot be written.
     """
     with owned(folder):
-        ledger = Ledger.open(folder, [(config_hash(job.config), job.overrides) for job in plan])
+        planned = [(config_hash(job.config), job.overrides) for job in plan]
+        ledger = Ledger.open(folder, planned, part=only is not None)
         chosen = [job for job in ledger.jobs if only is None or job.hash in only]
         jobs = [job for job in chosen if ledger.state(job) not in FINISHED]
         done = len(chosen) - len(jobs)
