@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from attelbo.cli import INTERRUPTED, main
+from attelbo.cli.usage import SWEEP
 from attelbo.errors import DataError
 from attelbo.experiments import assembly, run
 from attelbo.experiments.rundir import RunDirectory
@@ -74,6 +75,12 @@ def test_help_of_a_command_names_its_options_and_keys(capsys):
     out = capsys.readouterr().out
     for word in ("--multirun", "--config-dir", "--cfg", "seed: 0", "- model: vae"):
         assert word in out
+
+
+@pytest.mark.parametrize("words", [["sweep"], ["sweep", "status", "--help"], ["sweep", "dry", "-h"]], ids=" ".join)
+def test_help_of_sweep(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out == SWEEP
 
 
 def test_unknown_command(capsys):
@@ -243,9 +250,34 @@ def test_cfg_prints_the_composed_configuration(capsys, tmp_path, monkeypatch):
         ("sample", ["run=x", "n=abc"], "n (command line): expected int or null, got 'abc'"),
         ("sample", ["run=x", "sede=3"], "sede (command line): unknown key; did you mean seed? [conf/sample.yaml]"),
         ("evaluate", ["run=x", "-m"], "command line: unrecognized arguments: -m; see attelbo evaluate --help"),
+        ("train", ["-m", "seed=range(0)"], "command line: no job is left: a range of swept values is empty"),
+        ("check", ["-m", "zip:seed=range(0)"], "command line: no job is left: a range of swept values is empty"),
+        ("train", ["-m", "sweep.sampler=tpe", "seed=range(0)"], "seed (command line): range(0) has no value"),
+        (
+            "train",
+            ["prior=maf"],
+            "prior (command line): unknown key; did you mean model.prior? [conf/model/prior/standard_normal.yaml]",
+        ),
+        (
+            "train",
+            ["--cfg", "job", "sweep=optimizer"],
+            "sweep=optimizer (command line): a sweep is many runs: --cfg prints one configuration: leave it out",
+        ),
+        (
+            "check",
+            ["name=../evil"],
+            "name='../evil': a run is written into the folder of this name in paths.output_dir",
+        ),
+        (
+            "check",
+            ["name=a/../../evil"],
+            "name='a/../../evil': a run is written into the folder of this name in paths.output_dir",
+        ),
+        ("check", ["name=/evil"], "name='/evil': a run is written into the folder of this name in paths.output_dir"),
+        ("train", ["name="], "name='': a run is written into the folder of this name in paths.output_dir"),
     ],
 )
-def test_evaluate_and_sample_are_checked_alike(command, words, expected, capsys):
+def test_what_is_wrong_is_one_line(command, words, expected, capsys):
     assert main([command, *words]) == 2
     assert capsys.readouterr().err == f"error: {expected}\n"
 

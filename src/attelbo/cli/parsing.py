@@ -56,8 +56,8 @@ def parse(command: str, words: Sequence[str]) -> "Namespace":
     options = parser.parse_intermixed_args(words)
     if getattr(options, "cfg", None) and getattr(options, "multirun", False):
         parser.error("--cfg prints one configuration: leave out -m")
-    # The group of priors is one of a model's; to who fits one alone it is `prior`.
-    options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
+    if command == "fit-prior":  # the group of priors is one of a model's; to who fits one alone it is `prior`
+        options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
     if command in CALLS:
         _refuse_second_name(options.words)
         options.words = [_quoted(word) if word.startswith(LITERAL) else _of_run(word) for word in options.words]

@@ -29,8 +29,9 @@ def search_of(options: "Namespace") -> "Search | None":
     named = [word for word in options.words if word.startswith(("sweep=", "sweep."))]
     if not named:
         return None
-    if not is_multirun(options):
-        raise ConfigError(f"{named[0]} (command line): a sweep is many runs: add -m")
+    if options.cfg or not is_multirun(options):
+        remedy = "--cfg prints one configuration: leave it out" if options.cfg else "add -m"
+        raise ConfigError(f"{named[0]} (command line): a sweep is many runs: {remedy}")
     from attelbo.experiments.sweeps.specification import read
 
     sweep = read(options.words, options.config_dir)
@@ -75,6 +76,8 @@ def _show(options: "Namespace") -> int:
     from attelbo.experiments.composing import session
     from attelbo.experiments.configuration import compose, with_folders
 
+    if root_of(options.command) == "train":
+        search_of(options)  # a sweep is refused
     composed = compose(root_of(options.command), options.words, config_dir=options.config_dir)
     with session() as hydra:
         hydra.show_cfg(

@@ -22,11 +22,15 @@ def sweep(words: Sequence[str]) -> int:
         parser = parser_of("sweep")
         parser.add_argument("folders", nargs="*", type=Path, default=[])
         options = parser.parse_args(rest)
+        if options.help:
+            return say(SWEEP)
         showing.status(options.folders or [Path("outputs")])
         return 0
     if kind != "dry":
         raise ConfigError(f"sweep {kind}: no such command{nearest_of(kind, ['dry', 'status'])}")
     options = parse("check", [*rest, "-m"])
+    if options.help:
+        return say(SWEEP)
     search = search_of(options)
     plan = [search.middle] if search else plan_of(options)
     if decides_as_it_goes(plan):

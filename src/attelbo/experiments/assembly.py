@@ -36,6 +36,9 @@ def compose(config: Config) -> tuple[Model, ResidentDataModule]:
     Raises:
         ConfigError: they, or what will be needed later, cannot be built from the arguments.
     """
+    folder = Path(config["name"])
+    if not folder.parts or folder.is_absolute() or ".." in folder.parts:
+        raise ConfigError(f"name='{config['name']}': a run is written into the folder of this name in paths.output_dir")
     evaluation = evaluation_of(config)
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])

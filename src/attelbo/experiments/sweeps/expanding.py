@@ -31,7 +31,7 @@ def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = Non
     """The jobs of a multirun; None if the sweeper decides as it goes.
 
     Raises:
-        ConfigError: what all jobs share is already wrong, or zipped lists differ in length.
+        ConfigError: what all jobs share is already wrong, zipped lists differ in length, or no job is left.
     """
     zipped = [match for word in overrides if (match := _ZIPPED.fullmatch(word))]
     others = [word for word in overrides if not _ZIPPED.fullmatch(word)]
@@ -52,7 +52,10 @@ def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = Non
         except HydraException as error:
             raise ConfigError(f"command line: {explaining.first_line(error)}") from error
     axes = _axes([(match[1], match[2]) for match in zipped])
-    return [[*for_hydra, *job, *itertools.chain(*rows)] for job in product for rows in itertools.product(*axes)]
+    jobs = [[*for_hydra, *job, *itertools.chain(*rows)] for job in product for rows in itertools.product(*axes)]
+    if not jobs:
+        raise ConfigError("command line: no job is left: a range of swept values is empty")
+    return jobs
 
 
 def is_zipped(word: str) -> bool:

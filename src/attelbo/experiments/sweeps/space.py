@@ -114,7 +114,10 @@ def _parameter(override: Override) -> Parameter:
         return Parameter(key, word, low=value.start, high=value.end, whole=whole, log=log)
     if isinstance(value, RangeSweep) and isinstance(numbers := value.range(), range) and numbers and numbers.step > 0:
         return Parameter(key, word, low=numbers[0], high=numbers[-1], step=numbers.step, whole=True)
-    return Parameter(key, word, choices=tuple(dict.fromkeys(override.sweep_string_iterator())))
+    choices = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not choices:
+        raise ConfigError(f"{key} (command line): {word} has no value")
+    return Parameter(key, word, choices=choices)
 
 
 def point(space: Sequence[Parameter], sampler: Sampler, seed: int, index: int) -> Mapping[str, Value] | None:
