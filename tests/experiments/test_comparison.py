@@ -249,12 +249,15 @@ def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path)
         (["{two}", "--pair", "1", "9"], "--pair 1 9: two of the settings 1 to 2"),
         (["{empty}"], "there is no run in"),
         ([], "which runs? name a folder"),
+        (["{cut}"], "result.json cannot be read: "),
         (["{two}", "-o", "/dev/null/x.csv"], "cannot be written"),
     ],
 )
 def test_what_is_wrong_is_one_line(two, tmp_path_factory, capsys, words, message) -> None:
     empty = tmp_path_factory.mktemp("empty")
-    assert main(["compare", *(word.format(two=two, empty=empty) for word in words)]) == 2
+    cut = write_run(tmp_path_factory.mktemp("cut"), configuration(0), 1.0)
+    (cut / "result.json").write_text('{"metr')
+    assert main(["compare", *(word.format(two=two, empty=empty, cut=cut) for word in words)]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

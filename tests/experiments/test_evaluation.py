@@ -12,6 +12,7 @@ from attelbo.cli import main
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, measure, suitable_chunk
+from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import pick_device
 from attelbo.latent import estimate_log_likelihood
@@ -207,8 +208,11 @@ def test_evaluate_repeats_what_the_run_found(runs, capsys):
     assert json.loads((outcome.run_dir / "result.json").read_text()) == found
 
     (outcome.run_dir / "checkpoints" / "best.ckpt").unlink()
+    status = RunDirectory(outcome.run_dir).status()
+    RunDirectory(outcome.run_dir).write("status.json", {**status, "state": "interrupted"})
     assert main(["evaluate", *words]) == 0
     assert json.loads((outcome.run_dir / "evaluation-test.json").read_text())["checkpoint"] == "last"
+    assert f"{outcome.run_dir} is interrupted, not done\n" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_a_number_out_of_range(tmp_path, capsys):
@@ -219,6 +223,18 @@ def test_evaluate_refuses_a_number_out_of_range(tmp_path, capsys):
 def test_evaluate_of_no_run(tmp_path, capsys):
     assert main(["evaluate", f"run={tmp_path}"]) == 2
     assert "is no run directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("config.yaml", "a: [b"), ("config.yaml", ""), ("config.yaml", "a"), ("status.json", '{"st')]
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, capsys, name, content):
+    (tmp_path / "config.yaml").write_text("name: small\n")
+    (tmp_path / name).write_text(content)
+    assert main(["evaluate", f"run={tmp_path}", "accelerator=cpu"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / name} cannot be read: ")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

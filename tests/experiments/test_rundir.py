@@ -216,3 +216,20 @@ def test_only_a_whole_checkpoint_is_resumable(tmp_path):
     assert run.resumable is None
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"whole")
     assert run.resumable == tmp_path / "checkpoints" / "last.ckpt"
+
+
+def test_of_the_runs_in_a_folder_the_newest_that_is_done_is_found(tmp_path):
+    def begun(name: str, started: str, state: str) -> RunDirectory:
+        run = RunDirectory(tmp_path / name)
+        run.write("status.json", {"state": state, "started": started})
+        (run.path / "checkpoints").mkdir()
+        (run.path / "checkpoints" / "last.ckpt").touch()
+        return run
+
+    begun("a", "2026-01-01", "failed")
+    newest = begun("b", "2026-01-05", "interrupted")
+    assert RunDirectory.find(tmp_path).path == newest.path
+    begun("c", "2026-01-02", "done")
+    done = begun("d", "2026-01-03", "done")
+    assert RunDirectory.find(tmp_path).path == done.path
+    assert RunDirectory.find(tmp_path, lambda run: run.path.name in ("a", "b")).path == newest.path

@@ -89,7 +89,7 @@ class RunDirectory:
     @classmethod
     def find(cls, path: Path, among: Callable[["RunDirectory"], bool] | None = None) -> "RunDirectory":
         """The run in ``path``: that folder itself, or the newest run with a checkpoint anywhere below it, of those
-        that are ``among`` the ones looked for.
+        that are ``among`` the ones looked for; one that is done, if there is such a one.
 
         Raises:
             UserError: there is none.
@@ -97,8 +97,12 @@ class RunDirectory:
         if (path / "config.yaml").is_file():
             return cls(path)
         runs = [run for file in path.glob("**/status.json") if (run := cls(file.parent)).has_checkpoint]
-        newest_first = sorted(runs, key=lambda run: run.status()["started"], reverse=True)
-        if (found := next(filter(among, newest_first), None)) is None:
+
+        def rank(run: RunDirectory) -> tuple[bool, str]:
+            status = run.status()
+            return status["state"] == "done", status["started"]
+
+        if (found := next(filter(among, sorted(runs, key=rank, reverse=True)), None)) is None:
             raise UserError(f"run: {path} is no run directory, and there is none with a checkpoint below it")
         return found
 
@@ -155,11 +159,17 @@ class RunDirectory:
         return self.read("status.json") or {"state": "pending"}
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the run; None where there is none."""
+        """A JSON file of the run; None where there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path / name} cannot be read: {' '.join(str(error).split())}") from error
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=True) + "\n")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -32,14 +33,17 @@ class Trained:
 
     @classmethod
     def of(cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None) -> Self:
-        """Load a run; no row of its data is read yet.
+        """Load a run, and say so where it is not done; no row of its data is read yet.
 
         Raises:
             UserError: not a run directory, or no checkpoint in it.
         """
         device = pick_device(accelerator)
-        run_dir = RunDirectory.find(Path(run)).path
+        directory = RunDirectory.find(Path(run))
+        run_dir, state = directory.path, directory.status()["state"]
         model, data = load_run(run_dir, checkpoint=checkpoint, data_dir=data_dir)
+        if state != "done":
+            sys.stderr.write(f"{run_dir} is {state}, not done\n")
         return cls(run_dir, model.to(device), data, device)
 
     @property

@@ -35,13 +35,15 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """The resolved configuration of a run.
 
     Raises:
-        UserError: not a run directory.
+        UserError: not a run directory, or the file is damaged.
     """
     path = run_dir / "config.yaml"
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{run_dir} is not a run directory: it has no readable config.yaml") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
