@@ -7,7 +7,7 @@ only the owner knows.
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attelbo.errors import ConfigError
@@ -64,3 +64,12 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         return build(spec, **{key: value for key, value in offered.items() if key in wanted})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error
+
+
+def flatten(node: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of every leaf of nested mappings, an empty one among them; the keys of its path are joined."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, separator, f"{prefix}{key}{separator}")
+        else:
+            yield f"{prefix}{key}", value

@@ -23,10 +23,8 @@ from attelbo.experiments.writing import typed_rows, write_paths, write_reconstru
 from attelbo.latent.spaces import Codes, Sphere
 from attelbo.models import LatentVariableModel, TextVAE
 from attelbo.seeding import derive_seed
+from attelbo.training.callbacks.pictures import encode
 from attelbo.training.media import Picture, image_grid, pair_grid, save_gif, save_png
-
-CHUNK = 500
-"""Rows that are encoded at a time."""
 
 
 class TrainedOnRows(Trained):
@@ -106,8 +104,7 @@ class TrainedOnRows(Trained):
 
     def encode(self, batch: Batch) -> Tensor:
         """The posterior means of a batch of any size, (n, D)."""
-        labels = [None] * len(batch.x) if batch.y is None else batch.y.split(CHUNK)
-        return torch.cat([self.model.encode(x, y) for x, y in zip(batch.x.split(CHUNK), labels, strict=False)])
+        return encode(self.model, batch)
 
 
 def reconstruct(

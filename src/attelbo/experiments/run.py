@@ -26,7 +26,7 @@ from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
-from attelbo.experiments.rundir import FINISHED, RunDirectory, State, config_hash
+from attelbo.experiments.rundir import FINISHED, RunDirectory, State
 from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import writing
@@ -86,7 +86,7 @@ def train(
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
     given = _take_up(_given_checkpoint(config), model, trainer)
-    run = directory or _place(config, sweep)
+    run = directory or _place(config, sweep) or RunDirectory.new(parent_of(config), config)
     if (state := run.status()["state"]) in FINISHED:
         sys.stdout.write(f"{run.path} is {state} already\n")
         _show(run)
@@ -114,11 +114,7 @@ def join(run_dir: Path) -> Outcome:
 
 
 def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path | None) -> Outcome:
-    if sweep is not None:
-        run = RunDirectory(sweep / config_hash(config))
-    else:
-        before = RunDirectory.latest(parent_of(config), config) if config["ckpt"] == "auto" else None
-        run = before or RunDirectory(parent_of(config) / "rank")  # its name comes from rank 0 once training begins
+    run = _place(config, sweep) or RunDirectory(parent_of(config) / "rank")  # rank 0 names it once training begins
     if (state := run.status()["state"]) in FINISHED:
         return Outcome(run.path, state, 0)
     return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
@@ -143,12 +139,11 @@ def _help_to_fit(
 # -- where ---------------------------------------------------------------------------------------------
 
 
-def _place(config: Config, sweep: Path | None) -> RunDirectory:
-    """The run's directory: a new one, or the one that it had before."""
+def _place(config: Config, sweep: Path | None) -> RunDirectory | None:
+    """The run's directory: that of a job, or the one that it had before; None where it gets a new one."""
     if sweep is not None:
         return RunDirectory.job(sweep, config)
-    before = RunDirectory.latest(parent_of(config), config) if config["ckpt"] == "auto" else None
-    return before or RunDirectory.new(parent_of(config), config)
+    return RunDirectory.latest(parent_of(config), config) if config["ckpt"] == "auto" else None
 
 
 def _with_threads(

@@ -4,10 +4,11 @@ When a part differs, all its arguments do. So a choice of a group (``model/objec
 what lies below it, and an argument is told only where it differs between runs of the same choice.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attelbo.building import flatten
 from attelbo.errors import UserError
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.listing import nearest_of
@@ -75,7 +76,7 @@ def _shown(key: str, value: str) -> tuple[str, str]:
 
 def described(run: Run) -> Values:
     """What a run computes: the choices of groups (``model/objective``), then every key (``model.objective.beta``)."""
-    flat = {key: value for key, value in flatten(run.config) if not _is_aside(key)}
+    flat = {key: text for key, text in leaves(run.config).items() if not _is_aside(key)}
     choices = {
         group: choice
         for group, choice in sorted(run.choices.items(), key=lambda item: (item[0].count("/"), item[0]))
@@ -123,13 +124,9 @@ def _is_aside(key: str) -> bool:
     return key in ASIDE or key.partition(".")[0] in ASIDE
 
 
-def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """(dotted key, value as text) of every leaf."""
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _text(value)
+def leaves(config: Mapping[str, Any]) -> Values:
+    """Dotted key -> value, as text, of every leaf."""
+    return {key: _text(value) for key, value in flatten(config)}
 
 
 def _text(value: Any) -> str:

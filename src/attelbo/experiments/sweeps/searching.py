@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from attelbo.errors import ConfigError
 from attelbo.experiments import assembly
-from attelbo.experiments.comparison.settings import flatten
+from attelbo.experiments.comparison.settings import leaves
 from attelbo.experiments.configuration import Composition, check, compose
 from attelbo.experiments.rundir import FINISHED, computed, config_hash
 from attelbo.experiments.sweeps import pruning
@@ -94,7 +94,7 @@ class Search:
     def record(self) -> dict[str, Any]:
         """What the ledger says of it."""
         swept = {parameter.key for parameter in self.space}
-        shared = dict(flatten(computed(self.middle.config)))
+        shared = leaves(computed(self.middle.config))
         return {
             "metric": self.metric,
             "direction": self.direction,

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from attelbo.data.batch import Split
+from attelbo.data.batch import Batch, Split
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid
 
@@ -67,10 +67,14 @@ class Pictures(Exhibit):
             pictures["samples"] = image_grid(model.sample(self.n_samples), columns)
             pictures["reconstructions"] = pair_grid(shown.x, model.reconstruct(shown.x, shown.y))
         batch = self.rows(data, self.n_latent, model.device)
-        labels = [None] * len(batch.x) if batch.y is None else batch.y.split(_CHUNK)
-        parts = zip(batch.x.split(_CHUNK), labels, strict=False)
-        means = torch.cat([model.encode(x, y).flatten(1) for x, y in parts])
+        means = encode(model, batch).flatten(1)
         rows = "texts" if data.spec.kind == "tokens" else "images"
         title = f"Posterior means, {len(means):,} {self.split} {rows} of {data.spec.name}"
         pictures["latent_map"] = latent_map(means, batch.y, title)
         return pictures
+
+
+def encode(model: PicturedModel, batch: Batch) -> Tensor:
+    """The posterior means of a batch of any size, (N, D)."""
+    chunks = [slice(first, first + _CHUNK) for first in range(0, len(batch.x), _CHUNK)]
+    return torch.cat([model.encode(batch.x[rows], None if batch.y is None else batch.y[rows]) for rows in chunks])

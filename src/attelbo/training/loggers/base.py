@@ -1,7 +1,7 @@
 """What every logger knows of its run, and what those do that show more than numbers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,6 @@ class Board(ABC):
             exit_code: of the process.
             state: done, interrupted, pruned, failed.
         """
-
-
-def flatten(node: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of every leaf that is no mapping; the keys of its path are joined."""
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, separator, f"{prefix}{key}{separator}")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def on_rank_zero() -> bool:

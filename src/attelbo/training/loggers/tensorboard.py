@@ -11,7 +11,8 @@ import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from attelbo.training.loggers.base import Board, RunInfo, flatten, on_rank_zero
+from attelbo.building import flatten
+from attelbo.training.loggers.base import Board, RunInfo, on_rank_zero
 from attelbo.training.media import Still
 
 FOLDER = "tensorboard"

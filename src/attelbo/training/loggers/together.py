@@ -6,8 +6,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from attelbo.building import Spec, build
-from attelbo.training.loggers.base import Board, RunInfo, flatten
+from attelbo.building import Spec, build, flatten
+from attelbo.training.loggers.base import Board, RunInfo
 from attelbo.training.loggers.metrics_csv import CsvLogger
 from attelbo.training.media import Animation, Work
 
