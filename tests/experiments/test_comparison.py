@@ -250,6 +250,7 @@ def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path)
         (["{empty}"], "there is no run in"),
         ([], "which runs? name a folder"),
         (["{cut}"], "result.json cannot be read: "),
+        (["{half}"], "status.json cannot be read: "),
         (["{two}", "-o", "/dev/null/x.csv"], "cannot be written"),
     ],
 )
@@ -257,7 +258,9 @@ def test_what_is_wrong_is_one_line(two, tmp_path_factory, capsys, words, message
     empty = tmp_path_factory.mktemp("empty")
     cut = write_run(tmp_path_factory.mktemp("cut"), configuration(0), 1.0)
     (cut / "result.json").write_text('{"metr')
-    assert main(["compare", *(word.format(two=two, empty=empty, cut=cut) for word in words)]) == 2
+    half = write_run(tmp_path_factory.mktemp("half"), configuration(0), 1.0)
+    (half / "status.json").write_text('{"st')
+    assert main(["compare", *(word.format(two=two, empty=empty, cut=cut, half=half) for word in words)]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

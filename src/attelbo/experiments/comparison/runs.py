@@ -3,7 +3,6 @@
 A run is what lies beside a ``status.json``. Of several runs of one configuration, seed and all, the newest counts.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,7 +126,6 @@ def read_run(path: Path) -> Run | None:
         config = yaml.load((path / "config.yaml").read_text(encoding="utf-8"), _Loader)  # a safe loader
         choices = path / ".hydra" / "choices.yaml"
         chosen = yaml.load(choices.read_text(encoding="utf-8"), _Loader) if choices.is_file() else {}
-        status = json.loads((path / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"compare: {path} cannot be read: {' '.join(str(error).split())}") from error
-    return Run(path, config, chosen or {}, status)
+    return Run(path, config, chosen or {}, RunDirectory(path).status())
