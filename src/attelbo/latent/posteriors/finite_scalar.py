@@ -16,12 +16,13 @@ _MARGIN = 1e-3
 
 
 class FiniteScalarPosterior(QuantizingPosterior):
-    """Each number of z is one of L_i values, evenly between -1 and 1: no codebook, nothing to collapse, no penalty.
+    """Each number of z is one of L_i evenly spaced values: no codebook, nothing to collapse, no penalty.
 
         u = (L - 1) / 2 * (1 - margin) * tanh(v + shift) - offset        z = round(u) / floor(L / 2)
 
-    with offset 1/2 where L is even, and the shift by which v = 0 gives u = 0. dz / du is the identity but for the
-    scale: the rounding is straight-through, the tanh is not. d numbers are one code out of prod(L_i) (sec. 3.1).
+    with offset 1/2 where L is even, and the shift by which v = 0 gives u = 0: the values run from -1 to 1 where L is
+    odd, and from -1 to 1 - 2/L, with 0 among them, where it is even. dz / du is the identity but for the scale: the
+    rounding is straight-through, the tanh is not. d numbers are one code out of prod(L_i) (sec. 3.1).
 
     Differs from the paper: its listing has tan(offset / ...) as shift, of which tanh is not the inverse; latent_dim may
     be several times d, for several codes at each place.
