@@ -74,6 +74,15 @@ def test_an_evaluated_posterior_is_a_function_of_its_own_row() -> None:
     assert (part.average == before).all()
 
 
+def test_a_row_by_itself_moves_no_average_and_is_normalized_by_them() -> None:
+    part = posterior()
+    part(features())
+    state = {name: value.clone() for name, value in part.named_buffers()}
+    alone = part(features()[:1]).mean
+    assert all(torch.equal(value, state[name]) for name, value in part.named_buffers())
+    torch.testing.assert_close(alone, part.eval()(features()[:1]).mean)
+
+
 def test_evaluation_is_deterministic_density_of_torch() -> None:
     q = posterior().eval()(features(4))
     z = torch.randn(6, 4, DIM, dtype=torch.float64)

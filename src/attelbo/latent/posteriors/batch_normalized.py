@@ -29,7 +29,8 @@ class BatchNormalizedPosterior(Posterior):
     averages of what was seen in training: there q is a function of its own x, and the bound is one.
 
     A batch of which parts are computed one after the other (``trainer.micro_batches``) or on several devices is
-    normalized part by part.
+    normalized part by part. A row by itself, such as an epoch's last, has no variance: it is normalized as in
+    evaluation and moves no average.
 
     Args:
         in_shape: F, the shape of h for one x.
@@ -79,7 +80,7 @@ class BatchNormalizedPosterior(Posterior):
 
     def _normalized(self, raw: Tensor) -> Tensor:
         """(B, D) with average 0 and variance 1, of the batch or of what was seen."""
-        if not self.training:
+        if not self.training or len(raw) < 2:
             return (raw - self.average) * (self.variance + self.eps).rsqrt()
         average, variance = raw.mean(0), raw.var(0, correction=0)
         with torch.no_grad():
