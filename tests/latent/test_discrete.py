@@ -248,6 +248,10 @@ def test_wild_features_stay_finite(name: str) -> None:
     assert h.grad.isfinite().all()
 
 
+DOWN_TO_ZERO = {"_target_": "attelbo.latent.schedules.Cyclical", "start": 1.0, "end": 0.0, "fraction": 0.5}
+"""Within each cycle; a run begins at one, and so does the cycle behind its end."""
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
@@ -255,6 +259,8 @@ def test_wild_features_stay_finite(name: str) -> None:
         ("gumbel_softmax", {"n_classes": 1}, "n_classes must be at least 2, got 1"),
         ("gumbel_softmax", {"temperature": 0.0}, "temperature must be positive, got 0"),
         ("gumbel_softmax", {"temperature": -1.0}, "temperature must be "),
+        ("gumbel_softmax", {"temperature": DOWN_TO_ZERO}, "temperature must be positive, got 0"),
+        ("joint", {"temperature": DOWN_TO_ZERO}, "temperature must be positive, got 0"),
         ("joint", {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         ("joint", {"categories": []}, "categories must name at least one variable"),
         ("joint", {"categories": [10, 1]}, "categories must be at least 2, got 1"),

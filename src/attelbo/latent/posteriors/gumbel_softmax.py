@@ -68,10 +68,10 @@ def scheduled_temperature(temperature: Spec | float) -> Scheduled:
     """A temperature that follows its schedule.
 
     Raises:
-        ValueError: it is not positive at the beginning or at the end of a run.
+        ValueError: it is not positive at each step of a run of 1,000.
     """
     scheduled = Scheduled(temperature, "temperature")
-    lowest = min(scheduled.schedule(0, 1), scheduled.schedule(1, 1))
+    lowest = min(scheduled.schedule(step, 1000) for step in range(1001))
     if lowest <= 0:
         raise ValueError(f"temperature must be positive, got {lowest}")
     return scheduled
