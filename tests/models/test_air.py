@@ -204,6 +204,13 @@ def test_no_unit_is_active_where_all_images_are_the_same() -> None:
         ({"waiting": 1.0}, r"^model\.waiting must be in \[0, 1\), got 1\.0"),
         ({"spread": 0.0}, r"^model\.spread must be positive and finite"),
         ({"objective": {"_target_": "attelbo.latent.objectives.IWAE"}}, r"^model/objective: AIR takes elbo"),
+        (
+            {
+                "likelihood": {"_target_": "attelbo.latent.ContinuousBernoulli"},
+                "data": DataSpec("grey", (1, 4, 5), "levels"),
+            },
+            r"^model/likelihood: AIR paints means in \[0, 1\], .* bernoulli, normal or laplace, not Cont",
+        ),
         ({"data": DataSpec("points", (3,), "binary")}, r"^model\.data must be \(channels, height, width\)"),
     ],
 )

@@ -35,6 +35,7 @@ from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import ELBO, Bernoulli, DiagonalNormal, Evidence, Layered, Likelihood, Objective, normal_kl
 from attelbo.latent.arithmetic import full_precision, sum_event
+from attelbo.latent.likelihoods.location_scale import LocationScale
 from attelbo.latent.objectives.base import log_weights_of
 from attelbo.latent.scheduled import Scheduled
 from attelbo.metrics import Measure, SampleMean
@@ -251,7 +252,7 @@ def build_air(
         data: what is known of the data: images.
         encoder: of glimpses.
         decoder: of glimpses.
-        likelihood: of x, with one parameter for each dimension.
+        likelihood: of x, one whose mean can be painted: Bernoulli, normal or Laplace.
         objective: the ELBO, without free bits.
         latent_dim: D.
         hidden: units of the LSTM, and of what it reads.
@@ -291,8 +292,11 @@ def build_air(
         raise ConfigError(f"model.{error}") from error
     p = part("likelihood", likelihood, data_shape=data.shape)
     check_likelihood(p, data)
-    if p.n_parameters != 1:
-        raise ConfigError(f"model/likelihood: AIR paints one number a pixel, {type(p).__name__} takes {p.n_parameters}")
+    if not isinstance(p, Bernoulli | LocationScale):
+        raise ConfigError(
+            "model/likelihood: AIR paints means in [0, 1], and takes bernoulli, normal or laplace, not "
+            f"{type(p).__name__}"
+        )
     o = part("objective", objective)
     if not isinstance(o, ELBO) or o.has_free_bits:
         raise ConfigError("model/objective: AIR takes elbo without free bits, of which its presences know the gradient")
