@@ -64,7 +64,7 @@ def test_gradients_know_of_sigma() -> None:
 def test_what_is_left_out() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     for _ in range(2):
-        normalize_spectrally(network, but=(network[2],))
+        normalize_spectrally(network, but=network[2])
     assert [name for name, _ in network.named_parameters()] == [
         *("0.bias", "0.parametrizations.weight.original", "2.weight", "2.bias"),
     ]

@@ -139,6 +139,15 @@ def test_decoder(spec: dict[str, Any], shape: tuple[int, ...]) -> None:
     assert_deterministic_and_row_by_row(decoder, z)
 
 
+@decoders
+def test_nothing_but_the_sum_of_shares_lies_behind_the_output_of_a_decoder(spec: dict[str, Any]) -> None:
+    decoder, z = decoder_of(spec, (2, 9, 6)), torch.randn(3, 5)
+    before = decoder(z)
+    with torch.no_grad():
+        decoder.output.get_parameter("bias").add_(2.0)
+    torch.testing.assert_close(decoder(z), before + 2.0)
+
+
 @pytest.mark.parametrize("latent", LATENT_SHAPES, ids=str)
 @decoders
 def test_decoder_takes_latents_of_any_shape(spec: dict[str, Any], latent: tuple[int, ...]) -> None:

@@ -6,8 +6,6 @@ algorithm 1. torch's own writes its estimate by ``out=``, which replicas that ar
 Shapes: O outputs, I the rest of a weight.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,10 +56,10 @@ class SpectralNorm(nn.Module):
         return weight.movedim(self.dim, 0).flatten(1)
 
 
-def normalize_spectrally(module: nn.Module, but: Sequence[nn.Module | None] = ()) -> None:
-    """Put a ``SpectralNorm`` on the weight of every linear, convolutional and transposed layer inside, ``but`` some;
+def normalize_spectrally(module: nn.Module, but: nn.Module | None = None) -> None:
+    """Put a ``SpectralNorm`` on the weight of every linear, convolutional and transposed layer inside, ``but`` one;
     what has one keeps it."""
-    for layer in [layer for layer in module.modules() if layer not in but]:
+    for layer in [layer for layer in module.modules() if layer is not but]:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not parametrize.is_parametrized(layer):
             outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight.detach(), outputs))

@@ -28,12 +28,13 @@ class Decoder(nn.Module, ABC):
     """z (N, *in_shape) -> eta (N, *out_shape), the parameters of the likelihood, unbounded.
 
     Subclasses take ``in_shape`` (E) and ``out_shape`` (P * C, H, W) first, given by the model. A decoder
-    depends on these and on its own arguments only, never on the encoder. The layer that gives eta is
-    called ``output``.
+    depends on these and on its own arguments only, never on the encoder.
     """
 
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
+    output: nn.Module
+    """The last layer, which gives eta."""
 
     @abstractmethod
     def forward(self, z: Tensor) -> Tensor: ...

@@ -144,6 +144,10 @@ class SlotDecoder(Decoder):
         self.places = Places(self.dim, smallest)
         self.painter = ConvDecoder((self.dim, *smallest), (n_maps + 1, *size), channels=channels, activation=activation)
 
+    @property
+    def output(self) -> nn.Module:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.painter.output
+
     def forward(self, z: Tensor) -> Tensor:
         painted, shares = self.layers(z)
         return (painted * shares.unsqueeze(2)).sum(1)

@@ -26,7 +26,8 @@ class RAE(Objective):
       - ``none``: 0. With z_weight 0 as well, the plain autoencoder;
       - ``l2``: the sum of squares of the decoder's parameters;
       - ``gradient_penalty``: |J|^2, the squared Frobenius norm of the Jacobian of E[x|z], averaged over the batch;
-      - ``spectral``: 0, but every layer of the decoder is normalized spectrally (``attelbo.latent.spectral``).
+      - ``spectral``: 0, but every layer of the decoder but the last is normalized spectrally
+        (``attelbo.latent.spectral``).
 
     The reconstruction is that of the likelihood, in nats: with a normal of fixed std, the squared error of the paper
     divided by 2 std^2. |J|^2 is estimated without bias by E|J^T v|^2 with one v ~ N(0, I) for each x; the authors'
@@ -68,7 +69,7 @@ class RAE(Objective):
 
     def attach(self, generative: Generative) -> None:
         if self.regularization == "spectral":
-            normalize_spectrally(generative.decoder, but=(getattr(generative.decoder, "output", None),))
+            normalize_spectrally(generative.decoder, but=generative.decoder.get_submodule("output"))
 
     def forward(self, evidence: Evidence) -> Tensor:
         loss = evidence.distortion + self.z_weight * 0.5 * sum_event(evidence.z.square(), 2).mean()
