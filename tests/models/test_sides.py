@@ -18,20 +18,22 @@ from attelbo.training import BlockStepper
 N_SAMPLES, N_GROUPS = 6, 3
 
 
-def make(objective, **arguments):
+PARTS = {
+    "encoder": {"_target_": "attelbo.networks.MLPEncoder", "hidden": [5], "activation": "tanh"},
+    "decoder": {"_target_": "attelbo.networks.MLPDecoder", "hidden": [5], "activation": "tanh"},
+    "posterior": {"_target_": "attelbo.latent.DiagonalNormalPosterior"},
+    "prior": {"_target_": "attelbo.latent.MixtureOfGaussians", "n_components": 2},
+    "likelihood": {"_target_": "attelbo.latent.Bernoulli"},
+    "latent_dim": 2,
+    "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
+    "scheduler": {"_target_": "attelbo.models.schedulers.Constant"},
+}
+
+
+def make(objective, parts=None, **arguments):
     torch.manual_seed(0)
-    return build_vae(
-        DataSpec("bits", (1, 4, 4), "binary"),
-        encoder={"_target_": "attelbo.networks.MLPEncoder", "hidden": [5], "activation": "tanh"},
-        decoder={"_target_": "attelbo.networks.MLPDecoder", "hidden": [5], "activation": "tanh"},
-        posterior={"_target_": "attelbo.latent.DiagonalNormalPosterior"},
-        prior={"_target_": "attelbo.latent.MixtureOfGaussians", "n_components": 2},
-        likelihood={"_target_": "attelbo.latent.Bernoulli"},
-        objective={"_target_": f"attelbo.latent.{objective}", **arguments},
-        latent_dim=2,
-        optimizer={"_target_": "torch.optim.Adam", "lr": 0.01},
-        scheduler={"_target_": "attelbo.models.schedulers.Constant"},
-    ).double()
+    objective = {"_target_": f"attelbo.latent.{objective}", **arguments}
+    return build_vae(DataSpec("bits", (1, 4, 4), "binary"), objective=objective, **PARTS | (parts or {})).double()
 
 
 def batch(rows=7):
@@ -103,6 +105,26 @@ def test_dreg_takes_no_posterior_without_a_density_of_a_given_z():
         ConfigError, match=r"^model/objective: DReG takes the density of a given z, which the OneWay of"
     ):
         check_objective(DReG(), OneWayPosterior((3,), 2))
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior"),
+    [
+        ("GumbelSoftmaxPosterior", "UniformCategorical"),
+        ("JointPosterior", "JointPrior"),
+        ("VectorQuantizedPosterior", "UniformCodes"),
+        ("FiniteScalarPosterior", "UniformCodes"),
+    ],
+)
+def test_dreg_takes_no_samples_without_noise_and_none_of_another_density(posterior, prior):
+    latents = {
+        "latent_dim": 4,
+        "posterior": {"_target_": f"attelbo.latent.{posterior}"},
+        "prior": {"_target_": f"attelbo.latent.{prior}"},
+    }
+    make("IWAE", latents)
+    with pytest.raises(ConfigError, match=rf"^model/objective: the gradient of DReG .* {posterior} .*=iwae"):
+        make("DReG", latents)
 
 
 def sides(model):

@@ -77,6 +77,11 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
             f"model/objective: {type(objective).__name__} takes the density of a given z, which the "
             f"{posterior.distribution.__name__} of {type(posterior).__name__} does not know"
         )
+    if objective.stops_posterior and not posterior.distribution.reparametrized:
+        raise ConfigError(
+            f"model/objective: the gradient of {type(objective).__name__} holds for reparametrized samples and their "
+            f"density, which {type(posterior).__name__} does not have; model/objective=iwae has the same bound"
+        )
 
 
 def _knows_density(distribution: type[Distribution]) -> bool:

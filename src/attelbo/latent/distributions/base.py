@@ -18,6 +18,9 @@ class Distribution(ABC):
 
     deterministic: ClassVar[bool] = False
     """Whether each q is a point, of which all samples are equal."""
+    reparametrized: ClassVar[bool] = True
+    """Whether samples are smooth functions of q's parameters and noise, each of noise of its own, and have the density
+    that ``log_prob`` says, in training too."""
 
     def guided_by(self, log_joint: Callable[[Tensor], Tensor]) -> Self:
         """Told by the model how it makes log p(x, z), (n, B), of z (n, B, *E): for distributions that look at it.

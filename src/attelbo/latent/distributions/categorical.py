@@ -22,6 +22,7 @@ class OneHotCategorical(Distribution):
     """
 
     __slots__ = ("log_probs",)
+    reparametrized = False
 
     def __init__(self, logits: Tensor) -> None:
         self.log_probs = full_precision(logits).log_softmax(-1)

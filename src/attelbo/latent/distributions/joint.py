@@ -24,6 +24,7 @@ class Joint(Distribution):
     """
 
     __slots__ = ("parts", "shapes")
+    reparametrized = False  # choices among the parts are not
 
     def __init__(self, parts: Sequence[Distribution], shapes: Sequence[tuple[int, ...]]) -> None:
         self.parts = tuple(parts)

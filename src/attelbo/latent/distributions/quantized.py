@@ -26,6 +26,7 @@ class Quantized(Distribution):
 
     __slots__ = ("_commitment", "_z", "codes")
     deterministic = True
+    reparametrized = False
 
     def __init__(self, z: Tensor, codes: Tensor, commitment: Tensor | None = None) -> None:
         self._z = full_precision(z)
