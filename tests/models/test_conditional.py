@@ -7,7 +7,7 @@ import torch
 
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import estimate_log_likelihood
+from attelbo.latent import RAE, VAEGAN, ClassConditionalNormal, estimate_log_likelihood
 from attelbo.models import build_conditional_vae, build_vae
 from labelled import CLASSES, DATA, LINEAR, conditional, log_evidence, rows
 
@@ -71,6 +71,41 @@ def test_any_size_of_image(build: Any, size: tuple[int, int, int]) -> None:
     assert model.losses(Batch(x, y, torch.arange(3)))["loss"].isfinite()
     assert model.reconstruct(x, y).shape == x.shape
     assert model.sample(4).shape == (4, *size)
+
+
+def test_a_decoder_that_plays_invents_images_of_the_same_labels() -> None:
+    model = conditional(objective={"_target_": "attelbo.latent.VAEGAN", "channels": [3]})
+    y = torch.tensor([0, 2, 1, 1])
+    for player in model.players():
+        player.losses(Batch(rows(), y, torch.arange(4)))["loss"].backward(inputs=player.parameters)
+        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in player.parameters)
+    prior, output, objective = model.prior, model.decoder.output, model.objective
+    assert isinstance(prior, ClassConditionalNormal)
+    assert isinstance(output, torch.nn.Linear)
+    assert isinstance(objective, VAEGAN)
+    with torch.no_grad():
+        prior.log_stds.fill_(-40)  # all samples of a class are its mean
+        found = objective._invented(model.evidence(rows(), y))
+        expected = prior.means[y] @ output.weight[:, :2].T + output.weight[:, 2:].T[y] + output.bias
+    torch.testing.assert_close(found.flatten(1), expected)
+
+
+def test_a_jacobian_given_the_label() -> None:
+    parts = {
+        "posterior": {"_target_": "attelbo.latent.DeterministicPosterior"},
+        "prior": {"_target_": "attelbo.latent.StandardNormal"},
+        "objective": {"_target_": "attelbo.latent.RAE", "regularization": "gradient_penalty", "weight": 1.0},
+    }
+    model = build_conditional_vae(DATA, **(LINEAR | parts)).double()
+    n = 20_000
+    evidence = model.evidence(rows(n), torch.arange(n) % CLASSES)
+    penalty = (model.objective(evidence) - RAE("none")(evidence)).item()
+    jacobian = model.decoder.output.get_parameter("weight")[:, :2].detach()
+    gram = jacobian.T @ jacobian
+    # Var |J^T v|^2 = 2 |J^T J|^2, of each row.
+    error = float(2 * gram.square().sum() / n) ** 0.5
+    assert abs(penalty - float(gram.trace())) < 5 * error
+    assert error < 0.02 * penalty
 
 
 def test_data_without_labels_are_refused() -> None:

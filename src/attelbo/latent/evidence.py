@@ -34,8 +34,8 @@ class Generative(Protocol):
         """The likelihood's parameters eta (K, B, P * C, ...) for z (K, B, *E) and, where it knows them, labels (B,)."""
         ...
 
-    def sample_prior(self, n: int) -> Tensor:
-        """n draws from the prior as the decoder sees them, (n, *E)."""
+    def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
+        """n draws from the prior, where it knows labels (n,) that of each, as the decoder sees them, (n, *E)."""
         ...
 
 

@@ -77,7 +77,7 @@ class RAE(Objective):
         if self.regularization == "l2":
             loss = loss + self.weight * _squares(evidence.generative)
         elif self.regularization == "gradient_penalty":
-            loss = loss + self.weight * _squared_jacobian(evidence.generative, evidence.z)
+            loss = loss + self.weight * _squared_jacobian(evidence.generative, evidence.z, evidence.y)
         return loss
 
 
@@ -86,12 +86,12 @@ def _squares(generative: Generative) -> Tensor:
     return torch.stack([full_precision(p).square().sum() for p in generative.decoder.parameters()]).sum()
 
 
-def _squared_jacobian(generative: Generative, z: Tensor) -> Tensor:
-    """An unbiased estimate of the batch mean of |d E[x|z] / d z|^2, a scalar, of z (1, B, *E)."""
+def _squared_jacobian(generative: Generative, z: Tensor, y: Tensor | None) -> Tensor:
+    """An unbiased estimate of the batch mean of |d E[x|z] / d z|^2, a scalar, of z (1, B, *E) and y (B,)."""
     # Fused attention has no second derivative, torch's plain one has. Evaluation keeps no graph: here one is needed.
     evaluating = torch.is_inference_mode_enabled()
     with sdpa_kernel(SDPBackend.MATH), torch.inference_mode(False) if evaluating else nullcontext():
         z = z.clone() if evaluating else z
-        x, pull, *_ = torch.func.vjp(lambda z: generative.likelihood.mean(generative.decode(z)), z)
+        x, pull, *_ = torch.func.vjp(lambda z: generative.likelihood.mean(generative.decode(z, y)), z)
         (gradient,) = pull(torch.randn_like(x))
     return sum_event(gradient.square(), 2).mean()

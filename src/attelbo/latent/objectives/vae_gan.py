@@ -84,11 +84,11 @@ class VAEGAN(Objective):
 
     @staticmethod
     def _invented(evidence: Evidence) -> Tensor:
-        """x_p, as many as there are x."""
-        generative = evidence.generative
+        """x_p, as many as there are x, and of the same labels."""
+        generative, y = evidence.generative, evidence.y
         assert generative is not None
-        z = generative.sample_prior(evidence.z.shape[1])
-        return generative.likelihood.mean(generative.decode(z.unsqueeze(0))[0])
+        z = generative.sample_prior(evidence.z.shape[1], y)
+        return generative.likelihood.mean(generative.decode(z.unsqueeze(0), y)[0])
 
 
 def _distance(real: Tensor, made: Tensor) -> Tensor:
