@@ -10,7 +10,8 @@ from torch import distributions as D
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import DiagonalNormal, estimate_log_likelihood
-from labelled import CLASSES, STD, log_evidence, rows, semi_supervised
+from attelbo.models import build_m2
+from labelled import CLASSES, DATA, LINEAR, STD, log_evidence, rows, semi_supervised
 
 LABELS = torch.tensor([-1, 2, -1, 0])
 
@@ -99,6 +100,26 @@ def test_every_parameter_is_trained() -> None:
     model = semi_supervised()
     model.losses(Batch(rows(), LABELS, torch.arange(4)))["loss"].backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_commitments_are_averaged_over_the_classes() -> None:
+    codes = {
+        "posterior": {"_target_": "attelbo.latent.VectorQuantizedPosterior", "n_codes": 4, "decay": None},
+        "prior": {"_target_": "attelbo.latent.UniformCodes"},
+    }
+    model, x = build_m2(DATA, **(LINEAR | codes), alpha=1.5).double(), rows()
+    evidence = model.evidence(x, LABELS)
+    q = model.classify(x)
+    expected = []
+    for row, label in enumerate(LABELS.tolist()):
+        by_class = [model.infer(x[row : row + 1], torch.tensor([y])).penalty for y in range(CLASSES)]
+        if label == -1:
+            expected.append(sum(q[row, y] * by_class[y] for y in range(CLASSES)))
+        else:
+            expected.append(by_class[label] - 1.5 * q[row, label].log())
+    torch.testing.assert_close(evidence.posterior.penalty, torch.cat(expected))
+    model.losses(Batch(x, LABELS, torch.arange(4)))["loss"].backward()
+    assert (model.posterior.codebook.embedding.grad != 0).any()
 
 
 def test_a_label_that_is_not_known_says_nothing() -> None:

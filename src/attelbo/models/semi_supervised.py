@@ -38,20 +38,20 @@ class Enumerated(Distribution):
 
     Args:
         mean: E[z|x], (B, *E).
-        classification: what training adds to the loss for each row, (B,), or None.
+        penalty: what training adds to the loss for each row, (B,).
     """
 
-    def __init__(self, mean: Tensor, classification: Tensor | None) -> None:
+    def __init__(self, mean: Tensor, penalty: Tensor) -> None:
         self._mean = mean
-        self._classification = classification
+        self._penalty = penalty
 
     @property
     def mean(self) -> Tensor:
         return self._mean
 
     @property
-    def penalty(self) -> Tensor | None:
-        return self._classification
+    def penalty(self) -> Tensor:
+        return self._penalty
 
     def rsample(self, n: int) -> Tensor:
         raise NotImplementedError("z is drawn for every class, by the model")
@@ -67,7 +67,8 @@ class SemiSupervisedVAE(ConditionalVAE):
     (K, B, Y, *E). The KL has one group more: KL(q(y|x) || p(y)), or -log p(y) where y is known. In importance weights,
     w_k = sum_y p(y) p(x|y,z_ky) p(z_ky) / q(z_ky|x,y), the label is summed out and q(y|x) does not enter.
 
-    A labelled row adds -alpha log q(y|x) to the loss, so that q(y|x) learns from labels. It is no part of the bound.
+    A labelled row adds -alpha log q(y|x) to the loss, so that q(y|x) learns from labels: no part of the bound. Nor is
+    the penalty of q(z|x,y), such as a commitment to codes, averaged over classes as the bound's terms are.
 
     Args:
         classifier: x -> features, the network of q(y|x).
@@ -109,14 +110,14 @@ class SemiSupervisedVAE(ConditionalVAE):
         by_class = given.kl.unflatten(0, (-1, self.n_classes))  # (B, Y, G)
         z = given.z.unflatten(1, (-1, self.n_classes))
         means = given.posterior.mean.unflatten(0, (-1, self.n_classes))  # (B, Y, *E)
-        classification = None if y is None else -self.alpha * (labels * log_q).sum(-1)
+        penalty = -self.alpha * (labels * log_q).sum(-1)
+        if given.posterior.penalty is not None:
+            penalty = penalty + (given.posterior.penalty.unflatten(0, (-1, self.n_classes)) * weights).sum(1)
         return Evidence(
             log_likelihood=(given.log_likelihood.unflatten(1, (-1, self.n_classes)) * weights).sum(-1),
             kl=torch.cat([(by_class * weights.unsqueeze(-1)).sum(1), label_kl], 1),
             z=z,
-            posterior=Enumerated(
-                (means * weights.view(*weights.shape, *[1] * (means.dim() - 2))).sum(1), classification
-            ),
+            posterior=Enumerated((means * weights.view(*weights.shape, *[1] * (means.dim() - 2))).sum(1), penalty),
             log_weights=None if given.log_weights is None else self._sum_out(given.log_weights, labels, known),
         )
 
