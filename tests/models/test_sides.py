@@ -66,6 +66,53 @@ def test_piwae_gives_each_side_the_gradient_of_its_own_bound():
         torch.testing.assert_close(gradients(loss, player.parameters), gradients(bound, player.parameters))
 
 
+CODES = {
+    "posterior": {"_target_": "attelbo.latent.VectorQuantizedPosterior", "n_codes": 4, "decay": None},
+    "prior": {"_target_": "attelbo.latent.UniformCodes"},
+}
+
+
+def test_the_inference_side_of_piwae_gets_the_penalty():
+    model = make("PIWAE", CODES, n_samples=2, n_groups=2)
+    _, inference = model.players()
+    evidence = model.evidence(batch().x, n_samples=2, log_weights=True)  # no noise: all samples are equal
+    penalty = torch.as_tensor(evidence.posterior.penalty).mean()
+    loss = inference.losses(batch())["loss"]
+    torch.testing.assert_close(loss, penalty - torch.as_tensor(evidence.log_weights).mean())
+    codebook = model.posterior.codebook.embedding
+    torch.testing.assert_close(gradients(loss, codebook), gradients(penalty, codebook))
+    assert (gradients(penalty, codebook)[0] != 0).any()
+
+
+EXTRA = {"extra": {"_target_": "attelbo.latent.MSSSIM"}}
+
+
+@pytest.mark.parametrize(
+    ("objective", "arguments", "told"),
+    [
+        ("PIWAE", {"n_samples": 4, "n_groups": 2}, [True, True]),
+        ("VAEGAN", {"channels": [3]}, [True, True, False]),
+        ("Adversarial", {"hidden": [3]}, [True, False, False]),
+    ],
+)
+def test_an_extra_term_is_added_once_for_each_side(objective, arguments, told):
+    model, found = make(objective, EXTRA, **arguments), []
+    for player in model.players():
+        gradients_at = []
+        for weight in (0.0, 10.0):
+            model.extra.weight = weight
+            torch.manual_seed(1)
+            loss = player.losses(batch())["loss"]
+            gradients_at.append(torch.autograd.grad(loss, player.parameters, materialize_grads=True))
+        added = [after - before for before, after in zip(*gradients_at, strict=True)]
+        found.append(any(bool((part != 0).any()) for part in added))
+        if found[-1]:
+            torch.manual_seed(1)
+            extra = model._extra_of(model.evidence_of(batch())).mean()
+            torch.testing.assert_close(added, [*torch.autograd.grad(extra, player.parameters, materialize_grads=True)])
+    assert found == told
+
+
 def test_dreg_in_the_model_leaves_the_generative_gradients_and_changes_the_others():
     plain, doubly = make("IWAE", n_samples=N_SAMPLES), make("DReG", n_samples=N_SAMPLES)
     terms = []

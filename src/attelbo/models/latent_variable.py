@@ -162,7 +162,10 @@ class EvidenceModel(Model):
         # A discriminator learns from what the model makes and does not change it.
         with torch.set_grad_enabled(torch.is_grad_enabled() and turn.moves != "objective"):
             evidence = self.evidence_of(batch) if turn.decodes else self.latents_of(batch)
-        return {"loss": turn.loss(evidence)}
+        loss = turn.loss(evidence)
+        if turn.decodes and turn.moves != "objective":
+            loss = self._with_penalty(loss, evidence, self._extra_of(evidence))
+        return {"loss": loss}
 
     def _side(self, name: str) -> list[nn.Parameter]:
         """The parameters of a side, as ``Turn.moves`` names it."""

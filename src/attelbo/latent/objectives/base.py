@@ -27,7 +27,8 @@ class Turn:
     name: str = ""
     """Its loss is logged as ``<name>_loss``; the main turn, that of ``forward``, has none."""
     decodes: bool = True
-    """Whether it reads what the decoder makes of z; if not, the decoder need not run, and log p(x|z) may be NaN."""
+    """Whether it reads what the decoder makes of z; if not, the decoder need not run, and log p(x|z) may be NaN. Where
+    it does and moves a side of the model, the loss gets what the model adds: a penalty of q, an extra term."""
     betas: tuple[float, float] | None = None
     """Of its Adam, in place of those in the configuration: in a game of two, past gradients are of another game."""
 
