@@ -338,6 +338,20 @@ def test_the_optimal_scale_is_a_constant_of_training_in_evaluation(ours: Any, to
 
 
 @by_scale
+@pytest.mark.parametrize("found", ["fixed", "learned", "optimal"])
+def test_a_steady_likelihood_is_that_of_evaluation_and_learns_nothing(
+    ours: Any, torchs: Any, power: int, found: Any
+) -> None:
+    part = ours(SHAPE, found, 0.5).double().train()
+    part.log_prob(*draw(part, "normal"))
+    state = {name: value.clone() for name, value in part.state_dict().items()}
+    eta, x = draw(part, "normal", batch=8)
+    steady = part.steady_log_prob(3 * eta, x)
+    assert all(torch.equal(value, state[name]) for name, value in part.state_dict().items())
+    torch.testing.assert_close(steady, part.eval().log_prob(3 * eta, x))
+
+
+@by_scale
 def test_the_running_scale_travels_with_the_weights(ours: Any, torchs: Any, power: int) -> None:
     part = ours(SHAPE).double().train()
     part.log_prob(*draw(part, "normal"))

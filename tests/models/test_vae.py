@@ -32,6 +32,11 @@ def make(data=BINARY, latent_dim=3, scheduler=CONSTANT, **changes):
     return build_vae(data=data, latent_dim=latent_dim, optimizer=ADAM, scheduler=scheduler, **parts)
 
 
+def build(data, **parts):
+    torch.manual_seed(0)
+    return build_vae(data, latent_dim=3, optimizer=ADAM, scheduler=CONSTANT, **(PARTS | parts))
+
+
 def batch(n: int, data=BINARY) -> Batch:
     x = torch.rand(n, *data.shape, generator=torch.Generator().manual_seed(5))
     return Batch(x.round() if data.kind == "binary" else (x * 255).round() / 255, None, torch.arange(n))
@@ -124,6 +129,36 @@ def test_a_density_has_no_bits_per_dimension():
     with torch.no_grad():
         model.evaluation_step(batch(4, SPEC))
     assert "bits_per_dim" not in model.evaluation_results()
+
+
+HAMILTONIAN = {"_target_": "attelbo.latent.HamiltonianPosterior"}
+
+
+@pytest.mark.parametrize("sigma", ["learned", "optimal"])
+@pytest.mark.parametrize("likelihood", ["Normal", "Laplace"])
+def test_a_posterior_follows_a_likelihood_while_its_scale_is_found(likelihood, sigma):
+    name = {"Normal": "sigma", "Laplace": "scale"}[likelihood]
+    model = build(SPEC, posterior=HAMILTONIAN, likelihood={"_target_": f"attelbo.latent.{likelihood}", name: sigma})
+    x = batch(6, SPEC).x
+    for _ in range(2):
+        model.zero_grad()
+        model.losses(batch(6, SPEC))["loss"].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    if sigma == "optimal":
+        assert model.likelihood._n_batches == 2  # what leads to z is not counted
+    z = torch.randn(2, 6, 3, requires_grad=True)
+    force = model.infer(x)._force(z)
+    model.eval()
+    log_joint = model.likelihood.log_prob(model.decode(z), x) + model.prior.log_prob(z)
+    torch.testing.assert_close(force, *torch.autograd.grad(log_joint.sum(), z))
+
+
+def test_a_posterior_that_follows_the_decoder_takes_none_that_normalizes_over_the_batch():
+    normalized = {"batch_norm": True}
+    build(BINARY, posterior=HAMILTONIAN, encoder=PARTS["encoder"] | normalized)
+    message = r"^model/posterior: HamiltonianPosterior takes gradients .*: model\.decoder\.batch_norm=false$"
+    with pytest.raises(ConfigError, match=message):
+        build(BINARY, posterior=HAMILTONIAN, decoder=PARTS["decoder"] | normalized)
 
 
 @pytest.mark.parametrize(

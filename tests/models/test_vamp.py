@@ -2,9 +2,11 @@
 
 import copy
 
+import pytest
 import torch
 
 from attelbo.data.batch import Batch
+from attelbo.errors import ConfigError
 from attelbo.models import VariationalAutoencoder, build_vae
 from labelled import DATA, LINEAR, rows
 
@@ -46,6 +48,19 @@ def test_pseudo_inputs_and_everything_else_are_trained() -> None:
     model = vamp()
     losses(model)["loss"].backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"posterior": {"_target_": "attelbo.latent.BatchNormalizedPosterior"}}, r"Batch.* \(model\.posterior\)"),
+        ({"encoder": LINEAR["encoder"] | {"hidden": [4], "batch_norm": True}}, r"MLPEncoder \(model\.encoder\)"),
+    ],
+)
+def test_running_averages_of_the_data_are_not_moved_by_pseudo_inputs(changes, message) -> None:
+    with pytest.raises(ConfigError, match=rf"^model/prior: VampPrior makes .* {message} normalizes over batches"):
+        vamp(**changes)
+    assert vamp(**changes, prior={"_target_": "attelbo.latent.StandardNormal"})
 
 
 def test_samples_are_of_the_mixture() -> None:

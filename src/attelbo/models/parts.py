@@ -5,12 +5,24 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
+from torch import nn
+
 from attelbo import networks
 from attelbo.building import Spec, locate
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import Distribution, Likelihood, Objective, Posterior, Prior, objectives, priors
+from attelbo.latent import (
+    BatchNormalizedPosterior,
+    Distribution,
+    Likelihood,
+    Objective,
+    Posterior,
+    Prior,
+    objectives,
+    priors,
+)
 from attelbo.latent.spaces import Space
+from attelbo.networks import Decoder, Encoder
 
 Part = TypeVar("Part", Prior, Objective)
 
@@ -82,6 +94,27 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
             f"model/objective: the gradient of {type(objective).__name__} holds for reparametrized samples and their "
             f"density, which {type(posterior).__name__} does not have; model/objective=iwae has the same bound"
         )
+
+
+def check_batch_norm(encoder: Encoder, posterior: Posterior, prior: Prior, decoder: Decoder) -> None:
+    """Raise ConfigError where running averages over batches would be written by what is no batch of the data."""
+    for name, own in (("encoder", encoder), ("posterior", posterior)):
+        if prior.made_of_posteriors and _normalizes_batch(own):
+            raise ConfigError(
+                f"model/prior: {type(prior).__name__} makes posteriors of its own inputs too, and {type(own).__name__} "
+                f"(model.{name}) normalizes over batches of the data; choose another prior, or no batch normalization"
+            )
+    if posterior.distribution.guided_by is not Distribution.guided_by and _normalizes_batch(decoder):
+        raise ConfigError(
+            f"model/posterior: {type(posterior).__name__} takes gradients of the decoder on its way to z, where "
+            f"{type(decoder).__name__} must not normalize over batches: model.decoder.batch_norm=false"
+        )
+
+
+def _normalizes_batch(network: nn.Module) -> bool:
+    """Whether it has layers that normalize over the batch in training, and keep running averages."""
+    kinds = nn.BatchNorm1d | nn.BatchNorm2d | BatchNormalizedPosterior
+    return any(isinstance(layer, kinds) for layer in network.modules())
 
 
 def _knows_density(distribution: type[Distribution]) -> bool:

@@ -52,7 +52,7 @@ class TextVAE(VariationalAutoencoder):
         """There are no parameters of p(x|z) without the tokens before: see :meth:`explain` and :meth:`write`."""
         raise NotImplementedError("a text is decoded token by token, each given those before it")
 
-    def explain(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, None]:
+    def explain(self, z: Tensor, x: Tensor, y: Tensor | None = None, *, steady: bool = False) -> tuple[Tensor, None]:
         """log p(x|z), (K, B), of z (K, B, *E) and x (B, T)."""
         shape = z.shape[:2]
         told = self._with_dropout(x[:, :-1].expand(len(z), -1, -1))  # (K, B, T - 1)

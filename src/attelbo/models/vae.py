@@ -22,7 +22,14 @@ from attelbo.latent.control_variates import with_less_noise
 from attelbo.latent.gradients import weigh_samples
 from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
-from attelbo.models.parts import check_latent_dim, check_likelihood, check_objective, check_prior, offered_by
+from attelbo.models.parts import (
+    check_batch_norm,
+    check_latent_dim,
+    check_likelihood,
+    check_objective,
+    check_prior,
+    offered_by,
+)
 from attelbo.networks import Decoder, Encoder
 
 
@@ -69,7 +76,7 @@ class VariationalAutoencoder(LatentVariableModel):
         prior = self.prior_of(y)
 
         def log_joint(z: Tensor) -> Tensor:
-            return self.explain(z, x, y)[0] + prior.log_prob(q.prior_value(z))
+            return self.explain(z, x, y, steady=True)[0] + prior.log_prob(q.prior_value(z))
 
         return q.guided_by(log_joint)
 
@@ -77,10 +84,20 @@ class VariationalAutoencoder(LatentVariableModel):
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""
         return self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
 
-    def explain(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """log p(x|z), (K, B), of z (K, B, *E) and x (B, C, H, W), and eta where it is a function of z alone."""
+    def explain(
+        self, z: Tensor, x: Tensor, y: Tensor | None = None, *, steady: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """log p(x|z), (K, B), of z (K, B, *E) and x (B, C, H, W), and eta where it is a function of z alone.
+
+        Args:
+            z: latents.
+            x: the data.
+            y: their labels, for models that know of labels.
+            steady: the likelihood's ``steady_log_prob``.
+        """
         eta = self.decode(z, y)
-        return self.likelihood.log_prob(eta, x), eta
+        log_prob = self.likelihood.steady_log_prob if steady else self.likelihood.log_prob
+        return log_prob(eta, x), eta
 
     def prior_of(self, y: Tensor | None = None) -> Density:
         """p(z), the same for all labels."""
@@ -227,12 +244,15 @@ def vae_parts(
     offered = offered_by(q, data)
     o = part("objective", objective, **offered)
     check_objective(o, q)
+    r = part("prior", prior, **offered)
     read = q.latent_shape if n_classes is None else (math.prod(q.latent_shape) + n_classes,)
+    g = part("decoder", decoder, in_shape=read, out_shape=p.parameter_shape)
+    check_batch_norm(f, q, r, g)
     return {
         "encoder": f,
         "posterior": q,
-        "prior": part("prior", prior, **offered),
-        "decoder": part("decoder", decoder, in_shape=read, out_shape=p.parameter_shape),
+        "prior": r,
+        "decoder": g,
         "likelihood": p,
         "objective": o,
         "extra": None if extra is None else part("extra", extra, data_shape=data.shape),

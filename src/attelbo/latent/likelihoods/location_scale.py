@@ -63,16 +63,15 @@ class LocationScale(Likelihood):
             self.register_buffer("log_scale", torch.tensor(math.log(scale)))
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
-        error = sum_event((full_precision(eta) - x).abs().pow(self.power), 2)  # (n, B)
-        dimensions = math.prod(self.data_shape)
+        error = self._error(eta, x)
         if self.calibration == "optimal" and self.training:
-            mean_error = error.detach().mean() / dimensions
+            mean_error = error.detach().mean() / math.prod(self.data_shape)
             self._remember(mean_error)
-            log_scale = self._log_optimum(mean_error)
-        else:
-            log_scale = self._log_scale()
-        precision = (-self.power * log_scale).exp()
-        return -error * precision / self.power - dimensions * (log_scale + self.log_normalizer)
+            return self._log_density(error, self._log_optimum(mean_error))
+        return self._log_density(error, self._log_scale())
+
+    def steady_log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
+        return self._log_density(self._error(eta, x), self._log_scale())
 
     def mean(self, eta: Tensor) -> Tensor:
         return full_precision(eta)
@@ -80,6 +79,14 @@ class LocationScale(Likelihood):
     def sample(self, eta: Tensor) -> Tensor:
         mean = self.mean(eta)
         return torch.addcmul(mean, self._log_scale().exp(), self._noise(mean))
+
+    def _error(self, eta: Tensor, x: Tensor) -> Tensor:
+        """sum_i |x_i - eta_i|^p, (n, B)."""
+        return sum_event((full_precision(eta) - x).abs().pow(self.power), 2)
+
+    def _log_density(self, error: Tensor, log_scale: Tensor) -> Tensor:
+        precision = (-self.power * log_scale).exp()
+        return -error * precision / self.power - math.prod(self.data_shape) * (log_scale + self.log_normalizer)
 
     @abstractmethod
     def _noise(self, like: Tensor) -> Tensor:
