@@ -7,6 +7,7 @@ import torch
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.report import write_report
+from attelbo.experiments.run import compose
 from attelbo.experiments.tables import print_result
 from attelbo.files import read_metrics
 
@@ -55,6 +56,67 @@ def test_table_and_report_say_so(done, capsys):
     page = write_report(done.run_dir).read_text()
     assert "no bound" in page
     assert ">ELBO<" not in page
+
+
+# -- a cross-entropy of grey levels ------------------------------------------------------------------------
+
+GREY = ("model.likelihood.allow_levels=true", "data.binarize=none")
+
+
+@pytest.fixture(scope="module")
+def grey(shared_runs):
+    return shared_runs.train(*GREY, "name=grey", "callbacks=early_stopping", "trainer.log_every_n_steps=10")
+
+
+def test_nothing_is_called_a_bound_where_levels_have_a_cross_entropy(grey):
+    result = result_of(grey)
+    metrics = result["metrics"]
+    means = {"loss", "distortion_rate", "reconstruction", "kl"}
+    information = {f"{name}{end}" for name in ("mutual_information", "aggregate_kl") for end in ("", "_std_error")}
+    assert set(metrics) == {f"test/{name}" for name in means | information | {"active_units"}}
+    assert metrics["test/distortion_rate"] == pytest.approx(metrics["test/reconstruction"] + metrics["test/kl"])
+    curves = read_metrics(grey.run_dir / "metrics.csv")
+    for split in ("train", "val"):
+        assert {name for name in means if f"{split}/{name}" in curves} == means
+        assert not {f"{split}/elbo", f"{split}/bits_per_dim"} & set(curves)
+    assert result["monitor"] == "lowest val/distortion_rate"
+
+
+def test_table_and_report_say_what_it_is_instead(grey, capsys):
+    print_result(result_of(grey), grey.run_dir)
+    table, page = capsys.readouterr().out, write_report(grey.run_dir).read_text()
+    for told in (table, page):
+        assert "no bound: there is neither ELBO nor NLL" in told
+        assert "a cross-entropy: no likelihood of grey levels" in told
+    assert ">Reconstruction + KL<" in page
+    assert "mutual information" in table
+    for name in ("ELBO", "NLL", "bits/dim"):
+        assert f"\n {name} " not in table
+        assert f">{name[:1].upper()}{name[1:]}<" not in page
+
+
+def test_binary_data_have_their_bound_whatever_is_allowed(runs):
+    metrics = result_of(runs.train(GREY[0], "trainer.max_epochs=1"))["metrics"]
+    assert {"test/elbo", "test/nll", "test/bits_per_dim"} <= set(metrics)
+
+
+@pytest.mark.parametrize("model", ["air", "draw", "ladder_vae", "m2", "vdvae"])
+def test_models_of_every_structure_are_told_of_levels(runs, model):
+    words = ("~experiment", f"model={model}", GREY[0])
+    grey, _ = compose(runs.compose([*words, GREY[1]]))
+    assert not grey.bounded
+    assert not grey.has_bits
+    binary, _ = compose(runs.compose([*words, "data.binarize=threshold"]))
+    assert binary.bounded
+    assert binary.has_bits
+
+
+def test_levels_are_not_coded_by_a_cross_entropy(runs):
+    with pytest.raises(ConfigError, match=r"^compress=true: .* and a discrete likelihood of what the images are$"):
+        runs.train(*GREY, "evaluation.compress=true")
+
+
+# -- points ----------------------------------------------------------------------------------------------
 
 
 def test_objectives_that_take_a_density_refuse_points(runs):

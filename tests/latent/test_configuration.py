@@ -14,7 +14,7 @@ from attelbo.latent.posteriors import Posterior
 from attelbo.latent.priors import Prior
 
 GROUPS = {"extra": Extra, "posterior": Posterior, "prior": Prior, "likelihood": Likelihood, "objective": Objective}
-GIVEN = {"in_shape", "latent_dim", "latent_shape", "data_shape", "data_classes", "space"}
+GIVEN = {"in_shape", "latent_dim", "latent_shape", "data_shape", "data_classes", "data_kind", "space"}
 FILES = [(group, name) for group in GROUPS for name in contract.files(group)]
 
 

@@ -263,6 +263,8 @@ def test_bernoulli_of_grey_levels_is_no_likelihood() -> None:
     assert part.supports == {"binary", "levels"}
     total = part.log_prob(torch.ones(1, 256, 1, dtype=torch.float64), LEVELS.unsqueeze(-1)).exp().sum()
     assert float(total) > 2
+    assert not Bernoulli((1,), allow_levels=True, data_kind="levels").normalized
+    assert Bernoulli((1,), allow_levels=True, data_kind="binary").normalized
 
 
 def test_bernoulli_at_extreme_logits() -> None:

@@ -290,7 +290,7 @@ def build_air(
                 raise ValueError(f"{name} must be positive and finite, got {std}")
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
-    p = part("likelihood", likelihood, data_shape=data.shape)
+    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     if not isinstance(p, Bernoulli | LocationScale):
         raise ConfigError(

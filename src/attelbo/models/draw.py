@@ -167,7 +167,7 @@ def build_draw(
         positive("write", [] if write is None else [write])
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
-    p = part("likelihood", likelihood, data_shape=data.shape)
+    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)
     check_objective_of_layers(o)

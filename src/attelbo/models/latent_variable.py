@@ -36,7 +36,7 @@ class EvidenceModel(Model):
         likelihood: p(x|z).
         objective: what becomes of the evidence terms.
         n_latent: D, the numbers in one z, all layers together.
-        bounded: whether the ELBO is a bound: not where q(z|x) is a point among real numbers.
+        has_kl: whether q(z|x) has a density: not where it is a point among real numbers.
         optimizer: its configuration.
         scheduler: the learning rate's.
         codes: the space of q(z|x), where it is one of codes.
@@ -53,7 +53,7 @@ class EvidenceModel(Model):
         n_latent: int,
         optimizer: Spec,
         scheduler: Spec,
-        bounded: bool = True,
+        has_kl: bool = True,
         codes: Codes | None = None,
         extra: Extra | None = None,
     ) -> None:
@@ -61,10 +61,13 @@ class EvidenceModel(Model):
         self.likelihood = likelihood
         self.objective = objective
         self.extra = extra
-        self.bounded = bounded
+        self.has_kl = has_kl
+        self.bounded = has_kl and likelihood.normalized
+        # Where p(x|z) is no distribution, reconstruction + KL does not go by the name of a bound.
+        self._sum, self._sign = ("elbo", -1) if self.bounded else ("distortion_rate", 1)
         self.n_latent = n_latent
-        self.has_bits = bounded and likelihood.discrete and self.has_dimensions
-        names = ["loss", "reconstruction"] + ["elbo", "kl"] * bounded + ["bits_per_dim"] * self.has_bits
+        self.has_bits = self.bounded and likelihood.discrete and self.has_dimensions
+        names = ["loss", "reconstruction"] + [self._sum, "kl"] * has_kl + ["bits_per_dim"] * self.has_bits
         names += ["extra"] * (extra is not None)
         self.means = SampleMean(names)
         self.active_units = ActiveUnits((n_latent,))
@@ -74,9 +77,9 @@ class EvidenceModel(Model):
 
     @property
     def monitor(self) -> Monitor | None:
-        """The bound, where there is one and the objective is for it."""
-        if self.objective.watched == "elbo" and self.bounded:
-            return "val/elbo", "max"
+        """The bound, or what is in its place, where there is one and the objective is for it."""
+        if self.objective.watched == "elbo" and self.has_kl:
+            return f"val/{self._sum}", "max" if self.bounded else "min"
         return super().monitor if self.objective.watched else None
 
     # -- from a batch to its loss ---------------------------------------------------------------
@@ -107,10 +110,10 @@ class EvidenceModel(Model):
         extra = self._extra_of(evidence)
         terms = {"loss": self._with_penalty(self.objective(evidence), evidence, extra)}
         with torch.no_grad():
-            if self.bounded:
-                terms["elbo"] = -(evidence.distortion + evidence.rate)
+            if self.has_kl:
+                terms[self._sum] = self._sign * (evidence.distortion + evidence.rate)
             terms["reconstruction"] = evidence.distortion.detach()
-            if self.bounded:
+            if self.has_kl:
                 terms["kl"] = evidence.rate.detach()
             if extra is not None:
                 terms["extra"] = extra.detach().mean()
@@ -189,8 +192,8 @@ class EvidenceModel(Model):
         extra = self._extra_of(evidence)
         loss = self._with_penalty(self.objective(evidence), evidence, extra)
         terms = {"loss": loss.expand(len(batch.x)), "reconstruction": evidence.reconstruction}
-        if self.bounded:
-            terms |= {"elbo": evidence.elbo, "kl": evidence.kl.sum(-1)}
+        if self.has_kl:
+            terms |= {self._sum: -self._sign * evidence.elbo, "kl": evidence.kl.sum(-1)}
         if self.has_bits:
             terms["bits_per_dim"] = -evidence.elbo / (math.log(2) * batch.x[0].numel())
         if extra is not None:
@@ -214,12 +217,12 @@ class EvidenceModel(Model):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        bound = Measure("elbo", "ELBO", "nats", better="more")
+        key, label = (self._sum, "reconstruction + KL") if self.has_kl else ("loss", "loss")
+        no_bound = Measure(key, label, "nats, no bound: there is neither ELBO nor NLL", better="less")
+        unit = "nats" if self.likelihood.normalized else "nats, a cross-entropy: no likelihood of grey levels"
         return (
-            bound
-            if self.bounded
-            else Measure("loss", "loss", "nats, no bound: there is neither ELBO nor NLL", better="less"),
-            Measure("reconstruction", "reconstruction", "nats", better="less"),
+            Measure("elbo", "ELBO", "nats", better="more") if self.bounded else no_bound,
+            Measure("reconstruction", "reconstruction", unit, better="less"),
             Measure("kl", "KL", "nats"),
             Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4, better="less"),
             Measure("active_units", "active units", f"of {self.n_latent} latent dimensions", 0),

@@ -133,7 +133,7 @@ def build_top_down(
         image_shape("data", data.shape)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
-    p = part("likelihood", likelihood, data_shape=data.shape)
+    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)
     check_objective_of_layers(o)

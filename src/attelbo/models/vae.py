@@ -54,7 +54,7 @@ class VariationalAutoencoder(LatentVariableModel):
             n_latent=math.prod(posterior.latent_shape),
             optimizer=optimizer,
             scheduler=scheduler,
-            bounded=posterior.has_density,
+            has_kl=posterior.has_density,
             codes=posterior.space if isinstance(posterior.space, Codes) else None,
             extra=extra,
         )
@@ -114,7 +114,7 @@ class VariationalAutoencoder(LatentVariableModel):
     ) -> Evidence:
         q, prior = self.infer(x, y), self.prior_of(y)
         # A point has no KL: no group of latents has any.
-        kl = prior.exact_kl(q) if self.bounded else q.mean.new_zeros(len(x), 0)  # (B, G)
+        kl = prior.exact_kl(q) if self.has_kl else q.mean.new_zeros(len(x), 0)  # (B, G)
         log_ratio = sample_weights = None
         if log_weights or kl is None:
             z, log_q, reference = q.rsample_for_kl(n_samples)  # (K, B, *E), (K, B)
@@ -236,7 +236,7 @@ def vae_parts(
     """
     check_latent_dim(latent_dim)
     channels, *size = data.shape
-    p = part("likelihood", likelihood, data_shape=data.shape)
+    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     f = part("encoder", encoder, in_shape=(channels + (n_classes is not None), *size))
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)

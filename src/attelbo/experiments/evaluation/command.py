@@ -56,8 +56,8 @@ N_SAMPLES = 5000
 def measure(
     model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
-    """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood and
-    information where it has a bound; BLEU where it translates."""
+    """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood where it has
+    a bound; information where q(z|x) has a density; BLEU where it translates."""
     started = time.perf_counter()
     model = model.to(device).eval()
     metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
@@ -65,14 +65,16 @@ def measure(
     result: dict[str, Any] = {"metrics": metrics, "measures": measures}
     if _has_likelihood(model):
         metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
-        metrics |= evaluate_information(model, data, split, settings, seed, device)
         if isinstance(model, TextVAE):
             nll = metrics[f"{split_key(split)}/nll"]
             metrics |= evaluate_perplexity(model, data, split, settings, nll, device)
             measures.insert(0, PERPLEXITY)
         likelihood, effective = likelihood_measures(data, split, settings)
-        measures[:] = [likelihood, *measures, effective, *INFORMATION]
+        measures[:] = [likelihood, *measures, effective]
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
+    if information := evaluate_information(model, data, split, settings, seed, device):
+        metrics |= information
+        measures += INFORMATION
     if settings.compress and isinstance(model, VariationalAutoencoder):
         metrics |= evaluate_compression(model, data, split, settings, seed, device)
         measures += COMPRESSION

@@ -68,11 +68,11 @@ def check_compressible(model: Model, data: ResidentDataModule) -> None:
         and isinstance(data, ImageDataModule)
         and isinstance(model.prior, StandardNormal)
         and model.posterior.distribution is DiagonalNormal
-        and model.likelihood.discrete
+        and model.has_bits
     ):
         raise ConfigError(
             "compress=true: bits-back coding here is for images and a VAE with model/posterior=diagonal_normal, "
-            "model/prior=standard_normal and a discrete likelihood"
+            "model/prior=standard_normal and a discrete likelihood of what the images are"
         )
 
 

@@ -29,7 +29,7 @@ def evaluate_information(
     Nothing for models that do not know log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
     inverted. Without the aggregate KL where each class has a prior of its own.
     """
-    if not isinstance(model, VariationalAutoencoder) or not model.bounded or isinstance(model.posterior.space, Codes):
+    if not isinstance(model, VariationalAutoencoder) or not model.has_kl or isinstance(model.posterior.space, Codes):
         return {}
     posteriors, samples, log_q, log_p, of_classes = [], [], [], [], False
     for i, rows in enumerate(rows_evaluated(data, split, settings, device)):

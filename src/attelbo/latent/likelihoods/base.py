@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x|z). Subclasses take ``data_shape`` (C, ...) first, given by the model."""
+    """p(x|z). Subclasses take ``data_shape`` (C, ...) first, and ``data_kind`` if they ask; the model gives both."""
 
     data_shape: tuple[int, ...]
     n_parameters: int = 1
     """P."""
     discrete: ClassVar[bool] = True
     """Whether log p(x|z) is the log of a probability (not of a density)."""
+    normalized: bool = True
+    """Whether it is a distribution of the data at hand; if not, nothing made of it is a bound."""
     n_levels: ClassVar[int]
     """L, the values that a dimension of x can take, 0, 1 / (L - 1), ..., 1, where it is discrete."""
     supports: frozenset[str]

@@ -18,17 +18,19 @@ class Bernoulli(Likelihood):
 
     Args:
         data_shape: (C, ...).
-        allow_levels: accept grey levels in [0, 1] too. The "log-likelihood" is then only a cross-entropy:
-            it does not normalize over the levels, bounds nothing, and must not stand beside numbers of
-            binarized data (Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli").
+        allow_levels: accept grey levels in [0, 1] too. Of these the "log-likelihood" is only a cross-entropy: it does
+            not normalize over the levels, bounds nothing, and must not stand beside numbers of binarized data
+            (Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli"). So a model of them reports no bound.
+        data_kind: of the data, "binary" or "levels".
     """
 
     discrete = True
     n_levels = 2
 
-    def __init__(self, data_shape: Sequence[int], allow_levels: bool = False) -> None:
+    def __init__(self, data_shape: Sequence[int], allow_levels: bool = False, data_kind: str = "binary") -> None:
         super().__init__()
         self.data_shape = tuple(data_shape)
+        self.normalized = data_kind == "binary"
         self.supports = frozenset({"binary", "levels"} if allow_levels else {"binary"})
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:

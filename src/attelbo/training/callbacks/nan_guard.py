@@ -17,7 +17,7 @@ from attelbo.data.batch import Block
 from attelbo.errors import TrainingDiverged
 from attelbo.training.callbacks.base import stepper_of
 
-_DERIVED = ("loss", "elbo")
+_DERIVED = ("loss", "elbo", "distortion_rate")
 """Sums of other terms: named only when none of their parts is to blame."""
 
 
