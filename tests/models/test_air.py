@@ -209,7 +209,7 @@ def test_no_unit_is_active_where_all_images_are_the_same() -> None:
                 "likelihood": {"_target_": "attelbo.latent.ContinuousBernoulli"},
                 "data": DataSpec("grey", (1, 4, 5), "levels"),
             },
-            r"^model/likelihood: AIR paints means in \[0, 1\], .* bernoulli, normal or laplace, not Cont",
+            r"^model/likelihood: AIR paints means of bernoulli, normal or laplace, not ContinuousBernoulli",
         ),
         ({"data": DataSpec("points", (3,), "binary")}, r"^model\.data must be \(channels, height, width\)"),
     ],

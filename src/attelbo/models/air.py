@@ -275,14 +275,12 @@ def build_air(
     check_latent_dim(latent_dim)
     try:
         channels, *_ = image_shape("data", data.shape)
-        positive("hidden", [hidden])
-        positive("steps", [steps])
-        positive("glimpse", [glimpse])
+        for name, number in (("hidden", hidden), ("steps", steps), ("glimpse", glimpse)):
+            positive(name, [number])
         scheduled = Scheduled(cost, "cost")
-        if not 0 < presence < 1:
-            raise ValueError(f"presence must be between 0 and 1, got {presence}")
-        if not 0 < object_size < 1:
-            raise ValueError(f"object_size must be between 0 and 1, got {object_size}")
+        for name, share in (("presence", presence), ("object_size", object_size)):
+            if not 0 < share < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {share}")
         if not 0 <= waiting < 1:
             raise ValueError(f"waiting must be in [0, 1), got {waiting}")
         for name, std in (("size_std", size_std), ("spread", spread)):
@@ -293,10 +291,7 @@ def build_air(
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     if not isinstance(p, Bernoulli | LocationScale):
-        raise ConfigError(
-            "model/likelihood: AIR paints means in [0, 1], and takes bernoulli, normal or laplace, not "
-            f"{type(p).__name__}"
-        )
+        raise ConfigError(f"model/likelihood: AIR paints means of bernoulli, normal or laplace, not {type(p).__name__}")
     o = part("objective", objective)
     if not isinstance(o, ELBO) or o.has_free_bits:
         raise ConfigError("model/objective: AIR takes elbo without free bits, of which its presences know the gradient")
