@@ -253,8 +253,18 @@ def test_the_reference_is_there():
     corpus = ReferenceText().load(Path("/nowhere"))
     assert [len(part) for part in corpus[:2]] > [50, 5]
     assert sum(len(text) for text in corpus.train) > 200_000
-    assert not set(corpus.train) & {*corpus.validation, *corpus.test}
     assert "identifier" in corpus.train[0] + corpus.train[1] + corpus.train[2]
+
+
+def test_no_paragraph_of_the_reference_is_in_two_splits():
+    """A topic such as "class" is a part of another, "compound", which is in another split."""
+    corpus = ReferenceText().load(Path("/nowhere"))
+    paragraphs = [" ".join(each.split()) for part in corpus[:3] for text in part for each in text.split("\n\n")]
+    assert len(paragraphs) == len(set(paragraphs)) > 500
+    train, *others = ("\n".join(part) for part in corpus[:3])
+    for text in others:  # nor what is longer than a turn of phrase
+        pieces = [text[start : start + 64] for start in range(0, len(text) - 64, 64)]
+        assert sum(piece in train for piece in pieces) < 0.01 * len(pieces)
 
 
 def test_shakespeare_is_the_published_one(data_folder):
