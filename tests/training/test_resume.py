@@ -95,17 +95,34 @@ def test_a_resumed_run_reads_its_checkpoint_once_and_builds_one_trainer(runs, mo
     assert len(built) == 1
 
 
-def test_stopped_after_the_training_it_goes_on_with_the_evaluation(runs, uninterrupted, monkeypatch):
-    def interrupted_measure(*args, **kwargs):
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise AssertionError("the signal was ignored")
+def interrupted_measure(*args: Any, **kwargs: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError("the signal was ignored")
 
+
+def test_stopped_after_the_training_it_goes_on_with_the_evaluation(runs, uninterrupted, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(run, "measure", interrupted_measure)
         stopped = runs.train(*WORDS)
     assert (stopped.state, stopped.exit_code) == ("interrupted", 143)
     assert run.RunDirectory(stopped.run_dir).status()["state"] == "interrupted"
     assert_equal_runs(runs.train(*WORDS, "ckpt=auto").run_dir, uninterrupted.run_dir)
+
+
+# No epoch is better than the first by so much: three of five are trained.
+STOPPING = (
+    *("trainer.max_epochs=5", "callbacks=early_stopping"),
+    *("callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=1000.0"),
+)
+
+
+def test_what_was_stopped_early_stays_so(runs, shared_runs, monkeypatch):
+    whole = shared_runs.train(*STOPPING)
+    assert runs.checkpoint(whole)["epoch"] == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", interrupted_measure)
+        assert runs.train(*STOPPING).state == "interrupted"
+    assert_equal_runs(runs.train(*STOPPING, "ckpt=auto").run_dir, whole.run_dir)
 
 
 def test_a_second_signal_does_not_wait_for_the_end_of_the_block(runs, uninterrupted, monkeypatch):

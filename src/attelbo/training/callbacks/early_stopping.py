@@ -30,6 +30,11 @@ class EarlyStopping(LightningEarlyStopping):
         # strict: a training may end before its first validation.
         super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, strict=False)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Whether it has stopped is in no checkpoint of Lightning's: a run killed after that would train on.
+        if self.wait_count >= max(self.patience, 1):
+            trainer.should_stop = True
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Learn from the model what to watch.
 
