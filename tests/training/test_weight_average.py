@@ -13,7 +13,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.run import compose
 from attelbo.models import load_run
 from attelbo.training import BlockStepper
-from attelbo.training.callbacks import WeightAverage
+from attelbo.training.callbacks import WeightAverage, weight_average
 
 WORDS = (
     *("callbacks=average", "callbacks.average.epochs=2", "trainer.max_epochs=4", "evaluation.checkpoint=average"),
@@ -78,6 +78,24 @@ def test_an_interruption_changes_nothing(runs, done, monkeypatch, block):
     with monkeypatch.context() as patch:
         patch.setattr(BlockStepper, "__call__", call)
         assert runs.train(*WORDS).state == "interrupted"
+    resumed = runs.train(*WORDS, "ckpt=auto")
+    assert resumed.state == "done"
+    ours, theirs = (weights(o.run_dir / "checkpoints" / "average.ckpt") for o in (resumed, done[0]))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_run_killed_before_the_mean_is_written_is_finished_by_the_next(runs, done, monkeypatch):
+    write = weight_average._write
+
+    def killed(path, weights):
+        if path.name == "average.ckpt":
+            raise SystemExit
+        write(path, weights)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weight_average, "_write", killed)
+        with pytest.raises(SystemExit):
+            runs.train(*WORDS)
     resumed = runs.train(*WORDS, "ckpt=auto")
     assert resumed.state == "done"
     ours, theirs = (weights(o.run_dir / "checkpoints" / "average.ckpt") for o in (resumed, done[0]))

@@ -41,8 +41,10 @@ class WeightAverage(Callback):
             if not epoch - self.epochs < int(file.stem) <= epoch:
                 file.unlink()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the mean; integers are those of the last epoch."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the mean; integers are those of the last epoch. Not when training ends, which it does no more in a run
+        that was killed after its last checkpoint.
+        """
         files = sorted((_folder(trainer) / "epochs").glob("*.ckpt"))
         if not trainer.is_global_zero or not files:
             return
