@@ -1,6 +1,7 @@
 """Errors shown as one line, never as a traceback: the user's to mend (exit code 2), or a run that diverged (1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -40,3 +41,8 @@ class TrainingDiverged(Exception):  # noqa: N818 - what happened, not what was d
     def __reduce__(self) -> tuple[Any, ...]:
         # The processes of a distributed run send it to each other.
         return type(self), (self.step, self.epoch, self.term, self.value, self.rows)
+
+
+def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The candidate that was probably meant, or None; ``cutoff`` 1 would be the same word only."""
+    return next(iter(get_close_matches(word, list(candidates), n=1, cutoff=cutoff)), None)

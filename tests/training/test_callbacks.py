@@ -13,9 +13,9 @@ from PIL import Image
 from rich.console import Console
 from tiny import TinyData, TinyModel, TinyStepper, tiny_trainer
 
-from attelbo.errors import TrainingDiverged
+from attelbo.errors import ConfigError, TrainingDiverged
 from attelbo.files import read_metrics
-from attelbo.training.callbacks import Checkpoint, LearningRate, NanGuard, Pictures, Progress
+from attelbo.training.callbacks import Checkpoint, EarlyStopping, LearningRate, NanGuard, Pictures, Progress
 from attelbo.training.callbacks.exhibit import evaluating, isolated_randomness
 from attelbo.training.callbacks.progress import Throughput, clock_time
 from attelbo.training.loggers import RunInfo, build_loggers, finish_loggers
@@ -322,3 +322,28 @@ def test_a_diverged_epoch_is_not_saved(tmp_path):
     with pytest.raises(TrainingDiverged):
         trainer.fit(model, datamodule=TinyData())
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+# -- what is watched -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+@pytest.mark.parametrize(
+    ("callback", "key"),
+    [
+        (lambda: Checkpoint("best", monitor="val/ebo"), "callbacks.best_checkpoint.monitor"),
+        (lambda: EarlyStopping("val/ebo"), "callbacks.early_stopping.monitor"),
+    ],
+)
+def test_a_metric_that_is_not_there_is_told_after_the_first_validation(tmp_path, callback, key, interval):
+    model = TinyModel(TinyStepper(32))
+    with pytest.raises(
+        ConfigError, match=rf"^{key}=val/ebo: no such metric; did you mean val/elbo\? \(there are val/e"
+    ):
+        fit(tmp_path, callback(), model, 4, check_val_every_n_epoch=interval, enable_checkpointing=True)
+    assert model.stepper.step == 8 * interval
+
+
+def test_patience_is_not_negative():
+    with pytest.raises(ValueError, match="patience must be at least 0, got -1"):
+        EarlyStopping(patience=-1)

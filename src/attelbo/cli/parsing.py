@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attelbo.errors import ConfigError, UserError
-from attelbo.experiments.listing import nearest
+from attelbo.errors import ConfigError, UserError, nearest
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attelbo.cli.parsing import say, tell
 from attelbo.cli.usage import root_of
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, nearest
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -133,7 +133,6 @@ def _refuse_slips(words: Sequence[str]) -> None:
 
     from attelbo.experiments.configuration import Train
     from attelbo.experiments.fitting import fit_prior
-    from attelbo.experiments.listing import nearest
 
     train = [*inspect.signature(Train).parameters, "experiment", "debug"]
     for key in (key for word in words if (key := _first(word)) not in train):

@@ -20,8 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
 from attelbo.building import locate
-from attelbo.errors import ConfigError
-from attelbo.experiments.listing import nearest
+from attelbo.errors import ConfigError, nearest
 
 Part = Annotated[Mapping[str, Any], "a node with _target_"]
 """In a schema: the value must be a part, that is, a mapping with ``_target_``."""

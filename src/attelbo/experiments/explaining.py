@@ -18,9 +18,9 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from yaml import MarkedYAMLError, YAMLError
 
 from attelbo.building import locate
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, nearest
 from attelbo.experiments.checking import FaultError, parameters_of
-from attelbo.experiments.listing import choices, nearest, nearest_of
+from attelbo.experiments.listing import choices, nearest_of
 from attelbo.experiments.origins import COMMAND_LINE, Layers, has, keys, leaf, parent, read_layers, select, shown
 
 if TYPE_CHECKING:

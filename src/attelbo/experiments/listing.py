@@ -5,10 +5,9 @@ Reads file names and first lines only, so ``attelbo list`` answers without Hydra
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, nearest
 
 NESTED = ("data", "hydra", "model")
 """Groups whose folders are groups themselves; elsewhere a folder is the first half of a choice's name."""
@@ -84,11 +83,6 @@ def listing(folders: Sequence[Path], group: str | None = None) -> str:
         (f"{name}={choice}", description(file)) for name, files in inside.items() for choice, file in files.items()
     ]
     return _table(rows)
-
-
-def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The candidate that was probably meant, or None; ``cutoff`` 1 would be the same word only."""
-    return next(iter(get_close_matches(word, list(candidates), n=1, cutoff=cutoff)), None)
 
 
 def nearest_in_parts(word: str, candidates: Iterable[str]) -> str | None:

@@ -5,9 +5,10 @@ Shapes: S optimizer steps in a block, T terms.
 
 from typing import Any, Protocol, cast
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from attelbo.errors import ConfigError, nearest
 from attelbo.models.base import Monitor
 
 
@@ -40,3 +41,27 @@ def stepper_of(module: LightningModule) -> StepperState:
 def monitor_of(module: LightningModule) -> Monitor | None:
     """The validation metric that tells the module's best epoch, and whether more of it is better."""
     return cast(Any, module).monitor
+
+
+def is_known(monitor: str, trainer: Trainer, key: str) -> bool:
+    """Whether there is a value of this metric, at the end of an epoch; not before the first validation.
+
+    Args:
+        monitor: the metric's name.
+        trainer: whose epoch it is.
+        key: the configuration's, that names the metric.
+
+    Raises:
+        ConfigError: a validation has come without it, so it never will.
+    """
+    metrics = trainer.callback_metrics
+    if monitor in metrics:
+        return True
+    if not any(name.startswith("val/") for name in metrics):
+        return False
+    guess = nearest(monitor, metrics)
+    raise ConfigError(
+        f"{key}={monitor}: no such metric"
+        + (f"; did you mean {guess}?" if guess else "")
+        + f" (there are {', '.join(metrics)})"
+    )

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attelbo.files import give_second_name
 from attelbo.models.base import Monitor
-from attelbo.training.callbacks.base import monitor_of
+from attelbo.training.callbacks.base import is_known, monitor_of
 
 
 class Checkpoint(ModelCheckpoint):
@@ -29,6 +29,10 @@ class Checkpoint(ModelCheckpoint):
             always if it names none; None: always.
         mode: Whether better is "max" or "min"; of auto, the model says that too.
         every_n_epochs: How often to save.
+
+    Raises:
+        ValueError: it is below 1.
+        ConfigError: after a validation, if there is no such metric.
     """
 
     def __init__(
@@ -71,7 +75,8 @@ class Checkpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A training that ends before its first validation has nothing to be best at; Lightning would warn.
-        if self.monitor is None or self.monitor in trainer.callback_metrics:
+        key = f"callbacks.{self.filename}_checkpoint.monitor"
+        if self.monitor is None or is_known(self.monitor, trainer, key):
             super().on_train_epoch_end(trainer, pl_module)
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:

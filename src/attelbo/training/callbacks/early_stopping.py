@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from attelbo.errors import ConfigError
-from attelbo.training.callbacks.base import monitor_of
+from attelbo.training.callbacks.base import is_known, monitor_of
 
 
 class EarlyStopping(LightningEarlyStopping):
@@ -18,6 +18,10 @@ class EarlyStopping(LightningEarlyStopping):
         mode: Whether better is "max" or "min"; of auto, the model says that too.
         patience: Validations without a better value that are waited for.
         min_delta: By how much a value must be better.
+
+    Raises:
+        ValueError: the patience is negative.
+        ConfigError: after a validation, if there is no such metric.
     """
 
     def __init__(
@@ -27,6 +31,8 @@ class EarlyStopping(LightningEarlyStopping):
         patience: int = 10,
         min_delta: float = 0.0,
     ) -> None:
+        if patience < 0:
+            raise ValueError(f"patience must be at least 0, got {patience}")
         # strict: a training may end before its first validation.
         super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, strict=False)
 
@@ -53,6 +59,10 @@ class EarlyStopping(LightningEarlyStopping):
         self.monitor, self.mode = monitor
         self.min_delta = abs(self.min_delta) if self.mode == "max" else -abs(self.min_delta)
         self.best_score = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        is_known(self.monitor, trainer, "callbacks.early_stopping.monitor")
+        super().on_train_epoch_end(trainer, pl_module)
 
     @property
     def state_key(self) -> str:
