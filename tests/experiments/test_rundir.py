@@ -193,9 +193,12 @@ def test_a_run_that_goes_on_keeps_its_start_and_counts(tmp_path):
     assert run.status()["error"] == "Traceback: boom"
     run.begin(CONFIG)
     assert "error" not in run.status()
-    run.end("done", 2.0)
+    run.end("interrupted")  # before its training
+    assert run.status()["train_seconds"] == 1.5
+    run.begin(CONFIG)
+    run.end("done", 3.5)
     last = run.status()
-    assert (last["state"], last["attempts"], last["train_seconds"]) == ("done", 2, 3.5)
+    assert (last["state"], last["attempts"], last["train_seconds"]) == ("done", 3, 3.5)
     assert last["started"] == first["started"] < last["ended"]
 
 

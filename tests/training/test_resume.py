@@ -1,5 +1,6 @@
 """A run that was stopped anywhere and went on is, bit for bit, the run that was not stopped."""
 
+import json
 import os
 import random
 import signal
@@ -168,6 +169,28 @@ def test_a_named_checkpoint_starts_a_new_run_from_there(runs, uninterrupted, mon
     ours, theirs = runs.checkpoint(resumed), runs.checkpoint(uninterrupted)
     assert same(ours["state_dict"], theirs["state_dict"])
     assert metrics(resumed.run_dir) == metrics(uninterrupted.run_dir)
+
+
+def test_the_time_of_a_killed_run_is_that_of_its_rows(runs, monkeypatch):
+    """Blocks take a second each. Two come after the checkpoint: their rows are trained on again, and count once."""
+    step, seconds = BlockStepper.__call__, []
+
+    def call(self: BlockStepper, rows: Any) -> None:
+        step(self, rows)
+        seconds.append(1.0)
+        if len(seconds) == 5:
+            raise SystemExit
+
+    monkeypatch.setattr(BlockStepper, "__call__", call)
+    monkeypatch.setattr(BlockStepper, "_now", lambda _: sum(seconds), raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(run.RunDirectory, "end", lambda *_: None)  # which a process that is killed does not reach
+        with pytest.raises(SystemExit):
+            runs.train("trainer.max_epochs=3")
+    resumed = runs.train("trainer.max_epochs=3", "ckpt=auto").run_dir
+    result = json.loads((resumed / "result.json").read_text())
+    assert result["seconds"]["train"] == run.RunDirectory(resumed).status()["train_seconds"] == 9.0
+    assert result["samples_per_second"] == 300 / 9
 
 
 def test_a_done_run_is_not_run_again(runs, uninterrupted, shared_runs, capsys):

@@ -9,7 +9,6 @@ Whatever can be wrong with configuration or data shows before the run directory 
 import contextlib
 import math
 import sys
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,7 +205,7 @@ def _run(
     seat: Seat | None,
 ) -> Outcome:
     """Fit, evaluate, draw and report; the status is right at every moment, whatever happens."""
-    exit_code, error, seconds, state = 1, None, 0.0, "failed"
+    exit_code, error, seconds, state = 1, None, None, "failed"
     loggers = build_loggers(config["logger"], run_info(run, config, job_type))
     try:
         with stoppable():
@@ -216,17 +215,15 @@ def _run(
             watch(trainer, run, step)
             if seat is not None:
                 seat.gather()
-            clock = seat.clock if seat is not None else time.perf_counter
-            started = clock()
             try:
                 trainer.fit(model, datamodule=data, ckpt_path=start and start.checkpoint, weights_only=True)
             finally:
-                seconds = clock() - started
+                seconds = getattr(model.stepper, "seconds", None)  # it has none where the training could not begin
             if seat is not None:
                 seat.rest()
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()  # the other processes end here; what follows is done alone
-            _conclude(run, config, model, data, trainer, run.status()["train_seconds"] + seconds)
+            _conclude(run, config, model, data, trainer, seconds or 0.0)
         exit_code, state = 0, "done"
     except Pruned:
         exit_code, state = 0, "pruned"

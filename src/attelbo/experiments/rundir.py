@@ -206,10 +206,13 @@ class RunDirectory:
             },
         )
 
-    def end(self, state: State, train_seconds: float = 0.0, error: str | None = None) -> None:
-        """Mark how this attempt ended. ``error``: a traceback."""
+    def end(self, state: State, train_seconds: float | None = None, error: str | None = None) -> None:
+        """Mark how this attempt ended. ``train_seconds``: of all attempts, where this one trained; ``error``: a
+        traceback."""
         status = self.status()
-        status |= {"state": state, "ended": _now(), "train_seconds": status["train_seconds"] + train_seconds}
+        status |= {"state": state, "ended": _now()}
+        if train_seconds is not None:
+            status["train_seconds"] = train_seconds
         if error is not None:
             status["error"] = error
         self.write("status.json", status)

@@ -11,6 +11,7 @@ binarization and augmentation depend on nothing else, so a run continues bit for
 Shapes: S minibatches in a block, T terms of the loss.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -81,6 +82,8 @@ class BlockStepper(Callback):
         """Optimizer steps of the whole training, which schedules are stretched over."""
         self.rows_seen = 0
         """Rows trained on so far, by all devices together."""
+        self._seconds_before = 0.0
+        self._started: float | None = None
 
         self.terms: tuple[str, ...] = ()
         """Names of what the model's losses() gives."""
@@ -97,6 +100,7 @@ class BlockStepper(Callback):
                 precision and optimizer.
         """
         assert isinstance(pl_module, Model)
+        self._started = self._now()
         self.model, self.trainer = pl_module, trainer
         self.data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self.model.stepper = self
@@ -168,6 +172,15 @@ class BlockStepper(Callback):
             return GraphEngine(step, position, optimizations, required=self.cuda_graphs is True)
         return EagerEngine(step, position)
 
+    @property
+    def seconds(self) -> float:
+        """What training has taken so far, validations and checkpoints among it; of a run that went on from a
+        checkpoint, what came before that too, as of its rows."""
+        return self._seconds_before + (0.0 if self._started is None else self._now() - self._started)
+
+    def _now(self) -> float:
+        return self.seat.clock() if self.seat is not None else time.perf_counter()
+
     # -- the hot path ------------------------------------------------------------------------------
 
     def __call__(self, block: Block) -> None:
@@ -235,6 +248,7 @@ class BlockStepper(Callback):
         return {
             "step": self.step,
             "rows_seen": self.rows_seen,
+            "seconds": self.seconds,
             "terms": list(self.terms),
             "epoch_sum": self._epoch_sum,
             "epoch_rows": self._epoch_rows,
@@ -243,6 +257,7 @@ class BlockStepper(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.step = state_dict["step"]
         self.rows_seen = state_dict["rows_seen"]
+        self._seconds_before = state_dict["seconds"]
         self.terms = tuple(state_dict["terms"])
         self._epoch_sum = state_dict["epoch_sum"]
         self._epoch_rows = state_dict["epoch_rows"]

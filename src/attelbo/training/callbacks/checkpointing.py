@@ -21,7 +21,7 @@ class Checkpoint(ModelCheckpoint):
     at the end of an epoch; an epoch that is the best is written once and has two names.
 
     Nothing in the checkpoint depends on where the run directory lies, so it may be moved, and equal
-    runs write equal checkpoints.
+    runs write equal checkpoints, but for the seconds that they took.
 
     Args:
         filename: Name of the file, without ".ckpt".
