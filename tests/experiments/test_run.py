@@ -241,6 +241,14 @@ def test_an_output_folder_that_cannot_be_written(runs, capsys):
     [
         (("model.latent_dim=0",), "model.latent_dim must be at least 1, got 0"),
         (("data.validation_size=1442",), "data.validation_size must be below 1,442"),
+        (("seed=-1",), "seed must be between 0 and 4,294,967,295, got -1"),
+        (("seed=99999999999",), "seed must be between 0 and 4,294,967,295, got 99999999999"),
+        (("trainer.max_steps=0",), "trainer.max_steps must be at least 1, got 0; -1 is no limit"),
+        (("trainer.max_epochs=0", "trainer.max_steps=4"), "trainer.max_epochs must be at least 1, got 0; -1 is no"),
+        (
+            ("data.drop_last=true", "data.batch_size=100", "data.train_size=64"),
+            "data.drop_last=true leaves nothing to train on: data.batch_size=100, and an epoch has 64 rows; ",
+        ),
         (("data.batch_size=0",), "data.batch_size must be at least 1, got 0"),
         (("model.encoder.hidden=[0]",), "model.encoder: hidden"),
         (("evaluation.n_samples=0",), "evaluation.n_samples must be at least 1, got 0"),
@@ -256,6 +264,54 @@ def test_wrong_settings_leave_nothing_behind(runs, words, message):
     with pytest.raises(ConfigError) as caught:
         runs.train(*words)
     assert str(caught.value).startswith(message)
+    assert not runs.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        ((), "at step 20 of 20, after 2 epochs; a larger trainer.max_epochs, or trainer.max_steps, goes on"),
+        (("data.batch_size=5",), "at step 20 of 40, after 2 epochs; a larger trainer.max_epochs, or"),
+        (("trainer.max_epochs=3", "trainer.max_steps=20"), "at step 20 of 20, after 2 epochs; a larger"),
+    ],
+)
+def test_a_checkpoint_from_the_end_is_nothing_to_go_on_from(runs, done, words, end):
+    checkpoint = done.run_dir / "checkpoints" / "last.ckpt"
+    with pytest.raises(ConfigError) as caught:
+        runs.train(*words, f"ckpt={checkpoint}")
+    assert str(caught.value).startswith(f"ckpt: {checkpoint} is where this training ends, {end}")
+    assert not runs.folder.exists()
+
+
+def test_a_checkpoint_of_a_training_that_was_stopped_early(runs):
+    stopping = ("trainer.max_epochs=5", "callbacks=early_stopping", "callbacks.early_stopping.min_delta=1000.0")
+    first = runs.train(*stopping, "callbacks.early_stopping.patience=1").run_dir
+    ckpt = f"ckpt={first / 'checkpoints' / 'last.ckpt'}"
+    with pytest.raises(ConfigError, match=r"at step 20 of 50, after 2 epochs; a larger callbacks\.early_stopping\.pa"):
+        runs.train(*stopping, "callbacks.early_stopping.patience=1", ckpt)
+    assert runs.checkpoint(runs.train(*stopping, "callbacks.early_stopping.patience=3", ckpt))["epoch"] == 3
+
+
+def test_weights_alone_are_nothing_to_go_on_from(runs, tmp_path):
+    torch.save({"state_dict": run.compose(runs.configure())[0].state_dict()}, tmp_path / "average.ckpt")
+    with pytest.raises(ConfigError, match=r"average\.ckpt holds weights alone; best\.ckpt and last\.ckpt can be gone"):
+        runs.train(f"ckpt={tmp_path / 'average.ckpt'}")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "trainer.clip_norm=1,-1",
+        "trainer.max_epochs=1,0",
+        "trainer.replicas=0,1",
+        "trainer.strategy=auto,fsdp",
+        "seed=0,-1",
+    ],
+)
+def test_no_job_of_a_sweep_runs_if_another_could_not(runs, capsys, word):
+    for command in ("check", "train"):
+        assert main([command, "-m", *runs.words(word)]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {word.partition('=')[0]}")
     assert not runs.folder.exists()
 
 

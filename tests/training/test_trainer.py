@@ -67,7 +67,8 @@ def test_optimizers_do_not_ask_the_driver_at_every_step(tmp_path, monkeypatch):
     ("options", "message"),
     [
         ({"max_epochs": -1, "max_steps": -1}, "trainer.max_epochs or trainer.max_steps must be at least 1"),
-        ({"max_epochs": 0}, "trainer.max_epochs or trainer.max_steps must be at least 1"),
+        ({"max_epochs": 0}, "trainer.max_epochs must be at least 1, got 0; -1 is no limit"),
+        ({"max_steps": 0}, "trainer.max_steps must be at least 1, got 0; -1 is no limit"),
         ({"micro_batches": 0}, "trainer.micro_batches must be at least 1, got 0"),
         ({"log_every_n_steps": 0}, "trainer.log_every_n_steps must be at least 1, got 0"),
         ({"threads": 0}, "trainer.threads must be at least 1, got 0"),

@@ -12,6 +12,7 @@ from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import Model, build_data, build_model, count_parameters
+from attelbo.training import check_settings
 from attelbo.training.replicas import Seat
 
 Config = dict[str, Any]
@@ -40,6 +41,9 @@ def compose(config: Config) -> tuple[Model, ResidentDataModule]:
     if not folder.parts or folder.is_absolute() or ".." in folder.parts:
         raise ConfigError(f"name='{config['name']}': a run is written into the folder of this name in paths.output_dir")
     evaluation = evaluation_of(config)
+    if not 0 <= config["seed"] < 2**32:
+        raise ConfigError(f"seed must be between 0 and {2**32 - 1:,}, got {config['seed']}")
+    check_settings(**{name: value for name, value in config["trainer"].items() if name != "_target_"})
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])
     for name, node in config["callbacks"].items():

@@ -30,7 +30,7 @@ from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import writing
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
-from attelbo.training import checkpoint_io_of, settle
+from attelbo.training import checkpoint_io_of, planned_steps, refuse_ended, settle
 from attelbo.training.callbacks import Exhibit, Pruned, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, rewind_loggers
@@ -84,7 +84,7 @@ def train(
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
-    given = _take_up(_given_checkpoint(config), model, trainer)
+    given = _take_up(_given_checkpoint(config), model, trainer, planned_steps(trainer, data))
     run = directory or _place(config, sweep) or RunDirectory.new(parent_of(config), config)
     if (state := run.status()["state"]) in FINISHED:
         sys.stdout.write(f"{run.path} is {state} already\n")
@@ -124,7 +124,8 @@ def _help_to_fit(
 ) -> Outcome:
     trainer = settle(trainer_of(config), run.path)
     _with_threads(config, run, model, data, trainer)
-    start = _take_up(checkpoint, model, trainer)
+    planned = None if checkpoint == run.resumable else planned_steps(trainer, data)
+    start = _take_up(checkpoint, model, trainer, planned)
     watch(trainer, run, start.step if start else -1)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -176,11 +177,16 @@ class _Start(NamedTuple):
     step: int
 
 
-def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer) -> _Start | None:
-    """Read a checkpoint, see whether it is one of this model, and keep it for the Trainer, which will ask for it."""
+def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: int | None = None) -> _Start | None:
+    """Read a checkpoint, see whether it is one of this model, and keep it for the Trainer, which will ask for it.
+
+    Where it is another run's, ``planned`` are the steps of this one, and some must be left.
+    """
     if checkpoint is None:
         return None
     content = load_weights(model, checkpoint)
+    if planned is not None:
+        refuse_ended(trainer, planned, checkpoint, content)
     checkpoint_io_of(trainer).hand_over(checkpoint, content)
     return _Start(checkpoint, content["global_step"])
 

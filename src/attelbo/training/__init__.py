@@ -1,7 +1,17 @@
 """What happens inside a run: stepping, callbacks, loggers, checkpoints, exact resume."""
 
 from attelbo.training.engine import seed_default_generator
+from attelbo.training.planning import planned_steps, refuse_ended
 from attelbo.training.stepping import BlockStepper
-from attelbo.training.trainer import build_trainer, checkpoint_io_of, settle
+from attelbo.training.trainer import build_trainer, check_settings, checkpoint_io_of, settle
 
-__all__ = ["BlockStepper", "build_trainer", "checkpoint_io_of", "seed_default_generator", "settle"]
+__all__ = [
+    "BlockStepper",
+    "build_trainer",
+    "check_settings",
+    "checkpoint_io_of",
+    "planned_steps",
+    "refuse_ended",
+    "seed_default_generator",
+    "settle",
+]

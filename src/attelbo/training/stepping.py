@@ -32,6 +32,7 @@ from attelbo.training.engine import EagerEngine, Engine, Moves, Position, Step, 
 from attelbo.training.fused_adam import parameters_of
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone
+from attelbo.training.planning import planned_steps
 from attelbo.training.replicas import Seat
 
 Switch = Literal["auto"] | bool
@@ -96,8 +97,8 @@ class BlockStepper(Callback):
         """Become the stepper of the model: from now on its ``training_step`` takes blocks.
 
         Raises:
-            ConfigError: the data come in single batches, or the gradient's norm cannot be clipped with this
-                precision and optimizer.
+            ConfigError: the data come in single batches or do not fill one, or the gradient's norm cannot be clipped
+                with this precision and optimizer.
         """
         assert isinstance(pl_module, Model)
         self._started = self._now()
@@ -105,7 +106,7 @@ class BlockStepper(Callback):
         self.data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self.model.stepper = self
         self.model.automatic_optimization = False
-        self.total_steps = self._plan()
+        self.total_steps = planned_steps(trainer, self.data)
         self.engine = None
         if self.data.minibatches_per_block < 1:
             raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
@@ -131,17 +132,6 @@ class BlockStepper(Callback):
                 "trainer.clip_norm: a fused optimizer unscales 16-bit gradients too late to clip them; "
                 "set optimizer.fused=false or trainer.precision=bf16-mixed"
             )
-
-    def _plan(self) -> int:
-        """Optimizer steps of the whole training."""
-        loader, trainer = self.data.train_dataloader(), self.trainer
-        minibatches = -(-loader.n_rows // loader.batch_size)
-        if isinstance(trainer.limit_train_batches, int):
-            minibatches = min(minibatches, trainer.limit_train_batches * self.data.minibatches_per_block)
-        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
-        if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            limits.append(minibatches * trainer.max_epochs)
-        return min(limits)
 
     def _can_use_graphs(self) -> bool:
         return is_alone(self.trainer) and self.trainer.strategy.root_device.type == "cuda"

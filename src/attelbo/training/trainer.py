@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -87,24 +87,19 @@ def build_trainer(
     Raises:
         ConfigError: settings that are out of range, or that contradict each other or this machine.
     """
-    _at_least_one(
+    check_settings(
+        max_epochs=max_epochs,
+        max_steps=max_steps,
+        strategy=strategy,
+        clip_norm=clip_norm,
         micro_batches=micro_batches,
         log_every_n_steps=log_every_n_steps,
         check_val_every_n_epoch=check_val_every_n_epoch,
         limit_train_blocks=limit_train_blocks,
         limit_val_batches=limit_val_batches,
-        threads=None if threads == "auto" else threads,
+        threads=threads,
         replicas=replicas,
     )
-    if clip_norm is not None and clip_norm <= 0:
-        raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
-    if strategy.startswith(("fsdp", "deepspeed")):
-        raise ConfigError(
-            f"trainer.strategy={strategy}: sharded parameters allow no backward pass inside of training_step, where "
-            "blocks take their steps; trainer=ddp shares the rows among GPUs"
-        )
-    if max_epochs < 1 and max_steps < 1:
-        raise ConfigError("trainer.max_epochs or trainer.max_steps must be at least 1: the training needs an end")
     if precision.startswith("bf16") and not _bf16_is_fast(accelerator):
         raise ConfigError(
             f"trainer.precision={precision}: this CPU has no bf16 arithmetic and would take about ten times as long; "
@@ -160,6 +155,37 @@ def build_trainer(
     return trainer
 
 
+def check_settings(
+    max_epochs: int, max_steps: int = -1, strategy: str = "auto", clip_norm: float | None = None, **others: Any
+) -> None:
+    """See what can be seen of the arguments of :func:`build_trainer` on any machine.
+
+    Raises:
+        ConfigError: one is out of range.
+    """
+    for name in _AT_LEAST_ONE:
+        if isinstance(number := others.get(name), int) and number < 1:
+            raise ConfigError(f"trainer.{name} must be at least 1, got {number}")
+    for name, limit in (("max_epochs", max_epochs), ("max_steps", max_steps)):
+        if limit < 1 and limit != -1:
+            raise ConfigError(f"trainer.{name} must be at least 1, got {limit}; -1 is no limit")
+    if max_epochs == max_steps == -1:
+        raise ConfigError("trainer.max_epochs or trainer.max_steps must be at least 1: the training needs an end")
+    if clip_norm is not None and clip_norm <= 0:
+        raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
+    if strategy.startswith(("fsdp", "deepspeed")):
+        raise ConfigError(
+            f"trainer.strategy={strategy}: sharded parameters allow no backward pass inside of training_step, where "
+            "blocks take their steps; trainer=ddp shares the rows among GPUs"
+        )
+
+
+_AT_LEAST_ONE = (
+    *("micro_batches", "log_every_n_steps", "check_val_every_n_epoch"),
+    *("limit_train_blocks", "limit_val_batches", "threads", "replicas"),
+)
+
+
 def settle(trainer: Trainer, run_dir: Path, loggers: Sequence[Logger] = ()) -> Trainer:
     """Give a Trainer the run's directory and loggers; they are made only when it is known that it can be built."""
     trainer._default_root_dir = str(run_dir)  # pyright: ignore[reportAttributeAccessIssue] - it has no setter
@@ -171,12 +197,6 @@ def checkpoint_io_of(trainer: Trainer) -> AtomicCheckpointIO:
     """Through which the Trainer reads and writes."""
     assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
     return trainer.strategy.checkpoint_io
-
-
-def _at_least_one(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"trainer.{name} must be at least 1, got {number}")
 
 
 def _bf16_is_fast(accelerator: str) -> bool:

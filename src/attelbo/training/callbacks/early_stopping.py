@@ -1,6 +1,6 @@
 """Early stopping by what the model itself calls better."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -38,8 +38,16 @@ class EarlyStopping(LightningEarlyStopping):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Whether it has stopped is in no checkpoint of Lightning's: a run killed after that would train on.
-        if self.wait_count >= max(self.patience, 1):
+        if self.has_struck:
             trainer.should_stop = True
+
+    @property
+    def has_struck(self) -> bool:
+        """Whether it has stopped the training."""
+        return self.wait_count >= max(self.patience, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict | {"patience": self.patience})  # not that of another run, gone on from
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Learn from the model what to watch.

@@ -1,0 +1,64 @@
+"""How many optimizer steps a training has, and whether there are any left of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from attelbo.data import ResidentDataModule
+from attelbo.data.loader import rows_per_rank
+from attelbo.errors import ConfigError
+from attelbo.training.callbacks import EarlyStopping
+
+
+def planned_steps(trainer: Trainer, data: ResidentDataModule) -> int:
+    """Optimizer steps of the whole training, on data that are loaded.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    rows = rows_per_rank(data.rows_per_epoch, trainer.world_size)
+    minibatches = rows // data.batch_size if data.drop_last else -(-rows // data.batch_size)
+    if minibatches == 0:
+        raise ConfigError(
+            f"data.drop_last=true leaves nothing to train on: data.batch_size={data.batch_size:,}, and an epoch has "
+            f"{rows:,} rows; make it smaller, or give data.drop_last=false"
+        )
+    if isinstance(trainer.limit_train_batches, int):
+        minibatches = min(minibatches, trainer.limit_train_batches * data.minibatches_per_block)
+    limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        limits.append(minibatches * trainer.max_epochs)
+    return min(limits)
+
+
+def refuse_ended(trainer: Trainer, planned: int, path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """See whether a new training can go on from another's checkpoint.
+
+    Args:
+        trainer: of the new training.
+        planned: its steps.
+        path: of the checkpoint.
+        checkpoint: what is in it.
+
+    Raises:
+        ConfigError: by the limits of the new training it has ended there, or there are weights alone.
+    """
+    if "loops" not in checkpoint:
+        raise ConfigError(f"ckpt: {path} holds weights alone; best.ckpt and last.ckpt can be gone on from")
+    step, epochs = checkpoint["global_step"], checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    remedy = ""
+    if step >= planned or 0 < (trainer.max_epochs or 0) <= epochs:
+        remedy = "a larger trainer.max_epochs, or trainer.max_steps, goes on"
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        state = checkpoint["callbacks"].get(getattr(callback, "state_key", None))
+        if isinstance(callback, EarlyStopping) and state is not None:
+            callback.load_state_dict(state)
+            if callback.has_struck:
+                remedy = "a larger callbacks.early_stopping.patience, or callbacks=default, goes on"
+    if remedy:
+        raise ConfigError(
+            f"ckpt: {path} is where this training ends, at step {step:,} of {planned:,}, after {epochs:,} epochs; "
+            f"{remedy}"
+        )
