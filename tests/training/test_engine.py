@@ -192,3 +192,5 @@ def test_one_word_turns_all_fast_paths_off(runs):
     assert len(plain.stepper.block_values) == 1
     assert not plain.stepper._compiles()
     assert torch.equal(weights(plain), weights(runs.fit().lightning_module))
+    trainer = runs.configure("trainer=bf16", "debug=plain", without=("trainer.accelerator=cpu",))["trainer"]
+    assert (trainer["precision"], trainer["threads"]) == ("32-true", None)
