@@ -1,6 +1,7 @@
 # attelbo: set-up, training, tests. `make help` lists the targets.
 #
-# TORCH=cpu     installs torch's CPU-only build, through uv's torch backend: make train TORCH=cpu (or cu130, ...)
+# TORCH=cpu     installs torch's CPU-only build, through uv's torch backend: make train TORCH=cpu (or cu130, ...);
+#               stays until another is named, TORCH= being the locked one
 # ARGS="..."    goes on to the command: make train ARGS="data=mnist seed=1"
 # WORKERS=2     processes that share the tests; 0: all in one
 
@@ -9,10 +10,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-TORCH ?=
 ARGS ?=
 WORKERS ?= 2
 VENV := .venv
+TORCH ?= $(patsubst .ready-%,%,$(notdir $(wildcard $(VENV)/.ready-*)))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready$(addprefix -,$(TORCH))
 UV := $(BIN)/uv
