@@ -119,8 +119,9 @@ class Step:
         players: who minimizes what, in turns; their losses may be compiled.
         optimizations: how each of them steps.
         data: makes a batch of rows.
-        micro_batches: parts that a minibatch is split into to save memory; their gradients add up to the
-            minibatch's own.
+        micro_batches: parts that a minibatch is split into to save memory; their gradients add up to the minibatch's
+            own where the loss is a mean over rows or tokens. What looks at a minibatch as a whole sees a part of it:
+            batch norm, the estimates of total correlation, moments or MMD in beta_tc, dip, info, wae_mmd and the like.
     """
 
     def __init__(

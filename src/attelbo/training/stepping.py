@@ -47,9 +47,10 @@ class BlockStepper(Callback):
 
     Args:
         seed: the run's seed.
-        log_every_n_steps: optimizer steps between two lines of ``train/*`` values to the loggers.
-        micro_batches: parts that a minibatch is split into to save memory; their gradients add up to
-            the minibatch's own.
+        log_every_n_steps: optimizer steps between two lines of ``train/*`` values to the loggers; at most one line is
+            written for a block, with its means.
+        micro_batches: parts that a minibatch is split into to save memory; see
+            :class:`~attelbo.training.engine.Step` for the losses whose gradients do not add up.
         clip_norm: largest norm of the gradient; no limit if None.
         compile: put the losses through ``torch.compile``.
         cuda_graphs: record an optimizer step as a CUDA graph and replay it.

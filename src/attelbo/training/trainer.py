@@ -69,8 +69,8 @@ def build_trainer(
         strategy: Lightning's word: auto, ddp, ...; none that shards parameters.
         precision: Lightning's word; weights are in float32 in all of them.
         clip_norm: largest norm of the gradient.
-        micro_batches: parts that a minibatch is split into to save memory.
-        log_every_n_steps: optimizer steps between two logged lines.
+        micro_batches: parts that a minibatch is split into to save memory; what looks at it as a whole sees a part.
+        log_every_n_steps: optimizer steps between two logged lines; at most one is written for a block.
         check_val_every_n_epoch: epochs between two validations.
         limit_train_blocks: blocks in an epoch, to debug.
         limit_val_batches: minibatches in a validation, to debug.
