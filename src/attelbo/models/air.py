@@ -50,18 +50,6 @@ EPSILON = 1e-3
 """Of a Bernoulli's mean: a pixel that no object covers may still be one."""
 
 
-class Explanation(Layered):
-    """q(z|x), and what training adds to the loss for the presences, (B,): their cost, and a gradient of value zero."""
-
-    def __init__(self, means: Callable[[], Tensor], penalty: Tensor) -> None:
-        super().__init__(means)
-        self._penalty = penalty
-
-    @property
-    def penalty(self) -> Tensor:
-        return self._penalty
-
-
 class AttendInferRepeat(LatentVariableModel):
     """See :func:`build_air` for how a configuration becomes one."""
 
@@ -118,7 +106,7 @@ class AttendInferRepeat(LatentVariableModel):
         penalty = (costs.sum(0) + score).unflatten(0, shape).mean(0)
         by_kind = kl.sum(0).unflatten(1, shape).mean(1).T  # (B, 3)
         weights = log_likelihood + self._log_ratio(steps).unflatten(0, shape) if log_weights else None
-        return Evidence(log_likelihood, by_kind, z, Explanation(lambda: self._centers(x), penalty), weights)
+        return Evidence(log_likelihood, by_kind, z, Layered(lambda: self._centers(x), penalty), weights)
 
     def _kl(self, step: Step) -> Tensor:
         """KL of a step given those before it: of presence, where and what, (3, N)."""

@@ -40,7 +40,7 @@ from attelbo.latent import DiagonalNormal, Distribution, Evidence, Heteroscedast
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
-from attelbo.models.latent_variable import EvidenceModel
+from attelbo.models.evidence_model import EvidenceModel
 from attelbo.networks import AttentivePath, MeanPath, PointDecoder, Summary
 
 SMALLEST_LATENT_STD = 0.1
