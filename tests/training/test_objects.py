@@ -49,7 +49,7 @@ def test_pictures_of_a_model(n) -> None:
         optimizer={},
         scheduler={"_target_": "attelbo.models.schedulers.Constant"},
         **{"latent_dim": 2, "hidden": 4, "steps": 2, "glimpse": 4, "presence": 0.5, "cost": 0.0},
-        **{"object_size": 0.5, "size_std": 0.1, "spread": 0.5},
+        **{"object_size": 0.5, "size_std": 0.1, "spread": 0.5, "waiting": 0.0},
     )
     works = Objects(n).draw(model, Data())  # pyright: ignore[reportArgumentType]
     again = Objects(n).draw(model, Data())  # pyright: ignore[reportArgumentType]
