@@ -22,6 +22,8 @@ COMMAND_LINE = [
         "++model.latnet_dim=3",
         "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
     ),
+    ("objective=iwae", "objective (command line): unknown key; did you mean model/objective=iwae?"),
+    ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
     (
         "modl.latent_dim=3",

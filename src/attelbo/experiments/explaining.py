@@ -189,6 +189,10 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
             return f"{key} ({COMMAND_LINE}): is there already; write it without the +"
         if there or override.is_add() or override.is_force_add():
             continue
+        choice = str(override.value())
+        group = next((name for name in groups if name.endswith(f"/{key}") and choice in groups[name]), None)
+        if group is not None:
+            return f"{key} ({COMMAND_LINE}): unknown key; did you mean {group}={choice}?"
         neighbours = [name for name in keys(plain) if parent(name) == parent(key) and leaf(name) not in _NOT_MEANT]
         # A clear slip is answered at once; for the arguments that no file spells out, code must be imported.
         slip = nearest(leaf(key), map(leaf, neighbours), cutoff=0.8)
