@@ -111,8 +111,7 @@ class Pulse(Schedule):
     def __post_init__(self) -> None:
         if self.period < 1:
             raise ValueError(f"period must be at least 1, got {self.period}")
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"fraction must be between 0 and 1, a part of the run, got {self.fraction}")
+        _check_fraction(self.fraction)
 
     def __call__(self, step: int, total_steps: int) -> float:
         _check_total(total_steps)
@@ -128,8 +127,7 @@ class Late(Schedule):
 
     def __post_init__(self) -> None:
         _check_weight("value", self.value)
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"fraction must be between 0 and 1, a part of the run, got {self.fraction}")
+        _check_fraction(self.fraction)
 
     def __call__(self, step: int, total_steps: int) -> float:
         _check_total(total_steps)
@@ -160,8 +158,12 @@ def _ramp(position: float, start: float, end: float, fraction: float) -> float:
 def _check_ramp(start: float, end: float, fraction: float) -> None:
     _check_weight("start", start)
     _check_weight("end", end)
+    _check_fraction(fraction, "run or cycle")
+
+
+def _check_fraction(fraction: float, whole: str = "run") -> None:
     if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction must be between 0 and 1, a part of the run or cycle, got {fraction}")
+        raise ValueError(f"fraction must be between 0 and 1, a part of the {whole}, got {fraction}")
 
 
 def _check_weight(name: str, weight: float) -> None:

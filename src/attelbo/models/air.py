@@ -106,7 +106,7 @@ class AttendInferRepeat(LatentVariableModel):
         penalty = (costs.sum(0) + score).unflatten(0, shape).mean(0)
         by_kind = kl.sum(0).unflatten(1, shape).mean(1).T  # (B, 3)
         weights = log_likelihood + self._log_ratio(steps).unflatten(0, shape) if log_weights else None
-        return Evidence(log_likelihood, by_kind, z, Layered(lambda: self._centers(x), penalty), weights)
+        return Evidence(log_likelihood, by_kind, z, Layered(lambda: self.encode(x), penalty), weights)
 
     def _kl(self, step: Step) -> Tensor:
         """KL of a step given those before it: of presence, where and what, (3, N)."""
@@ -183,12 +183,9 @@ class AttendInferRepeat(LatentVariableModel):
         found = [torch.where(step.present.unsqueeze(1) > 0, place_of(step.where), torch.nan) for step in steps]
         return torch.stack(found, 1)
 
-    def _centers(self, x: Tensor) -> Tensor:
-        return flat(self.finder(x, CENTERS))
-
     @torch.no_grad()
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self._centers(x)
+        return flat(self.finder(x, CENTERS))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:

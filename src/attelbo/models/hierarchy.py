@@ -127,7 +127,7 @@ class Hierarchy(LatentVariableModel):
         kl = torch.stack([layer.kl for layer in layers], -1).unflatten(0, shape).mean(0)  # (B, L)
         z = torch.cat([layer.z.flatten(1) for layer in layers], -1).unflatten(0, shape)  # (K, B, D)
         weights = log_likelihood + self._log_ratio(layers, shape) if log_weights else None
-        return Evidence(log_likelihood, kl, z, Layered(lambda: self._at_means(x)[1]), weights)
+        return Evidence(log_likelihood, kl, z, Layered(lambda: self.encode(x)), weights)
 
     def _sample(self, x: Tensor, activations: list[Tensor], n: int, log_ratios: bool) -> tuple[Tensor, list[Layer]]:
         """log p(x|z) of n samples of q for each x, (n, B), and their layers."""
