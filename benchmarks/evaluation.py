@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attelbo.data.loader import spread_rows
 from attelbo.experiments.configuration import compose
 from attelbo.experiments.evaluation import evaluate_likelihood, suitable_chunk
 from attelbo.experiments.settings import Evaluation
@@ -60,7 +61,7 @@ def measure(folder: str, rounds: int, n_images: int, n_samples: int, train_rows:
     config = compose("train", words(task, Path(folder))[1:]).config
     data = build_data(config)
     model = with_weights_of(plain, build_model(config, data)).to(device).eval()
-    x = data.materialize(torch.arange(n_images, device=device), "test").x
+    x = data.materialize(spread_rows(n_images, data.n_rows("test"), torch.device(device)), "test").x
 
     where = torch.device(device, 0) if device == "cuda" else torch.device(device)
     chunk = suitable_chunk(BATCH * x[0].numel(), where)

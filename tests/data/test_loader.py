@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 import torch
 
-from attelbo.data.loader import IndexLoader, rows_per_rank, training_order
+from attelbo.data.loader import IndexLoader, rows_per_rank, spread_rows, training_order
 
 
 def loader(epoch=0, done=0, n_rows=103, batch_size=10, minibatches=3, drop_last=False, seed=5):
@@ -46,6 +46,13 @@ def test_order_does_not_touch_or_depend_on_the_default_generator():
 def test_order_is_pinned():
     """A change of these numbers means that no run of an earlier version can be repeated."""
     assert training_order(10, seed=0, epoch=0).tolist() == [7, 2, 3, 0, 5, 4, 1, 8, 6, 9]
+
+
+def test_some_rows_of_a_split_sorted_by_class_are_of_all_classes():
+    classes = torch.arange(10).repeat_interleave(37)
+    assert classes[spread_rows(50, len(classes))].bincount().tolist() == 10 * [5]
+    assert spread_rows(4, 10).tolist() == [0, 2, 5, 7]
+    assert spread_rows(12, 10).tolist() == list(range(10))
 
 
 def test_every_row_exactly_once_in_an_epoch():

@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 
 from attelbo.cli import main
+from attelbo.data.loader import spread_rows
 from attelbo.experiments.evaluation.compression import BitsBack, evaluate_compression, whole_numbers
 from attelbo.experiments.run import compose
 from attelbo.experiments.settings import Evaluation
@@ -31,7 +32,7 @@ def trained(request, shared_runs):
     run = shared_runs.train(*words, *WORDS[request.param]).run_dir
     model, data = load_run(run)
     data.setup()
-    return SimpleNamespace(run=run, model=model, data=data, x=data.materialize(torch.arange(N), "test").x)
+    return SimpleNamespace(run=run, model=model, data=data, x=data.materialize(spread_rows(N, data.n_rows("test")), "test").x)
 
 
 def full_stack(n_words: int = 4000):

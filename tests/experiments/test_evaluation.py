@@ -9,6 +9,7 @@ from torch.distributions import Bernoulli, Normal
 from torch.nn import functional as F
 
 from attelbo.cli import main
+from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, measure, suitable_chunk
@@ -102,11 +103,27 @@ def test_exactly_so_many_samples_of_exactly_so_many_images(trained, n_samples, c
     model, data = trained
     keeper = Keeper(model)
     evaluate_likelihood(keeper, data, "test", settings(n_samples, 12, 5, chunk), 0, CPU)  # pyright: ignore[reportArgumentType]
-    x = data.materialize(torch.arange(12), "test").x
+    x = data.materialize(spread_rows(12, data.n_rows("test")), "test").x
     assert torch.equal(torch.cat([batch for batch, _ in keeper.given]), x)
     for batch, given in keeper.given:
         assert torch.cat(given).shape == (n_samples, len(batch))
         assert max(len(weights) for weights in given) == min(n_samples, chunk or n_samples)
+
+
+def test_some_images_of_a_split_sorted_by_class_are_of_all_classes(trained, monkeypatch):
+    """As the test images of the binarized MNIST that is passed around are."""
+    model, data = trained
+    y = data.materialize(torch.arange(data.n_rows("test")), "test").y
+    in_order, asked = y.argsort(), []
+
+    def materialize(index, split):
+        asked.append(y[in_order[index]])
+        return type(data).materialize(data, in_order[index], split)
+
+    monkeypatch.setattr(data, "materialize", materialize)
+    evaluate_likelihood(model, data, "test", settings(1, len(y) // 4, 10), 0, CPU)
+    share = torch.cat(asked).bincount(minlength=10) / y.bincount(minlength=10)
+    assert 0.15 < float(share.min()) <= float(share.max()) < 0.35
 
 
 def test_the_likelihood_is_the_logarithm_of_the_mean_weight(trained):
@@ -129,7 +146,7 @@ def test_the_likelihood_is_that_of_a_loop_in_double_precision(trained):
     model, data = trained
     got = evaluate_likelihood(model, data, "test", settings(30, n_images=12, batch_size=6, chunk=8), 0, CPU)
     estimates = []
-    for i, x in enumerate(data.materialize(torch.arange(12), "test").x.split(6)):
+    for i, x in enumerate(data.materialize(spread_rows(12, data.n_rows("test")), "test").x.split(6)):
         torch.manual_seed(derive_seed(0, "likelihood", i))
         mean, log_std = (part.double() for part in model.posterior.head(model.encoder(x).flatten(1)).chunk(2, -1))
         noise = torch.cat([torch.randn(k, *mean.shape) for k in (8, 8, 8, 6)]).double()
@@ -153,7 +170,7 @@ def test_the_encoder_runs_once_for_each_batch_of_images(trained):
 def test_the_chunk_changes_nothing_but_the_noise(trained):
     model, data = trained
     n = 4000
-    rows = data.materialize(torch.arange(10), "test").x
+    rows = data.materialize(spread_rows(10, data.n_rows("test")), "test").x
     torch.manual_seed(0)
     error = estimate_log_likelihood(model.weight_sampler(rows), n, n).standard_error
     by_chunk = [

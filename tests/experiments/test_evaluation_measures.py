@@ -11,6 +11,7 @@ import torchmetrics.image.fid
 from torch.distributions import Normal
 
 from attelbo.cli import main
+from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.evaluation import (
@@ -56,7 +57,7 @@ def test_information_is_that_of_a_loop_over_all_pairs(trained):
     model, data = trained
     found = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
     mean, std, z = [], [], []
-    for i, rows in enumerate(torch.arange(20).split(7)):
+    for i, rows in enumerate(spread_rows(20, data.n_rows("test")).split(7)):
         m, log_std = model.posterior.head(model.encoder(data.materialize(rows, "test").x).flatten(1)).chunk(2, -1)
         torch.manual_seed(derive_seed(3, "information", i))
         z.append(m + log_std.exp() * torch.randn(1, *m.shape)[0])

@@ -30,6 +30,12 @@ def training_order(n_rows: int, seed: int, epoch: int, rank: int = 0, world_size
     return torch.cat([order, order[:padding]])[rank::world_size] if world_size > 1 else order
 
 
+def spread_rows(n: int, n_rows: int, device: torch.device | None = None) -> Tensor:
+    """``n`` rows spread evenly over a split, which may be sorted by class; all if there are fewer, (n,) int64."""
+    n = min(n, n_rows)
+    return torch.arange(n, device=device) * n_rows // n
+
+
 def rows_per_rank(n_rows: int, world_size: int) -> int:
     """Rows of one rank, counting those that are used once more to make the ranks equal."""
     return -(-n_rows // world_size)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attelbo.data import ImageDataModule
 from attelbo.data.batch import Batch, Split
+from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import a_row
@@ -70,9 +71,7 @@ class TrainedOnRows(Trained):
 
     def spread(self, split: Split, n: int) -> Batch:
         """``n`` rows spread evenly over a split, which may be sorted by class; all if there are fewer."""
-        size = self.data.n_rows(split)
-        n = min(n, size)
-        return self.rows(split, torch.arange(n) * size // n)
+        return self.rows(split, spread_rows(n, self.data.n_rows(split)))
 
     def pairs(self, split: Split, n: int, seed: int) -> Batch:
         """``n`` rows of a split, and then ``n`` others, in an order that depends on the seed alone.

@@ -112,7 +112,7 @@ def evaluate(
         run: the run directory, or a folder whose newest run is meant.
         split: validation or test.
         n_samples: importance samples for each image, 5000 if None.
-        n_images: so many of the split's images; all if None.
+        n_images: so many of the split's images, spread evenly over it; all if None.
         batch_size: rows at a time.
         chunk: samples of each at a time; as many as suit the device if None.
         checkpoint: whose weights.

@@ -85,7 +85,7 @@ def evaluate_compression(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """Code the first ``n_images`` rows of a split (None: all) as one message, decode it, and count its bits.
+    """Code ``n_images`` rows of a split (None: all) as one message, decode it, and count its bits.
 
     Raises:
         RuntimeError: what was decoded is not what was coded: the networks gave other numbers the second time.

@@ -47,7 +47,7 @@ def evaluate_disentanglement(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """The scores of ``attelbo.metrics.disentanglement`` on the first ``MOST_ROWS`` rows of a split.
+    """The scores of ``attelbo.metrics.disentanglement`` on ``MOST_ROWS`` rows of a split.
 
     Raises:
         ConfigError: the data have no factors.

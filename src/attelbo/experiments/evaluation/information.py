@@ -24,7 +24,7 @@ INFORMATION = (
 def evaluate_information(
     model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, float]:
-    """I(x; z) and KL(q(z) || p(z)) over the first ``n_images`` rows of a split; see ``attelbo.metrics.information``.
+    """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split; see ``attelbo.metrics.information``.
 
     Nothing for models that do not know log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
     inverted. Without the aggregate KL where each class has a prior of its own.

@@ -59,7 +59,7 @@ def evaluate_likelihood(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """The negative log-likelihood of the first ``n_images`` rows of a split (None: all), from exactly
+    """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly
     ``n_samples`` importance samples each; ``chunk`` bounds the memory and changes nothing else but the noise.
 
     ``nll_std_error`` is that of the mean over images: what another draw of images would change.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attelbo.data import Batch, ResidentDataModule
+from attelbo.data.loader import spread_rows
 from attelbo.experiments.settings import Evaluation
 
 SplitName = Literal["validation", "test"]
@@ -30,8 +31,9 @@ def n_evaluated(data: ResidentDataModule, split: SplitName, settings: Evaluation
 def rows_evaluated(
     data: ResidentDataModule, split: SplitName, settings: Evaluation, device: torch.device
 ) -> Sequence[Tensor]:
-    """The indices of these rows, (<= batch_size,) each."""
-    return torch.arange(n_evaluated(data, split, settings), device=device).split(settings.batch_size)
+    """The indices of these rows, spread evenly over the split, (<= batch_size,) each."""
+    n = n_evaluated(data, split, settings)
+    return spread_rows(n, data.n_rows(split), device).split(settings.batch_size)
 
 
 def batches(
@@ -41,6 +43,6 @@ def batches(
     batch_size: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """The first ``n`` rows of a split (or all, if there are fewer)."""
-    for rows in torch.arange(min(n, data.n_rows(split)), device=device).split(batch_size):
+    """``n`` rows spread evenly over a split (all, if there are fewer), ``batch_size`` at a time."""
+    for rows in spread_rows(n, data.n_rows(split), device).split(batch_size):
         yield data.materialize(rows, split)

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from attelbo.data.batch import Batch, DataSpec, Split
+from attelbo.data.loader import spread_rows
 from attelbo.seeding import derive_seed
 from attelbo.training.callbacks.base import stepper_of
 from attelbo.training.loggers import log_work
@@ -84,9 +85,7 @@ class Exhibit(Callback, ABC):
 
     def rows(self, data: ExhibitedData, n: int, device: torch.device) -> Batch:
         """``n`` rows spread evenly over the split, which may be sorted by class; all if there are fewer."""
-        size = data.n_rows(self.split)
-        n = min(n, size)
-        return data.materialize(torch.arange(n, device=device) * size // n, self.split)
+        return data.materialize(spread_rows(n, data.n_rows(self.split), device), self.split)
 
 
 @contextmanager
