@@ -32,7 +32,9 @@ def trained(request, shared_runs):
     run = shared_runs.train(*words, *WORDS[request.param]).run_dir
     model, data = load_run(run)
     data.setup()
-    return SimpleNamespace(run=run, model=model, data=data, x=data.materialize(spread_rows(N, data.n_rows("test")), "test").x)
+    return SimpleNamespace(
+        run=run, model=model, data=data, x=data.materialize(spread_rows(N, data.n_rows("test")), "test").x
+    )
 
 
 def full_stack(n_words: int = 4000):
