@@ -5,6 +5,7 @@ from attelbo.data.sources.binarized_mnist import BinarizedMNIST
 from attelbo.data.sources.cifar import CIFAR10, CIFAR100
 from attelbo.data.sources.digits import Digits
 from attelbo.data.sources.dsprites import DSprites
+from attelbo.data.sources.image_folder import ImageFolder
 from attelbo.data.sources.mnist import KMNIST, MNIST, FashionMNIST
 from attelbo.data.sources.multi_digits import MultiDigits
 from attelbo.data.sources.omniglot import Omniglot
@@ -20,6 +21,7 @@ __all__ = [
     "Digits",
     "Factor",
     "FashionMNIST",
+    "ImageFolder",
     "ImageSource",
     "Images",
     "MultiDigits",

@@ -1,0 +1,90 @@
+"""A folder of pictures of one's own, made by the test."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attelbo.cli import main
+from attelbo.data.sources import ImageFolder
+from attelbo.errors import DataError
+
+
+def write(path: Path, level: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, level).convert(mode).save(path)
+
+
+def levels(x: torch.Tensor) -> list[int]:
+    assert (x == x[:, :1, :1, :1]).all()
+    return x[:, 0, 0, 0].tolist()
+
+
+def test_every_tenth_by_name_is_for_testing_wherever_it_lies(tmp_path: Path):
+    for i in range(20):
+        write(tmp_path / "images" / "ab"[i // 10] / f"{i:02}.PNG", 10 * i, mode="LA" if i % 2 else "P")
+    (tmp_path / "images" / "._19.png").write_bytes(b"what macOS leaves behind")
+    (tmp_path / "images" / "notes.txt").write_text("no picture")
+    train, test = ImageFolder("images", size=4).load(tmp_path)
+    assert levels(test.x) == [90, 190]
+    assert levels(train.x) == [10 * i for i in range(20) if i not in (9, 19)]
+    assert train.x.shape == (18, 3, 4, 4)
+    assert train.x.dtype == torch.uint8
+    assert train.y is None
+
+
+def test_folders_are_classes_and_each_is_tested(tmp_path: Path):
+    for label, name in enumerate(("cats", "dogs")):
+        for i in range(10):
+            write(tmp_path / name / f"{i}.png", 100 * label + i)
+    train, test = ImageFolder(str(tmp_path), size=2, channels=1, n_classes=2).load(Path("unused"))
+    assert (levels(test.x), test.y.tolist()) == ([9, 109], [0, 1])
+    assert train.y.tolist() == [0] * 9 + [1] * 9
+    assert train.x.shape == (18, 1, 2, 2)
+
+
+def test_the_middle_of_an_upright_picture_is_resized(tmp_path: Path):
+    """A camera's picture lies on its side and says so: rows are columns. 2 x 6, of which 2 x 2 are kept."""
+    across = np.repeat(np.array([[0, 0, 40, 80, 255, 255]], np.uint8), 2, axis=0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    for i in range(10):
+        Image.fromarray(across).save(tmp_path / f"{i}.png", exif=exif)
+    _, test = ImageFolder(str(tmp_path), size=2, channels=1).load(tmp_path)
+    assert test.x[0, 0].tolist() == [[40, 40], [80, 80]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "images: no such folder of pictures (data.source.path); data=digits needs no files"),
+        (("few",), "few holds 3 pictures (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp): too few to keep every"),
+        (("few", 8, 3, 2), "few holds 0 folders, one for each class, but data.source.n_classes is 2; null is for"),
+        (("damaged",), "damaged/9.png is no picture (UnidentifiedImageError: cannot identify image file "),
+        (("deep",), "deep/0.png has more than 8 bits for each pixel; attelbo's images have 8"),
+    ],
+)
+def test_what_is_no_folder_of_pictures_is_told_in_a_line(words, said: str, tmp_path: Path):
+    for i in range(10):
+        write(tmp_path / "damaged" / f"{i}.png", i)
+        write(tmp_path / "deep" / f"{i}.png", i, mode="I;16" if i == 0 else "L")
+    for i in range(3):
+        write(tmp_path / "few" / f"{i}.png", i)
+    (tmp_path / "damaged" / "9.png").write_bytes(b"GIF?")
+    with pytest.raises(DataError) as error:
+        ImageFolder(*(words or ("images",))).load(tmp_path)
+    assert said in str(error.value)
+
+
+def test_a_vae_is_trained_on_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(40):
+        write(tmp_path / "data" / "images" / f"{i}.jpg", 6 * i)
+    words = ["~experiment", "data=image_folder", "data.source.size=8", "data.validation_size=4", "callbacks=none"]
+    words += ["model/encoder=mlp", "model/decoder=mlp", "model/likelihood=discretized_logistic", "trainer.max_epochs=1"]
+    assert (
+        main(["train", *words, "evaluation.n_samples=2", "data.name=mine", f"paths.data_dir={tmp_path / 'data'}"]) == 0
+    )
+    assert len(list((tmp_path / "outputs" / "mine").glob("*/result.json"))) == 1
