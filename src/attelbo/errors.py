@@ -44,5 +44,6 @@ class TrainingDiverged(Exception):  # noqa: N818 - what happened, not what was d
 
 
 def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The candidate that was probably meant, or None; ``cutoff`` 1 would be the same word only."""
-    return next(iter(get_close_matches(word, list(candidates), n=1, cutoff=cutoff)), None)
+    """The candidate that was probably meant, capitals or not, or None; ``cutoff`` 1 would be the same word only."""
+    known = {candidate.casefold(): candidate for candidate in candidates}
+    return next((known[guess] for guess in get_close_matches(word.casefold(), known, n=1, cutoff=cutoff)), None)

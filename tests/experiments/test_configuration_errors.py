@@ -22,6 +22,7 @@ COMMAND_LINE = [
         "++model.latnet_dim=3",
         "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
     ),
+    ("model=VAE", "model=VAE (command line): no such choice; did you mean vae? (there are aae, ae, ..."),
     ("objective=iwae", "objective (command line): unknown key; did you mean model/objective=iwae?"),
     ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
@@ -62,7 +63,7 @@ COMMAND_LINE = [
     ("seed=true", "seed (command line): expected int, got True"),
     ("seed=null", "seed (command line): expected int, got None"),
     ("name=3", "name (command line): expected str, got 3; quote it to make it a string: \"'3'\""),
-    ("tags=abc", "tags (command line): expected Sequence[str], got 'abc'"),
+    ("tags=abc", "tags (command line): expected Sequence[str], got 'abc'; a list is written [abc]"),
     ("data.batch_size=x", "data.batch_size (command line): expected int, got 'x'"),
     (
         "data.binarize=dinamic",

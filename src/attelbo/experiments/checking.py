@@ -11,7 +11,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -174,6 +174,8 @@ def _readable(annotation: Any) -> str:
 
 
 def _remedy(value: Any, annotation: Any) -> str:
+    if isinstance(value, str | int | float) and {Sequence, list, tuple} & set(map(get_origin, _members(annotation))):
+        return f"; a list is written [{value}]"
     if isinstance(value, str):
         words = [literal for literal in _literals(annotation) if isinstance(literal, str)]
         guess = nearest(value, [*words, *(("true", "false") if bool in _members(annotation) else ())])
