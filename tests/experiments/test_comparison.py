@@ -154,6 +154,17 @@ def test_a_choice_stands_for_what_lies_below_it_and_the_rest_is_told(tmp_path: P
     }
 
 
+def test_a_label_has_no_more_words_than_tell_a_setting_from_the_others(tmp_path: Path) -> None:
+    for data, lr in (("digits", 0.1), ("digits", 0.2), ("mnist", 0.3)):
+        config = {**configuration(0), "optimizer": {"lr": lr, "momentum": lr}, "tags": [data]}
+        write_run(tmp_path, {**config, "data": {"name": data, "size": data}}, 1.0, choices={"data": data})
+    settings = settings_of(find_runs([str(tmp_path)]).done)
+    assert {len(setting.values) for setting in settings} == {3}
+    assert {setting.label for setting in settings} == {
+        *("data=digits optimizer.lr=0.1", "data=digits optimizer.lr=0.2", "data=mnist optimizer.lr=0.3")
+    }
+
+
 def test_by_merges_what_is_not_named(two: Path) -> None:
     write_run(two, configuration(5, latent_dim=9), 1.0)
     settings = settings_of(find_runs([str(two)]).done, ["model.latent_dim"])
@@ -174,6 +185,30 @@ def test_of_equal_runs_the_newest_counts_and_unfinished_ones_are_told(two: Path)
     assert len(found.done) == 6
     assert max(run.metrics["test/nll"] for run in found.done) == 99.0
     assert [run.state for run in found.unfinished] == ["failed"]
+
+
+def test_a_unit_stands_only_beside_numbers_that_have_it_and_what_most_runs_lack_comes_last(tmp_path: Path) -> None:
+    for place, unit in enumerate(("of 2 latent dimensions", "of 8 latent dimensions", "of 8 latent dimensions")):
+        path = write_run(tmp_path, configuration(place), 1.0)
+        result = json.loads((path / "result.json").read_text())
+        own = [["bleu", "BLEU", "of 100", 2, "", "more"]] if place == 0 else []
+        result["measures"] = [*own, ["units", "active units", unit, 0, "", ""], *MEASURES]
+        result["metrics"] |= {"test/units": 2.0, "test/bleu": 3.0} if own else {"test/units": 2.0}
+        (path / "result.json").write_text(json.dumps(result))
+    found = find_runs([str(tmp_path)])
+    assert [(m.label, m.unit) for m in metrics_of(found.done)] == [
+        *(("active units", ""), ("ELBO", "nats"), ("NLL", "nats"), ("BLEU", "of 100"))
+    ]
+
+
+def test_no_name_of_a_setting_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = [f"a_rather_long_key_{i}" for i in range(14)]
+    for seed in range(2):
+        write_run(tmp_path, {**configuration(0), "model": dict.fromkeys(keys, f"value-{seed}")}, 1.0)
+    assert main(["compare", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"model.{key} " in printed for key in keys)
+    assert printed.count("value-0") >= 14
 
 
 def test_a_seed_counts_once_of_however_many_runs(tmp_path: Path) -> None:

@@ -97,8 +97,10 @@ def _show(comparison: Comparison, statements: Sequence[str]) -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=True, force_jupyter=False)
-    console.width = max(console.width, 200)
-    console.print(as_rich(comparison))
+    table = as_rich(comparison)
+    # No name of a setting is cut off, however narrow the terminal.
+    console.width = max(console.width, console.measure(table, options=console.options.update(max_width=10_000)).maximum)
+    console.print(table)
     for statement in statements:
         console.print(statement, highlight=False, markup=False)
     found = comparison.found

@@ -31,11 +31,9 @@ class Setting:
 
     values: Values
     """Of the keys that differ between the settings; empty if there is only one setting."""
+    label: str
+    """So many of them as tell it from the others; the run's name if there is only one setting."""
     runs: Sequence[Run]
-
-    @property
-    def label(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.values.items()) or str(self.runs[0].config["name"])
 
     @property
     def seeds(self) -> list[int]:
@@ -63,10 +61,28 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
     cells: dict[tuple[str, ...], list[Run]] = {}
     for run, values in zip(runs, flat, strict=True):
         cells.setdefault(tuple(values.get(key, "-") for key in keys), []).append(run)
+    rows = [dict(map(_shown, keys, values)) for values in cells]
+    telling = _telling(rows)
     return [
-        Setting(dict(map(_shown, keys, values)), sorted(members, key=lambda run: run.seed))
-        for values, members in cells.items()
+        Setting(
+            row,
+            " ".join(f"{key}={row[key]}" for key in telling) or str(members[0].config["name"]),
+            sorted(members, key=lambda run: run.seed),
+        )
+        for row, members in zip(rows, cells.values(), strict=True)
     ]
+
+
+def _telling(rows: Sequence[Values]) -> list[str]:
+    """The keys that it takes to tell the rows apart, the first ones first."""
+    chosen: list[str] = []
+    told = 1
+    for key in rows[0] if rows else ():
+        parts = len({tuple(row[each] for each in (*chosen, key)) for row in rows})
+        if parts > told:
+            chosen.append(key)
+            told = parts
+    return chosen
 
 
 def _shown(key: str, value: str) -> tuple[str, str]:
@@ -114,10 +130,8 @@ def _rank(key: str) -> int:
 
 
 def _node(key: str) -> str:
-    """The part of the configuration that a choice or a class stands for, with a dot at its end; else the key itself."""
-    if key.endswith("._target_"):
-        return key.removesuffix("_target_")
-    return key if "." in key or key == "name" else f"{key.replace('/', '.')}."
+    """What a key stands for: all keys that begin so, with the dot at its end lie below it."""
+    return key.removesuffix("_target_") if key.endswith("._target_") else f"{key.replace('/', '.')}."
 
 
 def _is_aside(key: str) -> bool:

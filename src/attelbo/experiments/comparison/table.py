@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -121,8 +121,9 @@ def by_seed(runs: Sequence[Run], key: str) -> dict[int, float]:
 
 
 def metrics_of(runs: Sequence[Run]) -> list[Metric]:
-    """All metrics that the runs have, in the order and with the names of their own tables."""
-    found: dict[str, Metric] = {}
+    """All metrics that the runs have, in the order and with the names of their own tables; those that most runs lack
+    come last. A unit that is not that of all of them, such as ``of 16 latent dimensions``, is left out."""
+    found: dict[str, list[Metric]] = {}
     for run in runs:
         known = {measure[0]: measure for measure in run.result["measures"]}
         names = [*known, *(name for key in run.metrics if (name := key.partition("/")[2]) not in known)]
@@ -130,12 +131,14 @@ def metrics_of(runs: Sequence[Run]) -> list[Metric]:
         for name in names:
             for split in splits:
                 key = f"{split}/{name}"
-                if key not in run.metrics or key in found or name.endswith("_std_error"):
+                if key not in run.metrics or name.endswith("_std_error"):
                     continue
                 _, label, unit, digits, *rest = known.get(name, (name, key, "", 4))
                 better = rest[1] if len(rest) > 1 else ""
-                found[key] = Metric(key, label if split == "test" else f"{split} {label}", unit, digits, better)
-    return list(found.values())
+                label = label if split == "test" else f"{split} {label}"
+                found.setdefault(key, []).append(Metric(key, label, unit, digits, better))
+    order = sorted(found.values(), key=lambda same: 2 * len(same) < len(runs))
+    return [same[0] if len({m.unit for m in same}) == 1 else replace(same[0], unit="") for same in order]
 
 
 def chosen(every: Sequence[Metric], asked: Sequence[str]) -> list[Metric]:
@@ -167,7 +170,10 @@ def as_rich(comparison: Comparison) -> "Table":
     table = Table(box=None, title_justify="left", title="mean ± 95 % interval over seeds")
     n_keys = len(comparison.keys or ["setting"])
     for place, name in enumerate(["#", *comparison.head]):
-        table.add_column(name, justify="left" if 0 < place <= n_keys else "right", no_wrap=place > n_keys)
+        is_key = 0 < place <= n_keys
+        table.add_column(
+            name, justify="left" if is_key else "right", no_wrap=not is_key, max_width=40 if is_key else None
+        )
     for place, row in enumerate(comparison.cells(as_text), 1):
         table.add_row(str(place), *row)
     return table
