@@ -257,6 +257,15 @@ def test_strange_ranges_can_be_drawn(points):
         assert 0 <= y <= HEIGHT
 
 
+def test_one_validation_is_a_dot_between_labels_that_fit():
+    """A run of one epoch: 7.10979 does not fit beside the axis, and there is no step 32.2."""
+    for kind in ("train", "val"):
+        tree = ElementTree.fromstring(line_chart("perplexity", [Curve(kind, "one", [(32, 7.10979)])]))
+        assert [node.text for node in tree.iter("text")] == ["7.11", "32"]
+        (dot,) = tree.iter("circle")
+        assert WIDTH / 3 < float(dot.get("cx") or 0) < 2 * WIDTH / 3
+
+
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
     [

@@ -44,7 +44,9 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
     low, high = min(*late, y_ticks[0]), max(*late, y_ticks[-1])
     if low == high:
         low, high = low - 0.5, high + 0.5
-    last = max(last, first + 1)
+    steps = nice_ticks(first, last, 5)
+    if first == last:
+        first, last = first - 1, last + 1
 
     def x(step: float) -> float:
         return _LEFT + (step - first) / (last - first) * (WIDTH - _LEFT - _RIGHT)
@@ -58,13 +60,15 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
         f'<clipPath id="{clip}"><rect x="{_LEFT - 4}" y="{_TOP - 4}" '
         f'width="{WIDTH - _LEFT - _RIGHT + 8}" height="{HEIGHT - _TOP - _BOTTOM + 8}"/></clipPath>',
     ]
+    digits = 6 if len(y_ticks) > 1 else 4  # a single tick is a value as it came
     for tick in y_ticks:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(
-            f'<text class="tick" x="{_LEFT - 7}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{short_number(tick)}</text>'
+            f'<text class="tick" x="{_LEFT - 7}" y="{y(tick) + 3.5:.1f}" text-anchor="end">'
+            f"{short_number(tick, digits)}</text>"
         )
-    for tick in nice_ticks(first, last, 5):
-        if first <= tick <= last:
+    for tick in steps:
+        if first <= tick <= last and tick == round(tick):
             place = f'x="{x(tick):.1f}" y="{HEIGHT - 8}"'
             parts.append(f'<text class="tick" {place} text-anchor="middle">{short_number(tick)}</text>')
     parts.append(f'<g clip-path="url(#{clip})">')
@@ -73,10 +77,12 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
             continue
         path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in thin_out(curve.finite))
         parts.append(f'<polyline class="curve {curve.kind}" points="{path}"/>')
-        if curve.kind == "val" and len(curve.finite) <= 60:
+        if len(curve.finite) == 1 or (curve.kind == "val" and len(curve.finite) <= 60):
             for step, value in curve.finite:
                 note = f"<title>{escape(curve.label)}, step {step:,}: {value:.4g}</title>"
-                parts.append(f'<circle class="dot val" cx="{x(step):.1f}" cy="{y(value):.1f}" r="3">{note}</circle>')
+                parts.append(
+                    f'<circle class="dot {curve.kind}" cx="{x(step):.1f}" cy="{y(value):.1f}" r="3">{note}</circle>'
+                )
     return "".join([*parts, "</g></svg>"])
 
 
@@ -90,10 +96,10 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [round(i * step, 12) for i in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
 
 
-def short_number(number: float) -> str:
+def short_number(number: float, digits: int = 6) -> str:
     """1500 as 1.5k, -2000000 as −2M."""  # noqa: RUF002 - a minus sign, not a hyphen
     size, letter = next((unit for unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if abs(number) >= unit[0]), (1, ""))
-    return f"{number / size:g}{letter}".replace("-", "−")  # noqa: RUF001
+    return f"{number / size:.{digits}g}{letter}".replace("-", "−")  # noqa: RUF001
 
 
 def thin_out(points: Sequence[Point], most: int = 400) -> list[Point]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 _CAPTIONS = {
     "samples.png": ("Samples", "E[x | z] with z drawn from the prior"),
-    "latent_map.png": ("Latent map", "posterior means, colored by class"),
+    "latent_map.png": ("Latent map", "posterior means, in the color of their class where there are classes"),
     "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
     "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
     "clusters.png": ("Clusters", "points in the color of their most probable component, ellipses of two deviations"),
