@@ -148,20 +148,22 @@ def test_a_choice_stands_for_what_lies_below_it_and_the_rest_is_told(tmp_path: P
                 write_run(tmp_path, config, 1.0, choices={"model": name, "data": "digits", "paths": "default"})
     settings = settings_of(find_runs([str(tmp_path)]).done)
     assert {setting.label for setting in settings} == {
-        f"model={name} model.latent_dim={dim} model.objective.n_samples={k}"
+        f"model={name} model.latent_dim={dim}{k}"
         for dim in (2, 4)
-        for name, k in (("vae", "-"), ("iwae", "5"), ("iwae", "50"))
+        for name, k in (("vae", ""), *(("iwae", f" model.objective.n_samples={k}") for k in (5, 50)))
     }
 
 
 def test_a_label_has_no_more_words_than_tell_a_setting_from_the_others(tmp_path: Path) -> None:
     for data, lr in (("digits", 0.1), ("digits", 0.2), ("mnist", 0.3)):
-        config = {**configuration(0), "optimizer": {"lr": lr, "momentum": lr}, "tags": [data]}
-        write_run(tmp_path, {**config, "data": {"name": data, "size": data}}, 1.0, choices={"data": data})
+        config = {**configuration(0), "optimizer": {"lr": lr, "momentum": lr}, "callbacks": {"kind": 1}}
+        choices = {"callbacks": "default", "data": data}
+        write_run(tmp_path, {**config, "data": {"name": data}}, 1.0, choices=choices)
+    write_run(tmp_path, {**configuration(0), "name": "other", "data": {"name": "kmnist"}}, 1.0)
     settings = settings_of(find_runs([str(tmp_path)]).done)
-    assert {len(setting.values) for setting in settings} == {3}
+    assert {len(setting.values) for setting in settings} == {4}
     assert {setting.label for setting in settings} == {
-        *("data=digits optimizer.lr=0.1", "data=digits optimizer.lr=0.2", "data=mnist optimizer.lr=0.3")
+        *("data=digits optimizer.lr=0.1", "data=digits optimizer.lr=0.2", "data=mnist optimizer.lr=0.3", "other")
     }
 
 

@@ -9,7 +9,7 @@ attelbo: variational autoencoders and attention models, composed from named part
   attelbo check        [choices and values]    compose and verify what `train` would run; run nothing
   attelbo list         [group]                 what can be chosen, one line on each
 
-of a finished run, or of the newest one in a folder (run= may be left out):
+of a finished run, or of the newest one in a folder (DIR alone will do):
   attelbo evaluate     run=DIR [values]        what it is measured by, and more
   attelbo sample       run=DIR n=64 [values]   images from the prior, or texts: prompt="..."
   attelbo translate    run=DIR text="..."      a sentence, or each line of the standard input

@@ -89,7 +89,7 @@ def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[st
         result = comparison.paired(a, b, metric)
         if result is None:
             return [f"{a.label} and {b.label} share fewer than two seeds: nothing can be said about their difference"]
-        statements.append(f"{metric.label}: {result.statement(a.label, b.label, metric.unit)}")
+        statements.append(f"{metric.label}: {result.statement(a.label, b.label, metric.unit.partition(',')[0])}")
     return statements
 
 

@@ -21,6 +21,9 @@ ASIDE = {
 }
 """Keys in which the runs of one setting may differ."""
 
+LACKS = "-"
+"""The value of a key that a setting does not have."""
+
 Values = Mapping[str, str]
 """Key -> value, as text."""
 
@@ -32,7 +35,7 @@ class Setting:
     values: Values
     """Of the keys that differ between the settings; empty if there is only one setting."""
     label: str
-    """So many of them as tell it from the others; the run's name if there is only one setting."""
+    """So many of them as tell it from the others; its run's name if there are none."""
     runs: Sequence[Run]
 
     @property
@@ -60,13 +63,13 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
     keys = list(by) or differing(flat)
     cells: dict[tuple[str, ...], list[Run]] = {}
     for run, values in zip(runs, flat, strict=True):
-        cells.setdefault(tuple(values.get(key, "-") for key in keys), []).append(run)
+        cells.setdefault(tuple(values.get(key, LACKS) for key in keys), []).append(run)
     rows = [dict(map(_shown, keys, values)) for values in cells]
     telling = _telling(rows)
     return [
         Setting(
             row,
-            " ".join(f"{key}={row[key]}" for key in telling) or str(members[0].config["name"]),
+            " ".join(f"{key}={row[key]}" for key in telling if row[key] != LACKS) or str(members[0].config["name"]),
             sorted(members, key=lambda run: run.seed),
         )
         for row, members in zip(rows, cells.values(), strict=True)
@@ -74,15 +77,16 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
 
 
 def _telling(rows: Sequence[Values]) -> list[str]:
-    """The keys that it takes to tell the rows apart, the first ones first."""
+    """The keys that it takes to tell the rows apart: choices of groups before all else, those of many values first."""
     chosen: list[str] = []
     told = 1
-    for key in rows[0] if rows else ():
+    keys = list(rows[0]) if rows else []
+    for key in sorted(keys, key=lambda key: ("." in key, -len({row[key] for row in rows}))):
         parts = len({tuple(row[each] for each in (*chosen, key)) for row in rows})
         if parts > told:
             chosen.append(key)
             told = parts
-    return chosen
+    return [key for key in keys if key in chosen]
 
 
 def _shown(key: str, value: str) -> tuple[str, str]:
