@@ -201,7 +201,7 @@ def test_a_file_for_each_split(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "error", "told"),
     [
-        (None, {}, DataError, r"text\.txt cannot be read \(FileNotFoundError"),
+        (None, {}, DataError, r"text\.txt cannot be read \(FileNotFoundError.*; data\.source says which"),
         ("", {}, DataError, r"text\.txt is empty$"),
         ("  \n\n", {}, DataError, r"text\.txt is empty$"),
         ("short", {}, ConfigError, r"^data\.context=16 needs 17 tokens, the train text of made up has 4$"),

@@ -134,7 +134,10 @@ def test_the_claimed_order_is_checked() -> None:
         ({"cells": {"a": {"published": 1.0}}}, "a published value and its trust mark"),
         ({"cells": {"a": {"published": 1.0, "trust": "C"}}}, "cells.a.trust: Input should be 'A' or 'B'"),
         ({"order": ["x"]}, "order: x: no such cell"),
-        ({"budgets": {"smoke": {}}}, "the budgets smoke, quick and full"),
+        (
+            {"budgets": {"smoke": {}}},
+            "paper.yaml: a paper has at least one cell, and the budgets smoke, quick and full",
+        ),
         ({"metrik": 1}, "metrik: Extra inputs are not permitted"),
     ],
 )

@@ -53,7 +53,9 @@ class ImageFolder(ImageSource):
         """Find and decode all of them; see :meth:`ImageSource.load`."""
         folder = root / self.path
         if not folder.is_dir():
-            raise DataError(f"{folder.absolute()}: no such folder of pictures (data.source.path); {EMBEDDED}")
+            raise DataError(
+                f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or absolutely"
+            )
         classes = [_pictures(inside) for inside in self._folders(folder)]
         ranked = [(label, place, file) for label, files in enumerate(classes) for place, file in enumerate(files)]
         parts = [

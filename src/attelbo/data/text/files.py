@@ -22,7 +22,8 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
             f"{path.absolute()} is not {encoding.upper()}: byte {error.start:,} is 0x{error.object[error.start]:02x}"
         ) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.absolute()} cannot be read ({one_line(error)})") from error
+        where = "data.source says which file, from paths.data_dir or absolutely"
+        raise DataError(f"{path.absolute()} cannot be read ({one_line(error)}); {where}") from error
     if not text.strip():
         raise DataError(f"{path.absolute()} is empty")
     return text

@@ -150,8 +150,9 @@ def read_paper(name: str, config_dir: Path | None = None) -> Paper:
         raise ConfigError(f"conf/paper/{name}/paper.yaml: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"conf/paper/{name}/paper.yaml: {where}: {first['msg']}") from error
+        where = [".".join(map(str, first["loc"]))] if first["loc"] else []  # none: what is wrong is the paper
+        why = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(": ".join([f"conf/paper/{name}/paper.yaml", *where, why])) from error
 
 
 def listing(config_dir: Path | None = None) -> list[tuple[str, str]]:
