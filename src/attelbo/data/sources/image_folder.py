@@ -54,7 +54,8 @@ class ImageFolder(ImageSource):
         folder = root / self.path
         if not folder.is_dir():
             raise DataError(
-                f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or absolutely"
+                f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or "
+                "absolutely"
             )
         classes = [_pictures(inside) for inside in self._folders(folder)]
         ranked = [(label, place, file) for label, files in enumerate(classes) for place, file in enumerate(files)]
