@@ -85,7 +85,7 @@ def inception_metric() -> Any:
         why = " ".join(str(error).split())
         raise ConfigError(
             "fid=true: needs the package torch-fidelity and the Inception weights that it downloads "
-            f"(pip install attelbo[fid]; quality=true needs neither): {why}"
+            f"(pip install torch-fidelity; quality=true needs neither): {why}"
         ) from error
 
 
