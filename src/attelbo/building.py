@@ -1,18 +1,21 @@
 """From a configuration node to an object: ``{"_target_": "package.Class", **arguments}``.
 
-The one place where a name in a YAML file becomes code. Only names inside the allowed packages are
-imported. Nested nodes are passed on as they are: whoever owns them builds them, with the shapes that
+The one place where a name in a YAML file becomes code. Only names inside the allowed packages are imported, those of
+``PACKAGES`` and what the user lists in ``$ATTELBO_PACKAGES``: never what a file asks for. Nested nodes are passed on as they are: whoever owns them builds them, with the shapes that
 only the owner knows.
 """
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attelbo.errors import ConfigError
 
-ALLOWED_PACKAGES = ("attelbo", "torch", "torchvision", "lightning", "torchmetrics")
+PACKAGES = ("attelbo", "torch", "torchvision", "lightning", "torchmetrics")
+OWN = "ATTELBO_PACKAGES"
+"""The environment variable that allows packages of the user's own, with commas between them."""
 
 Spec = Mapping[str, Any]
 """A configuration node: ``_target_`` and the arguments for it, as plain containers."""
@@ -25,8 +28,11 @@ def locate(target: str) -> Callable[..., Any]:
         ConfigError: outside the allowed packages, or no such name.
     """
     package = target.partition(".")[0]
-    if package not in ALLOWED_PACKAGES:
-        raise ConfigError(f"_target_ '{target}' is outside the allowed packages: {', '.join(ALLOWED_PACKAGES)}")
+    allowed = (*PACKAGES, *filter(None, map(str.strip, os.environ.get(OWN, "").split(","))))
+    if package not in allowed:
+        raise ConfigError(
+            f"_target_ '{target}' is outside the allowed packages: {', '.join(allowed)}; {OWN}={package} allows it too"
+        )
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)

@@ -7,7 +7,6 @@ import re
 import pytest
 import torch
 
-from attelbo import building
 from attelbo.cli import main
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory
@@ -20,7 +19,7 @@ from chains import TRUE_ENTROPY, Chain
 def allowed():
     """Configurations may name what this folder has."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "ALLOWED_PACKAGES", (*building.ALLOWED_PACKAGES, "chains"))
+        patch.setenv("ATTELBO_PACKAGES", "other, chains")
         yield
 
 

@@ -104,7 +104,8 @@ def compose(
         try:
             full = hydra.compose_config(root, words, run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN)
         except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
-            raise ConfigError(explaining.composition(error, root, parsed, folders, hydra)) from error
+            asked = parse(with_folders([override.input_line or "" for override in parsed], folders))
+            raise ConfigError(explaining.composition(error, root, asked, folders, hydra)) from error
         chosen = {group: choice for group, choice in full.hydra.runtime.choices.items() if "hydra" not in group}
         _refuse_hidden(chosen, folders)
         return Composition(
