@@ -121,6 +121,19 @@ def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> Non
     assert short.verdict(short.rows[0]) == "1 runs missing"
 
 
+LESS_IS_BETTER = {"bits_per_dim", "coded_bits_per_dim", "gap", "loss", "mae", "nll", "reconstruction"}
+
+
+@pytest.mark.parametrize("name", papers())
+def test_a_number_that_is_too_good_is_called_better(name: str) -> None:
+    p = read_paper(name)
+    for cell, of in p.cells.items():
+        if of.published is not None:
+            sign = -1 if p.metric_of(cell).removeprefix("test/") in LESS_IS_BETTER else 1
+            row = Row(cell, of, Estimate(of.published + 100 * sign, 0.0, 3), 1.0, 0)
+            assert Reproduction(p, "full", [row]).verdict(row).startswith("better by 100"), cell
+
+
 def test_the_claimed_order_is_checked() -> None:
     assert reproduction("full", -20.0, -19.0, None).order() == "order b > A, the best first: holds"
     assert reproduction("full", -19.0, -20.0, None).order() == "order b > A, the best first: does not hold"

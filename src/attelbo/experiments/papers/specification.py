@@ -3,7 +3,7 @@
     title, source                          the paper
     metric, better, tolerance              what its numbers are, which is better, how near is near enough
     words                                  of the command line, for all cells
-    cells: name -> words, published value, source, trust
+    cells: name -> words, published value, source, trust; metric, better, tolerance in place of the paper's
     best_of                                words: each cell is run with every one, the best in validation counts
     budgets: smoke | quick | full -> words; seeds of each
     order                                  cells whose values must get better in this order
@@ -44,6 +44,8 @@ class Cell(_Strict):
     """In place of the paper's."""
     metric: str | None = None
     """In place of the paper's."""
+    better: Literal["more", "less"] | None = None
+    """Of that metric, in place of the paper's."""
 
     @model_validator(mode="after")
     def _trusted(self) -> "Cell":
@@ -120,6 +122,10 @@ class Paper(_Strict):
     def metric_of(self, cell: str) -> str:
         """What a cell shows."""
         return self.cells[cell].metric or self.metric
+
+    def more_is_better(self, cell: str) -> bool:
+        """Of what a cell shows."""
+        return (self.cells[cell].better or self.better) == "more"
 
 
 def _key(word: str) -> str:

@@ -88,7 +88,7 @@ class Reproduction:
         away = row.measured.mean - row.cell.published
         if abs(away) <= tolerance:
             return f"reproduced (within {tolerance:g})"
-        good = (away > 0) == (self.paper.better == "more")
+        good = (away > 0) == self.paper.more_is_better(row.name)
         return f"{'better' if good else 'worse'} by {abs(away):.{self.paper.digits}f} (tolerance {tolerance:g})"
 
     def order(self) -> str:
@@ -159,7 +159,7 @@ class Reproduction:
 
 def _best_choice(paper: Paper, cell: str, choices: Sequence[Sequence[Run | None]]) -> int:
     """The place of the choice whose runs came furthest in validation, on average; one without a run is the last."""
-    key, more = f"val/{paper.metric_of(cell).partition('/')[2]}", paper.better == "more"
+    key, more = f"val/{paper.metric_of(cell).partition('/')[2]}", paper.more_is_better(cell)
 
     def merit(runs: Sequence[Run | None]) -> float:
         curves = [run.curves.get(key, []) for run in runs if run is not None and run.state == "done"]
