@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import latent_contract as contract
 import pytest
@@ -97,6 +98,27 @@ def test_weight_multiplies_the_kl_and_leaves_the_bound_alone() -> None:
     difference = ELBO(weight=4.0)(terms) - ELBO(weight=1.0)(terms)
     torch.testing.assert_close(difference, 3 * terms.kl.sum(1).mean())
     assert (terms.elbo == before).all()
+
+
+def ramp(name: str, **values: float) -> dict[str, Any]:
+    return {"_target_": f"attelbo.latent.schedules.{name}", **values}
+
+
+@pytest.mark.parametrize(
+    ("weight", "watched"),
+    [
+        (1.0, "elbo"),
+        (ramp("Linear", fraction=1.0), "elbo"),
+        (ramp("Cyclical", n_cycles=4, fraction=1.0), "elbo"),
+        (ramp("Logistic", midpoint=2500.0), "elbo"),
+        (4.0, "loss"),
+        (0.0, "loss"),
+        (ramp("Linear", end=4.0), None),
+    ],
+)
+def test_the_bound_tells_the_best_epoch_only_where_it_is_the_aim(weight: Any, watched: str | None) -> None:
+    assert ELBO(weight).watched == watched
+    assert Lagging(weight=weight).watched == watched
 
 
 def test_free_bits_known_answer() -> None:

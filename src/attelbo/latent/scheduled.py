@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from attelbo.building import Spec
 from attelbo.latent.schedules import build_schedule
 
+_LONG = 10**9
+
 
 class Scheduled(nn.Module):
     """The value that a schedule has at the present step, where a captured or compiled step reads it anew.
@@ -29,6 +31,11 @@ class Scheduled(nn.Module):
         self.register_buffer("value", torch.tensor(1.0))
         self._written = (math.nan, 0)
         self.at_step(0, 1)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The values at the first and the last step of a very long run."""
+        return self.schedule(0, _LONG), self.schedule(_LONG - 1, _LONG)
 
     def at_step(self, step: int, total_steps: int) -> None:
         """Move to ``step`` of ``total_steps``."""

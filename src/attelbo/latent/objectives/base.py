@@ -56,7 +56,7 @@ class Objective(nn.Module, ABC):
     """Whether it looks at what the decoder makes of z alone: ``Evidence.eta`` must be there, which texts have not."""
     needs_density: ClassVar[bool] = True
     """Whether it takes a KL or log-weights, which there are not where q(z|x) is a point."""
-    watched: ClassVar[Literal["elbo", "loss"] | None] = "elbo"
+    watched: Literal["elbo", "loss"] | None = "elbo"
     """The validation metric that tells the best epoch: the bound (where there is none, the loss), the loss, or None:
     the last epoch is the best, for no number says more, as where two play against each other."""
     posteriors: ClassVar[tuple[type[Distribution], ...]] = (Distribution,)

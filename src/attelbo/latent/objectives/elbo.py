@@ -6,6 +6,8 @@ al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow", eq.
 Shapes: K samples, B batch, G groups of latents.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,9 @@ class ELBO(Objective):
     """loss = mean_b(-E_q[log p(x|z)]) + weight * sum_g max(free_bits, mean_b KL_g), nats.
 
     With weight 1 and no free bits, the negative of ``Evidence.elbo``, which neither of them touches: what
-    is reported stays a bound, whatever was optimized.
+    is reported stays a bound, whatever was optimized. It tells the best epoch where the weight ends at 1; of a run that
+    goes to beta = 4 it would take an epoch near beta = 1. There the loss tells it, if the weight is the same
+    throughout, or else the last one is the best.
 
     Args:
         weight: of the KL: a number or a schedule (``attelbo.latent.schedules``).
@@ -39,6 +43,8 @@ class ELBO(Objective):
         self.free_bits = free_bits
         self.has_free_bits = free_bits > 0  # decided once: replicas may differ in how many
         self.weight = Scheduled(weight, "weight")
+        first, last = self.weight.ends
+        self.watched = "elbo" if math.isclose(last, 1, rel_tol=1e-6) else "loss" if first == last else None
 
     def at_step(self, step: int, total_steps: int) -> None:
         self.weight.at_step(step, total_steps)
