@@ -55,6 +55,13 @@ def test_the_schema_has_the_keys_of_the_root_file():
     assert set(own["evaluation"]) == {field.name for field in dataclasses.fields(Evaluation)}
 
 
+@pytest.mark.parametrize("experiment", ["mnist/draw", "mnist/draw_64"])
+def test_the_windows_of_draw_are_those_of_the_chosen_model(experiment):
+    for choice, windows in (("draw", (2, 5)), ("draw_no_attention", (None, None))):
+        model = compose("train", [f"experiment={experiment}", f"model={choice}"]).config["model"]
+        assert (model["read"], model["write"]) == windows
+
+
 @pytest.mark.parametrize("choice", sorted(WITHOUT_ENCODER))
 def test_an_experiment_that_does_not_fit_the_model_says_how_to_go_on(choice):
     with pytest.raises(
