@@ -197,6 +197,18 @@ def test_where_stacking_does_not_pay_each_trains_to_its_end(runs, count_stacked,
     assert count_stacked == [4, 4, 4]
 
 
+def test_those_that_are_left_stay_stacked_where_one_stops_early(runs, count_stacked):
+    """Fewer would not be stacked from the start, but what the results say of the training must hold for all of it."""
+    words = ("optimizer.lr=0.001,0.002,0.003,0.9", "trainer.replicas=4", "trainer.max_epochs=3")
+    early = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.pictures=null")
+    code, sweep = train(runs, *words, *early, multirun=True)
+    assert code == 0
+    assert count_stacked == [4] * 6 + [3] * 3
+    results = [json.loads((path / "result.json").read_text()) for path in jobs(sweep).values()]
+    assert sorted(result["epochs"] for result in results) == [2, 3, 3, 3]
+    assert all(result["replicas"] == 4 and set(result["stacked_with"]) == jobs(sweep).keys() for result in results)
+
+
 # -- stopped, and gone on with ---------------------------------------------------------------------------
 
 

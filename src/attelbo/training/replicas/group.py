@@ -106,7 +106,9 @@ class Group:
         if self.stack is False or len(works) < 2 or any(work.sizes != works[0].sizes for work in works):
             return None
         first = works[0]
-        if self.stack == "auto" and not stacking_pays(first.position.model, len(works), first.minibatches[0]):
+        # Decided once: where some have ended, what is recorded of the others would else be no longer true.
+        undecided = self.stack == "auto" and self._steps is None
+        if undecided and not stacking_pays(first.position.model, len(works), first.minibatches[0]):
             self.stack = False
             return None
         own = [work.step for work in works]
