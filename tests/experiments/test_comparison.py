@@ -213,6 +213,14 @@ def test_no_name_of_a_setting_is_cut_off(tmp_path: Path, capsys: pytest.CaptureF
     assert printed.count("value-0") >= 14
 
 
+def test_a_checkpoint_that_a_run_began_with_tells_it_apart(tmp_path: Path) -> None:
+    for place, ckpt in enumerate((None, "auto", "outputs/a/last.ckpt")):
+        write_run(tmp_path, configuration(0) | {"ckpt": ckpt}, nll=20.0 + place, started=f"2026-01-0{place + 1}")
+    found = find_runs([str(tmp_path)])
+    assert found.repeated == 1  # auto is the same run, begun later
+    assert sorted(setting.label for setting in settings_of(found.done)) == ["ckpt=-", "ckpt=outputs/a/last.ckpt"]
+
+
 def test_a_seed_counts_once_of_however_many_runs(tmp_path: Path) -> None:
     """What --by averages over: each seed of the two settings with two learning rates, but for one that has one."""
     values = {(2, 0): (10.0, 20.0), (2, 1): (11.0, 21.0), (2, 2): (10.5, 20.5)}

@@ -62,7 +62,10 @@ def test_the_hash_ignores_where_things_are(path, value):
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("seed", 1), ("model.latent_dim", 3), ("data.batch_size", 11), ("name", "other"), ("trainer.max_epochs", 3)],
+    [
+        *(("seed", 1), ("model.latent_dim", 3), ("data.batch_size", 11), ("name", "other"), ("trainer.max_epochs", 3)),
+        ("ckpt", "outputs/another/checkpoints/last.ckpt"),
+    ],
 )
 def test_the_hash_knows_what_is_computed(path, value):
     assert config_hash(changed(path, value)) != config_hash(CONFIG)

@@ -63,6 +63,17 @@ def test_stopped_by_sigterm_and_resumed(runs, uninterrupted, monkeypatch, block,
     assert_equal_runs(resumed.run_dir, uninterrupted.run_dir)
 
 
+def test_one_that_began_with_anothers_checkpoint_is_another_run(runs, uninterrupted, monkeypatch, capsys):
+    words = (*WORDS, "trainer.max_epochs=4")
+    with monkeypatch.context() as patch:
+        signal_at(patch, 11, signal.SIGTERM)
+        stopped = runs.train(*words, f"ckpt={uninterrupted.run_dir / 'checkpoints' / 'last.ckpt'}").run_dir
+    last = stopped / "checkpoints" / "last.ckpt"
+    assert f"ckpt={last} goes on from here" in capsys.readouterr().err
+    assert runs.train(*words, "ckpt=auto").run_dir != stopped  # it begins with nothing
+    assert runs.train(*words, f"ckpt={last}").state == "done"
+
+
 def test_stopped_again_and_again(runs, uninterrupted, monkeypatch):
     for block in (2, 5, 7):
         with monkeypatch.context() as patch:

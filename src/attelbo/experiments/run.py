@@ -238,7 +238,9 @@ def _run(
         sys.stderr.write(f"error: {diverged} [{run.path}]\n")
     except Interrupted as interrupted:
         exit_code, state = interrupted.exit_code, "interrupted"
-        sys.stderr.write(f"{interrupted}; ckpt=auto goes on from here: {run.path}\n")
+        # One that began with another run's checkpoint is not what ckpt=auto looks for.
+        ckpt = "auto" if _given_checkpoint(config) is None else run.resumable or config["ckpt"]
+        sys.stderr.write(f"{interrupted}; ckpt={ckpt} goes on from here: {run.path}\n")
     except UserError:
         error, exit_code = traceback.format_exc(), 2
         raise

@@ -30,7 +30,7 @@ State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
 FINISHED = ("done", "pruned")
 """States of a run that is not run again."""
 
-NOT_IN_HASH = ("paths", "logger", "tags", "ckpt")
+NOT_IN_HASH = ("paths", "logger", "tags")
 """Keys that say where to read and write, not what to compute."""
 
 NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
@@ -38,8 +38,10 @@ NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
 
 
 def computed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that says what is computed."""
+    """The part of a configuration that says what is computed: of ``ckpt`` another run's checkpoint to begin with."""
     what = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
+    if what.get("ckpt") in (None, "auto"):
+        what.pop("ckpt", None)
     for node, keys in NOT_IN_HASH_OF.items():
         what[node] = {key: value for key, value in what[node].items() if key not in keys}
     return what

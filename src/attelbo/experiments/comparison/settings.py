@@ -12,14 +12,13 @@ from attelbo.building import flatten
 from attelbo.errors import UserError
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.listing import nearest_of
-from attelbo.experiments.rundir import NOT_IN_HASH, NOT_IN_HASH_OF
+from attelbo.experiments.rundir import computed
 
-ASIDE = {
-    *NOT_IN_HASH,
-    *(f"{node}.{key}" for node, keys in NOT_IN_HASH_OF.items() for key in keys),
-    *("seed", "data.seed", "trainer.threads"),
-}
+ASIDE = {"seed", "data.seed", "trainer.threads"}
 """Keys in which the runs of one setting may differ."""
+
+_NO_GROUPS = ("name", "ckpt")
+"""Keys without a dot that have a value of their own."""
 
 LACKS = "-"
 """The value of a key that a setting does not have."""
@@ -96,7 +95,7 @@ def _shown(key: str, value: str) -> tuple[str, str]:
 
 def described(run: Run) -> Values:
     """What a run computes: the choices of groups (``model/objective``), then every key (``model.objective.beta``)."""
-    flat = {key: text for key, text in leaves(run.config).items() if not _is_aside(key)}
+    flat = {key: text for key, text in leaves(computed(run.config)).items() if key not in ASIDE}
     choices = {
         group: choice
         for group, choice in sorted(run.choices.items(), key=lambda item: (item[0].count("/"), item[0]))
@@ -128,7 +127,7 @@ def _matters(group: str, flat: Sequence[Values]) -> bool:
 
 def _rank(key: str) -> int:
     """Choices of groups first, then classes, then all else."""
-    if "." not in key and key != "name":
+    if "." not in key and key not in _NO_GROUPS:
         return 0
     return 1 if key.endswith("._target_") else 2
 
@@ -136,10 +135,6 @@ def _rank(key: str) -> int:
 def _node(key: str) -> str:
     """What a key stands for: all keys that begin so, with the dot at its end lie below it."""
     return key.removesuffix("_target_") if key.endswith("._target_") else f"{key.replace('/', '.')}."
-
-
-def _is_aside(key: str) -> bool:
-    return key in ASIDE or key.partition(".")[0] in ASIDE
 
 
 def leaves(config: Mapping[str, Any]) -> Values:
