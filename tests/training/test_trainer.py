@@ -111,3 +111,12 @@ def test_bf16_trains(runs):
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]
     assert all(p.dtype == torch.float32 for p in half.lightning_module.parameters())
+
+
+@pytest.mark.skipif(not trainer._bf16_is_fast("cpu"), reason="this CPU has no bf16 arithmetic")
+def test_validations_are_in_full_precision(runs):
+    words = ("trainer.max_epochs=1", "optimizer.lr=0.0")  # the weights stay as they are
+    half, full = (runs.fit(*words, f"trainer.precision={precision}") for precision in ("bf16-mixed", "32-true"))
+    names = ("val/elbo", "val/kl", "val/loss")
+    assert [half.callback_metrics[name] for name in names] == [full.callback_metrics[name] for name in names]
+    assert half.callback_metrics["train/loss_epoch"] != full.callback_metrics["train/loss_epoch"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -120,7 +121,7 @@ class Model(LightningModule, ABC):
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.x))
         return terms["loss"]
 
-    # -- validation and test: exact means over a split -----------------------------------------------
+    # -- validation and test: exact means over a split, in full precision however it is trained -------
 
     @abstractmethod
     def evaluation_step(self, batch: Batch) -> None:
@@ -136,13 +137,15 @@ class Model(LightningModule, ABC):
         return (Measure("loss", "loss", "what is minimized", 4, better="less"),)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluation_step(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            self.evaluation_step(batch)
 
     def on_validation_epoch_end(self) -> None:
         self._log_results("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluation_step(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            self.evaluation_step(batch)
 
     def on_test_epoch_end(self) -> None:
         self._log_results("test")
