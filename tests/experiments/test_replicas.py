@@ -12,7 +12,7 @@ from scipy import stats
 
 from attelbo.cli import main
 from attelbo.experiments import run
-from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.rundir import RunDirectory, config_hash, locked
 from attelbo.files import read_metrics
 from attelbo.training.replicas import group
 from attelbo.training.replicas.steps import StackedSteps
@@ -178,6 +178,18 @@ def test_small_parts_and_clipping(runs, count_stacked, model):
     assert main(["train", "-m", *runs.words(*words, "seed=0,1,2", f"paths.output_dir={other}")]) == 0
     (expected,) = (other / "small").iterdir()
     assert_equal_runs(sweep, expected, 1e-4)
+
+
+def test_a_sweep_of_replicas_has_a_ledger_and_the_same_job_twice_is_one(runs, capsys):
+    code, sweep = train(runs, "seed=1,2,1", "trainer.replicas=3", "trainer.max_epochs=1", multirun=True)
+    assert code == 0
+    assert set(states(sweep)) == {1, 2}
+    capsys.readouterr()
+    assert main(["sweep", "status", str(runs.folder)]) == 0
+    assert "2 done" in capsys.readouterr().out
+    with locked(sweep):  # as by another process
+        assert train(runs, "seed=1,2,1", "trainer.replicas=3", "trainer.max_epochs=1", multirun=True)[0] == 2
+    assert "is being written by another process" in capsys.readouterr().err
 
 
 def test_where_stacking_does_not_pay_each_trains_to_its_end(runs, count_stacked, monkeypatch):

@@ -1,8 +1,8 @@
 """Many small runs in one process: the jobs of a sweep in groups, each trained as one stacked model.
 
 ``trainer.replicas=4`` alone trains four seeds; with ``-m``, any sweep, four of its jobs at a time. What is written is
-what the same sweep writes without: the same directories, each with its own status, checkpoints and result, so the same
-command again goes on where this one stopped, with replicas or without.
+what the same sweep writes without: its ledger and the same directories, each with its own status, checkpoints and
+result, so the same command again goes on where this one stopped, with replicas or without.
 
 Jobs share a group if they differ in nothing but seed, optimizer, schedules and numbers of the model.
 """
@@ -18,6 +18,8 @@ from attelbo.experiments import run
 from attelbo.experiments.assembly import Config, compose
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.sweeps.ledger import Ledger
+from attelbo.experiments.sweeps.running import owned
 from attelbo.experiments.tables import print_replicas
 from attelbo.models import Model
 from attelbo.training.interruption import relayed
@@ -70,12 +72,18 @@ _Described = tuple[Config, list[str], dict[str, str]]
 
 
 def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
-    jobs = [_Job(*job, sweep) for job in described]  # no job runs if another cannot be built
+    # No job runs if another cannot be built; the same job twice is one.
+    jobs = list({config_hash(job[0]): _Job(*job, sweep) for job in described}.values())
     code = 0
-    for group in _groups([job for job in jobs if not job.is_done()], size):
-        code = max(code, *_train_together(group, group[0].config["trainer"]["stack"]))
-        if code > 128:  # who stops this process does not want its next jobs to start
-            break
+    with owned(sweep):
+        ledger = Ledger.open(sweep, [(job.directory.path.name, job.words) for job in jobs])
+        try:
+            for group in _groups([job for job in jobs if not job.is_done()], size):
+                code = max(code, *_train_together(group, group[0].config["trainer"]["stack"]))
+                if code > 128:  # who stops this process does not want its next jobs to start
+                    break
+        finally:
+            ledger.write()
     print_replicas([job.directory.path for job in jobs], sweep)
     return code if code > 128 else min(code, 1)
 
