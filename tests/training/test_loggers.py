@@ -92,6 +92,16 @@ def test_resuming_at_a_checkpoint_forgets_what_came_after_it(tmp_path):
     rewind_loggers([CsvLogger(run_info(tmp_path / "new"))], 20)  # nothing there yet
 
 
+def test_a_result_that_was_logged_and_not_written_is_not_there_twice(tmp_path):
+    """A run killed in between goes on at its last step, at which the result stands too."""
+    for _ in range(2):
+        logger = CsvLogger(run_info(tmp_path))
+        rewind_loggers([logger], 20)
+        logger.log_metrics({"test/elbo": -5.0}, 20)
+        logger.finalize("failed")
+    assert read_metrics(logger.path) == {"test/elbo": [(20, -5.0)]}
+
+
 def test_a_metric_name_with_a_comma_survives(tmp_path):
     logger = CsvLogger(run_info(tmp_path))
     logger.log_metrics({'nll, "best"': 1.0}, 1)

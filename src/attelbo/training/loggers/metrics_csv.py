@@ -60,11 +60,12 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Drop every line later than ``step``; atomically."""
+        """Drop every line later than ``step``, and those of a result, which comes after all training; atomically."""
         self._close()
         if not self.path.exists():
             return
-        kept = [row for row in read_rows(self.path) if not row["step"] or int(row["step"]) <= step]
+        rows = (row for row in read_rows(self.path) if not row["step"] or int(row["step"]) <= step)
+        kept = [row for row in rows if not row["metric"].startswith("test/")]
         write_atomically(self.path, _lines([METRICS_COLUMNS, *(row.values() for row in kept)]))
 
     @rank_zero_only
