@@ -73,6 +73,7 @@ def test_growing_stages_keep_their_proportions():
     ("make", "message"),
     [
         (lambda: Cosine(warmup=-0.1), "warmup must be"),
+        (lambda: Cosine(warmup=float("nan")), "warmup must be"),
         (lambda: Cosine(warmup=1.5), r"warmup must be a fraction of the training .* or a number of steps, got 1\.5"),
         (lambda: Cosine(final=-0.1), "final must be"),
         (lambda: StepDecay(milestones=[0.7, 0.5]), "milestones must be"),

@@ -74,6 +74,7 @@ def test_optimizers_do_not_ask_the_driver_at_every_step(tmp_path, monkeypatch):
         ({"threads": 0}, "trainer.threads must be at least 1, got 0"),
         ({"check_val_every_n_epoch": 0}, "trainer.check_val_every_n_epoch must be at least 1, got 0"),
         ({"clip_norm": 0.0}, "trainer.clip_norm must be above 0, got 0.0"),
+        ({"clip_norm": float("nan")}, "trainer.clip_norm must be above 0, got nan"),
         ({"clip_norm": -1.0}, "trainer.clip_norm must be above 0, got -1.0"),
         ({"limit_train_blocks": 0}, "trainer.limit_train_blocks must be at least 1, got 0"),
         ({"limit_val_batches": 0}, "trainer.limit_val_batches must be at least 1, got 0"),

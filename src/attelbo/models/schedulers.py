@@ -31,7 +31,7 @@ class Cosine:
     """
 
     def __init__(self, warmup: float = 0.0, final: float = 0.0) -> None:
-        if warmup < 0 or (warmup >= 1 and warmup != round(warmup)):
+        if not warmup >= 0 or (warmup >= 1 and warmup % 1 != 0):
             raise ValueError(f"warmup must be a fraction of the training in [0, 1) or a number of steps, got {warmup}")
         if not 0 <= final <= 1:
             raise ValueError(f"final must be a factor in [0, 1], got {final}")

@@ -171,7 +171,7 @@ def check_settings(
             raise ConfigError(f"trainer.{name} must be at least 1, got {limit}; -1 is no limit")
     if max_epochs == max_steps == -1:
         raise ConfigError("trainer.max_epochs or trainer.max_steps must be at least 1: the training needs an end")
-    if clip_norm is not None and clip_norm <= 0:
+    if clip_norm is not None and not clip_norm > 0:
         raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
     if strategy.startswith(("fsdp", "deepspeed")):
         raise ConfigError(
