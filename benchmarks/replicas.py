@@ -45,8 +45,7 @@ def run(task: Task, rounds: int, tell: Callable[[str], None] = print) -> dict[st
                 results = results_by_seed(Path(folder))
             if list(results) != list(range(SEEDS)):
                 raise RuntimeError(f"{way}: results of the seeds {list(results)}, not of {SEEDS}")
-            # Those that train together have the same seconds.
-            training[way].append(sum(result["seconds"]["train"] / result["replicas"] for result in results.values()))
+            training[way].append(sum(result["seconds"]["train"] for result in results.values()))
             bounds[way] = [result["metrics"]["test/elbo"] for result in results.values()]
     slow, fast = ways
     faster = spread([a / b for a, b in zip(training[slow], training[fast], strict=True)])

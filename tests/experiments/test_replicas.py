@@ -104,8 +104,12 @@ def test_replicas_are_the_runs_of_a_sweep(runs, separate, count_stacked, capsys,
     assert count_stacked == ([3] * 6 if stack == "true" else [])  # three blocks in each of two epochs
     assert_equal_runs(sweep, separate, tolerance)
     together = 3 if stack == "true" else 1
-    assert {json.loads((path / "result.json").read_text())["replicas"] for path in jobs(sweep).values()} == {together}
     for path in jobs(sweep).values():
+        made, seconds = json.loads((path / "result.json").read_text()), RunDirectory(path).status()["train_seconds"]
+        assert made["replicas"] == together
+        # What a run cost is its share: else compare would call it as many times as dear as one by itself.
+        assert made["seconds"]["train"] == pytest.approx(seconds / together)
+        assert made["samples_per_second"] == pytest.approx(200 * together / seconds)
         files, expected = (
             {f.relative_to(p) for f in p.rglob("*") if f.is_file()} for p in (path, jobs(separate)[path.name])
         )

@@ -279,6 +279,8 @@ def _conclude(
         if isinstance(callback, Exhibit):
             callback.publish(trainer, model)
     stepper: Any = model.stepper
+    together = stepper.seat.trains_with if stepper.seat else 1
+    train_seconds /= together  # of as many replicas in one stacked model: this one's share
     result |= {
         "checkpoint": which,
         "monitor": chosen_by(trainer, which),
@@ -287,8 +289,7 @@ def _conclude(
         "parameters": count_parameters(model),
         "seconds": {"train": train_seconds, **result["seconds"]},
         "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
-        # The seconds of training are those of so many replicas together, of which this is one.
-        "replicas": stepper.seat.trains_with if stepper.seat else 1,
+        "replicas": together,
         "stacked_with": stepper.seat.names if stepper.seat else [],
     }
     log_result(trainer.loggers, result, stepper.step)
