@@ -215,6 +215,11 @@ class BlockStepper(Callback):
 
     # -- around the epoch --------------------------------------------------------------------------
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last validation: of an epoch that has none, early stopping and the log would take it for its own."""
+        for name in [name for name in trainer.callback_metrics if name.startswith("val/")]:
+            del trainer.callback_metrics[name]
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the exact means of the epoch, weighted by rows."""
         if self._epoch_sum is None:
