@@ -21,6 +21,7 @@ from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.files import read_metrics
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.models import VariationalAutoencoder
+from attelbo.models.schedulers import Cosine
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +282,15 @@ def test_a_checkpoint_from_the_end_is_nothing_to_go_on_from(runs, done, words, e
         runs.train(*words, f"ckpt={checkpoint}")
     assert str(caught.value).startswith(f"ckpt: {checkpoint} is where this training ends, {end}")
     assert not runs.folder.exists()
+
+
+def test_schedules_end_with_the_training_that_went_on_with_larger_minibatches(runs, done):
+    """20 steps in two epochs, then 5 in each of four: fewer in all than six epochs have in either size."""
+    words = ("data.batch_size=20", "data.minibatches_per_block=2", "trainer.max_epochs=6", "scheduler=cosine")
+    outcome = runs.train(*words, f"ckpt={done.run_dir / 'checkpoints' / 'last.ckpt'}")
+    assert json.loads((outcome.run_dir / "result.json").read_text())["steps"] == 40
+    (group,) = runs.checkpoint(outcome)["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == group["initial_lr"] * Cosine(warmup=0.05)(39, 40)
 
 
 def test_a_checkpoint_of_a_training_that_was_stopped_early(runs):

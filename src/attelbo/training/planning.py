@@ -12,24 +12,33 @@ from attelbo.errors import ConfigError
 from attelbo.training.callbacks import EarlyStopping
 
 
-def planned_steps(trainer: Trainer, data: ResidentDataModule) -> int:
+def planned_steps(
+    trainer: Trainer, data: ResidentDataModule, steps: int = 0, epochs: int = 0, minibatches: int = 0
+) -> int:
     """Optimizer steps of the whole training, on data that are loaded.
+
+    Args:
+        trainer: whose limits count.
+        data: what is trained on.
+        steps: taken so far, perhaps by another training with minibatches of another size.
+        epochs: that are over.
+        minibatches: of the epoch that is not.
 
     Raises:
         ConfigError: there are none.
     """
     rows = rows_per_rank(data.rows_per_epoch, trainer.world_size)
-    minibatches = rows // data.batch_size if data.drop_last else -(-rows // data.batch_size)
-    if minibatches == 0:
+    per_epoch = rows // data.batch_size if data.drop_last else -(-rows // data.batch_size)
+    if per_epoch == 0:
         raise ConfigError(
             f"data.drop_last=true leaves nothing to train on: data.batch_size={data.batch_size:,}, and an epoch has "
             f"{rows:,} rows; make it smaller, or give data.drop_last=false"
         )
     if isinstance(trainer.limit_train_batches, int):
-        minibatches = min(minibatches, trainer.limit_train_batches * data.minibatches_per_block)
+        per_epoch = min(per_epoch, trainer.limit_train_batches * data.minibatches_per_block)
     limits = [trainer.max_steps] if trainer.max_steps > 0 else []
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        limits.append(minibatches * trainer.max_epochs)
+        limits.append(steps + per_epoch * (trainer.max_epochs - epochs) - minibatches)
     return min(limits)
 
 
@@ -49,7 +58,7 @@ def refuse_ended(trainer: Trainer, planned: int, path: Path, checkpoint: Mapping
         raise ConfigError(f"ckpt: {path} holds weights alone; best.ckpt and last.ckpt can be gone on from")
     step, epochs = checkpoint["global_step"], checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     remedy = ""
-    if step >= planned or 0 < (trainer.max_epochs or 0) <= epochs:
+    if 0 < trainer.max_steps <= step or 0 < (trainer.max_epochs or 0) <= epochs:
         remedy = "a larger trainer.max_epochs, or trainer.max_steps, goes on"
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         state = checkpoint["callbacks"].get(getattr(callback, "state_key", None))

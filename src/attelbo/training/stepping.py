@@ -176,16 +176,23 @@ class BlockStepper(Callback):
 
     def __call__(self, block: Block) -> None:
         """Take one optimizer step for each minibatch of the block."""
+        if self.engine is None:
+            self.total_steps = self._planned()
+            self.engine = self._choose_engine()
         minibatches = self.data.minibatches(block)[: self.total_steps - self.step]
         if not minibatches:
             return
-        if self.engine is None:
-            self.engine = self._choose_engine()
         with _fresh_autocast():
             values = self.engine.run(minibatches, self.step)
         self.step += len(minibatches)
         self.terms = self.engine.terms
         self._account(values, [len(rows) for rows in minibatches])
+
+    def _planned(self) -> int:
+        """The steps of the whole training, from where it stands: what came before may have been of another size."""
+        blocks = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1  # this one is counted
+        done = blocks * self.data.minibatches_per_block
+        return planned_steps(self.trainer, self.data, self.step, self.trainer.current_epoch, done)
 
     def _account(self, values: Tensor, sizes: list[int]) -> None:
         """Keep a block's values for the log, the progress bar and the epoch's mean."""
