@@ -293,6 +293,13 @@ def test_schedules_end_with_the_training_that_went_on_with_larger_minibatches(ru
     assert group["lr"] == group["initial_lr"] * Cosine(warmup=0.05)(39, 40)
 
 
+def test_a_training_that_goes_on_has_the_optimizer_that_it_was_given(runs, done):
+    words = ("trainer.max_epochs=3", "optimizer=adamw", "optimizer.lr=0.0001", "optimizer.weight_decay=0.02")
+    outcome = runs.train(*words, f"ckpt={done.run_dir / 'checkpoints' / 'last.ckpt'}")
+    (group,) = runs.checkpoint(outcome)["optimizer_states"][0]["param_groups"]
+    assert (group["lr"], group["weight_decay"]) == (0.0001, 0.02)
+
+
 def test_a_checkpoint_of_a_training_that_was_stopped_early(runs):
     stopping = ("trainer.max_epochs=5", "callbacks=early_stopping", "callbacks.early_stopping.min_delta=1000.0")
     first = runs.train(*stopping, "callbacks.early_stopping.patience=1").run_dir
@@ -300,6 +307,12 @@ def test_a_checkpoint_of_a_training_that_was_stopped_early(runs):
     with pytest.raises(ConfigError, match=r"at step 20 of 50, after 2 epochs; a larger callbacks\.early_stopping\.pa"):
         runs.train(*stopping, "callbacks.early_stopping.patience=1", ckpt)
     assert runs.checkpoint(runs.train(*stopping, "callbacks.early_stopping.patience=3", ckpt))["epoch"] == 3
+
+
+def test_an_epoch_without_validation_is_not_waited_for(runs):
+    early = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.pictures=null")
+    outcome = runs.train(*early, "trainer.max_steps=13")  # the second epoch is not whole
+    assert runs.checkpoint(outcome)["callbacks"]["EarlyStopping"]["wait_count"] == 0
 
 
 def test_weights_alone_are_nothing_to_go_on_from(runs, tmp_path):

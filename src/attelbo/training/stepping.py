@@ -220,10 +220,23 @@ class BlockStepper(Callback):
         if self.clip_norm is not None:
             clip_grad_norm_(parameters_of(optimizer), self.clip_norm)
 
-    # -- around the epoch --------------------------------------------------------------------------
+    # -- around the training and its epochs ----------------------------------------------------------
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what the configuration says to the optimizers: learning rate, decay, ..."""
+        self._settings = [
+            [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+            for optimizer in trainer.optimizers
+        ]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say it again: with its averages a checkpoint has brought what it was trained with, another run's perhaps."""
+        for optimizer, groups in zip(trainer.optimizers, self._settings, strict=True):
+            for group, settings in zip(optimizer.param_groups, groups, strict=True):
+                group.update(settings)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last validation: of an epoch that has none, early stopping and the log would take it for its own."""
+        """Forget the last validation: in an epoch without one, early stopping and the log would take it for its own."""
         for name in [name for name in trainer.callback_metrics if name.startswith("val/")]:
             del trainer.callback_metrics[name]
 
