@@ -309,6 +309,15 @@ def test_a_checkpoint_of_a_training_that_was_stopped_early(runs):
     assert runs.checkpoint(runs.train(*stopping, "callbacks.early_stopping.patience=3", ckpt))["epoch"] == 3
 
 
+def test_the_learning_rate_begins_with_that_of_the_first_step(runs):
+    words = ("scheduler=inverse_square_root", "callbacks=learning_rate", "trainer.max_epochs=1")
+    outcome = runs.train(*words, "evaluation.checkpoint=last")
+    assert read_metrics(outcome.run_dir / "metrics.csv")["lr"] == [
+        (0, pytest.approx(0.001 / 4000)),
+        (10, pytest.approx(0.001 * 10 / 4000)),
+    ]
+
+
 def test_an_epoch_without_validation_is_not_waited_for(runs):
     early = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.pictures=null")
     outcome = runs.train(*early, "trainer.max_steps=13")  # the second epoch is not whole

@@ -234,6 +234,7 @@ class BlockStepper(Callback):
         for optimizer, groups in zip(trainer.optimizers, self._settings, strict=True):
             for group, settings in zip(optimizer.param_groups, groups, strict=True):
                 group.update(settings)
+        self.model.at_step(self.step, self.total_steps)  # the rate that is logged before the first step is that step's
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation: in an epoch without one, early stopping and the log would take it for its own."""
