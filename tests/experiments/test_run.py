@@ -309,6 +309,15 @@ def test_a_checkpoint_of_a_training_that_was_stopped_early(runs):
     assert runs.checkpoint(runs.train(*stopping, "callbacks.early_stopping.patience=3", ckpt))["epoch"] == 3
 
 
+def test_a_training_that_goes_on_and_gets_worse_has_a_best_epoch_of_its_own(runs, done):
+    words = ("trainer.max_epochs=4", "optimizer.lr=0.5")
+    outcome = runs.train(*words, f"ckpt={done.run_dir / 'checkpoints' / 'last.ckpt'}")
+    assert json.loads((outcome.run_dir / "result.json").read_text())["checkpoint"] == "best"
+    values = dict(read_metrics(outcome.run_dir / "metrics.csv")["val/elbo"])
+    assert max(values.values()) < max(dict(read_metrics(done.run_dir / "metrics.csv")["val/elbo"]).values())
+    assert runs.checkpoint(outcome, "best")["global_step"] == max(values, key=values.__getitem__)
+
+
 def test_the_learning_rate_begins_with_that_of_the_first_step(runs):
     words = ("scheduler=inverse_square_root", "callbacks=learning_rate", "trainer.max_epochs=1")
     outcome = runs.train(*words, "evaluation.checkpoint=last")

@@ -103,9 +103,10 @@ class Checkpoint(ModelCheckpoint):
         return {"best_model_score": self.best_model_score, "saved": bool(self.best_model_path)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if not state_dict["saved"]:
-            return
         path = self.format_checkpoint_name({})
+        # What another run, gone on from, had as its best is not here: the best of this one's own epochs is.
+        if not state_dict["saved"] or not Path(path).is_file():
+            return
         self.best_model_path = path
         self.best_model_score = state_dict["best_model_score"]
         if self.best_model_score is not None:
