@@ -218,7 +218,7 @@ def test_a_checkpoint_that_a_run_began_with_tells_it_apart(tmp_path: Path) -> No
         write_run(tmp_path, configuration(0) | {"ckpt": ckpt}, nll=20.0 + place, started=f"2026-01-0{place + 1}")
     found = find_runs([str(tmp_path)])
     assert found.repeated == 1  # auto is the same run, begun later
-    assert sorted(setting.label for setting in settings_of(found.done)) == ["ckpt=-", "ckpt=outputs/a/last.ckpt"]
+    assert sorted(setting.values["ckpt"] for setting in settings_of(found.done)) == ["-", "outputs/a/last.ckpt"]
 
 
 def test_a_seed_counts_once_of_however_many_runs(tmp_path: Path) -> None:
