@@ -198,6 +198,14 @@ def test_a_file_for_each_split(tmp_path):
     assert corpus == (["one", "two"], ["three"], ["four"], "<|end|>")
 
 
+def test_files_of_other_systems_hold_the_same_text(tmp_path):
+    texts = "one\ntwo\n\nthree\r\n\nfour"
+    for name, written in (("a", texts), ("b", "\ufeff" + texts.replace("\r", "").replace("\n", "\r\n"))):
+        (tmp_path / name).write_bytes(written.encode())
+    corpora = [TextFile(name, separator="\n\n").load(tmp_path) for name in "ab"]
+    assert corpora[0] == corpora[1] == (["one\ntwo", "three"], ["four"], ["four"], "\n\n")
+
+
 @pytest.mark.parametrize(
     ("content", "options", "error", "told"),
     [

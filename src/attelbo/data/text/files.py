@@ -9,7 +9,7 @@ from attelbo.errors import DataError
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """The text of a file.
+    """The text of a file, without a byte order mark, its lines ended as they are on Unix.
 
     Raises:
         DataError: it is missing, damaged, empty or in another encoding.
@@ -24,6 +24,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     except (OSError, EOFError, zlib.error) as error:
         where = "data.source says which file, from paths.data_dir or absolutely"
         raise DataError(f"{path.absolute()} cannot be read ({one_line(error)}); {where}") from error
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     if not text.strip():
         raise DataError(f"{path.absolute()} is empty")
     return text

@@ -107,7 +107,7 @@ class LabelledCSV(LabelledFiles):
         self.delimiter = delimiter
 
     def _read(self, path: Path) -> Labelled:
-        content = io.StringIO(read_text(path, self.encoding).removeprefix("\ufeff"), newline="")
+        content = io.StringIO(read_text(path, self.encoding), newline="")
         reader = csv.DictReader(content, delimiter=self.delimiter)
         names = reader.fieldnames or []
         if missing := [column for column in self.columns if column not in names]:
