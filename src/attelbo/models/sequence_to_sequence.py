@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attelbo.building import Spec
-from attelbo.data.batch import BOS, EOS, IGNORE, PAD, UNK, Batch
+from attelbo.data.batch import BOS, EOS, IGNORE, PAD, Batch
 from attelbo.errors import UserError
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, TokenScores
@@ -123,11 +123,8 @@ class SequenceToSequence(Model):
             max_length: the most tokens, EOS among them; as many as the model allows if None.
 
         Raises:
-            UserError: an empty source, one that is longer than the model allows, or a number out of range.
+            UserError: a source that is longer than the model allows, or a number out of range.
         """
-        empty = (source <= EOS).all(1) & (source != UNK).all(1)
-        if empty.any():
-            raise UserError(f"sentence {int(empty.nonzero()[0]) + 1} is empty")
         if max_length is not None and max_length > self.max_length:
             raise UserError(f"max_length must be at most {self.max_length}, got {max_length}")
         length = self.max_length if max_length is None else max_length
