@@ -160,6 +160,15 @@ def test_a_query_with_nothing_to_attend_to_gets_zeros_and_moves_nothing(
 
 
 @pytest.mark.parametrize(("name", "normalizer"), able(TRAINABLE, normalizer=names("normalizer")))
+@pytest.mark.parametrize(
+    "mask", [None, Causal(), Padding(torch.ones(2, 0, dtype=torch.bool))], ids=["none", "causal", "padding"]
+)
+def test_an_empty_memory_gives_zeros(name: KernelName, normalizer: str, mask: Mask | None) -> None:
+    mechanism = Mechanism(ScaledDot(HEAD_DIM), build_part("normalizer", normalizer), Alibi(HEADS))
+    assert (KERNELS[name](*inputs(3, 0, values=5), mechanism, mask=mask) == torch.zeros(2, HEADS, 3, 5)).all()
+
+
+@pytest.mark.parametrize(("name", "normalizer"), able(TRAINABLE, normalizer=names("normalizer")))
 @pytest.mark.parametrize("poison", [1e9, float("nan")])
 @pytest.mark.parametrize("mask", ["padding", "causal document", "window with padding"])
 def test_what_stands_in_padding_shows_nowhere(name: KernelName, poison: float, mask: str, normalizer: str) -> None:

@@ -89,7 +89,7 @@ class Kernel(ABC):
         offset: int | None = None,
         dropout: float = 0.0,
     ) -> Tensor:
-        """query (B, N, T, D), key (B, M, S, D), value (B, M, S, V) -> (B, N, T, V).
+        """query (B, N, T, D), key (B, M, S, D), value (B, M, S, V) -> (B, N, T, V); zeros where there is no key.
 
         Whatever stands in padding, as ``Padding`` and ``Document`` tell it, NaN included, shows nowhere.
 
@@ -105,6 +105,8 @@ class Kernel(ABC):
         """
         n_queries, n_keys = query.shape[2], key.shape[2]
         offset = n_keys - n_queries if offset is None else offset
+        if n_keys == 0:
+            return value.new_zeros(*query.shape[:3], value.shape[-1])
         if mask is not None and mask.allows_all(n_queries, n_keys, offset):
             mask = None
         present = None if mask is None else mask.present(n_keys)
