@@ -10,23 +10,12 @@ z is S for a value that is 1, so values get such a feature, and the division com
 Shapes: B batch, N heads, T queries, S keys, F features of phi, V features of a value, M chunks of C tokens.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 CHUNK = 128
 """Tokens that meet pair by pair; between chunks, sums are handed on."""
-
-
-class LinearState(NamedTuple):
-    """What the tokens so far have left behind, of the same size however many they were."""
-
-    sums: Tensor
-    """sum of phi(k_s) (v_s, 1)^T / exp(log_scale), (B, N, F, V + 1)."""
-    log_scale: Tensor | None
-    """Of the sums, (B, N, 1, 1); None: 0."""
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
