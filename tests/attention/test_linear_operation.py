@@ -148,7 +148,7 @@ def test_random_features_within_a_block_are_orthogonal_with_the_lengths_of_indep
 
 def test_orthogonal_features_vary_less_than_independent_ones() -> None:
     torch.manual_seed(0)
-    q, k = draw(6, 8), draw(6, 8, seed=1)
+    q, k = 0.3 * draw(6, 8), 0.3 * draw(6, 8, seed=1)  # of longer ones the error is that of a few wild draws
     exact = (q @ k.mT / math.sqrt(8)).exp()
     features = PositiveRandomFeatures(8, 8).double()
 
@@ -156,7 +156,7 @@ def test_orthogonal_features_vary_less_than_independent_ones() -> None:
         return ((kernel_of(features, q, k) - exact) / exact).square().mean()
 
     orthogonal, independent = [], []
-    for _ in range(3000):
+    for _ in range(1000):
         features.redraw()
         orthogonal.append(error())
         features.directions.normal_()

@@ -86,7 +86,7 @@ def log_likelihood_at(model: Hierarchy, x: Tensor, nodes: Tensor) -> Tensor:
 def fitted(model: Hierarchy, x: Tensor) -> Hierarchy:
     """With a posterior that is near enough for importance sampling to come to an end."""
     optimizer = torch.optim.Adam(model.inference_parameters(), lr=0.02)
-    for _ in range(200):
+    for _ in range(60):
         optimizer.zero_grad()
         log_weights = torch.as_tensor(model.evidence(x, n_samples=16, log_weights=True).log_weights)
         (-log_weights.logsumexp(0).mean()).backward()
