@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attelbo.data import BOS, EOS, IGNORE, PAD, LanguageDataModule
+from attelbo.data import BOS, EOS, IGNORE, PAD, UNK, LanguageDataModule
 from attelbo.data.text import ReferenceText, TextFile, TextFiles, TinyShakespeare
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, pack, segments_of
 from attelbo.errors import ConfigError, DataError
@@ -69,6 +69,13 @@ def test_evaluation_predicts_each_character_once(folder, tokenizer, documents):
             assert (predicted == EOS).sum() == len(corpus.validation)
 
 
+def test_the_words_are_those_of_the_training_text(folder):
+    data = module(folder, tokenizer="Words", documents="padded", **separated())
+    assert (everything(data, "validation").y == UNK).any()
+    trained = set(everything(data, "train").x.flatten().tolist())
+    assert trained - {PAD, BOS, EOS} == set(range(UNK + 1, data.spec.n_tokens))
+
+
 def batch_first(data):
     return everything(data, "validation").x[0, 0]
 
@@ -84,6 +91,7 @@ def test_y_is_the_token_after_x(windows):
     assert len(split) == (42 if windows == "random" else 7)
     assert int((~inside).sum()) == (0 if windows == "random" else 7)
     assert (batch.x.dtype, batch.y.dtype) == (torch.int64, torch.int64)
+    assert len(StreamSplit(tokens[:9], 60, 8, windows, packed=False)) == 1
     if windows == "random":
         assert batch.x[[0, -1], 0].tolist() == [2, 43]
         assert batch.y[-1, -1] == 51

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from attelbo.data import BOS, EOS, TextClassificationDataModule
+from attelbo.data import BOS, EOS, UNK, TextClassificationDataModule
 from attelbo.data.text import LabelledCSV, LabelledLines, UnicodeNames
+from attelbo.data.text.vocabulary import SPECIALS
 from attelbo.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
@@ -62,6 +63,13 @@ def test_splits_without_a_file_are_shares_of_the_training_rows(folder):
     assert again.checksums() == module(folder, options={"train": "train.txt"}, validation_share=0.25).checksums()
     with pytest.raises(ConfigError, match=r"^data\.validation_share=0\.01 of 20 texts is less than one$"):
         module(folder, options={"train": "train.txt"}, validation_share=0.01).setup()
+
+
+def test_the_words_are_those_of_the_training_texts(folder):
+    data = module(folder, options={"train": "train.txt"}, validation_share=0.25)
+    words = {word for row in everything(data, "train").x.tolist() for word in data.tokenizer.decode(row).split()}
+    assert set(data.tokenizer.tokens) == {*SPECIALS, *words}
+    assert (everything(data, "test").x == UNK).any()
 
 
 def test_columns_of_a_csv_file(tmp_path):

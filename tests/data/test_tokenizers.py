@@ -132,6 +132,13 @@ def test_rare_words_of_a_stream_are_unknown_where_some_must_be(min_freq):
             tokenizer.encode("a d c")
 
 
+def test_a_stream_that_says_what_is_unknown_has_one_word_for_it():
+    tokenizer = Words(split="blanks", min_freq=2)
+    tokenizer.fit(["a <unk> b a <unk>"], pads=False)
+    assert tokenizer.tokens == ("<unk>", "a")
+    assert tokenizer.encode("a b") == [1, 0]
+
+
 def test_pairs_of_bytes_are_those_of_the_paper():
     """Sennrich et al. 2016, Algorithm 1, on its own example, where e-s and es-t are merged first. The library marks
     where words begin, the paper where they end."""

@@ -56,7 +56,7 @@ class TextFile(Source[Corpus]):
         joint = self.separator or "\n"
         documents = [part for text in self._texts(root) for part in split_documents(text, self.separator)]
         if len(documents) > 1:
-            first = min(max(int(len(documents) * (1 - self.validation_share)), 1), len(documents) - 1)
+            first = max(int(len(documents) * (1 - self.validation_share)), 1)
             train, rest = documents[:first], documents[first:]
         else:
             first = int(len(documents[0]) * (1 - self.validation_share))
