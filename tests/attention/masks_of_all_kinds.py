@@ -21,6 +21,7 @@ MASKS: dict[str, Mask | None] = {
     "document": Document(IDS),
     "causal document": Causal() & Document(IDS),
     "window with padding": SlidingWindow(2) & Padding(VALID),
+    "window in documents": SlidingWindow(2) & Document(IDS),
     "causal window or prefix": Causal() & SlidingWindow(3) | Prefix(1),
     "blocks and a window": Block(2) | Causal() & SlidingWindow(2),
     "nothing": Prefix(1) & SlidingWindow(1) & Block(1),

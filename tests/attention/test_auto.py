@@ -31,6 +31,7 @@ from attelbo.attention import (
 )
 from attelbo.attention.kernels import chunked
 from attelbo.attention.kernels.auto import choose
+from attelbo.attention.kernels.folding import folding_of
 
 DOT = Mechanism(ScaledDot(8))
 WINDOW = Causal() & SlidingWindow(128)
@@ -54,6 +55,7 @@ def call(n: int, *, keys: int | None = None, dropout: float = 0.0, training: boo
         ("sdpa", DOT, WINDOW, call(128)),
         ("chunked", DOT, WINDOW, call(512)),
         ("chunked", DOT, WINDOW, call(1, keys=512)),
+        ("sdpa", DOT, WINDOW, call(1, keys=200)),  # of which it shows more than half
         ("sdpa", DOT, Causal() | Prefix(3), call(2048)),
         ("chunked", DOT, Causal() | Prefix(3), call(8192)),
         ("chunked", DOT, WINDOW & Padding(torch.ones(1, 4096, dtype=torch.bool)), call(4096)),
@@ -70,6 +72,11 @@ def test_the_choice(expected: KernelName, mechanism: Mechanism, mask: Mask | Non
     kernel, reason = choose(mechanism, mask, what)
     assert (kernel.name, kernel.refuses(mechanism, dropout=what.dropout, mask=mask)) == (expected, None)
     assert reason
+
+
+def test_a_step_of_decoding_is_not_folded() -> None:
+    assert folding_of(WINDOW, 1, 512, 511) is None
+    assert folding_of(WINDOW, 512, 512, 0) is not None
 
 
 @pytest.mark.parametrize(

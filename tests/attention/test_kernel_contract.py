@@ -104,6 +104,11 @@ def test_every_score_and_normalizer(name: KernelName, mask: str, score: str, nor
 
 
 @pytest.mark.parametrize("name", OTHERS)
+def test_masks_are_asked_of_no_place_behind_the_last(name: KernelName) -> None:
+    agree(name, inputs(LENGTH - 1, LENGTH), Mechanism(ScaledDot(HEAD_DIM)), MASKS["window in documents"])
+
+
+@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("mask", SOME_MASKS)
 @pytest.mark.parametrize("position", names("position"))
 def test_every_position(name: KernelName, mask: str, position: str) -> None:

@@ -199,6 +199,16 @@ def test_autocast_rounds_and_does_no_more(name: str, position: str, kernel: Kern
     torch.testing.assert_close(torch.cat(parts, 1).float(), expected, atol=bound, rtol=0)
 
 
+def test_what_variants_begin_with() -> None:
+    torch.manual_seed(0)
+    for gate, gates in (("head", 4), ("element", 64)):
+        weight = GatedAttention(64, 4, gate=gate).gate.weight
+        assert weight.std().item() == pytest.approx(math.sqrt(2 / (64 + gates)), rel=0.1)  # Glorot & Bengio 2010
+    differential = DifferentialAttention(256, 1)
+    for drawn in (differential.lambda_query, differential.lambda_key):
+        assert drawn.std().item() == pytest.approx(0.1, rel=0.2)
+
+
 # Each variant against its formula.
 
 

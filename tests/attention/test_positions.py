@@ -267,6 +267,11 @@ def test_a_sequence_that_is_too_long(name: str) -> None:
         told(ours, tokens(1), 12, cache=cache)
 
 
+@pytest.mark.parametrize("name", ["learned", "sinusoidal", "rotary", "axial_rotary"])
+def test_whoever_asks_is_told_how_long_a_sequence_may_be(name: str) -> None:
+    assert attention(name).position.max_length == 12
+
+
 def test_other_features_than_there_are_angles_for() -> None:
     q = torch.zeros(1, 1, 3, 6)
     with pytest.raises(ValueError, match="angles of 4 features cannot turn 6"):

@@ -92,6 +92,7 @@ def feed_forward(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def test_slot_attention() -> None:
     """Algorithm 1 for one set, slot by slot, with PyTorch's GRU."""
+    assert SlotAttention(4).mlp[1].out_features == 8
     module = opened(SlotAttention(4, 3, n_slots=2, iterations=2, hidden=5))
     x, slots = draw(5, 3), draw(2, 4, seed=2)
     k, v = module.key_value(module.element_norm(x)).chunk(2, -1)
