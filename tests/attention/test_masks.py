@@ -22,6 +22,7 @@ DEFINITIONS = {
         Causal() & SlidingWindow(3) | Prefix(1),
         lambda b, q, k: k in (q - 2, q - 1, q) or k == 0,
     ),
+    "padding or prefix": (Padding(VALID) | Prefix(2), lambda b, q, k: bool(VALID[b, k]) or k in (0, 1)),
     "causal in documents": (
         Causal() & Document(IDS),
         lambda b, q, k: 0 <= k <= q and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0,
@@ -55,6 +56,8 @@ def test_the_other_renderings_agree_with_dense(name: str, n_queries: int, n_keys
     low, high = mask.key_range(offset, offset + n_queries - 1)
     outside = torch.tensor([not low <= key < high for key in range(n_keys)])
     assert not dense[..., outside].any()
+    present = mask.present(n_keys)
+    assert present is None or present[:, None, None].expand_as(dense)[dense].all()
     if mask.allows_all(n_queries, n_keys, offset):
         assert dense.all()
     if mask.is_causal(n_queries, n_keys):

@@ -79,6 +79,15 @@ def test_masked_keys_count_as_if_they_were_not_there(name: str, n_keys: int, see
 
 
 @pytest.mark.parametrize("name", names("normalizer"))
+def test_a_score_of_minus_infinity_has_no_weight_and_no_gradient(name: str) -> None:
+    scores = torch.tensor([0.3, -torch.inf, 0.1], dtype=torch.float64).requires_grad_()
+    weights = build_part("normalizer", name)(scores)
+    (gradient,) = torch.autograd.grad(weights.square().sum(), scores)
+    assert weights[1] == gradient[1] == 0
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
 def test_a_row_with_nothing_allowed_has_no_weight_and_no_gradient(name: str) -> None:
     scores = normal(2, 3).requires_grad_()
     allowed = torch.tensor([[True, True, False], [False, False, False]])

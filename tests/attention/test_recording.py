@@ -99,6 +99,13 @@ def test_chosen_rows_are_those_of_all(rows) -> None:
         torch.testing.assert_close(some[name], every[name][rows])
 
 
+def test_a_memory_of_one_row_is_that_of_every_row() -> None:
+    layer, (x, _) = MultiHeadAttention(8, 2).double(), inputs()
+    with record_attention(layer) as every, record_attention(layer, rows=torch.tensor([2])) as some:
+        layer(x, x[:1])
+    torch.testing.assert_close(some[""], every[""][2:])
+
+
 def test_layers_are_chosen_by_name_and_every_call_is_kept() -> None:
     ours, (x, y) = model().eval(), inputs()
     with record_attention(ours, ["decoder.*"]) as maps:
