@@ -244,9 +244,10 @@ def enumerated(logits: list[float], temperature: float, top_k: int | None, top_p
 
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
 @pytest.mark.parametrize("top_k", [None, 1, 3, 99])
-@pytest.mark.parametrize("top_p", [None, 0.01, 0.6, 1.0])
+@pytest.mark.parametrize("top_p", [None, 0.01, 0.5, 0.6, 1.0])
 def test_what_may_be_drawn_against_enumeration(temperature, top_k, top_p):
-    rows = [[0.1, 2.0, -1.0, 1.5, 0.3, -4.0], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]]
+    even = [0.0] * 4 + [-math.inf] * 2  # two of them have probability 0.5, no more and no less
+    rows = [[0.1, 2.0, -1.0, 1.5, 0.3, -4.0], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], even]
     found = Sampling(temperature, top_k, top_p).probabilities(torch.tensor(rows, dtype=torch.float64))
     for row, probabilities in zip(rows, found.tolist(), strict=True):
         assert probabilities == pytest.approx(enumerated(row, temperature, top_k, top_p), abs=1e-12)

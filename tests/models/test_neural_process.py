@@ -13,7 +13,7 @@ from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import estimate_log_likelihood
 from attelbo.models import NeuralProcess, build_neural_process
-from attelbo.models.neural_process import Points
+from attelbo.models.neural_process import Points, normal_of
 
 CURVES = DataSpec("curves", (9, 1), "function", target=DataSpec("values", (9, 1), "real"))
 FOUR = {"cnp": (None, None), "np": (None, 3), "canp": (2, None), "anp": (2, 3)}
@@ -150,10 +150,18 @@ def test_the_terms_are_those_of_torch_distributions():
     assert ((posterior.scale > 0.1) & (posterior.scale < 1)).all()
 
 
+def test_standard_deviations_of_z_are_between_those_of_the_authors():
+    parameters = torch.tensor([[3.0, 3.0, 3.0, -99.0, 0.0, 99.0]])
+    q = normal_of(parameters)
+    torch.testing.assert_close(q.mean, parameters[:, :3])
+    torch.testing.assert_close(q.std, torch.tensor([[0.1, 0.55, 1.0]]))
+
+
 @pytest.mark.parametrize("name", ["cnp", "canp"])
 @pytest.mark.parametrize("objective", [ELBO, IWAE], ids=["elbo", "iwae"])
 def test_without_a_latent_variable_every_bound_is_the_likelihood(name, objective):
     ours, batch = model(name, objective), functions()
+    assert ours.n_predictions == 1  # all would be the same
     log_p = ours.predictive(Points.of(batch)).sum(1)
     evidence = ours.evidence_of(batch)
     torch.testing.assert_close(evidence.elbo, log_p)

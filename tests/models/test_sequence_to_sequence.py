@@ -50,6 +50,15 @@ def test_label_smoothing_takes_from_the_target_and_gives_to_all():
     torch.testing.assert_close(model.losses(BATCH)["loss"], by_hand)
 
 
+def test_parts_of_a_batch_count_by_their_tokens():
+    model = model_of(label_smoothing=0.1)
+    parts = [Batch(SOURCE[rows], TARGET[rows], rows) for rows in torch.arange(4).split(1)]
+    counts = torch.stack([model.counted(part) for part in parts])
+    assert len(counts.unique()) > 1
+    losses = torch.stack([model.losses(part)["loss"] for part in parts])
+    torch.testing.assert_close((counts * losses).sum() / counts.sum(), model.losses(BATCH)["loss"])
+
+
 @pytest.mark.parametrize("sizes", [[4], [1, 1, 1, 1], [3, 1]])
 def test_evaluation_is_exact_whatever_the_batches(sizes):
     model = model_of(label_smoothing=0.1)

@@ -124,6 +124,19 @@ def test_a_tie_does_not_stop_a_target_that_has_not_ended() -> None:
     assert EOS in found.tokens[0]
 
 
+def test_a_longer_target_is_waited_for_where_long_ones_are_favoured() -> None:
+    class Late(Trees):
+        """Behind BOS EOS is a little likelier than a word, behind which only words are likely."""
+
+        def logits(self, row: int, before: int) -> Tensor:
+            likely = {EOS: 0.1, 3: 0.0} if self.length == 1 else {EOS: 0.0} if self.length == LONGEST else {3: 0.0}
+            return torch.full((V,), -100.0).index_put((torch.tensor([*likely]),), torch.tensor([*likely.values()]))
+
+    for alpha, expected in ((0.0, [EOS]), (3.0, [3, 3, 3, EOS])):
+        found = beam_search(Late(torch.arange(1)), 1, SPECIAL, max_length=LONGEST, beam=2, length_penalty=alpha)
+        assert found.tokens[0].tolist() == expected
+
+
 def test_numbers_out_of_range_are_refused() -> None:
     tree = Trees(torch.arange(1))
     with pytest.raises(ValueError, match="beam must be at least 1, got 0"):
