@@ -1,5 +1,6 @@
 """Networks between texts and vectors: all at once and token by token, what sees what, padding."""
 
+import math
 from typing import Any
 
 import pytest
@@ -45,6 +46,16 @@ def transformer(position: str = "Learned", **options: Any) -> TransformerTextDec
     place = parts.position_of(8, T + 3, causal=True)
     stack = Transformer(8, parts, place, causal=True, cross=options.get("latent_into") == "cross", layers=2)
     return randomized(TransformerTextDecoder(D, TokenEmbedding(V, 8, place), stack, n_memory=3, **options))
+
+
+def test_what_adds_to_the_tokens_begins_smaller_the_deeper_the_network() -> None:
+    decoder = transformer(latent_into="cross")
+    decoder.reset_parameters()
+    added = decoder.network.residual_outputs()
+    assert len(added) == 6
+    for layer in added:
+        assert layer.weight.std().item() == pytest.approx(0.02 / math.sqrt(6), rel=0.25)
+    assert decoder.output.weight.std().item() == pytest.approx(0.02, rel=0.25)
 
 
 DECODERS = {

@@ -1,5 +1,7 @@
 """Stacks of blocks from configured parts: against torch's own encoder, with caches, and what does not fit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -54,6 +56,17 @@ def test_decoding_with_caches_equals_all_at_once() -> None:
     caches = ours.caches(6)
     steps = [ours(token, memory, caches=caches) for token in x.split(1, 1)]
     torch.testing.assert_close(torch.cat(steps, 1), ours(x, memory))
+
+
+def test_a_memory_is_seen_whole_and_by_layers_of_the_same_depth() -> None:
+    chosen = replace(
+        parts(_target_=f"{PACKAGE}.DifferentialAttention"),
+        mask={"_target_": f"{PACKAGE}.SlidingWindow", "width": 2},
+    )
+    blocks = Transformer(8, chosen, NoPosition(), causal=True, cross=True, layers=2).blocks
+    assert all(block.attention.mask is not None and block.cross.mask is None for block in blocks)
+    assert [block.cross.lambda_init for block in blocks] == [block.attention.lambda_init for block in blocks]
+    assert blocks[0].cross.lambda_init < blocks[1].cross.lambda_init
 
 
 def test_tokens_become_scaled_vectors() -> None:
