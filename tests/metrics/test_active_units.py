@@ -34,6 +34,9 @@ def test_threshold_is_on_the_variance_not_on_the_deviation() -> None:
         metric = ActiveUnits((1,), threshold=threshold)
         metric.update(means)
         assert int(metric.compute()) == active
+    constant = ActiveUnits((1,), threshold=0.0)
+    constant.update(torch.ones(2, 1))
+    assert int(constant.compute()) == 0
 
 
 @pytest.mark.parametrize("sizes", [[300], [1] * 300, [100, 100, 100], [299, 1], [7, 200, 93]])
