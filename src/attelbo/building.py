@@ -1,8 +1,8 @@
 """From a configuration node to an object: ``{"_target_": "package.Class", **arguments}``.
 
-The one place where a name in a YAML file becomes code. Only names inside the allowed packages are imported: ``PACKAGES``
-and what the user, never a file, lists in ``$ATTELBO_PACKAGES``. Nested nodes are passed on as they are: whoever owns
-them builds them, with the shapes that only the owner knows.
+The one place where a name in a YAML file becomes code. Only names inside the allowed packages are imported:
+``PACKAGES`` and what the user, never a file, lists in ``$ATTELBO_PACKAGES``. Nested nodes are passed on as they are:
+whoever owns them builds them, with the shapes that only the owner knows.
 """
 
 import importlib

@@ -31,11 +31,9 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("group", "choice"), EVERY, ids=[f"{group}={choice}" for group, choice in EVERY])
 def test_every_choice_composes(group, choice):
-    # The default experiment chooses an encoder; a model that has none goes without it.
     model = choice if group == "model" else model_of(group.removeprefix("model/"), choice)
     within = [f"model={model}"] if model and group != "model" else []
-    without = ["~experiment"] if model in WITHOUT_ENCODER else []
-    composed = compose("train", [f"{group}={choice}", *NEEDS.get(group, ()), *within, *without])
+    composed = compose("train", [f"{group}={choice}", *NEEDS.get(group, ()), *within])
     check(composed)
     if not group.startswith("hydra"):
         assert composed.choices[group] == choice
@@ -65,9 +63,27 @@ def test_the_windows_of_draw_are_those_of_the_chosen_model(experiment):
 @pytest.mark.parametrize("choice", sorted(WITHOUT_ENCODER))
 def test_an_experiment_that_does_not_fit_the_model_says_how_to_go_on(choice):
     with pytest.raises(
-        ConfigError, match=r"^model/(en|de)coder .*: nothing to override here; .* none with ~experiment$"
+        ConfigError, match=r"^model/(en|de)coder .*: nothing to override here; .* another experiment=\.\.\., or none$"
     ):
-        compose("train", [f"model={choice}"])
+        compose("train", ["experiment=digits/conv_attention", f"model={choice}"])
+
+
+@pytest.mark.parametrize("words", [["model=autoencoder_kl"], ["data=sprites"], ["data=dates", "model=transformer"]])
+def test_a_model_or_data_chosen_by_name_leave_the_default_experiment_aside(words):
+    composed = compose("train", words)
+    assert "experiment" not in composed.choices
+    assert composed.config == compose("train", [*words, "~experiment"]).config
+    assert composed.config["name"] == composed.config["data"]["name"]
+
+
+@pytest.mark.parametrize("words", [[], ["model/encoder=resnet"], ["data.batch_size=10"], ["optimizer=adamw"]])
+def test_what_chooses_neither_goes_on_from_the_default_experiment(words):
+    assert compose("train", words).choices["experiment"] == "digits/conv_attention"
+
+
+def test_a_model_chosen_by_name_takes_its_place_in_an_experiment_that_is_named():
+    composed = compose("train", ["experiment=digits/anp", "model=canp"])
+    assert (composed.choices["experiment"], composed.choices["model"]) == ("digits/anp", "canp")
 
 
 def test_the_configuration_is_plain_and_resolved():

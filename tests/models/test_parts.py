@@ -71,7 +71,7 @@ def test_a_likelihood_of_other_data_is_refused():
     with pytest.raises(ConfigError, match=r"^model/likelihood: Bernoulli is not a likelihood of photos"):
         check_likelihood(Bernoulli((3, 4, 4)), levels)
     texts = DataSpec("letters", (9,), "tokens")
-    message = r"letters, whose values are tokens; it takes binary \(data of another kind: ~experiment model=\.\.\., "
+    message = r"letters, whose values are tokens; it takes binary \(another model=\.\.\. is for these data: "
     with pytest.raises(ConfigError, match=message):
         check_likelihood(Bernoulli((1, 3, 3)), texts)
 

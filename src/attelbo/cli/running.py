@@ -81,7 +81,11 @@ def _show(options: "Namespace") -> int:
     composed = compose(root_of(options.command), options.words, config_dir=options.config_dir)
     with session() as hydra:
         hydra.show_cfg(
-            composed.root, hydra_words(composed.root, options.words, composed.folders), options.cfg, None, resolve=options.resolve
+            composed.root,
+            hydra_words(composed.root, options.words, composed.folders),
+            options.cfg,
+            None,
+            resolve=options.resolve,
         )
     return 0
 

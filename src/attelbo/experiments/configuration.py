@@ -156,8 +156,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 def hydra_words(root: str, overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """The overrides, with the user's folders put on Hydra's search path.
 
-    The experiment of ``conf/train.yaml`` is for who chooses nothing: it gives way to a model or data chosen by name, which
-    it would dress in networks and settings of its own.
+    The experiment of ``conf/train.yaml`` is for those who choose nothing: it gives way to a model or data chosen by
+    name, which it would dress in networks and settings of its own.
 
     Raises:
         ConfigError: a folder given as ``hydra.searchpath`` does not exist.

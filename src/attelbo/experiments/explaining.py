@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 OPTIONAL_GROUPS = ("experiment", "debug")
-NO_SUCH_PART = "the chosen model has no such part: another model, another experiment=..., or none with ~experiment"
+NO_SUCH_PART = "the chosen model has no such part: another model, another experiment=..., or none"
 GLOBAL = "begin the file with the line: # @package _global_"
 """The remedy for a file of experiment/ or debug/ that was merged under its group's name, not at the root."""
 

@@ -92,6 +92,6 @@ def build_slot_autoencoder(
     if not isinstance(parts["decoder"], SlotDecoder):
         raise ConfigError(
             f"model/decoder: slots are painted each by itself, by model/decoder=slots, not by "
-            f"{type(parts['decoder']).__name__}; experiment=digits/slots has both, ~experiment chooses no other"
+            f"{type(parts['decoder']).__name__}; experiment=digits/slots has both"
         )
     return SlotAutoencoder(data.n_objects is not None, **parts, optimizer=optimizer, scheduler=scheduler)
