@@ -134,7 +134,7 @@ def test_train_hands_over_plain_configuration_words_and_choices(runs, tmp_path, 
     assert type(call.config) is dict
     assert type(call.config["data"]) is dict
     assert call.config["seed"] == 0
-    assert call.overrides == ["seed=0", "data=mnist"]
+    assert call.overrides == ["seed=0", "data=mnist", "~experiment"]
     assert call.choices["data"] == "mnist"
     assert not any("hydra" in group for group in call.choices)
     assert call.sweep is None

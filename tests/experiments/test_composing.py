@@ -62,6 +62,23 @@ def test_each_job_of_a_sweep_is_composed_once(jobs, tmp_path, extra):
     assert modes == {RunMode.RUN: 4, RunMode.MULTIRUN: 1}  # that of the sweep: what its jobs share
 
 
+def test_jobs_of_a_sweep_over_models_are_those_models_and_not_the_default_experiments(monkeypatch, tmp_path):
+    started = []
+
+    def train(config, overrides, choices, sweep, loaded, job_type):
+        started.append((config["name"], choices["model"], config["model"]["encoder"]["_target_"], choices.keys()))
+        RunDirectory.job(sweep, config).write("status.json", {"state": "done"})
+        return SimpleNamespace(exit_code=0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "train", train)
+    assert main(["train", "-m", "model=vae,autoencoder_kl"]) == 0
+    assert [name for name, *_ in started] == ["digits", "digits"]
+    assert [model for _, model, *_ in started] == ["vae", "autoencoder_kl"]
+    assert started[1][2] == "attelbo.networks.ResNetEncoder"
+    assert all("experiment" not in chosen for *_, chosen in started)
+
+
 def compose(hydra, *words: str):
     return hydra.compose_config("train", list(words), run_mode=RunMode.RUN)
 

@@ -74,18 +74,14 @@ def is_multirun(options: "Namespace") -> bool:
 def _show(options: "Namespace") -> int:
     """``--cfg``: Hydra prints what it composed."""
     from attelbo.experiments.composing import session
-    from attelbo.experiments.configuration import compose, hydra_words
+    from attelbo.experiments.configuration import compose, with_folders
 
     if root_of(options.command) == "train":
         search_of(options)  # a sweep is refused
     composed = compose(root_of(options.command), options.words, config_dir=options.config_dir)
     with session() as hydra:
         hydra.show_cfg(
-            composed.root,
-            hydra_words(composed.root, options.words, composed.folders),
-            options.cfg,
-            None,
-            resolve=options.resolve,
+            composed.root, with_folders(options.words, composed.folders), options.cfg, None, resolve=options.resolve
         )
     return 0
 
@@ -171,12 +167,12 @@ def train(options: "Namespace") -> int:
     with session() as hydra:
         search = search_of(options)
         plan = [search.middle] if search else plan_of(options)
-        from attelbo.experiments.configuration import hydra_words
+        from attelbo.experiments.configuration import with_folders
 
         if any(each.config["trainer"]["replicas"] > 1 for each in plan):
             return _train_replicas(plan)
         if not multirun:
-            return hydra.run("train", job, hydra_words("train", options.words, plan[0].folders)).return_value
+            return hydra.run("train", job, with_folders(options.words, plan[0].folders)).return_value
         from attelbo.experiments.assembly import verify
         from attelbo.experiments.sweeps import running, searching
         from attelbo.experiments.sweeps.expanding import shared_words
@@ -188,9 +184,9 @@ def train(options: "Namespace") -> int:
             loader_of(hydra).name_sweep(folder)
         task = partial(job, loaded={})
         if decides_as_it_goes(plan):
-            batches = hydra.multirun("train", task, hydra_words("train", options.words, plan[0].folders))
+            batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
             return int(any(each.return_value for batch in batches or () for each in batch))
-        shared = hydra_words("train", shared_words(options.words), plan[0].folders)
+        shared = with_folders(shared_words(options.words), plan[0].folders)
         if search is not None:
             return searching.run(hydra, search, folder, shared, task)
         return running.run(hydra, plan, folder, shared, task)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.config_source import ConfigResult
@@ -73,6 +74,7 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
+        overrides = without_default_experiment(config_name, overrides)
         # Hydra's own words come in another order for a job of a sweep.
         key = (config_name, run_mode, *sorted(overrides, key=lambda word: "" if is_task_word(word) else word))
         if key not in self._known:
@@ -84,8 +86,19 @@ class Loader(ConfigLoaderImpl):
             config.hydra.sweep.dir = str(self._sweep_dir)
         return config
 
+    def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DefaultsList:
+        return super().compute_defaults_list(config_name, without_default_experiment(config_name, overrides), run_mode)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": {}}
+
+
+def without_default_experiment(config_name: str | None, overrides: list[str]) -> list[str]:
+    """The experiment of ``conf/train.yaml`` is for those who choose nothing: it gives way to a model or data chosen by
+    name, which it would dress in networks and settings of its own."""
+    chosen = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    given_way = config_name == "train" and chosen & {"model", "data"} and "experiment" not in chosen
+    return [*overrides, "~experiment"] if given_way else overrides
 
 
 @contextmanager

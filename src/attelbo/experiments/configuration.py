@@ -99,12 +99,12 @@ def compose(
         overrides = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
     else:
         _refuse_sweeps(parsed)
-    words = hydra_words(root, overrides, folders)
+    words = with_folders(overrides, folders)
     with session() as hydra:
         try:
             full = hydra.compose_config(root, words, run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN)
         except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
-            asked = parse(hydra_words(root, [override.input_line or "" for override in parsed], folders))
+            asked = parse(with_folders([override.input_line or "" for override in parsed], folders))
             raise ConfigError(explaining.composition(error, root, asked, folders, hydra)) from error
         chosen = {group: choice for group, choice in full.hydra.runtime.choices.items() if "hydra" not in group}
         _refuse_hidden(chosen, folders)
@@ -130,7 +130,7 @@ def check(composition: Composition) -> None:
         if launcher is not None:
             check_node(launcher, "hydra.launcher")
     except FaultError as fault:
-        words = hydra_words(composition.root, composition.overrides, composition.folders)
+        words = with_folders(composition.overrides, composition.folders)
         with session() as hydra:
             layers = origins.read_layers(hydra, composition.root, words, composition.folders)
         raise ConfigError(explaining.fault(fault, layers)) from fault
@@ -153,11 +153,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         ) from error
 
 
-def hydra_words(root: str, overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def with_folders(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """The overrides, with the user's folders put on Hydra's search path.
-
-    The experiment of ``conf/train.yaml`` is for those who choose nothing: it gives way to a model or data chosen by
-    name, which it would dress in networks and settings of its own.
 
     Raises:
         ConfigError: a folder given as ``hydra.searchpath`` does not exist.
@@ -167,9 +164,6 @@ def hydra_words(root: str, overrides: Sequence[str], folders: Sequence[Path]) ->
     for entry in given:
         if not entry.startswith("pkg://") and not Path(entry.removeprefix("file://")).is_dir():
             raise ConfigError(f"hydra.searchpath (command line): no such folder: {entry}")
-    chosen = {override.key_or_group for override in parse(own)}
-    if root == "train" and chosen & {"model", "data"} and "experiment" not in chosen:
-        own.append("~experiment")
     path = [f"file://{folder}" for folder in folders[1:]] + given
     return [*own, f"hydra.searchpath={_quoted(path)}"] if path else own
 

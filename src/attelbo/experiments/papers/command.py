@@ -13,7 +13,7 @@ from attelbo.errors import UserError
 from attelbo.experiments.assembly import verify
 from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.composing import is_task_word, loader_of
-from attelbo.experiments.configuration import Composition, check, compose, hydra_words
+from attelbo.experiments.configuration import Composition, check, compose, with_folders
 from attelbo.experiments.papers.asides import cost_of_run
 from attelbo.experiments.papers.specification import Budget, Paper
 from attelbo.experiments.papers.table import FORMS, Reproduction, as_rich
@@ -101,7 +101,7 @@ def reproduce(
     loader_of(hydra).name_sweep(plan.folder)
     for_hydra = [word for word in plan.jobs[0].overrides if not is_task_word(word)]
     only = {config_hash(job.config) for cell in cells or plan.cells for jobs in plan.cells[cell] for job in jobs}
-    code = running.run(hydra, plan.jobs, plan.folder, hydra_words("train", for_hydra, plan.jobs[0].folders), task, only)
+    code = running.run(hydra, plan.jobs, plan.folder, with_folders(for_hydra, plan.jobs[0].folders), task, only)
     runs = {
         cell: [[read_run(plan.folder / config_hash(job.config)) for job in jobs] for jobs in of_cell]
         for cell, of_cell in plan.cells.items()

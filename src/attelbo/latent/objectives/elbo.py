@@ -7,6 +7,7 @@ Shapes: K samples, B batch, G groups of latents.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -43,8 +44,12 @@ class ELBO(Objective):
         self.free_bits = free_bits
         self.has_free_bits = free_bits > 0  # decided once: replicas may differ in how many
         self.weight = Scheduled(weight, "weight")
+
+    # No attribute of the instance: stacked replicas may differ in their weight, and in nothing but numbers.
+    @property
+    def watched(self) -> Literal["elbo", "loss"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         first, last = self.weight.ends
-        self.watched = "elbo" if math.isclose(last, 1, rel_tol=1e-6) else "loss" if first == last else None
+        return "elbo" if math.isclose(last, 1, rel_tol=1e-6) else "loss" if first == last else None
 
     def at_step(self, step: int, total_steps: int) -> None:
         self.weight.at_step(step, total_steps)
