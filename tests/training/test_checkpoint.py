@@ -156,7 +156,9 @@ def test_a_checkpoint_that_is_not_there(runs):
 def test_a_checkpoint_of_another_model(runs, done):
     checkpoint = done.run_dir / "checkpoints" / "last.ckpt"
     other, _ = run.compose(runs.configure("model.latent_dim=3"))
-    with pytest.raises(UserError, match=r"last\.ckpt is not a checkpoint of this model, or damaged: .+"):
+    with pytest.raises(
+        UserError, match=r"last\.ckpt is not a checkpoint .*, or damaged: size mismatch for posterior\.head"
+    ):
         load_weights(other, checkpoint)
     with pytest.raises(UserError, match=r"last\.ckpt"):
         runs.train("model.latent_dim=3", f"ckpt={checkpoint}")

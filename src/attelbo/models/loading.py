@@ -3,6 +3,7 @@
 import pickle
 import warnings
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -97,8 +98,9 @@ _UNREADABLE = (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.U
 
 
 def _told(error: Exception) -> str:
-    """The first line of what went wrong."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    """The first line of what went wrong; of weights that do not fit, the first difference."""
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    return shorten(others[0] if others and first.endswith(":") else first, 200, placeholder=" ...")
 
 
 def load_run(
