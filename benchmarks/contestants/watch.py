@@ -49,12 +49,16 @@ class Watch(Callback):
         self.train = now(self.task) - self.start
         self.rows = self.rows_seen(pl_module) - self.rows
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        metrics = trainer.callback_metrics  # attelbo forgets them when the next epoch begins
+        self.validation = metrics["val/elbo"] if "val/elbo" in metrics else -metrics["val/loss"]
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._report(trainer)
         self.track.wait()
 
     def _report(self, trainer: Trainer) -> None:
         whole = now(self.task) - self.start
-        metrics = trainer.callback_metrics
-        validation = float(metrics["val/elbo"] if "val/elbo" in metrics else -metrics["val/loss"])
-        self.track.report(Lap(self.rows, self.train, whole, validation, gpu_memory(self.task)))
+        self.track.report(Lap(self.rows, self.train, whole, float(self.validation), gpu_memory(self.task)))
