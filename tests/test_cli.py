@@ -250,6 +250,12 @@ def test_cfg_prints_the_composed_configuration(capsys, tmp_path, monkeypatch):
         ("sample", ["run=x", "n=abc"], "n (command line): expected int or null, got 'abc'"),
         ("sample", ["run=x", "sede=3"], "sede (command line): unknown key; did you mean seed? [conf/sample.yaml]"),
         ("evaluate", ["run=x", "-m"], "command line: unrecognized arguments: -m; see attelbo evaluate --help"),
+        (
+            "translate",
+            ["run=x", "text=hello", "--map", "a.png"],
+            "command line: unrecognized arguments: --map a.png; see attelbo translate --help; "
+            "keys are written without dashes: map=...",
+        ),
         ("train", ["-m", "seed=range(0)"], "command line: no job is left: a range of swept values is empty"),
         ("check", ["-m", "zip:seed=range(0)"], "command line: no job is left: a range of swept values is empty"),
         ("train", ["-m", "sweep.sampler=tpe", "seed=range(0)"], "seed (command line): range(0) has no value"),

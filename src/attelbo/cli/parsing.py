@@ -31,7 +31,11 @@ def parser_of(command: str) -> "ArgumentParser":
             slip = re.search(r"unrecognized arguments: (-\S+)|invalid choice: '([^']*)'", message)
             known = [*self._option_string_actions, *(str(c) for action in self._actions for c in action.choices or ())]
             guess = slip and nearest(slip[1] or slip[2], known)
-            return f"; did you mean {guess}?" if guess else ""
+            if guess:
+                return f"; did you mean {guess}?"
+            takes_values = any(action.dest == "words" for action in self._actions)
+            name = slip and slip[1] and re.match(r"--(\w+)", slip[1])
+            return f"; keys are written without dashes: {name[1]}=..." if takes_values and name else ""
 
     parser = Parser(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
