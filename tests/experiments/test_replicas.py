@@ -14,6 +14,7 @@ from attelbo.cli import main
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory, config_hash, locked
 from attelbo.files import read_metrics
+from attelbo.training import stepping
 from attelbo.training.replicas import group
 from attelbo.training.replicas.steps import StackedSteps
 from attelbo.training.stepping import BlockStepper
@@ -213,6 +214,16 @@ def test_where_stacking_does_not_pay_each_trains_to_its_end(runs, count_stacked,
     assert count_stacked == [4, 4, 4]
 
 
+def test_replicas_that_are_to_be_compiled_are_not_stacked(runs, count_stacked, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(stepping, "compile_losses", lambda losses, required: (compiled.append(required), losses)[1])
+    code, sweep = train(runs, "trainer.replicas=2", "trainer.compile=true", "trainer.max_epochs=1")
+    assert code == 0
+    assert compiled == [True, True]
+    assert not count_stacked
+    assert [json.loads((run / "result.json").read_text())["replicas"] for run in jobs(sweep).values()] == [1, 1]
+
+
 def test_those_that_are_left_stay_stacked_where_one_stops_early(runs, count_stacked):
     """Fewer would not be stacked from the start, but what the results say of the training must hold for all of it."""
     words = ("optimizer.lr=0.001,0.002,0.003,0.9", "trainer.replicas=4", "trainer.max_epochs=3")
@@ -371,6 +382,7 @@ def _alpha_noise(self, n):
         (("trainer.replicas=0",), "trainer.replicas must be at least 1, got 0"),
         (("-m", "trainer.replicas=1,2"), "trainer.replicas must be the same for all jobs"),
         (("trainer.replicas=two",), "trainer.replicas"),
+        ((*STACKED, "trainer.compile=true"), "trainer.stack=true: a stacked model is not compiled"),
     ],
 )
 def test_what_replicas_cannot_be_combined_with(runs, capsys, words, message):

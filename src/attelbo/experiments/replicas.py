@@ -79,7 +79,7 @@ def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
         ledger = Ledger.open(sweep, [(job.directory.path.name, job.words) for job in jobs])
         try:
             for group in _groups([job for job in jobs if not job.is_done()], size):
-                code = max(code, *_train_together(group, group[0].config["trainer"]["stack"]))
+                code = max(code, *_train_together(group))
                 if code > 128:  # who stops this process does not want its next jobs to start
                     break
         finally:
@@ -151,8 +151,10 @@ def _groups(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
     return groups
 
 
-def _train_together(jobs: Sequence[_Job], stack: Switch) -> list[int]:
+def _train_together(jobs: Sequence[_Job]) -> list[int]:
     """The exit code of each."""
+    trainer = jobs[0].config["trainer"]
+    stack: Switch = False if trainer["compile"] is True else trainer["stack"]  # a stacked model is not compiled
     for job in jobs:
         del job.model  # each run builds its own
     with relayed() as stopped:

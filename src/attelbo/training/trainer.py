@@ -81,7 +81,7 @@ def build_trainer(
         compile: put the model's losses through torch.compile; auto: where it was measured to pay.
         cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
         replicas: runs that share a process: see ``attelbo.experiments.replicas``.
-        stack: compute the steps of replicas as one stacked model; auto: where it pays and the models allow it.
+        stack: compute the steps of replicas as one stacked model, not compiled; auto: where it pays and they allow it.
         seat: the run's place among replicas, if it is one; of bars that are not ours only the first run's is shown.
 
     Raises:
@@ -99,6 +99,8 @@ def build_trainer(
         limit_val_batches=limit_val_batches,
         threads=threads,
         replicas=replicas,
+        stack=stack,
+        compile=compile,
     )
     if precision.startswith("bf16") and not _bf16_is_fast(accelerator):
         raise ConfigError(
@@ -173,6 +175,11 @@ def check_settings(
         raise ConfigError("trainer.max_epochs or trainer.max_steps must be at least 1: the training needs an end")
     if clip_norm is not None and not clip_norm > 0:
         raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
+    if others.get("stack") is True and others.get("compile") is True:
+        raise ConfigError(
+            "trainer.stack=true: a stacked model is not compiled; trainer.stack=auto compiles each replica, "
+            "trainer.compile=auto stacks them"
+        )
     if strategy.startswith(("fsdp", "deepspeed")):
         raise ConfigError(
             f"trainer.strategy={strategy}: sharded parameters allow no backward pass inside of training_step, where "
