@@ -68,7 +68,8 @@ def test_an_objective_for_other_posteriors_is_refused():
 
 def test_a_likelihood_of_other_data_is_refused():
     levels = DataSpec("photos", (3, 4, 4), "levels")
-    with pytest.raises(ConfigError, match=r"^model/likelihood: Bernoulli is not a likelihood of photos"):
+    message = "^model/likelihood: Bernoulli is not a likelihood of photos.*model/likelihood=discretized_logistic is one"
+    with pytest.raises(ConfigError, match=message):
         check_likelihood(Bernoulli((3, 4, 4)), levels)
     texts = DataSpec("letters", (9,), "tokens")
     message = r"letters, whose values are tokens; it takes binary \(another model=\.\.\. is for these data: "

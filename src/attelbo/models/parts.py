@@ -46,8 +46,10 @@ def check_latent_dim(latent_dim: int) -> None:
 def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
     """Raise ConfigError unless the likelihood is one of this kind of data."""
     if data.kind not in likelihood.supports:
-        images = data.kind in ("binary", "levels")
-        remedy = "data.binarize decides" if images else "another model=... is for these data: attelbo list model"
+        remedy = {
+            "binary": "data.binarize=none has levels",
+            "levels": "model/likelihood=discretized_logistic is one, or data.binarize=dynamic makes bits of them",
+        }.get(data.kind, "another model=... is for these data: attelbo list model")
         raise ConfigError(
             f"model/likelihood: {type(likelihood).__name__} is not a likelihood of {data.name}, whose values are "
             f"{data.kind}; it takes {' or '.join(sorted(likelihood.supports))} ({remedy})"
