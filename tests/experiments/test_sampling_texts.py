@@ -56,7 +56,12 @@ def test_a_prompt_is_gone_on_with(done, capsys):
     assert len(set(expected)) > 1
     assert all(len(one) == 13 and one.startswith("the qu") for one in expected)
     assert capsys.readouterr().out.startswith(text)
-    assert (done / "media" / "samples-n3-seed5.txt").read_text() == text
+    (file,) = (done / "media").glob("samples-n3-seed5-prompt*-length7-temperature0.7-top_k4-top_p0.9.txt")
+    assert file.read_text() == text
+    words[0] = "prompt=the th"
+    assert main(["sample", f"run={done}", "accelerator=cpu", *words]) == 0
+    assert len(list((done / "media").glob("samples-n3-seed5-prompt*"))) == 2
+    assert file.read_text() == text  # another prompt, another file
 
 
 def test_by_default_it_begins_with_a_line_break_and_ends_where_the_model_must_forget(done, tmp_path, capsys):
@@ -147,7 +152,8 @@ def test_padded_documents_begin_with_what_all_of_them_have(runs, corpus, monkeyp
     # A text of its own begins as documents do.
     expected = drawn(run_dir, lambda tokenizer: [BOS, *tokenizer.encode("the")], 5)[0]
     assert main(["sample", f"run={run_dir}", "prompt=the", "length=5", "accelerator=cpu"]) == 0
-    assert (run_dir / "media" / "samples-n1-seed0.txt").read_text() == f"{expected}\n"
+    (file,) = (run_dir / "media").glob("samples-n1-seed0-prompt*-length5.txt")
+    assert file.read_text() == f"{expected}\n"
     assert expected.startswith("the")
 
 

@@ -73,7 +73,7 @@ def test_its_texts_are_in_media_and_in_the_report(run_dir) -> None:
 
 def test_samples_are_drawn_and_written(run_dir, capsys) -> None:
     out = printed(capsys, "sample", f"run={run_dir}", "n=4", "seed=3", "temperature=0.7", "top_k=20")
-    file = run_dir / "media" / "samples-n4-seed3.txt"
+    file = run_dir / "media" / "samples-n4-seed3-temperature0.7-top_k20.txt"
     assert len(file.read_text().splitlines()) == 4
     assert file.read_text() in out
     again = printed(capsys, "sample", f"run={run_dir}", "n=4", "seed=3", "temperature=0.7", "top_k=20")

@@ -12,7 +12,7 @@ import torch
 from attelbo.data import FunctionDataModule, PixelDataModule
 from attelbo.data.tasks import GaussianProcess
 from attelbo.errors import ConfigError, UserError
-from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, refuse, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, marks, refuse, tell
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
 from attelbo.models import DRAW, LanguageModel, LatentVariableModel, NeuralProcess, TextVAE
@@ -49,7 +49,8 @@ def sample(
         run: the run directory, or a folder whose newest run is meant.
         n: how many; if None 64 images, ten texts of latents or one of a language model, 8 functions for each context.
         seed: of the draw.
-        output: the file; by default ``media/samples-n<n>-seed<seed>[-y<y>].png`` or ``.txt`` in the run directory.
+        output: the file; by default ``media/samples-n<n>-seed<seed>[-y<y>].png`` in the run directory, or
+            ``.txt`` with a mark for each option that is given.
         accelerator: where.
         checkpoint: whose weights.
         prompt: the beginning of a text; a line break if None, or nothing where the model has learned how texts begin.
@@ -76,7 +77,8 @@ def sample(
         n = N_TEXTS if n is None else n
         text = together(_texts(trained.model, trained.data, n, prompt, length, options))
         sys.stdout.write(text)
-        tell(f"{n} samples", write_atomically(trained.path(output, f"samples-n{n}-seed{seed}.txt"), text))
+        name = f"samples-n{n}-seed{seed}{marks(prompt=prompt, length=length, **options)}.txt"
+        tell(f"{n} samples", write_atomically(trained.path(output, name), text))
     elif isinstance(trained.model, LatentVariableModel):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
         n, of_class = N_IMAGES if n is None else n, "" if y is None else f"-y{y}"

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Literal, Self
@@ -105,6 +106,14 @@ def at_least(least: int, **numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < least:
             raise ConfigError(f"{name} must be at least {least}, got {number}")
+
+
+def marks(**asked: object) -> str:
+    """What was asked for, for the name of a file, so that what was asked for otherwise is not overwritten: numbers as
+    they are, texts by the first digits of their SHA-256."""
+    given = {name: value for name, value in asked.items() if value is not None and value is not False}
+    values = [sha256(v.encode()).hexdigest()[:6] if isinstance(v, str) else v for v in given.values()]
+    return "".join(f"-{name}{'' if v is True else v}" for name, v in zip(given, values, strict=True))
 
 
 def refuse(why: str, **asked: object) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attelbo.data.padded import pad_rows
 from attelbo.errors import UserError
-from attelbo.experiments.trained import Trained, refuse, tell
+from attelbo.experiments.trained import Trained, marks, refuse, tell
 from attelbo.files import write_atomically
 from attelbo.models import TextVAE
 from attelbo.models.generation import Sampling
@@ -27,7 +27,7 @@ def write_samples(trained: Trained, n: int | None, seed: int, output: str | None
         trained: a text VAE.
         n: how many; 10 if None.
         seed: what the draw was seeded with.
-        output: the file; ``samples-n<n>-seed<seed>.txt`` if None.
+        output: the file; ``samples-n<n>-seed<seed>.txt`` if None, the options in its name.
         options: temperature, top_k and top_p where they are given, and others, which are refused.
 
     Raises:
@@ -39,7 +39,7 @@ def write_samples(trained: Trained, n: int | None, seed: int, output: str | None
     n = N_TEXTS if n is None else n
     model, data = _parts_of(trained)
     texts = texts_of(model.sample(n, sampling=Sampling(**known)), data)
-    _publish(trained, lines(texts), output, f"samples-n{n}-seed{seed}.txt", f"{n} samples")
+    _publish(trained, lines(texts), output, f"samples-n{n}-seed{seed}{marks(**known)}.txt", f"{n} samples")
 
 
 def write_reconstructions(trained: Trained, x: Tensor, output: str | None, name: str) -> None:
