@@ -81,8 +81,8 @@ def sample(
         tell(f"{n} samples", write_atomically(trained.path(output, name), text))
     elif isinstance(trained.model, LatentVariableModel):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
-        n, of_class = N_IMAGES if n is None else n, "" if y is None else f"-y{y}"
-        file = trained.path(output, f"samples-n{n}-seed{seed}{of_class}.png")
+        n = N_IMAGES if n is None else n
+        file = trained.path(output, f"samples-n{n}-seed{seed}{marks(y=y)}.png")
         labels = None if y is None else torch.full((n,), y, device=trained.device)
         columns = class_columns(n, trained.model.known_classes) if y is None else None
         tell(f"{n} samples", save_png(image_grid(trained.model.sample(n, labels), columns), file))

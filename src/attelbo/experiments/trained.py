@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -111,14 +112,19 @@ def at_least(least: int, **numbers: int | None) -> None:
 def marks(**asked: object) -> str:
     """What was asked for, for the name of a file, so that what was asked for otherwise is not overwritten: numbers as
     they are, texts by the first digits of their SHA-256."""
-    given = {name: value for name, value in asked.items() if value is not None and value is not False}
-    values = [sha256(v.encode()).hexdigest()[:6] if isinstance(v, str) else v for v in given.values()]
-    return "".join(f"-{name}{'' if v is True else v}" for name, v in zip(given, values, strict=True))
+
+    def mark(value: object) -> object:
+        return sha256(value.encode()).hexdigest()[:6] if isinstance(value, str) else "" if value is True else value
+
+    return "".join(f"-{name}{mark(value)}" for name, value in _given(asked).items())
 
 
 def refuse(why: str, **asked: object) -> None:
     """Raise ConfigError where something was asked for that there is not: neither None nor False."""
-    for name, value in asked.items():
-        if value is not None and value is not False:
-            shown = "true" if value is True else value
-            raise ConfigError(f"{name}={shown}: {why}")
+    for name, value in _given(asked).items():
+        shown = "true" if value is True else value
+        raise ConfigError(f"{name}={shown}: {why}")
+
+
+def _given(asked: Mapping[str, object]) -> Mapping[str, object]:
+    return {name: value for name, value in asked.items() if value is not None and value is not False}
