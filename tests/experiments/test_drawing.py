@@ -180,11 +180,21 @@ def test_the_embedding_is_that_of_the_encoder(done, trained, tmp_path, method):
     assert picture(path.with_suffix(".png")).shape[2] in (3, 4)
 
 
+def test_an_embedding_of_something_else_is_another_file(done):
+    asked = ((), ("n=20",), ("n=20", "method=tsne"), ("n=20", "method=tsne", "seed=1"), ("n=20", "checkpoint=last"))
+    names = ("", "-n20", "-tsne-n20-seed0", "-tsne-n20-seed1", "-n20-last")
+    for words in asked:
+        assert main(["embed", f"run={done}", "accelerator=cpu", *words]) == 0
+    for name in names:
+        assert (done / "media" / f"embedding-test{name}.csv").is_file()
+        assert (done / "media" / f"embedding-test{name}.png").is_file()
+
+
 def test_the_projector_of_tensorboard_shows_means_with_labels_and_images(done, trained, tmp_path):
     model, test = trained
     words = ["embed", f"run={done}", f"output={tmp_path / 'points.csv'}", "accelerator=cpu", "tensorboard=true"]
     assert main([*words, "n=40"]) == main([*words, "n=9"]) == 0  # the second in place of the first
-    folder = done / "tensorboard" / "embedding-test"
+    folder = done / "tensorboard" / "points"
     config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
     (embedding,) = config.embeddings
     with (folder / embedding.metadata_path).open() as file:

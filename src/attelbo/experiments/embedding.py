@@ -14,7 +14,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
-from attelbo.experiments.trained import Accelerator, Which, at_least, tell
+from attelbo.experiments.trained import Accelerator, Which, at_least, marks, tell
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -42,11 +42,12 @@ def embed(
             keeps neighbours together and distances not.
         factor: where data have several factors, the one that colors the map.
         seed: of t-SNE.
-        output: the CSV file; by default ``media/embedding-<split>.csv`` in the run directory. The map lies beside it.
+        output: the CSV file; by default ``media/embedding-<split>.csv`` in the run directory, its name with what else
+            was asked for (``embedding-test-tsne-n500-seed1.csv``). The map lies beside it.
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
-        tensorboard: also for TensorBoard's projector, in ``tensorboard/embedding-<split>`` of the run.
+        tensorboard: also for TensorBoard's projector, in a folder of that name in ``tensorboard/`` of the run.
 
     Raises:
         UserError: not a run directory, or it has no checkpoint.
@@ -58,18 +59,20 @@ def embed(
     labels = None if batch.y is None else batch.y.cpu().reshape(len(batch.x), -1)  # (N, F)
     if labels is not None and not 0 <= factor < labels.shape[1]:
         raise ConfigError(f"factor: {trained.data.spec.name} has {labels.shape[1]}, counted from 0; got {factor}")
+    tsne = method == "tsne"
+    asked = marks(n=n, factor=factor or None, seed=seed if tsne else None)
+    path = trained.path(output, f"embedding-{split}{'-tsne' if tsne else ''}{asked}.csv")
     means = trained.encode(batch).double().cpu()
-    plane = _tsne(means, seed) if method == "tsne" else project_to_plane(means)[0]
-    path = trained.path(output, f"embedding-{split}.csv")
+    plane = _tsne(means, seed) if tsne else project_to_plane(means)[0]
     tell(f"{len(means):,} rows", write_atomically(path, _table(batch.index, labels, plane, means)))
     rows = "texts" if trained.writes else "images"
-    title = f"{'t-SNE of the p' if method == 'tsne' else 'P'}osterior means, {len(means):,} {split} {rows}"
+    title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {rows}"
     colors = None if labels is None else labels[:, factor]
     title = f"{title} of {trained.data.spec.name}"
-    picture = latent_map(plane, colors, title, "t-SNE ") if method == "tsne" else latent_map(means, colors, title)
+    picture = latent_map(plane, colors, title, "t-SNE ") if tsne else latent_map(means, colors, title)
     tell("map", save_png(picture, path.with_suffix(".png")))
     if tensorboard:
-        folder = trained.run_dir / "tensorboard" / f"embedding-{split}"
+        folder = trained.run_dir / "tensorboard" / path.stem
         images = None if trained.writes else batch.x.cpu()
         tell("projector", write_projector(folder, batch.index.cpu(), _names(labels), labels, means, images))
 
