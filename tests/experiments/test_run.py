@@ -300,6 +300,15 @@ def test_a_training_that_goes_on_has_the_optimizer_that_it_was_given(runs, done)
     assert (group["lr"], group["weight_decay"]) == (0.0001, 0.02)
 
 
+@pytest.mark.parametrize("words", [("optimizer=sgd",), ("model/objective=lagging",)])
+def test_a_training_with_optimizers_of_another_kind_is_none_to_go_on_from(runs, done, words):
+    checkpoint = done.run_dir / "checkpoints" / "last.ckpt"
+    with pytest.raises(ConfigError) as caught:
+        runs.train("trainer.max_epochs=3", *words, f"ckpt={checkpoint}")
+    assert str(caught.value).startswith(f"ckpt: {checkpoint} was trained with another kind of optimizer")
+    assert not runs.folder.exists()
+
+
 def test_a_checkpoint_of_a_training_that_was_stopped_early(runs):
     stopping = ("trainer.max_epochs=5", "callbacks=early_stopping", "callbacks.early_stopping.min_delta=1000.0")
     first = runs.train(*stopping, "callbacks.early_stopping.patience=1").run_dir

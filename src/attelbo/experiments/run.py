@@ -30,7 +30,7 @@ from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import writing
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
-from attelbo.training import checkpoint_io_of, planned_steps, refuse_ended, settle
+from attelbo.training import checkpoint_io_of, planned_steps, refuse_ended, refuse_other_optimizers, settle
 from attelbo.training.callbacks import Exhibit, Pruned, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, rewind_loggers
@@ -187,6 +187,7 @@ def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: i
     content = load_weights(model, checkpoint)
     if planned is not None:
         refuse_ended(trainer, planned, checkpoint, content)
+        refuse_other_optimizers(model, checkpoint, content)
     checkpoint_io_of(trainer).hand_over(checkpoint, content)
     return _Start(checkpoint, content["global_step"])
 

@@ -1,6 +1,6 @@
-"""How many optimizer steps a training has, and whether there are any left of it."""
+"""How many optimizer steps a training has, and whether they can go on from a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from attelbo.data import ResidentDataModule
 from attelbo.data.loader import rows_per_rank
 from attelbo.errors import ConfigError
+from attelbo.models.base import Model
 from attelbo.training.callbacks import EarlyStopping
 
 
@@ -70,4 +71,30 @@ def refuse_ended(trainer: Trainer, planned: int, path: Path, checkpoint: Mapping
         raise ConfigError(
             f"ckpt: {path} is where this training ends, at step {step:,} of {planned:,}, after {epochs:,} epochs; "
             f"{remedy}"
+        )
+
+
+def refuse_other_optimizers(model: Model, path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """See whether the optimizers of a new training can take up the state of those in another's checkpoint.
+
+    Args:
+        model: whose optimizers.
+        path: of the checkpoint.
+        checkpoint: what is in it.
+
+    Raises:
+        ConfigError: they are of another kind, or share out the parameters in another way.
+    """
+
+    def forms(states: Iterable[Mapping[str, Any]]) -> list[list[tuple[set[str], int]]]:
+        return [[(set(group), len(group["params"])) for group in state["param_groups"]] for state in states]
+
+    own = forms(optimizer.state_dict() for optimizer in model.built_optimizers())
+    # What configure_optimizers gives each group.
+    if [[(names | {"initial_lr"}, n) for names, n in groups] for groups in own] != forms(
+        checkpoint["optimizer_states"]
+    ):
+        raise ConfigError(
+            f"ckpt: {path} was trained with another kind of optimizer, or other parts of the model had one of their "
+            "own; optimizer=... and model/objective=... of that run go on"
         )
