@@ -95,7 +95,8 @@ def nearest_in_parts(word: str, candidates: Iterable[str]) -> str | None:
 def nearest_of(word: str, candidates: Iterable[str]) -> str:
     """The tail of an error message: ``; did you mean X? (there are X, Y, Z)``."""
     candidates = list(candidates)
-    guess = nearest(word, candidates) or nearest_in_parts(word, candidates)
+    same_name = (name for name in candidates if "/" in word and Path(name).name == Path(word).name)
+    guess = next(same_name, None) or nearest(word, candidates) or nearest_in_parts(word, candidates)
     known = f"there are {', '.join(candidates) or 'none'}"
     return f"; did you mean {guess}? ({known})" if guess else f"; {known}"
 
