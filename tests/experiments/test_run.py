@@ -242,6 +242,7 @@ def test_an_output_folder_that_cannot_be_written(runs, capsys):
     [
         (("model.latent_dim=0",), "model.latent_dim must be at least 1, got 0"),
         (("data.validation_size=1442",), "data.validation_size must be below 1,442"),
+        (("data=sprites", "data.source.size=9"), "data.source.size must be a multiple of 8"),
         (("seed=-1",), "seed must be between 0 and 4,294,967,295, got -1"),
         (("seed=99999999999",), "seed must be between 0 and 4,294,967,295, got 99999999999"),
         (("trainer.max_steps=0",), "trainer.max_steps must be at least 1, got 0; -1 is no limit"),

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from attelbo.building import Spec, build
+from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
 from attelbo.data.binarize import draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, keep_labels
-from attelbo.data.module import ResidentDataModule, Splits, at_least, fixed_generator
+from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part, fixed_generator
 from attelbo.data.resident import ImageSplit
 from attelbo.data.sources.base import Images, ImageSource
 from attelbo.errors import ConfigError
@@ -67,7 +67,7 @@ class ImageDataModule(ResidentDataModule):
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
         at_least(1, validation_size=validation_size, train_size=train_size, n_labels=n_labels)
-        self.source: ImageSource = build(source)
+        self.source: ImageSource = build_part("source", source)
         if n_labels is not None and self.source.n_classes is None:
             raise ValueError(f"n_labels must be null for {name}, which has no classes, got {n_labels}")
         if self.source.binary and binarize != "none":

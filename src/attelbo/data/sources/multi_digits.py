@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from attelbo.building import Spec, build
+from attelbo.building import Spec
+from attelbo.data.module import build_part
 from attelbo.data.sources.base import Images, ImageSource, Splits
 from attelbo.errors import ConfigError
 from attelbo.seeding import derive_seed
@@ -54,7 +55,7 @@ class MultiDigits(ImageSource):
         n_test: int = 2_000,
         colored: bool = False,
     ) -> None:
-        self.digits: ImageSource = build(digits)
+        self.digits: ImageSource = build_part("digits", digits)
         channels, *tile = self.digits.shape
         if channels != 1 or self.digits.binary:
             raise ValueError(f"digits must be grey images, got {type(self.digits).__name__}")
