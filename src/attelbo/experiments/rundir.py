@@ -37,10 +37,16 @@ NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
 """Such keys inside of others."""
 
 
+def given_checkpoint(config: Mapping[str, Any]) -> Path | None:
+    """Another run's checkpoint, which this one begins with; None where it begins anew, or goes on where it was
+    interrupted (``ckpt=auto``)."""
+    return None if config.get("ckpt") in (None, "auto") else Path(config["ckpt"])
+
+
 def computed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that says what is computed: of ``ckpt`` another run's checkpoint to begin with."""
+    """The part of a configuration that says what is computed, another run's checkpoint to begin with among it."""
     what = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
-    if what.get("ckpt") in (None, "auto"):
+    if given_checkpoint(config) is None:
         what.pop("ckpt", None)
     for node, keys in NOT_IN_HASH_OF.items():
         what[node] = {key: value for key, value in what[node].items() if key not in keys}
