@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attelbo.errors import ConfigError, UserError, nearest
+from attelbo.errors import ConfigError, UserError, nearest, one_line
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -96,7 +96,7 @@ def _quoted(word: str) -> str:
 
 def tell(error: UserError) -> int:
     """Say what the user can mend, in one line; the exit code for it."""
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {one_line(error)}\n")
     return 2
 
 

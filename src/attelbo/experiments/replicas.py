@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.experiments import run
 from attelbo.experiments.assembly import Config, compose
 from attelbo.experiments.configuration import Composition
@@ -126,7 +126,7 @@ class _Job:
         try:
             return run.train(self.config, self.words, self.choices, self.sweep, seat).exit_code
         except UserError as error:
-            sys.stderr.write(f"error: {' '.join(str(error).split())} [{self.directory.path}]\n")
+            sys.stderr.write(f"error: {one_line(error)} [{self.directory.path}]\n")
             return 2
         except Exception:
             traceback.print_exc()

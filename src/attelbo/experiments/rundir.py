@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import yaml
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, one_line
 from attelbo.files import write_atomically
 
 State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
@@ -177,7 +177,7 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.path / name} cannot be read: {' '.join(str(error).split())}") from error
+            raise UserError(f"{self.path / name} cannot be read: {one_line(error)}") from error
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=True) + "\n")

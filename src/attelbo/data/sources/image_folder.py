@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from attelbo.data.files import one_line
 from attelbo.data.sources.base import EMBEDDED, Images, ImageSource, Splits
-from attelbo.errors import DataError
+from attelbo.errors import DataError, one_line
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _TEST_EVERY = 10

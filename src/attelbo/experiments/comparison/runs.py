@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, one_line
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.files import read_metrics
 
@@ -127,5 +127,5 @@ def read_run(path: Path) -> Run | None:
         choices = path / ".hydra" / "choices.yaml"
         chosen = yaml.load(choices.read_text(encoding="utf-8"), _Loader) if choices.is_file() else {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"compare: {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"compare: {path} cannot be read: {one_line(error)}") from error
     return Run(path, config, chosen or {}, RunDirectory(path).status())

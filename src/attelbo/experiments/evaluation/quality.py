@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attelbo.data import ImageDataModule
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.evaluation.classifier import Classifier
 from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
 from attelbo.metrics import Measure, SampleMean, frechet_distance, image_similarity, kernel_distance
@@ -82,10 +82,9 @@ def inception_metric() -> Any:
     try:
         return fid.FrechetInceptionDistance(normalize=True)
     except (ImportError, OSError, RuntimeError) as error:
-        why = " ".join(str(error).split())
         raise ConfigError(
             "fid=true: needs the package torch-fidelity and the Inception weights that it downloads "
-            f"(pip install torch-fidelity; quality=true needs neither): {why}"
+            f"(pip install torch-fidelity; quality=true needs neither): {one_line(error)}"
         ) from error
 
 

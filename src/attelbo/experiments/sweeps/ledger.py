@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.experiments.composing import is_task_word
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.files import read_curve, write_atomically
@@ -63,7 +63,7 @@ class Ledger:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path / FILE} cannot be read: {' '.join(str(error).split())}") from error
+            raise UserError(f"{path / FILE} cannot be read: {one_line(error)}") from error
         return cls(path, jobs, content.get("search"))
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.checking import FaultError, check_node
 from attelbo.experiments.configuration import parse
 from attelbo.experiments.listing import choices, config_folders, nearest_of
@@ -100,7 +100,7 @@ def _file(name: str, config_dir: Path | None) -> tuple[Mapping[str, Any], str]:
     try:
         content = yaml.safe_load(known[name].read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{where}: {' '.join(str(error).split())}; mend the YAML") from error
+        raise ConfigError(f"{where}: {one_line(error)}; mend the YAML") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: a mapping is expected at the top; mend the YAML")
     return content, where
