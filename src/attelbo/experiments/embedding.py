@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
-from attelbo.experiments.trained import Accelerator, Which, at_least, tell
+from attelbo.experiments.trained import Accelerator, Which, tell
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -52,7 +52,7 @@ def embed(
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n below 1, no such factor, or too few images for t-SNE.
     """
-    at_least(1, n=n)
+    at_least(1, ConfigError, n=n)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n or trained.data.n_rows(split))
     labels = None if batch.y is None else batch.y.cpu().reshape(len(batch.x), -1)  # (N, F)

@@ -11,8 +11,8 @@ import torch
 
 from attelbo.data import FunctionDataModule, PixelDataModule
 from attelbo.data.tasks import GaussianProcess
-from attelbo.errors import ConfigError, UserError
-from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, marks, refuse, tell
+from attelbo.errors import ConfigError, UserError, at_least
+from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
 from attelbo.models import DRAW, LanguageModel, LatentVariableModel, NeuralProcess, TextVAE
@@ -66,7 +66,7 @@ def sample(
             of its vocabulary.
         ConfigError: a number is out of range, or an option is for another kind of model.
     """
-    at_least(1, n=n, length=length)
+    at_least(1, ConfigError, n=n, length=length)
     trained = Trained.of(run, checkpoint, accelerator)
     _check_class(trained, y)
     trained.seed(seed, "sample")

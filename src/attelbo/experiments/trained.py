@@ -102,13 +102,6 @@ def tell(what: str, path: Path) -> None:
     Console(soft_wrap=True, force_jupyter=False).print(f"{what}: {path}", highlight=False, markup=False)
 
 
-def at_least(least: int, **numbers: int | None) -> None:
-    """Raise ConfigError unless each number that is given is at least that large."""
-    for name, number in numbers.items():
-        if number is not None and number < least:
-            raise ConfigError(f"{name} must be at least {least}, got {number}")
-
-
 def marks(**asked: object) -> str:
     """What was asked for, for the name of a file, so that what was asked for otherwise is not overwritten: numbers as
     they are, texts by the first digits of their SHA-256."""

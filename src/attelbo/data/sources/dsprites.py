@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 
 from attelbo.data.files import DataFile, fetch
 from attelbo.data.sources.base import Factor, FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.errors import at_least
 from attelbo.seeding import derive_seed
 
 URL = "https://github.com/google-deepmind/dsprites-dataset/raw/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -44,8 +45,7 @@ class DSprites(FileSource):
     )
 
     def __init__(self, test_size: int = 10_000) -> None:
-        if test_size < 1:
-            raise ValueError(f"test_size must be at least 1, got {test_size}")
+        at_least(1, test_size=test_size)
         self.test_size = test_size
 
     def missing(self, root: Path) -> list[DataFile]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attelbo.building import Spec, build
 from attelbo.data.sources.base import Images, ImageSource, Splits
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 from attelbo.seeding import derive_seed
 
 INK = 128
@@ -62,9 +62,7 @@ class MultiDigits(ImageSource):
             raise ValueError(f"size must be at least {max(tile)}, that of a digit, got {size}")
         if not 0 <= fewest <= most or most < 1:
             raise ValueError(f"fewest must be in 0..most and most at least 1, got {fewest} and {most}")
-        for name, number in (("n_train", n_train), ("n_test", n_test)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        at_least(1, n_train=n_train, n_test=n_test)
         self.shape = (3 if colored else 1, size, size)
         self.n_classes = most + 1
         self.n_objects = most

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from attelbo.data.files import DataFile
 from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.errors import at_least
 
 Variant = Literal["full", "small"]
 
@@ -46,8 +47,7 @@ class Omniglot(FileSource):
     """
 
     def __init__(self, size: int = 28, variant: Variant = "full") -> None:
-        if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
+        at_least(1, size=size)
         self.variant: Variant = variant
         self.shape = (1, size, size)
         self.n_classes = N_CHARACTERS[variant]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part, fixed_generator
+from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ResidentSplit
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 
 _EIGHTHS: dict[Split, tuple[int, ...]] = {"validation": (0,), "test": (1,), "train": (2, 3, 4, 5, 6, 7)}
 _ROUNDS = 64

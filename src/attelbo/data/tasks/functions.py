@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec, Split
-from attelbo.data.module import Splits, at_least, fixed_generator
+from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.tasks.base import GeneratedDataModule
+from attelbo.errors import at_least
 
 
 class Sizes(NamedTuple):
