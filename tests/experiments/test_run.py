@@ -17,7 +17,7 @@ from attelbo.cli import main
 from attelbo.data.sources.digits import Digits
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
-from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.rundir import RunDirectory, config_hash, locked
 from attelbo.files import read_metrics
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.models import VariationalAutoencoder
@@ -372,7 +372,7 @@ def test_a_directory_in_use_is_left_alone(runs, monkeypatch):
             runs.train()
     (folder,) = (runs.folder / "small").iterdir()
     before = (folder / "status.json").read_bytes()
-    with RunDirectory(folder).locked(), pytest.raises(UserError, match="is being written by another process"):
+    with locked(folder), pytest.raises(UserError, match="is being written by another process"):
         runs.train("ckpt=auto")
     assert (folder / "status.json").read_bytes() == before
 

@@ -11,7 +11,7 @@ from offline_wandb import read_offline_run
 from wandb_server import logged_in
 
 from attelbo.cli import main
-from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.rundir import config_hash, locked
 from attelbo.training.loggers import build_loggers, finish_loggers
 
 
@@ -37,7 +37,7 @@ def test_runs_logged_offline_are_sent_once_and_attempts_are_one_run(tmp_path, ca
         going_on = log_offline(runs / "c", "c", range(1), 0, "done")
         capsys.readouterr()
 
-        with RunDirectory(runs / "c").locked():  # a process is still at work there
+        with locked(runs / "c"):  # a process is still at work there
             assert main(["wandb", "sync", str(runs)]) == 0
         sent = [f"sent: {path}" for path in (first, second, other)]
         assert capsys.readouterr().out.splitlines() == [*sent, "3 runs sent, 1 still running"]

@@ -26,7 +26,6 @@ from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.trained import pick_device
-from attelbo.files import read_metrics
 from attelbo.models import build_data, checkpoint_of, load_weights, read_config
 from attelbo.training.threads import use_threads
 
@@ -190,7 +189,7 @@ def _compare(result: Mapping[str, Any], first: RunDirectory, again: RunDirectory
     if again is not None:
         counts = [{name: each.get(name) for name in _COUNTS} for each in (recorded, result)]
         numbers += _changes(*counts)
-        then, now = _curves(first), _curves(again)
+        then, now = first.curves(), again.curves()
         curves = list(_first_changes(then, now))
         told += f" and {len(then)} curves"
     where = "" if again is None else f" [{again.path}]"
@@ -227,11 +226,6 @@ def _equal(a: float | None, b: float | None) -> bool:
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """Metric -> (step, value)."""
-
-
-def _curves(run: RunDirectory) -> Curves:
-    path = run.path / "metrics.csv"
-    return read_metrics(path) if path.is_file() else {}
 
 
 def _show(*groups: Sequence[Change]) -> None:

@@ -25,7 +25,7 @@ from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
-from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint
+from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
 from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import writing
@@ -91,7 +91,7 @@ def train(
         _show(run)
         return Outcome(run.path, state, 0)
     start = _take_up(run.resumable, model, trainer) or given
-    with writing(run.path), run.locked():
+    with writing(run.path), locked(run.path):
         asked, config = config, _with_threads(config, run, model, data, trainer)
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
         data.save_state(run.path)

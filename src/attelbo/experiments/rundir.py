@@ -23,7 +23,7 @@ from typing import Any, Literal
 import yaml
 
 from attelbo.errors import UserError, one_line
-from attelbo.files import write_atomically
+from attelbo.files import METRICS_FILE, read_metrics, write_atomically
 
 State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
 
@@ -163,6 +163,14 @@ class RunDirectory:
         file = self.path / ".hydra" / "choices.yaml"
         return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Metric -> (step, value), in the order of the steps."""
+        return read_metrics(self.path / METRICS_FILE)
+
+    def curve(self, metric: str, until: int | None = None) -> list[float]:
+        """The values of a metric in their order, those up to a step."""
+        return [value for step, value in self.curves().get(metric, []) if until is None or step <= until]
+
     def status(self) -> dict[str, Any]:
         return self.read("status.json") or {"state": "pending"}
 
@@ -238,16 +246,6 @@ class RunDirectory:
         return False
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Held by the process that works in this directory, and let go when it ends, however it ends.
-
-        Raises:
-            UserError: another process holds it.
-        """
-        with locked(self.path):
-            yield
-
-    @contextlib.contextmanager
     def announced(self) -> Iterator[None]:
         """Tell the processes that Lightning starts which run they belong to, and take back what it tells them itself:
         the next job of a sweep would else count itself among them and start none of its own.
@@ -264,7 +262,7 @@ class RunDirectory:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """A folder that belongs to this process, until it ends.
+    """A folder that belongs to this process; the lock goes when it ends, however it ends.
 
     Raises:
         UserError: it belongs to another process, or cannot be written.

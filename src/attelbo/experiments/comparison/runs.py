@@ -14,7 +14,6 @@ import yaml
 
 from attelbo.errors import UserError, one_line
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.files import read_metrics
 
 # PyYAML's own parser takes 30 ms for a configuration: six seconds for 200 runs.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -67,8 +66,7 @@ class Run:
     @cached_property
     def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
         """Metric -> (step, value)."""
-        file = self.path / "metrics.csv"
-        return read_metrics(file) if file.is_file() else {}
+        return RunDirectory(self.path).curves()
 
     def picture(self, name: str) -> Path | None:
         """A file in its ``media/``."""

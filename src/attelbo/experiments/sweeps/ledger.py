@@ -16,7 +16,7 @@ from typing import Any
 from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.experiments.composing import is_task_word
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.files import read_curve, write_atomically
+from attelbo.files import write_atomically
 
 FILE = "sweep.json"
 
@@ -148,7 +148,7 @@ class Ledger:
     def curve(self, job: Job) -> list[float]:
         """Of a search: what a job's validations said, in their order; empty before the first."""
         assert self.search is not None
-        return read_curve(self.path / job.hash / "metrics.csv", self.search["metric"])
+        return self.directory(job).curve(self.search["metric"])
 
     def best(self, job: Job) -> float | None:
         """Of a search: the best validation of a job, by which its weights are chosen too; None before the first."""
