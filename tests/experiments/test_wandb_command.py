@@ -155,7 +155,7 @@ def test_a_report_is_saved_and_then_brought_up_to_date(sweep, tmp_path, capsys):
         (["sync", ".", "--dry"], "command line: unrecognized arguments: --dry; see attelbo wandb --help"),
         (["report", "a", "b"], "command line: wandb report: which runs? name one folder; see attelbo wandb --help"),
         (["report", "nowhere"], "wandb report: nowhere: no such folder"),
-        (["report", "."], "wandb report: there is no run in ."),
+        (["report", "."], "there is no run in ."),
     ],
 )
 def test_a_slip_is_one_line(words, message, tmp_path, monkeypatch, capsys):

@@ -58,7 +58,7 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
     known = dict.fromkeys(key for one in flat for key in one)
     for key in by:
         if key not in known:
-            raise UserError(f"compare: --by {key}: no such key{nearest_of(key, known)}".partition(" (there are")[0])
+            raise UserError(f"--by {key}: no such key{nearest_of(key, known)}".partition(" (there are")[0])
     keys = list(by) or differing(flat)
     cells: dict[tuple[str, ...], list[Run]] = {}
     for run, values in zip(runs, flat, strict=True):

@@ -151,7 +151,7 @@ def chosen(every: Sequence[Metric], asked: Sequence[str]) -> list[Metric]:
     by_name |= {key.removeprefix("test/"): metric for key, metric in by_name.items() if key.startswith("test/")}
     for name in asked:
         if name not in by_name:
-            raise UserError(f"compare: --metric {name}: no such metric{nearest_of(name, by_name)}")
+            raise UserError(f"--metric {name}: no such metric{nearest_of(name, by_name)}")
     return [by_name[name] for name in dict.fromkeys(asked)] or list(every[:AT_FIRST])
 
 
