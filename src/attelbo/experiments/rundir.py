@@ -55,8 +55,12 @@ def computed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """8 hexadecimal digits: equal for configurations that compute the same."""
-    what = computed(config)
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+    return digest(computed(config))
+
+
+def digest(content: Any) -> str:
+    """8 hexadecimal digits of plain containers, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class RunDirectory:

@@ -48,6 +48,12 @@ class Trained:
             sys.stderr.write(f"{run_dir} is {state}, not done\n")
         return cls(run_dir, model.to(device), data, device)
 
+    def with_data(self) -> Self:
+        """Read the data, downloading what is missing."""
+        self.data.prepare_data()
+        self.data.setup()
+        return self
+
     @property
     def described(self) -> str:
         """For errors: whose run it is."""
