@@ -142,7 +142,8 @@ def test_mean_and_deviation_of_a_mixture():
 def test_functions_that_may_be_meant_are_sampled(of_pixels, tmp_path, capsys):
     files = [tmp_path / f"{name}.png" for name in ("one", "again", "other")]
     for file, seed in zip(files, (1, 1, 2), strict=True):
-        assert main(["sample", f"run={of_pixels}", "n=2", f"seed={seed}", f"output={file}", "accelerator=cpu"]) == 0
+        words = [f"run={of_pixels}", "n=2", f"seed={seed}", f"output={file}", "accelerator=cpu", f"data_dir={tmp_path}"]
+        assert main(["sample", *words]) == 0
     one, again, other = (file.read_bytes() for file in files)
     assert one == again != other
     assert main(["sample", f"run={of_pixels}", "prompt=x", "accelerator=cpu"]) == 2
