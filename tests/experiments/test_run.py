@@ -97,7 +97,7 @@ def test_the_checkpoint_that_was_asked_for_is_evaluated(runs, which):
     result = json.loads((outcome.run_dir / "result.json").read_text())
     assert result["checkpoint"] == which
     saved = runs.checkpoint(outcome, which)
-    model, data = run.compose(runs.configure(*words))
+    model, data = run.assemble(runs.configure(*words))
     model.load_state_dict(saved["state_dict"])
     from attelbo.experiments.evaluation import evaluate_bound
 
@@ -334,7 +334,7 @@ def test_an_epoch_without_validation_is_not_waited_for(runs):
 
 
 def test_weights_alone_are_nothing_to_go_on_from(runs, tmp_path):
-    torch.save({"state_dict": run.compose(runs.configure())[0].state_dict()}, tmp_path / "average.ckpt")
+    torch.save({"state_dict": run.assemble(runs.configure())[0].state_dict()}, tmp_path / "average.ckpt")
     with pytest.raises(ConfigError, match=r"average\.ckpt holds weights alone; best\.ckpt and last\.ckpt can be gone"):
         runs.train(f"ckpt={tmp_path / 'average.ckpt'}")
 

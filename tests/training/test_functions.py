@@ -86,7 +86,7 @@ def test_completions_show_what_is_known_and_no_more(of_pixels):
 
 def test_targets_look_at_known_points_by_place(shared_runs):
     torch.manual_seed(0)
-    model, data = run.compose(shared_runs.configure("model=anp"))
+    model, data = run.assemble(shared_runs.configure("model=anp"))
     assert isinstance(model, NeuralProcess)
     with torch.no_grad():
         curves = predict_curves(model.eval(), data.task, 2)
@@ -114,7 +114,7 @@ def test_targets_look_at_known_points_by_place(shared_runs):
 
 def test_pixels_look_at_known_pixels(shared_runs):
     words = shared_runs.words("model=anp", *PIXELS, without=["data.test_size=40"])
-    model, data = run.compose(shared_runs.compose(words))
+    model, data = run.assemble(shared_runs.compose(words))
     data.setup()
     images = data.images(torch.arange(3), "test")
     torch.manual_seed(0)

@@ -24,14 +24,14 @@ def verify(config: Config) -> str:
     Raises:
         ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
     """
-    model, data = compose(config)
+    model, data = assemble(config)
     shape = " x ".join(map(str, data.spec.shape))
     return (
         f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
     )
 
 
-def compose(config: Config) -> tuple[Model, ResidentDataModule]:
+def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     """Model and data of a configuration; the weights are a function of the seed.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 
 from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.experiments import run
-from attelbo.experiments.assembly import Config, compose
+from attelbo.experiments.assembly import Config, assemble
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.sweeps.ledger import Ledger
@@ -98,7 +98,7 @@ class _Job:
         self.sweep = sweep
         if self.config["data"].get("minibatches_per_block") == 0:
             raise ConfigError("data.minibatches_per_block must be at least 1 for trainer.replicas")
-        self.model: Model = compose(self.config)[0]
+        self.model: Model = assemble(self.config)[0]
         self.directory = RunDirectory(sweep / config_hash(self.config))
 
     def is_done(self) -> bool:

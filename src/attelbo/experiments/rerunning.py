@@ -21,7 +21,7 @@ from attelbo.data.module import Splits
 from attelbo.errors import DataError, UserError
 from attelbo.experiments import replicas
 from attelbo.experiments import run as runs
-from attelbo.experiments.assembly import Config, compose, evaluation_of
+from attelbo.experiments.assembly import Config, assemble, evaluation_of
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
@@ -166,7 +166,7 @@ def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
 
 def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> dict[str, float]:
     """The metrics of the weights that the run was measured with."""
-    model, data = compose(config)
+    model, data = assemble(config)
     data.share(loaded)
     data.setup()
     data.load_state(run.path)

@@ -21,7 +21,7 @@ from lightning.pytorch import Trainer
 from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
-from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_of, trainer_of
+from attelbo.experiments.assembly import Config, assemble, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
@@ -74,7 +74,7 @@ def train(
     Raises:
         UserError: something the user gave is wrong; nothing has been written.
     """
-    model, data = compose(config)
+    model, data = assemble(config)
     data.prepare_data()
     if seat is not None:
         loaded = seat.group.loaded
@@ -106,7 +106,7 @@ def train(
 def join(run_dir: Path) -> Outcome:
     """The part of a process that Lightning started to help with a run: train, write nothing."""
     config = read_config(run_dir)
-    model, data = compose(config)
+    model, data = assemble(config)
     data.setup()
     run = RunDirectory(run_dir)
     return _help_to_fit(run, config, model, data, run.resumable or given_checkpoint(config))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attelbo.errors import ConfigError
-from attelbo.experiments import assembly
+from attelbo.experiments.assembly import assemble
 from attelbo.experiments.comparison.settings import leaves
 from attelbo.experiments.configuration import Composition, check, compose
 from attelbo.experiments.rundir import FINISHED, computed, config_hash, digest
@@ -77,7 +77,7 @@ class Search:
         _refuse(middle)
         metric, direction = sweep.metric, sweep.direction
         if metric is None:
-            monitor = assembly.compose(middle.config)[0].monitor
+            monitor = assemble(middle.config)[0].monitor
             if monitor is None:
                 raise ConfigError("sweep.metric: no metric tells when this model is at its best: name one, val/...")
             metric, direction = monitor[0], f"{monitor[1]}imize"
