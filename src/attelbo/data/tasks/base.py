@@ -108,6 +108,25 @@ class TaskDataModule(GeneratedDataModule):
         raise ConfigError(f"data.task: too few different questions for {size:,} {split} rows of {self.spec.name}")
 
 
+class FreshSplit(ResidentSplit):
+    """Rows that are drawn anew whenever they are asked for: their number only counts an epoch.
+
+    Args:
+        task: what draws them.
+        n_rows: in an epoch.
+    """
+
+    def __init__(self, task: Any, n_rows: int) -> None:
+        self.task = task
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def materialize(self, index: Tensor) -> Batch:
+        return self.task.draw(len(index), index.device).batch(index)
+
+
 class TaskSplit(ResidentSplit):
     """Questions x (N, T) and answers y (N, T)."""
 
