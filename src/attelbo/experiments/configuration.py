@@ -71,7 +71,7 @@ class Composition:
     config: dict[str, Any]
     """Resolved, plain containers, without Hydra's own node."""
     overrides: list[str]
-    choices: dict[str, str]
+    choices: dict[str, str | None]
     """See :func:`choices_of`."""
     hydra: DictConfig = field(repr=False, compare=False)
     """Hydra's own node: mode, sweeper, launcher, directories."""
@@ -118,8 +118,8 @@ def compose(
         )
 
 
-def choices_of(hydra: Any) -> dict[str, str]:
-    """Group -> the choice that was made, of Hydra's own node, its own groups left out."""
+def choices_of(hydra: Any) -> dict[str, str | None]:
+    """Group -> the choice that was made, if one was, of Hydra's own node, its own groups left out."""
     return {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
 
 

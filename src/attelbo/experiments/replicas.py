@@ -68,7 +68,7 @@ def train_again(jobs: "Sequence[_Described]", sweep: Path) -> int:
     return _train(jobs, sweep, len(jobs))
 
 
-_Described = tuple[Config, list[str], dict[str, str]]
+_Described = tuple[Config, list[str], Mapping[str, str | None]]
 
 
 def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
@@ -91,7 +91,7 @@ def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
 class _Job:
     """One run of a group."""
 
-    def __init__(self, config: Config, words: list[str], choices: dict[str, str], sweep: Path) -> None:
+    def __init__(self, config: Config, words: list[str], choices: Mapping[str, str | None], sweep: Path) -> None:
         self.config = config
         self.words = words
         self.choices = choices

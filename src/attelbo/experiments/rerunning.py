@@ -125,7 +125,7 @@ def _tell_origins(run: RunDirectory, config: Config) -> None:
         sys.stdout.write(f"{line}\n")
 
 
-def _words_of(run: RunDirectory) -> tuple[list[str], dict[str, str]]:
+def _words_of(run: RunDirectory) -> tuple[list[str], dict[str, str | None]]:
     """The words of its command line, and its choices."""
     words, choices = (
         yaml.safe_load((run.path / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ import contextlib
 import math
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ class Outcome:
 def train(
     config: Config,
     overrides: list[str],
-    choices: dict[str, str],
+    choices: Mapping[str, str | None],
     sweep: Path | None,
     seat: Seat | None = None,
     loaded: dict[str, Splits] | None = None,

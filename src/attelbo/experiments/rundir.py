@@ -195,7 +195,11 @@ class RunDirectory:
         write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=True) + "\n")
 
     def describe(
-        self, config: dict[str, Any], overrides: list[str], choices: Mapping[str, str], provenance: dict[str, Any]
+        self,
+        config: dict[str, Any],
+        overrides: list[str],
+        choices: Mapping[str, str | None],
+        provenance: dict[str, Any],
     ) -> None:
         """Write down what is run, and on what."""
         text = _yaml(config)

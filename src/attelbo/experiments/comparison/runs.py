@@ -25,7 +25,7 @@ class Run:
 
     path: Path
     config: Mapping[str, Any]
-    choices: Mapping[str, str]
+    choices: Mapping[str, str | None]
     """Group -> choice, as Hydra recorded them; empty where it did not."""
     status: Mapping[str, Any]
 
