@@ -29,6 +29,9 @@ class DSprites(FileSource):
     """dSprites; y holds the six factors' class numbers (colour, shape, scale, orientation, x, y).
 
     No split was published: the test rows are the first ``test_size`` of a fixed permutation.
+
+    Raises:
+        ValueError: a test set that is empty.
     """
 
     shape = (1, 64, 64)

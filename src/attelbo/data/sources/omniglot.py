@@ -44,6 +44,9 @@ class Omniglot(FileSource):
     of characters never seen. ``small`` (8 alphabets of the background set, 242 characters): the union of the two
     published small sets, which share Greek and Latin, without the duplicates; tested on the last 4 of the 20
     drawers of each character, 3,872 + 968.
+
+    Raises:
+        ValueError: a size below 1.
     """
 
     def __init__(self, size: int = 28, variant: Variant = "full") -> None:
