@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec, build
+from attelbo.data.module import fixed_generator
 from attelbo.data.sources.base import Images, ImageSource, Splits
 from attelbo.errors import ConfigError, at_least
-from attelbo.seeding import derive_seed
 
 INK = 128
 """From this byte on a pixel belongs to a digit: where binarization at one half makes a one of it."""
@@ -87,7 +87,7 @@ class MultiDigits(ImageSource):
         return Splits(self._scenes(train.x, self.n_train, "train"), self._scenes(test.x, self.n_test, "test"))
 
     def _scenes(self, digits: Tensor, n: int, split: str) -> Images:
-        generator = torch.Generator().manual_seed(derive_seed(0, f"scenes to {split}"))
+        generator = fixed_generator(f"scenes to {split}")
         parts = [self._draw(digits, min(_AT_ONCE, n - start), generator) for start in range(0, n, _AT_ONCE)]
         x, y, segments = (torch.cat(part) for part in zip(*parts, strict=True))
         return Images(x, y, segments)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
+from attelbo.data.module import fixed_generator
 from attelbo.data.text.aligned import Pairs, ParallelText
 from attelbo.data.text.source import Source
 from attelbo.errors import at_least
-from attelbo.seeding import derive_seed
 
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 N_DAYS = (LAST - FIRST).days + 1
@@ -69,7 +69,7 @@ class Dates(Source[ParallelText]):
 
     def load(self, root: Path) -> ParallelText:
         """Write the dates; ``root`` is not used. The evaluated rows do not depend on ``n_train``."""
-        generator = torch.Generator().manual_seed(derive_seed(0, "dates"))
+        generator = fixed_generator("dates")
         days = torch.randperm(N_DAYS, generator=generator)
         formats = torch.randint(len(FORMATS), (N_DAYS,), generator=generator)
         _, n_validation, n_test = self.sizes
