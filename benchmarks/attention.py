@@ -26,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from attelbo.attention import KERNELS, Causal, EluFeatures, Mask, Mechanism, ScaledDot, SlidingWindow
 from attelbo.attention.linear.operation import causal_linear_attention, linear_attention
 from benchmarks.machine import this_machine
+from benchmarks.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "attention.md"
@@ -151,11 +152,10 @@ def markdown(result: Result) -> str:
         rows = [row for row in result["rows"] if row["mask"] == mask]
         names = list(dict.fromkeys(name for row in rows for name in row["laps"]))
         parts += [f"## {mask.capitalize()}: milliseconds"]
-        parts += [
-            _table(["L", "rounds", *names, "auto / best", "hand-written / auto"], [_times(r, names) for r in rows])
-        ]
+        head = ["L", "rounds", *names, "auto / best", "hand-written / auto"]
+        parts += [markdown_table(head, [_times(row, names) for row in rows])]
         parts += [f"## {mask.capitalize()}: peak memory, MB"]
-        parts += [_table(["L", *names], [_memory(row, names) for row in rows])]
+        parts += [markdown_table(["L", *names], [_memory(row, names) for row in rows])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -166,13 +166,7 @@ def _times(row: Result, names: list[str]) -> list[str]:
     auto = f"{_ratio(laps['auto'], laps[best]):.2f} ({best})" if "auto" in laps else "-"
     cells = [f"{1e3 * medians[name]:,.1f}" if name in medians else "-" for name in names]
     by_hand = f"{_ratio(laps['hand-written'], laps['auto']):.1f}" if "hand-written" in laps else "-"
-    return [
-        f"{row['length']:,}",
-        str(len(laps["chunked"])),
-        *cells,
-        auto,
-        by_hand,
-    ]
+    return [f"{row['length']:,}", str(len(laps["chunked"])), *cells, auto, by_hand]
 
 
 def _ratio(own: list[float], other: list[float]) -> float:
@@ -182,11 +176,6 @@ def _ratio(own: list[float], other: list[float]) -> float:
 def _memory(row: Result, names: list[str]) -> list[str]:
     cells = [f"{row['peak_bytes'][name] / 1e6:,.0f}" if name in row["peak_bytes"] else "-" for name in names]
     return [f"{row['length']:,}", *cells]
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> int:

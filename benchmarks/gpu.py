@@ -40,6 +40,7 @@ from attelbo.training.replicas.steps import StackedSteps, direct_of
 from benchmarks.contestants.bare_loop import train_epoch
 from benchmarks.contestants.command import accept_random_cifar10, words
 from benchmarks.contestants.networks import PlainVAE, begin, images_of
+from benchmarks.contestants.watch import joined
 from benchmarks.task import Task
 
 BLOCK, BLOCKS = 16, 8
@@ -218,10 +219,11 @@ def epochs(task: Task) -> Result:
         "compile=true": ["trainer.compile=true"],
     }
     for name, more in ways.items() if task.device == "cuda" else [("default", ["trainer.max_epochs=2"])]:
-        with told(found, name), tempfile.TemporaryDirectory() as folder, watched() as starts:
+        starts = _Starts()
+        with told(found, name), tempfile.TemporaryDirectory() as folder, joined(starts):
             given = [*words(task, Path(folder)), f"trainer.max_epochs={EPOCHS}", *more]
             code = cli.main(list({word.partition("=")[0]: word for word in given}.values()))
-            seconds = [b - a for a, b in pairwise(starts)]
+            seconds = [b - a for a, b in pairwise(starts.times)]
             found[name] = {"exit": code, "first": seconds[0], "s": statistics.median(seconds[1:] or seconds)}
     return found
 
@@ -238,22 +240,6 @@ class _Starts(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_train_epoch_start(trainer, pl_module)
-
-
-@contextmanager
-def watched() -> Iterator[list[float]]:
-    """The times of the epochs that are trained inside."""
-    callback, fit = _Starts(), Trainer.fit
-
-    def fit_watched(trainer: Trainer, *positional: Any, **named: Any) -> None:
-        trainer.callbacks.append(callback)  # pyright: ignore[reportAttributeAccessIssue]
-        fit(trainer, *positional, **named)
-
-    Trainer.fit = fit_watched  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield callback.times
-    finally:
-        Trainer.fit = fit
 
 
 # -- likelihoods ---------------------------------------------------------------------------------------

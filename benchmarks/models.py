@@ -27,18 +27,20 @@ RELU = ("model.encoder.activation=relu", "model.decoder.activation=relu")
 """Where the KL's weight begins at zero, z may grow until tanh units no longer learn."""
 
 OWN_NETWORKS = {
-    **dict.fromkeys(("autoencoder_fsq", "autoencoder_kl", "autoencoder_rvq", "autoencoder_vq"), ()),
-    **{
-        "air": (),
-        "draw": (),
-        "draw_no_attention": (),
-        "fsq_vae": (),
-        "hvamp_vae": RELU,
-        "ladder_vae": RELU,
-        "rvq_vae": (),
-        "slot_autoencoder": (),
-    },
-    **{"vdvae": (), "vq_vae": ()},
+    "air": (),
+    "autoencoder_fsq": (),
+    "autoencoder_kl": (),
+    "autoencoder_rvq": (),
+    "autoencoder_vq": (),
+    "draw": (),
+    "draw_no_attention": (),
+    "fsq_vae": (),
+    "hvamp_vae": RELU,
+    "ladder_vae": RELU,
+    "rvq_vae": (),
+    "slot_autoencoder": (),
+    "vdvae": (),
+    "vq_vae": (),
 }
 """Models that choose their networks or latents themselves: maps of codes, hierarchies; and words for them."""
 

@@ -13,7 +13,6 @@ from typing import Any
 from benchmarks.contestants.command import words
 from benchmarks.report import spread
 from benchmarks.startup import ATTELBO, whole
-from benchmarks.switches import has_switch
 from benchmarks.task import Task
 from benchmarks.turns import Span
 
@@ -31,8 +30,6 @@ def run(task: Task, rounds: int, tell: Callable[[str], None] = print) -> dict[st
     Raises:
         RuntimeError: a command failed.
     """
-    if not has_switch("trainer", "replicas"):
-        return {"absent": "this version has no key trainer.replicas"}
     seeds = ",".join(map(str, range(SEEDS)))
     ways = {"one after the other": ["-m", f"seed={seeds}"], "replicas": [f"trainer.replicas={SEEDS}"]}
     spans: dict[str, list[Span]] = {way: [] for way in ways}

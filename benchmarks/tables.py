@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-Result = dict[str, Any]
+from benchmarks.startup import IMPORTS
+from benchmarks.training import BARE, OURS
 
-OURS, BARE = "attelbo", "bare loop"
-IMPORTS = "the imports alone"
+Result = dict[str, Any]
 
 
 def markdown(result: Result) -> str:
@@ -34,7 +34,7 @@ def summary(result: Result) -> str:
     sections = result["sections"]
     parts = [ratios(sections["training"])] if "training" in sections else []
     if rows := _rest(sections):
-        parts.append(_table(["what", "attelbo", "beside it", "ratio"], rows))
+        parts.append(markdown_table(["what", "attelbo", "beside it", "ratio"], rows))
     if "gpu" in sections:
         parts.append(gpu(sections["gpu"]))
     how = _how(result) if set(sections) != {"gpu"} else f"{result['data']}; medians; {result['seconds']:.0f} s in all."
@@ -51,7 +51,7 @@ def ratios(heats: Sequence[Result]) -> str:
         cells = [_over(own[name]["train"]["ratio"]) if name in own else "" for name in names]
         rate = f"{own[BARE]['train']['rows_per_second']['median']:,.0f}"
         rows.append([*_task(heat), rate, *cells, _over(own[OURS]["whole"]["ratio"])])
-    return "\n".join([_table(head, rows), *_absent(heats)])
+    return "\n".join([markdown_table(head, rows), *_absent(heats)])
 
 
 def _absent(heats: Sequence[Result]) -> list[str]:
@@ -83,7 +83,7 @@ def contestants(heats: Sequence[Result]) -> str:
                     f"{own['validation']:.1f}" if own["rows"] == full else f"(after {own['rows']:,} rows an epoch)",
                 ]
             )
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _task(heat: Result) -> list[str]:
@@ -102,7 +102,7 @@ def language(section: Result) -> str:
         steps = f"{train['rows_per_second']['median'] / batch:.1f}"
         ratios = [_over(train["ratio"]), _over(train["cpu_ratio"])]
         rows.append([name, str(own["rounds"]), steps, *ratios, f"{-own['validation']:.3f}"])
-    return f"{section['task']['name']}, batch {batch}:\n\n{_table(head, rows)}"
+    return f"{section['task']['name']}, batch {batch}:\n\n{markdown_table(head, rows)}"
 
 
 def data_path(section: Result) -> str:
@@ -111,7 +111,7 @@ def data_path(section: Result) -> str:
         [name, f"{own['rows_per_second']['median']:,.0f}", _over(own["ours_is_faster"], digits=1)]
         for name, own in section.items()
     ]
-    return _table(["path", "images/s", "attelbo is faster by"], rows)
+    return markdown_table(["path", "images/s", "attelbo is faster by"], rows)
 
 
 def startup(section: Result) -> str:
@@ -124,7 +124,7 @@ def startup(section: Result) -> str:
     rows.append(["one more job of a multirun", _over(job["job"]), "", ""])
     rows.append(["  of this, beside its training", _over(job["beyond_training"]), "", ""])
     rows.append(["  of this, evaluation", _over(job["evaluation"]), "", ""])
-    return _table(["program", "seconds", "processor seconds", "seconds beyond the imports alone"], rows)
+    return markdown_table(["program", "seconds", "processor seconds", "seconds beyond the imports alone"], rows)
 
 
 def evaluation(section: Result) -> str:
@@ -134,18 +134,16 @@ def evaluation(section: Result) -> str:
         for name, rate in section["images_per_second"].items()
     ]
     head = [f"{section['n_images']} images, {section['n_samples']:,} samples each", "images/s", "ratio", "NLL, nats"]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def replicas(section: Result) -> str:
     """Both ways."""
-    if "absent" in section:
-        return f"Not measured: {section['absent']}."
     measured = ("training_seconds", "whole_seconds", "processor_seconds")
     rows = [[way, *(_over(section[key][way]) for key in measured)] for way in section["training_seconds"]]
     rows.append(["faster by", _over(section["training_faster"]), _over(section["whole_faster"]), ""])
     head = [f"{section['seeds']} seeds, {section['epochs']} epochs", "training, s", "whole command, s", "processor, s"]
-    table = _table(head, rows)
+    table = markdown_table(head, rows)
     return f"{table}\n\nThe test ELBOs of a seed differ by {section['largest_difference']:.2g} nats at most."
 
 
@@ -159,19 +157,19 @@ def gpu(section: Result) -> str:
         for heat in heats:
             busy = heat["graph"]["gpu_us"] / heat["graph"]["us"] if "us" in heat.get("graph", {}) else None
             rows.append([heat["network"], *(_us(heat.get(way)) for way in ways), f"{busy:.0%}" if busy else ""])
-        parts.append(_table(head, rows))
+        parts.append(markdown_table(head, rows))
     if epochs := {way: own for way, own in section["epochs"].items() if "s" in own}:
         rows = [[way, f"{own['s']:.3f}", f"{own['first']:.1f}"] for way, own in epochs.items()]
-        parts.append(_table(["the command, MLP 784-200-200-z50", "an epoch, s", "the first, s"], rows))
+        parts.append(markdown_table(["the command, MLP 784-200-200-z50", "an epoch, s", "the first, s"], rows))
     if rows := [row for heat in section["replicas"] for row in _replicas_on_a_gpu(heat)]:
         head = ["N replicas", "N", "one after the other, us a step", "stacked", "faster by", "GPU memory, MiB"]
-        parts.append(_table(head, rows))
+        parts.append(markdown_table(head, rows))
     if found := [own for own in section["chunks"] if own.get("by_chunk")]:
         chunks = sorted({chunk for own in found for chunk in own["by_chunk"]}, key=int)
         rates = [[f"{own['by_chunk'][c]['images_per_second']:,.0f}" if c in own["by_chunk"] else "" for c in chunks]
                  for own in found]  # fmt: skip
         rows = [[own["network"], *row] for own, row in zip(found, rates, strict=True)]
-        parts.append(_table(["NLL of 1,000 samples, images/s, by samples at a time", *chunks], rows))
+        parts.append(markdown_table(["NLL of 1,000 samples, images/s, by samples at a time", *chunks], rows))
     return "\n\n".join(parts)
 
 
@@ -217,7 +215,7 @@ def _rest(sections: Result) -> list[list[str]]:
         ours, bare = (f"{section['images_per_second'][name]['median']:.1f}" for name in (OURS, BARE))
         what = f"NLL with {section['n_samples']:,} samples, images/s"
         rows.append([what, ours, f"{bare} (bare loop)", _over(section["ratio"])])
-    if "replicas" in sections and "absent" not in sections["replicas"]:
+    if "replicas" in sections:
         section = sections["replicas"]
         alone, together = (own["median"] for own in section["training_seconds"].values())
         what = f"training of {section['seeds']} seeds, s"
@@ -246,7 +244,8 @@ def _how(result: Result) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of GitHub's kind."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from benchmarks.data import SIZES
 from benchmarks.environments import Environment
 from benchmarks.report import compare
-from benchmarks.switches import has_switch
 from benchmarks.task import Task
 from benchmarks.turns import Program, take_turns
 
@@ -140,8 +139,6 @@ def _heat(heat: Heat, pythae: Environment, tell: Callable[[str], None]) -> dict[
         peer = entry.module == "pythae_trainer"
         if peer and pythae.missing:
             absent[name] = pythae.missing
-        elif entry.module == "command" and task.compile and not has_switch("trainer", "compile"):
-            absent[name] = "this version has no key trainer.compile"
         else:
             python = {"python": pythae.python} if peer else {}
             programs[name] = Program(f"benchmarks.contestants.{entry.module}", task.to_json(), **python)

@@ -17,7 +17,6 @@ from benchmarks.contestants.networks import PlainVAE, images_of, pixels
 from benchmarks.data import lay_out, write_random_cifar10, write_random_mnist
 from benchmarks.environments import FOLDER, environment
 from benchmarks.evaluation import bare_nll, with_weights_of
-from benchmarks.switches import has_switch
 from benchmarks.task import Task
 from benchmarks.turns import Lap, Program, Race, Span, plain, take_turns
 from torchvision import datasets
@@ -92,7 +91,6 @@ def test_the_command_does_the_task(task, tmp_path):
     assert config["data"]["flip"] is False
 
 
-@pytest.mark.skipif(not has_switch("trainer", "compile"), reason="this version has no key trainer.compile")
 def test_the_command_compiles_where_the_task_says_so(tmp_path):
     composition = compose("train", words(replace(CONV, compile=True), tmp_path)[1:])
     check(composition)
@@ -342,11 +340,6 @@ def test_what_cannot_be_installed_is_told_in_one_line(tmp_path, monkeypatch):
     assert lines[-1] == missing
 
 
-def test_switches():
-    assert has_switch("trainer", "threads")
-    assert not has_switch("trainer", "turbo")
-
-
 # -- from laps to tables -----------------------------------------------------------------------------------
 
 
@@ -491,7 +484,6 @@ def test_a_section_alone_has_its_table():
         result["versions"]["attelbo"] = "0.1.0"
         assert tables.markdown(result).count("\n| --- |") == (2 if name == "training" else 1)
         assert "attelbo 0.1.0" in tables.summary(result)
-    assert "no key" in tables.replicas({"absent": "this version has no key trainer.replicas"})
 
 
 def test_of_two_measurements_the_first_counts():
@@ -567,11 +559,6 @@ def test_a_tiny_race_from_processes_to_table(tmp_path, monkeypatch):
 def test_a_failing_program_is_quoted():
     with pytest.raises(RuntimeError, match=r"ended with 2:(.|\n)*no such command"):
         startup.whole([sys.executable, "-m", "attelbo", "fly"])
-
-
-def test_replicas_need_the_key(monkeypatch):
-    monkeypatch.setattr(replicas, "has_switch", lambda *_: False)
-    assert replicas.run(TASK, rounds=1) == {"absent": "this version has no key trainer.replicas"}
 
 
 def test_results_are_found_by_seed(tmp_path):

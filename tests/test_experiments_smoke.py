@@ -31,7 +31,7 @@ def steps_of(outcome: run.Outcome) -> int:
 
 def moved(trainer, runs, *words: str, without: tuple[str, ...]) -> float:
     """The share of the parameters that the training changed."""
-    before, _ = run.compose(runs.configure(*words, without=without))
+    before, _ = run.assemble(runs.configure(*words, without=without))
     after = dict(trainer.lightning_module.named_parameters())
     assert all(value.isfinite().all() for value in after.values())
     changed = [not torch.equal(value, after[name]) for name, value in before.named_parameters()]

@@ -80,7 +80,7 @@ def test_two_epochs_bring_it_forward(runs, name):
     if name in WITHOUT_ENCODER:
         words += ["~experiment", "optimizer.lr=3e-3"]
     config = runs.compose(words)
-    model, data = run.compose(config)
+    model, data = run.assemble(config)
     trainer = build(
         config["trainer"], run_dir=runs.folder, seed=0, callbacks=config["callbacks"], loggers=config["logger"] or []
     )

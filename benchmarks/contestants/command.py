@@ -8,13 +8,10 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from lightning.pytorch import Trainer
 
 from attelbo import cli
 from attelbo.training.callbacks.base import stepper_of
-from benchmarks.contestants.watch import Watch
+from benchmarks.contestants.watch import Watch, joined
 from benchmarks.data import BATCHES, TRAIN_BATCHES
 from benchmarks.task import OnDevice, Task
 from benchmarks.turns import Track, arguments
@@ -73,15 +70,8 @@ def run_by_the_watch(task: OnDevice, track: Track, command: list[str], folder: P
         (provenance,) = folder.rglob("provenance.json")
         return {"provenance": provenance.read_text(encoding="utf-8")}
 
-    watch = Watch(task, track, rows_seen=lambda module: stepper_of(module).rows_seen, about=about)
-    fit = Trainer.fit
-
-    def fit_by_the_watch(trainer: Trainer, *positional: Any, **named: Any) -> None:
-        trainer.callbacks.append(watch)  # pyright: ignore[reportAttributeAccessIssue]
-        fit(trainer, *positional, **named)
-
-    Trainer.fit = fit_by_the_watch  # pyright: ignore[reportAttributeAccessIssue]
-    return cli.main(command)
+    with joined(Watch(task, track, rows_seen=lambda module: stepper_of(module).rows_seen, about=about)):
+        return cli.main(command)
 
 
 def main() -> int:

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 
 from attelbo import cli
+from benchmarks.contestants.watch import joined
 
 
 class Mark(Callback):
@@ -26,15 +27,8 @@ class Mark(Callback):
 
 
 def main() -> int:
-    mark = Mark(Path(sys.argv[1]))
-    fit = Trainer.fit
-
-    def fit_until_the_mark(trainer: Trainer, *positional: Any, **named: Any) -> None:
-        trainer.callbacks.append(mark)  # pyright: ignore[reportAttributeAccessIssue]
-        fit(trainer, *positional, **named)
-
-    Trainer.fit = fit_until_the_mark  # pyright: ignore[reportAttributeAccessIssue]
-    return cli.main(sys.argv[2:])
+    with joined(Mark(Path(sys.argv[1]))):
+        return cli.main(sys.argv[2:])
 
 
 if __name__ == "__main__":

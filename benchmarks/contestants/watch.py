@@ -1,6 +1,7 @@
 """The watch of those who train by Lightning: a callback, the last in the list."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,3 +63,19 @@ class Watch(Callback):
     def _report(self, trainer: Trainer) -> None:
         whole = now(self.task) - self.start
         self.track.report(Lap(self.rows, self.train, whole, float(self.validation), gpu_memory(self.task)))
+
+
+@contextmanager
+def joined(callback: Callback) -> Iterator[None]:
+    """Whatever is trained inside, by a command that knows nothing of it, has this callback too, as the last."""
+    fit = Trainer.fit
+
+    def fit_with_it(trainer: Trainer, *positional: Any, **named: Any) -> None:
+        trainer.callbacks.append(callback)  # pyright: ignore[reportAttributeAccessIssue]
+        fit(trainer, *positional, **named)
+
+    Trainer.fit = fit_with_it  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        Trainer.fit = fit

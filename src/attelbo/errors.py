@@ -43,6 +43,27 @@ class TrainingDiverged(Exception):  # noqa: N818 - what happened, not what was d
         return type(self), (self.step, self.epoch, self.term, self.value, self.rows)
 
 
+def at_least(least: int, kind: type[Exception] = ValueError, /, **numbers: int | None) -> None:
+    """Refuse numbers that are smaller, by name, with an error of this kind; None is no number."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise kind(f"{name} must be at least {least}, got {number}")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, without line breaks; of one that the system told, without number and file."""
+    said = isinstance(error, OSError) and error.strerror
+    return " ".join(str(said or error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says something, or of what caused it; else the name of its class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines and error.__cause__ is not None:
+        return first_line(error.__cause__)
+    return lines[0] if lines else type(error).__name__
+
+
 def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The candidate that was probably meant, capitals or not, or None; ``cutoff`` 1 would be the same word only."""
     known = {candidate.casefold(): candidate for candidate in candidates}

@@ -81,22 +81,20 @@ def give_second_name(path: Path, name: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+METRICS_FILE = "metrics.csv"
+"""In a run directory: every number of the run."""
+
+
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """The curves in a metrics.csv: metric -> (step, value) in the order of the steps.
+    """The curves in a metrics.csv: metric -> (step, value) in the order of the steps; none where there is no file.
 
     Where a metric was logged twice at one step, by a run that was interrupted, the later value counts.
     """
     curves: dict[str, dict[int, float]] = {}
-    for row in read_rows(path):
+    for row in read_rows(path) if path.is_file() else ():
         if row["step"]:
             curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
     return {metric: sorted(points.items()) for metric, points in curves.items()}
-
-
-def read_curve(path: Path, metric: str, until: int | None = None) -> list[float]:
-    """The values of one metric in a metrics.csv in their order, those up to a step; none where there is no file."""
-    points = read_metrics(path).get(metric, []) if path.is_file() else []
-    return [value for step, value in points if until is None or step <= until]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

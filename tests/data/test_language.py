@@ -217,7 +217,7 @@ def test_files_of_other_systems_hold_the_same_text(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "error", "told"),
     [
-        (None, {}, DataError, r"text\.txt cannot be read \(FileNotFoundError.*; data\.source says which"),
+        (None, {}, DataError, r"text\.txt cannot be read \(No such file or directory\); data\.source says which"),
         ("", {}, DataError, r"text\.txt is empty$"),
         ("  \n\n", {}, DataError, r"text\.txt is empty$"),
         ("short", {}, ConfigError, r"^data\.context=16 needs 17 tokens, the train text of made up has 4$"),

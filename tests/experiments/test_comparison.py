@@ -176,6 +176,8 @@ def test_by_merges_what_is_not_named(two: Path) -> None:
     }
     with pytest.raises(UserError, match=r"--by model.latnet_dim: no such key; did you mean model.latent_dim\?"):
         settings_of(find_runs([str(two)]).done, ["model.latnet_dim"])
+    with pytest.raises(UserError, match=r"--by zzz: no such key; config\.yaml of each run has them all$"):
+        settings_of(find_runs([str(two)]).done, ["zzz"])
 
 
 def test_of_equal_runs_the_newest_counts_and_unfinished_ones_are_told(two: Path) -> None:

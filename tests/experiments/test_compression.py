@@ -12,8 +12,8 @@ from scipy import stats
 
 from attelbo.cli import main
 from attelbo.data.loader import spread_rows
+from attelbo.experiments.assembly import assemble
 from attelbo.experiments.evaluation.compression import BitsBack, evaluate_compression, whole_numbers
-from attelbo.experiments.run import compose
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import load_run
 
@@ -121,7 +121,7 @@ def test_a_training_ends_with_it(runs):
 )
 def test_what_cannot_be_coded_is_told_before_the_training(runs, words):
     with pytest.raises(Exception, match="compress=true: bits-back coding here is for images and a VAE"):
-        compose(runs.configure("evaluation.compress=true", *words))
+        assemble(runs.configure("evaluation.compress=true", *words))
 
 
 @pytest.mark.parametrize("bits", [8, 12, 14])

@@ -45,7 +45,7 @@ def trained(shared_runs):
 
 @pytest.fixture(scope="module")
 def sprites(shared_runs):
-    model, data = run.compose(shared_runs.configure("data=sprites", without=("data.binarize=dynamic",)))
+    model, data = run.assemble(shared_runs.configure("data=sprites", without=("data.binarize=dynamic",)))
     return model.eval(), data
 
 
@@ -79,7 +79,7 @@ def test_information_is_that_of_a_loop_over_all_pairs(trained):
 def test_what_is_not_known_is_left_out(runs, model, known):
     words = runs.words(f"model={model}", without=("model.encoder.hidden=[8]", "model.decoder.hidden=[8]"))
     kept = [w for w in words if not w.startswith(("model/", "model.latent_dim"))]
-    built, data = run.compose(runs.compose(kept))
+    built, data = run.assemble(runs.compose(kept))
     result = measure(built, data, "test", SETTINGS, 0, CPU)
     names = {name.partition("/")[2] for name in result["metrics"]}
     assert (names & INFORMATION == INFORMATION) == known
@@ -163,7 +163,7 @@ def test_a_classifier_is_trained_once_for_each_data_set(trained, known_classifie
     assert known == about
     x = data.materialize(torch.arange(9), "test").x
     assert torch.equal(again.features(x), model.features(x))
-    _, other = run.compose(shared_runs.configure("data.train_size=90"))
+    _, other = run.assemble(shared_runs.configure("data.train_size=90"))
     with pytest.raises(TypeError, match="NoneType"):  # other rows, another classifier
         classifier_of(other, folder, CPU)
 
@@ -179,7 +179,7 @@ def test_a_classifier_follows_from_the_data_alone(trained, known_classifier, tmp
 
 def test_a_classifier_learns(shared_runs, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "STEPS", 150)
-    _, data = run.compose(shared_runs.configure("data.train_size=null", "data.binarize=threshold"))
+    _, data = run.assemble(shared_runs.configure("data.train_size=null", "data.binarize=threshold"))
     _, about = classifier_of(data, tmp_path, CPU)
     assert about["validation_accuracy"] > 0.9
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from attelbo.errors import ConfigError
+from attelbo.experiments.assembly import assemble
 from attelbo.experiments.report import write_report
-from attelbo.experiments.run import compose
 from attelbo.experiments.tables import print_result
 from attelbo.files import read_metrics
 
@@ -103,10 +103,10 @@ def test_binary_data_have_their_bound_whatever_is_allowed(runs):
 @pytest.mark.parametrize("model", ["air", "draw", "ladder_vae", "m2", "vdvae"])
 def test_models_of_every_structure_are_told_of_levels(runs, model):
     words = ("~experiment", f"model={model}", GREY[0])
-    grey, _ = compose(runs.compose([*words, GREY[1]]))
+    grey, _ = assemble(runs.compose([*words, GREY[1]]))
     assert not grey.bounded
     assert not grey.has_bits
-    binary, _ = compose(runs.compose([*words, "data.binarize=threshold"]))
+    binary, _ = assemble(runs.compose([*words, "data.binarize=threshold"]))
     assert binary.bounded
     assert binary.has_bits
 

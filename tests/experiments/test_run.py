@@ -17,7 +17,7 @@ from attelbo.cli import main
 from attelbo.data.sources.digits import Digits
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
-from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.rundir import RunDirectory, config_hash, locked
 from attelbo.files import read_metrics
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.models import VariationalAutoencoder
@@ -97,7 +97,7 @@ def test_the_checkpoint_that_was_asked_for_is_evaluated(runs, which):
     result = json.loads((outcome.run_dir / "result.json").read_text())
     assert result["checkpoint"] == which
     saved = runs.checkpoint(outcome, which)
-    model, data = run.compose(runs.configure(*words))
+    model, data = run.assemble(runs.configure(*words))
     model.load_state_dict(saved["state_dict"])
     from attelbo.experiments.evaluation import evaluate_bound
 
@@ -344,7 +344,7 @@ def test_an_epoch_without_validation_is_not_waited_for(runs):
 
 
 def test_weights_alone_are_nothing_to_go_on_from(runs, tmp_path):
-    torch.save({"state_dict": run.compose(runs.configure())[0].state_dict()}, tmp_path / "average.ckpt")
+    torch.save({"state_dict": run.assemble(runs.configure())[0].state_dict()}, tmp_path / "average.ckpt")
     with pytest.raises(ConfigError, match=r"average\.ckpt holds weights alone; best\.ckpt and last\.ckpt can be gone"):
         runs.train(f"ckpt={tmp_path / 'average.ckpt'}")
 
@@ -382,7 +382,7 @@ def test_a_directory_in_use_is_left_alone(runs, monkeypatch):
             runs.train()
     (folder,) = (runs.folder / "small").iterdir()
     before = (folder / "status.json").read_bytes()
-    with RunDirectory(folder).locked(), pytest.raises(UserError, match="is being written by another process"):
+    with locked(folder), pytest.raises(UserError, match="is being written by another process"):
         runs.train("ckpt=auto")
     assert (folder / "status.json").read_bytes() == before
 

@@ -15,7 +15,7 @@ import pytest
 
 from attelbo.errors import UserError
 from attelbo.experiments import rundir
-from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.rundir import RunDirectory, config_hash, locked
 
 CONFIG: dict[str, Any] = {
     "name": "small",
@@ -160,8 +160,8 @@ def test_an_output_folder_that_is_read_only(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from attelbo.experiments.rundir import RunDirectory
-with RunDirectory(Path(sys.argv[1])).locked():
+from attelbo.experiments.rundir import locked
+with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
 """
@@ -173,12 +173,12 @@ def test_a_directory_belongs_to_one_process_as_long_as_that_lives(tmp_path):
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(UserError, match="is being written by another process"), RunDirectory(tmp_path).locked():
+        with pytest.raises(UserError, match="is being written by another process"), locked(tmp_path):
             pass
         holder.kill()
-    with RunDirectory(tmp_path).locked():  # its lock went with it, though it could not let go
+    with locked(tmp_path):  # its lock went with it, though it could not let go
         pass
-    with RunDirectory(tmp_path).locked():
+    with locked(tmp_path):
         pass
 
 

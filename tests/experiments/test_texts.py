@@ -36,7 +36,7 @@ def test_a_run_can_be_used_without_its_text(runs, words, tmp_path):
     prompt = data.tokenizer.encode("the quick fox")
     assert data.tokenizer.decode(prompt) == "the quick fox"
     assert model(torch.tensor([prompt])).shape == (1, len(prompt), 290)
-    with pytest.raises(DataError, match=r"input\.txt cannot be read \(FileNotFoundError"):
+    with pytest.raises(DataError, match=r"input\.txt cannot be read \(No such file or directory\)"):
         data.setup()
     told = json.loads((run_dir / "provenance.json").read_text())["data"]["checksums"]
     assert set(told) == {"train", "validation", "test"}

@@ -167,7 +167,7 @@ PARTS = [
 def test_decoding_with_caches_equals_all_at_once(runs, group, choice):
     from attelbo.experiments import run
 
-    model, data = run.compose(runs.configure(*words_for(group, choice), "model.network.layers=2"))
+    model, data = run.assemble(runs.configure(*words_for(group, choice), "model.network.layers=2"))
     assert isinstance(model, LanguageModel)
     model = randomized(model)
     length = data.spec.shape[0]

@@ -11,7 +11,6 @@ from torch import distributions as D
 from attelbo.attention import Padding
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.data.tasks import MaxOfSet, Mixtures
-from attelbo.data.tasks.sets import as_batch
 from attelbo.errors import ConfigError
 from attelbo.models import SetModel, build_set_model
 from attelbo.models.set_model import Clustering
@@ -137,7 +136,7 @@ def test_every_parameter_is_trained(network, head):
 def test_a_few_steps_bring_it_forward(network, task, head):
     ours = copy.deepcopy(model(network, head, task.spec("task"))).float()
     sets_of = task.draw(64, torch.device("cpu"), torch.Generator().manual_seed(0))
-    batch, optimizer = as_batch(sets_of, torch.arange(64)), torch.optim.Adam(ours.parameters(), lr=1e-2)
+    batch, optimizer = sets_of.batch(torch.arange(64)), torch.optim.Adam(ours.parameters(), lr=1e-2)
     before = float(ours.losses(batch)["loss"].detach())
     for _ in range(60):
         optimizer.zero_grad()

@@ -155,7 +155,7 @@ def test_a_checkpoint_that_is_not_there(runs):
 
 def test_a_checkpoint_of_another_model(runs, done):
     checkpoint = done.run_dir / "checkpoints" / "last.ckpt"
-    other, _ = run.compose(runs.configure("model.latent_dim=3"))
+    other, _ = run.assemble(runs.configure("model.latent_dim=3"))
     with pytest.raises(
         UserError, match=r"last\.ckpt is not a checkpoint .*, or damaged: size mismatch for posterior\.head"
     ):

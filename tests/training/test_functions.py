@@ -86,7 +86,7 @@ def test_completions_show_what_is_known_and_no_more(of_pixels):
 
 def test_targets_look_at_known_points_by_place(shared_runs):
     torch.manual_seed(0)
-    model, data = run.compose(shared_runs.configure("model=anp"))
+    model, data = run.assemble(shared_runs.configure("model=anp"))
     assert isinstance(model, NeuralProcess)
     with torch.no_grad():
         curves = predict_curves(model.eval(), data.task, 2)
@@ -114,7 +114,7 @@ def test_targets_look_at_known_points_by_place(shared_runs):
 
 def test_pixels_look_at_known_pixels(shared_runs):
     words = shared_runs.words("model=anp", *PIXELS, without=["data.test_size=40"])
-    model, data = run.compose(shared_runs.compose(words))
+    model, data = run.assemble(shared_runs.compose(words))
     data.setup()
     images = data.images(torch.arange(3), "test")
     torch.manual_seed(0)
@@ -142,7 +142,8 @@ def test_mean_and_deviation_of_a_mixture():
 def test_functions_that_may_be_meant_are_sampled(of_pixels, tmp_path, capsys):
     files = [tmp_path / f"{name}.png" for name in ("one", "again", "other")]
     for file, seed in zip(files, (1, 1, 2), strict=True):
-        assert main(["sample", f"run={of_pixels}", "n=2", f"seed={seed}", f"output={file}", "accelerator=cpu"]) == 0
+        words = [f"run={of_pixels}", "n=2", f"seed={seed}", f"output={file}", "accelerator=cpu", f"data_dir={tmp_path}"]
+        assert main(["sample", *words]) == 0
     one, again, other = (file.read_bytes() for file in files)
     assert one == again != other
     assert main(["sample", f"run={of_pixels}", "prompt=x", "accelerator=cpu"]) == 2

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,19 @@ def test_one_that_began_with_anothers_checkpoint_is_another_run(runs, uninterrup
     assert f"ckpt={last} goes on from here" in capsys.readouterr().err
     assert runs.train(*words, "ckpt=auto").run_dir != stopped  # it begins with nothing
     assert runs.train(*words, f"ckpt={last}").state == "done"
+
+
+def test_the_checkpoint_that_a_run_began_with_may_go_while_it_trains(
+    runs, uninterrupted, monkeypatch, tmp_path, capsys
+):
+    given = shutil.copyfile(uninterrupted.run_dir / "checkpoints" / "last.ckpt", tmp_path / "given.ckpt")
+    with monkeypatch.context() as patch:
+        signal_at(patch, 11, signal.SIGTERM)
+        step = BlockStepper.__call__
+        patch.setattr(BlockStepper, "__call__", lambda *each: (given.unlink(missing_ok=True), step(*each)))
+        stopped = runs.train(*WORDS, "trainer.max_epochs=4", f"ckpt={given}")
+    assert (stopped.state, stopped.exit_code) == ("interrupted", 143)
+    assert "last.ckpt goes on from here" in capsys.readouterr().err
 
 
 def test_stopped_again_and_again(runs, uninterrupted, monkeypatch):

@@ -28,7 +28,7 @@ def parameters(model: nn.Module) -> torch.Tensor:
 
 def plain_loop(config, optimizer_class=torch.optim.Adam, steps=STEPS, **options) -> torch.Tensor:
     """The training as one would write it without any framework."""
-    model, data = run.compose(config)
+    model, data = run.assemble(config)
     optimizer = optimizer_class(model.parameters(), **options)
     step = 0
     for epoch in range(math.ceil(steps * BATCH / ROWS)):
@@ -66,7 +66,7 @@ def test_equals_plain_lightning_with_automatic_optimization(runs, scheduler):
     words = ("data.binarize=threshold", f"scheduler={scheduler}", "optimizer.lr=0.01")
     ours = runs.fit(*words).lightning_module
 
-    model, data = run.compose(runs.configure(*words, "data.minibatches_per_block=0"))
+    model, data = run.assemble(runs.configure(*words, "data.minibatches_per_block=0"))
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=EPOCHS,
@@ -123,7 +123,7 @@ def test_micro_batches_add_up_to_the_minibatch(runs, parts):
     split = runs.fit(*words, f"trainer.micro_batches={parts}").lightning_module
     torch.testing.assert_close(parameters(split), parameters(whole), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(split.stepper.block_values, whole.stepper.block_values, rtol=1e-5, atol=1e-4)
-    assert not torch.equal(parameters(split), parameters(run.compose(runs.configure(*words))[0]))
+    assert not torch.equal(parameters(split), parameters(run.assemble(runs.configure(*words))[0]))
 
 
 SENTENCES = ["a", "b a", "c b a d", "d", "a b c d a b", "c c", "b", "d a b c", "a c", "b b b b b"]
@@ -167,7 +167,7 @@ def test_micro_batches_of_padded_texts_count_by_their_tokens(runs, tmp_path, tex
 @pytest.mark.parametrize("parts", [1, 2])
 def test_clipping_limits_the_norm_and_keeps_the_direction(runs, parts):
     words = (*SGD, "optimizer.lr=1.0", "trainer.max_steps=1", f"trainer.micro_batches={parts}")
-    start = parameters(run.compose(runs.configure(*words))[0])
+    start = parameters(run.assemble(runs.configure(*words))[0])
     free = parameters(runs.fit(*words).lightning_module) - start
     clipped = parameters(runs.fit(*words, "trainer.clip_norm=0.5").lightning_module) - start
     loose = parameters(runs.fit(*words, "trainer.clip_norm=1e6").lightning_module) - start
@@ -187,7 +187,7 @@ class ScaledSetup(Callback):
 
 def test_scaled_16_bit_gradients_are_clipped_by_their_true_norm(runs):
     words = (*SGD, "optimizer.fused=false", "optimizer.lr=1.0", "trainer.max_steps=1")
-    start = parameters(run.compose(runs.configure(*words))[0])
+    start = parameters(run.assemble(runs.configure(*words))[0])
     exact = parameters(runs.fit(*words, "trainer.clip_norm=0.5").lightning_module) - start
     scaled = parameters(runs.fit(*words, "trainer.clip_norm=0.5", callbacks=(ScaledSetup(),)).lightning_module) - start
     assert scaled.norm().item() == pytest.approx(0.5, rel=1e-3)
@@ -197,7 +197,7 @@ def test_scaled_16_bit_gradients_are_clipped_by_their_true_norm(runs):
 
 def test_16_bit_gradients_of_a_fused_optimizer_are_not_clipped_silently(runs):
     config = runs.configure()
-    model, data = run.compose(config)
+    model, data = run.assemble(config)
     stepper = BlockStepper(seed=0, clip_norm=1.0)
     trainer = Trainer(
         accelerator="cpu",

@@ -10,7 +10,7 @@ import torch
 
 from attelbo.cli import main
 from attelbo.errors import ConfigError
-from attelbo.experiments.run import compose
+from attelbo.experiments.assembly import assemble
 from attelbo.models import load_run
 from attelbo.training import BlockStepper
 from attelbo.training.callbacks import WeightAverage, weight_average
@@ -104,6 +104,6 @@ def test_a_run_killed_before_the_mean_is_written_is_finished_by_the_next(runs, d
 
 def test_without_it_there_is_no_average(runs):
     with pytest.raises(ConfigError, match=r"evaluation\.checkpoint=average: nothing averages the weights"):
-        compose(runs.configure("evaluation.checkpoint=average"))
+        assemble(runs.configure("evaluation.checkpoint=average"))
     with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
         WeightAverage(epochs=0)

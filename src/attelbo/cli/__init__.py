@@ -10,18 +10,15 @@ keyboard, 143 stopped by SIGTERM after the state was saved.
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attelbo.cli import running, several
 from attelbo.cli.parsing import CALLS, parse, say, tell
 from attelbo.cli.usage import HELP, help_of
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.listing import nearest_of
-
-if TYPE_CHECKING:
-    from argparse import Namespace
 
 INTERRUPTED = 130
 
@@ -67,7 +64,7 @@ def _dispatch(command: str, words: list[str]) -> int:
     return of_one[command](options)
 
 
-def _list(options: "Namespace") -> int:
+def _list(options: Namespace) -> int:
     from attelbo.experiments.listing import config_folders, listing
 
     if len(options.words) > 1:

@@ -2,15 +2,12 @@
 
 import re
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NoReturn
 
-from attelbo.errors import ConfigError, UserError, nearest
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
+from attelbo.errors import ConfigError, UserError, nearest, one_line
 
 CALLS = ("evaluate", "sample", "translate", "reconstruct", "interpolate", "traverse", "embed", "fit-prior", "rerun")
 """Commands whose root file is itself the call."""
@@ -19,36 +16,34 @@ LITERAL = ("prompt=", "text=", "start=", "end=")
 """Words of these commands whose value is taken as it stands, whatever signs of Hydra's are in it."""
 
 
-def parser_of(command: str) -> "ArgumentParser":
-    """A parser whose errors are one line."""
-    from argparse import ArgumentParser
+class Parser(ArgumentParser):
+    """Of the options of a command; what is wrong with them is one line."""
 
-    class Parser(ArgumentParser):
-        def error(self, message: str) -> Any:
-            raise ConfigError(f"command line: {message}; see attelbo {command} --help{self._meant(message)}")
+    def __init__(self, command: str) -> None:
+        super().__init__(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)
+        self.add_argument("-h", "--help", action="store_true")
 
-        def _meant(self, message: str) -> str:
-            slip = re.search(r"unrecognized arguments: (-\S+)|invalid choice: '([^']*)'", message)
-            known = [*self._option_string_actions, *(str(c) for action in self._actions for c in action.choices or ())]
-            guess = slip and nearest(slip[1] or slip[2], known)
-            if guess:
-                return f"; did you mean {guess}?"
-            takes_values = any(action.dest == "words" for action in self._actions)
-            name = slip and slip[1] and re.match(r"--(\w+)", slip[1])
-            return f"; keys are written without dashes: {name[1]}=..." if takes_values and name else ""
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"command line: {message}; see {self.prog} --help{self._meant(message)}")
 
-    parser = Parser(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", "--help", action="store_true")
-    return parser
+    def _meant(self, message: str) -> str:
+        slip = re.search(r"unrecognized arguments: (-\S+)|invalid choice: '([^']*)'", message)
+        known = [*self._option_string_actions, *(str(c) for action in self._actions for c in action.choices or ())]
+        guess = slip and nearest(slip[1] or slip[2], known)
+        if guess:
+            return f"; did you mean {guess}?"
+        takes_values = any(action.dest == "words" for action in self._actions)
+        name = slip and slip[1] and re.match(r"--(\w+)", slip[1])
+        return f"; keys are written without dashes: {name[1]}=..." if takes_values and name else ""
 
 
-def parse(command: str, words: Sequence[str]) -> "Namespace":
+def parse(command: str, words: Sequence[str]) -> Namespace:
     """The options of a command that Hydra composes, and its words.
 
     Raises:
         ConfigError: an option that it does not have.
     """
-    parser = parser_of(command)
+    parser = Parser(command)
     parser.add_argument("--config-dir", "-cd", type=Path)
     parser.add_argument("words", nargs="*")
     if command != "list":
@@ -96,7 +91,7 @@ def _quoted(word: str) -> str:
 
 def tell(error: UserError) -> int:
     """Say what the user can mend, in one line; the exit code for it."""
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {one_line(error)}\n")
     return 2
 
 

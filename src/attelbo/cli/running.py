@@ -1,5 +1,6 @@
 """The commands that are composed by Hydra: train, check, and those whose root file is itself the call."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -11,8 +12,6 @@ from attelbo.cli.usage import root_of
 from attelbo.errors import ConfigError, UserError, nearest
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     from omegaconf import DictConfig
 
     from attelbo.experiments.boards.telling import JobType
@@ -20,20 +19,20 @@ if TYPE_CHECKING:
     from attelbo.experiments.sweeps.searching import Search
 
 
-def search_of(options: "Namespace") -> "Search | None":
+def search_of(options: Namespace) -> "Search | None":
     """The search that the command names, if it names one. Words that name a sweep give way to its own.
 
     Raises:
         ConfigError: something is wrong with it.
     """
-    named = [word for word in options.words if word.startswith(("sweep=", "sweep."))]
+    from attelbo.experiments.sweeps.specification import is_sweep_word, read
+
+    named = list(filter(is_sweep_word, options.words))
     if not named:
         return None
     if options.cfg or not is_multirun(options):
         remedy = "--cfg prints one configuration: leave it out" if options.cfg else "add -m"
         raise ConfigError(f"{named[0]} (command line): a sweep is many runs: {remedy}")
-    from attelbo.experiments.sweeps.specification import read
-
     sweep = read(options.words, options.config_dir)
     options.words = list(sweep.words)
     if sweep.sampler is None:
@@ -43,7 +42,7 @@ def search_of(options: "Namespace") -> "Search | None":
     return Search.of(root_of(options.command), sweep, options.config_dir)
 
 
-def plan_of(options: "Namespace") -> "list[Composition]":
+def plan_of(options: Namespace) -> "list[Composition]":
     """Compose and check every job of the command."""
     from attelbo.experiments.configuration import check as check_keys
     from attelbo.experiments.configuration import compose
@@ -53,9 +52,10 @@ def plan_of(options: "Namespace") -> "list[Composition]":
         from attelbo.experiments.sweeps.expanding import expand
 
         jobs = expand(root, words, config_dir=folder)
-        # A sweeper that decides as it goes: what all its jobs share can be checked all the same.
-        shared = [compose(root, words, config_dir=folder, multirun=True)] if jobs is None else []
-        plan = shared or [compose(root, each, config_dir=folder) for each in jobs or ()]
+        if jobs is None:  # the sweeper decides as it goes: what all its jobs share can be checked all the same
+            plan = [compose(root, words, config_dir=folder, multirun=True)]
+        else:
+            plan = [compose(root, each, config_dir=folder) for each in jobs]
     else:
         plan = [compose(root, words, config_dir=folder)]
     for each in plan:
@@ -66,12 +66,12 @@ def plan_of(options: "Namespace") -> "list[Composition]":
     return plan
 
 
-def is_multirun(options: "Namespace") -> bool:
+def is_multirun(options: Namespace) -> bool:
     """Whether the command is a sweep."""
     return getattr(options, "multirun", False) or "hydra.mode=MULTIRUN" in options.words
 
 
-def _show(options: "Namespace") -> int:
+def _show(options: Namespace) -> int:
     """``--cfg``: Hydra prints what it composed."""
     from attelbo.experiments.composing import session
     from attelbo.experiments.configuration import compose, with_folders
@@ -86,7 +86,7 @@ def _show(options: "Namespace") -> int:
     return 0
 
 
-def check(options: "Namespace") -> int:
+def check(options: Namespace) -> int:
     """``attelbo check``."""
     if options.cfg:
         return _show(options)
@@ -100,7 +100,7 @@ def check(options: "Namespace") -> int:
     return 0
 
 
-def call(options: "Namespace") -> int:
+def call(options: Namespace) -> int:
     """The root file is itself the call."""
     if options.cfg:
         return _show(options)
@@ -140,7 +140,7 @@ def _refuse_slips(words: Sequence[str]) -> None:
             raise ConfigError(f"{key} (command line): unknown key; did you mean {guess}? [conf/fit_prior.yaml]")
 
 
-def _fit_both(options: "Namespace", words: list[str]) -> int:
+def _fit_both(options: Namespace, words: list[str]) -> int:
     """Both stages, each found if it is done and taken up where it was interrupted."""
     from attelbo.experiments.configuration import check as check_keys
     from attelbo.experiments.configuration import compose
@@ -155,7 +155,7 @@ def _fit_both(options: "Namespace", words: list[str]) -> int:
     return fit_both(first, {key: value for key, value in second.config.items() if key not in ("_target_", "run")})
 
 
-def train(options: "Namespace") -> int:
+def train(options: Namespace) -> int:
     """Check everything, then let Hydra run the job, or its launcher the jobs of a sweep."""
     if options.cfg:
         return _show(options)
@@ -179,9 +179,8 @@ def train(options: "Namespace") -> int:
 
         for each in plan:
             verify(each.config)  # no job runs if another cannot be built
-        folder, given = folder_of(plan, search)
-        if not given:
-            loader_of(hydra).name_sweep(folder)
+        folder = folder_of(plan, search)
+        loader_of(hydra).name_sweep(folder)
         task = partial(job, loaded={})
         if decides_as_it_goes(plan):
             batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
@@ -192,11 +191,11 @@ def train(options: "Namespace") -> int:
         return running.run(hydra, plan, folder, shared, task)
 
 
-def folder_of(plan: "list[Composition]", search: "Search | None" = None) -> tuple[Path, bool]:
-    """The directory of a sweep, and whether it was given by hand."""
+def folder_of(plan: "list[Composition]", search: "Search | None" = None) -> Path:
+    """The directory of a sweep: the one that was given by hand, or the one that is named by what the sweep runs."""
     if any(word.startswith("hydra.sweep.dir=") for word in plan[0].overrides):
-        return Path(plan[0].hydra.sweep.dir), True
-    return search.folder if search else _sweep_folder(plan), False
+        return Path(plan[0].hydra.sweep.dir)
+    return search.folder if search else _sweep_folder(plan)
 
 
 def decides_as_it_goes(plan: "list[Composition]") -> bool:
@@ -208,7 +207,7 @@ def _train_replicas(plan: "list[Composition]") -> int:
     """The jobs run here, several in one process: Hydra has composed them and has no part in it."""
     from attelbo.experiments import replicas
 
-    return replicas.train(plan, folder_of(plan)[0])
+    return replicas.train(plan, folder_of(plan))
 
 
 def _sweep_folder(plan: "Sequence[Composition]") -> Path:
@@ -236,17 +235,17 @@ def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: 
     from omegaconf import OmegaConf
 
     from attelbo.experiments import run
+    from attelbo.experiments.configuration import choices_of
     from attelbo.experiments.sweeps import logs
 
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
     here = "basic_launcher" in hydra.launcher._target_
-    choices = {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
     plain: Any = OmegaConf.to_container(config, resolve=True)
     with nullcontext() if sweep is None or here else logs.written_to(logs.of_job(sweep, plain)):
         try:
             words = list(hydra.overrides.task)
-            code = run.train(plain, words, choices, sweep, loaded=loaded, job_type=job_type).exit_code
+            code = run.train(plain, words, choices_of(hydra), sweep, loaded=loaded, job_type=job_type).exit_code
         except UserError as error:
             code = tell(error)
         except Exception:

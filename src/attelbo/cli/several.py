@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from attelbo.cli.parsing import parse, parser_of, say
+from attelbo.cli.parsing import Parser, parse, say
 from attelbo.cli.running import decides_as_it_goes, folder_of, job, plan_of, search_of
 from attelbo.cli.usage import COMPARE, REPRODUCE, SWEEP, WANDB
 from attelbo.errors import ConfigError
@@ -19,8 +19,8 @@ def sweep(words: Sequence[str]) -> int:
     if kind == "status":
         from attelbo.experiments.sweeps import showing
 
-        parser = parser_of("sweep")
-        parser.add_argument("folders", nargs="*", type=Path, default=[])
+        parser = Parser("sweep")
+        parser.add_argument("folders", nargs="*", type=Path)
         options = parser.parse_args(rest)
         if options.help:
             return say(SWEEP)
@@ -37,16 +37,17 @@ def sweep(words: Sequence[str]) -> int:
         raise ConfigError("sweep dry: this sweeper makes its jobs while they run")
     from attelbo.experiments.sweeps import showing
 
-    if search is not None:
-        showing.dry_search(search, folder_of(plan, search)[0])
-        return 0
-    showing.dry(plan, folder_of(plan)[0])
+    folder = folder_of(plan, search)
+    if search is None:
+        showing.dry(plan, folder)
+    else:
+        showing.dry_search(search, folder)
     return 0
 
 
 def compare(words: Sequence[str]) -> int:
     """``attelbo compare``."""
-    parser = parser_of("compare")
+    parser = Parser("compare")
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--by", action="append", default=[])
     parser.add_argument("--metric", action="append", default=[])
@@ -67,7 +68,7 @@ def compare(words: Sequence[str]) -> int:
 
 def reproduce(words: Sequence[str]) -> int:
     """``attelbo reproduce``."""
-    parser = parser_of("reproduce")
+    parser = Parser("reproduce")
     parser.add_argument("paper", nargs="?")
     parser.add_argument("words", nargs="*")
     parser.add_argument("--list", action="store_true")
@@ -112,7 +113,7 @@ def wandb(words: Sequence[str]) -> int:
         return say(WANDB)
     if kind not in ("sync", "report"):
         raise ConfigError(f"wandb {kind}: no such command{nearest_of(kind, ['sync', 'report'])}")
-    parser = parser_of("wandb")
+    parser = Parser("wandb")
     parser.add_argument("folders", nargs="*", type=Path)
     if kind == "report":
         parser.add_argument("--metric", action="append", default=[])

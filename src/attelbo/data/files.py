@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from attelbo.errors import DataError
+from attelbo.errors import DataError, one_line
 
 
 class DataFile(NamedTuple):
@@ -119,8 +119,3 @@ def _add_missing(source: Path, target: Path) -> None:
             _add_missing(entry, destination)
         elif not destination.exists():
             entry.rename(destination)
-
-
-def one_line(error: BaseException) -> str:
-    """An error as a part of a line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

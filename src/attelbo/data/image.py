@@ -16,10 +16,10 @@ from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
 from attelbo.data.binarize import draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, keep_labels
-from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part, fixed_generator
+from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ImageSplit
 from attelbo.data.sources.base import Images, ImageSource
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attelbo.data.batch import Block, Split
+from attelbo.errors import at_least
 from attelbo.seeding import derive_seed
 
 Position = tuple[int, int]
@@ -67,9 +68,7 @@ class IndexLoader:
         drop_last: bool = False,
         position: Callable[[], Position] = lambda: (0, 0),
     ) -> None:
-        for name, size in (("batch_size", batch_size), ("minibatches", minibatches)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        at_least(1, batch_size=batch_size, minibatches=minibatches)
         self.split: Split = split
         self.order = order
         self.batch_size = batch_size

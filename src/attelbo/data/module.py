@@ -25,6 +25,7 @@ from attelbo.building import Spec, build
 from attelbo.data.batch import Batch, Block, DataSpec, Split
 from attelbo.data.loader import IndexLoader, Position, rows_per_rank, training_order
 from attelbo.data.resident import ResidentSplit
+from attelbo.errors import at_least
 from attelbo.seeding import derive_seed
 
 Splits = dict[Split, ResidentSplit]
@@ -234,14 +235,3 @@ def build_part(name: str, spec: Spec) -> Any:
         return build(spec)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}.{error}") from error
-
-
-def at_least(least: int, **numbers: int | None) -> None:
-    """Refuse numbers that are smaller, by name; None is none.
-
-    Raises:
-        ValueError: one is.
-    """
-    for name, number in numbers.items():
-        if number is not None and number < least:
-            raise ValueError(f"{name} must be at least {least}, got {number}")

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from attelbo.building import Spec, build
 from attelbo.data import ResidentDataModule
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
@@ -24,14 +24,14 @@ def verify(config: Config) -> str:
     Raises:
         ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
     """
-    model, data = compose(config)
+    model, data = assemble(config)
     shape = " x ".join(map(str, data.spec.shape))
     return (
         f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
     )
 
 
-def compose(config: Config) -> tuple[Model, ResidentDataModule]:
+def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     """Model and data of a configuration; the weights are a function of the seed.
 
     Raises:
@@ -100,4 +100,4 @@ def _try(key: str, node: Spec, *given: Any) -> None:
     try:
         build(node, *given)
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
-        raise ConfigError(f"{key}: {' '.join(str(error).split())} [{node['_target_']}]") from error
+        raise ConfigError(f"{key}: {one_line(error)} [{node['_target_']}]") from error

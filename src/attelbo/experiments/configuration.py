@@ -71,8 +71,8 @@ class Composition:
     config: dict[str, Any]
     """Resolved, plain containers, without Hydra's own node."""
     overrides: list[str]
-    choices: dict[str, str]
-    """Group -> the choice that was made, Hydra's own groups left out."""
+    choices: dict[str, str | None]
+    """See :func:`choices_of`."""
     hydra: DictConfig = field(repr=False, compare=False)
     """Hydra's own node: mode, sweeper, launcher, directories."""
     folders: list[Path] = field(repr=False, compare=False)
@@ -106,7 +106,7 @@ def compose(
         except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
             asked = parse(with_folders([override.input_line or "" for override in parsed], folders))
             raise ConfigError(explaining.composition(error, root, asked, folders, hydra)) from error
-        chosen = {group: choice for group, choice in full.hydra.runtime.choices.items() if "hydra" not in group}
+        chosen = choices_of(full.hydra)
         _refuse_hidden(chosen, folders)
         return Composition(
             root=root,
@@ -116,6 +116,11 @@ def compose(
             hydra=full.hydra,
             folders=folders,
         )
+
+
+def choices_of(hydra: Any) -> dict[str, str | None]:
+    """Group -> the choice that was made, if one was, of Hydra's own node, its own groups left out."""
+    return {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
 
 
 def check(composition: Composition) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 from attelbo.data import ImageDataModule
 from attelbo.data.batch import Batch, Split
 from attelbo.data.loader import spread_rows
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, at_least
 from attelbo.experiments.evaluation import SplitName
-from attelbo.experiments.evaluation.splits import a_row
-from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, refuse, tell
+from attelbo.experiments.evaluation.splits import row_name
+from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell
 from attelbo.experiments.traversal import axes_of, space_of
 from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
@@ -51,12 +51,6 @@ class TrainedOnRows(Trained):
         """Whether its rows are texts."""
         return isinstance(self.model, TextVAE)
 
-    def with_data(self) -> Self:
-        """Read the data."""
-        self.data.prepare_data()
-        self.data.setup()
-        return self
-
     def rows(self, split: Split, index: Tensor) -> Batch:
         """These rows of a split.
 
@@ -65,8 +59,8 @@ class TrainedOnRows(Trained):
         """
         n = self.data.n_rows(split)
         if len(index) == 0 or int(index.max()) >= n or int(index.min()) < 0:
-            rows = f"{a_row(self.data).split()[1]}s"
-            raise ConfigError(f"{split} has {n:,} {rows}, rows 0 to {n - 1:,}; row {int(index.max())} was asked for")
+            rows = f"{n:,} {row_name(self.data)}s, rows 0 to {n - 1:,}"
+            raise ConfigError(f"{split} has {rows}; row {int(index.max())} was asked for")
         return self.data.materialize(index.to(self.device), split)
 
     def spread(self, split: Split, n: int) -> Batch:
@@ -81,7 +75,7 @@ class TrainedOnRows(Trained):
         """
         size = self.data.n_rows(split)
         if size < 2 * n:
-            raise ConfigError(f"n: {n} pairs take {2 * n} {a_row(self.data).split()[1]}s, {split} has {size}")
+            raise ConfigError(f"n: {n} pairs take {2 * n} {row_name(self.data)}s, {split} has {size}")
         order = torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, "interpolate")))
         return self.rows(split, order[: 2 * n])
 
@@ -131,7 +125,7 @@ def reconstruct(
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n is below 1.
     """
-    at_least(1, n=n)
+    at_least(1, ConfigError, n=n)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n)
     if trained.writes:
@@ -179,8 +173,8 @@ def interpolate(
         ConfigError: n below 1, fewer than two steps, fewer images or texts than are needed, one end without the other,
             or typed ends for a model of images.
     """
-    at_least(1, n=n)
-    at_least(2, steps=steps)
+    at_least(1, ConfigError, n=n)
+    at_least(2, ConfigError, steps=steps)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)
     typed = trained.typed(start=start, end=end)
     batch = trained.with_data().pairs(split, n, seed) if typed is None else typed
@@ -245,9 +239,9 @@ def traverse(
         UserError: not a run directory, no checkpoint in it, or its latents are codes, which have no order.
         ConfigError: a number out of range.
     """
-    at_least(1, n=n)
-    at_least(2, steps=steps)
-    at_least(0, row=row)
+    at_least(1, ConfigError, n=n)
+    at_least(2, ConfigError, steps=steps)
+    at_least(0, ConfigError, row=row)
     if not 0 < limit < float("inf"):
         raise ConfigError(f"limit must be positive and finite, got {limit}")
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()

@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
-from attelbo.experiments.trained import Accelerator, Which, at_least, marks, tell
+from attelbo.experiments.trained import Accelerator, Which, marks, tell
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -53,9 +53,10 @@ def embed(
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n below 1, no such factor, or too few images for t-SNE.
     """
-    at_least(1, n=n)
+    at_least(1, ConfigError, n=n)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n or trained.data.n_rows(split))
+    index = batch.index.cpu().unsqueeze(1)
     labels = None if batch.y is None else batch.y.cpu().reshape(len(batch.x), -1)  # (N, F)
     if labels is not None and not 0 <= factor < labels.shape[1]:
         raise ConfigError(f"factor: {trained.data.spec.name} has {labels.shape[1]}, counted from 0; got {factor}")
@@ -64,9 +65,10 @@ def embed(
     path = trained.path(output, f"embedding-{split}{'-tsne' if tsne else ''}{asked}.csv")
     means = trained.encode(batch).double().cpu()
     plane = _tsne(means, seed) if tsne else project_to_plane(means)[0]
-    tell(f"{len(means):,} rows", write_atomically(path, _table(batch.index, labels, plane, means)))
-    rows = "texts" if trained.writes else "images"
-    title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {rows}"
+    head, rows = ["row", *_names(labels)], (index if labels is None else torch.cat([index, labels], 1)).tolist()
+    tell(f"{len(means):,} rows", write_atomically(path, _table(head, rows, plane, means)))
+    what = "texts" if trained.writes else "images"
+    title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {what}"
     colors = None if labels is None else labels[:, factor]
     title = f"{title} of {trained.data.spec.name}"
     picture = latent_map(plane, colors, title, "t-SNE ") if tsne else latent_map(means, colors, title)
@@ -74,7 +76,7 @@ def embed(
     if tensorboard:
         folder = trained.run_dir / "tensorboard" / path.stem
         images = None if trained.writes else batch.x.cpu()
-        tell("projector", write_projector(folder, batch.index.cpu(), _names(labels), labels, means, images))
+        tell("projector", write_projector(folder, head, rows, means, images))
 
 
 def _tsne(means: Tensor, seed: int) -> Tensor:
@@ -92,12 +94,10 @@ def _names(labels: Tensor | None) -> list[str]:
     return ["label"] if labels.shape[1] == 1 else [f"y{i}" for i in range(labels.shape[1])]
 
 
-def _table(index: Tensor, labels: Tensor | None, plane: Tensor, means: Tensor) -> str:
-    names = _names(labels)
+def _table(head: list[str], rows: list[list[int]], plane: Tensor, means: Tensor) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", *names, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))])
-    columns = [index.cpu().unsqueeze(1).tolist(), [] if labels is None else labels.tolist()]
-    for place, (row, numbers) in enumerate(zip(columns[0], torch.cat([plane, means], 1).tolist(), strict=True)):
-        writer.writerow([*row, *(columns[1][place] if names else ()), *(f"{number:.7g}" for number in numbers)])
+    writer.writerow([*head, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))])
+    for row, numbers in zip(rows, torch.cat([plane, means], 1).tolist(), strict=True):
+        writer.writerow([*row, *(f"{number:.7g}" for number in numbers)])
     return text.getvalue()

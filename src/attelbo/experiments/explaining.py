@@ -18,7 +18,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from yaml import MarkedYAMLError, YAMLError
 
 from attelbo.building import locate
-from attelbo.errors import ConfigError, nearest
+from attelbo.errors import ConfigError, first_line, nearest
 from attelbo.experiments.checking import FaultError, parameters_of
 from attelbo.experiments.listing import choices, nearest_of
 from attelbo.experiments.origins import COMMAND_LINE, Layers, has, keys, leaf, parent, read_layers, select, shown
@@ -71,14 +71,6 @@ def composition(
     if explanation is None and not isinstance(error, HydraException | OmegaConfBaseException):
         raise error
     return explanation or first_line(error)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines and error.__cause__ is not None:
-        return first_line(error.__cause__)
-    return lines[0] if lines else type(error).__name__
 
 
 def _missing_choice(error: Exception, overrides: Sequence[Override], folders: Sequence[Path]) -> str | None:

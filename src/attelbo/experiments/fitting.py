@@ -15,6 +15,7 @@ from attelbo.experiments.assembly import verify
 from attelbo.experiments.checking import Part
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.settings import Which
 from attelbo.models import checkpoint_of, read_config
 
 SHARED = {"seed": "seed", "accelerator": "trainer.accelerator", "data_dir": "paths.data_dir"}
@@ -30,7 +31,7 @@ def fit_prior(
     epochs: int,
     optimizer: Part,
     scheduler: Part,
-    checkpoint: Literal["best", "last"],
+    checkpoint: Which,
     seed: int,
     ckpt: str | None,
     accelerator: Literal["auto", "cpu", "gpu"],

@@ -4,7 +4,7 @@ Reads file names and first lines only, so ``attelbo list`` answers without Hydra
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attelbo.errors import ConfigError, nearest
@@ -75,14 +75,12 @@ def listing(folders: Sequence[Path], group: str | None = None) -> str:
     if group is None:
         return _table((name, ", ".join(files)) for name, files in known.items())
     group = group.strip("/")
-    inside = {name: files for name, files in known.items() if name.startswith(f"{group}/")}
-    if group not in known and not inside:
+    inside = {name: files for name, files in known.items() if f"{name}/".startswith(f"{group}/")}
+    if not inside:
         raise ConfigError(f"list {group}: no such group{nearest_of(group, known)}")
-    rows = [(f"{group}={choice}", description(file)) for choice, file in known.get(group, {}).items()]
-    rows += [
+    return _table(
         (f"{name}={choice}", description(file)) for name, files in inside.items() for choice, file in files.items()
-    ]
-    return _table(rows)
+    )
 
 
 def nearest_in_parts(word: str, candidates: Iterable[str]) -> str | None:
@@ -104,9 +102,4 @@ def nearest_of(word: str, candidates: Iterable[str]) -> str:
 def _table(rows: Iterable[tuple[str, str]]) -> str:
     rows = list(rows)
     width = max((len(name) for name, _ in rows), default=0)
-
-    def lines() -> Iterator[str]:
-        for name, text in rows:
-            yield f"{name:<{width}}  {text}".rstrip()
-
-    return "\n".join(lines())
+    return "\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in rows)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.experiments import run
-from attelbo.experiments.assembly import Config, compose
+from attelbo.experiments.assembly import Config, assemble
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.sweeps.ledger import Ledger
@@ -68,7 +68,7 @@ def train_again(jobs: "Sequence[_Described]", sweep: Path) -> int:
     return _train(jobs, sweep, len(jobs))
 
 
-_Described = tuple[Config, list[str], dict[str, str]]
+_Described = tuple[Config, list[str], Mapping[str, str | None]]
 
 
 def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
@@ -91,14 +91,14 @@ def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
 class _Job:
     """One run of a group."""
 
-    def __init__(self, config: Config, words: list[str], choices: dict[str, str], sweep: Path) -> None:
+    def __init__(self, config: Config, words: list[str], choices: Mapping[str, str | None], sweep: Path) -> None:
         self.config = config
         self.words = words
         self.choices = choices
         self.sweep = sweep
         if self.config["data"].get("minibatches_per_block") == 0:
             raise ConfigError("data.minibatches_per_block must be at least 1 for trainer.replicas")
-        self.model: Model = compose(self.config)[0]
+        self.model: Model = assemble(self.config)[0]
         self.directory = RunDirectory(sweep / config_hash(self.config))
 
     def is_done(self) -> bool:
@@ -126,7 +126,7 @@ class _Job:
         try:
             return run.train(self.config, self.words, self.choices, self.sweep, seat).exit_code
         except UserError as error:
-            sys.stderr.write(f"error: {' '.join(str(error).split())} [{self.directory.path}]\n")
+            sys.stderr.write(f"error: {one_line(error)} [{self.directory.path}]\n")
             return 2
         except Exception:
             traceback.print_exc()

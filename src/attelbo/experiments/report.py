@@ -4,7 +4,6 @@ The page is a single file: pictures are embedded, curves are inline SVG, nothing
 written at any time, also for a run that failed or that is still running: what is missing is left out.
 """
 
-import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping
@@ -14,14 +13,16 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from attelbo.experiments.curves import Curve, line_chart
 from attelbo.experiments.exhibits import earlier, final, image, text
 from attelbo.experiments.pages import template
+from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.tables import measured
-from attelbo.files import read_metrics, write_atomically
+from attelbo.files import write_atomically
 from attelbo.metrics import Measure
 from attelbo.training.callbacks.progress import clock_time
-from attelbo.training.loggers.metrics_csv import METRICS_FILE
 
 REPORT_FILE = "report.html"
 
@@ -56,14 +57,10 @@ class Chart:
 
 def write_report(run_dir: Path) -> Path:
     """Write ``<run_dir>/report.html`` and return its path."""
-    import yaml
-
-    config_text = _text(run_dir / "config.yaml")
+    run, config_file = RunDirectory(run_dir), run_dir / "config.yaml"
+    config_text = config_file.read_text(encoding="utf-8") if config_file.exists() else ""
     config = yaml.safe_load(config_text) or {}
-    status, provenance = _json(run_dir / "status.json"), _json(run_dir / "provenance.json")
-    result = _json(run_dir / "result.json")
-    choices = _text(run_dir / ".hydra" / "choices.yaml")
-    metrics = run_dir / METRICS_FILE
+    status, provenance, result = (run.read(f"{name}.json") or {} for name in ("status", "provenance", "result"))
     media = sorted((run_dir / "media").glob("*"))
     pictures, texts = ([path for path in media if path.suffix in kinds] for kinds in ((".png", ".gif"), (".txt",)))
     page = template("report.html.j2").render(
@@ -73,12 +70,12 @@ def write_report(run_dir: Path) -> Path:
         facts=list(_facts(status, result)),
         error=status.get("error", ""),
         headlines=list(_headlines(result)),
-        charts=list(_charts(read_metrics(metrics) if metrics.exists() else {}, result)),
+        charts=list(_charts(run.curves(), result)),
         pictures=[image(path) for path in final(pictures)],
         texts=[text(path) for path in final(texts)],
         earlier_pictures=[image(path) for path in earlier(pictures)],
         earlier_texts=[text(path) for path in earlier(texts)],
-        choices=[item for item in (yaml.safe_load(choices) or {}).items() if item[1]],
+        choices=[item for item in run.choices().items() if item[1]],
         config=config_text,
         command=shlex.join(["attelbo", *provenance.get("argv", [])[1:]]) if provenance.get("argv") else "",
         provenance=list(_provenance(provenance)),
@@ -191,11 +188,3 @@ def _flatten(label: str, value: Any) -> Iterable[tuple[str, str]]:
         yield label, ", ".join(map(str, value)) or "none"
     elif value is not None:
         yield label, str(value)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -21,12 +21,11 @@ from attelbo.data.module import Splits
 from attelbo.errors import DataError, UserError
 from attelbo.experiments import replicas
 from attelbo.experiments import run as runs
-from attelbo.experiments.assembly import Config, compose, evaluation_of
+from attelbo.experiments.assembly import Config, assemble, evaluation_of
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.trained import pick_device
-from attelbo.files import read_metrics
 from attelbo.models import build_data, checkpoint_of, load_weights, read_config
 from attelbo.training.threads import use_threads
 
@@ -126,7 +125,7 @@ def _tell_origins(run: RunDirectory, config: Config) -> None:
         sys.stdout.write(f"{line}\n")
 
 
-def _words_of(run: RunDirectory) -> tuple[list[str], dict[str, str]]:
+def _words_of(run: RunDirectory) -> tuple[list[str], dict[str, str | None]]:
     """The words of its command line, and its choices."""
     words, choices = (
         yaml.safe_load((run.path / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -167,7 +166,7 @@ def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
 
 def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> dict[str, float]:
     """The metrics of the weights that the run was measured with."""
-    model, data = compose(config)
+    model, data = assemble(config)
     data.share(loaded)
     data.setup()
     data.load_state(run.path)
@@ -190,7 +189,7 @@ def _compare(result: Mapping[str, Any], first: RunDirectory, again: RunDirectory
     if again is not None:
         counts = [{name: each.get(name) for name in _COUNTS} for each in (recorded, result)]
         numbers += _changes(*counts)
-        then, now = _curves(first), _curves(again)
+        then, now = first.curves(), again.curves()
         curves = list(_first_changes(then, now))
         told += f" and {len(then)} curves"
     where = "" if again is None else f" [{again.path}]"
@@ -227,11 +226,6 @@ def _equal(a: float | None, b: float | None) -> bool:
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """Metric -> (step, value)."""
-
-
-def _curves(run: RunDirectory) -> Curves:
-    path = run.path / "metrics.csv"
-    return read_metrics(path) if path.is_file() else {}
 
 
 def _show(*groups: Sequence[Change]) -> None:

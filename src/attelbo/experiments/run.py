@@ -10,6 +10,7 @@ import contextlib
 import math
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +22,11 @@ from lightning.pytorch import Trainer
 from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
-from attelbo.experiments.assembly import Config, compose, evaluation_of, parent_of, trainer_of
+from attelbo.experiments.assembly import Config, assemble, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
-from attelbo.experiments.rundir import FINISHED, RunDirectory, State
+from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
 from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import writing
@@ -51,7 +52,7 @@ class Outcome:
 def train(
     config: Config,
     overrides: list[str],
-    choices: dict[str, str],
+    choices: Mapping[str, str | None],
     sweep: Path | None,
     seat: Seat | None = None,
     loaded: dict[str, Splits] | None = None,
@@ -74,7 +75,7 @@ def train(
     Raises:
         UserError: something the user gave is wrong; nothing has been written.
     """
-    model, data = compose(config)
+    model, data = assemble(config)
     data.prepare_data()
     if seat is not None:
         loaded = seat.group.loaded
@@ -84,14 +85,14 @@ def train(
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
-    given = _take_up(_given_checkpoint(config), model, trainer, planned_steps(trainer, data))
+    given = _take_up(given_checkpoint(config), model, trainer, planned_steps(trainer, data))
     run = directory or _place(config, sweep) or RunDirectory.new(parent_of(config), config)
     if (state := run.status()["state"]) in FINISHED:
         sys.stdout.write(f"{run.path} is {state} already\n")
         _show(run)
         return Outcome(run.path, state, 0)
     start = _take_up(run.resumable, model, trainer) or given
-    with writing(run.path), run.locked():
+    with writing(run.path), locked(run.path):
         asked, config = config, _with_threads(config, run, model, data, trainer)
         run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
         data.save_state(run.path)
@@ -106,17 +107,17 @@ def train(
 def join(run_dir: Path) -> Outcome:
     """The part of a process that Lightning started to help with a run: train, write nothing."""
     config = read_config(run_dir)
-    model, data = compose(config)
+    model, data = assemble(config)
     data.setup()
     run = RunDirectory(run_dir)
-    return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
+    return _help_to_fit(run, config, model, data, run.resumable or given_checkpoint(config))
 
 
 def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path | None) -> Outcome:
     run = _place(config, sweep) or RunDirectory(parent_of(config) / "rank")  # rank 0 names it once training begins
     if (state := run.status()["state"]) in FINISHED:
         return Outcome(run.path, state, 0)
-    return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
+    return _help_to_fit(run, config, model, data, run.resumable or given_checkpoint(config))
 
 
 def _help_to_fit(
@@ -159,17 +160,6 @@ def _with_threads(
     return {**config, "trainer": {**config["trainer"], "threads": threads}}
 
 
-def _given_checkpoint(config: Config) -> Path | None:
-    if config["ckpt"] in (None, "auto"):
-        return None
-    path = Path(config["ckpt"])
-    if not path.is_file():
-        raise ConfigError(
-            f"ckpt: no such file: {path}; ckpt=auto goes on with the interrupted run of this configuration"
-        )
-    return path
-
-
 class _Start(NamedTuple):
     """Where a run goes on."""
 
@@ -184,6 +174,10 @@ def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: i
     """
     if checkpoint is None:
         return None
+    if not checkpoint.is_file():
+        raise ConfigError(
+            f"ckpt: no such file: {checkpoint}; ckpt=auto goes on with the interrupted run of this configuration"
+        )
     content = load_weights(model, checkpoint)
     if planned is not None:
         refuse_ended(trainer, planned, checkpoint, content)
@@ -240,7 +234,7 @@ def _run(
     except Interrupted as interrupted:
         exit_code, state = interrupted.exit_code, "interrupted"
         # One that began with another run's checkpoint is not what ckpt=auto looks for.
-        ckpt = "auto" if _given_checkpoint(config) is None else run.resumable or config["ckpt"]
+        ckpt = "auto" if given_checkpoint(config) is None else run.resumable or config["ckpt"]
         sys.stderr.write(f"{interrupted}; ckpt={ckpt} goes on from here: {run.path}\n")
     except UserError:
         error, exit_code = traceback.format_exc(), 2

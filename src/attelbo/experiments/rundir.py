@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import yaml
 
-from attelbo.errors import UserError
-from attelbo.files import write_atomically
+from attelbo.errors import UserError, one_line
+from attelbo.files import METRICS_FILE, read_metrics, write_atomically
 
 State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
 
@@ -37,10 +37,16 @@ NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
 """Such keys inside of others."""
 
 
+def given_checkpoint(config: Mapping[str, Any]) -> Path | None:
+    """Another run's checkpoint, which this one begins with; None where it begins anew, or goes on where it was
+    interrupted (``ckpt=auto``)."""
+    return None if config.get("ckpt") in (None, "auto") else Path(config["ckpt"])
+
+
 def computed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that says what is computed: of ``ckpt`` another run's checkpoint to begin with."""
+    """The part of a configuration that says what is computed, another run's checkpoint to begin with among it."""
     what = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
-    if what.get("ckpt") in (None, "auto"):
+    if given_checkpoint(config) is None:
         what.pop("ckpt", None)
     for node, keys in NOT_IN_HASH_OF.items():
         what[node] = {key: value for key, value in what[node].items() if key not in keys}
@@ -49,8 +55,12 @@ def computed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """8 hexadecimal digits: equal for configurations that compute the same."""
-    what = computed(config)
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+    return digest(computed(config))
+
+
+def digest(content: Any) -> str:
+    """8 hexadecimal digits of plain containers, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class RunDirectory:
@@ -157,6 +167,14 @@ class RunDirectory:
         file = self.path / ".hydra" / "choices.yaml"
         return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Metric -> (step, value), in the order of the steps."""
+        return read_metrics(self.path / METRICS_FILE)
+
+    def curve(self, metric: str, until: int | None = None) -> list[float]:
+        """The values of a metric in their order, those up to a step."""
+        return [value for step, value in self.curves().get(metric, []) if until is None or step <= until]
+
     def status(self) -> dict[str, Any]:
         return self.read("status.json") or {"state": "pending"}
 
@@ -171,13 +189,17 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.path / name} cannot be read: {' '.join(str(error).split())}") from error
+            raise UserError(f"{self.path / name} cannot be read: {one_line(error)}") from error
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=True) + "\n")
 
     def describe(
-        self, config: dict[str, Any], overrides: list[str], choices: Mapping[str, str], provenance: dict[str, Any]
+        self,
+        config: dict[str, Any],
+        overrides: list[str],
+        choices: Mapping[str, str | None],
+        provenance: dict[str, Any],
     ) -> None:
         """Write down what is run, and on what."""
         text = _yaml(config)
@@ -232,16 +254,6 @@ class RunDirectory:
         return False
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Held by the process that works in this directory, and let go when it ends, however it ends.
-
-        Raises:
-            UserError: another process holds it.
-        """
-        with locked(self.path):
-            yield
-
-    @contextlib.contextmanager
     def announced(self) -> Iterator[None]:
         """Tell the processes that Lightning starts which run they belong to, and take back what it tells them itself:
         the next job of a sweep would else count itself among them and start none of its own.
@@ -258,7 +270,7 @@ class RunDirectory:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """A folder that belongs to this process, until it ends.
+    """A folder that belongs to this process; the lock goes when it ends, however it ends.
 
     Raises:
         UserError: it belongs to another process, or cannot be written.

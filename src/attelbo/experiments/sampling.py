@@ -11,8 +11,8 @@ import torch
 
 from attelbo.data import FunctionDataModule, PixelDataModule
 from attelbo.data.tasks import GaussianProcess
-from attelbo.errors import ConfigError, UserError
-from attelbo.experiments.trained import Accelerator, Trained, Which, at_least, marks, refuse, tell
+from attelbo.errors import ConfigError, UserError, at_least
+from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
 from attelbo.models import DRAW, LanguageModel, LatentVariableModel, NeuralProcess, TextVAE
@@ -38,6 +38,7 @@ def sample(
     top_p: float | None = None,
     truncate: bool = False,
     y: int | None = None,
+    data_dir: str | None = None,
 ) -> None:
     """Draw images or texts from a model with latent variables, or let a language model write texts.
 
@@ -60,14 +61,15 @@ def sample(
         top_p: only one of the likeliest tokens that together have this probability.
         truncate: whether the beginning may be forgotten where a text is longer than the model can see.
         y: the class of all images, of a model that knows labels; if None one after the other, in columns.
+        data_dir: where the images are now that a neural process completes, if not where they were.
 
     Raises:
         UserError: not a run directory, no checkpoint in it, nothing that this model could draw, or a prompt that is not
             of its vocabulary.
         ConfigError: a number is out of range, or an option is for another kind of model.
     """
-    at_least(1, n=n, length=length)
-    trained = Trained.of(run, checkpoint, accelerator)
+    at_least(1, ConfigError, n=n, length=length)
+    trained = Trained.of(run, checkpoint, accelerator, data_dir)
     _check_class(trained, y)
     trained.seed(seed, "sample")
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "truncate": truncate}
@@ -111,8 +113,7 @@ def _functions(trained: Trained, n: int) -> Picture:
             "sample; media/ has its mean and band"
         )
     if isinstance(data, PixelDataModule):
-        data.prepare_data()
-        data.setup()
+        trained.with_data()
         return draw_choices(model, data.images(torch.arange(3, device=model.device), "test"), n)
     if isinstance(data, FunctionDataModule) and isinstance(data.task, GaussianProcess):
         return draw_curves(predict_curves(model, data.task, n), lines=n)

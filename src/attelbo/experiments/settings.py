@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from attelbo.errors import at_least
+
 Which = Literal["best", "last", "average"]
 """Weights of a run: of the epoch that was the best in validation, of the last one, or the mean of the last ones."""
 
@@ -29,7 +31,4 @@ class Evaluation:
     """Code these images by bits back, decode them and count the bits."""
 
     def __post_init__(self) -> None:
-        for name in ("n_samples", "n_images", "batch_size", "chunk"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        at_least(1, n_samples=self.n_samples, n_images=self.n_images, batch_size=self.batch_size, chunk=self.chunk)

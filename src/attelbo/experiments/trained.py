@@ -49,6 +49,12 @@ class Trained:
             sys.stderr.write(f"{run_dir} is {state}, not done\n")
         return cls(run_dir, model.to(device), data, device, checkpoint)
 
+    def with_data(self) -> Self:
+        """Read the data, downloading what is missing."""
+        self.data.prepare_data()
+        self.data.setup()
+        return self
+
     @property
     def described(self) -> str:
         """For errors: whose run it is."""
@@ -103,13 +109,6 @@ def writable(key: str, path: Path, form: str) -> Path:
 def tell(what: str, path: Path) -> None:
     """Say what was written where."""
     Console(soft_wrap=True, force_jupyter=False).print(f"{what}: {path}", highlight=False, markup=False)
-
-
-def at_least(least: int, **numbers: int | None) -> None:
-    """Raise ConfigError unless each number that is given is at least that large."""
-    for name, number in numbers.items():
-        if number is not None and number < least:
-            raise ConfigError(f"{name} must be at least {least}, got {number}")
 
 
 def marks(**asked: object) -> str:

@@ -11,7 +11,7 @@ import yaml
 
 from attelbo.building import build
 from attelbo.data import ResidentDataModule
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.models.base import Model
 
 
@@ -44,7 +44,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{run_dir} is not a run directory: it has no readable config.yaml") from error
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def checkpoint_of(run_dir: Path, which: str = "best") -> Path:

@@ -26,7 +26,7 @@ from torch._functorch import config as functorch_config
 
 from attelbo.attention import AttentionLayer
 from attelbo.data.batch import Batch
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, first_line
 from attelbo.latent import DiscretizedLogistic
 from attelbo.models.base import Terms
 
@@ -120,7 +120,7 @@ class _CompiledLosses:
             with _quiet(), functorch_config.patch(force_non_lazy_backward_lowering=True):
                 return graph(batch)
         except TorchDynamoException as error:
-            reason = _reason(error)
+            reason = first_line(error)
             if self.required:
                 raise ConfigError(
                     f"trainer.compile=true: this model cannot be compiled here: {reason}; trainer.compile=false runs it"
@@ -128,12 +128,6 @@ class _CompiledLosses:
             sys.stderr.write(f"trainer.compile=auto: not compiled: {reason}\n")
             self.graph = self.losses
             return self.losses(batch)
-
-
-def _reason(error: Exception) -> str:
-    """The first line that says something."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line), type(error).__name__)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, first_line
 from attelbo.training.engine import Moves, Takes
 from attelbo.training.fused_adam import DeviceRates
 from attelbo.training.optimization import DirectOptimization
@@ -194,7 +194,7 @@ class GraphEngine:
             try:
                 recorded = self._recorded[key] = self._record(rows)
             except RuntimeError as error:
-                reason = str(_first_cause(error)).partition("\n")[0]
+                reason = first_line(_first_cause(error))
                 if self.required:
                     raise ConfigError(
                         f"trainer.cuda_graphs=true: a step of this model cannot be captured ({reason}); "

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 
 from attelbo.building import Spec, build
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, one_line
 from attelbo.training.callbacks import Progress
 from attelbo.training.checkpoint import AtomicCheckpointIO
 from attelbo.training.interruption import Interruption
@@ -148,7 +148,7 @@ def build_trainer(
         )
     except (ValueError, MisconfigurationException) as error:
         raise ConfigError(
-            f"trainer: {' '.join(str(error).split())} "
+            f"trainer: {one_line(error)} "
             f"[accelerator={accelerator}, devices={devices}, strategy={strategy}, precision={precision}; "
             "trainer=default takes what this machine has]"
         ) from error

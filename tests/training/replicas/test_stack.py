@@ -23,7 +23,7 @@ def build(runs, *words, numbers=()):
     numbers = numbers or [()] * N
     models, batches = [], []
     for seed, own in enumerate(numbers):
-        model, data = run.compose(runs.configure(f"seed={seed}", *words, *own))
+        model, data = run.assemble(runs.configure(f"seed={seed}", *words, *own))
         models.append(model.double())
         rows = torch.arange(10) + 10 * seed
         batch = data.materialize(rows, "train")

@@ -14,8 +14,9 @@ import torch
 from numpy.lib import format as npy
 
 from attelbo.data.files import DataFile, fetch
+from attelbo.data.module import fixed_generator
 from attelbo.data.sources.base import Factor, FileSource, Images, Splits, as_images, damaged, read_verified
-from attelbo.seeding import derive_seed
+from attelbo.errors import at_least
 
 URL = "https://github.com/google-deepmind/dsprites-dataset/raw/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 FILE = DataFile("dsprites/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz", "7da33b31b13a06f4b04a70402ce90c2e")
@@ -28,6 +29,9 @@ class DSprites(FileSource):
     """dSprites; y holds the six factors' class numbers (colour, shape, scale, orientation, x, y).
 
     No split was published: the test rows are the first ``test_size`` of a fixed permutation.
+
+    Raises:
+        ValueError: a test set that is empty.
     """
 
     shape = (1, 64, 64)
@@ -44,8 +48,7 @@ class DSprites(FileSource):
     )
 
     def __init__(self, test_size: int = 10_000) -> None:
-        if test_size < 1:
-            raise ValueError(f"test_size must be at least 1, got {test_size}")
+        at_least(1, test_size=test_size)
         self.test_size = test_size
 
     def missing(self, root: Path) -> list[DataFile]:
@@ -71,8 +74,7 @@ class DSprites(FileSource):
         images = as_images(self, path, torch.from_numpy(x).unsqueeze(1), y)
         if self.test_size >= len(images.x):
             raise damaged(path, f"{len(images.x):,} images leave none for training beside {self.test_size:,} to test")
-        generator = torch.Generator().manual_seed(derive_seed(0, "dsprites test split"))
-        permutation = torch.randperm(len(images.x), generator=generator)
+        permutation = torch.randperm(len(images.x), generator=fixed_generator("dsprites test split"))
         test, train = permutation[: self.test_size], permutation[self.test_size :]
         train, test = (Images(images.x.index_select(0, rows), y.index_select(0, rows)) for rows in (train, test))
         return Splits(train, test)

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
-from attelbo.data.module import build_part
+from attelbo.data.module import build_part, fixed_generator
 from attelbo.data.sources.base import Images, ImageSource, Splits
-from attelbo.errors import ConfigError
-from attelbo.seeding import derive_seed
+from attelbo.errors import ConfigError, at_least
 
 INK = 128
 """From this byte on a pixel belongs to a digit: where binarization at one half makes a one of it."""
@@ -63,9 +62,7 @@ class MultiDigits(ImageSource):
             raise ValueError(f"size must be at least {max(tile)}, that of a digit, got {size}")
         if not 0 <= fewest <= most or most < 1:
             raise ValueError(f"fewest must be in 0..most and most at least 1, got {fewest} and {most}")
-        for name, number in (("n_train", n_train), ("n_test", n_test)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        at_least(1, n_train=n_train, n_test=n_test)
         self.shape = (3 if colored else 1, size, size)
         self.n_classes = most + 1
         self.n_objects = most
@@ -90,7 +87,7 @@ class MultiDigits(ImageSource):
         return Splits(self._scenes(train.x, self.n_train, "train"), self._scenes(test.x, self.n_test, "test"))
 
     def _scenes(self, digits: Tensor, n: int, split: str) -> Images:
-        generator = torch.Generator().manual_seed(derive_seed(0, f"scenes to {split}"))
+        generator = fixed_generator(f"scenes to {split}")
         parts = [self._draw(digits, min(_AT_ONCE, n - start), generator) for start in range(0, n, _AT_ONCE)]
         x, y, segments = (torch.cat(part) for part in zip(*parts, strict=True))
         return Images(x, y, segments)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from attelbo.data.files import DataFile
 from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.errors import at_least
 
 Variant = Literal["full", "small"]
 
@@ -43,11 +44,13 @@ class Omniglot(FileSource):
     of characters never seen. ``small`` (8 alphabets of the background set, 242 characters): the union of the two
     published small sets, which share Greek and Latin, without the duplicates; tested on the last 4 of the 20
     drawers of each character, 3,872 + 968.
+
+    Raises:
+        ValueError: a size below 1.
     """
 
     def __init__(self, size: int = 28, variant: Variant = "full") -> None:
-        if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
+        at_least(1, size=size)
         self.variant: Variant = variant
         self.shape = (1, size, size)
         self.n_classes = N_CHARACTERS[variant]

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from attelbo.data.module import fixed_generator
 from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
-from attelbo.seeding import derive_seed
 
 SHAPES = ("triangle", "half disc", "heart")
 N_SCALES, N_ORIENTATIONS, N_PLACES = 4, 8, 16
@@ -62,7 +62,7 @@ class Sprites(ImageSource):
         sprites = factors[:: N_PLACES**2, :3]  # (A, 3)
         parts = [draw(shape, scale, turn, self.shape[1]) for shape, scale, turn in sprites.tolist()]
         x = torch.cat(parts)  # (N, size, size / 8)
-        permutation = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(0, "sprites")))
+        permutation = torch.randperm(len(x), generator=fixed_generator("sprites"))
         x, factors = x.unsqueeze(1)[permutation], factors[permutation]
         test, train = (Images(x[rows], factors[rows]) for rows in (slice(self.test_size), slice(self.test_size, None)))
         return Splits(train, test)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec, Split
-from attelbo.data.module import ResidentDataModule, Splits, at_least, build_part, fixed_generator
+from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ResidentSplit
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 
 _EIGHTHS: dict[Split, tuple[int, ...]] = {"validation": (0,), "test": (1,), "train": (2, 3, 4, 5, 6, 7)}
 _ROUNDS = 64
@@ -106,6 +106,25 @@ class TaskDataModule(GeneratedDataModule):
                 xs, ys = zip(*drawn, strict=True)
                 return torch.cat(xs)[:size], torch.cat(ys)[:size]
         raise ConfigError(f"data.task: too few different questions for {size:,} {split} rows of {self.spec.name}")
+
+
+class FreshSplit(ResidentSplit):
+    """Rows that are drawn anew whenever they are asked for: their number only counts an epoch.
+
+    Args:
+        task: what draws them.
+        n_rows: in an epoch.
+    """
+
+    def __init__(self, task: Any, n_rows: int) -> None:
+        self.task = task
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def materialize(self, index: Tensor) -> Batch:
+        return self.task.draw(len(index), index.device).batch(index)
 
 
 class TaskSplit(ResidentSplit):

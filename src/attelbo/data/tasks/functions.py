@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec, Split
-from attelbo.data.module import Splits, at_least, fixed_generator
+from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
-from attelbo.data.tasks.base import GeneratedDataModule
+from attelbo.data.tasks.base import FreshSplit, GeneratedDataModule
+from attelbo.errors import at_least
 
 
 class Sizes(NamedTuple):
@@ -59,6 +60,10 @@ class Functions(NamedTuple):
     segments: Tensor
     """(n, N), int64: CONTEXT, TARGET or padding."""
 
+    def batch(self, index: Tensor) -> Batch:
+        """As a model gets them: each row is one function."""
+        return Batch(self.x, self.y, index, self.segments)
+
 
 class FunctionTask(ABC):
     """A way to draw functions."""
@@ -94,7 +99,7 @@ class FunctionDataModule(GeneratedDataModule):
 
     def _load(self) -> Splits:
         return {
-            "train": FreshFunctions(self.task, self.sizes["train"]),
+            "train": FreshSplit(self.task, self.sizes["train"]),
             "validation": self._kept("validation", self.task),
             "test": self._kept("test", self.task),
         }
@@ -106,26 +111,6 @@ class FunctionDataModule(GeneratedDataModule):
     def _kept(self, split: Split, task: FunctionTask, name: str = "") -> "KeptFunctions":
         generator = fixed_generator(f"{split} functions {name}".strip())
         return KeptFunctions(task.draw(self.sizes[split], torch.device("cpu"), generator))
-
-
-class FreshFunctions(ResidentSplit):
-    """Rows that are drawn anew whenever they are asked for: their number only counts an epoch.
-
-    Args:
-        task: what draws them.
-        n_rows: in an epoch.
-    """
-
-    def __init__(self, task: FunctionTask, n_rows: int) -> None:
-        self.task = task
-        self.n_rows = n_rows
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-    def materialize(self, index: Tensor) -> Batch:
-        x, y, segments = self.task.draw(len(index), index.device)
-        return Batch(x, y, index, segments)
 
 
 class KeptFunctions(ResidentSplit):

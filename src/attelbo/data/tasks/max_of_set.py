@@ -9,8 +9,8 @@ Shapes: n sets, N numbers in the largest.
 import torch
 
 from attelbo.data.batch import DataSpec
-from attelbo.data.module import at_least
 from attelbo.data.tasks.sets import Sets, SetTask, there_are
+from attelbo.errors import at_least
 
 
 class MaxOfSet(SetTask):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from attelbo.data.batch import DataSpec
-from attelbo.data.module import at_least
 from attelbo.data.tasks.sets import Sets, SetTask, there_are
+from attelbo.errors import at_least
 
 
 class Mixtures(SetTask):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attelbo.data.batch import DataSpec
-from attelbo.data.module import at_least
 from attelbo.data.tasks.base import Task
+from attelbo.errors import at_least
 
 
 class Reverse(Task):

@@ -16,7 +16,7 @@ from torch import Tensor
 from attelbo.data.batch import IGNORE, Batch, DataSpec, Split
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
-from attelbo.data.tasks.base import GeneratedDataModule
+from attelbo.data.tasks.base import FreshSplit, GeneratedDataModule
 
 
 class Sets(NamedTuple):
@@ -28,6 +28,10 @@ class Sets(NamedTuple):
     """Elements of each, (n,), int64; they come first."""
     y: Tensor
     """(n,)."""
+
+    def batch(self, index: Tensor) -> Batch:
+        """As a model gets them: each row is one set, 0 where there is an element and -1 where there is none."""
+        return Batch(self.x, self.y, index, torch.where(there_are(self.size, self.x.shape[1]), 0, IGNORE))
 
 
 class SetTask(ABC):
@@ -49,7 +53,7 @@ class SetDataModule(GeneratedDataModule):
 
     def _load(self) -> Splits:
         return {
-            "train": FreshSets(self.task, self.sizes["train"]),
+            "train": FreshSplit(self.task, self.sizes["train"]),
             "validation": self._kept("validation"),
             "test": self._kept("test"),
         }
@@ -57,25 +61,6 @@ class SetDataModule(GeneratedDataModule):
     def _kept(self, split: Split) -> "KeptSets":
         generator = fixed_generator(f"{split} sets")
         return KeptSets(self.task.draw(self.sizes[split], torch.device("cpu"), generator))
-
-
-class FreshSets(ResidentSplit):
-    """Rows that are drawn anew whenever they are asked for: their number only counts an epoch.
-
-    Args:
-        task: what draws them.
-        n_rows: in an epoch.
-    """
-
-    def __init__(self, task: SetTask, n_rows: int) -> None:
-        self.task = task
-        self.n_rows = n_rows
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-    def materialize(self, index: Tensor) -> Batch:
-        return as_batch(self.task.draw(len(index), index.device), index)
 
 
 class KeptSets(ResidentSplit):
@@ -89,13 +74,7 @@ class KeptSets(ResidentSplit):
 
     def materialize(self, index: Tensor) -> Batch:
         self.to(index.device)
-        return as_batch(Sets(*(part.index_select(0, index) for part in (self.x, self.size, self.y))), index)
-
-
-def as_batch(sets: Sets, index: Tensor) -> Batch:
-    """Sets as a model gets them: each row is one set, 0 where there is an element and -1 where there is none."""
-    there = there_are(sets.size, sets.x.shape[1])
-    return Batch(sets.x, sets.y, index, torch.where(there, 0, IGNORE))
+        return Sets(*(part.index_select(0, index) for part in (self.x, self.size, self.y))).batch(index)
 
 
 def there_are(size: Tensor, n: int) -> Tensor:

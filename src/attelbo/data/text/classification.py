@@ -14,13 +14,13 @@ import torch
 
 from attelbo.building import Spec
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
-from attelbo.data.module import Splits, at_least, fixed_generator
+from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.labelled import Labelled, LabelledText
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
 from attelbo.data.text.vocabulary import Kept
-from attelbo.errors import ConfigError, DataError
+from attelbo.errors import ConfigError, DataError, at_least
 
 _SHOWN = 40
 """Characters of a text that an error shows."""

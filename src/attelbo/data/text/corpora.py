@@ -10,7 +10,7 @@ from typing import NamedTuple
 from attelbo.data.files import DataFile, Downloaded, fetch, read_verified
 from attelbo.data.text.files import read_text
 from attelbo.data.text.source import Source
-from attelbo.errors import ConfigError, DataError
+from attelbo.errors import ConfigError, DataError, at_least
 
 EMBEDDED = "data=reference_text needs no files"
 
@@ -163,8 +163,7 @@ class ReferenceSentences(Source[Corpus]):
     """
 
     def __init__(self, longest: int = 160) -> None:
-        if longest < 1:
-            raise ValueError(f"longest must be at least 1, got {longest}")
+        at_least(1, longest=longest)
         self.longest = longest
 
     def load(self, root: Path) -> Corpus:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
+from attelbo.data.module import fixed_generator
 from attelbo.data.text.aligned import Pairs, ParallelText
 from attelbo.data.text.source import Source
-from attelbo.seeding import derive_seed
+from attelbo.errors import at_least
 
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 N_DAYS = (LAST - FIRST).days + 1
@@ -61,16 +62,14 @@ class Dates(Source[ParallelText]):
     """
 
     def __init__(self, n_train: int = 20_000, n_validation: int = 1_000, n_test: int = 1_000) -> None:
-        for name, n in (("n_train", n_train), ("n_validation", n_validation), ("n_test", n_test)):
-            if n < 1:
-                raise ValueError(f"{name} must be at least 1, got {n}")
+        at_least(1, n_train=n_train, n_validation=n_validation, n_test=n_test)
         if n_train + n_validation + n_test > N_DAYS:
             raise ValueError(f"n_train + n_validation + n_test must be at most {N_DAYS:,}, the days of 1900 to 2099")
         self.sizes = (n_train, n_validation, n_test)
 
     def load(self, root: Path) -> ParallelText:
         """Write the dates; ``root`` is not used. The evaluated rows do not depend on ``n_train``."""
-        generator = torch.Generator().manual_seed(derive_seed(0, "dates"))
+        generator = fixed_generator("dates")
         days = torch.randperm(N_DAYS, generator=generator)
         formats = torch.randint(len(FORMATS), (N_DAYS,), generator=generator)
         _, n_validation, n_test = self.sizes

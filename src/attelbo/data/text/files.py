@@ -4,8 +4,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from attelbo.data.files import one_line
-from attelbo.errors import DataError
+from attelbo.errors import DataError, one_line
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:

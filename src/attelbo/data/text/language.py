@@ -12,12 +12,12 @@ from torch import Tensor
 from attelbo.building import Spec
 from attelbo.data.batch import DataSpec, Split
 from attelbo.data.loader import rows_per_rank
-from attelbo.data.module import Splits, at_least
+from attelbo.data.module import Splits
 from attelbo.data.text.corpora import Corpus
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, Windows, pack
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 from attelbo.seeding import derive_seed
 
 Documents = Literal["stream", "packed", "padded", "bucketed"]

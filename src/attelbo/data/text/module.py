@@ -12,10 +12,10 @@ from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.data.batch import BOS, EOS, DataSpec
-from attelbo.data.module import ResidentDataModule, at_least, build_part
+from attelbo.data.module import ResidentDataModule, build_part
 from attelbo.data.padded import PaddedSplit, bucketed_order
 from attelbo.data.text.vocabulary import Kept, Tokenizer, load_vocabularies, save_vocabularies
-from attelbo.errors import UserError
+from attelbo.errors import UserError, at_least
 
 
 class TextDataModule(ResidentDataModule):

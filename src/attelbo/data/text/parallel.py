@@ -11,13 +11,13 @@ from typing import Any
 
 from attelbo.building import Spec
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
-from attelbo.data.module import Splits, at_least, build_part
+from attelbo.data.module import Splits, build_part
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.aligned import Pairs, ParallelText
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
 from attelbo.data.text.vocabulary import Kept, Tokenizer
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 
 
 class ParallelDataModule(TextDataModule):

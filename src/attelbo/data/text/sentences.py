@@ -11,12 +11,12 @@ from typing import Any
 
 from attelbo.building import Spec
 from attelbo.data.batch import BOS, EOS, Split
-from attelbo.data.module import Splits, at_least
+from attelbo.data.module import Splits
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.corpora import Corpus
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least
 
 
 class SentenceDataModule(TextDataModule):

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from attelbo.data.batch import UNK
 from attelbo.data.text.vocabulary import SPECIALS, Tokenizer
-from attelbo.errors import DataError
+from attelbo.errors import DataError, at_least
 
 _UNKNOWN = SPECIALS[UNK]
 _SHOWN_AT_MOST = 8
@@ -103,8 +103,7 @@ class Words(Tokenizer):
         line_end: str | None = None,
     ) -> None:
         super().__init__()
-        if min_freq < 1:
-            raise ValueError(f"min_freq must be at least 1, got {min_freq}")
+        at_least(1, min_freq=min_freq)
         self.lower = lower
         self.min_freq = min_freq
         self.line_end = line_end

@@ -115,14 +115,11 @@ def _write(made: Any, file: Path) -> None:
 def _read(folder: Path, metrics: Sequence[str]) -> _Sweep:
     if not folder.is_dir():
         raise UserError(f"wandb report: {folder}: no such folder")
-    try:
-        found = find_runs([str(folder)])
-        every = metrics_of(found.done)
-        columns = chosen(every, metrics)
-    except UserError as error:
-        raise UserError(str(error).replace("compare:", "wandb report:", 1)) from error
+    found = find_runs([str(folder)])
     if not found.done:
         raise UserError(f"wandb report: none of the {len(found.unfinished)} runs in {folder} is done")
+    every = metrics_of(found.done)
+    columns = chosen(every, metrics)
     # W&B knows the configuration, not the groups that it was chosen from.
     plain = [replace(run, choices={}) for run in found.done]
     keys = differing([described(run) for run in plain])

@@ -43,10 +43,10 @@ def compare(
     """
     for path in outputs:
         if path.suffix not in (*FORMS, ".html"):
-            raise UserError(f"compare: --output {path}: its form must be one of .html, {', '.join(FORMS)}")
+            raise UserError(f"--output {path}: its form must be one of .html, {', '.join(FORMS)}")
     found = find_runs(patterns)
     if not found.done:
-        raise UserError(f"compare: none of the {len(found.unfinished)} runs there is done")
+        raise UserError(f"none of the {len(found.unfinished)} runs there is done")
     settings, every = settings_of(found.done, by), metrics_of(found.done)
     comparison = Comparison(settings, chosen(every, metrics), every, found)
     statements = _statements(comparison, pair)
@@ -71,7 +71,7 @@ def write(path: Path, comparison: Comparison, statements: Sequence[str]) -> None
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise UserError(f"compare: --output {path} cannot be written: {error.strerror}") from error
+        raise UserError(f"--output {path} cannot be written: {error.strerror}") from error
 
 
 def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[str]:
@@ -82,7 +82,7 @@ def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[st
             return []
         pair = (1, 2)
     if pair[0] == pair[1] or not all(1 <= number <= len(order) for number in pair):
-        raise UserError(f"compare: --pair {pair[0]} {pair[1]}: two of the settings 1 to {len(order)}")
+        raise UserError(f"--pair {pair[0]} {pair[1]}: two of the settings 1 to {len(order)}")
     a, b = order[pair[0] - 1], order[pair[1] - 1]
     statements = []
     for metric in comparison.metrics:

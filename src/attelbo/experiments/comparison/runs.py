@@ -12,9 +12,8 @@ from typing import Any
 
 import yaml
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, one_line
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.files import read_metrics
 
 # PyYAML's own parser takes 30 ms for a configuration: six seconds for 200 runs.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -26,7 +25,7 @@ class Run:
 
     path: Path
     config: Mapping[str, Any]
-    choices: Mapping[str, str]
+    choices: Mapping[str, str | None]
     """Group -> choice, as Hydra recorded them; empty where it did not."""
     status: Mapping[str, Any]
 
@@ -67,8 +66,7 @@ class Run:
     @cached_property
     def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
         """Metric -> (step, value)."""
-        file = self.path / "metrics.csv"
-        return read_metrics(file) if file.is_file() else {}
+        return RunDirectory(self.path).curves()
 
     def picture(self, name: str) -> Path | None:
         """A file in its ``media/``."""
@@ -98,13 +96,13 @@ def find_runs(patterns: Iterable[str]) -> Found:
     for pattern in patterns:
         paths = [Path(path) for path in sorted(glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
         if not paths:
-            raise UserError(f"compare: {pattern}: no such folder")
+            raise UserError(f"{pattern}: no such folder")
         for path in paths:
             files = [path / "status.json"] if (path / "status.json").is_file() else sorted(path.glob("**/status.json"))
             directories |= dict.fromkeys(file.parent for file in files)
     runs = [run for path in directories if (run := read_run(path)) is not None]
     if not runs:
-        raise UserError(f"compare: there is no run in {', '.join(patterns)}")
+        raise UserError(f"there is no run in {', '.join(patterns)}")
     newest: dict[str, Run] = {}
     for run in sorted(runs, key=lambda run: (run.state == "done", run.status.get("started", ""))):
         newest[run.status.get("config_hash", str(run.path))] = run
@@ -127,5 +125,5 @@ def read_run(path: Path) -> Run | None:
         choices = path / ".hydra" / "choices.yaml"
         chosen = yaml.load(choices.read_text(encoding="utf-8"), _Loader) if choices.is_file() else {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"compare: {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     return Run(path, config, chosen or {}, RunDirectory(path).status())

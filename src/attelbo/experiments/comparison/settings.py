@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from attelbo.building import flatten
-from attelbo.errors import UserError
+from attelbo.errors import UserError, nearest
 from attelbo.experiments.comparison.runs import Run
-from attelbo.experiments.listing import nearest_of
+from attelbo.experiments.listing import nearest_in_parts
 from attelbo.experiments.rundir import computed
 
 ASIDE = {"seed", "data.seed", "trainer.threads"}
@@ -58,7 +58,9 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
     known = dict.fromkeys(key for one in flat for key in one)
     for key in by:
         if key not in known:
-            raise UserError(f"compare: --by {key}: no such key{nearest_of(key, known)}".partition(" (there are")[0])
+            guess = nearest(key, known) or nearest_in_parts(key, known)
+            remedy = f"did you mean {guess}?" if guess else "config.yaml of each run has them all"
+            raise UserError(f"--by {key}: no such key; {remedy}")
     keys = list(by) or differing(flat)
     cells: dict[tuple[str, ...], list[Run]] = {}
     for run, values in zip(runs, flat, strict=True):

@@ -133,8 +133,7 @@ def metrics_of(runs: Sequence[Run]) -> list[Metric]:
                 key = f"{split}/{name}"
                 if key not in run.metrics or name.endswith("_std_error"):
                     continue
-                _, label, unit, digits, *rest = known.get(name, (name, key, "", 4))
-                better = rest[1] if len(rest) > 1 else ""
+                _, label, unit, digits, _, better = known.get(name, (name, key, "", 4, "", ""))
                 label = label if split == "test" else f"{split} {label}"
                 found.setdefault(key, []).append(Metric(key, label, unit, digits, better))
     order = sorted(found.values(), key=lambda same: 2 * len(same) < len(runs))
@@ -151,7 +150,7 @@ def chosen(every: Sequence[Metric], asked: Sequence[str]) -> list[Metric]:
     by_name |= {key.removeprefix("test/"): metric for key, metric in by_name.items() if key.startswith("test/")}
     for name in asked:
         if name not in by_name:
-            raise UserError(f"compare: --metric {name}: no such metric{nearest_of(name, by_name)}")
+            raise UserError(f"--metric {name}: no such metric{nearest_of(name, by_name)}")
     return [by_name[name] for name in dict.fromkeys(asked)] or list(every[:AT_FIRST])
 
 

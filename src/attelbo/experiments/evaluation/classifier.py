@@ -6,7 +6,6 @@ It is trained once for each data set, from a seed of its own, and kept with its 
 Shapes: B batch, (C, H, W) image, D features, V values of all labels or factors together.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -23,6 +22,7 @@ from attelbo.data import ImageDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.splits import batches
 from attelbo.experiments.provenance import provenance
+from attelbo.experiments.rundir import digest
 from attelbo.files import replacing, write_atomically
 from attelbo.networks import ConvEncoder
 from attelbo.seeding import derive_seed
@@ -75,8 +75,7 @@ def classifier_of(data: ImageDataModule, folder: Path, device: torch.device) -> 
         ConfigError: the data have neither classes nor factors.
     """
     recipe = _recipe(data)
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
-    place = folder / f"{data.spec.name}-{digest}"
+    place = folder / f"{data.spec.name}-{digest(recipe)}"
     weights, about = place / "classifier.pt", place / "provenance.json"
     if about.is_file():  # written last
         classifier = Classifier(data.spec.shape, recipe["n_values"])

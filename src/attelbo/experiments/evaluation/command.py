@@ -34,7 +34,9 @@ from attelbo.experiments.evaluation.quality import (
 )
 from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_key
 from attelbo.experiments.evaluation.translation import evaluate_translation, translation_measure
+from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.tables import print_result
 from attelbo.experiments.trained import Accelerator, Trained, Which, refuse
 from attelbo.models import (
     EvidenceModel,
@@ -128,9 +130,6 @@ def evaluate(
         UserError: a number is out of range, not a run directory, it has no checkpoint, or something was asked for that
             this model, these data or this machine do not have.
     """
-    from attelbo.experiments.rundir import RunDirectory
-    from attelbo.experiments.tables import print_result
-
     try:
         asked = N_SAMPLES if n_samples is None else n_samples
         settings = Evaluation(asked, n_images, batch_size, chunk, checkpoint, compress)
@@ -149,8 +148,7 @@ def evaluate(
         check_factors(data)
     if compress:
         check_compressible(model, data)
-    data.prepare_data()
-    data.setup()
+    trained.with_data()
     config, run_dir = read_config(trained.run_dir), RunDirectory(trained.run_dir)
     use_threads(config["trainer"]["threads"])
     result = measure(model, data, split, settings, seed, device)

@@ -9,7 +9,7 @@ import torch
 from rich.progress import track
 
 from attelbo.data import DataSpec, ResidentDataModule
-from attelbo.experiments.evaluation.splits import SplitName, a_row, n_evaluated, rows_evaluated, split_key
+from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, row_name, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
@@ -85,11 +85,12 @@ def evaluate_likelihood(
 
 def likelihood_measures(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> tuple[Measure, Measure]:
     """What ``evaluate_likelihood`` finds, the effective samples apart from the likelihood."""
-    row = a_row(data)
-    note = f"{settings.n_samples:,} importance samples, {n_evaluated(data, split, settings):,} {row.split()[1]}s"
+    row = row_name(data)
+    article = "an" if row == "image" else "a"
+    note = f"{settings.n_samples:,} importance samples, {n_evaluated(data, split, settings):,} {row}s"
     return (
         Measure("nll", "NLL", "nats", note=note, better="less"),
-        Measure("effective_sample_size", "effective samples", f"carry the weight of all those of {row}", 1),
+        Measure("effective_sample_size", "effective samples", f"carry the weight of all those of {article} {row}", 1),
     )
 
 

@@ -9,16 +9,16 @@ Shapes: B batch, (C, H, W) image, D features.
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from attelbo.data import ImageDataModule
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.evaluation.classifier import Classifier
 from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
 from attelbo.metrics import Measure, SampleMean, frechet_distance, image_similarity, kernel_distance
 from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
+from attelbo.training.media import in_color
 
 QUALITY = (
     Measure("psnr", "PSNR", "dB, reconstructions", better="more"),
@@ -82,10 +82,9 @@ def inception_metric() -> Any:
     try:
         return fid.FrechetInceptionDistance(normalize=True)
     except (ImportError, OSError, RuntimeError) as error:
-        why = " ".join(str(error).split())
         raise ConfigError(
             "fid=true: needs the package torch-fidelity and the Inception weights that it downloads "
-            f"(pip install torch-fidelity; quality=true needs neither): {why}"
+            f"(pip install torch-fidelity; quality=true needs neither): {one_line(error)}"
         ) from error
 
 
@@ -99,14 +98,10 @@ def evaluate_inception(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """The distance of samples to the split by ``inception_metric``; one channel is shown as gray."""
-
-    def colored(images: Tensor) -> Tensor:
-        return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-
+    """The distance of samples to the split by ``inception_metric``; other than three channels are shown as gray."""
     metric = metric.to(device)
     for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
         seed_default_generator(derive_seed(seed, "samples", i), device)
-        metric.update(colored(batch.x), real=True)
-        metric.update(colored(model.sample(len(batch.x), batch.y)).clamp(0, 1), real=False)
+        metric.update(in_color(batch.x), real=True)
+        metric.update(in_color(model.sample(len(batch.x), batch.y)).clamp(0, 1), real=False)
     return {f"{split_key(split)}/fid": float(metric.compute())}

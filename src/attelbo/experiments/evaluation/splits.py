@@ -18,9 +18,9 @@ def split_key(split: SplitName) -> str:
     return "val" if split == "validation" else split
 
 
-def a_row(data: ResidentDataModule) -> str:
-    """What a row of the data is, with its article."""
-    return {"tokens": "a text", "set": "a set", "function": "a function"}.get(data.spec.kind, "an image")
+def row_name(data: ResidentDataModule) -> str:
+    """What a row of the data is."""
+    return {"tokens": "text", "set": "set", "function": "function"}.get(data.spec.kind, "image")
 
 
 def n_evaluated(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> int:

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from attelbo.data.batch import Batch
-from attelbo.experiments.assembly import Config, compose
+from attelbo.experiments.assembly import Config, assemble
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate, paired
 from attelbo.experiments.comparison.table import by_seed
@@ -39,7 +39,7 @@ def cost_of(model: Model, batch: Batch) -> Cost:
 
 def cost_of_run(config: Config) -> Cost:
     """Of the model of a configuration, on images that are black; no data file is read."""
-    model, data = compose(config)
+    model, data = assemble(config)
     index = torch.arange(ROWS)
     return cost_of(model, Batch(torch.zeros(ROWS, *data.spec.shape), torch.zeros_like(index), index))
 

@@ -20,7 +20,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.listing import config_folders, description, nearest_of
 
 Budget = Literal["smoke", "quick", "full"]
@@ -153,7 +153,7 @@ def read_paper(name: str, config_dir: Path | None = None) -> Paper:
     try:
         return Paper.model_validate(yaml.safe_load(known[name].read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
-        raise ConfigError(f"conf/paper/{name}/paper.yaml: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"conf/paper/{name}/paper.yaml: {one_line(error)}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = [".".join(map(str, first["loc"]))] if first["loc"] else []  # none: what is wrong is the paper

@@ -16,8 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from attelbo.errors import ConfigError
-from attelbo.experiments import explaining
+from attelbo.errors import ConfigError, first_line
 from attelbo.experiments.composing import is_task_word, session
 from attelbo.experiments.configuration import compose, parse
 
@@ -50,7 +49,7 @@ def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = Non
         try:
             product = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
         except HydraException as error:
-            raise ConfigError(f"command line: {explaining.first_line(error)}") from error
+            raise ConfigError(f"command line: {first_line(error)}") from error
     axes = _axes([(match[1], match[2]) for match in zipped])
     jobs = [[*for_hydra, *job, *itertools.chain(*rows)] for job in product for rows in itertools.product(*axes)]
     if not jobs:

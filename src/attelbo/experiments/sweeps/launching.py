@@ -45,10 +45,11 @@ def launch(
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=root)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
-    launcher = _own(config.hydra.launcher)
-    if launcher is None:
+    settings = own_settings(config.hydra.launcher)
+    if settings is None:
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
     else:
+        launcher = build_own(settings)
         launcher.setup(hydra_context=context, task_function=task, config=config)
         launcher.ended = lambda place, returned: ended(place, _code(returned))
     try:
@@ -77,11 +78,6 @@ def build_own(settings: Mapping[str, Any]) -> Any:
         return build(settings)
     except ValueError as error:
         raise ConfigError(f"hydra.launcher.{error}") from error
-
-
-def _own(node: DictConfig) -> Any:
-    settings = own_settings(node)
-    return None if settings is None else build_own(settings)
 
 
 def _code(returned: JobReturn) -> int:

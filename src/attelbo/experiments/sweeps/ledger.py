@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.experiments.composing import is_task_word
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.files import read_curve, write_atomically
+from attelbo.files import write_atomically
 
 FILE = "sweep.json"
 
@@ -63,7 +63,7 @@ class Ledger:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path / FILE} cannot be read: {' '.join(str(error).split())}") from error
+            raise UserError(f"{path / FILE} cannot be read: {one_line(error)}") from error
         return cls(path, jobs, content.get("search"))
 
     @classmethod
@@ -148,7 +148,7 @@ class Ledger:
     def curve(self, job: Job) -> list[float]:
         """Of a search: what a job's validations said, in their order; empty before the first."""
         assert self.search is not None
-        return read_curve(self.path / job.hash / "metrics.csv", self.search["metric"])
+        return self.directory(job).curve(self.search["metric"])
 
     def best(self, job: Job) -> float | None:
         """Of a search: the best validation of a job, by which its weights are chosen too; None before the first."""

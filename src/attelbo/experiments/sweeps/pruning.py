@@ -6,9 +6,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.files import read_curve
 from attelbo.training.callbacks import Pruning
-from attelbo.training.loggers.metrics_csv import METRICS_FILE
 
 FILE = "pruning.json"
 
@@ -38,7 +36,7 @@ def watch(trainer: Trainer, run: RunDirectory, step: int) -> None:
         return
     others = [RunDirectory(run.path.parent / name) for name in told.pop("others")]
     metric = told["metric"]
-    curves = [(read_curve(other.path / METRICS_FILE, metric), other.status()["state"] == "pruned") for other in others]
-    own = read_curve(run.path / METRICS_FILE, metric, until=step)
+    curves = [(other.curve(metric), other.status()["state"] == "pruned") for other in others]
+    own = run.curve(metric, until=step)
     pruning = Pruning(**told, others=[each for each in curves if each[0]], own=own)
     trainer.callbacks.append(pruning)  # pyright: ignore[reportAttributeAccessIssue]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, first_line
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import FINISHED, RunDirectory, config_hash, locked
 from attelbo.experiments.sweeps import logs
@@ -91,7 +91,7 @@ def launch_all(
         except UserError:
             raise
         except Exception as error:
-            sys.stderr.write(f"sweep: the launcher broke down: {type(error).__name__}: {_first_line(error)}\n")
+            sys.stderr.write(f"sweep: the launcher broke down: {type(error).__name__}: {first_line(error)}\n")
             left = [job for job in jobs if ledger.state(job) == "pending"]
             if len(left) == len(jobs):  # it would break down again
                 break
@@ -127,7 +127,3 @@ class Telling:
             line += f" (exit code {code})" + (f": {said} [{log}]" if said else "")
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")

@@ -6,8 +6,6 @@ batch (``sweep.concurrent``) are chosen together, launched together, and the sam
 chosen depends on no clock.
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attelbo.errors import ConfigError
-from attelbo.experiments import assembly
+from attelbo.experiments.assembly import assemble
 from attelbo.experiments.comparison.settings import leaves
 from attelbo.experiments.configuration import Composition, check, compose
-from attelbo.experiments.rundir import FINISHED, computed, config_hash
+from attelbo.experiments.rundir import FINISHED, computed, config_hash, digest
 from attelbo.experiments.sweeps import pruning
 from attelbo.experiments.sweeps.expanding import is_zipped, shared_words
 from attelbo.experiments.sweeps.ledger import Job, Ledger, summary
@@ -79,7 +77,7 @@ class Search:
         _refuse(middle)
         metric, direction = sweep.metric, sweep.direction
         if metric is None:
-            monitor = assembly.compose(middle.config)[0].monitor
+            monitor = assemble(middle.config)[0].monitor
             if monitor is None:
                 raise ConfigError("sweep.metric: no metric tells when this model is at its best: name one, val/...")
             metric, direction = monitor[0], f"{monitor[1]}imize"
@@ -114,8 +112,7 @@ class Search:
         """Named by what is searched, and not by how long."""
         config = self.middle.config
         what = {key: value for key, value in self.record.items() if key not in ("concurrent", "n_trials", "proposals")}
-        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
-        return Path(config["paths"]["output_dir"]) / config["name"] / f"search-{digest}"
+        return Path(config["paths"]["output_dir"]) / config["name"] / f"search-{digest(what)}"
 
 
 def _words(sweep: Sweep, space: Sequence[Parameter], values: Mapping[str, Value]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, at_least, one_line
 from attelbo.experiments.checking import FaultError, check_node
 from attelbo.experiments.configuration import parse
 from attelbo.experiments.listing import choices, config_folders, nearest_of
@@ -53,9 +53,7 @@ class Sweep:
     """Of the sampler."""
 
     def __post_init__(self) -> None:
-        for name in ("n_trials", "warmup", "concurrent"):
-            if (number := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        at_least(1, n_trials=self.n_trials, warmup=self.warmup, concurrent=self.concurrent)
         if (self.metric is None) != (self.direction is None):
             raise ValueError("metric and direction go together: val/loss is to minimize, val/elbo to maximize")
         if self.metric is not None and not self.metric.startswith("val/"):
@@ -100,7 +98,7 @@ def _file(name: str, config_dir: Path | None) -> tuple[Mapping[str, Any], str]:
     try:
         content = yaml.safe_load(known[name].read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{where}: {' '.join(str(error).split())}; mend the YAML") from error
+        raise ConfigError(f"{where}: {one_line(error)}; mend the YAML") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: a mapping is expected at the top; mend the YAML")
     return content, where

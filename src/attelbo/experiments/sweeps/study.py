@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, first_line
 from attelbo.experiments.sweeps.ledger import Job, Ledger
 from attelbo.experiments.sweeps.space import Parameter, Value, point
 from attelbo.experiments.sweeps.specification import Sweep
@@ -57,8 +57,7 @@ class Study:
         try:
             yield
         except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
-            why = str(error.__cause__ or error).strip().splitlines()[0]
-            raise UserError(f"{self._file} cannot be used: {why}") from error
+            raise UserError(f"{self._file} cannot be used: {first_line(error.__cause__ or error)}") from error
 
     def propose(self, space: Sequence[Parameter], sweep: Sweep, index: int) -> "Proposal | None":
         """Proposal ``index`` of the search; None if the sampler has no more.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attelbo.attention import attention_layers, record_attention
 from attelbo.data.batch import PAD, Batch, DataSpec, Split
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, at_least
 from attelbo.models import TextVAE
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
@@ -54,9 +54,7 @@ class AttentionMaps(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        for name, count in (("n_layers", n_layers), ("n_images", n_images), ("n_alignments", n_alignments)):
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
+        at_least(1, n_layers=n_layers, n_images=n_images, n_alignments=n_alignments)
         self.layers = tuple(layers)
         self.n_layers = n_layers
         self.n_images = n_images

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from attelbo.data.batch import Split
+from attelbo.errors import at_least
 from attelbo.models import Classifier
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import attention_map
@@ -30,8 +31,7 @@ class Confusion(Exhibit):
 
     def __init__(self, n_rows: int = 2000, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        if n_rows < 1:
-            raise ValueError(f"n_rows must be at least 1, got {n_rows}")
+        at_least(1, n_rows=n_rows)
         self.n_rows = n_rows
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.glimpses import box_of
 from attelbo.data.batch import Split
+from attelbo.errors import at_least
 from attelbo.models import AttendInferRepeat
 from attelbo.training.boxes import OBJECT_COLORS, enlarged, outlined
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -29,8 +30,7 @@ class Objects(Exhibit):
 
     def __init__(self, n: int = 20, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
+        at_least(1, n=n)
         self.n = n
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

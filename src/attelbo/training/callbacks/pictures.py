@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from attelbo.data.batch import Batch, Split
+from attelbo.errors import at_least
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid
 
@@ -36,6 +37,9 @@ class Pictures(Exhibit):
         every_n_epochs: Also during training, as ``media/<picture>-epoch<n>.png``; 0: only at the end.
         split: The split that images are taken from.
         seed: Of the samples.
+
+    Raises:
+        ValueError: A number is out of range.
     """
 
     def __init__(
@@ -48,9 +52,7 @@ class Pictures(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        for name, count in (("n_samples", n_samples), ("n_reconstructions", n_reconstructions), ("n_latent", n_latent)):
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
+        at_least(1, n_samples=n_samples, n_reconstructions=n_reconstructions, n_latent=n_latent)
         self.n_samples = n_samples
         self.n_reconstructions = n_reconstructions
         self.n_latent = n_latent

@@ -51,6 +51,9 @@ class Progress(ProgressBar):
 
     Args:
         refreshes_per_second: How often the bar is drawn, at most.
+
+    Raises:
+        ValueError: It is not above 0.
     """
 
     def __init__(self, refreshes_per_second: float = 4.0) -> None:

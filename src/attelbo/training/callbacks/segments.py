@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.data.batch import Split
+from attelbo.errors import at_least
 from attelbo.models import SlotAutoencoder
 from attelbo.training.boxes import OBJECT_COLORS
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -33,8 +34,7 @@ class Segments(Exhibit):
 
     def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
+        at_least(1, n=n)
         self.n = n
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

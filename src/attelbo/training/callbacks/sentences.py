@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.data.batch import Split
+from attelbo.errors import at_least
 from attelbo.models import TextVAE
 from attelbo.models.generation import Sampling
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -42,9 +43,8 @@ class Sentences(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        for name, number, least in (("n", n, 1), ("n_paths", n_paths, 1), ("steps", steps, 2)):
-            if number < least:
-                raise ValueError(f"{name} must be at least {least}, got {number}")
+        at_least(1, n=n, n_paths=n_paths)
+        at_least(2, steps=steps)
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"temperature must be finite and not negative, got {temperature}")
         self.n = n

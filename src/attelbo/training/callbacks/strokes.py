@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attelbo.attention import GaussianWindow
 from attelbo.data.batch import Split
+from attelbo.errors import at_least
 from attelbo.models import DRAW
 from attelbo.training.boxes import READ_COLOR, WRITE_COLOR, around_pixels, enlarged, outlined
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -43,9 +44,7 @@ class Strokes(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        for name, number in (("n_samples", n_samples), ("n_images", n_images)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        at_least(1, n_samples=n_samples, n_images=n_images)
         self.n_samples = n_samples
         self.n_images = n_images
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attelbo.data.batch import BOS, PAD, Split
 from attelbo.data.text import Tokenizer
-from attelbo.errors import DataError
+from attelbo.errors import DataError, at_least
 from attelbo.models import LanguageModel
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 
@@ -49,9 +49,7 @@ class TextSamples(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        for name, number in (("n", n), ("length", length)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        at_least(1, n=n, length=length)
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"temperature must be finite and not negative, got {temperature}")
         self.n = n
@@ -93,8 +91,7 @@ class Answers(Exhibit):
 
     def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
+        at_least(1, n=n)
         self.n = n
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from attelbo.errors import at_least
 from attelbo.files import replacing
 
 
@@ -25,8 +26,7 @@ class WeightAverage(Callback):
     """
 
     def __init__(self, epochs: int = 10) -> None:
-        if epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {epochs}")
+        at_least(1, epochs=epochs)
         self.epochs = epochs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,10 +10,9 @@ from typing import Any, TextIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from attelbo.files import read_rows, write_atomically
+from attelbo.files import METRICS_FILE, read_rows, write_atomically
 from attelbo.training.loggers.base import RunInfo
 
-METRICS_FILE = "metrics.csv"
 METRICS_COLUMNS = ("step", "epoch", "metric", "value")
 
 

@@ -24,6 +24,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from torchmetrics import Metric
 
 from attelbo.data.batch import Batch
+from attelbo.errors import first_line
 from attelbo.models import Model, Player
 from attelbo.models.base import Terms
 from attelbo.training.replicas.functions import NotStackableError, Replicated, Streams
@@ -104,7 +105,7 @@ class ModelStack:
                 inputs = [torch.stack(columns[index]) for index in varying]
                 return torch.vmap(one, randomness="error")(self._varying, inputs)
         except (RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             if self._keys and "data-dependent" in reason:
                 reason = f"{', '.join(self._keys)} is not the same for all replicas and decides what is computed"
             raise NotStackableError(reason) from error

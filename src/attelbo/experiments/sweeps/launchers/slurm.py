@@ -18,7 +18,7 @@ import submitit
 from hydra.core.utils import JobReturn
 from submitit.core.utils import FailedJobError
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, at_least
 from attelbo.experiments.sweeps.launchers.base import POLL_S
 from attelbo.experiments.sweeps.launchers.submitit import STOPPED, Job, Submitted
 from attelbo.files import write_atomically
@@ -83,9 +83,8 @@ class Slurm(Submitted):
         options: Mapping[str, str | int | bool] | None = None,
     ) -> None:
         super().__init__(n_jobs, time, notice, requeue)
-        for name, number, least in (("nodes", nodes, 1), ("tasks", tasks, 1), ("cpus", cpus, 1), ("gpus", gpus, 0)):
-            if number < least:
-                raise ValueError(f"{name} must be at least {least}, got {number}")
+        at_least(1, nodes=nodes, tasks=tasks, cpus=cpus)
+        at_least(0, gpus=gpus)
         if mem <= 0:
             raise ValueError(f"mem must be above 0, got {mem}")
         self.nodes, self.tasks, self.cpus = nodes, tasks, cpus

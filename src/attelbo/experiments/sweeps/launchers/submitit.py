@@ -18,6 +18,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
+from attelbo.errors import at_least
 from attelbo.experiments.sweeps.launchers.base import Elsewhere, stand_in
 from attelbo.experiments.sweeps.launchers.slots import Slot, slots_here
 
@@ -66,13 +67,10 @@ class Submitted(Elsewhere):
 
     def __init__(self, n_jobs: int | None, time: int, notice: int, requeue: int) -> None:
         super().__init__()
-        for name, number, least in (("n_jobs", n_jobs, 1), ("time", time, 1), ("notice", notice, 1)):
-            if number is not None and number < least:
-                raise ValueError(f"{name} must be at least {least}, got {number}")
+        at_least(1, n_jobs=n_jobs, time=time, notice=notice)
         if notice >= 60 * time:
             raise ValueError(f"notice must be less than the time, {60 * time} s, got {notice}")
-        if requeue < 0:
-            raise ValueError(f"requeue must be at least 0, got {requeue}")
+        at_least(0, requeue=requeue)
         self.n_jobs, self.time, self.notice, self.requeue = n_jobs, time, notice, requeue
 
     @property
@@ -122,8 +120,7 @@ class Local(Submitted):
         self, n_jobs: int | None = None, gpus: int = 1, time: int = 60, notice: int = 30, requeue: int = 3
     ) -> None:
         super().__init__(n_jobs, time, notice, requeue)
-        if gpus < 0:
-            raise ValueError(f"gpus must be at least 0, got {gpus}")
+        at_least(0, gpus=gpus)
         if requeue > 5:
             raise ValueError(f"requeue must be at most 5, got {requeue}")
         self.gpus = gpus
