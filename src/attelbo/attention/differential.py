@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import HeadFeatures, join_heads, rms_normed
+from attelbo.attention.layer import HeadFeatures, join_heads
 from attelbo.attention.masks import Mask
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
+from attelbo.attention.precision import rms_normed
 from attelbo.attention.scores import Score
 
 

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import AttentionLayer, HeadFeatures, check_heads, join_heads, rms_normed, split_heads
+from attelbo.attention.layer import AttentionLayer, HeadFeatures, check_heads, join_heads, split_heads
 from attelbo.attention.masks import Mask, merged
 from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
+from attelbo.attention.precision import rms_normed
 from attelbo.attention.scores import Dot, ScaledDot, Score
 
 

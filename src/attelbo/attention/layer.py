@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.kernels import KERNELS, Call, KernelName, Mechanism, attention_weights, explain
@@ -189,17 +188,6 @@ def split_heads(projected: Tensor, heads: int) -> Tensor:
 def join_heads(heads: Tensor) -> Tensor:
     """(B, N, T, D) -> (B, T, N D)."""
     return heads.transpose(1, 2).flatten(2)
-
-
-def at_least_float32(t: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32, others as they are: for what sums up."""
-    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
-
-
-def rms_normed(x: Tensor, norm: nn.RMSNorm) -> Tensor:
-    """What the norm makes of x, in float32 at least and rounded only then; of modules in half precision too."""
-    weight = None if norm.weight is None else at_least_float32(norm.weight)
-    return F.rms_norm(at_least_float32(x), norm.normalized_shape, weight, norm.eps).to(x.dtype)
 
 
 def check_heads(dim: int, heads: int) -> None:
