@@ -1,6 +1,6 @@
 """The non-local block: every pixel sees every other, in half of the channels.
 
-Source: Wang, Girshick, Gupta & He 2018, "Non-local Neural Networks", arXiv:1711.07971, eq. 1, 4 and 6: the embedded
+Source: Wang, Girshick, Gupta & He 2018, "Non-local Neural Networks", arXiv:1711.07971, eq. 1, 3 and 6: the embedded
 Gaussian, in the bottleneck form of section 3.3. Ours differs: no batch normalization before the sum, which would tie
 the rows of a batch together; the last projection starts at zero instead, to the same end.
 

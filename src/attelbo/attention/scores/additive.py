@@ -7,7 +7,8 @@ differs is where the matrices begin, and what is called one parameter. Both take
 at 128 queries and keys a dot product is some 50 times cheaper, at one query hardly.
 
 Source: Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and Translate", appendix
-A.1.2; Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", eq. 8 (concat).
+A.1.2; Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", section 3.1
+(concat).
 
 Shapes: B batch, N heads, T queries, S keys, D features of a head, H hidden features.
 """

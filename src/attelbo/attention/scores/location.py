@@ -2,8 +2,8 @@
 
     score(q, position s) = w_s^T q
 
-Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", eq. 8, section
-3.1 (location).
+Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", section
+3.1, eq. 8 (location).
 
 Shapes: B batch, N heads, T queries, S keys, D features of a head, L places.
 """
