@@ -16,8 +16,6 @@ from attelbo.latent.distributions.base import Distribution
 class DiagonalNormal(Distribution):
     """N(mean, diag(std^2)), with mean and log_std of shape (B, *E)."""
 
-    __slots__ = ("_mean", "log_std", "std")
-
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self._mean = full_precision(mean)
         self.log_std = full_precision(log_std)
@@ -60,8 +58,6 @@ class DiagonalNormal(Distribution):
 
 class FullNormal(Distribution):
     """N(mean, L L^T), with mean (B, D) and the lower Cholesky factor L = scale_tril (B, D, D), diagonal > 0."""
-
-    __slots__ = ("_mean", "scale_tril")
 
     def __init__(self, mean: Tensor, scale_tril: Tensor) -> None:
         self._mean = full_precision(mean)
