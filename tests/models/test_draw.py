@@ -180,7 +180,7 @@ def test_a_step_of_an_lstm_is_that_of_torch() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strokes": 0}, r"^model\.strokes must be positive numbers, got \[0\]"),
+        ({"strokes": 0}, r"^model\.strokes must be at least 1, got 0"),
         ({"hidden": 0}, r"^model\.hidden must be positive"),
         ({"latent_dim": 0}, r"^model\.latent_dim must be at least 1"),
         ({"read": 0}, r"^model\.read must be positive"),

@@ -23,6 +23,7 @@ from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
 from attelbo.attention.precision import rms_normed
 from attelbo.attention.scores import Score
+from attelbo.checks import check_at_least
 
 
 class DifferentialAttention(MultiHeadAttention):
@@ -60,8 +61,7 @@ class DifferentialAttention(MultiHeadAttention):
         bias: bool = True,
         kernel: KernelName = "auto",
     ) -> None:
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
+        check_at_least(1, depth=depth)
         super().__init__(
             dim,
             heads,

@@ -20,6 +20,7 @@ from attelbo.attention.masks import Mask, merged
 from attelbo.attention.normalizers import Normalizer, Softmax
 from attelbo.attention.positions import NoPosition, Position
 from attelbo.attention.scores import ScaledDot, Score
+from attelbo.checks import check_at_least, check_below_one
 
 
 class HeadFeatures(NamedTuple):
@@ -69,8 +70,7 @@ class AttentionLayer(nn.Module, ABC):
         kernel: KernelName,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_below_one(dropout=dropout)
         self.dim = dim
         self.heads = heads
         self.dropout = dropout
@@ -196,8 +196,7 @@ def check_heads(dim: int, heads: int) -> None:
     Raises:
         ValueError: they do not; those that do are named.
     """
-    if dim < 1:
-        raise ValueError(f"dim must be at least 1, got {dim}")
+    check_at_least(1, dim=dim)
     if heads < 1 or dim % heads:
         divisors = [n for n in range(1, dim + 1) if dim % n == 0]
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")

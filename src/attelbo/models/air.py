@@ -31,6 +31,7 @@ from torch.nn import functional as F
 
 from attelbo.attention.glimpses import paste_patch
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least, check_below_one, check_positive
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import ELBO, Bernoulli, DiagonalNormal, Evidence, Layered, Likelihood, Objective, normal_kl
@@ -42,9 +43,9 @@ from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.object_finder import CENTERS, SAMPLES, WHERE, ObjectFinder, Step, flat, place_of
-from attelbo.models.parts import check_latent_dim, check_likelihood
+from attelbo.models.parts import check_likelihood, model_arguments
 from attelbo.networks import Decoder
-from attelbo.networks.layers import image_shape, positive
+from attelbo.networks.layers import image_shape
 
 EPSILON = 1e-3
 """Of a Bernoulli's mean: a pixel that no object covers may still be one."""
@@ -257,22 +258,15 @@ def build_air(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
-    check_latent_dim(latent_dim)
-    try:
+    with model_arguments():
         channels, *_ = image_shape("data", data.shape)
-        for name, number in (("hidden", hidden), ("steps", steps), ("glimpse", glimpse)):
-            positive(name, [number])
+        check_at_least(1, latent_dim=latent_dim, hidden=hidden, steps=steps, glimpse=glimpse)
         scheduled = Scheduled(cost, "cost")
         for name, share in (("presence", presence), ("object_size", object_size)):
             if not 0 < share < 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {share}")
-        if not 0 <= waiting < 1:
-            raise ValueError(f"waiting must be in [0, 1), got {waiting}")
-        for name, std in (("size_std", size_std), ("spread", spread)):
-            if not 0 < std < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {std}")
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
+        check_below_one(waiting=waiting)
+        check_positive(size_std=size_std, spread=spread)
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     if not isinstance(p, Bernoulli | LocationScale):

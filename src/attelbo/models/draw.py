@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from attelbo.attention.glimpses import GaussianWindow
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
-from attelbo.errors import ConfigError
 from attelbo.latent import Likelihood, Objective, StandardNormal
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.models.hierarchy import (
@@ -37,9 +37,9 @@ from attelbo.models.hierarchy import (
     prior_samples,
     split_normal,
 )
-from attelbo.models.parts import check_latent_dim, check_likelihood
+from attelbo.models.parts import check_likelihood, model_arguments
 from attelbo.networks.glimpses import LSTMStep, Reader, WholeReader, WholeWriter, WindowReader, WindowWriter, Writer
-from attelbo.networks.layers import image_shape, initialize, positive
+from attelbo.networks.layers import image_shape, initialize
 
 
 class Stroke(NamedTuple):
@@ -158,15 +158,9 @@ def build_draw(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
-    check_latent_dim(latent_dim)
-    try:
+    with model_arguments():
         channels, *size = image_shape("data", data.shape)
-        positive("hidden", [hidden])
-        positive("strokes", [strokes])
-        positive("read", [] if read is None else [read])
-        positive("write", [] if write is None else [write])
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
+        check_at_least(1, latent_dim=latent_dim, hidden=hidden, strokes=strokes, read=read, write=write)
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)

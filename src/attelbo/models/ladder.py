@@ -26,7 +26,7 @@ from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Real
 from attelbo.models.hierarchy import Choice, Hierarchy, check_objective_of_layers, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood, check_prior
+from attelbo.models.parts import check_likelihood, check_prior, model_arguments
 from attelbo.networks import Decoder, Encoder
 from attelbo.networks.layers import Activation, activation_layer, initialize, positive
 
@@ -145,12 +145,10 @@ def build_ladder(
             f"model.hidden must have one number less than model.latent_dims, one for each layer above the first; "
             f"got {list(hidden)} and {list(latent_dims)}"
         )
-    try:
+    with model_arguments():
         positive("latent_dims", latent_dims)
         positive("hidden", hidden)
         activation_layer(activation)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)

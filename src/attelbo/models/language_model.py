@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from attelbo.attention import BlockCache, Document, Mask, Padding
 from attelbo.building import Spec, part
+from attelbo.checks import check_below_one
 from attelbo.data.batch import IGNORE, PAD, Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, TokenScores
 from attelbo.models.base import Model, Player, Terms, vectors_of
 from attelbo.models.generation import Sampling
+from attelbo.models.parts import model_arguments
 from attelbo.networks import AttentionParts, TokenEmbedding, Transformer
 
 STD = 0.02
@@ -250,8 +252,8 @@ def build_language_model(
         raise ConfigError(f"model.context must be at least {length}, the tokens of a row of {data.name}, got {context}")
     parts = AttentionParts(attention, score, normalizer, position, mask)
     places = parts.position_of(dim, length if context is None else context, causal=causal)
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout must be in [0, 1), got {dropout}")
+    with model_arguments():
+        check_below_one(dropout=dropout)
     return LanguageModel(
         data,
         TokenEmbedding(data.n_tokens or 0, dim, places, dropout),

@@ -1,7 +1,8 @@
 """The parts of a model from its configuration, and whether they fit together. What does not is told in one line."""
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -37,10 +38,13 @@ def offered_by(posterior: Posterior, data: DataSpec) -> dict[str, Any]:
     }
 
 
-def check_latent_dim(latent_dim: int) -> None:
-    """Raise ConfigError unless there is at least one latent dimension."""
-    if latent_dim < 1:
-        raise ConfigError(f"model.latent_dim must be at least 1, got {latent_dim}")
+@contextmanager
+def model_arguments() -> Iterator[None]:
+    """A ValueError inside, which begins with the name of an argument, becomes a ConfigError at its key."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
 
 
 def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
-from attelbo.errors import ConfigError
 from attelbo.latent import Likelihood, Objective
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.models.hierarchy import Choice, Hierarchy, check_objective_of_layers, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood
-from attelbo.networks.layers import channels_last, halvings, image_shape, initialize, positive
+from attelbo.models.parts import check_likelihood, model_arguments
+from attelbo.networks.layers import channels_last, halvings, image_shape, initialize
 from attelbo.networks.top_down import Bottleneck, TopDownBlock, resize
 
 
@@ -125,14 +125,11 @@ def build_top_down(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
-    try:
-        positive("channels", [channels])
-        positive("latent_channels", [latent_channels])
+    with model_arguments():
+        check_at_least(1, channels=channels, latent_channels=latent_channels)
         if not blocks or not any(blocks) or min(blocks) < 0:
             raise ValueError(f"blocks must name the layers of each level, at least one in all, got {list(blocks)}")
         image_shape("data", data.shape)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)

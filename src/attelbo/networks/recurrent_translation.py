@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import Attention, KeyValues, Padding
+from attelbo.checks import check_at_least
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
 
@@ -94,7 +95,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
     ) -> None:
         super().__init__()
         check_choice("query", query, Query)
-        _check_numbers(embedding=embedding, hidden=hidden, layers=layers, readout=readout)
+        check_at_least(1, embedding=embedding, hidden=hidden, layers=layers, readout=readout)
         _check_shares(teacher_forcing=teacher_forcing, dropout=dropout)
         self.pad = pad
         self.teacher_forcing = teacher_forcing
@@ -187,12 +188,6 @@ class _RecurrentDecoding(Decoding):
 
     def exchange(self, rows: Tensor) -> None:
         self.state = tuple(part.index_select(1, rows) for part in self.state)
-
-
-def _check_numbers(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
 
 
 def _check_shares(**shares: float) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attelbo.attention import ISAB, PMA, SAB, Padding
 from attelbo.attention.sets.padding import without_padding
+from attelbo.checks import check_at_least
 from attelbo.networks.layers import initialize, positive, relu_layers
 
 SetPooling = Literal["mean", "sum", "max"]
@@ -106,9 +107,7 @@ class SetTransformer(nn.Module):
         norm: bool = False,
     ) -> None:
         super().__init__()
-        for name, count in (("layers", layers), ("decoder_layers", decoder_layers)):
-            if count < 0:
-                raise ValueError(f"{name} must be at least 0, got {count}")
+        check_at_least(0, layers=layers, decoder_layers=decoder_layers)
         self.embed = initialize(nn.Linear(in_features, dim))
         self.encoder = nn.ModuleList(
             SAB(dim, heads, norm=norm) if n_points is None else ISAB(dim, heads, n_points, norm=norm)

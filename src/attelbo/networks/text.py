@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import BlockCache
+from attelbo.checks import check_at_least
 from attelbo.networks.encoder_decoder import Decoding
 from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
 from attelbo.networks.transformer import TokenEmbedding, Transformer
@@ -197,8 +198,7 @@ class TransformerTextDecoder(TextDecoder):
     ) -> None:
         super().__init__()
         check_choice("latent_into", latent_into, LatentPlace)
-        if n_memory < 1:
-            raise ValueError(f"n_memory must be at least 1, got {n_memory}")
+        check_at_least(1, n_memory=n_memory)
         n_tokens, dim = embedding.vectors.weight.shape
         self.latent_into: LatentPlace = latent_into
         self.n_memory = 1 if latent_into == "embedding" else n_memory

@@ -28,6 +28,7 @@ from attelbo.attention.blocks import FeedForwardActivation, NormName
 from attelbo.attention.layer import check_heads
 from attelbo.attention.masks import merged
 from attelbo.building import Spec, locate, part
+from attelbo.checks import check_at_least
 from attelbo.errors import ConfigError
 
 
@@ -196,8 +197,7 @@ class Transformer(nn.Module):
         hidden_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
+        check_at_least(1, layers=layers)
         mask = Causal() if causal else None
         self.position = position
         self.blocks = nn.ModuleList(

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attelbo.checks import check_at_least
+
 
 class FeatureMap(nn.Module, ABC):
     """phi: (..., D) -> (..., F), not negative: the weight of a key is phi(q) . phi(k) over its sum over the keys.
@@ -66,9 +68,7 @@ class PositiveRandomFeatures(FeatureMap):
 
     def __init__(self, dim: int, n_features: int = 256, *, scale: float | None = None) -> None:
         super().__init__()
-        for name, value in (("dim", dim), ("n_features", n_features)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least(1, dim=dim, n_features=n_features)
         self.scale = dim**-0.5 if scale is None else scale
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.scores.base import Score
 from attelbo.attention.scores.matrices import glorot, per_head
+from attelbo.checks import check_at_least
 
 
 class Additive(Score):
@@ -84,6 +85,5 @@ def _compare(query: Tensor, key: Tensor, direction: Tensor) -> Tensor:
 
 
 def _hidden(head_dim: int, hidden: int | None) -> int:
-    if hidden is not None and hidden < 1:
-        raise ValueError(f"hidden must be at least 1, got {hidden}")
+    check_at_least(1, hidden=hidden)
     return head_dim if hidden is None else hidden

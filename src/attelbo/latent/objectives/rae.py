@@ -4,7 +4,6 @@ Autoencoders", arXiv:1903.12436, eq. 11).
 Shapes: B batch, E event shape of z, (C, ...) data shape.
 """
 
-import math
 from contextlib import nullcontext
 from typing import Literal
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attelbo.checks import check_not_negative
 from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.distributions import Point
 from attelbo.latent.evidence import Evidence, Generative
@@ -60,9 +60,7 @@ class RAE(Objective):
             raise ValueError(
                 f"regularization must be 'none', 'l2', 'gradient_penalty' or 'spectral', got {regularization!r}"
             )
-        for name, value in (("weight", weight), ("z_weight", z_weight)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        check_not_negative(weight=weight, z_weight=z_weight)
         self.regularization = regularization
         self.weight = weight
         self.z_weight = z_weight

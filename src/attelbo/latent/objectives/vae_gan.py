@@ -4,12 +4,12 @@
 Shapes: B batch, (C, H, W) image, F features.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_not_negative
 from attelbo.latent.critics import BETAS, ImageCritic, loss_of_maker
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, Turn
@@ -46,8 +46,7 @@ class VAEGAN(Objective):
 
     def __init__(self, data_shape: Sequence[int], channels: Sequence[int] = (32, 64, 128), gamma: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"gamma must be finite and not negative, got {gamma}")
+        check_not_negative(gamma=gamma)
         self.gamma = gamma
         self.critic = ImageCritic(data_shape, channels)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_positive
 from attelbo.latent.arithmetic import LOG_2PI
 from attelbo.latent.hyperbolic import log_volume
 from attelbo.latent.priors.base import Prior
@@ -35,8 +36,7 @@ class WrappedNormalPrior(Prior):
 
     def __init__(self, latent_shape: Sequence[int], space: Ball, std: float = 1.0) -> None:
         super().__init__()
-        if not 0 < std < math.inf:
-            raise ValueError(f"std must be positive and finite, got {std}")
+        check_positive(std=std)
         self.latent_shape = tuple(latent_shape)
         self.curvature = space.curvature
         self.std = std
