@@ -15,7 +15,7 @@ from attelbo.checks import check_not_negative
 from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.distributions import Point
 from attelbo.latent.evidence import Evidence, Generative
-from attelbo.latent.objectives.base import Objective
+from attelbo.latent.objectives.base import Objective, generative_of
 from attelbo.latent.spectral import normalize_spectrally
 
 
@@ -71,11 +71,10 @@ class RAE(Objective):
 
     def forward(self, evidence: Evidence) -> Tensor:
         loss = evidence.distortion + self.z_weight * 0.5 * sum_event(evidence.z.square(), 2).mean()
-        assert evidence.generative is not None
         if self.regularization == "l2":
-            loss = loss + self.weight * _squares(evidence.generative)
+            loss = loss + self.weight * _squares(generative_of(evidence))
         elif self.regularization == "gradient_penalty":
-            loss = loss + self.weight * _squared_jacobian(evidence.generative, evidence.z, evidence.y)
+            loss = loss + self.weight * _squared_jacobian(generative_of(evidence), evidence.z, evidence.y)
         return loss
 
 
