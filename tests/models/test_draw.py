@@ -148,7 +148,7 @@ def test_inference_and_generation_share_no_parameter() -> None:
     assert own | reached == {id(parameter) for parameter in model.parameters()}
 
 
-@pytest.mark.parametrize("likelihood", [BERNOULLI, {**NORMAL, "sigma": "learned"}])
+@pytest.mark.parametrize("likelihood", [BERNOULLI, {**NORMAL, "calibration": "learned"}])
 def test_any_likelihood_and_channels(likelihood) -> None:
     model = make(shape=(3, 4, 5), likelihood=likelihood) if likelihood is not BERNOULLI else make(shape=(3, 4, 5))
     terms = model.evidence(images(2, (3, 4, 5)), n_samples=3)
