@@ -10,11 +10,9 @@ from torch import Tensor
 
 from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import full_precision, sum_event
-from attelbo.latent.likelihoods.base import Likelihood
+from attelbo.latent.likelihoods.base import LEVELS, Likelihood, all_levels
 from attelbo.latent.likelihoods.discretized_logistic import (
     LOG_SCALE_BOUND,
-    DiscretizedLogistic,
-    all_levels,
     clipped_mean,
     log_bin_probability,
     sample_level,
@@ -39,8 +37,7 @@ class LogisticMixture(Likelihood):
         ValueError: n_components below 1.
     """
 
-    discrete = True
-    n_levels = DiscretizedLogistic.n_levels
+    n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
     _spread: Tensor
 

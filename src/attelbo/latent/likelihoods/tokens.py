@@ -29,7 +29,6 @@ class CategoricalTokens(Likelihood):
         ValueError: a number below 1.
     """
 
-    discrete = True
     supports = frozenset({"tokens"})
 
     def __init__(self, length: int, n_tokens: int, padding: int) -> None:
