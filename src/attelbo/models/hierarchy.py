@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attelbo.errors import ConfigError
 from attelbo.latent import DiagonalNormal, Distribution, Evidence, Layered, Objective, Prior, normal_kl
+from attelbo.latent.arithmetic import sum_event
 from attelbo.latent.control_variates import with_less_noise
 from attelbo.models.latent_variable import LatentVariableModel
 
@@ -66,7 +67,7 @@ class PosteriorSamples:
 
 def _exact_kl(q: DiagonalNormal, p: Above) -> Tensor | None:
     if isinstance(p, DiagonalNormal):
-        return normal_kl(q, p)
+        return sum_event(normal_kl(q, p), 1)
     kl = p.exact_kl(q)
     return None if kl is None else kl.sum(-1)
 

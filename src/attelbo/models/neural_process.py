@@ -147,7 +147,7 @@ class NeuralProcess(EvidenceModel):
         log_p = self.log_prob(functions, features, z).sum(-1)  # (K, B)
         return Evidence(
             log_likelihood=log_p,
-            kl=normal_kl(posterior, prior).unsqueeze(-1),
+            kl=normal_kl(posterior, prior).sum(-1, keepdim=True),
             z=z,
             posterior=posterior,
             log_weights=log_p + prior.log_prob(z) - log_q,

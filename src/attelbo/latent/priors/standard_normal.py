@@ -28,7 +28,7 @@ class StandardNormal(FixedPrior):
     def exact_kl(self, q: Distribution) -> Tensor | None:
         """KL(q || N(0, I)), nats: of a diagonal normal by dimension (B, D), of any other (B, 1)."""
         if isinstance(q, DiagonalNormal):
-            return (0.5 * (q.mean.square() + q.std.square() - 1) - q.log_std).flatten(1)
+            return q.divergence_from_standard.flatten(1)
         if isinstance(q, FullNormal):
             trace = q.scale_tril.square().sum((-2, -1))
             quadratic = trace + q.mean.square().sum(-1) - q.mean.shape[-1]
