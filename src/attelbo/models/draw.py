@@ -32,12 +32,11 @@ from attelbo.models.hierarchy import (
     Choice,
     Hierarchy,
     PosteriorMeans,
-    check_objective_of_layers,
     parameters_of,
     prior_samples,
     split_normal,
 )
-from attelbo.models.parts import check_likelihood, model_arguments
+from attelbo.models.parts import check_likelihood, check_objective_of_terms, model_arguments
 from attelbo.networks.glimpses import LSTMStep, Reader, WholeReader, WholeWriter, WindowReader, WindowWriter, Writer
 from attelbo.networks.layers import image_shape, initialize
 
@@ -164,7 +163,7 @@ def build_draw(
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)
-    check_objective_of_layers(o)
+    check_objective_of_terms(o, "a hierarchy")
     height, width = size
     painted = p.parameter_shape[0]
     return DRAW(

@@ -25,8 +25,8 @@ from attelbo.latent import DiagonalNormal, Likelihood, Objective, Prior
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Real
-from attelbo.models.hierarchy import Choice, Hierarchy, check_objective_of_layers, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood, check_prior, model_arguments
+from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
+from attelbo.models.parts import check_likelihood, check_objective_of_terms, check_prior, model_arguments
 from attelbo.networks import Decoder, Encoder
 from attelbo.networks.layers import Activation, activation_layer, initialize, positive
 
@@ -152,7 +152,7 @@ def build_ladder(
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)
-    check_objective_of_layers(o)
+    check_objective_of_terms(o, "a hierarchy")
     top = Real((latent_dims[-1],))
     check_prior(prior, top, DiagonalNormal, "a ladder's topmost layer")
     seen = (sum(latent_dims) if skip else latent_dims[0],)

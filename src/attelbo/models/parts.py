@@ -104,6 +104,20 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
         )
 
 
+def takes_more_than_terms(objective: Objective) -> bool:
+    """Whether it looks beyond the evidence terms: at the model, at how q makes its samples, or at q's parameters."""
+    return objective.needs_generative or objective.stops_posterior or objective.posteriors != (Distribution,)
+
+
+def check_objective_of_terms(objective: Objective, owner: str) -> None:
+    """Raise ConfigError unless the objective is made of the evidence terms, which are all that its owner has."""
+    if takes_more_than_terms(objective):
+        raise ConfigError(
+            f"model/objective: {type(objective).__name__} looks at more than {owner} has; it takes one that is made of "
+            "the evidence terms alone, such as elbo or iwae"
+        )
+
+
 def check_batch_norm(encoder: Encoder, posterior: Posterior, prior: Prior, decoder: Decoder) -> None:
     """Raise ConfigError where running averages over batches would be written by what is no batch of the data."""
     for name, own in (("encoder", encoder), ("posterior", posterior)):

@@ -32,7 +32,7 @@ from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.conditional import ConditionalVAE, check_labels, label_aware_parts
-from attelbo.models.parts import model_arguments
+from attelbo.models.parts import model_arguments, takes_more_than_terms
 
 
 class Enumerated(Distribution):
@@ -202,8 +202,7 @@ def build_m2(
         check_not_negative(alpha=alpha)
     parts = label_aware_parts(n_classes, data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
     o = parts["objective"]
-    beyond_terms = o.needs_generative or o.stops_posterior or o.turns() or o.posteriors != (Distribution,)
-    if beyond_terms or not parts["posterior"].has_density:
+    if takes_more_than_terms(o) or o.turns() or not parts["posterior"].has_density:
         raise ConfigError(
             f"model/objective: M2 sums its evidence terms over classes, and {type(o).__name__} takes more than these "
             "terms; ELBO and IWAE do not"
