@@ -127,5 +127,6 @@ class InverseAutoregressivePosterior(FlowPosterior):
     def __init__(
         self, in_shape: Sequence[int], latent_dim: int, n_flows: int = 2, hidden: Sequence[int] = (128,)
     ) -> None:
-        make = lambda place: InverseAutoregressive(latent_dim, hidden, reverse=place % 2 == 1)  # noqa: E731
-        super().__init__(in_shape, latent_dim, n_flows, make)
+        super().__init__(
+            in_shape, latent_dim, n_flows, lambda place: InverseAutoregressive(latent_dim, hidden, place % 2 == 1)
+        )
