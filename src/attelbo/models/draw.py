@@ -77,10 +77,8 @@ class DRAW(Hierarchy):
         self.writer = writer
         self.blank = nn.Parameter(torch.zeros(likelihood.parameter_shape))
         # h and c before the first stroke.
-        self.encoder_start, self.decoder_start = (
-            nn.Parameter(torch.zeros(2, hidden)),
-            nn.Parameter(torch.zeros(2, hidden)),
-        )
+        self.encoder_start = nn.Parameter(torch.zeros(2, hidden))
+        self.decoder_start = nn.Parameter(torch.zeros(2, hidden))
 
     def bottom_up(self, x: Tensor) -> list[Tensor]:
         """x itself: what is read from it depends on the canvas."""
@@ -158,21 +156,16 @@ def build_draw(
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
     with model_arguments():
-        channels, *size = image_shape("data", data.shape)
+        channels, height, width = image_shape("data", data.shape)
         check_at_least(1, latent_dim=latent_dim, hidden=hidden, strokes=strokes, read=read, write=write)
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)
     check_objective_of_terms(o, "a hierarchy")
-    height, width = size
-    painted = p.parameter_shape[0]
+    seen, painted, size = 2 * channels, p.parameter_shape[0], (height, width)
     return DRAW(
-        reader=WholeReader(2 * channels, (height, width))
-        if read is None
-        else WindowReader(2 * channels, (height, width), read, hidden),
-        writer=WholeWriter(painted, (height, width), hidden)
-        if write is None
-        else WindowWriter(painted, (height, width), write, hidden),
+        reader=WholeReader(seen, size) if read is None else WindowReader(seen, size, read, hidden),
+        writer=WholeWriter(painted, size, hidden) if write is None else WindowWriter(painted, size, write, hidden),
         likelihood=p,
         objective=o,
         latent_dim=latent_dim,
