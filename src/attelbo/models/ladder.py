@@ -28,7 +28,7 @@ from attelbo.latent.spaces import Real
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
 from attelbo.models.parts import check_likelihood, check_objective_of_terms, check_prior, model_arguments
 from attelbo.networks import Decoder, Encoder
-from attelbo.networks.layers import Activation, activation_layer, initialize, positive
+from attelbo.networks.layers import Activation, activation_layer, hidden_layers, positive
 
 
 class LadderVAE(Hierarchy):
@@ -103,8 +103,7 @@ def precision_weighted(a: DiagonalNormal, b: DiagonalNormal) -> DiagonalNormal:
 
 
 def _mlp(n_in: int, n_out: int, activation: Activation) -> nn.Sequential:
-    layers = [initialize(nn.Linear(n_in, n_out), activation), initialize(nn.Linear(n_out, n_out), activation)]
-    return nn.Sequential(layers[0], activation_layer(activation), layers[1], activation_layer(activation))
+    return nn.Sequential(*hidden_layers((n_in, n_out, n_out), activation))
 
 
 def build_ladder(
