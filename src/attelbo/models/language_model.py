@@ -28,9 +28,7 @@ from attelbo.models.base import Model, Player, Terms, vectors_of
 from attelbo.models.generation import Sampling
 from attelbo.models.parts import model_arguments
 from attelbo.networks import AttentionParts, TokenEmbedding, Transformer
-
-STD = 0.02
-"""Of the normal distribution that weights begin with."""
+from attelbo.networks.transformer import initialize_by_depth
 
 
 class LanguageModel(Model):
@@ -65,18 +63,7 @@ class LanguageModel(Model):
         self.network = network
         self.head = None if tied else nn.Linear(dim, n_tokens, bias=False)
         self.scores = TokenScores(data.token_lengths, answers=data.answer_length is not None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Normal with standard deviation 0.02, or 0.02 / sqrt(2 L) for what is added to the tokens; biases zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=STD)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        added = self.network.residual_outputs()
-        for layer in added:
-            nn.init.normal_(layer.weight, std=STD / len(added) ** 0.5)
+        initialize_by_depth(self, network)
 
     # -- from a batch to its loss ---------------------------------------------------------------
 

@@ -26,13 +26,10 @@ from attelbo.attention import BlockCache
 from attelbo.checks import check_at_least
 from attelbo.networks.encoder_decoder import Decoding
 from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
-from attelbo.networks.transformer import TokenEmbedding, Transformer
+from attelbo.networks.transformer import TokenEmbedding, Transformer, initialize_by_depth
 
 StateOrInputs = Literal["state", "inputs", "both"]
 LatentPlace = Literal["memory", "embedding", "cross"]
-
-STD = 0.02
-"""Of the normal distribution that a transformer's weights begin with (Radford et al. 2019)."""
 
 
 class RecurrentTextEncoder(nn.Module):
@@ -207,21 +204,9 @@ class TransformerTextDecoder(TextDecoder):
         self.network = network
         self.project = nn.Linear(latent_dim, self.n_memory * dim)
         self.output = nn.Linear(dim, n_tokens)
-        self.reset_parameters()
+        initialize_by_depth(self, network)
         if tied:
             self.output.weight = embedding.vectors.weight
-
-    def reset_parameters(self) -> None:
-        """Normal with standard deviation 0.02, or 0.02 / sqrt(n) for the n layers that add to the tokens, two in a
-        block or three where z is seen across; biases zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=STD)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        added = self.network.residual_outputs()
-        for layer in added:
-            nn.init.normal_(layer.weight, std=STD / len(added) ** 0.5)
 
     def forward(self, z: Tensor, tokens: Tensor) -> Tensor:
         latent = self.tokens_of(z)

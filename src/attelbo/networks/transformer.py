@@ -31,6 +31,9 @@ from attelbo.building import Spec, locate, part
 from attelbo.checks import check_at_least
 from attelbo.errors import ConfigError
 
+STD = 0.02
+"""Of the normal distribution that weights begin with."""
+
 
 @dataclass(frozen=True)
 class AttentionParts:
@@ -247,3 +250,16 @@ class Transformer(nn.Module):
 
     def _blocks(self) -> list[TransformerBlock]:
         return [block for block in self.blocks if isinstance(block, TransformerBlock)]
+
+
+def initialize_by_depth(model: nn.Module, network: Transformer) -> None:
+    """Initial weights of a model around a network (Radford et al. 2019, section 2.3): normal with standard deviation
+    0.02, or 0.02 / sqrt(n) for the network's n layers that add to the tokens; biases zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=STD)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    added = network.residual_outputs()
+    for layer in added:
+        nn.init.normal_(layer.weight, std=STD / len(added) ** 0.5)
