@@ -67,7 +67,7 @@ DECODERS = {
     },
     **{place: lambda place=place: transformer(latent_into=place) for place in ("memory", "embedding", "cross")},
     "memory, rotary": lambda: transformer("Rotary"),
-    "cross, untied": lambda: transformer("Alibi", latent_into="cross", tied=False),
+    "cross, untied": lambda: transformer("Alibi", latent_into="cross", tie_weights=False),
 }
 
 

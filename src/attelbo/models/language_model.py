@@ -41,7 +41,7 @@ class LanguageModel(Model):
         optimizer: its configuration; its weight decay leaves biases and gains of norms alone.
         scheduler: the learning rate's.
         causal: whether the network sees, at each place, the tokens up to there only.
-        tied: whether embedding and head share their vectors.
+        tie_weights: whether embedding and head share their vectors.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LanguageModel(Model):
         optimizer: Spec,
         scheduler: Spec,
         causal: bool = True,
-        tied: bool = True,
+        tie_weights: bool = True,
     ) -> None:
         super().__init__(optimizer, scheduler)
         n_tokens, dim = embedding.vectors.weight.shape
@@ -61,7 +61,7 @@ class LanguageModel(Model):
         self.n_predicted = data.answer_length
         self.embedding = embedding
         self.network = network
-        self.head = None if tied else nn.Linear(dim, n_tokens, bias=False)
+        self.head = None if tie_weights else nn.Linear(dim, n_tokens, bias=False)
         self.scores = TokenScores(data.token_lengths, answers=data.answer_length is not None)
         initialize_by_depth(self, network)
 
@@ -209,7 +209,7 @@ def build_language_model(
     mask: Spec | None = None,
     context: int | None = None,
     causal: bool = True,
-    tied: bool = True,
+    tie_weights: bool = True,
     dropout: float = 0.0,
 ) -> LanguageModel:
     """Compose a language model from its configuration.
@@ -227,7 +227,7 @@ def build_language_model(
         mask: who may attend to whom, besides what ``causal`` says; nothing more if None.
         context: the most tokens that it can see; those of a row of the data if None.
         causal: whether no token sees those behind it.
-        tied: whether embedding and head share their vectors.
+        tie_weights: whether embedding and head share their vectors.
         dropout: of the embedded tokens; attention and network have their own.
 
     Raises:
@@ -248,7 +248,7 @@ def build_language_model(
         optimizer,
         scheduler,
         causal=causal,
-        tied=tied,
+        tie_weights=tie_weights,
     )
 
 

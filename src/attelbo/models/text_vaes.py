@@ -40,7 +40,7 @@ def build_recurrent_text_vae(
     layers: int = 1,
     directions: Directions = "forward",
     latent_into: StateOrInputs = "state",
-    shares_embedding: bool = True,
+    share_embeddings: bool = True,
     word_dropout: float = 0.0,
     dropout: float = 0.0,
 ) -> TextVAE:
@@ -61,7 +61,7 @@ def build_recurrent_text_vae(
         layers: on both sides.
         directions: how the encoder reads.
         latent_into: where z goes: the decoder's initial state, beside each of its inputs, or both.
-        shares_embedding: whether encoder and decoder have the vectors of tokens in common, which then belong to the
+        share_embeddings: whether encoder and decoder have the vectors of tokens in common, which then belong to the
             encoder where the two learn in turns.
         word_dropout: the share of the decoder's inputs that are UNK in training.
         dropout: on the decoder's embedded tokens, and between layers.
@@ -79,7 +79,7 @@ def build_recurrent_text_vae(
             "(model/text_encoder) has none"
         )
     read = nn.Embedding(n_tokens, embedding)
-    written = read if shares_embedding else nn.Embedding(n_tokens, embedding)
+    written = read if share_embeddings else nn.Embedding(n_tokens, embedding)
     with model_arguments():
         if text_encoder is None:
             encoder = RecurrentTextEncoder(read, PAD, cell, hidden, layers, directions, dropout)
@@ -110,7 +110,7 @@ def build_transformer_text_vae(
     mask: Spec | None = None,
     latent_into: LatentPlace = "memory",
     n_memory: int = 4,
-    tied: bool = True,
+    tie_weights: bool = True,
     word_dropout: float = 0.0,
     dropout: float = 0.0,
 ) -> TextVAE:
@@ -135,7 +135,7 @@ def build_transformer_text_vae(
         mask: who may attend to whom on either side, besides what is causal; nothing more if None.
         latent_into: how z reaches the decoder, see ``networks.TransformerTextDecoder``.
         n_memory: tokens that are made of z, for ``memory`` and ``cross``.
-        tied: whether the logits take the vectors of the decoder's tokens.
+        tie_weights: whether the logits take the vectors of the decoder's tokens.
         word_dropout: the share of the decoder's inputs that are UNK in training.
         dropout: on embedded tokens, of both sides.
 
@@ -165,7 +165,9 @@ def build_transformer_text_vae(
     q = part("posterior", posterior, in_shape=(features,), latent_dim=latent_dim)
     with model_arguments():
         embedding = TokenEmbedding(n_tokens, dim, written, dropout)
-        decoder = TransformerTextDecoder(math.prod(q.latent_shape), embedding, stack, latent_into, n_memory, tied)
+        decoder = TransformerTextDecoder(
+            math.prod(q.latent_shape), embedding, stack, latent_into, n_memory, tie_weights
+        )
     rest = _beside(q, data, prior, objective)
     return TextVAE(word_dropout, encoder=encoder, decoder=decoder, **rest, optimizer=optimizer, scheduler=scheduler)
 

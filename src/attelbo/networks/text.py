@@ -178,7 +178,7 @@ class TransformerTextDecoder(TextDecoder):
         network: causal, over tokens (N, T, E), F = E; with attention to a memory for ``cross``.
         latent_into: how z gets in.
         n_memory: M; without effect for ``embedding``.
-        tied: whether embedding and output share their vectors.
+        tie_weights: whether embedding and output share their vectors.
 
     Raises:
         ValueError: ``n_memory`` below 1, or no such way.
@@ -191,7 +191,7 @@ class TransformerTextDecoder(TextDecoder):
         network: Transformer,
         latent_into: LatentPlace = "memory",
         n_memory: int = 4,
-        tied: bool = True,
+        tie_weights: bool = True,
     ) -> None:
         super().__init__()
         check_choice("latent_into", latent_into, LatentPlace)
@@ -205,7 +205,7 @@ class TransformerTextDecoder(TextDecoder):
         self.project = nn.Linear(latent_dim, self.n_memory * dim)
         self.output = nn.Linear(dim, n_tokens)
         initialize_by_depth(self, network)
-        if tied:
+        if tie_weights:
             self.output.weight = embedding.vectors.weight
 
     def forward(self, z: Tensor, tokens: Tensor) -> Tensor:
