@@ -57,7 +57,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
     Args:
         n_source_tokens: of the source's vocabulary.
         n_tokens: V.
-        pad: the token that padding consists of.
+        padding: the token that padding consists of.
         attention: from H features to the encoder's; None: none.
         cell: LSTM or gated recurrent units.
         embedding: E.
@@ -79,7 +79,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         self,
         n_source_tokens: int,
         n_tokens: int,
-        pad: int,
+        padding: int,
         attention: Attention | None = None,
         *,
         cell: CellName = "gru",
@@ -97,7 +97,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         check_choice("query", query, Query)
         check_at_least(1, embedding=embedding, hidden=hidden, layers=layers, readout=readout)
         _check_shares(teacher_forcing=teacher_forcing, dropout=dropout)
-        self.pad = pad
+        self.padding = padding
         self.teacher_forcing = teacher_forcing
         self.feeds_last = feeds_last and attention is None
         self.asks_first = attention is not None and query == "previous"
@@ -134,7 +134,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         return _RecurrentDecoding(self, known, state)
 
     def _read(self, source: Tensor) -> tuple[Source, State]:
-        valid = source != self.pad
+        valid = source != self.padding
         memory, state = self.encoder(self.dropout(self.source(source)), valid)
         known = None if self.attention is None else self.attention.keys_values(memory)
         return Source(known, valid, state[0][-1]), state
