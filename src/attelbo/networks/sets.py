@@ -85,7 +85,7 @@ class SetTransformer(nn.Module):
         dim: E.
         heads: of all attention; must divide ``dim``.
         layers: blocks of the elements.
-        n_points: through which elements see each other (ISAB); null: directly (SAB).
+        n_points: through which elements see each other (ISAB); None: directly (SAB).
         decoder_layers: blocks of the seeds (SAB).
         norm: LayerNorm in each block, as in the paper; the authors' experiments are without.
 
@@ -102,7 +102,7 @@ class SetTransformer(nn.Module):
         dim: int = 128,
         heads: int = 4,
         layers: int = 2,
-        n_points: int | None = None,
+        n_points: int | None = 16,
         decoder_layers: int = 1,
         norm: bool = False,
     ) -> None:

@@ -66,7 +66,7 @@ class PositiveRandomFeatures(FeatureMap):
     directions: Tensor
     """w, (F, D)."""
 
-    def __init__(self, dim: int, n_features: int = 256, *, scale: float | None = None) -> None:
+    def __init__(self, dim: int, n_features: int = 64, *, scale: float | None = None) -> None:
         super().__init__()
         check_at_least(1, dim=dim, n_features=n_features)
         self.scale = dim**-0.5 if scale is None else scale
