@@ -37,8 +37,8 @@ class MAB(nn.Module):
     def __init__(self, dim: int, heads: int, *, scale: float | None = None, norm: bool = True) -> None:
         super().__init__()
         check_heads(dim, heads)
-        self.scale = dim**-0.5 if scale is None else scale
-        self.attention = MultiHeadAttention(dim, heads, score=ScaledDot(dim // heads, self.scale))
+        score = ScaledDot(dim // heads, dim**-0.5 if scale is None else scale)
+        self.attention = MultiHeadAttention(dim, heads, score=score)
         self.feed_forward = nn.Linear(dim, dim)
         self.attention_norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.feed_forward_norm = nn.LayerNorm(dim) if norm else nn.Identity()
