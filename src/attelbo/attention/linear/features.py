@@ -23,9 +23,6 @@ class FeatureMap(nn.Module, ABC):
     a map may hold back a factor and give its logarithm, where phi itself would be too large or too small.
     """
 
-    scale: float
-    """What scores q . k are multiplied by."""
-
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x (..., D) -> u (..., F) and the logarithm of a factor c (..., 1): phi(x) = c u. None: c is 1.
@@ -37,8 +34,6 @@ class FeatureMap(nn.Module, ABC):
 
 class EluFeatures(FeatureMap):
     """phi(x) = elu(x) + 1, by feature: F = D. Nothing is scaled, as in the paper."""
-
-    scale = 1.0
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         return F.elu(x) + 1, None
