@@ -20,7 +20,7 @@ LINEAR: dict[str, Any] = {
     "decoder": {"_target_": "attelbo.networks.MLPDecoder", "hidden": []},
     "posterior": {"_target_": "attelbo.latent.DiagonalNormalPosterior"},
     "prior": {"_target_": "attelbo.latent.ClassConditionalNormal"},
-    "likelihood": {"_target_": "attelbo.latent.Normal", "sigma": "fixed", "std": STD},
+    "likelihood": {"_target_": "attelbo.latent.Normal", "calibration": "fixed", "scale": STD},
     "objective": {"_target_": "attelbo.latent.ELBO"},
     "latent_dim": 2,
     "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3},

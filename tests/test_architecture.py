@@ -12,10 +12,11 @@ import attelbo
 SOURCE = Path(attelbo.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-EVERYWHERE = {"errors", "building", "seeding", "files"}
+EVERYWHERE = {"errors", "building", "seeding", "files", "checks"}
 PURE = {"attention", "latent"}
 ALLOWED = {
     "errors": set(),
+    "checks": set(),
     "seeding": set(),
     "files": set(),
     "building": set(),

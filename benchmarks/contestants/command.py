@@ -38,7 +38,7 @@ def words(task: Task, output_dir: Path) -> list[str]:
         f"model.decoder.{part}={mirrored}",
         f"model.encoder.activation={task.activation}",
         f"model.decoder.activation={task.activation}",
-        *([] if task.data == "mnist" else ["model/likelihood=normal", "model.likelihood.sigma=fixed"]),
+        *([] if task.data == "mnist" else ["model/likelihood=normal", "model.likelihood.calibration=fixed"]),
         f"optimizer.lr={task.lr}",
         f"optimizer.fused={str(task.fused).lower()}",
         "scheduler=constant",

@@ -213,7 +213,7 @@ def test_importance_estimate_converges_to_the_evidence_of_a_linear_gaussian_mode
     weight = torch.tensor([[1.0, 0.3], [-0.5, 0.8], [0.2, -0.4]], dtype=torch.float64)
     x = torch.tensor([[1.0, -0.5, 0.3], [-0.8, 0.2, 1.1]], dtype=torch.float64)
     evidence = D.MultivariateNormal(torch.zeros(3, dtype=torch.float64), weight @ weight.T + torch.eye(3)).log_prob(x)
-    likelihood, prior = Normal((3,), sigma="fixed", std=1.0).double(), StandardNormal((2,)).double()
+    likelihood, prior = Normal((3,), calibration="fixed").double(), StandardNormal((2,)).double()
     with torch.no_grad():
         q = posterior(name, latent_dim=2)(0.3 * features(2))
         q.base = type(q.base)(q.base.mean, torch.full_like(q.base.mean, 1.0))  # wide enough to have all of p(z|x)

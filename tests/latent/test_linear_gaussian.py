@@ -46,7 +46,7 @@ class LinearGaussian:
         return FullNormal(mean, torch.linalg.cholesky(covariance).expand(BATCH, -1, -1))
 
     def evidence(self, n: int) -> Evidence:
-        likelihood = Normal((X_DIM,), sigma="fixed", std=STD).double()
+        likelihood = Normal((X_DIM,), calibration="fixed", scale=STD).double()
         prior = StandardNormal((Z_DIM,)).double()
         z, kl = self.posterior.rsample(n), prior.exact_kl(self.posterior)
         assert kl is not None

@@ -31,6 +31,7 @@ def test_samples_are_the_point() -> None:
     (gradient,) = torch.autograd.grad(z.sum(), value)
     assert (gradient == 3).all()
     assert not Point(value).stop_gradient().rsample(1).requires_grad
+    assert Point.deterministic
 
 
 def test_a_point_has_no_density() -> None:

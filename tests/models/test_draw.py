@@ -148,7 +148,7 @@ def test_inference_and_generation_share_no_parameter() -> None:
     assert own | reached == {id(parameter) for parameter in model.parameters()}
 
 
-@pytest.mark.parametrize("likelihood", [BERNOULLI, {**NORMAL, "sigma": "learned"}])
+@pytest.mark.parametrize("likelihood", [BERNOULLI, {**NORMAL, "calibration": "learned"}])
 def test_any_likelihood_and_channels(likelihood) -> None:
     model = make(shape=(3, 4, 5), likelihood=likelihood) if likelihood is not BERNOULLI else make(shape=(3, 4, 5))
     terms = model.evidence(images(2, (3, 4, 5)), n_samples=3)
@@ -180,7 +180,7 @@ def test_a_step_of_an_lstm_is_that_of_torch() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strokes": 0}, r"^model\.strokes must be positive numbers, got \[0\]"),
+        ({"strokes": 0}, r"^model\.strokes must be at least 1, got 0"),
         ({"hidden": 0}, r"^model\.hidden must be positive"),
         ({"latent_dim": 0}, r"^model\.latent_dim must be at least 1"),
         ({"read": 0}, r"^model\.read must be positive"),

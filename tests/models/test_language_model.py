@@ -117,7 +117,7 @@ def test_padding_is_not_seen_from_anywhere():
 
 
 def test_tied_weights_are_one_parameter():
-    model, free = made(), made(tied=False)
+    model, free = made(), made(tie_weights=False)
     names = {name for name, _ in free.named_parameters()} - {name for name, _ in model.named_parameters()}
     assert names == {"head.weight"}
     assert model.head is None

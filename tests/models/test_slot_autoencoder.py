@@ -73,7 +73,7 @@ def test_images_without_known_objects_have_no_index() -> None:
 def test_layers_add_up_to_the_reconstruction_where_the_mean_is_the_parameter() -> None:
     model = make(
         DataSpec("scenes", (1, 8, 8), "levels", n_objects=3),
-        likelihood={"_target_": "attelbo.latent.likelihoods.Normal", "sigma": "fixed", "std": 0.3},
+        likelihood={"_target_": "attelbo.latent.likelihoods.Normal", "calibration": "fixed", "scale": 0.3},
     )
     x = images()
     painted, shares = model.layers(x)

@@ -55,7 +55,7 @@ def transformer(data: DataSpec = DATA, latent_dim: int = 1, **options: Any) -> T
 
 MODELS = {
     "gru": recurrent,
-    "lstm": lambda: recurrent(cell="lstm", latent_into="both", shares_embedding=False),
+    "lstm": lambda: recurrent(cell="lstm", latent_into="both", share_embeddings=False),
     "memory": transformer,
     "embedding": lambda: transformer(latent_into="embedding"),
     "cross": lambda: transformer(latent_into="cross"),
@@ -316,7 +316,7 @@ def test_the_bound_does_not_know_of_free_bits_or_weights() -> None:
 
 def test_a_lagging_decoder_keeps_its_own_words() -> None:
     objective = {"_target_": "attelbo.latent.Lagging", "inner_steps": 3}
-    model = recurrent(objective=objective, shares_embedding=False)
+    model = recurrent(objective=objective, share_embeddings=False)
     (player,) = model.players()
     ((_, waiting, _),) = player.rates
     assert set(waiting) == set(model.decoder.parameters())

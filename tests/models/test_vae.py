@@ -123,7 +123,7 @@ def test_evaluation_is_exact_whatever_the_batches(sizes, monkeypatch):
 
 
 def test_a_density_has_no_bits_per_dimension():
-    normal = {"_target_": "attelbo.latent.likelihoods.Normal", "sigma": "fixed", "std": 1.0}
+    normal = {"_target_": "attelbo.latent.likelihoods.Normal", "calibration": "fixed", "scale": 1.0}
     parts = PARTS | {"likelihood": normal}
     model = build_vae(data=SPEC, latent_dim=2, optimizer=ADAM, scheduler=CONSTANT, **parts)
     with torch.no_grad():
@@ -134,17 +134,17 @@ def test_a_density_has_no_bits_per_dimension():
 HAMILTONIAN = {"_target_": "attelbo.latent.HamiltonianPosterior"}
 
 
-@pytest.mark.parametrize("sigma", ["learned", "optimal"])
+@pytest.mark.parametrize("calibration", ["learned", "optimal"])
 @pytest.mark.parametrize("likelihood", ["Normal", "Laplace"])
-def test_a_posterior_follows_a_likelihood_while_its_scale_is_found(likelihood, sigma):
-    name = {"Normal": "sigma", "Laplace": "scale"}[likelihood]
-    model = build(SPEC, posterior=HAMILTONIAN, likelihood={"_target_": f"attelbo.latent.{likelihood}", name: sigma})
+def test_a_posterior_follows_a_likelihood_while_its_scale_is_found(likelihood, calibration):
+    likelihood = {"_target_": f"attelbo.latent.{likelihood}", "calibration": calibration}
+    model = build(SPEC, posterior=HAMILTONIAN, likelihood=likelihood)
     x = batch(6, SPEC).x
     for _ in range(2):
         model.zero_grad()
         model.losses(batch(6, SPEC))["loss"].backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    if sigma == "optimal":
+    if calibration == "optimal":
         assert model.likelihood._n_batches == 2  # what leads to z is not counted
     z = torch.randn(2, 6, 3, requires_grad=True)
     force = model.infer(x)._force(z)

@@ -18,6 +18,7 @@ from attelbo.networks import (
     Transformer,
     TransformerTextDecoder,
 )
+from attelbo.networks.transformer import initialize_by_depth
 from torchs_units import torchs
 
 N, T, V, D = 3, 6, 9, 4
@@ -50,7 +51,7 @@ def transformer(position: str = "Learned", **options: Any) -> TransformerTextDec
 
 def test_what_adds_to_the_tokens_begins_smaller_the_deeper_the_network() -> None:
     decoder = transformer(latent_into="cross")
-    decoder.reset_parameters()
+    initialize_by_depth(decoder, decoder.network)
     added = decoder.network.residual_outputs()
     assert len(added) == 6
     for layer in added:
@@ -66,7 +67,7 @@ DECODERS = {
     },
     **{place: lambda place=place: transformer(latent_into=place) for place in ("memory", "embedding", "cross")},
     "memory, rotary": lambda: transformer("Rotary"),
-    "cross, untied": lambda: transformer("Alibi", latent_into="cross", tied=False),
+    "cross, untied": lambda: transformer("Alibi", latent_into="cross", tie_weights=False),
 }
 
 

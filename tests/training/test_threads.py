@@ -113,7 +113,7 @@ def trainer(device: str = "cpu", world_size: int = 1) -> Any:
 
 
 def test_nothing_is_left_behind() -> None:
-    # The optimal sigma remembers every training batch in a buffer.
+    # The optimal scale remembers every training batch in a buffer.
     model, data = digits("model/likelihood=normal", "data.binarize=none")
     model.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -15,6 +15,7 @@ from attelbo.attention.cache import KeyValues
 from attelbo.attention.masks import Mask
 from attelbo.attention.normalizers import Normalizer, Softmax
 from attelbo.attention.scores import Score
+from attelbo.checks import check_at_least
 
 
 class Attention(nn.Module):
@@ -35,9 +36,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         memory_dim = dim if memory_dim is None else memory_dim
-        for name, size in (("dim", dim), ("memory_dim", memory_dim)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        check_at_least(1, dim=dim, memory_dim=memory_dim)
         self.score = score
         self.normalizer = normalizer or Softmax()
         self.projection = nn.Identity() if memory_dim == dim else nn.Linear(memory_dim, dim, bias=False)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.layer import AttentionLayer
 from attelbo.attention.masks import Mask
+from attelbo.checks import check_at_least
 
 FeedForwardActivation = Literal["relu", "gelu", "swiglu"]
 NormName = Literal["layer", "rms"]
@@ -48,8 +49,7 @@ class FeedForward(nn.Module):
         hidden_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if hidden < 1:
-            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        check_at_least(1, hidden=hidden)
         if activation not in ("relu", "gelu", "swiglu"):
             raise ValueError(f"activation must be relu, gelu or swiglu, got {activation!r}")
         self.activation = activation

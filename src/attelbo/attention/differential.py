@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import HeadFeatures, join_heads, rms_normed
+from attelbo.attention.layer import HeadFeatures, join_heads
 from attelbo.attention.masks import Mask
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
+from attelbo.attention.precision import rms_normed
 from attelbo.attention.scores import Score
+from attelbo.checks import check_at_least
 
 
 class DifferentialAttention(MultiHeadAttention):
@@ -59,8 +61,7 @@ class DifferentialAttention(MultiHeadAttention):
         bias: bool = True,
         kernel: KernelName = "auto",
     ) -> None:
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
+        check_at_least(1, depth=depth)
         super().__init__(
             dim,
             heads,

@@ -21,11 +21,13 @@ from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import AttentionLayer, HeadFeatures, check_heads, join_heads, rms_normed, split_heads
+from attelbo.attention.layer import AttentionLayer, HeadFeatures, check_heads, join_heads, split_heads
 from attelbo.attention.masks import Mask, merged
 from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
+from attelbo.attention.precision import rms_normed
 from attelbo.attention.scores import Dot, ScaledDot, Score
+from attelbo.checks import check_at_least
 
 
 class LatentAttention(AttentionLayer):
@@ -64,8 +66,7 @@ class LatentAttention(AttentionLayer):
         kernel: KernelName = "auto",
     ) -> None:
         check_heads(dim, heads)
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+        check_at_least(1, latent_dim=latent_dim)
         head_dim, placed = self.head_features(dim, heads, placed_dim=placed_dim)
         super().__init__(
             dim,

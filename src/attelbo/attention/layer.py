@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.kernels import KERNELS, Call, KernelName, Mechanism, attention_weights, explain
@@ -21,6 +20,7 @@ from attelbo.attention.masks import Mask, merged
 from attelbo.attention.normalizers import Normalizer, Softmax
 from attelbo.attention.positions import NoPosition, Position
 from attelbo.attention.scores import ScaledDot, Score
+from attelbo.checks import check_at_least, check_below_one
 
 
 class HeadFeatures(NamedTuple):
@@ -70,8 +70,7 @@ class AttentionLayer(nn.Module, ABC):
         kernel: KernelName,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_below_one(dropout=dropout)
         self.dim = dim
         self.heads = heads
         self.dropout = dropout
@@ -191,25 +190,13 @@ def join_heads(heads: Tensor) -> Tensor:
     return heads.transpose(1, 2).flatten(2)
 
 
-def at_least_float32(t: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32, others as they are: for what sums up."""
-    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
-
-
-def rms_normed(x: Tensor, norm: nn.RMSNorm) -> Tensor:
-    """What the norm makes of x, in float32 at least and rounded only then; of modules in half precision too."""
-    weight = None if norm.weight is None else at_least_float32(norm.weight)
-    return F.rms_norm(at_least_float32(x), norm.normalized_shape, weight, norm.eps).to(x.dtype)
-
-
 def check_heads(dim: int, heads: int) -> None:
     """The heads must divide the features of a token.
 
     Raises:
         ValueError: they do not; those that do are named.
     """
-    if dim < 1:
-        raise ValueError(f"dim must be at least 1, got {dim}")
+    check_at_least(1, dim=dim)
     if heads < 1 or dim % heads:
         divisors = [n for n in range(1, dim + 1) if dim % n == 0]
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")

@@ -17,6 +17,9 @@ LOG_STD_BOUND = 10.0
 Inside, nothing changes; outside, the gradient is zero. Without it, one wild activation overflows
 exp(2 * log_std) and the run is lost to NaN."""
 
+SMALL = 0.25
+"""Below it, power series take the place of differences of hyperbolic functions that would cancel: good to 1e-14."""
+
 
 def full_precision(t: Tensor) -> Tensor:
     """float16 and bfloat16 as float32; float32 and float64 as they are, without a copy."""
@@ -26,3 +29,12 @@ def full_precision(t: Tensor) -> Tensor:
 def sum_event(t: Tensor, batch_dims: int) -> Tensor:
     """Sum over all dimensions but the first ``batch_dims``, whatever the memory format (no copy)."""
     return t.sum(tuple(range(batch_dims, t.dim()))) if t.dim() > batch_dims else t
+
+
+def log_sinhc(a: Tensor) -> Tensor:
+    """log(sinh(a) / a) of a >= 0."""
+    large = a.clamp(min=SMALL)  # both branches are computed, and neither may send NaN into the gradient
+    far = large + (-torch.expm1(-2 * large) / (2 * large)).log()
+    s = a.clamp(max=SMALL).square()
+    near = s * (1 / 6 - s * (1 / 180 - s * (1 / 2835 - s * (1 / 37800 - s / 467775))))
+    return torch.where(a < SMALL, near, far)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 
+from attelbo.checks import check_at_least, check_below_one, check_not_negative
+
 _SMALLEST = 1e-5
 """What the count of a code is divided by at least: one that was never used stays where it is."""
 
@@ -43,10 +45,8 @@ class Codebook(nn.Module):
 
     def __init__(self, n_codes: int, dim: int, commitment: float) -> None:
         super().__init__()
-        if n_codes < 2:
-            raise ValueError(f"n_codes must be at least 2, got {n_codes}")
-        if commitment < 0:
-            raise ValueError(f"commitment must not be negative, got {commitment}")
+        check_at_least(2, n_codes=n_codes)
+        check_not_negative(commitment=commitment)
         self.commitment = commitment
         self._add(torch.randn(n_codes, dim) / dim**0.5)
 
@@ -105,9 +105,7 @@ class MovingCodebook(Codebook):
         self, n_codes: int, dim: int, commitment: float, decay: float = 0.99, restart_below: float = 0.1
     ) -> None:
         super().__init__(n_codes, dim, commitment)
-        for name, value in (("decay", decay), ("restart_below", restart_below)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+        check_below_one(decay=decay, restart_below=restart_below)
         self.decay = decay
         self.restart_below = restart_below
         for name, shape in (("counts", ()), ("sums", (dim,))):

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attelbo.latent.arithmetic import log_sinhc
+
 _LOG_LARGE = 40.0
 """From sinh(r / 2) = exp(40) on, r / 2 is 40 + log 2 more than what is left in the logarithm, to all digits."""
 
@@ -57,12 +59,7 @@ def to_ball(z: Tensor, curvature: float) -> Tensor:
 def log_volume(z: Tensor, curvature: float) -> Tensor:
     """The logarithm of how much volume of the ball there is at z for each volume of the coordinates, (...):
     (D - 1) log(sinh r / r), r = sqrt(c) |z|."""
-    square = curvature * z.square().sum(-1)
-    near = square.clamp(max=0.25)
-    series = near * (1 / 6 + near * (-1 / 180 + near * (1 / 2835 + near * (-1 / 37800 + near / 467775))))
-    r = square.clamp(min=0.25).sqrt()
-    far = r + (-torch.expm1(-2 * r)).log() - (2 * r).log()
-    return (z.shape[-1] - 1) * torch.where(square < 0.25, series, far)
+    return (z.shape[-1] - 1) * log_sinhc(math.sqrt(curvature) * length(z))
 
 
 def length(z: Tensor) -> Tensor:

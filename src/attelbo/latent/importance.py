@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
+
 
 class ImportanceEstimate(NamedTuple):
     """What S importance samples say about log p(x); each (B,), float64."""
@@ -39,10 +41,7 @@ def estimate_log_likelihood(
     Raises:
         ValueError: n_samples or chunk below 1, or another number of weights than was asked for.
     """
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    check_at_least(1, n_samples=n_samples, chunk=chunk)
     log_sum = log_sum_of_squares = torch.tensor(-math.inf, dtype=torch.float64)
     for start in range(0, n_samples, chunk):
         k = min(chunk, n_samples - start)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from attelbo.building import Spec, build
+from attelbo.checks import check_at_least, check_not_negative, check_positive
 
 
 class Schedule(ABC):
@@ -26,7 +27,7 @@ class Constant(Schedule):
     value: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_weight("value", self.value)
+        check_not_negative(value=self.value)
 
     def __call__(self, step: int, total_steps: int) -> float:
         return self.value
@@ -67,8 +68,7 @@ class Cyclical(Schedule):
 
     def __post_init__(self) -> None:
         _check_ramp(self.start, self.end, self.fraction)
-        if self.n_cycles < 1:
-            raise ValueError(f"n_cycles must be at least 1, got {self.n_cycles}")
+        check_at_least(1, n_cycles=self.n_cycles)
 
     def __call__(self, step: int, total_steps: int) -> float:
         _check_total(total_steps)
@@ -88,9 +88,8 @@ class Logistic(Schedule):
     end: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_weight("end", self.end)
-        if not 0 < self.steepness < math.inf:
-            raise ValueError(f"steepness must be positive and finite, got {self.steepness}")
+        check_not_negative(end=self.end)
+        check_positive(steepness=self.steepness)
 
     def __call__(self, step: int, total_steps: int) -> float:
         # sigmoid(t) as a tanh, which cannot overflow
@@ -109,8 +108,7 @@ class Pulse(Schedule):
     fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.period < 1:
-            raise ValueError(f"period must be at least 1, got {self.period}")
+        check_at_least(1, period=self.period)
         _check_fraction(self.fraction)
 
     def __call__(self, step: int, total_steps: int) -> float:
@@ -126,7 +124,7 @@ class Late(Schedule):
     value: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_weight("value", self.value)
+        check_not_negative(value=self.value)
         _check_fraction(self.fraction)
 
     def __call__(self, step: int, total_steps: int) -> float:
@@ -141,7 +139,7 @@ def build_schedule(weight: Spec | float, name: str = "weight") -> Schedule:
         ValueError: a negative or infinite number, or a node that is no schedule; begins with ``name``.
     """
     if isinstance(weight, int | float):
-        _check_weight(name, weight)
+        check_not_negative(**{name: weight})
         return Constant(float(weight))
     schedule = build(weight)
     if not isinstance(schedule, Schedule):
@@ -156,19 +154,13 @@ def _ramp(position: float, start: float, end: float, fraction: float) -> float:
 
 
 def _check_ramp(start: float, end: float, fraction: float) -> None:
-    _check_weight("start", start)
-    _check_weight("end", end)
+    check_not_negative(start=start, end=end)
     _check_fraction(fraction, "run or cycle")
 
 
 def _check_fraction(fraction: float, whole: str = "run") -> None:
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must be between 0 and 1, a part of the {whole}, got {fraction}")
-
-
-def _check_weight(name: str, weight: float) -> None:
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"{name} must be finite and not negative, got {weight}")
 
 
 def _check_total(total_steps: int) -> None:

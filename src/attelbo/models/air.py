@@ -31,10 +31,21 @@ from torch.nn import functional as F
 
 from attelbo.attention.glimpses import paste_patch
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least, check_below_one, check_positive
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import ELBO, Bernoulli, DiagonalNormal, Evidence, Layered, Likelihood, Objective, normal_kl
-from attelbo.latent.arithmetic import full_precision, sum_event
+from attelbo.latent import (
+    ELBO,
+    Bernoulli,
+    DiagonalNormal,
+    Evidence,
+    Layered,
+    Likelihood,
+    Objective,
+    StandardNormal,
+    normal_kl,
+)
+from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.likelihoods.location_scale import LocationScale
 from attelbo.latent.objectives.base import log_weights_of
 from attelbo.latent.scheduled import Scheduled
@@ -42,9 +53,9 @@ from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.object_finder import CENTERS, SAMPLES, WHERE, ObjectFinder, Step, flat, place_of
-from attelbo.models.parts import check_latent_dim, check_likelihood
+from attelbo.models.parts import check_likelihood, model_arguments
 from attelbo.networks import Decoder
-from attelbo.networks.layers import image_shape, positive
+from attelbo.networks.layers import image_shape
 
 EPSILON = 1e-3
 """Of a Bernoulli's mean: a pixel that no object covers may still be one."""
@@ -70,6 +81,7 @@ class AttendInferRepeat(LatentVariableModel):
         self.decoder = decoder
         self.presence = presence
         self.cost = cost
+        self.what_prior = StandardNormal((finder.latent_dim,))
         self.n_pixels = math.prod(likelihood.data_shape)
         self.findings = SampleMean(["count_accuracy"]) if counted else None
 
@@ -113,8 +125,8 @@ class AttendInferRepeat(LatentVariableModel):
         log_p, log_not_p = self._log_prior()
         q = step.log_odds.sigmoid()
         present = q * (F.logsigmoid(step.log_odds) - log_p) + (1 - q) * (F.logsigmoid(-step.log_odds) - log_not_p)
-        where = normal_kl(step.q_where, self.finder.where_prior(step.where))
-        what = sum_event(0.5 * (step.q_what.mean.square() + step.q_what.std.square() - 1) - step.q_what.log_std, 1)
+        where = normal_kl(step.q_where, self.finder.where_prior(step.where)).sum(1)
+        what = step.q_what.divergence_from_standard.sum(1)
         return torch.stack([step.reached * present, step.present * where, step.present * what])
 
     def _score(self, steps: Sequence[Step], log_likelihood: Tensor, kl: Tensor, costs: Tensor) -> Tensor:
@@ -138,11 +150,8 @@ class AttendInferRepeat(LatentVariableModel):
         for step in steps:
             presence = step.present * (log_p - F.logsigmoid(step.log_odds))
             absence = (1 - step.present) * (log_not_p - F.logsigmoid(-step.log_odds))
-            where = (
-                self.finder.where_prior(step.where).log_prob(step.where[None]) - step.q_where.log_prob(step.where[None])
-            )[0]
-            standard = DiagonalNormal(torch.zeros_like(step.what), torch.zeros_like(step.what))
-            what = (standard.log_prob(step.what[None]) - step.q_what.log_prob(step.what[None]))[0]
+            where = _log_ratio(step.where, self.finder.where_prior(step.where), step.q_where)
+            what = _log_ratio(step.what, self.what_prior, step.q_what)
             total = total + step.reached * (presence + absence) + step.present * (where + what)
         return total
 
@@ -212,6 +221,11 @@ class AttendInferRepeat(LatentVariableModel):
         return draw
 
 
+def _log_ratio(value: Tensor, p: DiagonalNormal | StandardNormal, q: DiagonalNormal) -> Tensor:
+    """log p - log q of a value (N, E), (N,)."""
+    return (p.log_prob(value.unsqueeze(0)) - q.log_prob(value.unsqueeze(0)))[0]
+
+
 def build_air(
     data: DataSpec,
     encoder: Spec,
@@ -257,22 +271,15 @@ def build_air(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
-    check_latent_dim(latent_dim)
-    try:
+    with model_arguments():
         channels, *_ = image_shape("data", data.shape)
-        for name, number in (("hidden", hidden), ("steps", steps), ("glimpse", glimpse)):
-            positive(name, [number])
+        check_at_least(1, latent_dim=latent_dim, hidden=hidden, steps=steps, glimpse=glimpse)
         scheduled = Scheduled(cost, "cost")
         for name, share in (("presence", presence), ("object_size", object_size)):
             if not 0 < share < 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {share}")
-        if not 0 <= waiting < 1:
-            raise ValueError(f"waiting must be in [0, 1), got {waiting}")
-        for name, std in (("size_std", size_std), ("spread", spread)):
-            if not 0 < std < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {std}")
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
+        check_below_one(waiting=waiting)
+        check_positive(size_std=size_std, spread=spread)
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     if not isinstance(p, Bernoulli | LocationScale):

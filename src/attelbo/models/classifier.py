@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.building import Spec, part
+from attelbo.checks import check_below_one
 from attelbo.data.batch import PAD, Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Model, Monitor, Terms
 from attelbo.models.conditional import check_labels
+from attelbo.models.parts import model_arguments
 from attelbo.networks import AttentionParts, PatchEmbedding, TokenEmbedding, TokenEncoder, patch_grid
 
 
@@ -138,10 +140,8 @@ def build_vision_transformer(
     n_classes = _check(data, "images", label_smoothing=label_smoothing, dropout=dropout)
     parts = AttentionParts(attention, score, normalizer, position, mask)
     pool = part("pooling", pooling, dim=dim)
-    try:
+    with model_arguments():
         size = patch_grid(data.shape, patch)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
     places = parts.position_of(dim, math.prod(size) + pool.n_own, causal=False, size=size)
     body = TokenEncoder(
         PatchEmbedding(data.shape, patch, dim, places, dropout),
@@ -200,7 +200,6 @@ def _check(data: DataSpec, takes: Literal["images", "texts"], **shares: float) -
             f"model: Classifier needs the label of every row, and data.n_labels={data.n_labels} keeps few; "
             "data.train_size takes fewer rows, model=m2 learns from those without label too"
         )
-    for name, value in shares.items():
-        if not 0 <= value < 1:
-            raise ConfigError(f"model.{name} must be in [0, 1), got {value}")
+    with model_arguments():
+        check_below_one(**shares)
     return n_classes

@@ -24,22 +24,21 @@ from torch import Tensor, nn
 
 from attelbo.attention.glimpses import GaussianWindow
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
-from attelbo.errors import ConfigError
 from attelbo.latent import Likelihood, Objective, StandardNormal
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.models.hierarchy import (
     Choice,
     Hierarchy,
     PosteriorMeans,
-    check_objective_of_layers,
     parameters_of,
     prior_samples,
     split_normal,
 )
-from attelbo.models.parts import check_latent_dim, check_likelihood
+from attelbo.models.parts import check_likelihood, check_objective_of_terms, model_arguments
 from attelbo.networks.glimpses import LSTMStep, Reader, WholeReader, WholeWriter, WindowReader, WindowWriter, Writer
-from attelbo.networks.layers import image_shape, initialize, positive
+from attelbo.networks.layers import image_shape, initialize
 
 
 class Stroke(NamedTuple):
@@ -78,10 +77,8 @@ class DRAW(Hierarchy):
         self.writer = writer
         self.blank = nn.Parameter(torch.zeros(likelihood.parameter_shape))
         # h and c before the first stroke.
-        self.encoder_start, self.decoder_start = (
-            nn.Parameter(torch.zeros(2, hidden)),
-            nn.Parameter(torch.zeros(2, hidden)),
-        )
+        self.encoder_start = nn.Parameter(torch.zeros(2, hidden))
+        self.decoder_start = nn.Parameter(torch.zeros(2, hidden))
 
     def bottom_up(self, x: Tensor) -> list[Tensor]:
         """x itself: what is read from it depends on the canvas."""
@@ -158,28 +155,17 @@ def build_draw(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
-    check_latent_dim(latent_dim)
-    try:
-        channels, *size = image_shape("data", data.shape)
-        positive("hidden", [hidden])
-        positive("strokes", [strokes])
-        positive("read", [] if read is None else [read])
-        positive("write", [] if write is None else [write])
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
+    with model_arguments():
+        channels, height, width = image_shape("data", data.shape)
+        check_at_least(1, latent_dim=latent_dim, hidden=hidden, strokes=strokes, read=read, write=write)
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)
-    check_objective_of_layers(o)
-    height, width = size
-    painted = p.parameter_shape[0]
+    check_objective_of_terms(o, "a hierarchy")
+    seen, painted, size = 2 * channels, p.parameter_shape[0], (height, width)
     return DRAW(
-        reader=WholeReader(2 * channels, (height, width))
-        if read is None
-        else WindowReader(2 * channels, (height, width), read, hidden),
-        writer=WholeWriter(painted, (height, width), hidden)
-        if write is None
-        else WindowWriter(painted, (height, width), write, hidden),
+        reader=WholeReader(seen, size) if read is None else WindowReader(seen, size, read, hidden),
+        writer=WholeWriter(painted, size, hidden) if write is None else WindowWriter(painted, size, write, hidden),
         likelihood=p,
         objective=o,
         latent_dim=latent_dim,

@@ -26,10 +26,11 @@ from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
 from attelbo.latent import Density, Evidence, Objective
+from attelbo.latent.objectives.base import generative_of
 from attelbo.metrics import Measure
 from attelbo.models.base import Player, Terms
 from attelbo.models.loading import read_weights
-from attelbo.models.vae import VariationalAutoencoder, build_vae
+from attelbo.models.vae import VariationalAutoencoder, vae_parts
 
 _ROWS_TO_START_FROM = 5_000
 """Encodings by which a prior is placed before its first step."""
@@ -42,8 +43,7 @@ class CrossEntropy(Objective):
     needs_generative = True
 
     def forward(self, evidence: Evidence) -> Tensor:
-        assert evidence.generative is not None
-        prior = evidence.generative.prior_of(evidence.y)
+        prior = generative_of(evidence).prior_of(evidence.y)
         return -prior.log_prob(evidence.posterior.prior_value(evidence.z)).mean()
 
 
@@ -180,10 +180,8 @@ def build_fitted_prior(
         ConfigError: the prior does not fit the posterior, cannot be built, has no parameters, or knows labels that not
             all rows have.
     """
-    vae = build_vae(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, optimizer, scheduler)
-    fitted = FittedPrior(
-        vae.encoder, vae.posterior, vae.prior, vae.decoder, vae.likelihood, vae.objective, optimizer, scheduler
-    )
+    parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
+    fitted = FittedPrior(**parts, optimizer=optimizer, scheduler=scheduler)
     if fitted.prior.knows_labels and data.n_labels is not None:
         raise ConfigError(f"prior: {type(fitted.prior).__name__} needs the label of every row, data.n_labels keeps few")
     return fitted.freeze_first_stage(weights, data.n_classes)

@@ -9,6 +9,7 @@ between evidence (samples of q), reconstruction (means of q), and samples (draws
 Shapes: K samples, B batch, N = K B rows, L layers, E the event shape of a layer, D dimensions of all layers.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from attelbo.errors import ConfigError
-from attelbo.latent import DiagonalNormal, Distribution, Evidence, Layered, Objective, Prior, normal_kl
+from attelbo.latent import DiagonalNormal, Evidence, Layered, Prior, normal_kl
+from attelbo.latent.arithmetic import sum_event
 from attelbo.latent.control_variates import with_less_noise
 from attelbo.models.latent_variable import LatentVariableModel
 
@@ -66,7 +67,7 @@ class PosteriorSamples:
 
 def _exact_kl(q: DiagonalNormal, p: Above) -> Tensor | None:
     if isinstance(p, DiagonalNormal):
-        return normal_kl(q, p)
+        return sum_event(normal_kl(q, p), 1)
     kl = p.exact_kl(q)
     return None if kl is None else kl.sum(-1)
 
@@ -158,7 +159,7 @@ class Hierarchy(LatentVariableModel):
 
     @torch.no_grad()
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        sizes = [torch.Size(shape).numel() for shape in self.layer_shapes]
+        sizes = [math.prod(shape) for shape in self.layer_shapes]
         layers = [part.unflatten(1, shape) for part, shape in zip(z.split(sizes, 1), self.layer_shapes, strict=True)]
         return self.likelihood.mean(self.descend(len(z), given(layers), None))
 
@@ -187,15 +188,6 @@ def split_normal(parameters: Tensor, bound: float) -> DiagonalNormal:
     """The normal whose mean and log std are the halves of the channels, (N, 2 C, ...), log std clamped to +-bound."""
     mean, log_std = parameters.chunk(2, dim=1)
     return DiagonalNormal(mean, log_std.clamp(-bound, bound))
-
-
-def check_objective_of_layers(objective: Objective) -> None:
-    """Raise ConfigError unless the objective is made of terms that a hierarchy has."""
-    if objective.needs_generative or objective.stops_posterior or objective.posteriors != (Distribution,):
-        raise ConfigError(
-            f"model/objective: {type(objective).__name__} looks at a single layer of latents; a hierarchy takes one "
-            "that is made of the evidence terms alone, such as elbo or iwae"
-        )
 
 
 def parameters_of(*modules: nn.Module) -> list[Any]:

@@ -25,10 +25,10 @@ from attelbo.latent import DiagonalNormal, Likelihood, Objective, Prior
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Real
-from attelbo.models.hierarchy import Choice, Hierarchy, check_objective_of_layers, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood, check_prior
+from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
+from attelbo.models.parts import check_likelihood, check_objective_of_terms, check_prior, model_arguments
 from attelbo.networks import Decoder, Encoder
-from attelbo.networks.layers import Activation, activation_layer, initialize, positive
+from attelbo.networks.layers import Activation, activation_layer, hidden_layers, positive
 
 
 class LadderVAE(Hierarchy):
@@ -103,8 +103,7 @@ def precision_weighted(a: DiagonalNormal, b: DiagonalNormal) -> DiagonalNormal:
 
 
 def _mlp(n_in: int, n_out: int, activation: Activation) -> nn.Sequential:
-    layers = [initialize(nn.Linear(n_in, n_out), activation), initialize(nn.Linear(n_out, n_out), activation)]
-    return nn.Sequential(layers[0], activation_layer(activation), layers[1], activation_layer(activation))
+    return nn.Sequential(*hidden_layers((n_in, n_out, n_out), activation))
 
 
 def build_ladder(
@@ -145,16 +144,14 @@ def build_ladder(
             f"model.hidden must have one number less than model.latent_dims, one for each layer above the first; "
             f"got {list(hidden)} and {list(latent_dims)}"
         )
-    try:
+    with model_arguments():
         positive("latent_dims", latent_dims)
         positive("hidden", hidden)
         activation_layer(activation)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)
-    check_objective_of_layers(o)
+    check_objective_of_terms(o, "a hierarchy")
     top = Real((latent_dims[-1],))
     check_prior(prior, top, DiagonalNormal, "a ladder's topmost layer")
     seen = (sum(latent_dims) if skip else latent_dims[0],)

@@ -19,16 +19,16 @@ from torch import Tensor, nn
 
 from attelbo.attention import BlockCache, Document, Mask, Padding
 from attelbo.building import Spec, part
+from attelbo.checks import check_below_one
 from attelbo.data.batch import IGNORE, PAD, Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, TokenScores
 from attelbo.models.base import Model, Player, Terms, vectors_of
 from attelbo.models.generation import Sampling
+from attelbo.models.parts import model_arguments
 from attelbo.networks import AttentionParts, TokenEmbedding, Transformer
-
-STD = 0.02
-"""Of the normal distribution that weights begin with."""
+from attelbo.networks.transformer import initialize_by_depth
 
 
 class LanguageModel(Model):
@@ -41,7 +41,7 @@ class LanguageModel(Model):
         optimizer: its configuration; its weight decay leaves biases and gains of norms alone.
         scheduler: the learning rate's.
         causal: whether the network sees, at each place, the tokens up to there only.
-        tied: whether embedding and head share their vectors.
+        tie_weights: whether embedding and head share their vectors.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LanguageModel(Model):
         optimizer: Spec,
         scheduler: Spec,
         causal: bool = True,
-        tied: bool = True,
+        tie_weights: bool = True,
     ) -> None:
         super().__init__(optimizer, scheduler)
         n_tokens, dim = embedding.vectors.weight.shape
@@ -61,20 +61,9 @@ class LanguageModel(Model):
         self.n_predicted = data.answer_length
         self.embedding = embedding
         self.network = network
-        self.head = None if tied else nn.Linear(dim, n_tokens, bias=False)
+        self.head = None if tie_weights else nn.Linear(dim, n_tokens, bias=False)
         self.scores = TokenScores(data.token_lengths, answers=data.answer_length is not None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Normal with standard deviation 0.02, or 0.02 / sqrt(2 L) for what is added to the tokens; biases zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=STD)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        added = self.network.residual_outputs()
-        for layer in added:
-            nn.init.normal_(layer.weight, std=STD / len(added) ** 0.5)
+        initialize_by_depth(self, network)
 
     # -- from a batch to its loss ---------------------------------------------------------------
 
@@ -220,7 +209,7 @@ def build_language_model(
     mask: Spec | None = None,
     context: int | None = None,
     causal: bool = True,
-    tied: bool = True,
+    tie_weights: bool = True,
     dropout: float = 0.0,
 ) -> LanguageModel:
     """Compose a language model from its configuration.
@@ -238,7 +227,7 @@ def build_language_model(
         mask: who may attend to whom, besides what ``causal`` says; nothing more if None.
         context: the most tokens that it can see; those of a row of the data if None.
         causal: whether no token sees those behind it.
-        tied: whether embedding and head share their vectors.
+        tie_weights: whether embedding and head share their vectors.
         dropout: of the embedded tokens; attention and network have their own.
 
     Raises:
@@ -250,8 +239,8 @@ def build_language_model(
         raise ConfigError(f"model.context must be at least {length}, the tokens of a row of {data.name}, got {context}")
     parts = AttentionParts(attention, score, normalizer, position, mask)
     places = parts.position_of(dim, length if context is None else context, causal=causal)
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout must be in [0, 1), got {dropout}")
+    with model_arguments():
+        check_below_one(dropout=dropout)
     return LanguageModel(
         data,
         TokenEmbedding(data.n_tokens or 0, dim, places, dropout),
@@ -259,7 +248,7 @@ def build_language_model(
         optimizer,
         scheduler,
         causal=causal,
-        tied=tied,
+        tie_weights=tie_weights,
     )
 
 

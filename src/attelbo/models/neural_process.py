@@ -34,13 +34,15 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least
 from attelbo.data.batch import CONTEXT, TARGET, Batch, DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import DiagonalNormal, Distribution, Evidence, HeteroscedasticNormal, Objective, normal_kl
+from attelbo.latent import DiagonalNormal, Evidence, HeteroscedasticNormal, Objective, normal_kl
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.evidence_model import EvidenceModel
+from attelbo.models.parts import check_objective_of_terms, model_arguments
 from attelbo.networks import AttentivePath, MeanPath, PointDecoder, Summary
 
 SMALLEST_LATENT_STD = 0.1
@@ -145,7 +147,7 @@ class NeuralProcess(EvidenceModel):
         log_p = self.log_prob(functions, features, z).sum(-1)  # (K, B)
         return Evidence(
             log_likelihood=log_p,
-            kl=normal_kl(posterior, prior).unsqueeze(-1),
+            kl=normal_kl(posterior, prior).sum(-1, keepdim=True),
             z=z,
             posterior=posterior,
             log_weights=log_p + prior.log_prob(z) - log_q,
@@ -265,32 +267,15 @@ def build_neural_process(
     """
     if data.kind != "function" or data.target is None:
         raise ConfigError(f"model: a neural process is one of functions, and {data.name} has {data.kind}; data=gp_rbf")
-    for name, least in (
-        ("dim", dim),
-        ("n_predictions", n_predictions),
-        ("latent_dim", 1 if latent_dim is None else latent_dim),
-    ):
-        if least < 1:
-            raise ConfigError(f"model.{name} must be at least 1, got {least}")
     place, value = data.shape[-1], data.target.shape[-1]
     point, latent = place + value, latent_dim or 0
     o = part("objective", objective, latent_shape=(latent,), data_shape=data.shape)
-    check_objective_of_functions(o)
-    try:
+    check_objective_of_terms(o, "a neural process")
+    with model_arguments():
+        check_at_least(1, dim=dim, n_predictions=n_predictions, latent_dim=latent_dim)
         likelihood = HeteroscedasticNormal((value,), smallest_std)
         first = MeanPath(point, dim, None) if heads is None else AttentivePath(place, point, dim, heads)
         paths = [first] if latent else [first, MeanPath(point, dim, heads)]
         decoder = PointDecoder(place, [dim] * len(paths), latent, dim, likelihood.parameter_shape[0], decoder_layers)
         summary = Summary(point, dim, 2 * latent, heads) if latent else None
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
     return NeuralProcess(paths, summary, decoder, likelihood, o, latent, n_predictions, optimizer, scheduler)
-
-
-def check_objective_of_functions(objective: Objective) -> None:
-    """Raise ConfigError unless the objective is made of terms that a neural process has."""
-    if objective.needs_generative or objective.stops_posterior or objective.posteriors != (Distribution,):
-        raise ConfigError(
-            f"model/objective: {type(objective).__name__} looks at more than a neural process has; it takes one that "
-            "is made of the evidence terms alone, such as elbo or iwae"
-        )

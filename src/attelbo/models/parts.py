@@ -1,7 +1,8 @@
 """The parts of a model from its configuration, and whether they fit together. What does not is told in one line."""
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -37,10 +38,13 @@ def offered_by(posterior: Posterior, data: DataSpec) -> dict[str, Any]:
     }
 
 
-def check_latent_dim(latent_dim: int) -> None:
-    """Raise ConfigError unless there is at least one latent dimension."""
-    if latent_dim < 1:
-        raise ConfigError(f"model.latent_dim must be at least 1, got {latent_dim}")
+@contextmanager
+def model_arguments() -> Iterator[None]:
+    """A ValueError inside, which begins with the name of an argument, becomes a ConfigError at its key."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
 
 
 def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
@@ -97,6 +101,20 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
         raise ConfigError(
             f"model/objective: the gradient of {type(objective).__name__} holds for reparametrized samples and their "
             f"density, which {type(posterior).__name__} does not have; model/objective=iwae has the same bound"
+        )
+
+
+def takes_more_than_terms(objective: Objective) -> bool:
+    """Whether it looks beyond the evidence terms: at the model, at how q makes its samples, or at q's parameters."""
+    return objective.needs_generative or objective.stops_posterior or objective.posteriors != (Distribution,)
+
+
+def check_objective_of_terms(objective: Objective, owner: str) -> None:
+    """Raise ConfigError unless the objective is made of the evidence terms, which are all that its owner has."""
+    if takes_more_than_terms(objective):
+        raise ConfigError(
+            f"model/objective: {type(objective).__name__} looks at more than {owner} has; it takes one that is made of "
+            "the evidence terms alone, such as elbo or iwae"
         )
 
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from attelbo.checks import check_at_least
+
 
 class Constant:
     """The factor 1 throughout."""
@@ -58,8 +60,7 @@ class InverseSquareRoot:
     """
 
     def __init__(self, warmup: int = 4000) -> None:
-        if warmup < 1:
-            raise ValueError(f"warmup must be at least 1, got {warmup}")
+        check_at_least(1, warmup=warmup)
         self.warmup = warmup
 
     def __call__(self, step: int, total_steps: int) -> float:
@@ -105,10 +106,8 @@ class GrowingStages:
     """
 
     def __init__(self, stages: int = 8, growth: int = 3) -> None:
-        if stages < 2:
-            raise ValueError(f"stages must be at least 2, got {stages}")
-        if growth < 1:
-            raise ValueError(f"growth must be at least 1, got {growth}")
+        check_at_least(2, stages=stages)
+        check_at_least(1, growth=growth)
         self.stages = stages
         self.growth = growth
         # Units (passes at full length) at which each stage but the first begins.

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec, part
+from attelbo.checks import check_not_negative
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Distribution, Evidence
@@ -31,6 +32,7 @@ from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.conditional import ConditionalVAE, check_labels, label_aware_parts
+from attelbo.models.parts import model_arguments, takes_more_than_terms
 
 
 class Enumerated(Distribution):
@@ -196,12 +198,11 @@ def build_m2(
         ConfigError: the data have no labels; an argument is out of range; parts do not fit together.
     """
     n_classes = check_labels("M2", data)
-    if not 0 <= alpha < math.inf:
-        raise ConfigError(f"model.alpha must be finite and not negative, got {alpha}")
+    with model_arguments():
+        check_not_negative(alpha=alpha)
     parts = label_aware_parts(n_classes, data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
     o = parts["objective"]
-    beyond_terms = o.needs_generative or o.stops_posterior or o.turns() or o.posteriors != (Distribution,)
-    if beyond_terms or not parts["posterior"].has_density:
+    if takes_more_than_terms(o) or o.turns() or not parts["posterior"].has_density:
         raise ConfigError(
             f"model/objective: M2 sums its evidence terms over classes, and {type(o).__name__} takes more than these "
             "terms; ELBO and IWAE do not"

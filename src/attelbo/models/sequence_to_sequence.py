@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least, check_below_one
 from attelbo.data.batch import BOS, EOS, IGNORE, PAD, Batch
 from attelbo.errors import UserError
 from attelbo.latent.arithmetic import full_precision
@@ -55,12 +56,9 @@ class SequenceToSequence(Model):
         length_penalty: float = 0.0,
     ) -> None:
         super().__init__(optimizer, scheduler)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-        if beam < 1:
-            raise ValueError(f"beam must be at least 1, got {beam}")
-        if length_penalty < 0:
-            raise ValueError(f"length_penalty must be at least 0, got {length_penalty}")
+        check_below_one(label_smoothing=label_smoothing)
+        check_at_least(1, beam=beam)
+        check_at_least(0, length_penalty=length_penalty)
         self.network = network
         self.max_length = max_length
         self.label_smoothing = label_smoothing

@@ -6,11 +6,12 @@ from typing import Any
 from torch import nn
 
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least, check_below_one
 from attelbo.data.batch import PAD, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Posterior
 from attelbo.latent.likelihoods.tokens import CategoricalTokens
-from attelbo.models.parts import check_objective, check_prior, offered_by
+from attelbo.models.parts import check_objective, check_prior, model_arguments, offered_by
 from attelbo.models.text_vae import TextVAE
 from attelbo.networks import (
     AttentionParts,
@@ -39,7 +40,7 @@ def build_recurrent_text_vae(
     layers: int = 1,
     directions: Directions = "forward",
     latent_into: StateOrInputs = "state",
-    shares_embedding: bool = True,
+    share_embeddings: bool = True,
     word_dropout: float = 0.0,
     dropout: float = 0.0,
 ) -> TextVAE:
@@ -60,7 +61,7 @@ def build_recurrent_text_vae(
         layers: on both sides.
         directions: how the encoder reads.
         latent_into: where z goes: the decoder's initial state, beside each of its inputs, or both.
-        shares_embedding: whether encoder and decoder have the vectors of tokens in common, which then belong to the
+        share_embeddings: whether encoder and decoder have the vectors of tokens in common, which then belong to the
             encoder where the two learn in turns.
         word_dropout: the share of the decoder's inputs that are UNK in training.
         dropout: on the decoder's embedded tokens, and between layers.
@@ -69,24 +70,23 @@ def build_recurrent_text_vae(
         ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
     """
     n_tokens = check_texts(data)
-    _at_least_one(embedding=embedding, hidden=hidden, layers=layers, latent_dim=latent_dim)
-    _check_shares(word_dropout=word_dropout, dropout=dropout)
+    with model_arguments():
+        check_at_least(1, embedding=embedding, hidden=hidden, layers=layers, latent_dim=latent_dim)
+        check_below_one(word_dropout=word_dropout, dropout=dropout)
     if text_encoder is not None and directions != "forward":
         raise ConfigError(
             f"model.directions={directions} is how recurrent units read; {text_encoder['_target_']} "
             "(model/text_encoder) has none"
         )
     read = nn.Embedding(n_tokens, embedding)
-    written = read if shares_embedding else nn.Embedding(n_tokens, embedding)
-    try:
+    written = read if share_embeddings else nn.Embedding(n_tokens, embedding)
+    with model_arguments():
         if text_encoder is None:
             encoder = RecurrentTextEncoder(read, PAD, cell, hidden, layers, directions, dropout)
         else:
             encoder = _encoder(text_encoder, read, data)
         q = part("posterior", posterior, in_shape=(encoder.out_features,), latent_dim=latent_dim)
         decoder = RecurrentTextDecoder(math.prod(q.latent_shape), written, cell, hidden, layers, latent_into, dropout)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
     rest = _beside(q, data, prior, objective)
     return TextVAE(word_dropout, encoder=encoder, decoder=decoder, **rest, optimizer=optimizer, scheduler=scheduler)
 
@@ -110,7 +110,7 @@ def build_transformer_text_vae(
     mask: Spec | None = None,
     latent_into: LatentPlace = "memory",
     n_memory: int = 4,
-    tied: bool = True,
+    tie_weights: bool = True,
     word_dropout: float = 0.0,
     dropout: float = 0.0,
 ) -> TextVAE:
@@ -135,7 +135,7 @@ def build_transformer_text_vae(
         mask: who may attend to whom on either side, besides what is causal; nothing more if None.
         latent_into: how z reaches the decoder, see ``networks.TransformerTextDecoder``.
         n_memory: tokens that are made of z, for ``memory`` and ``cross``.
-        tied: whether the logits take the vectors of the decoder's tokens.
+        tie_weights: whether the logits take the vectors of the decoder's tokens.
         word_dropout: the share of the decoder's inputs that are UNK in training.
         dropout: on embedded tokens, of both sides.
 
@@ -143,8 +143,9 @@ def build_transformer_text_vae(
         ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
     """
     n_tokens = check_texts(data)
-    _at_least_one(dim=dim, latent_dim=latent_dim, n_memory=n_memory)
-    _check_shares(word_dropout=word_dropout, dropout=dropout)
+    with model_arguments():
+        check_at_least(1, dim=dim, latent_dim=latent_dim, n_memory=n_memory)
+        check_below_one(word_dropout=word_dropout, dropout=dropout)
     parts = AttentionParts(attention, score, normalizer, position, mask)
     if text_encoder is None:
         pool = part("pooling", pooling, dim=dim)
@@ -162,11 +163,11 @@ def build_transformer_text_vae(
     written = parts.position_of(dim, data.shape[0] + n_memory, causal=True)
     stack = part("network", network, dim=dim, parts=parts, position=written, causal=True, cross=latent_into == "cross")
     q = part("posterior", posterior, in_shape=(features,), latent_dim=latent_dim)
-    try:
+    with model_arguments():
         embedding = TokenEmbedding(n_tokens, dim, written, dropout)
-        decoder = TransformerTextDecoder(math.prod(q.latent_shape), embedding, stack, latent_into, n_memory, tied)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
+        decoder = TransformerTextDecoder(
+            math.prod(q.latent_shape), embedding, stack, latent_into, n_memory, tie_weights
+        )
     rest = _beside(q, data, prior, objective)
     return TextVAE(word_dropout, encoder=encoder, decoder=decoder, **rest, optimizer=optimizer, scheduler=scheduler)
 
@@ -212,15 +213,3 @@ def _beside(q: Posterior, data: DataSpec, prior: Spec, objective: Spec) -> dict[
         )
     likelihood = CategoricalTokens(data.shape[0] - 1, data.n_tokens or 0, PAD)
     return {"posterior": q, "prior": r, "likelihood": likelihood, "objective": o}
-
-
-def _at_least_one(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ConfigError(f"model.{name} must be at least 1, got {number}")
-
-
-def _check_shares(**shares: float) -> None:
-    for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise ConfigError(f"model.{name} must be in [0, 1), got {share}")

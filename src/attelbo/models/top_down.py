@@ -10,6 +10,7 @@ not skipped but clipped (``trainer.clip_norm``).
 Shapes: N rows, C channels, H x W pixels of a level, Z latents at each pixel.
 """
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -17,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
-from attelbo.errors import ConfigError
 from attelbo.latent import Likelihood, Objective
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
-from attelbo.models.hierarchy import Choice, Hierarchy, check_objective_of_layers, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood
-from attelbo.networks.layers import channels_last, halvings, image_shape, initialize, positive
+from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
+from attelbo.models.parts import check_likelihood, check_objective_of_terms, model_arguments
+from attelbo.networks.layers import channels_last, halvings, image_shape, initialize
 from attelbo.networks.top_down import Bottleneck, TopDownBlock, resize
 
 
@@ -45,7 +46,7 @@ class TopDownVAE(Hierarchy):
         depth = sum(blocks)
         layers = [size for size, n in zip(sizes, blocks, strict=True) for _ in range(n)][::-1]
         shapes = [(latent_channels, *size) for size in layers]
-        super().__init__(likelihood, objective, sum(map(_numel, shapes)), optimizer, scheduler)
+        super().__init__(likelihood, objective, sum(map(math.prod, shapes)), optimizer, scheduler)
         self.layer_shapes = shapes
         self.sizes = sizes
         self.blocks = tuple(blocks)
@@ -95,10 +96,6 @@ class TopDownVAE(Hierarchy):
         return parameters_of(self.read, self.upward, *posteriors)
 
 
-def _numel(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape).numel()
-
-
 def build_top_down(
     data: DataSpec,
     likelihood: Spec,
@@ -125,16 +122,13 @@ def build_top_down(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
-    try:
-        positive("channels", [channels])
-        positive("latent_channels", [latent_channels])
+    with model_arguments():
+        check_at_least(1, channels=channels, latent_channels=latent_channels)
         if not blocks or not any(blocks) or min(blocks) < 0:
             raise ValueError(f"blocks must name the layers of each level, at least one in all, got {list(blocks)}")
         image_shape("data", data.shape)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)
     o = part("objective", objective)
-    check_objective_of_layers(o)
+    check_objective_of_terms(o, "a hierarchy")
     return TopDownVAE(p, o, channels, latent_channels, blocks, optimizer, scheduler)

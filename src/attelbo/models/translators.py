@@ -4,8 +4,10 @@ from typing import Any
 
 from attelbo.attention import Attention
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least, check_below_one
 from attelbo.data.batch import PAD, DataSpec
 from attelbo.errors import ConfigError
+from attelbo.models.parts import model_arguments
 from attelbo.models.sequence_to_sequence import SequenceToSequence
 from attelbo.networks import (
     AttentionParts,
@@ -63,10 +65,9 @@ def build_transformer_translator(
         ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
     """
     target = check_parallel(data)
-    if dim < 1:
-        raise ConfigError(f"model.dim must be at least 1, got {dim}")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout must be in [0, 1), got {dropout}")
+    with model_arguments():
+        check_at_least(1, dim=dim)
+        check_below_one(dropout=dropout)
     if share_embeddings and (data.n_tokens, data.token_lengths) != (target.n_tokens, target.token_lengths):
         raise ConfigError(
             f"model.share_embeddings: sources and targets have vocabularies of their own, {data.n_tokens} and "
@@ -138,11 +139,10 @@ def build_recurrent_translator(
         ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
     """
     target = check_parallel(data)
-    if hidden < 1:  # attention is built first, and has it too
-        raise ConfigError(f"model.hidden must be at least 1, got {hidden}")
     if normalizer is not None and score is None:
         raise ConfigError("model/normalizer: there is no attention without a score; model/score=additive has one")
-    try:
+    with model_arguments():
+        check_at_least(1, hidden=hidden)  # attention is built first, and has it too
         network = RecurrentEncoderDecoder(
             _n_tokens(data),
             _n_tokens(target),
@@ -159,8 +159,6 @@ def build_recurrent_translator(
             teacher_forcing=teacher_forcing,
             dropout=dropout,
         )
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
     return _model(network, target, optimizer, scheduler, label_smoothing, beam, length_penalty)
 
 
@@ -188,11 +186,9 @@ def check_parallel(data: DataSpec) -> DataSpec:
 def _model(
     network: EncoderDecoder, target: DataSpec, optimizer: Spec, scheduler: Spec, *options: Any
 ) -> SequenceToSequence:
-    try:
+    with model_arguments():
         # BOS is given, not searched for.
         return SequenceToSequence(network, target.shape[0] - 1, optimizer, scheduler, target.token_lengths, *options)
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from error
 
 
 def _n_tokens(of: DataSpec) -> int:

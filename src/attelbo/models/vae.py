@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec, part
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
 from attelbo.latent import Density, Distribution, Evidence, Extra, Likelihood, Objective, Posterior, Prior
 from attelbo.latent.control_variates import with_less_noise
@@ -24,10 +25,10 @@ from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import (
     check_batch_norm,
-    check_latent_dim,
     check_likelihood,
     check_objective,
     check_prior,
+    model_arguments,
     offered_by,
 )
 from attelbo.networks import Decoder, Encoder
@@ -234,7 +235,8 @@ def vae_parts(
     Raises:
         ConfigError: as :func:`build_vae`.
     """
-    check_latent_dim(latent_dim)
+    with model_arguments():
+        check_at_least(1, latent_dim=latent_dim)
     channels, *size = data.shape
     p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(p, data)

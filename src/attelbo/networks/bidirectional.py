@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import Mask, Padding
+from attelbo.checks import check_at_least
 
 
 class BidirectionalGRU(nn.Module):
@@ -30,8 +31,7 @@ class BidirectionalGRU(nn.Module):
         super().__init__()
         if dim < 2 or dim % 2:
             raise ValueError(f"dim must be even, half for each direction, got {dim}")
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
+        check_at_least(1, layers=layers)
         self.from_left = nn.ModuleList(nn.GRU(dim, dim // 2, batch_first=True) for _ in range(layers))
         self.from_right = nn.ModuleList(nn.GRU(dim, dim // 2, batch_first=True) for _ in range(layers))
         self.dropout = nn.Dropout(dropout)

@@ -102,12 +102,18 @@ def _fans(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> tuple[float, flo
     return layer.in_channels * taps, layer.out_channels * taps / strides
 
 
+def hidden_layers(sizes: Sequence[int], activation: Activation, batch_norm: bool = False) -> list[nn.Module]:
+    """Linear layers between these numbers of features, behind each an activation, with a norm before it if asked."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        norm = [nn.BatchNorm1d(n_out)] if batch_norm else []
+        layers += [initialize(nn.Linear(n_in, n_out), activation), *norm, activation_layer(activation)]
+    return layers
+
+
 def relu_layers(sizes: Sequence[int]) -> nn.Sequential:
     """Linear layers between these numbers of features, with ReLUs between them."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes[:-1]):
-        layers += [initialize(nn.Linear(n_in, n_out), "relu"), nn.ReLU()]
-    return nn.Sequential(*layers, initialize(nn.Linear(sizes[-2], sizes[-1])))
+    return nn.Sequential(*hidden_layers(sizes[:-1], "relu"), initialize(nn.Linear(sizes[-2], sizes[-1])))
 
 
 class ToFeatureMap(nn.Module):

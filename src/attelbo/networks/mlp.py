@@ -12,17 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from attelbo.networks.base import Decoder, Encoder
-from attelbo.networks.layers import Activation, activation_layer, initialize, positive
-
-
-def _hidden_layers(
-    in_features: int, hidden: Sequence[int], activation: Activation, batch_norm: bool
-) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for n_in, n_out in zip((in_features, *hidden), hidden, strict=False):
-        norm = [nn.BatchNorm1d(n_out)] if batch_norm else []
-        layers += [initialize(nn.Linear(n_in, n_out), activation), *norm, activation_layer(activation)]
-    return layers
+from attelbo.networks.layers import Activation, hidden_layers, initialize, positive
 
 
 class MLPEncoder(Encoder):
@@ -50,7 +40,7 @@ class MLPEncoder(Encoder):
         self.in_shape = positive("in_shape", in_shape)
         features = (math.prod(self.in_shape), *positive("hidden", hidden))
         self.out_shape = (features[-1],)
-        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(features[0], hidden, activation, batch_norm))
+        self.layers = nn.Sequential(nn.Flatten(), *hidden_layers(features, activation, batch_norm))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
@@ -83,7 +73,7 @@ class MLPDecoder(Decoder):
         self.in_shape = positive("in_shape", in_shape)
         self.out_shape = positive("out_shape", out_shape)
         features = (math.prod(self.in_shape), *positive("hidden", hidden))
-        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(features[0], hidden, activation, batch_norm))
+        self.layers = nn.Sequential(nn.Flatten(), *hidden_layers(features, activation, batch_norm))
         self.output = initialize(nn.Linear(features[-1], math.prod(self.out_shape)))
 
     def forward(self, z: Tensor) -> Tensor:

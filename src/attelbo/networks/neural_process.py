@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.attention import MAB, SAB, Padding
+from attelbo.checks import check_at_least
 from attelbo.networks.layers import initialize, relu_layers
 
 POINT_LAYERS = 4
@@ -148,8 +149,7 @@ class PointDecoder(nn.Module):
         self, place: int, features: Sequence[int], latent: int, dim: int, out_features: int, layers: int = 3
     ) -> None:
         super().__init__()
-        if layers < 2:
-            raise ValueError(f"layers must be at least 2, got {layers}")
+        check_at_least(2, layers=layers)
         self.widths = [place, *features, latent]
         self.first = initialize(nn.Linear(sum(self.widths), dim), "relu")
         self.rest = relu_layers((*[dim] * (layers - 1), out_features))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from attelbo.attention import FeedForward, Learned, MultiHeadAttention, Padding, Perceiver, TransformerBlock
 from attelbo.attention.layer import check_heads
 from attelbo.attention.sets.perceiver import LookBlock
+from attelbo.checks import check_at_least
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import image_shape, positive
 
@@ -210,7 +211,7 @@ class PerceiverDecoder(Decoder):
         check_heads(dim, heads)
         self.in_shape = positive("in_shape", in_shape)
         self.out_shape = image_shape("out_shape", out_shape)
-        positive("n_latents and layers", (n_latents, layers))
+        check_at_least(1, n_latents=n_latents, layers=layers)
         self.register_buffer("places", fourier_features(self.out_shape[1:], bands), persistent=False)
         self.latents = nn.Linear(math.prod(self.in_shape), n_latents * dim)
         nn.init.normal_(self.latents.weight, std=self.latents.in_features**-0.5)  # latents of unit variance
@@ -239,8 +240,7 @@ def fourier_features(size: Sequence[int], bands: int) -> Tensor:
     Raises:
         ValueError: no bands.
     """
-    if bands < 1:
-        raise ValueError(f"bands must be at least 1, got {bands}")
+    check_at_least(1, bands=bands)
     ends = [(torch.arange(n, dtype=torch.float64) + 0.5) * 2 / n - 1 for n in size]
     places = torch.cartesian_prod(*ends)  # (H W, 2)
     angles = math.pi * places.unsqueeze(-1) * torch.linspace(1, max(max(size) / 2, 1), bands, dtype=torch.float64)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.attention import Softmax
+from attelbo.checks import check_at_least
 
 
 class Pooling(nn.Module, ABC):
@@ -84,8 +85,7 @@ class AttentionPooling(Pooling):
     def __init__(self, dim: int, hidden: int | None = None) -> None:
         super().__init__()
         hidden = dim if hidden is None else hidden
-        if hidden < 1:
-            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        check_at_least(1, hidden=hidden)
         self.key = nn.Linear(dim, hidden)
         self.query = nn.Linear(hidden, 1, bias=False)
         self.normalizer = Softmax()

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
+
 CellName = Literal["gru", "lstm"]
 Directions = Literal["forward", "backward", "both"]
 
@@ -41,8 +43,7 @@ class Units(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("cell", cell, CellName)
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
+        check_at_least(1, layers=layers)
         kind: Any = nn.LSTM if cell == "lstm" else nn.GRU
         # Each by itself: cuDNN's own dropout between layers draws from no generator of torch, so that a run that goes
         # on would draw otherwise, and its step could not be a CUDA graph.

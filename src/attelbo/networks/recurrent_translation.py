@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import Attention, KeyValues, Padding
+from attelbo.checks import check_at_least
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
 
@@ -56,7 +57,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
     Args:
         n_source_tokens: of the source's vocabulary.
         n_tokens: V.
-        pad: the token that padding consists of.
+        padding: the token that padding consists of.
         attention: from H features to the encoder's; None: none.
         cell: LSTM or gated recurrent units.
         embedding: E.
@@ -78,7 +79,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         self,
         n_source_tokens: int,
         n_tokens: int,
-        pad: int,
+        padding: int,
         attention: Attention | None = None,
         *,
         cell: CellName = "gru",
@@ -94,9 +95,9 @@ class RecurrentEncoderDecoder(EncoderDecoder):
     ) -> None:
         super().__init__()
         check_choice("query", query, Query)
-        _check_numbers(embedding=embedding, hidden=hidden, layers=layers, readout=readout)
+        check_at_least(1, embedding=embedding, hidden=hidden, layers=layers, readout=readout)
         _check_shares(teacher_forcing=teacher_forcing, dropout=dropout)
-        self.pad = pad
+        self.padding = padding
         self.teacher_forcing = teacher_forcing
         self.feeds_last = feeds_last and attention is None
         self.asks_first = attention is not None and query == "previous"
@@ -133,7 +134,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         return _RecurrentDecoding(self, known, state)
 
     def _read(self, source: Tensor) -> tuple[Source, State]:
-        valid = source != self.pad
+        valid = source != self.padding
         memory, state = self.encoder(self.dropout(self.source(source)), valid)
         known = None if self.attention is None else self.attention.keys_values(memory)
         return Source(known, valid, state[0][-1]), state
@@ -187,12 +188,6 @@ class _RecurrentDecoding(Decoding):
 
     def exchange(self, rows: Tensor) -> None:
         self.state = tuple(part.index_select(1, rows) for part in self.state)
-
-
-def _check_numbers(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
 
 
 def _check_shares(**shares: float) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from attelbo.attention import FeatureMapAttention
+from attelbo.checks import check_at_least
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import (
     Activation,
@@ -68,8 +69,7 @@ class _Levels:
     heads: int
 
     def __post_init__(self) -> None:
-        if self.blocks < 1:
-            raise ValueError(f"blocks must be at least 1, got {self.blocks}")
+        check_at_least(1, blocks=self.blocks)
         if self.attention is None and self.attention_at:
             raise ValueError(f"attention_at must be [] where attention is null, got {list(self.attention_at)}")
 

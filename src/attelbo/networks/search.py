@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.networks.encoder_decoder import Decoding
 
 
@@ -54,11 +55,8 @@ def beam_search(
     Raises:
         ValueError: a number is out of range.
     """
-    for name, number in (("beam", beam), ("max_length", max_length)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-    if length_penalty < 0:
-        raise ValueError(f"length_penalty must be at least 0, got {length_penalty}")
+    check_at_least(1, beam=beam, max_length=max_length)
+    check_at_least(0, length_penalty=length_penalty)
     device = decoding.device
     tokens = torch.empty(n, beam, 0, dtype=torch.long, device=device)
     log_p = torch.full((n, beam), -torch.inf, device=device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attelbo.attention import ISAB, PMA, SAB, Padding
 from attelbo.attention.sets.padding import without_padding
+from attelbo.checks import check_at_least
 from attelbo.networks.layers import initialize, positive, relu_layers
 
 SetPooling = Literal["mean", "sum", "max"]
@@ -84,7 +85,7 @@ class SetTransformer(nn.Module):
         dim: E.
         heads: of all attention; must divide ``dim``.
         layers: blocks of the elements.
-        n_points: through which elements see each other (ISAB); null: directly (SAB).
+        n_points: through which elements see each other (ISAB); None: directly (SAB).
         decoder_layers: blocks of the seeds (SAB).
         norm: LayerNorm in each block, as in the paper; the authors' experiments are without.
 
@@ -101,14 +102,12 @@ class SetTransformer(nn.Module):
         dim: int = 128,
         heads: int = 4,
         layers: int = 2,
-        n_points: int | None = None,
+        n_points: int | None = 16,
         decoder_layers: int = 1,
         norm: bool = False,
     ) -> None:
         super().__init__()
-        for name, count in (("layers", layers), ("decoder_layers", decoder_layers)):
-            if count < 0:
-                raise ValueError(f"{name} must be at least 0, got {count}")
+        check_at_least(0, layers=layers, decoder_layers=decoder_layers)
         self.embed = initialize(nn.Linear(in_features, dim))
         self.encoder = nn.ModuleList(
             SAB(dim, heads, norm=norm) if n_points is None else ISAB(dim, heads, n_points, norm=norm)

@@ -23,15 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import BlockCache
+from attelbo.checks import check_at_least
 from attelbo.networks.encoder_decoder import Decoding
 from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
-from attelbo.networks.transformer import TokenEmbedding, Transformer
+from attelbo.networks.transformer import TokenEmbedding, Transformer, initialize_by_depth
 
 StateOrInputs = Literal["state", "inputs", "both"]
 LatentPlace = Literal["memory", "embedding", "cross"]
-
-STD = 0.02
-"""Of the normal distribution that a transformer's weights begin with (Radford et al. 2019)."""
 
 
 class RecurrentTextEncoder(nn.Module):
@@ -180,7 +178,7 @@ class TransformerTextDecoder(TextDecoder):
         network: causal, over tokens (N, T, E), F = E; with attention to a memory for ``cross``.
         latent_into: how z gets in.
         n_memory: M; without effect for ``embedding``.
-        tied: whether embedding and output share their vectors.
+        tie_weights: whether embedding and output share their vectors.
 
     Raises:
         ValueError: ``n_memory`` below 1, or no such way.
@@ -193,12 +191,11 @@ class TransformerTextDecoder(TextDecoder):
         network: Transformer,
         latent_into: LatentPlace = "memory",
         n_memory: int = 4,
-        tied: bool = True,
+        tie_weights: bool = True,
     ) -> None:
         super().__init__()
         check_choice("latent_into", latent_into, LatentPlace)
-        if n_memory < 1:
-            raise ValueError(f"n_memory must be at least 1, got {n_memory}")
+        check_at_least(1, n_memory=n_memory)
         n_tokens, dim = embedding.vectors.weight.shape
         self.latent_into: LatentPlace = latent_into
         self.n_memory = 1 if latent_into == "embedding" else n_memory
@@ -207,21 +204,9 @@ class TransformerTextDecoder(TextDecoder):
         self.network = network
         self.project = nn.Linear(latent_dim, self.n_memory * dim)
         self.output = nn.Linear(dim, n_tokens)
-        self.reset_parameters()
-        if tied:
+        initialize_by_depth(self, network)
+        if tie_weights:
             self.output.weight = embedding.vectors.weight
-
-    def reset_parameters(self) -> None:
-        """Normal with standard deviation 0.02, or 0.02 / sqrt(n) for the n layers that add to the tokens, two in a
-        block or three where z is seen across; biases zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=STD)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        added = self.network.residual_outputs()
-        for layer in added:
-            nn.init.normal_(layer.weight, std=STD / len(added) ** 0.5)
 
     def forward(self, z: Tensor, tokens: Tensor) -> Tensor:
         latent = self.tokens_of(z)

@@ -28,7 +28,11 @@ from attelbo.attention.blocks import FeedForwardActivation, NormName
 from attelbo.attention.layer import check_heads
 from attelbo.attention.masks import merged
 from attelbo.building import Spec, locate, part
+from attelbo.checks import check_at_least
 from attelbo.errors import ConfigError
+
+STD = 0.02
+"""Of the normal distribution that weights begin with."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +200,7 @@ class Transformer(nn.Module):
         hidden_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
+        check_at_least(1, layers=layers)
         mask = Causal() if causal else None
         self.position = position
         self.blocks = nn.ModuleList(
@@ -247,3 +250,16 @@ class Transformer(nn.Module):
 
     def _blocks(self) -> list[TransformerBlock]:
         return [block for block in self.blocks if isinstance(block, TransformerBlock)]
+
+
+def initialize_by_depth(model: nn.Module, network: Transformer) -> None:
+    """Initial weights of a model around a network (Radford et al. 2019, section 2.3): normal with standard deviation
+    0.02, or 0.02 / sqrt(n) for the network's n layers that add to the tokens; biases zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=STD)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    added = network.residual_outputs()
+    for layer in added:
+        nn.init.normal_(layer.weight, std=STD / len(added) ** 0.5)

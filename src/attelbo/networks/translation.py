@@ -28,7 +28,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
         target: embeds the target.
         decoder: causal, with attention to the memory.
         n_tokens: V.
-        pad: the token that padding consists of.
+        padding: the token that padding consists of.
         tie_weights: the logits take the vectors of the target's tokens (Press & Wolf 2017); else a layer of their own.
         share_embeddings: the target takes the vectors of the source's tokens.
     """
@@ -40,7 +40,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
         target: TokenEmbedding,
         decoder: Transformer,
         n_tokens: int,
-        pad: int,
+        padding: int,
         tie_weights: bool = False,
         share_embeddings: bool = False,
     ) -> None:
@@ -49,7 +49,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
         self.encoder = encoder
         self.target = target
         self.decoder = decoder
-        self.pad = pad
+        self.padding = padding
         self.looks_by = f"decoder.blocks.{len(decoder.blocks) - 1}.cross"
         self.output = nn.Linear(target.vectors.embedding_dim, n_tokens)
         self.reset_parameters()
@@ -77,7 +77,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
 
     def _read(self, source: Tensor) -> tuple[Tensor, Padding]:
         """The memory (B, S, E), and which of it is there."""
-        mask = Padding(source != self.pad)
+        mask = Padding(source != self.padding)
         return self.encoder(self.source(source), mask=mask), mask
 
 

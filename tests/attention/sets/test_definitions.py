@@ -50,7 +50,6 @@ def test_set_transformer(norm: bool, scale: float | None) -> None:
 
 
 def test_the_scale_is_on_record() -> None:
-    assert MAB(16, 4).scale == 0.25
     assert MAB(16, 4).attention.score.scale == 0.25
 
 

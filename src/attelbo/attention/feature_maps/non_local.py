@@ -1,6 +1,6 @@
 """The non-local block: every pixel sees every other, in half of the channels.
 
-Source: Wang, Girshick, Gupta & He 2018, "Non-local Neural Networks", arXiv:1711.07971, eq. 1, 4 and 6: the embedded
+Source: Wang, Girshick, Gupta & He 2018, "Non-local Neural Networks", arXiv:1711.07971, eq. 1, 3 and 6: the embedded
 Gaussian, in the bottleneck form of section 3.3. Ours differs: no batch normalization before the sum, which would tie
 the rows of a batch together; the last projection starts at zero instead, to the same end.
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attelbo.attention.kernels import KERNELS, KernelName, Mechanism, attention_weights
 from attelbo.attention.layer import check_kernel
 from attelbo.attention.scores import Dot
+from attelbo.checks import check_at_least
 
 
 class NonLocal2d(nn.Module):
@@ -31,9 +32,7 @@ class NonLocal2d(nn.Module):
 
     def __init__(self, channels: int, *, pool: int = 1, kernel: KernelName = "auto") -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("pool", pool)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least(1, channels=channels, pool=pool)
         self.inner = max(1, channels // 2)
         self.pool = pool
         self.mechanism = Mechanism(Dot())

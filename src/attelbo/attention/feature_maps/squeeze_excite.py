@@ -7,6 +7,8 @@ Shapes: B batch, C channels, H x W pixels.
 
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
+
 
 def bottleneck(channels: int, reduction: int) -> nn.Sequential:
     """Two linear layers on C channels, with C / ``reduction`` units between them, at least 8, so that some are alive.
@@ -14,9 +16,7 @@ def bottleneck(channels: int, reduction: int) -> nn.Sequential:
     Raises:
         ValueError: a number below 1.
     """
-    for name, value in (("channels", channels), ("reduction", reduction)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_at_least(1, channels=channels, reduction=reduction)
     hidden = max(8, channels // reduction)
     return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 

@@ -14,6 +14,7 @@ from attelbo.attention.kernels import KernelName
 from attelbo.attention.masks import Document
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.positions import Position
+from attelbo.checks import check_at_least
 
 
 class WindowBias(Position):
@@ -59,8 +60,7 @@ class WindowAttention2d(nn.Module):
         self, channels: int, heads: int, *, window: int = 4, shift: int = 0, kernel: KernelName = "auto"
     ) -> None:
         super().__init__()
-        if window < 1:
-            raise ValueError(f"window must be at least 1, got {window}")
+        check_at_least(1, window=window)
         if not 0 <= shift < window:
             raise ValueError(f"shift must be at least 0 and below the window's {window} pixels, got {shift}")
         self.window = window

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attelbo.attention.layer import at_least_float32
+from attelbo.attention.precision import full_precision
 
 N_PARAMETERS = 5
 """Of a window: center across and down, log variance, log stride, log intensity."""
@@ -60,7 +60,7 @@ def gaussian_window(parameters: Tensor, n: int, size: tuple[int, int]) -> Gaussi
 
     Parameters of zeros: in the middle, over the whole image, variance and intensity one.
     """
-    across, down, *logarithms = at_least_float32(parameters).unbind(1)
+    across, down, *logarithms = full_precision(parameters).unbind(1)
     variance, stride, intensity = torch.stack(logarithms).clamp(-LOG_BOUND, LOG_BOUND).exp().unbind()
     height, width = size
     stride = stride * (max(size) - 1) / max(n - 1, 1)

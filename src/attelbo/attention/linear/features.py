@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attelbo.checks import check_at_least
+
 
 class FeatureMap(nn.Module, ABC):
     """phi: (..., D) -> (..., F), not negative: the weight of a key is phi(q) . phi(k) over its sum over the keys.
@@ -20,9 +22,6 @@ class FeatureMap(nn.Module, ABC):
     A factor of a query, and one that all keys share, are the same above and below the line of that division. So
     a map may hold back a factor and give its logarithm, where phi itself would be too large or too small.
     """
-
-    scale: float
-    """What scores q . k are multiplied by."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -35,8 +34,6 @@ class FeatureMap(nn.Module, ABC):
 
 class EluFeatures(FeatureMap):
     """phi(x) = elu(x) + 1, by feature: F = D. Nothing is scaled, as in the paper."""
-
-    scale = 1.0
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         return F.elu(x) + 1, None
@@ -64,11 +61,9 @@ class PositiveRandomFeatures(FeatureMap):
     directions: Tensor
     """w, (F, D)."""
 
-    def __init__(self, dim: int, n_features: int = 256, *, scale: float | None = None) -> None:
+    def __init__(self, dim: int, n_features: int = 64, *, scale: float | None = None) -> None:
         super().__init__()
-        for name, value in (("dim", dim), ("n_features", n_features)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least(1, dim=dim, n_features=n_features)
         self.scale = dim**-0.5 if scale is None else scale
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attelbo.attention.layer import at_least_float32, check_heads, join_heads, split_heads
+from attelbo.attention.layer import check_heads, join_heads, split_heads
 from attelbo.attention.linear.features import EluFeatures, FeatureMap
 from attelbo.attention.linear.operation import causal_linear_attention, linear_attention
 from attelbo.attention.masks import Mask, Padding
+from attelbo.attention.precision import full_precision
 
 
 class LinearCache:
@@ -109,7 +110,7 @@ class LinearAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, cache: LinearCache | None) -> Tensor:
         """q (B, N, T, D), k (B, N, S, D), v (B, N, S, V) -> (B, N, T, V), in float32 at least."""
         with torch.autocast(q.device.type, enabled=False):
-            q, k, v = (at_least_float32(t) for t in (q, k, v))
+            q, k, v = (full_precision(t) for t in (q, k, v))
             q, _ = self.feature_map(q)
             k, v, log_scale = self._keys(k, v, _valid(mask), cache)
             if not self.causal:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attelbo.attention.masks.base import EVERYTHING, Mask
+from attelbo.checks import check_at_least
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class SlidingWindow(Mask):
     width: int
 
     def __post_init__(self) -> None:
-        _at_least_one("width", self.width)
+        check_at_least(1, width=self.width)
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query - key).abs() < self.width
@@ -74,7 +75,7 @@ class Prefix(Mask):
     length: int
 
     def __post_init__(self) -> None:
-        _at_least_one("length", self.length)
+        check_at_least(1, length=self.length)
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key < self.length) & (query == query)
@@ -93,7 +94,7 @@ class Block(Mask):
     size: int
 
     def __post_init__(self) -> None:
-        _at_least_one("size", self.size)
+        check_at_least(1, size=self.size)
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return query // self.size == key // self.size
@@ -107,8 +108,3 @@ class Block(Mask):
 
     def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
         return offset >= 0 and max(offset + n_queries, n_keys) <= self.size
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")

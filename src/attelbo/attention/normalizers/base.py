@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from attelbo.attention.precision import full_precision
+
 
 class Normalizer(ABC):
     """Scores (B, N, T, S) -> weights, the same shape, not below zero; float16 and bfloat16 are computed in float32."""
@@ -24,7 +26,7 @@ class Normalizer(ABC):
     def __call__(self, scores: Tensor, allowed: Tensor | None = None) -> Tensor:
         """The weights; those of keys that are not ``allowed`` (broadcasts to the scores, bool) are zero, and take part
         in no gradient. A query with nothing to attend to has no weight anywhere."""
-        precise = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+        precise = full_precision(scores)
         if allowed is None:
             return self.normalize(precise).to(scores.dtype)
         return self.normalize_allowed(precise, allowed).masked_fill(~allowed, 0.0).to(scores.dtype)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attelbo.attention.positions.base import Position
+from attelbo.checks import check_at_least
 
 
 class Alibi(Position):
@@ -39,8 +40,7 @@ def alibi_slopes(heads: int) -> list[float]:
     Raises:
         ValueError: heads below 1.
     """
-    if heads < 1:
-        raise ValueError(f"heads must be at least 1, got {heads}")
+    check_at_least(1, heads=heads)
     power = 1 << (heads.bit_length() - 1)
     slopes = [2 ** (-8 * n / power) for n in range(1, power + 1)]
     return slopes + [2 ** (-4 * n / power) for n in range(1, 2 * (heads - power), 2)]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.positions.base import Position
-from attelbo.attention.positions.tables import check_length, places
+from attelbo.attention.positions.tables import places
+from attelbo.checks import check_at_least
 
 
 class Learned(Position):
@@ -27,7 +28,7 @@ class Learned(Position):
 
     def __init__(self, dim: int, max_length: int, std: float = 0.02) -> None:
         super().__init__()
-        check_length(max_length)
+        check_at_least(1, max_length=max_length)
         self.max_length = max_length
         self.table = nn.Parameter(std * torch.randn(max_length, dim))
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from attelbo.attention.positions.base import Position
-from attelbo.attention.positions.tables import angles, check_divides, check_length, places, rows_and_columns
+from attelbo.attention.positions.tables import angles, check_divides, places, rows_and_columns
+from attelbo.checks import check_at_least
 
 Layout = Literal["half", "interleaved"]
 
@@ -83,7 +84,7 @@ class Rotary(Rotation):
     """
 
     def __init__(self, head_dim: int, max_length: int, layout: Layout = "half", base: float = 10_000.0) -> None:
-        check_length(max_length)
+        check_at_least(1, max_length=max_length)
         check_divides(2, "head_dim", head_dim, "pairs that turn")
         super().__init__(angles(torch.arange(max_length), head_dim // 2, base), layout)
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from attelbo.attention.positions.base import Position
-from attelbo.attention.positions.tables import angles, check_divides, check_length, places, rows_and_columns
+from attelbo.attention.positions.tables import angles, check_divides, places, rows_and_columns
+from attelbo.checks import check_at_least
 
 
 class Sinusoidal(Position):
@@ -31,7 +32,7 @@ class Sinusoidal(Position):
 
     def __init__(self, dim: int, max_length: int, base: float = 10_000.0) -> None:
         super().__init__()
-        check_length(max_length)
+        check_at_least(1, max_length=max_length)
         check_divides(2, "dim", dim, "pairs of sine and cosine")
         self.max_length = max_length
         table = sines_and_cosines(torch.arange(max_length), dim, base)

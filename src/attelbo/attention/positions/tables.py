@@ -38,16 +38,6 @@ def rows_and_columns(size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
     return row.flatten(), column.flatten()
 
 
-def check_length(max_length: int) -> None:
-    """A table has places.
-
-    Raises:
-        ValueError: none at all.
-    """
-    if max_length < 1:
-        raise ValueError(f"max_length must be at least 1, got {max_length}")
-
-
 def check_divides(divisor: int, name: str, value: int, why: str) -> None:
     """Features come in groups.
 

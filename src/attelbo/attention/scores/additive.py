@@ -7,7 +7,8 @@ differs is where the matrices begin, and what is called one parameter. Both take
 at 128 queries and keys a dot product is some 50 times cheaper, at one query hardly.
 
 Source: Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and Translate", appendix
-A.1.2; Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", eq. 8 (concat).
+A.1.2; Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", section 3.1
+(concat).
 
 Shapes: B batch, N heads, T queries, S keys, D features of a head, H hidden features.
 """
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.scores.base import Score
 from attelbo.attention.scores.matrices import glorot, per_head
+from attelbo.checks import check_at_least
 
 
 class Additive(Score):
@@ -83,6 +85,5 @@ def _compare(query: Tensor, key: Tensor, direction: Tensor) -> Tensor:
 
 
 def _hidden(head_dim: int, hidden: int | None) -> int:
-    if hidden is not None and hidden < 1:
-        raise ValueError(f"hidden must be at least 1, got {hidden}")
+    check_at_least(1, hidden=hidden)
     return head_dim if hidden is None else hidden

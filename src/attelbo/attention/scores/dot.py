@@ -1,7 +1,7 @@
 """Dot products of query and key.
 
-Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", eq. 8 (dot);
-Vaswani et al. 2017, "Attention Is All You Need", eq. 1 (scaled).
+Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", section 3.1
+(dot); Vaswani et al. 2017, "Attention Is All You Need", eq. 1 (scaled).
 
 Shapes: D features of a head.
 """

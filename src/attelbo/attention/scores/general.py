@@ -2,8 +2,8 @@
 
     score(q, k) = q^T W k
 
-Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", eq. 8
-(general).
+Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", section
+3.1 (general).
 
 Shapes: B batch, N heads, T queries, D features of a head.
 """

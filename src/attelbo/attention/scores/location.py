@@ -2,8 +2,8 @@
 
     score(q, position s) = w_s^T q
 
-Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", eq. 8, section
-3.1 (location).
+Source: Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", section
+3.1, eq. 8 (location).
 
 Shapes: B batch, N heads, T queries, S keys, D features of a head, L places.
 """
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.scores.base import Score
 from attelbo.attention.scores.matrices import glorot, per_head
+from attelbo.checks import check_at_least
 
 
 class Location(Score):
@@ -30,8 +31,7 @@ class Location(Score):
         super().__init__()
         if max_length is None:
             raise ValueError("location scores need max_length: how many keys there are at most")
-        if max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {max_length}")
+        check_at_least(1, max_length=max_length)
         self.weight = nn.Parameter(glorot(heads, head_dim, max_length))
 
     def compare(self, query: Tensor, key: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from attelbo.attention.masks import Padding
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.scores import ScaledDot
 from attelbo.attention.sets.padding import without_padding
+from attelbo.checks import check_at_least
 
 
 class MAB(nn.Module):
@@ -36,8 +37,8 @@ class MAB(nn.Module):
     def __init__(self, dim: int, heads: int, *, scale: float | None = None, norm: bool = True) -> None:
         super().__init__()
         check_heads(dim, heads)
-        self.scale = dim**-0.5 if scale is None else scale
-        self.attention = MultiHeadAttention(dim, heads, score=ScaledDot(dim // heads, self.scale))
+        score = ScaledDot(dim // heads, dim**-0.5 if scale is None else scale)
+        self.attention = MultiHeadAttention(dim, heads, score=score)
         self.feed_forward = nn.Linear(dim, dim)
         self.attention_norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.feed_forward_norm = nn.LayerNorm(dim) if norm else nn.Identity()
@@ -93,9 +94,10 @@ class ISAB(nn.Module):
 
     def __init__(self, dim: int, heads: int, n_points: int, *, scale: float | None = None, norm: bool = True) -> None:
         super().__init__()
+        check_at_least(1, n_points=n_points)
         self.to_points = MAB(dim, heads, scale=scale, norm=norm)
         self.from_points = MAB(dim, heads, scale=scale, norm=norm)
-        self.points = learned_points("n_points", n_points, dim)
+        self.points = learned_points(n_points, dim)
 
     def forward(self, x: Tensor, *, mask: Padding | None = None) -> Tensor:
         """A set (B, S, E) -> (B, S, E)."""
@@ -124,20 +126,15 @@ class PMA(nn.Module):
         self, dim: int, heads: int, n_seeds: int = 1, *, scale: float | None = None, norm: bool = True
     ) -> None:
         super().__init__()
+        check_at_least(1, n_seeds=n_seeds)
         self.block = MAB(dim, heads, scale=scale, norm=norm)
-        self.seeds = learned_points("n_seeds", n_seeds, dim)
+        self.seeds = learned_points(n_seeds, dim)
 
     def forward(self, x: Tensor, *, mask: Padding | None = None) -> Tensor:
         """A set (B, S, E) -> (B, M, E)."""
         return self.block(self.seeds.expand(len(x), -1, -1), x, mask=mask)
 
 
-def learned_points(name: str, n: int, dim: int) -> nn.Parameter:
-    """So many vectors (n, dim), Glorot-uniform.
-
-    Raises:
-        ValueError: there is none; ``name`` is how the message calls their number.
-    """
-    if n < 1:
-        raise ValueError(f"{name} must be at least 1, got {n}")
+def learned_points(n: int, dim: int) -> nn.Parameter:
+    """So many vectors (n, dim), Glorot-uniform."""
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(n, dim)))

@@ -16,6 +16,7 @@ from attelbo.attention.masks import Padding
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.scores import ScaledDot
 from attelbo.attention.sets.padding import without_padding
+from attelbo.checks import check_at_least
 
 
 class LookBlock(nn.Module):
@@ -82,9 +83,7 @@ class Perceiver(nn.Module):
         look_scale: float | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("n_latents", n_latents), ("layers", layers), ("rounds", rounds)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least(1, n_latents=n_latents, layers=layers, rounds=rounds)
         self.rounds = rounds
         memory_dim = dim if memory_dim is None else memory_dim
         hidden = dim if hidden is None else hidden

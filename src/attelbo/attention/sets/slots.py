@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from attelbo.attention.masks import Padding
 from attelbo.attention.sets.padding import without_padding
+from attelbo.checks import check_at_least
 
 _SHARE = 1e-8
 """Of an element that every slot gets, so that the weights of a slot that nobody chose can be made to sum to one."""
@@ -53,10 +54,7 @@ class SlotAttention(nn.Module):
         super().__init__()
         memory_dim = dim if memory_dim is None else memory_dim
         hidden = 2 * dim if hidden is None else hidden
-        sizes = {"dim": dim, "memory_dim": memory_dim, "n_slots": n_slots, "iterations": iterations, "hidden": hidden}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least(1, dim=dim, memory_dim=memory_dim, n_slots=n_slots, iterations=iterations, hidden=hidden)
         self.n_slots = n_slots
         self.iterations = iterations
         self.scale = dim**-0.5

@@ -21,7 +21,6 @@ class OneHotCategorical(Distribution):
     No gradient flows through a sample: q is trained through :class:`RelaxedOneHot`.
     """
 
-    __slots__ = ("log_probs",)
     reparametrized = False
 
     def __init__(self, logits: Tensor) -> None:
@@ -60,8 +59,6 @@ class RelaxedOneHot(OneHotCategorical):
         temperature: a scalar; towards 0, z becomes one-hot and its gradient wild.
         hard: one-hot samples, with the gradient of the relaxed ones ("straight-through").
     """
-
-    __slots__ = ("hard", "temperature")
 
     def __init__(self, logits: Tensor, temperature: Tensor, hard: bool = False) -> None:
         super().__init__(logits)

@@ -41,8 +41,6 @@ class Hamiltonian(Distribution):
         log_joint: log p(x, z).
     """
 
-    __slots__ = ("base", "beta_0", "log_joint", "n_leapfrog", "step_size")
-
     def __init__(
         self,
         base: DiagonalNormal,

@@ -23,7 +23,6 @@ class Joint(Distribution):
         shapes: E_i.
     """
 
-    __slots__ = ("parts", "shapes")
     reparametrized = False  # choices among the parts are not
 
     def __init__(self, parts: Sequence[Distribution], shapes: Sequence[tuple[int, ...]]) -> None:

@@ -20,8 +20,6 @@ class LowRankNormal(Distribution):
     factorized has no eigenvalue below 1, whatever the scales of z.
     """
 
-    __slots__ = ("_factor", "_mean", "directions", "log_std", "std")
-
     def __init__(self, mean: Tensor, log_std: Tensor, directions: Tensor) -> None:
         self._mean = full_precision(mean)
         self.log_std = full_precision(log_std)

@@ -16,8 +16,6 @@ from attelbo.latent.distributions.base import Distribution
 class DiagonalNormal(Distribution):
     """N(mean, diag(std^2)), with mean and log_std of shape (B, *E)."""
 
-    __slots__ = ("_mean", "log_std", "std")
-
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self._mean = full_precision(mean)
         self.log_std = full_precision(log_std)
@@ -27,6 +25,11 @@ class DiagonalNormal(Distribution):
     @property
     def mean(self) -> Tensor:
         return self._mean
+
+    @property
+    def divergence_from_standard(self) -> Tensor:
+        """KL(q || N(0, I)) by dimension, (B, *E), nats."""
+        return 0.5 * (self._mean.square() + self.std.square() - 1) - self.log_std
 
     def rsample(self, n: int) -> Tensor:
         return torch.addcmul(self._mean, self.std, self._noise(n))
@@ -43,7 +46,7 @@ class DiagonalNormal(Distribution):
         z = torch.addcmul(self._mean, self.std, noise)
         # log q(z) - log N(z; 0, I) = (z^2 - noise^2) / 2 - log std, by dimension.
         sampled = sum_event(0.5 * (z.square() - noise.square()) - self.log_std, 2)
-        expected = sum_event(0.5 * (self._mean.square() + self.std.square() - 1) - self.log_std, 1)
+        expected = sum_event(self.divergence_from_standard, 1)
         return z, self._log_density(noise), Reference(sampled, expected)
 
     def stop_gradient(self) -> Self:
@@ -60,8 +63,6 @@ class DiagonalNormal(Distribution):
 
 class FullNormal(Distribution):
     """N(mean, L L^T), with mean (B, D) and the lower Cholesky factor L = scale_tril (B, D, D), diagonal > 0."""
-
-    __slots__ = ("_mean", "scale_tril")
 
     def __init__(self, mean: Tensor, scale_tril: Tensor) -> None:
         self._mean = full_precision(mean)
@@ -109,6 +110,6 @@ class FullNormal(Distribution):
 
 
 def normal_kl(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
-    """KL(q || p) of diagonal normals over the same event, (B,), nats."""
+    """KL(q || p) of diagonal normals over the same event by dimension, (B, *E), nats."""
     deviation = (q.mean - p.mean) / p.std
-    return sum_event(0.5 * ((q.std / p.std).square() + deviation.square() - 1) - q.log_std + p.log_std, 1)
+    return 0.5 * ((q.std / p.std).square() + deviation.square() - 1) - q.log_std + p.log_std

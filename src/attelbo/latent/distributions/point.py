@@ -14,7 +14,7 @@ from attelbo.latent.distributions.base import Distribution
 class Point(Distribution):
     """q with all its mass on ``value`` (B, *E), real numbers. It has no density, so no KL to a prior."""
 
-    __slots__ = ("value",)
+    deterministic = True
 
     def __init__(self, value: Tensor) -> None:
         self.value = full_precision(value)

@@ -24,7 +24,6 @@ class Quantized(Distribution):
         commitment: what keeps encoder and codebook together, (B,), or None.
     """
 
-    __slots__ = ("_commitment", "_z", "codes")
     deterministic = True
     reparametrized = False
 

@@ -26,8 +26,6 @@ class TransformedNormal(Distribution):
         given: what it is given for each row, (B, P).
     """
 
-    __slots__ = ("base", "flow", "given")
-
     def __init__(self, base: DiagonalNormal, flow: Flow, given: Tensor) -> None:
         self.base = base
         self.flow = flow
@@ -65,8 +63,6 @@ class TransformedNormal(Distribution):
 
 class InvertibleNormal(TransformedNormal):
     """The same by a flow that can be inverted: log q(z) is known of any z."""
-
-    __slots__ = ()
 
     def log_prob(self, z: Tensor) -> Tensor:
         z, log_det = self.flow.inverse(z, self.given)

@@ -24,8 +24,6 @@ class VonMisesFisher(Distribution):
     E_q[f(z)] are unbiased without the correction term of Davidson et al. 2018 (eq. 16).
     """
 
-    __slots__ = ("direction", "kappa", "profile")
-
     def __init__(self, direction: Tensor, kappa: Tensor) -> None:
         self.direction = full_precision(direction)
         self.kappa = full_precision(kappa)

@@ -28,8 +28,6 @@ class WrappedNormal(Distribution):
         curvature: c > 0; the space has the curvature -c.
     """
 
-    __slots__ = ("curvature", "mu", "tangent")
-
     def __init__(self, mu: Tensor, log_std: Tensor, curvature: float) -> None:
         self.mu = full_precision(mu)
         self.tangent = DiagonalNormal(torch.zeros_like(self.mu), log_std)

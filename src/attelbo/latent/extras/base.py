@@ -5,7 +5,6 @@ It is added to the loss and logged as ``extra``; it is no part of the ELBO, of t
 Shapes: N images (C, H, W).
 """
 
-import math
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
@@ -24,9 +23,3 @@ class Extra(nn.Module, ABC):
     def forward(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """The term, (N,)."""
         return self.weight * self.distance(x, reconstruction)
-
-
-def check_weight(weight: float) -> None:
-    """Raise ValueError unless the weight is finite and not negative."""
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"weight must be finite and not negative, got {weight}")

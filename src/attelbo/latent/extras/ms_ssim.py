@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attelbo.checks import check_not_negative
 from attelbo.latent.arithmetic import full_precision
-from attelbo.latent.extras.base import Extra, check_weight
+from attelbo.latent.extras.base import Extra
 
 WINDOW, STD = 11, 1.5
 """Of the Gaussian in the paper, in pixels."""
@@ -41,7 +42,7 @@ class MSSSIM(Extra):
 
     def __init__(self, data_shape: Sequence[int], weight: float = 10.0) -> None:
         super().__init__()
-        check_weight(weight)
+        check_not_negative(weight=weight)
         if len(data_shape) != 3 or min(data_shape[1:]) < 3:
             raise ValueError(
                 f"data_shape must be (channels, height, width), 3 pixels at least, got {tuple(data_shape)}"

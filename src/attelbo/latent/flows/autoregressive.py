@@ -23,7 +23,7 @@ from attelbo.latent.flows.masked_network import MaskedNetwork
 class _Autoregressive(Flow):
     """y_i = z_i exp(log_scale_i) + shift_i, where both are functions of the z before z_i; and back, one by one."""
 
-    def __init__(self, dim: int, hidden: Sequence[int], reverse: bool) -> None:
+    def __init__(self, dim: int, hidden: Sequence[int], reverse: bool = False) -> None:
         super().__init__()
         self.network = MaskedNetwork(dim, hidden, reverse)
 
@@ -94,9 +94,6 @@ class MaskedAutoregressive(_Autoregressive):
     Raises:
         ValueError: no hidden layer, or one without a unit.
     """
-
-    def __init__(self, dim: int, hidden: Sequence[int], reverse: bool = False) -> None:
-        super().__init__(dim, hidden, reverse)
 
     def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         return self._one_by_one(z, given)

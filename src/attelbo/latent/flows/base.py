@@ -13,6 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
+
 _LOG_SCALE_BOUND = 3.0
 
 
@@ -60,8 +62,7 @@ class Chain(Flow):
 
     def __init__(self, n_flows: int, make: Callable[[int], Flow]) -> None:
         super().__init__()
-        if n_flows < 1:
-            raise ValueError(f"n_flows must be at least 1, got {n_flows}")
+        check_at_least(1, n_flows=n_flows)
         self.steps = nn.ModuleList(make(place) for place in range(n_flows))
         self.sizes = [flow.n_given for flow in self._steps]
         self.n_given = sum(self.sizes)

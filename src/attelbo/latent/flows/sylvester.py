@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.flows.base import Flow
 
@@ -34,8 +35,7 @@ class Sylvester(Flow):
 
     def __init__(self, dim: int, n_reflections: int = 8) -> None:
         super().__init__()
-        if n_reflections < 1:
-            raise ValueError(f"n_reflections must be at least 1, got {n_reflections}")
+        check_at_least(1, n_reflections=n_reflections)
         self.dim = dim
         rows, columns = torch.triu_indices(dim, dim, offset=1)
         diagonal = torch.arange(dim) * (dim + 1)

@@ -7,7 +7,11 @@ output has the data's shape with P * C channels, parameter-major: ``eta.unflatte
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
+
+LEVELS = 256
+"""Of 8-bit data."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -59,3 +63,8 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def sample(self, eta: Tensor) -> Tensor:
         """One x for each eta, (..., P * C, ...) -> (..., C, ...)."""
+
+
+def all_levels(like: Tensor) -> Tensor:
+    """0, 1/255, ..., 1, (256,), in the type and on the device of a tensor."""
+    return torch.arange(LEVELS, dtype=like.dtype, device=like.device) / (LEVELS - 1)

@@ -24,7 +24,6 @@ class Bernoulli(Likelihood):
         data_kind: of the data, "binary" or "levels".
     """
 
-    discrete = True
     n_levels = 2
 
     def __init__(self, data_shape: Sequence[int], allow_levels: bool = False, data_kind: str = "binary") -> None:

@@ -15,9 +15,9 @@ from torch.distributions import Beta
 from torch.nn import functional as F
 
 from attelbo.latent.arithmetic import full_precision, sum_event
-from attelbo.latent.likelihoods.base import Likelihood
+from attelbo.latent.likelihoods.base import LEVELS, Likelihood
 
-TRIALS = 255
+TRIALS = LEVELS - 1
 
 LOG_CONCENTRATION_BOUND = 10.0
 """log a and log b are clamped to [-10, 10]: beyond, all mass is on the ends, or the binomial is reached."""
@@ -37,8 +37,7 @@ class BetaBinomial(Likelihood):
     """
 
     n_parameters = 2
-    discrete = True
-    n_levels = TRIALS + 1
+    n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
 
     def __init__(self, data_shape: Sequence[int]) -> None:

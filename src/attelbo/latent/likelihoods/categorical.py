@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from attelbo.latent.arithmetic import full_precision, sum_event
-from attelbo.latent.likelihoods.base import Likelihood
-
-LEVELS = 256
+from attelbo.latent.likelihoods.base import LEVELS, Likelihood, all_levels
 
 
 class CategoricalLevels(Likelihood):
@@ -27,7 +25,6 @@ class CategoricalLevels(Likelihood):
     """
 
     n_parameters = LEVELS
-    discrete = True
     n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
 
@@ -47,8 +44,7 @@ class CategoricalLevels(Likelihood):
 
     def mean(self, eta: Tensor) -> Tensor:
         logits, dim = self._logits(eta)
-        levels = torch.arange(LEVELS, dtype=logits.dtype, device=logits.device) / (LEVELS - 1)
-        return (logits.softmax(dim).movedim(dim, -1) * levels).sum(-1)
+        return (logits.softmax(dim).movedim(dim, -1) * all_levels(logits)).sum(-1)
 
     def sample(self, eta: Tensor) -> Tensor:
         logits, dim = self._logits(eta)

@@ -11,11 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attelbo.latent.arithmetic import full_precision, sum_event
+from attelbo.latent.arithmetic import SMALL, full_precision, log_sinhc, sum_event
 from attelbo.latent.likelihoods.base import Likelihood
-
-SMALL = 0.25
-"""Below this |eta| / 2, power series take the place of differences that would cancel; they are good to 1e-14 there."""
 
 
 class ContinuousBernoulli(Likelihood):
@@ -42,7 +39,7 @@ class ContinuousBernoulli(Likelihood):
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         eta = full_precision(eta)
-        return sum_event(eta * (x - 0.5) - _log_sinhc(eta.abs() / 2), 2)
+        return sum_event(eta * (x - 0.5) - log_sinhc(eta.abs() / 2), 2)
 
     def mean(self, eta: Tensor) -> Tensor:
         """E[x|z] = 1/2 + (coth a - 1/a) / 2 with a = eta / 2: not sigmoid(eta), but nearer to one half."""
@@ -57,17 +54,8 @@ class ContinuousBernoulli(Likelihood):
         return torch.where(eta > 0, 1 - x, x).clamp(0, 1)
 
 
-def _log_sinhc(a: Tensor) -> Tensor:
-    """log(sinh(a) / a) of a >= 0."""
-    large = a.clamp(min=SMALL)  # both branches are computed, and neither may send NaN into the gradient
-    far = large + (-torch.expm1(-2 * large) / (2 * large)).log()
-    s = a.clamp(max=SMALL).square()
-    near = s * (1 / 6 - s * (1 / 180 - s * (1 / 2835 - s * (1 / 37800 - s / 467775))))
-    return torch.where(a < SMALL, near, far)
-
-
 def _langevin(a: Tensor) -> Tensor:
-    """coth a - 1/a of a >= 0, the derivative of ``_log_sinhc``."""
+    """coth a - 1/a of a >= 0, the derivative of ``log_sinhc``."""
     large, small = a.clamp(min=SMALL), a.clamp(max=SMALL)
     s = small.square()
     near = small * (1 / 3 - s * (1 / 45 - s * (2 / 945 - s * (1 / 4725 - s * (2 / 93555)))))

@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attelbo.latent.arithmetic import full_precision, sum_event
-from attelbo.latent.likelihoods.base import Likelihood
-
-LEVELS = 256
+from attelbo.latent.likelihoods.base import LEVELS, Likelihood, all_levels
 
 LOG_SCALE_BOUND = 7.0
 """The log scale is clamped to [-7, 7], on PixelCNN++'s scale where x runs from -1 to 1."""
@@ -39,7 +37,6 @@ class DiscretizedLogistic(Likelihood):
     """
 
     n_parameters = 2
-    discrete = True
     n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
 
@@ -65,11 +62,6 @@ class DiscretizedLogistic(Likelihood):
     def _mean_and_log_scale(self, eta: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = self.split(full_precision(eta))
         return mean, log_scale.clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND)
-
-
-def all_levels(like: Tensor) -> Tensor:
-    """0, 1/255, ..., 1, (L,), in the type and on the device of a tensor."""
-    return torch.arange(LEVELS, dtype=like.dtype, device=like.device) / (LEVELS - 1)
 
 
 def log_bin_probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:

@@ -7,32 +7,19 @@ Shapes: (C, ...) data shape.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from attelbo.latent.likelihoods.location_scale import Calibration, LocationScale, check_calibration
+from attelbo.latent.likelihoods.location_scale import LocationScale
 
 
 class Laplace(LocationScale):
-    """p(x|z) = prod_i exp(-|x_i - eta_i| / b) / (2 b), one b for all dimensions: eta is the mean and the median.
-
-    Args:
-        data_shape: (C, ...).
-        scale: how b is found: see :class:`LocationScale`.
-        b: its value, or its initial value, in data units; the standard deviation is sqrt(2) b.
-
-    Raises:
-        ValueError: b not positive and finite, or an unknown scale.
-    """
+    """p(x|z) = prod_i exp(-|x_i - eta_i| / s) / (2 s), one s for all dimensions: eta is the mean and the median.
+    Arguments and errors are those of :class:`LocationScale`; the standard deviation is sqrt(2) s."""
 
     power = 1
     log_normalizer = math.log(2)
-
-    def __init__(self, data_shape: Sequence[int], scale: Calibration = "optimal", b: float = 1.0) -> None:
-        check_calibration("scale", scale, "b", b)
-        super().__init__(data_shape, scale, b)
 
     def _noise(self, like: Tensor) -> Tensor:
         # By its distribution function; u is in [0, 1), so that neither tail reaches infinity.

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_positive
 from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.likelihoods.base import Likelihood
 
@@ -38,6 +39,14 @@ class LocationScale(Likelihood):
         through s: for the ELBO it is zero anyway, at the maximum.
 
     This is a density: bits per dimension and NLL are not comparable with those of discrete likelihoods.
+
+    Args:
+        data_shape: (C, ...).
+        calibration: how s is found: "fixed", "learned" or "optimal".
+        scale: its value, or its initial value, in data units.
+
+    Raises:
+        ValueError: a scale that is not positive and finite, or an unknown calibration.
     """
 
     discrete = False
@@ -50,8 +59,11 @@ class LocationScale(Likelihood):
     _running_error: Tensor
     _n_batches: Tensor
 
-    def __init__(self, data_shape: Sequence[int], calibration: Calibration, scale: float) -> None:
+    def __init__(self, data_shape: Sequence[int], calibration: Calibration = "optimal", scale: float = 1.0) -> None:
         super().__init__()
+        if calibration not in ("fixed", "learned", "optimal"):
+            raise ValueError(f"calibration must be 'fixed', 'learned' or 'optimal', got {calibration!r}")
+        check_positive(scale=scale)
         self.data_shape = tuple(data_shape)
         self.calibration = calibration
         if calibration == "optimal":
@@ -104,11 +116,3 @@ class LocationScale(Likelihood):
         # The mean of the batches at first, then an exponential average; all on the device, without a sync.
         self._n_batches.add_(1).clamp_(max=MEMORY)
         self._running_error.lerp_(mean_error.to(self._running_error.dtype), 1 / self._n_batches)
-
-
-def check_calibration(calibration_name: str, calibration: str, scale_name: str, scale: float) -> None:
-    """Raise ValueError, by the arguments' own names, unless the scale is one and it is known how it is found."""
-    if not 0 < scale < math.inf:
-        raise ValueError(f"{scale_name} must be positive and finite, got {scale}")
-    if calibration not in ("fixed", "learned", "optimal"):
-        raise ValueError(f"{calibration_name} must be 'fixed', 'learned' or 'optimal', got '{calibration}'")

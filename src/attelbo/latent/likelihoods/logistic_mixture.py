@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import full_precision, sum_event
-from attelbo.latent.likelihoods.base import Likelihood
+from attelbo.latent.likelihoods.base import LEVELS, Likelihood, all_levels
 from attelbo.latent.likelihoods.discretized_logistic import (
     LOG_SCALE_BOUND,
-    DiscretizedLogistic,
-    all_levels,
     clipped_mean,
     log_bin_probability,
     sample_level,
@@ -38,15 +37,13 @@ class LogisticMixture(Likelihood):
         ValueError: n_components below 1.
     """
 
-    discrete = True
-    n_levels = DiscretizedLogistic.n_levels
+    n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
     _spread: Tensor
 
     def __init__(self, data_shape: Sequence[int], n_components: int = 5) -> None:
         super().__init__()
-        if n_components < 1:
-            raise ValueError(f"n_components must be at least 1, got {n_components}")
+        check_at_least(1, n_components=n_components)
         self.data_shape = tuple(data_shape)
         self.n_components = n_components
         self.n_parameters = 3 * n_components

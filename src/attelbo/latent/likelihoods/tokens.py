@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.likelihoods.base import Likelihood
 
@@ -28,14 +29,11 @@ class CategoricalTokens(Likelihood):
         ValueError: a number below 1.
     """
 
-    discrete = True
     supports = frozenset({"tokens"})
 
     def __init__(self, length: int, n_tokens: int, padding: int) -> None:
         super().__init__()
-        for name, number in (("length", length), ("n_tokens", n_tokens)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        check_at_least(1, length=length, n_tokens=n_tokens)
         self.data_shape = (length,)
         self.n_parameters = n_tokens
         self.padding = padding

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attelbo.latent.critics import Critic, loss_of_critic, loss_of_maker
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, Turn
+from attelbo.latent.objectives.base import Objective, Turn, generative_of
 
 
 class Adversarial(Objective):
@@ -53,10 +53,9 @@ class Adversarial(Objective):
         return evidence.distortion
 
     def loss_of_discriminator(self, evidence: Evidence) -> Tensor:
-        assert evidence.generative is not None
         z = evidence.z.flatten(0, 1)
         with torch.no_grad():
-            drawn = evidence.generative.sample_prior(len(z))
+            drawn = generative_of(evidence).sample_prior(len(z))
         return loss_of_critic(self.critic(drawn), self.critic(z))
 
     def loss_of_generator(self, evidence: Evidence) -> Tensor:

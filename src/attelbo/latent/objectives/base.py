@@ -3,7 +3,6 @@
 Shapes: as in ``attelbo.latent.evidence``.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,12 +84,6 @@ class Objective(nn.Module, ABC):
     def forward(self, evidence: Evidence) -> Tensor: ...
 
 
-def check_n_samples(n_samples: int) -> None:
-    """Raise ValueError unless at least one sample of z is drawn."""
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
-
-
 def log_weights_of(evidence: Evidence) -> Tensor:
     """The log-weights (K, B).
 
@@ -111,9 +104,3 @@ def generative_of(evidence: Evidence) -> Generative:
     if evidence.generative is None:
         raise ValueError("evidence has no generative: this objective is for models that give it, with one layer of z")
     return evidence.generative
-
-
-def check_weight(name: str, value: float) -> None:
-    """Raise ValueError unless a weight is finite and not negative."""
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be finite and not negative, got {value}")

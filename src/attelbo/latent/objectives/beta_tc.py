@@ -12,10 +12,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.latent.arithmetic import LOG_2PI
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
+from attelbo.latent.objectives.base import Objective
 
 Estimator = Literal["stratified", "weighted"]
 
@@ -64,13 +65,11 @@ class BetaTC(Objective):
         n_samples: int = 1,
     ) -> None:
         super().__init__()
-        check_n_samples(n_samples)
-        for name, weight in (("beta", beta), ("alpha", alpha), ("gamma", gamma)):
-            check_weight(name, weight)
+        check_at_least(1, n_samples=n_samples)
+        check_not_negative(beta=beta, alpha=alpha, gamma=gamma)
         if estimator not in ("stratified", "weighted"):
             raise ValueError(f"estimator must be stratified or weighted, got {estimator}")
-        if n_rows is not None and n_rows < 1:
-            raise ValueError(f"n_rows must be at least 1, got {n_rows}")
+        check_at_least(1, n_rows=n_rows)
         self.beta = beta
         self.alpha = alpha
         self.gamma = gamma

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
+from attelbo.latent.objectives.base import Objective
 from attelbo.latent.scheduled import Scheduled
 from attelbo.latent.spaces import OneHot, Product, Space
 
@@ -48,8 +49,8 @@ class Capacity(Objective):
         n_samples: int = 1,
     ) -> None:
         super().__init__()
-        check_n_samples(n_samples)
-        check_weight("gamma", gamma)
+        check_at_least(1, n_samples=n_samples)
+        check_not_negative(gamma=gamma)
         self.n_samples = n_samples
         self.gamma = gamma
         self.capacity = Scheduled(capacity, "capacity")

@@ -6,8 +6,9 @@ Shapes: K samples, B batch.
 
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, log_weights_of
+from attelbo.latent.objectives.base import Objective, log_weights_of
 from attelbo.latent.objectives.iwae import importance_bound
 
 
@@ -29,7 +30,7 @@ class CIWAE(Objective):
 
     def __init__(self, beta: float = 0.05, n_samples: int = 5) -> None:
         super().__init__()
-        check_n_samples(n_samples)
+        check_at_least(1, n_samples=n_samples)
         if not 0 <= beta <= 1:
             raise ValueError(f"beta must be between 0 and 1, got {beta}")
         self.beta = beta

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
+from attelbo.latent.objectives.base import Objective
 
 
 class DIP(Objective):
@@ -42,9 +43,8 @@ class DIP(Objective):
         n_samples: int = 1,
     ) -> None:
         super().__init__()
-        check_n_samples(n_samples)
-        check_weight("off_diagonal", off_diagonal)
-        check_weight("diagonal", diagonal)
+        check_at_least(1, n_samples=n_samples)
+        check_not_negative(off_diagonal=off_diagonal, diagonal=diagonal)
         if kind not in ("i", "ii"):
             raise ValueError(f"kind must be i or ii, got {kind}")
         self.kind = kind

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
+from attelbo.latent.objectives.base import Objective
 from attelbo.latent.scheduled import Scheduled
 
 
@@ -38,8 +39,8 @@ class ELBO(Objective):
 
     def __init__(self, weight: Spec | float = 1.0, free_bits: float = 0.0, n_samples: int = 1) -> None:
         super().__init__()
-        check_n_samples(n_samples)
-        check_weight("free_bits", free_bits)
+        check_at_least(1, n_samples=n_samples)
+        check_not_negative(free_bits=free_bits)
         self.n_samples = n_samples
         self.free_bits = free_bits
         self.has_free_bits = free_bits > 0  # decided once: replicas may differ in how many

@@ -4,14 +4,14 @@ Factorising", arXiv:1802.05983, eq. 2-3, algorithm 2).
 Shapes: K samples, B batch, D latent dimensions.
 """
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.latent.critics import BETAS, Critic, loss_of_critic, shuffled
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, Turn, check_n_samples
+from attelbo.latent.objectives.base import Objective, Turn
 
 
 class Factor(Objective):
@@ -40,11 +40,10 @@ class Factor(Objective):
         n_samples: int = 1,
     ) -> None:
         super().__init__()
-        check_n_samples(n_samples)
+        check_at_least(1, n_samples=n_samples)
         if len(latent_shape) != 1:
             raise ValueError(f"latents must be a vector to be permuted by dimension, got shape {tuple(latent_shape)}")
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"gamma must be finite and not negative, got {gamma}")
+        check_not_negative(gamma=gamma)
         self.n_samples = n_samples
         self.gamma = gamma
         self.critic = Critic(latent_shape, hidden)

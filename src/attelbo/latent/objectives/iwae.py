@@ -9,8 +9,9 @@ import math
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, log_weights_of
+from attelbo.latent.objectives.base import Objective, log_weights_of
 
 
 class IWAE(Objective):
@@ -31,7 +32,7 @@ class IWAE(Objective):
 
     def __init__(self, n_samples: int = 5) -> None:
         super().__init__()
-        check_n_samples(n_samples)
+        check_at_least(1, n_samples=n_samples)
         self.n_samples = n_samples
 
     def forward(self, evidence: Evidence) -> Tensor:

@@ -3,6 +3,7 @@ Autoencoders", arXiv:1901.05534, algorithm 1).
 """
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.latent.objectives.elbo import ELBO
 from attelbo.latent.schedules import Pulse
 
@@ -35,6 +36,5 @@ class Lagging(ELBO):
         n_samples: int = 1,
     ) -> None:
         super().__init__(weight, free_bits, n_samples)
-        if inner_steps < 1:
-            raise ValueError(f"inner_steps must be at least 1, got {inner_steps}")
+        check_at_least(1, inner_steps=inner_steps)
         self.generation_rate = Pulse(inner_steps, fraction)

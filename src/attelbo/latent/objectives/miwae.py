@@ -6,8 +6,9 @@ Shapes: M groups of K samples, B batch.
 
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, log_weights_of
+from attelbo.latent.objectives.base import Objective, log_weights_of
 from attelbo.latent.objectives.iwae import importance_bound
 
 
@@ -45,6 +46,6 @@ def grouped_bound(log_weights: Tensor, n_groups: int) -> Tensor:
 
 def check_groups(n_samples: int, n_groups: int) -> None:
     """Raise ValueError unless the samples fall into groups of equal size."""
-    check_n_samples(n_samples)
+    check_at_least(1, n_samples=n_samples)
     if n_groups < 1 or n_samples % n_groups:
         raise ValueError(f"n_groups must divide n_samples, {n_samples}, got {n_groups}")

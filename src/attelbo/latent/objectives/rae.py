@@ -4,7 +4,6 @@ Autoencoders", arXiv:1903.12436, eq. 11).
 Shapes: B batch, E event shape of z, (C, ...) data shape.
 """
 
-import math
 from contextlib import nullcontext
 from typing import Literal
 
@@ -12,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attelbo.checks import check_not_negative
 from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.distributions import Point
 from attelbo.latent.evidence import Evidence, Generative
-from attelbo.latent.objectives.base import Objective
+from attelbo.latent.objectives.base import Objective, generative_of
 from attelbo.latent.spectral import normalize_spectrally
 
 
@@ -60,9 +60,7 @@ class RAE(Objective):
             raise ValueError(
                 f"regularization must be 'none', 'l2', 'gradient_penalty' or 'spectral', got {regularization!r}"
             )
-        for name, value in (("weight", weight), ("z_weight", z_weight)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        check_not_negative(weight=weight, z_weight=z_weight)
         self.regularization = regularization
         self.weight = weight
         self.z_weight = z_weight
@@ -73,11 +71,10 @@ class RAE(Objective):
 
     def forward(self, evidence: Evidence) -> Tensor:
         loss = evidence.distortion + self.z_weight * 0.5 * sum_event(evidence.z.square(), 2).mean()
-        assert evidence.generative is not None
         if self.regularization == "l2":
-            loss = loss + self.weight * _squares(evidence.generative)
+            loss = loss + self.weight * _squares(generative_of(evidence))
         elif self.regularization == "gradient_penalty":
-            loss = loss + self.weight * _squared_jacobian(evidence.generative, evidence.z, evidence.y)
+            loss = loss + self.weight * _squared_jacobian(generative_of(evidence), evidence.z, evidence.y)
         return loss
 
 

@@ -6,9 +6,10 @@ Shapes: K samples, B batch.
 
 from torch import Tensor
 
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.latent.divergences import sliced_wasserstein
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
+from attelbo.latent.objectives.base import Objective
 from attelbo.latent.objectives.info import samples_of
 
 
@@ -33,10 +34,9 @@ class SlicedWasserstein(Objective):
 
     def __init__(self, weight: float = 10.0, n_projections: int = 50, n_samples: int = 1) -> None:
         super().__init__()
-        check_n_samples(n_samples)
-        check_weight("weight", weight)
-        if n_projections < 1:
-            raise ValueError(f"n_projections must be at least 1, got {n_projections}")
+        check_at_least(1, n_samples=n_samples)
+        check_not_negative(weight=weight)
+        check_at_least(1, n_projections=n_projections)
         self.weight = weight
         self.n_projections = n_projections
         self.n_samples = n_samples

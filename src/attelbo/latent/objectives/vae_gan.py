@@ -4,15 +4,15 @@
 Shapes: B batch, (C, H, W) image, F features.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_not_negative
 from attelbo.latent.critics import BETAS, ImageCritic, loss_of_maker
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, Turn
+from attelbo.latent.objectives.base import Objective, Turn, generative_of
 
 
 class VAEGAN(Objective):
@@ -46,8 +46,7 @@ class VAEGAN(Objective):
 
     def __init__(self, data_shape: Sequence[int], channels: Sequence[int] = (32, 64, 128), gamma: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"gamma must be finite and not negative, got {gamma}")
+        check_not_negative(gamma=gamma)
         self.gamma = gamma
         self.critic = ImageCritic(data_shape, channels)
 
@@ -77,16 +76,14 @@ class VAEGAN(Objective):
     @staticmethod
     def _images(evidence: Evidence) -> tuple[Tensor, Tensor]:
         """x and x^, (B, C, H, W)."""
-        assert evidence.generative is not None
         assert evidence.x is not None
         assert evidence.eta is not None
-        return evidence.x, evidence.generative.likelihood.mean(evidence.eta[0])
+        return evidence.x, generative_of(evidence).likelihood.mean(evidence.eta[0])
 
     @staticmethod
     def _invented(evidence: Evidence) -> Tensor:
         """x_p, as many as there are x, and of the same labels."""
-        generative, y = evidence.generative, evidence.y
-        assert generative is not None
+        generative, y = generative_of(evidence), evidence.y
         z = generative.sample_prior(evidence.z.shape[1], y)
         return generative.likelihood.mean(generative.decode(z.unsqueeze(0), y)[0])
 

@@ -6,9 +6,10 @@ Shapes: K samples, B batch.
 
 from torch import Tensor
 
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.latent.divergences import Kernel, check_kernel, maximum_mean_discrepancy
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, check_n_samples, check_weight
+from attelbo.latent.objectives.base import Objective
 from attelbo.latent.objectives.info import samples_of
 
 
@@ -34,9 +35,9 @@ class WAEMMD(Objective):
 
     def __init__(self, weight: float = 100.0, kernel: Kernel = "imq", n_samples: int = 1) -> None:
         super().__init__()
-        check_n_samples(n_samples)
+        check_at_least(1, n_samples=n_samples)
         check_kernel(kernel)
-        check_weight("weight", weight)
+        check_not_negative(weight=weight)
         self.weight = weight
         self.kernel: Kernel = kernel
         self.n_samples = n_samples

@@ -41,9 +41,3 @@ class Posterior(nn.Module, ABC):
 def flat_features(h: Tensor) -> Tensor:
     """h (B, *F) -> (B, D), of a feature map (C, H, W) pixel by pixel: a view where it lies channels_last."""
     return h.movedim(1, -1).flatten(1)
-
-
-def check_latent_dim(latent_dim: int, least: int = 1) -> None:
-    """Raise ValueError unless there is at least one latent dimension, or as many as there must be."""
-    if latent_dim < least:
-        raise ValueError(f"latent_dim must be at least {least}, got {latent_dim}")

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least, check_positive
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.distributions import DiagonalNormal
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 
 
 class BatchNormalizedPosterior(Posterior):
@@ -56,10 +57,8 @@ class BatchNormalizedPosterior(Posterior):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
-        for name, value in (("gamma", gamma), ("eps", eps)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+        check_at_least(1, latent_dim=latent_dim)
+        check_positive(gamma=gamma, eps=eps)
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
         self.latent_shape = (latent_dim,)

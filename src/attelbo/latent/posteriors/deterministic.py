@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.distributions import Point
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 
 
 class DeterministicPosterior(Posterior):
@@ -32,7 +33,7 @@ class DeterministicPosterior(Posterior):
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
+        check_at_least(1, latent_dim=latent_dim)
         self.latent_shape = (latent_dim,)
         self.head = nn.Linear(math.prod(in_shape), latent_dim)
 

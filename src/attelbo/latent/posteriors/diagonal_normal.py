@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_STD_BOUND
 from attelbo.latent.distributions import DiagonalNormal
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 
 
 class DiagonalNormalPosterior(Posterior):
@@ -30,7 +31,7 @@ class DiagonalNormalPosterior(Posterior):
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
+        check_at_least(1, latent_dim=latent_dim)
         self.latent_shape = (latent_dim,)
         self.head = nn.Linear(math.prod(in_shape), 2 * latent_dim)
 

@@ -10,10 +10,11 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.distributions import DiagonalNormal, InvertibleNormal, TransformedNormal
 from attelbo.latent.flows import Chain, Flow, InverseAutoregressive, Planar, Radial, Sylvester
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 
 
 class FlowPosterior(Posterior):
@@ -34,7 +35,7 @@ class FlowPosterior(Posterior):
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int, n_flows: int, make: Callable[[int], Flow]) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
+        check_at_least(1, latent_dim=latent_dim)
         self.latent_shape = (latent_dim,)
         self.flow = Chain(n_flows, make)
         self.head = nn.Linear(math.prod(in_shape), 2 * latent_dim + self.flow.n_given)
@@ -126,5 +127,6 @@ class InverseAutoregressivePosterior(FlowPosterior):
     def __init__(
         self, in_shape: Sequence[int], latent_dim: int, n_flows: int = 2, hidden: Sequence[int] = (128,)
     ) -> None:
-        make = lambda place: InverseAutoregressive(latent_dim, hidden, reverse=place % 2 == 1)  # noqa: E731
-        super().__init__(in_shape, latent_dim, n_flows, make)
+        super().__init__(
+            in_shape, latent_dim, n_flows, lambda place: InverseAutoregressive(latent_dim, hidden, place % 2 == 1)
+        )

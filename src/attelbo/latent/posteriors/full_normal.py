@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.distributions import FullNormal
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 
 
 class FullNormalPosterior(Posterior):
@@ -34,7 +35,7 @@ class FullNormalPosterior(Posterior):
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
+        check_at_least(1, latent_dim=latent_dim)
         self.latent_shape = (latent_dim,)
         diagonal = torch.arange(latent_dim) * (latent_dim + 1)
         rows, columns = torch.tril_indices(latent_dim, latent_dim, offset=-1)

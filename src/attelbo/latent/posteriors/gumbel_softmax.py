@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.latent.distributions import OneHotCategorical, RelaxedOneHot
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 from attelbo.latent.scheduled import Scheduled
 from attelbo.latent.spaces import OneHot
 
@@ -45,8 +46,8 @@ class GumbelSoftmaxPosterior(Posterior):
         hard: bool = False,
     ) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
-        check_n_classes("n_classes", n_classes)
+        check_at_least(1, latent_dim=latent_dim)
+        check_at_least(2, n_classes=n_classes)
         self.latent_shape = (latent_dim, n_classes)
         self.hard = hard
         self.temperature = scheduled_temperature(temperature)
@@ -75,9 +76,3 @@ def scheduled_temperature(temperature: Spec | float) -> Scheduled:
     if lowest <= 0:
         raise ValueError(f"temperature must be positive, got {lowest}")
     return scheduled
-
-
-def check_n_classes(name: str, n_classes: int) -> None:
-    """Raise ValueError unless there is something to choose from."""
-    if n_classes < 2:
-        raise ValueError(f"{name} must be at least 2, got {n_classes}")

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_STD_BOUND
 from attelbo.latent.distributions import DiagonalNormal, Joint, OneHotCategorical, RelaxedOneHot
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
-from attelbo.latent.posteriors.gumbel_softmax import check_n_classes, scheduled_temperature
+from attelbo.latent.posteriors.base import Posterior, flat_features
+from attelbo.latent.posteriors.gumbel_softmax import scheduled_temperature
 from attelbo.latent.spaces import OneHot, Product, Real
 
 
@@ -43,11 +44,10 @@ class JointPosterior(Posterior):
         temperature: Spec | float = 0.67,
     ) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
+        check_at_least(1, latent_dim=latent_dim)
         if not categories:
             raise ValueError("categories must name at least one variable, got []")
-        for n_classes in categories:
-            check_n_classes("categories", n_classes)
+        check_at_least(2, categories=min(categories))
         self.latent_shape = (latent_dim + sum(categories),)
         self._sizes = [latent_dim, latent_dim, *categories]
         self._parts = (Real((latent_dim,)), *(OneHot((1, n_classes)) for n_classes in categories))

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.distributions import LowRankNormal
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 
 _DIRECTION_BOUND = 100.0
 """Entries of V are clamped to [-100, 100]: where all R columns are driven to the bound they are parallel, and float32
@@ -39,9 +40,7 @@ class LowRankNormalPosterior(Posterior):
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int, rank: int = 4) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}")
+        check_at_least(1, latent_dim=latent_dim, rank=rank)
         self.latent_shape = (latent_dim,)
         self.rank = min(rank, latent_dim)
         self.head = nn.Linear(math.prod(in_shape), latent_dim * (self.rank + 2))

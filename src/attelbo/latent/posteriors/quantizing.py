@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.distributions import Quantized
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim
+from attelbo.latent.posteriors.base import Posterior
 from attelbo.latent.spaces import Codes
 
 
@@ -38,7 +39,7 @@ class QuantizingPosterior(Posterior):
         self, in_shape: Sequence[int], latent_dim: int, n_codes: int, codes_per_place: int, n_codebooks: int
     ) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
+        check_at_least(1, latent_dim=latent_dim)
         channels, *places = in_shape
         self.latent_shape = (latent_dim, *places)
         single = codes_per_place == 1 and len(places) > 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.codebook import Codebook
 from attelbo.latent.posteriors.quantizing import QuantizingPosterior, straight_through
 from attelbo.latent.posteriors.vector_quantized import make_codebook
@@ -42,8 +43,7 @@ class ResidualVectorQuantizedPosterior(QuantizingPosterior):
         decay: float | None = 0.99,
         restart_below: float = 0.1,
     ) -> None:
-        if n_codebooks < 1:
-            raise ValueError(f"n_codebooks must be at least 1, got {n_codebooks}")
+        check_at_least(1, n_codebooks=n_codebooks)
         super().__init__(in_shape, latent_dim, n_codes, codes_per_place=n_codebooks, n_codebooks=n_codebooks)
         self.codebooks = nn.ModuleList(
             make_codebook(n_codes, latent_dim, commitment, decay, restart_below) for _ in range(n_codebooks)

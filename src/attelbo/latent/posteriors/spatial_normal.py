@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_STD_BOUND
 from attelbo.latent.distributions import DiagonalNormal
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim
+from attelbo.latent.posteriors.base import Posterior
 
 
 class SpatialNormalPosterior(Posterior):
@@ -33,7 +34,7 @@ class SpatialNormalPosterior(Posterior):
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
+        check_at_least(1, latent_dim=latent_dim)
         channels, *pixels = in_shape
         self.latent_shape = (latent_dim, *pixels)
         self.head = nn.Linear(channels, 2 * latent_dim)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.distributions import VonMisesFisher
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 from attelbo.latent.spaces import Sphere
 
 
@@ -34,7 +35,7 @@ class VonMisesFisherPosterior(Posterior):
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
-        check_latent_dim(latent_dim, least=2)
+        check_at_least(2, latent_dim=latent_dim)
         self.latent_shape = (latent_dim,)
         self.head = nn.Linear(math.prod(in_shape), latent_dim + 1)
 

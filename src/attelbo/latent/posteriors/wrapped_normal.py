@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least, check_positive
 from attelbo.latent.arithmetic import LOG_STD_BOUND
 from attelbo.latent.distributions import WrappedNormal
-from attelbo.latent.posteriors.base import Posterior, check_latent_dim, flat_features
+from attelbo.latent.posteriors.base import Posterior, flat_features
 from attelbo.latent.spaces import Ball
 
 
@@ -36,9 +37,8 @@ class WrappedNormalPosterior(Posterior):
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int, curvature: float = 1.0) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
-        if not 0 < curvature < math.inf:
-            raise ValueError(f"curvature must be positive and finite (the space has minus that), got {curvature}")
+        check_at_least(1, latent_dim=latent_dim)
+        check_positive(curvature=curvature)
         self.latent_shape = (latent_dim,)
         self.curvature = curvature
         self.head = nn.Linear(math.prod(in_shape), 2 * latent_dim)

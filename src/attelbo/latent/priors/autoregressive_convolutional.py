@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attelbo.checks import check_at_least
 from attelbo.latent.priors.autoregressive import AutoregressiveCodes, draw
 from attelbo.latent.spaces import Codes
 
@@ -34,9 +35,7 @@ class AutoregressiveConvolutional(AutoregressiveCodes):
     """
 
     def __init__(self, space: Codes, channels: int = 64, layers: int = 3, reach: int = 1) -> None:
-        for name, value in (("channels", channels), ("layers", layers), ("reach", reach)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least(1, channels=channels, layers=layers, reach=reach)
         super().__init__(space, channels)
         self.height = space.shape[0] if len(space.shape) > 1 else 1
         self.width = self.n_positions // self.height

@@ -7,6 +7,7 @@ Shapes: N rows, T positions, K codes, H = hidden.
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.priors.autoregressive import AutoregressiveCodes, draw
 from attelbo.latent.spaces import Codes
@@ -27,8 +28,7 @@ class AutoregressiveRecurrent(AutoregressiveCodes):
     """
 
     def __init__(self, space: Codes, hidden: int = 128) -> None:
-        if hidden < 1:
-            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        check_at_least(1, hidden=hidden)
         super().__init__(space, hidden)
         self.of_input = nn.Linear(hidden, 3 * hidden)
         self.of_state = nn.Linear(hidden, 3 * hidden)

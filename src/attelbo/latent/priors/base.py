@@ -1,9 +1,10 @@
 """What a prior is: p(z), with its density, its samples and, where a closed form exists, the KL of a posterior to it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from attelbo.latent.distributions import Distribution
@@ -67,6 +68,22 @@ class Prior(nn.Module, ABC):
     def start_from(self, z: Tensor) -> None:
         """Told samples of what it will be fitted to, (n, *space.shape), before its first step: for priors that find
         their place better from there."""
+
+
+class FixedPrior(Prior):
+    """One without parameters.
+
+    Args:
+        latent_shape: E, the shape of one z.
+    """
+
+    _zero: Tensor
+    """Knows the device and the type that samples are wanted in."""
+
+    def __init__(self, latent_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.latent_shape = tuple(latent_shape)
+        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
 
 def sampled_kl(prior: Prior, q: Distribution, n: int) -> Tensor:

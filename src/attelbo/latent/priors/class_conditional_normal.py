@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.latent.arithmetic import full_precision
-from attelbo.latent.distributions import DiagonalNormal, Distribution
+from attelbo.latent.distributions import DiagonalNormal, Distribution, normal_kl
 from attelbo.latent.priors.base import Density, Prior
 
 
@@ -72,9 +72,4 @@ class _Given:
 
     def exact_kl(self, q: Distribution) -> Tensor | None:
         """KL(q || p(z|y)) of a diagonal normal by dimension, (B, D), nats; of others not in closed form."""
-        p = self.normals
-        if not isinstance(q, DiagonalNormal):
-            return None
-        deviation = ((q.mean - p.mean) / p.std).square()
-        log_ratio = q.log_std - p.log_std
-        return (0.5 * (deviation + torch.expm1(2 * log_ratio)) - log_ratio).flatten(1)
+        return normal_kl(q, self.normals).flatten(1) if isinstance(q, DiagonalNormal) else None

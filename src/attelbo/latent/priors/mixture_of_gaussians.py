@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_2PI, sum_event
 from attelbo.latent.priors.base import Prior
 
@@ -30,8 +31,7 @@ class MixtureOfGaussians(Prior):
 
     def __init__(self, latent_shape: Sequence[int], n_components: int = 10) -> None:
         super().__init__()
-        if n_components < 1:
-            raise ValueError(f"n_components must be at least 1, got {n_components}")
+        check_at_least(1, n_components=n_components)
         self.latent_shape = tuple(latent_shape)
         self.logits = nn.Parameter(torch.zeros(n_components))
         self.means = nn.Parameter(torch.randn(n_components, *self.latent_shape))

@@ -3,30 +3,20 @@
 Shapes: n samples, B batch, E event shape, D its number of dimensions.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from attelbo.latent.arithmetic import LOG_2PI, sum_event
 from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal
-from attelbo.latent.priors.base import Prior
+from attelbo.latent.priors.base import FixedPrior
 
 
-class StandardNormal(Prior):
+class StandardNormal(FixedPrior):
     """p(z) = N(0, I). The KL of a normal posterior is exact.
 
     Args:
         latent_shape: E, the shape of one z.
     """
-
-    _zero: Tensor
-
-    def __init__(self, latent_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.latent_shape = tuple(latent_shape)
-        # Knows the device and the type that samples are wanted in.
-        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
         dimensions = z[0, 0].numel()
@@ -38,7 +28,7 @@ class StandardNormal(Prior):
     def exact_kl(self, q: Distribution) -> Tensor | None:
         """KL(q || N(0, I)), nats: of a diagonal normal by dimension (B, D), of any other (B, 1)."""
         if isinstance(q, DiagonalNormal):
-            return (0.5 * (q.mean.square() + q.std.square() - 1) - q.log_std).flatten(1)
+            return q.divergence_from_standard.flatten(1)
         if isinstance(q, FullNormal):
             trace = q.scale_tril.square().sum((-2, -1))
             quadratic = trace + q.mean.square().sum(-1) - q.mean.shape[-1]

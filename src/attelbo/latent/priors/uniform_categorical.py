@@ -4,18 +4,17 @@ Shapes: n samples, B batch, G variables of K classes.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from attelbo.latent.distributions import Distribution, OneHotCategorical
-from attelbo.latent.priors.base import Prior
+from attelbo.latent.priors.base import FixedPrior
 from attelbo.latent.spaces import OneHot
 
 
-class UniformCategorical(Prior):
+class UniformCategorical(FixedPrior):
     """p(z) = K^-G for each of the one-hot z. The KL of a categorical posterior is exact.
 
     Args:
@@ -23,13 +22,6 @@ class UniformCategorical(Prior):
     """
 
     spaces = (OneHot,)
-    _zero: Tensor
-
-    def __init__(self, latent_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.latent_shape = tuple(latent_shape)
-        # Knows the device and the type that samples are wanted in.
-        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """-G log K, for relaxed z too: sum_k z_k log(1/K)."""

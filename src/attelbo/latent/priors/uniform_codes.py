@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from attelbo.latent.distributions import Distribution, Quantized
-from attelbo.latent.priors.base import Prior
+from attelbo.latent.priors.base import FixedPrior
 from attelbo.latent.spaces import Codes
 
 
-class UniformCodes(Prior):
+class UniformCodes(FixedPrior):
     """p(codes) = 1 / K at each position: what an autoencoder is trained with before another prior is fitted.
 
     Args:
@@ -22,14 +22,10 @@ class UniformCodes(Prior):
     """
 
     spaces = (Codes,)
-    _zero: Tensor
 
     def __init__(self, space: Codes) -> None:
-        super().__init__()
-        self.latent_shape = space.shape
+        super().__init__(space.shape)
         self.n_codes = space.n_codes
-        # Knows the device, and the type that probabilities are wanted in.
-        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
         return self._zero.new_full(z.shape[:2], -math.prod(self.latent_shape) * math.log(self.n_codes))

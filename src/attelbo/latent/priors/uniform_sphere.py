@@ -3,19 +3,17 @@
 Shapes: n samples, B batch, d dimensions of the space around the sphere.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from attelbo.latent.distributions import Distribution, VonMisesFisher
-from attelbo.latent.priors.base import Prior
+from attelbo.latent.priors.base import FixedPrior
 from attelbo.latent.spaces import Sphere
 from attelbo.latent.spherical import log_sphere_area
 
 
-class UniformSphere(Prior):
+class UniformSphere(FixedPrior):
     """p(z) = 1 / area, with respect to the area. The KL of a von Mises-Fisher posterior is exact.
 
     Args:
@@ -23,13 +21,6 @@ class UniformSphere(Prior):
     """
 
     spaces = (Sphere,)
-    _zero: Tensor
-
-    def __init__(self, latent_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.latent_shape = tuple(latent_shape)
-        # Knows the device and the type that samples are wanted in.
-        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
         return torch.full_like(z[..., 0], -log_sphere_area(z.shape[-1]))

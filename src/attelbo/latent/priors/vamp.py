@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.latent.distributions import Distribution
 from attelbo.latent.priors.base import Prior
 from attelbo.latent.spaces import Ball, Real, Sphere
@@ -38,8 +39,7 @@ class VampPrior(Prior):
 
     def __init__(self, latent_shape: Sequence[int], data_shape: Sequence[int], n_components: int = 100) -> None:
         super().__init__()
-        if n_components < 1:
-            raise ValueError(f"n_components must be at least 1, got {n_components}")
+        check_at_least(1, n_components=n_components)
         self.latent_shape = tuple(latent_shape)
         self.n_components = n_components
         self.logits = nn.Parameter(torch.randn(n_components, *data_shape))

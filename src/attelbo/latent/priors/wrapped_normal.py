@@ -10,13 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_positive
 from attelbo.latent.arithmetic import LOG_2PI
 from attelbo.latent.hyperbolic import log_volume
-from attelbo.latent.priors.base import Prior
+from attelbo.latent.priors.base import FixedPrior
 from attelbo.latent.spaces import Ball
 
 
-class WrappedNormalPrior(Prior):
+class WrappedNormalPrior(FixedPrior):
     """p(z): the distance and direction of z from the origin are those of N(0, std^2 I). No closed-form KL exists.
 
     Points are written as in ``attelbo.latent.hyperbolic``; the density is with respect to the hyperbolic volume.
@@ -31,17 +32,12 @@ class WrappedNormalPrior(Prior):
     """
 
     spaces = (Ball,)
-    _zero: Tensor
 
     def __init__(self, latent_shape: Sequence[int], space: Ball, std: float = 1.0) -> None:
-        super().__init__()
-        if not 0 < std < math.inf:
-            raise ValueError(f"std must be positive and finite, got {std}")
-        self.latent_shape = tuple(latent_shape)
+        super().__init__(latent_shape)
+        check_positive(std=std)
         self.curvature = space.curvature
         self.std = std
-        # Knows the device and the type that samples are wanted in.
-        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
         normalizer = z.shape[-1] * (0.5 * LOG_2PI + math.log(self.std))

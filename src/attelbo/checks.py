@@ -1,0 +1,34 @@
+"""What a number may be, said in one line that begins with its name: ``check_at_least(1, dim=dim, heads=heads)``.
+
+Whoever owns a part knows where it stands in the configuration, and makes a ``ConfigError`` of the ValueError.
+"""
+
+import math
+
+
+def check_at_least(least: int, **numbers: float | None) -> None:
+    """Raise ValueError unless each of the numbers is as large as that; None is no number."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise ValueError unless each of the numbers is positive and finite."""
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {number}")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Raise ValueError unless each of the numbers is finite and not negative."""
+    for name, number in numbers.items():
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, got {number}")
+
+
+def check_below_one(**shares: float) -> None:
+    """Raise ValueError unless each of the shares is in [0, 1)."""
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {share}")
