@@ -48,5 +48,9 @@ def boxed(images: Tensor, places: Tensor) -> Tensor:
     large, scale = enlarged(images)
     for t, place in enumerate(places.unbind(1)):
         box = box_of(place, (scale * height, scale * width))
-        large = outlined(large, torch.where(place.isnan().any(1, keepdim=True), torch.nan, box), OBJECT_COLORS[t % 5])
+        large = outlined(
+            large,
+            torch.where(place.isnan().any(1, keepdim=True), torch.nan, box),
+            OBJECT_COLORS[t % len(OBJECT_COLORS)],
+        )
     return large
