@@ -63,9 +63,7 @@ class Runs:
     def fit_composed(self, config: dict[str, Any], callbacks: tuple[Callback, ...] = ()) -> Trainer:
         """Only the training of a checked configuration."""
         model, data = run.assemble(config)
-        trainer = build(
-            config["trainer"], run_dir=self.folder, seed=config["seed"], callbacks=config["callbacks"], loggers=[]
-        )
+        trainer = build(config["trainer"], run_dir=self.folder, seed=config["seed"], callbacks=config["callbacks"])
         trainer.callbacks.extend(callbacks)  # pyright: ignore[reportAttributeAccessIssue]
         trainer.fit(model, datamodule=data)
         return trainer

@@ -81,9 +81,7 @@ def test_two_epochs_bring_it_forward(runs, name):
         words += ["~experiment", "optimizer.lr=3e-3"]
     config = runs.compose(words)
     model, data = run.assemble(config)
-    trainer = build(
-        config["trainer"], run_dir=runs.folder, seed=0, callbacks=config["callbacks"], loggers=config["logger"] or []
-    )
+    trainer = build(config["trainer"], run_dir=runs.folder, seed=0, callbacks=config["callbacks"])
     data.prepare_data()
     data.setup()
 

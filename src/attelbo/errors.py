@@ -1,4 +1,5 @@
-"""Errors shown as one line, never as a traceback: the user's to mend (exit code 2), or a run that diverged (1)."""
+"""Errors shown as one line, never as a traceback: the user's to mend (exit code 2), or a run that diverged (1); and
+what their messages are made of."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches

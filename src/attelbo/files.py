@@ -1,4 +1,5 @@
-"""Files that are either whole or not there, whatever kills the process that writes them."""
+"""Files that are either whole or not there, whatever kills the process that writes them; and metrics.csv, which grows
+line by line, as it is read."""
 
 import csv
 import errno

@@ -17,7 +17,7 @@ from attelbo.training.interruption import Interruption
 
 
 def make(folder: Path, **options: Any) -> Trainer:
-    given = {"seed": 0, "callbacks": {}, "loggers": [], "max_epochs": 1, "accelerator": "cpu", "devices": 1}
+    given = {"seed": 0, "callbacks": {}, "max_epochs": 1, "accelerator": "cpu", "devices": 1}
     return build_trainer(run_dir=folder, **(given | options))
 
 

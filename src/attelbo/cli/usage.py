@@ -60,7 +60,7 @@ SWEEP = """\
 attelbo sweep        dry|status ...          the jobs of a sweep: those that a command would run, or those in a folder
 
   attelbo sweep dry [choices and values]     what `attelbo train -m` would run: each job, its state, what is left
-  attelbo sweep status DIR...                the same of every sweep in these folders
+  attelbo sweep status [DIR...]              the same of every sweep in these folders, or in outputs
 
 Lists go together where they are zipped: zip:model.latent_dim=2,8 zip:optimizer.lr=1e-2,1e-3 are two jobs, not four;
 zip2: and so on begin further lists, which are combined with the others.

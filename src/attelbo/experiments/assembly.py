@@ -85,7 +85,6 @@ def trainer_of(config: Config, seat: Seat | None = None) -> Trainer:
         run_dir=parent_of(config),
         seed=config["seed"],
         callbacks=config["callbacks"],
-        loggers=[],
         seat=seat,
     )
 

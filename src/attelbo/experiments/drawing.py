@@ -244,7 +244,7 @@ def traverse(
     at_least(0, ConfigError, row=row)
     if not 0 < limit < float("inf"):
         raise ConfigError(f"limit must be positive and finite, got {limit}")
-    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
+    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)
     if trained.writes:
         raise UserError(f"{trained.described}: no images to draw; interpolate writes the texts between two")
     space = space_of(trained.model)
@@ -252,7 +252,7 @@ def traverse(
         raise UserError(
             f"the latents of {trained.run_dir} are {space}: there is nothing to move along; interpolate does"
         )
-    batch = trained.rows(split, torch.tensor([row]))
+    batch = trained.with_data().rows(split, torch.tensor([row]))
     x, y = batch.x, batch.y
     base = trained.model.encode(x, y)[0]
     means = trained.encode(trained.spread(split, 2000))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from attelbo.data.module import Splits
@@ -25,6 +24,7 @@ from attelbo.experiments.assembly import Config, assemble, evaluation_of
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
+from attelbo.experiments.terminal import terminal
 from attelbo.experiments.trained import pick_device
 from attelbo.models import build_data, checkpoint_of, load_weights, read_config
 from attelbo.training.threads import use_threads
@@ -236,6 +236,4 @@ def _show(*groups: Sequence[Change]) -> None:
     for change in (change for group in groups for change in group):
         values = ("-" if value is None else f"{value:.9g}" for value in (change.then, change.now))
         table.add_row(change.name, *values, f"{change.relative:.1e}")
-    console = Console(soft_wrap=True, force_jupyter=False)
-    console.width = max(console.width, 120)
-    console.print(table)
+    terminal(120).print(table)

@@ -73,7 +73,8 @@ def train(
         directory: the run's, where it is neither a new one nor that of a job.
 
     Raises:
-        UserError: something the user gave is wrong; nothing has been written.
+        UserError: something the user gave is wrong. Nothing has been written then or, where it shows only in a run that
+            has begun, such as a server of W&B that does not answer, the run has failed and says so.
     """
     model, data = assemble(config)
     data.prepare_data()

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
 from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate
+from attelbo.experiments.terminal import terminal
 from attelbo.metrics import Measure
 
 WIDTH = 110
@@ -51,8 +51,7 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
     times = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items())
     if times:
         table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")
-    console = Console(soft_wrap=True, force_jupyter=False)
-    console.width = max(console.width, WIDTH)
+    console = terminal(WIDTH)
     console.print(table)
     files = dict(_files(run_dir))
     for label, path in files.items():
@@ -89,7 +88,7 @@ def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
     for name in names:
         if not name.endswith("_std_error"):  # of one run's images, not of runs
             table.add_row(name, *(_over_seeds([one[name] for one in of if name in one]) for of in results))
-    console = Console(soft_wrap=True, force_jupyter=False)
+    console = terminal()
     if names:
         console.print(table)
     for run in found:

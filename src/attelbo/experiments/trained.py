@@ -11,12 +11,12 @@ from tempfile import TemporaryFile
 from typing import Literal, Self
 
 import torch
-from rich.console import Console
 
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
+from attelbo.experiments.terminal import terminal
 from attelbo.models import Model, load_run
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
@@ -108,7 +108,7 @@ def writable(key: str, path: Path, form: str) -> Path:
 
 def tell(what: str, path: Path) -> None:
     """Say what was written where."""
-    Console(soft_wrap=True, force_jupyter=False).print(f"{what}: {path}", highlight=False, markup=False)
+    terminal().print(f"{what}: {path}", highlight=False, markup=False)
 
 
 def marks(**asked: object) -> str:

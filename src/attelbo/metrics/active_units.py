@@ -29,7 +29,6 @@ class ActiveUnits(Metric):
     """
 
     full_state_update = False
-    higher_is_better = True
     n: Tensor
     total: Tensor
     total_of_squares: Tensor

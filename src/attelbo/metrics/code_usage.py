@@ -20,7 +20,6 @@ class CodeUsage(Metric):
     """
 
     full_state_update = False
-    higher_is_better = True
     counts: Tensor
 
     def __init__(self, n_codes: int, n_codebooks: int = 1) -> None:

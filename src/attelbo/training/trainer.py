@@ -31,11 +31,10 @@ def build_trainer(
     run_dir: Path,
     seed: int,
     callbacks: Mapping[str, Spec | None],
-    loggers: Sequence[Logger],
     max_epochs: int,
     max_steps: int = -1,
     accelerator: str = "auto",
-    devices: int | Sequence[int] | Literal["auto"] = "auto",
+    devices: int | Sequence[int] | Literal["auto"] = 1,
     num_nodes: int = 1,
     strategy: str = "auto",
     precision: Precision = "32-true",
@@ -54,13 +53,13 @@ def build_trainer(
     stack: Switch = "auto",
     seat: Seat | None = None,
 ) -> Trainer:
-    """A Trainer that trains in blocks of minibatches and keeps everything in the run directory.
+    """A Trainer that trains in blocks of minibatches and keeps everything in the run directory; its loggers come when
+    it is settled.
 
     Args:
         run_dir: where checkpoints and media go.
         seed: the run's seed.
         callbacks: nodes by name, built here; null is none.
-        loggers: already built.
         max_epochs: passes over the training rows; -1: no limit but ``max_steps``.
         max_steps: optimizer steps; -1: no limit but ``max_epochs``.
         accelerator: Lightning's word: auto, cpu, gpu, ...
@@ -137,7 +136,7 @@ def build_trainer(
             num_sanity_val_steps=0,
             deterministic=deterministic,
             profiler=profiler,
-            logger=list(loggers),
+            logger=False,
             callbacks=[stepper, *chosen, Interruption()],
             default_root_dir=run_dir,
             plugins=[AtomicCheckpointIO()],

@@ -94,9 +94,9 @@ def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[st
 
 
 def _show(comparison: Comparison, statements: Sequence[str]) -> None:
-    from rich.console import Console
+    from attelbo.experiments.terminal import terminal
 
-    console = Console(soft_wrap=True, force_jupyter=False)
+    console = terminal()
     table = as_rich(comparison)
     # No name of a setting is cut off, however narrow the terminal.
     console.width = max(console.width, console.measure(table, options=console.options.update(max_width=10_000)).maximum)

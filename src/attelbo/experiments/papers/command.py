@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from attelbo.errors import UserError
 from attelbo.experiments.assembly import verify
 from attelbo.experiments.comparison.runs import read_run
@@ -19,6 +17,7 @@ from attelbo.experiments.papers.specification import Budget, Paper
 from attelbo.experiments.papers.table import FORMS, Reproduction, as_rich
 from attelbo.experiments.rundir import config_hash
 from attelbo.experiments.sweeps import running
+from attelbo.experiments.terminal import terminal
 from attelbo.files import write_atomically
 
 if TYPE_CHECKING:
@@ -114,8 +113,7 @@ def reproduce(
             write_atomically(file, FORMS[file.suffix](reproduction))
         except OSError as error:
             raise UserError(f"reproduce: --output {file} cannot be written: {error.strerror}") from error
-    console = Console(soft_wrap=True, force_jupyter=False)
-    console.width = max(console.width, 160)
+    console = terminal(160)
     console.print(as_rich(reproduction))
     for note in reproduction.notes():
         console.print(note, highlight=False, markup=False)

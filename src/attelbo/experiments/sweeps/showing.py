@@ -4,13 +4,13 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import FINISHED, config_hash
 from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, ledgers_below, summary
 from attelbo.experiments.sweeps.searching import Search, importances, told
+from attelbo.experiments.terminal import terminal
 
 
 def dry(plan: Sequence[Composition], folder: Path) -> None:
@@ -56,8 +56,7 @@ def _print(ledger: Ledger) -> None:
             *(str(job.number), states[job.hash], "" if took is None else f"{took:.1f}", *best),
             *(" ".join(words) or "-", job.hash),
         )
-    console = Console(soft_wrap=True, force_jupyter=False)
-    console.width = max(console.width, 200)
+    console = terminal(200)
     console.print(table, highlight=False, markup=False)
     coming = ledger.search["n_trials"] - len(ledger.jobs) if ledger.search else 0
     console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}", highlight=False, markup=False)

@@ -3,6 +3,8 @@
 Shapes: n images (n, C, H, W), T objects at most, D numbers of each.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +48,7 @@ def boxed(images: Tensor, places: Tensor) -> Tensor:
     """Images (n, C, H, W), enlarged, with boxes around places (n, T, 3), NaN where there is no object."""
     height, width = images.shape[-2:]
     large, scale = enlarged(images)
-    for t, place in enumerate(places.unbind(1)):
+    for place, color in zip(places.unbind(1), itertools.cycle(OBJECT_COLORS), strict=False):
         box = box_of(place, (scale * height, scale * width))
-        large = outlined(large, torch.where(place.isnan().any(1, keepdim=True), torch.nan, box), OBJECT_COLORS[t % 5])
+        large = outlined(large, torch.where(place.isnan().any(1, keepdim=True), torch.nan, box), color)
     return large
