@@ -91,10 +91,10 @@ def test_volume_is_the_jacobian_of_the_map_to_the_ball(c: float) -> None:
 
 
 def test_volume_on_both_sides_of_the_series() -> None:
-    r = torch.tensor([1e-2, 0.1, 0.4999, 0.5001, 3.0, 100.0], dtype=torch.float64)
+    r = torch.tensor([1e-2, 0.1, 0.2499, 0.2501, 3.0, 100.0], dtype=torch.float64)
     z = r.unsqueeze(-1) * torch.tensor([0.6, 0.8], dtype=torch.float64)
     torch.testing.assert_close(log_volume(z, 1.0), (r.sinh() / r).log(), rtol=1e-8, atol=1e-12)
-    assert log_volume(torch.zeros(1, 2), 1.0) == 0
+    assert 0 <= log_volume(torch.zeros(1, 2), 1.0) < 1e-37
     assert log_volume(torch.tensor([[500.0, 0.0]]), 1.0) == pytest.approx(500 - math.log(1000))
 
 
@@ -295,7 +295,7 @@ def test_samples_of_the_prior(std: float) -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^latent_dim must be at least 1, got 0"):
         posterior(0)
-    with pytest.raises(ValueError, match=r"^curvature must be positive and finite .*, got 0"):
+    with pytest.raises(ValueError, match=r"^curvature must be positive and finite, got 0"):
         posterior(curvature=0.0)
     with pytest.raises(ValueError, match=r"^std must be positive and finite, got -1"):
         prior(2, std=-1.0)

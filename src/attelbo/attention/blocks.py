@@ -49,7 +49,7 @@ class FeedForward(nn.Module):
         hidden_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_at_least(1, hidden=hidden)
+        check_at_least(1, dim=dim, hidden=hidden)
         if activation not in ("relu", "gelu", "swiglu"):
             raise ValueError(f"activation must be relu, gelu or swiglu, got {activation!r}")
         self.activation = activation

@@ -66,7 +66,7 @@ class LatentAttention(AttentionLayer):
         kernel: KernelName = "auto",
     ) -> None:
         check_heads(dim, heads)
-        check_at_least(1, latent_dim=latent_dim)
+        check_at_least(1, latent_dim=latent_dim, memory_dim=memory_dim)
         head_dim, placed = self.head_features(dim, heads, placed_dim=placed_dim)
         super().__init__(
             dim,
@@ -83,7 +83,7 @@ class LatentAttention(AttentionLayer):
         self.latent_dim = latent_dim
         self.own_placed = [head_dim - placed, placed]
         self.query = nn.Linear(dim, dim, bias=bias)
-        self.down = nn.Linear(memory_dim or dim, latent_dim + placed, bias=bias)
+        self.down = nn.Linear(dim if memory_dim is None else memory_dim, latent_dim + placed, bias=bias)
         self.norm = nn.RMSNorm(latent_dim, eps=1e-6)
         self.up_key = nn.Parameter(torch.empty(heads, head_dim - placed, latent_dim))
         self.up_value = nn.Parameter(torch.empty(heads, head_dim, latent_dim))

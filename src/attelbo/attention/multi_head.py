@@ -19,6 +19,7 @@ from attelbo.attention.masks import Mask
 from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
 from attelbo.attention.scores import Score
+from attelbo.checks import check_at_least
 
 
 class MultiHeadAttention(AttentionLayer):
@@ -66,6 +67,7 @@ class MultiHeadAttention(AttentionLayer):
         kernel: KernelName = "auto",
     ) -> None:
         check_heads(dim, heads)
+        check_at_least(1, memory_dim=memory_dim)
         if kv_heads is not None and (kv_heads < 1 or heads % kv_heads):
             divisors = [n for n in range(1, heads + 1) if heads % n == 0]
             raise ValueError(f"kv_heads must divide the {heads} heads: one of {divisors}, got {kv_heads}")

@@ -12,7 +12,7 @@ Shapes: K samples, B batch, N = K B rows, L layers, E the event shape of a layer
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -190,6 +190,6 @@ def split_normal(parameters: Tensor, bound: float) -> DiagonalNormal:
     return DiagonalNormal(mean, log_std.clamp(-bound, bound))
 
 
-def parameters_of(*modules: nn.Module) -> list[Any]:
+def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
     """All parameters of several modules."""
     return [parameter for module in modules for parameter in module.parameters()]

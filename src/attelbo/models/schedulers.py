@@ -109,7 +109,6 @@ class GrowingStages:
         check_at_least(2, stages=stages)
         check_at_least(1, growth=growth)
         self.stages = stages
-        self.growth = growth
         # Units (passes at full length) at which each stage but the first begins.
         lengths = [growth**i for i in range(stages)]
         self.units = sum(lengths)

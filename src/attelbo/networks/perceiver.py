@@ -65,6 +65,7 @@ class SetReader(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(dim, heads)
+        check_at_least(1, features=features)
         self.out_features = n_latents * dim
         self.project = nn.Linear(features, dim)
         self.perceiver = Perceiver(

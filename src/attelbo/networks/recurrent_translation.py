@@ -5,10 +5,10 @@
     token u, [c_u] -- embedding, decoder --> s_u;   [s_u; c_u; token u] -- readout --> logits
 
 Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks" (no context); Cho et al.
-2014, "Learning Phrase Representations using RNN Encoder-Decoder" (the last state, eq. 4); Bahdanau, Cho & Bengio 2015,
-"Neural Machine Translation by Jointly Learning to Align and Translate" (attention, asked by s_(u-1), eq. 4-6); Luong,
-Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation" (asked by s_u, eq. 5); a
-model's own predictions in place of true tokens: Bengio et al. 2015, "Scheduled Sampling for Sequence Prediction".
+2014, "Learning Phrase Representations using RNN Encoder-Decoder" (the last state, section 2.2); Bahdanau, Cho & Bengio
+2015, "Neural Machine Translation by Jointly Learning to Align and Translate" (attention, asked by s_(u-1), eq. 4-6);
+Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation" (asked by s_u, eq. 5);
+a model's own predictions in place of true tokens: Bengio et al. 2015, "Scheduled Sampling for Sequence Prediction".
 
 Where ours differs: the encoder's units have no bias (see ``networks.recurrent``); what attention gives has the state
 that asked added to it (see ``attention.Attention``); the readout is a linear layer, or one with tanh and another.

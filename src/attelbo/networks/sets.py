@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import ISAB, PMA, SAB, Padding
+from attelbo.attention.layer import check_heads
 from attelbo.attention.sets.padding import without_padding
 from attelbo.checks import check_at_least
 from attelbo.networks.layers import initialize, positive, relu_layers
@@ -52,6 +53,7 @@ class DeepSets(nn.Module):
             raise ValueError(f"pool must be mean, sum or max, got {pool!r}")
         if not encoder:
             raise ValueError("encoder must name at least one layer, got []")
+        check_at_least(1, in_features=in_features, n_outputs=n_outputs, out_features=out_features)
         self.pool: SetPooling = pool
         self.encoder = relu_layers((in_features, *positive("encoder", encoder)))
         self.decoder = relu_layers((encoder[-1], *positive("decoder", decoder), n_outputs * out_features))
@@ -107,6 +109,8 @@ class SetTransformer(nn.Module):
         norm: bool = False,
     ) -> None:
         super().__init__()
+        check_heads(dim, heads)
+        check_at_least(1, in_features=in_features, out_features=out_features)
         check_at_least(0, layers=layers, decoder_layers=decoder_layers)
         self.embed = initialize(nn.Linear(in_features, dim))
         self.encoder = nn.ModuleList(

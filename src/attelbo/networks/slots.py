@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.attention.sets import SlotAttention
+from attelbo.checks import check_at_least
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.conv import ConvDecoder
 from attelbo.networks.layers import (
@@ -91,6 +92,7 @@ class SlotEncoder(Encoder):
         super().__init__()
         self.in_shape = image_shape("in_shape", in_shape)
         channels = levels(channels)
+        check_at_least(1, dim=dim)
         if not 0 <= halvings <= len(channels):
             raise ValueError(f"halvings must be in 0..{len(channels)}, the number of convolutions, got {halvings}")
         layers: list[nn.Module] = []

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.attention.kernels import KernelName
+from attelbo.attention.layer import check_heads
 from attelbo.attention.masks import Document
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.positions import Position
@@ -60,6 +61,7 @@ class WindowAttention2d(nn.Module):
         self, channels: int, heads: int, *, window: int = 4, shift: int = 0, kernel: KernelName = "auto"
     ) -> None:
         super().__init__()
+        check_heads(channels, heads)
         check_at_least(1, window=window)
         if not 0 <= shift < window:
             raise ValueError(f"shift must be at least 0 and below the window's {window} pixels, got {shift}")

@@ -83,7 +83,7 @@ class Perceiver(nn.Module):
         look_scale: float | None = None,
     ) -> None:
         super().__init__()
-        check_at_least(1, n_latents=n_latents, layers=layers, rounds=rounds)
+        check_at_least(1, dim=dim, n_latents=n_latents, layers=layers, rounds=rounds)
         self.rounds = rounds
         memory_dim = dim if memory_dim is None else memory_dim
         hidden = dim if hidden is None else hidden
