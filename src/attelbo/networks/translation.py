@@ -67,9 +67,9 @@ class TransformerEncoderDecoder(EncoderDecoder):
             if isinstance(layer, nn.Linear) and layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+    def features(self, source: Tensor, target: Tensor) -> Tensor:
         memory, mask = self._read(source)
-        return self.output(self.decoder(self.target(target), memory, memory_mask=mask))
+        return self.decoder(self.target(target), memory, memory_mask=mask)
 
     def begin(self, source: Tensor, capacity: int) -> Decoding:
         memory, mask = self._read(source)
