@@ -46,6 +46,13 @@ def test_log_prob_is_that_of_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_density_of_each_z_under_each_q(name: str) -> None:
+    q, z = posterior(name)(features()), 2 * torch.randn(5, 3, dtype=torch.float64)
+    one_by_one = torch.cat([q.log_prob(one.expand(1, 4, 3)) for one in z])
+    torch.testing.assert_close(q.cross_log_prob(z), one_by_one)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_density_integrates_to_one(name: str) -> None:
     q = posterior(name, latent_dim=2)(features(3))
     nodes, cell = contract.grid(2, half_width=20.0, points=601)

@@ -78,7 +78,7 @@ def test_logits_of_the_predicted_places_only(n_predicted):
     batch = Batch(x, y, torch.arange(4))
     expected = F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=-1)
     torch.testing.assert_close(model.losses(batch)["loss"], expected)
-    assert model._predictions(batch)[0].shape == (4, 3, V)
+    assert model._predictions(batch)[0].shape == (4, 3, 8)
     model.evaluation_step(batch)
     right = ((model(x).argmax(-1) == y) | (y < 0)).all(-1)
     results = model.evaluation_results()

@@ -41,12 +41,19 @@ def test_the_loss_is_the_mean_over_tokens():
     assert float(model.losses(BATCH)["loss"].detach()) == pytest.approx(sum(nats) / len(nats))
 
 
+def test_no_logits_of_padding():
+    model, read = model_of(), list[torch.Size]()
+    model.network.output.register_forward_hook(lambda module, given, logits: read.append(logits.shape))
+    model.losses(BATCH)
+    model.evaluation_step(BATCH)
+    assert read == [(16, V_TARGET)] * 2  # of 4 x 7 places
+
+
 def test_label_smoothing_takes_from_the_target_and_gives_to_all():
     epsilon, model = 0.1, model_of(label_smoothing=0.1)
-    logits, targets = model.predictions(BATCH)
-    there = targets >= 0
-    wanted = (1 - epsilon) * F.one_hot(targets.clamp_min(0), V_TARGET) + epsilon / V_TARGET
-    by_hand = -(wanted * logits.log_softmax(-1)).sum(-1)[there].mean()
+    log_p = model.network(SOURCE, TARGET[:, :-1]).log_softmax(-1)
+    wanted = (1 - epsilon) * F.one_hot(TARGET[:, 1:], V_TARGET) + epsilon / V_TARGET
+    by_hand = -(wanted * log_p).sum(-1)[TARGET[:, 1:] != PAD].mean()
     torch.testing.assert_close(model.losses(BATCH)["loss"], by_hand)
 
 

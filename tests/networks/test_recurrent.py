@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from attelbo.data.batch import PAD
 from attelbo.networks import RecurrentEncoder, RecurrentEncoderDecoder
 from attelbo.networks.recurrent import Units
 from torchs_units import torchs
@@ -68,7 +69,7 @@ def test_a_step_is_given_the_true_token_or_the_likeliest(query, share):
     torch.manual_seed(1)
     given = network.train()(SOURCE, TARGET)
     torch.manual_seed(1)
-    true = torch.rand(TARGET.shape) < share
+    true = (torch.rand(TARGET.shape) < share) | (TARGET == PAD)  # of padding nothing is asked
     decoding, token = network.eval().begin(SOURCE, 99), TARGET[:, 0]
     for u in range(TARGET.shape[1]):
         logits = decoding.advance(token)

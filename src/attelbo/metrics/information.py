@@ -25,8 +25,8 @@ _NUMBERS_AT_ONCE = 2**21
 class Density(Protocol):
     """q(z|x) of B rows."""
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z) of z (n, B, *E), (n, B), nats."""
+    def cross_log_prob(self, z: Tensor) -> Tensor:
+        """log q(z|x_b) of each z (n, *E) for each of the B rows, (n, B), nats."""
         ...
 
 
@@ -53,10 +53,7 @@ def aggregate_log_prob(z: Tensor, posteriors: Sequence[Density], sizes: Sequence
     total = torch.full((len(z),), -math.inf, dtype=torch.float64, device=z.device)
     for q, size in zip(posteriors, sizes, strict=True):
         at_once = max(1, _NUMBERS_AT_ONCE // (size * max(1, z[0].numel())))
-        parts = [
-            q.log_prob(part.unsqueeze(1).expand(-1, size, *z.shape[1:])).double().logsumexp(1)
-            for part in z.split(at_once)
-        ]
+        parts = [q.cross_log_prob(part).double().logsumexp(1) for part in z.split(at_once)]
         total = torch.logaddexp(total, torch.cat(parts))
     return total - math.log(sum(sizes))
 

@@ -1,6 +1,6 @@
 """What a prediction of tokens is measured by, exact for each token however they came in batches.
 
-Shapes: B rows, T tokens of a row, V vocabulary.
+Shapes: B rows, T tokens of a row, N predicted ones of all rows, V vocabulary.
 """
 
 import math
@@ -43,19 +43,18 @@ class TokenScores(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Take in logits (B, T, V) for the tokens target (B, T), negative where none is predicted."""
+        """Take in logits (N, V) for those tokens of target (B, T) that are predicted: it is negative elsewhere."""
         predicted = target >= 0
-        known = target.clamp_min(0)
-        nats = F.cross_entropy(logits.flatten(0, 1), known.flatten(), reduction="none").view_as(known).double()
-        right = logits.argmax(-1) == target
-        self.nats += nats.where(predicted, 0.0).sum()
-        self.tokens += predicted.sum()
-        self.correct += (right & predicted).sum()
+        tokens = target[predicted]  # (N,)
+        right = logits.argmax(-1) == tokens
+        self.nats += F.cross_entropy(logits, tokens, reduction="none").double().sum()
+        self.tokens += len(tokens)
+        self.correct += right.sum()
         answers = predicted.any(-1)
         self.rows += answers.sum()
-        self.exact += ((right | ~predicted).all(-1) & answers).sum()
+        self.exact += ((~predicted).masked_scatter(predicted, right).all(-1) & answers).sum()
         if isinstance(self.lengths, Tensor):
-            self.characters += self.lengths[known].where(predicted, 0.0).sum()
+            self.characters += self.lengths[tokens].sum()
 
     def compute(self) -> dict[str, Tensor]:
         loss = self.nats / self.tokens

@@ -87,7 +87,7 @@ class LanguageModel(Model):
         return Padding(tokens != PAD) if self.pads and not self.causal else None
 
     def _predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits (B, K, V) and the tokens (B, K) that are to be predicted, negative where there are fewer than K."""
+        """Features (B, K, E) and the tokens (B, K) that are to be predicted, negative where there are fewer than K."""
         assert batch.y is not None
         features, y = self.features(batch.x, batch.segments), batch.y
         if self.n_predicted is not None and self.n_predicted < y.shape[1]:
@@ -95,11 +95,11 @@ class LanguageModel(Model):
             places = (y >= 0).to(torch.uint8).topk(self.n_predicted, -1).indices  # (B, K)
             y = y.gather(1, places)
             features = features.gather(1, places.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
-        return self.logits(features), y
+        return features, y
 
     def losses(self, batch: Batch) -> Terms:
-        logits, y = self._predictions(batch)
-        return {"loss": F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORE)}
+        features, y = self._predictions(batch)
+        return {"loss": F.cross_entropy(self.logits(features).flatten(0, 1), y.flatten(), ignore_index=IGNORE)}
 
     def counted(self, batch: Batch) -> Tensor:
         """The tokens that are to be predicted."""
@@ -113,7 +113,8 @@ class LanguageModel(Model):
     # -- evaluation: exact means over a split --------------------------------------------------------
 
     def evaluation_step(self, batch: Batch) -> None:
-        self.scores.update(*self._predictions(batch))
+        features, y = self._predictions(batch)
+        self.scores.update(self.logits(features[y >= 0]), y)
 
     def evaluation_results(self) -> Terms:
         results = self.scores.compute()

@@ -4,7 +4,8 @@
 
 Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks".
 
-Shapes: B sentences, S tokens of the source, U + 1 tokens of the target with BOS and EOS, V vocabulary of the target.
+Shapes: B sentences, S tokens of the source, U + 1 tokens of the target with BOS and EOS, V vocabulary of the target, F
+features that the logits are made of.
 Units: nats per token of the target, EOS among them, BOS and PAD not.
 """
 
@@ -69,16 +70,26 @@ class SequenceToSequence(Model):
 
     # -- from a batch to its loss ---------------------------------------------------------------
 
-    def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The logits (B, U, V) of the tokens behind BOS, and these (B, U), IGNORE in place of PAD."""
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of the predictions of the tokens behind BOS, (B, U, F), and these (B, U), IGNORE in place of PAD."""
         assert batch.y is not None, "a batch without targets"
         targets = batch.y[:, 1:]
-        return full_precision(self.network(batch.x, batch.y[:, :-1])), targets.masked_fill(targets == PAD, IGNORE)
+        return self.network.features(batch.x, batch.y[:, :-1]), targets.masked_fill(targets == PAD, IGNORE)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(..., V) of features (..., F), in full precision."""
+        return full_precision(self.network.output(features))
 
     def losses(self, batch: Batch) -> Terms:
-        logits, targets = self.predictions(batch)
+        features, targets = self.features(batch)
+        if features.device.type == "cpu":
+            # Logits of padding would be much of the arithmetic. Elsewhere shapes must not depend on values.
+            features, targets = features[targets >= 0], targets[targets >= 0]
         loss = F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, label_smoothing=self.label_smoothing
+            self.logits(features).flatten(0, -2),
+            targets.flatten(),
+            ignore_index=IGNORE,
+            label_smoothing=self.label_smoothing,
         )
         return {"loss": loss}
 
@@ -90,7 +101,8 @@ class SequenceToSequence(Model):
     # -- evaluation: exact means over a split -----------------------------------------------------
 
     def evaluation_step(self, batch: Batch) -> None:
-        self.scores.update(*self.predictions(batch))
+        features, targets = self.features(batch)
+        self.scores.update(self.logits(features[targets >= 0]), targets)
 
     def evaluation_results(self) -> Terms:
         results = self.scores.compute()

@@ -5,7 +5,8 @@ target.
 
 Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks", eq. 1.
 
-Shapes: B sentences, S tokens of the source, U tokens of the target, V tokens of the target's vocabulary.
+Shapes: B sentences, S tokens of the source, U tokens of the target, V tokens of the target's vocabulary, F features
+that the logits are made of.
 """
 
 from abc import ABC, abstractmethod
@@ -45,10 +46,16 @@ class EncoderDecoder(nn.Module, ABC):
 
     looks_by: str | None = None
     """The name of the layer of attention that tells the alignment of target and source; None: there is none."""
+    output: nn.Linear
+    """From features to logits (..., V)."""
 
-    @abstractmethod
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """The logits (B, U, V) of the token behind each one of target (B, U), which begins with BOS."""
+        return self.output(self.features(source, target))
+
+    @abstractmethod
+    def features(self, source: Tensor, target: Tensor) -> Tensor:
+        """What these logits are made of, (B, U, F)."""
 
     @abstractmethod
     def begin(self, source: Tensor, capacity: int) -> Decoding:
@@ -69,6 +76,6 @@ class EncoderDecoder(nn.Module, ABC):
         if self.looks_by is None:
             raise NotImplementedError(f"{type(self).__name__} has no attention to align by")
         with record_attention(self, (self.looks_by,)) as maps:
-            self(source, target)
+            self.features(source, target)
         # A recurrent decoder may ask once for each token.
         return torch.cat(maps.calls[self.looks_by], 2).mean(1)

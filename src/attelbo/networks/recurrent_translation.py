@@ -116,18 +116,18 @@ class RecurrentEncoderDecoder(EncoderDecoder):
             nn.init.uniform_(parameter, -BOUND, BOUND)
         self.attention = attention  # which has seen to itself
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+    def features(self, source: Tensor, target: Tensor) -> Tensor:
         known, state = self._read(source)
         if not self.training or self.teacher_forcing == 1:
-            return self.output(self._all_steps(target, known, state))
+            return self._all_steps(target, known, state)
         true = torch.rand(target.shape, device=target.device) < self.teacher_forcing
-        token, logits = target[:, 0], list[Tensor]()
+        token, features = target[:, 0], list[Tensor]()
         for u in range(target.shape[1]):
-            features, state = self._steps(token.unsqueeze(1), known, state)
-            logits.append(self.output(features))
+            read, state = self._steps(token.unsqueeze(1), known, state)
+            features.append(read)
             if u + 1 < target.shape[1]:
-                token = torch.where(true[:, u + 1], target[:, u + 1], logits[-1][:, 0].argmax(-1))
-        return torch.cat(logits, 1)
+                token = self._given(target[:, u + 1], true[:, u + 1], read[:, 0])
+        return torch.cat(features, 1)
 
     def begin(self, source: Tensor, capacity: int) -> Decoding:
         known, state = self._read(source)
@@ -140,8 +140,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         return Source(known, valid, state[0][-1]), state
 
     def _all_steps(self, target: Tensor, source: Source, state: State) -> Tensor:
-        """What the logits behind target (B, U) are made of, (B, U, F): one step after the other only where each waits
-        for the state before."""
+        """The features behind target (B, U): one step after the other only where each waits for the state before."""
         if not self.asks_first:
             return self._steps(target, source, state)[0]
         features = list[Tensor]()
@@ -161,6 +160,14 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         if context is None and self.attention is not None:
             context = self._ask(h, source)
         return self.readout(h if context is None else torch.cat([h, context, x], -1)), state
+
+    @torch.no_grad()
+    def _given(self, target: Tensor, true: Tensor, features: Tensor) -> Tensor:
+        """The tokens of the next step, (B,): those of target (B,) that are ``true``, else the likeliest ones."""
+        if features.device.type != "cpu":  # where shapes must not depend on values
+            return torch.where(true, target, self.output(features).argmax(-1))
+        own = ~true & (target != self.pad)
+        return target.masked_scatter(own, self.output(features[own]).argmax(-1))
 
     def _ask(self, query: Tensor, source: Source) -> Tensor:
         """What query (B, T, H) is told of the source, (B, T, H)."""

@@ -47,6 +47,10 @@ class Distribution(ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z) of z (n, B, *E), summed over the event: (n, B), nats."""
 
+    def cross_log_prob(self, z: Tensor) -> Tensor:
+        """log q_b(z) of each z (n, *E) under each of the B distributions: (n, B), nats."""
+        return self.log_prob(z.unsqueeze(1).expand(-1, len(self.mean), *z.shape[1:]))
+
     def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """What ``rsample`` draws, with log q(z) of each sample, (n, B), nats: from the noise where that is at hand."""
         z = self.rsample(n)

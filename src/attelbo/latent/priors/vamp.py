@@ -23,7 +23,7 @@ class VampPrior(Prior):
     the authors' code clips them to [0, 1], where what lies outside no longer learns.
 
     No closed-form KL exists; the K-sample estimate is used. Each call of ``log_prob`` encodes the M pseudo-inputs once;
-    memory grows with n B M D.
+    memory grows with n B M, and with n B M D unless q(z|x) is a diagonal normal.
 
     Args:
         latent_shape: E, the shape of one z.
@@ -54,10 +54,7 @@ class VampPrior(Prior):
         return self.logits.sigmoid()
 
     def log_prob(self, z: Tensor) -> Tensor:
-        rows = z.flatten(0, 1).unsqueeze(1)  # (n B, 1, *E), each beside all components
-        log_components = self._infer(self.pseudo_inputs).log_prob(
-            rows.expand(-1, self.n_components, *self.latent_shape)
-        )
+        log_components = self._infer(self.pseudo_inputs).cross_log_prob(z.flatten(0, 1))  # (n B, M)
         return (log_components.logsumexp(-1) - math.log(self.n_components)).unflatten(0, z.shape[:2])
 
     def sample(self, n: int) -> Tensor:
