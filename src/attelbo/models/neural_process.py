@@ -274,8 +274,9 @@ def build_neural_process(
             raise ConfigError(f"model.{name} must be at least 1, got {least}")
     place, value = data.shape[-1], data.target.shape[-1]
     point, latent = place + value, latent_dim or 0
-    o = part("objective", objective, latent_shape=(latent,), data_shape=data.shape)
-    check_objective_of_functions(o)
+    of_z = {"latent_shape": (latent,)} if latent else {}
+    o = part("objective", objective, **of_z, data_shape=data.shape)
+    check_objective_of_functions(o, latent)
     try:
         likelihood = HeteroscedasticNormal((value,), smallest_std)
         first = MeanPath(point, dim, None) if heads is None else AttentivePath(place, point, dim, heads)
@@ -287,10 +288,15 @@ def build_neural_process(
     return NeuralProcess(paths, summary, decoder, likelihood, o, latent, n_predictions, optimizer, scheduler)
 
 
-def check_objective_of_functions(objective: Objective) -> None:
-    """Raise ConfigError unless the objective is made of terms that a neural process has."""
+def check_objective_of_functions(objective: Objective, n_latent: int) -> None:
+    """Raise ConfigError unless the objective is made of terms that a neural process with so many latents has."""
     if objective.needs_generative or objective.stops_posterior or objective.posteriors != (Distribution,):
         raise ConfigError(
             f"model/objective: {type(objective).__name__} looks at more than a neural process has; it takes one that "
             "is made of the evidence terms alone, such as elbo or iwae"
+        )
+    if not n_latent and objective.turns():
+        raise ConfigError(
+            f"model/objective: {type(objective).__name__} trains something that looks at z by itself, and without "
+            "model.latent_dim there is no z; model/objective=elbo says all that there is"
         )
