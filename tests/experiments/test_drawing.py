@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -161,6 +162,25 @@ def test_slerp_goes_along_the_great_circle():
     third = slerp(start, end, torch.tensor(1 / 3))[0]
     assert math.degrees(math.atan2(float(third[1]), float(third[0]))) == pytest.approx(30, abs=1e-4)
     torch.testing.assert_close(slerp(start, end, torch.tensor(1.0)), end)
+
+
+@pytest.mark.parametrize(
+    ("command", "others"),
+    [
+        ("sample", ("n=3", "seed=2", "checkpoint=last")),
+        ("reconstruct", ("n=3", "split=validation", "checkpoint=last")),
+        ("interpolate", ("n=3", "steps=4", "path=spherical", "seed=2", "split=validation", "checkpoint=last")),
+        ("traverse", ("row=3", "n=1", "steps=4", "limit=1.5", "split=validation", "checkpoint=last")),
+        ("embed", ("n=30", "method=tsne", "split=validation", "checkpoint=last")),
+    ],
+)
+def test_what_is_asked_for_otherwise_is_not_overwritten(runs, done, command, others):
+    run_dir = shutil.copytree(done, runs.folder / "run")
+    ours, files = [command, f"run={run_dir}", "accelerator=cpu"], 1 + (command in ("interpolate", "traverse", "embed"))
+    shutil.rmtree(run_dir / "media", ignore_errors=True)
+    for other in ((), *((word,) for word in others)):
+        assert main([*ours, *other]) == main([*ours, *other]) == 0
+    assert len(list((run_dir / "media").iterdir())) == (1 + len(others)) * files
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])

@@ -14,7 +14,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
-from attelbo.experiments.trained import Accelerator, Which, at_least, tell
+from attelbo.experiments.trained import Accelerator, Which, at_least, marks, tell
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -42,7 +42,8 @@ def embed(
             keeps neighbours together and distances not.
         factor: where data have several factors, the one that colors the map.
         seed: of t-SNE.
-        output: the CSV file; by default ``media/embedding-<split>.csv`` in the run directory. The map lies beside it.
+        output: the CSV file; by default ``media/embedding-<split>[-n<n>][-seed<seed>][-factor<factor>].csv`` in the run
+            directory, the seed where it is t-SNE's. The map lies beside it.
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
@@ -60,7 +61,8 @@ def embed(
         raise ConfigError(f"factor: {trained.data.spec.name} has {labels.shape[1]}, counted from 0; got {factor}")
     means = trained.encode(batch).double().cpu()
     plane = _tsne(means, seed) if method == "tsne" else project_to_plane(means)[0]
-    path = trained.path(output, f"embedding-{split}.csv")
+    name = f"embedding-{split}{marks(n=n, seed=seed if method == 'tsne' else None, factor=factor or None)}"
+    path = trained.path(output, f"{name}.csv")
     tell(f"{len(means):,} rows", write_atomically(path, _table(batch.index, labels, plane, means)))
     rows = "texts" if trained.writes else "images"
     title = f"{'t-SNE of the p' if method == 'tsne' else 'P'}osterior means, {len(means):,} {split} {rows}"

@@ -32,6 +32,8 @@ class Trained:
     model: Model
     data: ResidentDataModule
     device: torch.device
+    checkpoint: Which = "best"
+    """Whose weights the model has."""
 
     @classmethod
     def of(cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None) -> Self:
@@ -46,7 +48,7 @@ class Trained:
         model, data = load_run(run_dir, checkpoint=checkpoint, data_dir=data_dir)
         if state != "done":
             sys.stderr.write(f"{run_dir} is {state}, not done\n")
-        return cls(run_dir, model.to(device), data, device)
+        return cls(run_dir, model.to(device), data, device, checkpoint)
 
     @property
     def described(self) -> str:
@@ -58,12 +60,15 @@ class Trained:
         seed_default_generator(derive_seed(seed, purpose), self.device)
 
     def path(self, output: str | None, name: str) -> Path:
-        """The file that was asked for, or this one in ``media/`` of the run.
+        """The file that was asked for, or this one in ``media/`` of the run; weights that are not the best are named.
 
         Raises:
             ConfigError: it is not of the form of this one, or cannot be written.
         """
-        return writable("output", Path(output) if output else self.run_dir / "media" / name, Path(name).suffix)
+        ours = self.run_dir / "media" / name
+        if self.checkpoint != "best":
+            ours = ours.with_stem(f"{ours.stem}-{self.checkpoint}")
+        return writable("output", Path(output) if output else ours, ours.suffix)
 
 
 def pick_device(accelerator: Accelerator) -> torch.device:
