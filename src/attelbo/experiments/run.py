@@ -84,7 +84,7 @@ def train(
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
-    given = _take_up(_given_checkpoint(config), model, trainer, planned_steps(trainer, data))
+    given = _take_up(given_checkpoint(config), model, trainer, planned_steps(trainer, data))
     run = directory or _place(config, sweep) or RunDirectory.new(parent_of(config), config)
     if (state := run.status()["state"]) in FINISHED:
         sys.stdout.write(f"{run.path} is {state} already\n")
@@ -109,14 +109,14 @@ def join(run_dir: Path) -> Outcome:
     model, data = compose(config)
     data.setup()
     run = RunDirectory(run_dir)
-    return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
+    return _help_to_fit(run, config, model, data, run.resumable or given_checkpoint(config))
 
 
 def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path | None) -> Outcome:
     run = _place(config, sweep) or RunDirectory(parent_of(config) / "rank")  # rank 0 names it once training begins
     if (state := run.status()["state"]) in FINISHED:
         return Outcome(run.path, state, 0)
-    return _help_to_fit(run, config, model, data, run.resumable or _given_checkpoint(config))
+    return _help_to_fit(run, config, model, data, run.resumable or given_checkpoint(config))
 
 
 def _help_to_fit(
@@ -159,7 +159,12 @@ def _with_threads(
     return {**config, "trainer": {**config["trainer"], "threads": threads}}
 
 
-def _given_checkpoint(config: Config) -> Path | None:
+def given_checkpoint(config: Config) -> Path | None:
+    """The checkpoint of another run that this one begins with, if one is named.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
     if config["ckpt"] in (None, "auto"):
         return None
     path = Path(config["ckpt"])
@@ -239,7 +244,7 @@ def _run(
     except Interrupted as interrupted:
         exit_code, state = interrupted.exit_code, "interrupted"
         # One that began with another run's checkpoint is not what ckpt=auto looks for.
-        ckpt = "auto" if _given_checkpoint(config) is None else run.resumable or config["ckpt"]
+        ckpt = "auto" if given_checkpoint(config) is None else run.resumable or config["ckpt"]
         sys.stderr.write(f"{interrupted}; ckpt={ckpt} goes on from here: {run.path}\n")
     except UserError:
         error, exit_code = traceback.format_exc(), 2
