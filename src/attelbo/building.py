@@ -63,11 +63,18 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         offered: shapes and the like.
 
     Raises:
-        ConfigError: one of its arguments is out of range.
+        ConfigError: one of its arguments is out of range, or there is none of what it needs.
     """
-    wanted = inspect.signature(locate(spec["_target_"])).parameters if "_target_" in spec else offered
+    wanted = inspect.signature(locate(spec["_target_"])).parameters if "_target_" in spec else {}
+    given = {key: value for key, value in offered.items() if key in wanted}
+    named = (parameter for key, parameter in wanted.items() if key not in {**spec, **given})
+    if lacking := [p.name for p in named if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
+        raise ConfigError(
+            f"model.{name}: {spec['_target_']} needs {' and '.join(lacking)}, which neither its file nor this model "
+            "gives it; choose another, or another model"
+        )
     try:
-        return build(spec, **{key: value for key, value in offered.items() if key in wanted})
+        return build(spec, **given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error
 

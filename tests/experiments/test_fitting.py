@@ -207,6 +207,11 @@ def test_a_class_is_sampled(both, capsys):
         ((*TRANSFORMER, "model.latnet_dim=2"), "did you mean"),
         ((*TRANSFORMER, "model=vit", "~experiment"), ""),
         ((*TRANSFORMER, "trainer.replicas=2"), "trainer.replicas must be 1"),
+        ((*TRANSFORMER, "epochs=0"), "epochs must be at least 1, got 0"),
+        ((*TRANSFORMER, "optimizer.lr=-1.0"), "optimizer: Invalid learning rate: -1.0"),
+        ((*TRANSFORMER, "scheduler.warmup=-0.5"), "scheduler: warmup must be a fraction"),
+        ((*TRANSFORMER, "ckpt=none.ckpt"), "ckpt: no such file: none.ckpt"),
+        ((*TRANSFORMER, "callbacks=none"), "callbacks: the second stage begins with a checkpoint of the first"),
     ],
 )
 def test_what_is_wrong_with_either_stage_is_told_before_anything_runs(words, message, tmp_path, capsys):
@@ -217,7 +222,7 @@ def test_what_is_wrong_with_either_stage_is_told_before_anything_runs(words, mes
 
 
 def test_bits_back_is_left_to_the_first_stage():
-    first = {"name": "vae", "model": {}, "trainer": {}, "evaluation": {"compress": True, "n_samples": 3}}
-    config = fitting.second_stage(first, {"_target_": "attelbo.latent.priors.MAF"}, Path("best.ckpt"))
+    first = {"name": "vae", "model": {}, "data": {}, "trainer": {}, "evaluation": {"compress": True, "n_samples": 3}}
+    config = fitting.second_stage(first, Path("best.ckpt"), {"_target_": "attelbo.latent.priors.MAF"}, 1, {}, {}, 0)
     assert config["evaluation"] == {"compress": False, "n_samples": 3}
     assert first["evaluation"]["compress"]

@@ -128,6 +128,14 @@ def test_without_callbacks_and_loggers(runs):
     assert not (outcome.run_dir / "checkpoints").exists()
 
 
+def test_the_last_weights_need_no_checkpoint_of_them(runs):
+    outcome = runs.train("callbacks.last_checkpoint=null", "evaluation.checkpoint=last")
+    result = json.loads((outcome.run_dir / "result.json").read_text())
+    assert (outcome.state, result["checkpoint"]) == ("done", "last")
+    expected = runs.train("evaluation.checkpoint=last")
+    assert result["metrics"] == json.loads((expected.run_dir / "result.json").read_text())["metrics"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -252,6 +260,7 @@ def test_an_output_folder_that_cannot_be_written(runs, capsys):
             "data.drop_last=true leaves nothing to train on: data.batch_size=100, and an epoch has 64 rows; ",
         ),
         (("data.batch_size=0",), "data.batch_size must be at least 1, got 0"),
+        (("data.minibatches_per_block=0",), "data.minibatches_per_block must be at least 1 (0 is for a Trainer of"),
         (("model.encoder.hidden=[0]",), "model.encoder: hidden"),
         (("evaluation.n_samples=0",), "evaluation.n_samples must be at least 1, got 0"),
         (("evaluation.n_images=0",), "evaluation.n_images must be at least 1, got 0"),
@@ -259,6 +268,14 @@ def test_an_output_folder_that_cannot_be_written(runs, capsys):
         (("optimizer=sgd", "optimizer.momentum=0.0"), "optimizer: Nesterov momentum requires a momentum"),
         (("scheduler=cosine", "scheduler.warmup=-0.5"), "scheduler: warmup must be a fraction"),
         (("callbacks.best_checkpoint.every_n_epochs=0",), "callbacks.best_checkpoint: every_n_epochs must be at least"),
+        (
+            ("callbacks.best_checkpoint.filename=last",),
+            "callbacks.best_checkpoint and callbacks.last_checkpoint are both Checkpoint[last]: filename must differ",
+        ),
+        (
+            ("model=vae_gan", "data.binarize=none", "callbacks=early_stopping"),
+            "callbacks: no metric tells when VariationalAutoencoder",
+        ),
         (("model/likelihood=bernoulli", "data.binarize=none"), "model/likelihood: Bernoulli is not a likelihood of"),
     ],
 )

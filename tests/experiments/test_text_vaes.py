@@ -121,7 +121,7 @@ def test_a_path_goes_from_one_typed_text_to_another_without_data(run_dir, capsys
     monkeypatch.setattr(SentenceDataModule, "setup", no_data)
     ends = "this is a list .", "The name, if any, is not a string."
     out = printed(capsys, "interpolate", f"run={run_dir}", "steps=3", f"start={ends[0]}", f"end={ends[1]}")
-    file = run_dir / "media" / "interpolation-typed.txt"
+    (file,) = (run_dir / "media").glob("interpolation-typed-start*-end*-steps3.txt")
     assert out.startswith(file.read_text())
     lines = [line.split(maxsplit=1) for line in file.read_text().splitlines()]
     assert [line[0] for line in lines] == ["from", "0.00", "0.50", "1.00", "to"]
@@ -137,7 +137,7 @@ def test_a_path_goes_from_one_typed_text_to_another_without_data(run_dir, capsys
 
 def test_embeddings_are_rows_of_posterior_means(run_dir, capsys) -> None:
     printed(capsys, "embed", f"run={run_dir}", "n=9")
-    head, *rows = (run_dir / "media" / "embedding-test.csv").read_text().splitlines()
+    head, *rows = (run_dir / "media" / "embedding-test-n9.csv").read_text().splitlines()
     assert head == "row,x,y,z1,z2,z3"
     assert len(rows) == 9
 

@@ -186,6 +186,10 @@ def test_a_step_of_an_lstm_is_that_of_torch() -> None:
         ({"read": 0}, r"^model\.read must be positive"),
         ({"write": -1}, r"^model\.write must be positive"),
         ({"data": DataSpec("points", (3,), "binary")}, r"^model\.data must be \(channels, height, width\)"),
+        (
+            {"objective": {"_target_": "attelbo.latent.objectives.Capacity"}},
+            r"^model\.objective: attelbo\.latent\.objectives\.Capacity needs space, which neither its file nor",
+        ),
     ],
 )
 def test_what_cannot_be_built(changes, message) -> None:

@@ -306,6 +306,14 @@ def test_objectives_that_look_elsewhere_are_refused(name):
         model("np", objective)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"), [("Factor", "Factor needs latent_shape"), ("PIWAE", "without model.latent_dim there is no z")]
+)
+def test_without_z_nothing_can_be_trained_that_looks_at_it_by_itself(name, message):
+    with pytest.raises(ConfigError, match=message):
+        model("cnp", {"_target_": f"attelbo.latent.objectives.{name}"})
+
+
 def test_other_data_are_refused():
     images = DataSpec("digits", (1, 8, 8), "binary")
     with pytest.raises(ConfigError, match="a neural process is one of functions, and digits has binary"):

@@ -102,6 +102,13 @@ def test_a_run_killed_before_the_mean_is_written_is_finished_by_the_next(runs, d
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
+def test_it_is_measured_where_no_epoch_leaves_a_checkpoint(done, runs):
+    without = runs.train(*WORDS, "callbacks.best_checkpoint=null", "callbacks.last_checkpoint=null")
+    ours, theirs = (json.loads((o.run_dir / "result.json").read_text()) for o in (without, done[0]))
+    assert ours["checkpoint"] == "average"
+    assert ours["metrics"] == theirs["metrics"]
+
+
 def test_without_it_there_is_no_average(runs):
     with pytest.raises(ConfigError, match=r"evaluation\.checkpoint=average: nothing averages the weights"):
         assemble(runs.configure("evaluation.checkpoint=average"))

@@ -1,5 +1,6 @@
 """From a checked configuration to the objects of a run. What cannot be built is told before anything is written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
+from attelbo.training.callbacks import Checkpoint, EarlyStopping, WeightAverage
 from attelbo.training.replicas import Seat
 
 Config = dict[str, Any]
@@ -46,15 +48,13 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     check_settings(**{name: value for name, value in config["trainer"].items() if name != "_target_"})
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])
-    for name, node in config["callbacks"].items():
-        if node is not None:
-            _try(f"callbacks.{name}", node)
-    targets = [node["_target_"] for node in config["callbacks"].values() if node]
-    if evaluation.checkpoint == "average" and not any(target.endswith(".WeightAverage") for target in targets):
+    callbacks = {name: _try(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node}
+    if evaluation.checkpoint == "average" and not any(isinstance(each, WeightAverage) for each in callbacks.values()):
         raise ConfigError("evaluation.checkpoint=average: nothing averages the weights; callbacks=average does")
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     model = build_model(config, data)
+    _check_callbacks(callbacks, model)
     if evaluation.compress:
         from attelbo.experiments.evaluation.compression import check_compressible
 
@@ -94,9 +94,22 @@ def parent_of(config: Config) -> Path:
     return Path(config["paths"]["output_dir"]) / config["name"]
 
 
-def _try(key: str, node: Spec, *given: Any) -> None:
+def _check_callbacks(callbacks: Mapping[str, Any], model: Model) -> None:
+    """Raise ConfigError where two of them would keep their state in one place, or one has nothing to watch."""
+    first: dict[str, str] = {}
+    for name, callback in callbacks.items():
+        if not isinstance(callback, Checkpoint | EarlyStopping):
+            continue
+        if (other := first.setdefault(callback.state_key, name)) != name:
+            differ = "filename must differ" if isinstance(callback, Checkpoint) else "one of them must go"
+            raise ConfigError(f"callbacks.{other} and callbacks.{name} are both {callback.state_key}: {differ}")
+        if isinstance(callback, EarlyStopping):
+            callback.check_monitor(model)
+
+
+def _try(key: str, node: Spec, *given: Any) -> Any:
     """Build a node whose object is needed only later, so that what is wrong with it shows now."""
     try:
-        build(node, *given)
+        return build(node, *given)
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise ConfigError(f"{key}: {one_line(error)} [{node['_target_']}]") from error

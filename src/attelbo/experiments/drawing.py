@@ -18,7 +18,7 @@ from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError, UserError, at_least
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import row_name
-from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
 from attelbo.experiments.traversal import axes_of, space_of
 from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
@@ -160,8 +160,8 @@ def interpolate(
         path: ``linear``, ``spherical`` (Shoemake 1985, "slerp"), or ``auto``: spherical where latents are unit vectors.
         split: validation or test.
         seed: which images or texts.
-        output: the file; by default ``media/interpolations-<split>-seed<seed>.png`` or ``.txt``, of typed texts
-            ``media/interpolation-typed.txt``, in the run directory.
+        output: the file; by default ``media/interpolations-<split>-seed<seed>-n<n>-steps<steps>[-<path>].png`` or
+            ``.txt``, of typed texts ``media/interpolation-typed-...txt``, in the run directory.
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
@@ -178,7 +178,8 @@ def interpolate(
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)
     typed = trained.typed(start=start, end=end)
     batch = trained.with_data().pairs(split, n, seed) if typed is None else typed
-    name = f"interpolations-{split}-seed{seed}" if typed is None else "interpolation-typed"
+    which = f"interpolations-{split}{marks(seed=seed, n=n)}" if typed is None else "interpolation-typed"
+    name = f"{which}{marks(start=start, end=end, steps=steps)}{'' if path == 'auto' else f'-{path}'}"
     first, last = trained.encode(batch).chunk(2)
     round_trip = path == "spherical" or (path == "auto" and isinstance(space_of(trained.model), Sphere))
     between = slerp if round_trip else torch.lerp
@@ -230,7 +231,8 @@ def traverse(
         steps: S, values of each.
         limit: standard deviations of the posterior means over the split.
         split: validation or test.
-        output: the PNG file; by default ``media/traversals-<split>-row<row>.png`` in the run directory.
+        output: the PNG file; by default ``media/traversals-<split>-row<row>-n<n>-steps<steps>-limit<limit>.png`` in the
+            run directory.
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.
@@ -261,7 +263,8 @@ def traverse(
     paths = [trained.model.generate(z, None if y is None else y.expand(len(z), *y.shape[1:])) for z in axes]
     width = max(map(len, paths))
     rows = [torch.cat([path, blank.expand(width - len(path), *blank.shape)]) for path in paths]
-    file = trained.path(output, f"traversals-{split}-row{row}.png")
+    name = f"traversals-{split}{marks(row=row, n=n, steps=steps, limit=limit)}.png"
+    file = trained.path(output, name)
     _write(image_grid(torch.cat(rows), columns=width), file, f"{len(paths)} latents of row {row}, each in its row")
     frames = [torch.stack([path[t % len(path)] for path in paths]) for t in range(width)]
     _write_gif([image_grid(frame) for frame in _there_and_back(frames)], file)

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, at_least
 from attelbo.experiments import run as runs
 from attelbo.experiments.assembly import verify
 from attelbo.experiments.checking import Part
 from attelbo.experiments.configuration import Composition
-from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.rundir import RunDirectory, given_checkpoint
 from attelbo.experiments.settings import Which
 from attelbo.models import checkpoint_of, read_config
 
@@ -66,13 +66,9 @@ def fit_prior(
     config = read_config(directory.path)
     _check_first(config, str(directory.path))
     weights = checkpoint_of(directory.path, checkpoint)
-    config = second_stage(config, dict(prior), weights)
-    config |= {"optimizer": dict(optimizer), "scheduler": dict(scheduler), "seed": seed, "ckpt": ckpt}
-    config["trainer"] |= {"max_epochs": epochs, "max_steps": -1, "replicas": 1}
-    if accelerator != "auto":
-        config["trainer"]["accelerator"] = accelerator
-    if data_dir is not None:
-        config["data"]["root"] = data_dir
+    config = second_stage(
+        config, weights, prior, epochs, optimizer, scheduler, seed, ckpt, accelerator=accelerator, data_dir=data_dir
+    )
     return runs.train(config, [f"run={directory.path}"], {}, None).exit_code
 
 
@@ -94,7 +90,13 @@ def fit_both(first: Composition, arguments: Mapping[str, Any]) -> int:
         raise ConfigError("trainer.replicas must be 1: the prior is fitted to one first stage")
     _check_first(config, config["name"])
     verify(config)
-    verify(second_stage(config, dict(arguments["prior"]), Path("weights")))
+    of_fit = {key: value for key, value in arguments.items() if key != "checkpoint"}
+    second = second_stage(config, Path("weights"), **of_fit)
+    verify(second)
+    given_checkpoint(second)
+    callbacks = [node for node in config["callbacks"].values() if node and node["_target_"].endswith(".Checkpoint")]
+    if not {node.get("filename", "last") for node in callbacks} & {arguments["checkpoint"], "last"}:
+        raise ConfigError("callbacks: the second stage begins with a checkpoint of the first; callbacks=checkpoint")
     outcome = runs.train(config, list(first.overrides), first.choices, None)
     return outcome.exit_code or fit_prior(run=str(outcome.run_dir), **arguments)
 
@@ -115,14 +117,34 @@ def _target(config: dict[str, Any]) -> str:
     return config["model"]["_target_"]
 
 
-def second_stage(first: dict[str, Any], prior: dict[str, Any], weights: Path) -> dict[str, Any]:
-    """The configuration of the first stage with another prior, fitted to it."""
-    model = {**first["model"], "_target_": SECOND_STAGE, "prior": prior, "weights": str(weights)}
+def second_stage(
+    first: dict[str, Any],
+    weights: Path,
+    prior: Part,
+    epochs: int,
+    optimizer: Part,
+    scheduler: Part,
+    seed: int,
+    ckpt: str | None = None,
+    accelerator: str = "auto",
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """The configuration of the first stage with another prior, fitted to it; arguments as of :func:`fit_prior`."""
+    at_least(1, ConfigError, epochs=epochs)
+    model = {**first["model"], "_target_": SECOND_STAGE, "prior": dict(prior), "weights": str(weights)}
+    trainer = {**first["trainer"], "max_epochs": epochs, "max_steps": -1, "replicas": 1}
+    if accelerator != "auto":
+        trainer["accelerator"] = accelerator
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", prior["_target_"].rpartition(".")[2]).lower()
     return {
         **first,
         "name": f"{first['name']}-{name}",
         "model": model,
-        "trainer": dict(first["trainer"]),
+        "data": first["data"] if data_dir is None else {**first["data"], "root": data_dir},
+        "trainer": trainer,
+        "optimizer": dict(optimizer),
+        "scheduler": dict(scheduler),
+        "seed": seed,
+        "ckpt": ckpt,
         "evaluation": {**first["evaluation"], "compress": False},  # bits back is for the prior of the first stage
     }

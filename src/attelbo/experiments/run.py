@@ -264,12 +264,15 @@ def _conclude(
 ) -> None:
     """Evaluate the chosen weights, draw what they do and write the result."""
     device, settings = trainer.strategy.root_device, evaluation_of(config)
-    if any(trainer.checkpoint_callbacks):
+    try:
         checkpoint = checkpoint_of(run.path, settings.checkpoint)
+    except UserError:
+        if settings.checkpoint == "average":
+            raise
+        which = "last"  # none was saved: the weights that the model has
+    else:
         load_weights(model, checkpoint)
         which = checkpoint.stem
-    else:
-        which = "last"
     result = measure(model, data, "test", settings, config["seed"], device)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):

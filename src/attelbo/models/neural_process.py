@@ -269,8 +269,14 @@ def build_neural_process(
         raise ConfigError(f"model: a neural process is one of functions, and {data.name} has {data.kind}; data=gp_rbf")
     place, value = data.shape[-1], data.target.shape[-1]
     point, latent = place + value, latent_dim or 0
-    o = part("objective", objective, latent_shape=(latent,), data_shape=data.shape)
+    of_z = {"latent_shape": (latent,)} if latent else {}
+    o = part("objective", objective, **of_z, data_shape=data.shape)
     check_objective_of_terms(o, "a neural process")
+    if not latent and o.turns():
+        raise ConfigError(
+            f"model/objective: {type(o).__name__} trains something that looks at z by itself, and without "
+            "model.latent_dim there is no z; model/objective=elbo says all that there is"
+        )
     with model_arguments():
         check_at_least(1, dim=dim, n_predictions=n_predictions, latent_dim=latent_dim)
         likelihood = HeteroscedasticNormal((value,), smallest_std)

@@ -26,8 +26,10 @@ def planned_steps(
         minibatches: of the epoch that is not.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or the data come in single batches.
     """
+    if data.minibatches_per_block < 1:
+        raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
     rows = rows_per_rank(data.rows_per_epoch, trainer.world_size)
     per_epoch = rows // data.batch_size if data.drop_last else -(-rows // data.batch_size)
     if per_epoch == 0:

@@ -109,8 +109,6 @@ class BlockStepper(Callback):
         self.model.automatic_optimization = False
         self.total_steps = planned_steps(trainer, self.data)
         self.engine = None
-        if self.data.minibatches_per_block < 1:
-            raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
         self._check()
 
     def _check(self) -> None:

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from attelbo.errors import ConfigError, at_least
+from attelbo.models.base import Monitor
 from attelbo.training.callbacks.base import is_known, monitor_of
 
 
@@ -48,6 +49,22 @@ class EarlyStopping(LightningEarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict | {"patience": self.patience})  # not that of another run, gone on from
 
+    def check_monitor(self, module: LightningModule) -> Monitor | None:
+        """What the model names, where the monitor is auto.
+
+        Raises:
+            ConfigError: it names nothing.
+        """
+        if self.monitor != "auto":
+            return None
+        monitor = monitor_of(module)
+        if monitor is None:
+            raise ConfigError(
+                f"callbacks: no metric tells when {type(module).__name__} with this objective is at its best: name "
+                "one in callbacks.early_stopping.monitor, or leave early stopping out (callbacks=default)"
+            )
+        return monitor
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Learn from the model what to watch.
 
@@ -55,14 +72,9 @@ class EarlyStopping(LightningEarlyStopping):
             ConfigError: it names nothing.
         """
         super().setup(trainer, pl_module, stage)
-        if self.monitor != "auto":
-            return
-        monitor = monitor_of(pl_module)
+        monitor = self.check_monitor(pl_module)
         if monitor is None:
-            raise ConfigError(
-                f"callbacks: no metric tells when {type(pl_module).__name__} with this objective is at its best: name "
-                "one in callbacks.early_stopping.monitor, or leave early stopping out (callbacks=default)"
-            )
+            return
         self.monitor, self.mode = monitor
         self.min_delta = abs(self.min_delta) if self.mode == "max" else -abs(self.min_delta)
         self.best_score = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
