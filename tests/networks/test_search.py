@@ -102,6 +102,19 @@ def test_a_batch_is_its_sentences_one_by_one(beam: int) -> None:
         torch.testing.assert_close(together.score[seed], alone.score[0])
 
 
+@pytest.mark.parametrize("beam", [1, 3])
+def test_what_is_done_is_not_computed_further(beam: int) -> None:
+    class Counts(Trees):
+        def advance(self, tokens: Tensor) -> Tensor:
+            sizes.append(len(tokens))
+            return super().advance(tokens)
+
+    sizes: list[int] = []
+    beam_search(Counts(torch.arange(40)), 40, SPECIAL, max_length=LONGEST, beam=beam)
+    assert sizes[0] == 40
+    assert 0 < sizes[-1] <= 20 * beam
+
+
 def test_stops_when_all_are_done() -> None:
     class Ends(Trees):
         def logits(self, row: int, before: int) -> Tensor:

@@ -60,13 +60,16 @@ def beam_search(
     if length_penalty < 0:
         raise ValueError(f"length_penalty must be at least 0, got {length_penalty}")
     device = decoding.device
+    found = Found(torch.full((n, max_length), special.pad, device=device), torch.zeros(n, device=device))
+    sentences = torch.arange(n, device=device)  # that are not done, and some that are
     tokens = torch.empty(n, beam, 0, dtype=torch.long, device=device)
     log_p = torch.full((n, beam), -torch.inf, device=device)
     log_p[:, 0] = 0  # in the beginning all hypotheses are the same: one counts
     lengths = torch.zeros(n, beam, dtype=torch.long, device=device)
     ended = torch.zeros(n, beam, dtype=torch.bool, device=device)
-    scores, latest = log_p, torch.full((n,), special.bos, device=device)
+    latest = torch.full((n,), special.bos, device=device)
     for length in range(1, max_length + 1):
+        n = len(sentences)
         of_next = _log_probabilities(decoding.advance(latest), special).unflatten(0, (n, -1))  # (B, 1 or K, V)
         n_tokens = of_next.shape[-1]
         idle = torch.full((n_tokens,), -torch.inf, device=device)
@@ -79,17 +82,24 @@ def beam_search(
         lengths, ended = lengths.gather(1, parent), ended.gather(1, parent) | (latest == special.eos)
         before = tokens.gather(1, parent.unsqueeze(-1).expand(-1, -1, length - 1))
         tokens = torch.cat([before, latest.unsqueeze(-1)], -1)
+        found.tokens[sentences, :length], found.score[sentences] = tokens[:, 0], scores[:, 0]
         at_best = log_p / _penalty(torch.tensor(max_length), length_penalty)
         # At a tie the best of the beam may be one that has not ended.
-        if (scores.where(ended, -torch.inf).amax(1) > at_best.where(~ended, -torch.inf).amax(1)).all():
+        goes_on = scores.where(ended, -torch.inf).amax(1) <= at_best.where(~ended, -torch.inf).amax(1)
+        n_left = int(goes_on.sum())
+        if n_left == 0:
             break
         rows = torch.arange(n, device=device).unsqueeze(-1)
-        if length == 1:
-            decoding.reorder(rows.expand(n, beam).flatten())
+        rows = rows.expand(n, beam) if length == 1 else beam * rows + parent  # of the decoding
+        if 2 * n_left <= n:  # earlier, and moving what has been read would take longer than it saves
+            kept = (sentences, tokens, log_p, lengths, ended, latest, rows)
+            sentences, tokens, log_p, lengths, ended, latest, rows = (part[goes_on] for part in kept)
+        if length == 1 or len(sentences) < n:
+            decoding.reorder(rows.flatten())
         elif beam > 1:
-            decoding.exchange((beam * rows + parent).flatten())
+            decoding.exchange(rows.flatten())
         latest = latest.flatten()
-    return Found(tokens[:, 0], scores[:, 0])
+    return Found(found.tokens[:, : tokens.shape[-1]], found.score)
 
 
 def _log_probabilities(logits: Tensor, special: Tokens) -> Tensor:

@@ -87,15 +87,15 @@ class _TransformerDecoding(Decoding):
     def __init__(self, network: TransformerEncoderDecoder, memory: Tensor, mask: Padding, capacity: int) -> None:
         super().__init__(memory.device)
         self.network = network
-        self.memory = memory
         self.valid = mask.valid
+        self.memory = memory.masked_fill(~mask.valid.unsqueeze(-1), 0.0)  # once, not at each step
         self.caches = network.decoder.caches(capacity)
         self.length = 0
 
     def advance(self, tokens: Tensor) -> Tensor:
         network = self.network
         x = network.target(tokens.unsqueeze(1), first=self.length)  # (B, 1, E)
-        x = network.decoder(x, self.memory, memory_mask=Padding(self.valid), caches=self.caches)
+        x = network.decoder(x, self.memory, memory_mask=Padding(self.valid, finite=True), caches=self.caches)
         self.length += 1
         return network.output(x[:, 0])
 

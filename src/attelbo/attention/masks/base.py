@@ -49,7 +49,8 @@ class Mask(ABC):
         return EVERYTHING, EVERYTHING
 
     def present(self, n_keys: int) -> Tensor | None:
-        """The keys to which anyone may attend at all, bool (B, S); None: perhaps to each of them."""
+        """The keys to which anyone may attend at all, bool (B, S); None: perhaps to each of them, or what stands in the
+        others is finite."""
         return None
 
     def is_causal(self, n_queries: int, n_keys: int) -> bool:

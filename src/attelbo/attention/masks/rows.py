@@ -20,6 +20,8 @@ class Padding(Mask):
     """
 
     valid: Tensor
+    finite: bool = False
+    """Whether what stands in padding is known to be finite: a weight of 0 is enough then."""
 
     def __post_init__(self) -> None:
         if self.valid.dtype != torch.bool or self.valid.ndim != 2:
@@ -38,13 +40,13 @@ class Padding(Mask):
         return len(self.valid)
 
     def present(self, n_keys: int) -> Tensor | None:
-        return self.valid[:, :n_keys]
+        return None if self.finite else self.valid[:, :n_keys]
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return self.valid[batch, key] & (query == query)
 
     def of_rows(self, rows: slice | Tensor) -> "Padding":
-        return Padding(self.valid[rows])
+        return Padding(self.valid[rows], self.finite)
 
 
 @dataclass(frozen=True, eq=False)
