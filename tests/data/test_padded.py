@@ -59,6 +59,11 @@ def test_rows_are_sorted_by_x_and_then_by_y():
     assert split.lengths.argsort().tolist() == [2, 0, 1, 3]
 
 
+def test_rows_that_are_alike_are_neighbours():
+    split = PaddedSplit([[1, 1, 1], [1], [1, 1], [1], [1, 1]], None)
+    assert split.alike(torch.tensor([0, 1, 2, 4])).tolist() == [1, 2, 4, 0]
+
+
 def test_checksum_is_of_tokens_and_targets():
     sums = {
         PaddedSplit(x, y).checksum()

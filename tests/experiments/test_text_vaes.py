@@ -11,7 +11,9 @@ from attelbo.cli import main
 from attelbo.data import SentenceDataModule
 from attelbo.data.loader import spread_rows
 from attelbo.experiments import run
+from attelbo.experiments.evaluation.splits import rows_evaluated
 from attelbo.experiments.report import write_report
+from attelbo.experiments.settings import Evaluation
 from attelbo.models import TextVAE, load_run
 
 WORDS = (
@@ -55,6 +57,17 @@ def test_what_a_run_is_measured_by(run_dir) -> None:
     assert metrics["test/perplexity"] == pytest.approx(math.exp(metrics["test/nll"] / n_tokens))
     labels = [measure[1] for measure in result["measures"]]
     assert labels[:3] == ["NLL", "perplexity", "ELBO"]
+
+
+def test_texts_that_are_measured_together_are_similarly_long(run_dir) -> None:
+    _, data = load_run(run_dir)
+    settings = Evaluation(n_samples=3, n_images=7, batch_size=2, chunk=None, checkpoint="best")
+    spread = spread_rows(7, data.n_rows("test"))
+    rows = torch.cat([*rows_evaluated(data, "test", settings, torch.device("cpu"))])
+    lengths = [int((data.materialize(row, "test").x != 0).sum()) for row in rows.split(1)]
+    assert sorted(rows.tolist()) == spread.tolist()
+    assert lengths == sorted(lengths)
+    assert rows.tolist() != spread.tolist()
 
 
 def test_its_texts_are_in_media_and_in_the_report(run_dir) -> None:

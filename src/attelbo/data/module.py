@@ -146,6 +146,11 @@ class ResidentDataModule(LightningDataModule, ABC):
         """The rows ``index`` (B,) of a split as a batch on the index's device: one gather, batched transforms."""
         return self._split(split).materialize(index)
 
+    def alike(self, index: Tensor, split: Split) -> Tensor:
+        """Rows (B,) of a split in the order in which neighbours are similarly large: batches of them hold little
+        padding."""
+        return self._split(split).alike(index)
+
     def crops(self, device: torch.device) -> bool:
         """Whether the shape of a batch on this device depends on which rows are in it."""
         return self._split("train").crops(device)

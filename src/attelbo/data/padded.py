@@ -54,6 +54,9 @@ class PaddedSplit(ResidentSplit):
         """On a CPU."""
         return device.type == "cpu"
 
+    def alike(self, index: Tensor) -> Tensor:
+        return index[self.lengths.to(index.device)[index].argsort(stable=True)]
+
     def materialize(self, index: Tensor) -> Batch:
         self.to(index.device)
         x = _rows(self.x, self.x_lengths, index)

@@ -26,6 +26,10 @@ class ResidentSplit(ABC):
         """Whether the shape of a batch on this device depends on which rows are in it: it does not, as a rule."""
         return False
 
+    def alike(self, index: Tensor) -> Tensor:
+        """These rows (B,) in the order in which neighbours are similarly large: any will do, as a rule."""
+        return index
+
     def to(self, device: torch.device) -> None:
         """Move everything to the device; nothing happens if it is there already."""
         for name, tensor in self._tensors().items():

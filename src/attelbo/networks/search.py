@@ -97,7 +97,7 @@ def beam_search(
         elif beam > 1:
             decoding.exchange(rows.flatten())
         latest = latest.flatten()
-    return Found(found.tokens[:, :length], found.score)
+    return Found(found.tokens[:, : tokens.shape[-1]], found.score)
 
 
 def _log_probabilities(logits: Tensor, special: Tokens) -> Tensor:

@@ -31,9 +31,10 @@ def n_evaluated(data: ResidentDataModule, split: SplitName, settings: Evaluation
 def rows_evaluated(
     data: ResidentDataModule, split: SplitName, settings: Evaluation, device: torch.device
 ) -> Sequence[Tensor]:
-    """The indices of these rows, spread evenly over the split, (<= batch_size,) each."""
-    n = n_evaluated(data, split, settings)
-    return spread_rows(n, data.n_rows(split), device).split(settings.batch_size)
+    """The indices of these rows, spread evenly over the split, (<= batch_size,) each: those that are similarly long
+    together."""
+    rows = spread_rows(n_evaluated(data, split, settings), data.n_rows(split), device)
+    return data.alike(rows, split).split(settings.batch_size)
 
 
 def batches(
