@@ -196,8 +196,8 @@ def test_no_unit_is_active_where_all_images_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, r"^model\.steps must be positive"),
-        ({"glimpse": 0}, r"^model\.glimpse must be positive"),
+        ({"steps": 0}, r"^model\.steps must be at least 1, got"),
+        ({"glimpse": 0}, r"^model\.glimpse must be at least 1, got"),
         ({"presence": 1.0}, r"^model\.presence must be between 0 and 1, got 1\.0"),
         ({"cost": -1.0}, r"^model\.cost must be finite and not negative"),
         ({"object_size": 1.0}, r"^model\.object_size must be between 0 and 1, got 1\.0"),

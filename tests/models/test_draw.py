@@ -181,10 +181,10 @@ def test_a_step_of_an_lstm_is_that_of_torch() -> None:
     ("changes", "message"),
     [
         ({"strokes": 0}, r"^model\.strokes must be at least 1, got 0"),
-        ({"hidden": 0}, r"^model\.hidden must be positive"),
+        ({"hidden": 0}, r"^model\.hidden must be at least 1, got"),
         ({"latent_dim": 0}, r"^model\.latent_dim must be at least 1"),
-        ({"read": 0}, r"^model\.read must be positive"),
-        ({"write": -1}, r"^model\.write must be positive"),
+        ({"read": 0}, r"^model\.read must be at least 1, got"),
+        ({"write": -1}, r"^model\.write must be at least 1, got"),
         ({"data": DataSpec("points", (3,), "binary")}, r"^model\.data must be \(channels, height, width\)"),
         (
             {"objective": {"_target_": "attelbo.latent.objectives.Capacity"}},
