@@ -260,6 +260,14 @@ def test_an_output_folder_that_cannot_be_written(runs, capsys):
             "data.drop_last=true leaves nothing to train on: data.batch_size=100, and an epoch has 64 rows; ",
         ),
         (("data.batch_size=0",), "data.batch_size must be at least 1, got 0"),
+        (
+            ("model.encoder.batch_norm=true", "data.train_size=21"),
+            "data.batch_size=10: 21 training rows leave a minibatch of 1, and a single row has no variance for",
+        ),
+        (
+            ("model.decoder.batch_norm=true", "trainer.micro_batches=4"),
+            "data.batch_size=10: 100 training rows leave a minibatch of 10 in 4 micro_batches, and a single row",
+        ),
         (("data.minibatches_per_block=0",), "data.minibatches_per_block must be at least 1 (0 is for a Trainer of"),
         (("model.encoder.hidden=[0]",), "model.encoder: hidden"),
         (("evaluation.n_samples=0",), "evaluation.n_samples must be at least 1, got 0"),

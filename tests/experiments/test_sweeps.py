@@ -219,6 +219,7 @@ def test_a_sweep_killed_at_any_moment_ends_as_if_it_had_not_been(runs, tmp_path)
         (["status", "nowhere"], "sweep status: nowhere: no such folder"),
         (["list"], "sweep list: no such command"),
         (["dry", "model.latnet_dim=2,4"], "model.latnet_dim (command line): unknown key"),
+        (["dry", "model.latent_dim=2,0"], "model.latent_dim must be at least 1, got 0"),
     ],
 )
 def test_what_is_wrong_is_one_line(words, message, capsys, monkeypatch, tmp_path) -> None:

@@ -31,7 +31,14 @@ from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import writing
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
-from attelbo.training import checkpoint_io_of, planned_steps, refuse_ended, refuse_other_optimizers, settle
+from attelbo.training import (
+    checkpoint_io_of,
+    planned_steps,
+    refuse_ended,
+    refuse_other_optimizers,
+    refuse_single_rows,
+    settle,
+)
 from attelbo.training.callbacks import Exhibit, Pruned, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, rewind_loggers
@@ -86,6 +93,7 @@ def train(
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
+    refuse_single_rows(model, data, trainer.world_size, config["trainer"]["micro_batches"])
     given = _take_up(given_checkpoint(config), model, trainer, planned_steps(trainer, data))
     run = directory or _place(config, sweep) or RunDirectory.new(parent_of(config), config)
     if (state := run.status()["state"]) in FINISHED:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from torch import nn
 
 from attelbo.data import ResidentDataModule
 from attelbo.data.loader import rows_per_rank
@@ -43,6 +44,31 @@ def planned_steps(
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         limits.append(steps + per_epoch * (trainer.max_epochs - epochs) - minibatches)
     return min(limits)
+
+
+def refuse_single_rows(model: nn.Module, data: ResidentDataModule, ranks: int, micro_batches: int) -> None:
+    """See whether what normalizes over the rows of a minibatch always has several: torch stops at a single one.
+
+    Args:
+        model: what is trained.
+        data: what it is trained on, loaded.
+        ranks: processes that share the rows.
+        micro_batches: parts that a minibatch is split into.
+
+    Raises:
+        ConfigError: a minibatch, or a part of one, has a single row.
+    """
+    if not any(isinstance(layer, nn.BatchNorm1d) and layer.training for layer in model.train().modules()):
+        return
+    rows, size = rows_per_rank(data.rows_per_epoch, ranks), data.batch_size
+    for n in {min(rows, size), 0 if data.drop_last else rows % size} - {0}:
+        part = -(-n // micro_batches)
+        if n % part == 1 or part == 1:
+            split = f" in {micro_batches} micro_batches" if micro_batches > 1 else ""
+            raise ConfigError(
+                f"data.batch_size={size:,}: {rows:,} training rows leave a minibatch of {n:,}{split}, and a single row "
+                "has no variance for batch normalization; another data.batch_size, or data.drop_last=true"
+            )
 
 
 def refuse_ended(trainer: Trainer, planned: int, path: Path, checkpoint: Mapping[str, Any]) -> None:
