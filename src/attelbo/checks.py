@@ -6,11 +6,11 @@ Whoever owns a part knows where it stands in the configuration, and makes a ``Co
 import math
 
 
-def check_at_least(least: int, **numbers: float | None) -> None:
-    """Raise ValueError unless each of the numbers is as large as that; None is no number."""
+def check_at_least(least: int, kind: type[Exception] = ValueError, /, **numbers: float | None) -> None:
+    """Raise an error of this kind unless each of the numbers is as large as that; None is no number."""
     for name, number in numbers.items():
         if number is not None and number < least:
-            raise ValueError(f"{name} must be at least {least}, got {number}")
+            raise kind(f"{name} must be at least {least}, got {number}")
 
 
 def check_positive(**numbers: float) -> None:

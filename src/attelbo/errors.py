@@ -44,13 +44,6 @@ class TrainingDiverged(Exception):  # noqa: N818 - what happened, not what was d
         return type(self), (self.step, self.epoch, self.term, self.value, self.rows)
 
 
-def at_least(least: int, kind: type[Exception] = ValueError, /, **numbers: int | None) -> None:
-    """Refuse numbers that are smaller, by name, with an error of this kind; None is no number."""
-    for name, number in numbers.items():
-        if number is not None and number < least:
-            raise kind(f"{name} must be at least {least}, got {number}")
-
-
 def one_line(error: BaseException) -> str:
     """The message of an error, without line breaks; of one that the system told, without number and file."""
     said = isinstance(error, OSError) and error.strerror

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
 from attelbo.data.binarize import draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ImageSplit
 from attelbo.data.sources.base import Images, ImageSource
-from attelbo.errors import ConfigError, at_least
+from attelbo.errors import ConfigError
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 
@@ -66,7 +67,7 @@ class ImageDataModule(ResidentDataModule):
         n_labels: int | None = None,
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
-        at_least(1, validation_size=validation_size, train_size=train_size, n_labels=n_labels)
+        check_at_least(1, validation_size=validation_size, train_size=train_size, n_labels=n_labels)
         self.source: ImageSource = build_part("source", source)
         if n_labels is not None and self.source.n_classes is None:
             raise ValueError(f"n_labels must be null for {name}, which has no classes, got {n_labels}")

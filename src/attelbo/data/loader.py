@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Block, Split
-from attelbo.errors import at_least
 from attelbo.seeding import derive_seed
 
 Position = tuple[int, int]
@@ -68,7 +68,7 @@ class IndexLoader:
         drop_last: bool = False,
         position: Callable[[], Position] = lambda: (0, 0),
     ) -> None:
-        at_least(1, batch_size=batch_size, minibatches=minibatches)
+        check_at_least(1, batch_size=batch_size, minibatches=minibatches)
         self.split: Split = split
         self.order = order
         self.batch_size = batch_size

@@ -22,10 +22,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from attelbo.building import Spec, build
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, Block, DataSpec, Split
 from attelbo.data.loader import IndexLoader, Position, rows_per_rank, training_order
 from attelbo.data.resident import ResidentSplit
-from attelbo.errors import at_least
 from attelbo.seeding import derive_seed
 
 Splits = dict[Split, ResidentSplit]
@@ -59,8 +59,8 @@ class ResidentDataModule(LightningDataModule, ABC):
         minibatches_per_block: int = 16,
     ) -> None:
         super().__init__()
-        at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
-        at_least(0, minibatches_per_block=minibatches_per_block)
+        check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        check_at_least(0, minibatches_per_block=minibatches_per_block)
         self.root = Path(root)
         self.seed = seed
         self.batch_size = batch_size

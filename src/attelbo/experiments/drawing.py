@@ -12,10 +12,11 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.data import ImageDataModule
 from attelbo.data.batch import Batch, Split
 from attelbo.data.loader import spread_rows
-from attelbo.errors import ConfigError, UserError, at_least
+from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import row_name
 from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
@@ -125,7 +126,7 @@ def reconstruct(
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n is below 1.
     """
-    at_least(1, ConfigError, n=n)
+    check_at_least(1, ConfigError, n=n)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n)
     if trained.writes:
@@ -173,8 +174,8 @@ def interpolate(
         ConfigError: n below 1, fewer than two steps, fewer images or texts than are needed, one end without the other,
             or typed ends for a model of images.
     """
-    at_least(1, ConfigError, n=n)
-    at_least(2, ConfigError, steps=steps)
+    check_at_least(1, ConfigError, n=n)
+    check_at_least(2, ConfigError, steps=steps)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)
     typed = trained.typed(start=start, end=end)
     batch = trained.with_data().pairs(split, n, seed) if typed is None else typed
@@ -241,9 +242,9 @@ def traverse(
         UserError: not a run directory, no checkpoint in it, or its latents are codes, which have no order.
         ConfigError: a number out of range.
     """
-    at_least(1, ConfigError, n=n)
-    at_least(2, ConfigError, steps=steps)
-    at_least(0, ConfigError, row=row)
+    check_at_least(1, ConfigError, n=n)
+    check_at_least(2, ConfigError, steps=steps)
+    check_at_least(0, ConfigError, row=row)
     if not 0 < limit < float("inf"):
         raise ConfigError(f"limit must be positive and finite, got {limit}")
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attelbo.errors import ConfigError, at_least
+from attelbo.checks import check_at_least
+from attelbo.errors import ConfigError
 from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
@@ -53,7 +54,7 @@ def embed(
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n below 1, no such factor, or too few images for t-SNE.
     """
-    at_least(1, ConfigError, n=n)
+    check_at_least(1, ConfigError, n=n)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
     batch = trained.spread(split, n or trained.data.n_rows(split))
     index = batch.index.cpu().unsqueeze(1)

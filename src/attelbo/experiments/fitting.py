@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from attelbo.errors import ConfigError, UserError, at_least
+from attelbo.checks import check_at_least
+from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run as runs
 from attelbo.experiments.assembly import verify
 from attelbo.experiments.checking import Part
@@ -130,7 +131,7 @@ def second_stage(
     data_dir: str | None = None,
 ) -> dict[str, Any]:
     """The configuration of the first stage with another prior, fitted to it; arguments as of :func:`fit_prior`."""
-    at_least(1, ConfigError, epochs=epochs)
+    check_at_least(1, ConfigError, epochs=epochs)
     model = {**first["model"], "_target_": SECOND_STAGE, "prior": dict(prior), "weights": str(weights)}
     trainer = {**first["trainer"], "max_epochs": epochs, "max_steps": -1, "replicas": 1}
     if accelerator != "auto":

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from attelbo.checks import check_at_least
 from attelbo.data import FunctionDataModule, PixelDataModule
 from attelbo.data.tasks import GaussianProcess
-from attelbo.errors import ConfigError, UserError, at_least
+from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
@@ -68,7 +69,7 @@ def sample(
             of its vocabulary.
         ConfigError: a number is out of range, or an option is for another kind of model.
     """
-    at_least(1, ConfigError, n=n, length=length)
+    check_at_least(1, ConfigError, n=n, length=length)
     trained = Trained.of(run, checkpoint, accelerator, data_dir)
     _check_class(trained, y)
     trained.seed(seed, "sample")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from attelbo.errors import at_least
+from attelbo.checks import check_at_least
 
 Which = Literal["best", "last", "average"]
 """Weights of a run: of the epoch that was the best in validation, of the last one, or the mean of the last ones."""
@@ -31,4 +31,6 @@ class Evaluation:
     """Code these images by bits back, decode them and count the bits."""
 
     def __post_init__(self) -> None:
-        at_least(1, n_samples=self.n_samples, n_images=self.n_images, batch_size=self.batch_size, chunk=self.chunk)
+        check_at_least(
+            1, n_samples=self.n_samples, n_images=self.n_images, batch_size=self.batch_size, chunk=self.chunk
+        )

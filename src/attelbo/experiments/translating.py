@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+from attelbo.checks import check_at_least
 from attelbo.data import ParallelDataModule
 from attelbo.data.batch import BOS, EOS, PAD
-from attelbo.errors import ConfigError, UserError, at_least
+from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.trained import Accelerator, Trained, Which, tell, writable
 from attelbo.models import SequenceToSequence
 from attelbo.training.maps import alignment_map
@@ -94,7 +95,7 @@ def translate(
             attention, or a sentence that it cannot read.
         ConfigError: a number is out of range, or the map cannot be written.
     """
-    at_least(1, ConfigError, beam=beam, max_length=max_length)
+    check_at_least(1, ConfigError, beam=beam, max_length=max_length)
     path = None if map is None else writable("map", Path(map), ".png")
     translator = Translator.of(run, checkpoint, accelerator)
     sentences = [text] if text is not None else sys.stdin.read().splitlines()

@@ -166,7 +166,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         """The tokens of the next step, (B,): those of target (B,) that are ``true``, else the likeliest ones."""
         if features.device.type != "cpu":  # where shapes must not depend on values
             return torch.where(true, target, self.output(features).argmax(-1))
-        own = ~true & (target != self.pad)
+        own = ~true & (target != self.padding)
         return target.masked_scatter(own, self.output(features[own]).argmax(-1))
 
     def _ask(self, query: Tensor, source: Source) -> Tensor:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
+from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile, fetch
 from attelbo.data.module import fixed_generator
 from attelbo.data.sources.base import Factor, FileSource, Images, Splits, as_images, damaged, read_verified
-from attelbo.errors import at_least
 
 URL = "https://github.com/google-deepmind/dsprites-dataset/raw/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 FILE = DataFile("dsprites/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz", "7da33b31b13a06f4b04a70402ce90c2e")
@@ -48,7 +48,7 @@ class DSprites(FileSource):
     )
 
     def __init__(self, test_size: int = 10_000) -> None:
-        at_least(1, test_size=test_size)
+        check_at_least(1, test_size=test_size)
         self.test_size = test_size
 
     def missing(self, root: Path) -> list[DataFile]:

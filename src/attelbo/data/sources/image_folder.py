@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from attelbo.checks import check_at_least
 from attelbo.data.sources.base import EMBEDDED, Images, ImageSource, Splits
-from attelbo.errors import DataError, at_least, one_line
+from attelbo.errors import DataError, one_line
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _TEST_EVERY = 10
@@ -40,7 +41,7 @@ class ImageFolder(ImageSource):
     """
 
     def __init__(self, path: str, size: int = 64, channels: Literal[1, 3] = 3, n_classes: int | None = None) -> None:
-        at_least(1, size=size)
+        check_at_least(1, size=size)
         if n_classes is not None and n_classes < 2:
             raise ValueError(f"n_classes must be at least 2, or null, got {n_classes}")
         self.path = path

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.data.module import build_part, fixed_generator
 from attelbo.data.sources.base import Images, ImageSource, Splits
-from attelbo.errors import ConfigError, at_least
+from attelbo.errors import ConfigError
 
 INK = 128
 """From this byte on a pixel belongs to a digit: where binarization at one half makes a one of it."""
@@ -62,7 +63,7 @@ class MultiDigits(ImageSource):
             raise ValueError(f"size must be at least {max(tile)}, that of a digit, got {size}")
         if not 0 <= fewest <= most or most < 1:
             raise ValueError(f"fewest must be in 0..most and most at least 1, got {fewest} and {most}")
-        at_least(1, n_train=n_train, n_test=n_test)
+        check_at_least(1, n_train=n_train, n_test=n_test)
         self.shape = (3 if colored else 1, size, size)
         self.n_classes = most + 1
         self.n_objects = most

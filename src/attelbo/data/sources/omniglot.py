@@ -20,9 +20,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
+from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile
 from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
-from attelbo.errors import at_least
 
 Variant = Literal["full", "small"]
 
@@ -50,7 +50,7 @@ class Omniglot(FileSource):
     """
 
     def __init__(self, size: int = 28, variant: Variant = "full") -> None:
-        at_least(1, size=size)
+        check_at_least(1, size=size)
         self.variant: Variant = variant
         self.shape = (1, size, size)
         self.n_classes = N_CHARACTERS[variant]

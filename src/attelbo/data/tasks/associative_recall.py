@@ -14,9 +14,9 @@ Shapes: n rows, P pairs, G places for queries, T tokens.
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import IGNORE, DataSpec
 from attelbo.data.tasks.base import Task
-from attelbo.errors import at_least
 
 
 class AssociativeRecall(Task):
@@ -40,9 +40,9 @@ class AssociativeRecall(Task):
     def __init__(
         self, length: int = 64, n_pairs: int = 4, n_tokens: int = 8192, power: float = 0.01, noise: bool = False
     ) -> None:
-        at_least(1, n_pairs=n_pairs)
-        at_least(4 * n_pairs, length=length)
-        at_least(2 * n_pairs + 2, n_tokens=n_tokens)
+        check_at_least(1, n_pairs=n_pairs)
+        check_at_least(4 * n_pairs, length=length)
+        check_at_least(2 * n_pairs + 2, n_tokens=n_tokens)
         for name, number in (("length", length), ("n_tokens", n_tokens)):
             if number % 2:
                 raise ValueError(f"{name} must be even, got {number}")

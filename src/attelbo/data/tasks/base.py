@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ResidentSplit
-from attelbo.errors import ConfigError, at_least
+from attelbo.errors import ConfigError
 
 _EIGHTHS: dict[Split, tuple[int, ...]] = {"validation": (0,), "test": (1,), "train": (2, 3, 4, 5, 6, 7)}
 _ROUNDS = 64
@@ -72,7 +73,7 @@ class GeneratedDataModule(ResidentDataModule):
         minibatches_per_block: int = 16,
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
-        at_least(1, train_size=train_size, validation_size=validation_size, test_size=test_size)
+        check_at_least(1, train_size=train_size, validation_size=validation_size, test_size=test_size)
         self.task: Any = build_part("task", task)
         self._spec = self.task.spec(name)
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}

@@ -10,9 +10,9 @@ Shapes: n rows, L symbols, T = 2 L + delay tokens.
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import IGNORE, DataSpec
 from attelbo.data.tasks.base import Task
-from attelbo.errors import at_least
 
 
 class Copy(Task):
@@ -30,8 +30,8 @@ class Copy(Task):
     """
 
     def __init__(self, length: int = 10, delay: int = 100, n_symbols: int = 8) -> None:
-        at_least(1, length=length, delay=delay)
-        at_least(2, n_symbols=n_symbols)
+        check_at_least(1, length=length, delay=delay)
+        check_at_least(2, n_symbols=n_symbols)
         self.length = length
         self.delay = delay
         self.n_symbols = n_symbols

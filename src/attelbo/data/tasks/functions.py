@@ -14,11 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec, Split
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.tasks.base import FreshSplit, GeneratedDataModule
-from attelbo.errors import at_least
 
 
 class Sizes(NamedTuple):
@@ -31,8 +31,8 @@ class Sizes(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError, by the names that the numbers have here, unless there is room for both."""
-        at_least(1, min_context=self.min_context, min_target=self.min_target)
-        at_least(self.min_context + self.min_target, max_points=self.max_points)
+        check_at_least(1, min_context=self.min_context, min_target=self.min_target)
+        check_at_least(self.min_context + self.min_target, max_points=self.max_points)
 
     def draw(self, n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
         """The segments (n, N) of n functions: CONTEXT first, then TARGET, then padding.

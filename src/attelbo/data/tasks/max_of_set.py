@@ -8,9 +8,9 @@ Shapes: n sets, N numbers in the largest.
 
 import torch
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
 from attelbo.data.tasks.sets import Sets, SetTask, there_are
-from attelbo.errors import at_least
 
 
 class MaxOfSet(SetTask):
@@ -25,7 +25,7 @@ class MaxOfSet(SetTask):
     """
 
     def __init__(self, largest_set: int = 10, largest: int = 99) -> None:
-        at_least(1, largest_set=largest_set, largest=largest)
+        check_at_least(1, largest_set=largest_set, largest=largest)
         self.largest_set = largest_set
         self.largest = largest
 

@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
 from attelbo.data.tasks.sets import Sets, SetTask, there_are
-from attelbo.errors import at_least
 
 
 class Mixtures(SetTask):
@@ -42,8 +42,8 @@ class Mixtures(SetTask):
         spread: float = 4.0,
         std: float = 0.3,
     ) -> None:
-        at_least(1, n_components=n_components, dim=dim, smallest_set=smallest_set)
-        at_least(smallest_set, largest_set=largest_set)
+        check_at_least(1, n_components=n_components, dim=dim, smallest_set=smallest_set)
+        check_at_least(smallest_set, largest_set=largest_set)
         if not (spread > 0 and std > 0):
             raise ValueError(f"spread and std must be above 0, got {spread} and {std}")
         self.n_components = n_components

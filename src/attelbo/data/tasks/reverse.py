@@ -8,9 +8,9 @@ Shapes: n rows, T digits.
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
 from attelbo.data.tasks.base import Task
-from attelbo.errors import at_least
 
 
 class Reverse(Task):
@@ -25,8 +25,8 @@ class Reverse(Task):
     """
 
     def __init__(self, length: int = 16, n_digits: int = 10) -> None:
-        at_least(1, length=length)
-        at_least(2, n_digits=n_digits)
+        check_at_least(1, length=length)
+        check_at_least(2, n_digits=n_digits)
         self.length = length
         self.n_digits = n_digits
 

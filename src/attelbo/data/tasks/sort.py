@@ -9,9 +9,9 @@ Shapes: n rows, L digits, T = 2 L - 1 tokens.
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import IGNORE, DataSpec
 from attelbo.data.tasks.base import Task
-from attelbo.errors import at_least
 
 
 class Sort(Task):
@@ -26,8 +26,8 @@ class Sort(Task):
     """
 
     def __init__(self, length: int = 6, n_digits: int = 3) -> None:
-        at_least(1, length=length)
-        at_least(2, n_digits=n_digits)
+        check_at_least(1, length=length)
+        check_at_least(2, n_digits=n_digits)
         self.length = length
         self.n_digits = n_digits
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.padded import PaddedSplit
@@ -20,7 +21,7 @@ from attelbo.data.text.labelled import Labelled, LabelledText
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
 from attelbo.data.text.vocabulary import Kept
-from attelbo.errors import ConfigError, DataError, at_least
+from attelbo.errors import ConfigError, DataError
 
 _SHOWN = 40
 """Characters of a text that an error shows."""
@@ -95,7 +96,7 @@ class TextClassificationDataModule(TextDataModule):
             minibatches_per_block,
             train_size,
         )
-        at_least(3, max_length=max_length)
+        check_at_least(3, max_length=max_length)
         if not 0 < validation_share < 0.5:
             raise ValueError(f"validation_share must be between 0 and 0.5, got {validation_share}")
         self.classes = Classes()

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile, Downloaded, fetch, read_verified
 from attelbo.data.text.files import read_text
 from attelbo.data.text.source import Source
-from attelbo.errors import ConfigError, DataError, at_least
+from attelbo.errors import ConfigError, DataError
 
 EMBEDDED = "data=reference_text needs no files"
 
@@ -163,7 +164,7 @@ class ReferenceSentences(Source[Corpus]):
     """
 
     def __init__(self, longest: int = 160) -> None:
-        at_least(1, longest=longest)
+        check_at_least(1, longest=longest)
         self.longest = longest
 
     def load(self, root: Path) -> Corpus:

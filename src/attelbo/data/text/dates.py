@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
+from attelbo.checks import check_at_least
 from attelbo.data.module import fixed_generator
 from attelbo.data.text.aligned import Pairs, ParallelText
 from attelbo.data.text.source import Source
-from attelbo.errors import at_least
 
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 N_DAYS = (LAST - FIRST).days + 1
@@ -62,7 +62,7 @@ class Dates(Source[ParallelText]):
     """
 
     def __init__(self, n_train: int = 20_000, n_validation: int = 1_000, n_test: int = 1_000) -> None:
-        at_least(1, n_train=n_train, n_validation=n_validation, n_test=n_test)
+        check_at_least(1, n_train=n_train, n_validation=n_validation, n_test=n_test)
         if n_train + n_validation + n_test > N_DAYS:
             raise ValueError(f"n_train + n_validation + n_test must be at most {N_DAYS:,}, the days of 1900 to 2099")
         self.sizes = (n_train, n_validation, n_test)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec, Split
 from attelbo.data.loader import rows_per_rank
 from attelbo.data.module import Splits
@@ -17,7 +18,7 @@ from attelbo.data.text.corpora import Corpus
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, Windows, pack
-from attelbo.errors import ConfigError, at_least
+from attelbo.errors import ConfigError
 from attelbo.seeding import derive_seed
 
 Documents = Literal["stream", "packed", "padded", "bucketed"]
@@ -84,7 +85,7 @@ class LanguageDataModule(TextDataModule):
             minibatches_per_block,
             train_size,
         )
-        at_least(1, context=context, windows_per_epoch=windows_per_epoch)
+        check_at_least(1, context=context, windows_per_epoch=windows_per_epoch)
         if windows_per_epoch is not None and windows == "consecutive":
             raise ValueError("windows_per_epoch must be null where windows are consecutive")
         if documents in ("padded", "bucketed") and windows == "random":

@@ -11,11 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, DataSpec
 from attelbo.data.module import ResidentDataModule, build_part
 from attelbo.data.padded import PaddedSplit, bucketed_order
 from attelbo.data.text.vocabulary import Kept, Tokenizer, load_vocabularies, save_vocabularies
-from attelbo.errors import UserError, at_least
+from attelbo.errors import UserError
 
 
 class TextDataModule(ResidentDataModule):
@@ -56,7 +57,7 @@ class TextDataModule(ResidentDataModule):
         train_size: int | None,
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
-        at_least(1, train_size=train_size)
+        check_at_least(1, train_size=train_size)
         self._name = name
         self.source: Any = build_part("source", source)
         self.tokenizer: Tokenizer = build_part("tokenizer", tokenizer)

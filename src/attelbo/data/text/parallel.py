@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
 from attelbo.data.module import Splits, build_part
 from attelbo.data.padded import PaddedSplit
@@ -17,7 +18,7 @@ from attelbo.data.text.aligned import Pairs, ParallelText
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
 from attelbo.data.text.vocabulary import Kept, Tokenizer
-from attelbo.errors import ConfigError, at_least
+from attelbo.errors import ConfigError
 
 
 class ParallelDataModule(TextDataModule):
@@ -76,7 +77,7 @@ class ParallelDataModule(TextDataModule):
             minibatches_per_block,
             train_size,
         )
-        at_least(3, max_length=max_length)
+        check_at_least(3, max_length=max_length)
         self.target_tokenizer: Tokenizer = (
             self.tokenizer if target_tokenizer is None else build_part("target_tokenizer", target_tokenizer)
         )

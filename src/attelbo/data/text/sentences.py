@@ -10,13 +10,14 @@ Shapes: B batch, T tokens.
 from typing import Any
 
 from attelbo.building import Spec
+from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, Split
 from attelbo.data.module import Splits
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.corpora import Corpus
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
-from attelbo.errors import ConfigError, at_least
+from attelbo.errors import ConfigError
 
 
 class SentenceDataModule(TextDataModule):
@@ -70,7 +71,7 @@ class SentenceDataModule(TextDataModule):
             minibatches_per_block,
             train_size,
         )
-        at_least(3, max_length=max_length)
+        check_at_least(3, max_length=max_length)
         self.drop_longer = drop_longer
 
     def _content(self) -> tuple[Any, ...]:

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import UNK
 from attelbo.data.text.vocabulary import SPECIALS, Tokenizer
-from attelbo.errors import DataError, at_least
+from attelbo.errors import DataError
 
 _UNKNOWN = SPECIALS[UNK]
 _SHOWN_AT_MOST = 8
@@ -103,7 +104,7 @@ class Words(Tokenizer):
         line_end: str | None = None,
     ) -> None:
         super().__init__()
-        at_least(1, min_freq=min_freq)
+        check_at_least(1, min_freq=min_freq)
         self.lower = lower
         self.min_freq = min_freq
         self.line_end = line_end

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import yaml
 
-from attelbo.errors import ConfigError, at_least, one_line
+from attelbo.checks import check_at_least
+from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.checking import FaultError, check_node
 from attelbo.experiments.configuration import parse
 from attelbo.experiments.listing import choices, config_folders, nearest_of
@@ -53,7 +54,7 @@ class Sweep:
     """Of the sampler."""
 
     def __post_init__(self) -> None:
-        at_least(1, n_trials=self.n_trials, warmup=self.warmup, concurrent=self.concurrent)
+        check_at_least(1, n_trials=self.n_trials, warmup=self.warmup, concurrent=self.concurrent)
         if (self.metric is None) != (self.direction is None):
             raise ValueError("metric and direction go together: val/loss is to minimize, val/elbo to maximize")
         if self.metric is not None and not self.metric.startswith("val/"):

@@ -12,8 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from attelbo.attention import attention_layers, record_attention
+from attelbo.checks import check_at_least
 from attelbo.data.batch import PAD, Batch, DataSpec, Split
-from attelbo.errors import ConfigError, UserError, at_least
+from attelbo.errors import ConfigError, UserError
 from attelbo.models import TextVAE
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
@@ -54,7 +55,7 @@ class AttentionMaps(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        at_least(1, n_layers=n_layers, n_images=n_images, n_alignments=n_alignments)
+        check_at_least(1, n_layers=n_layers, n_images=n_images, n_alignments=n_alignments)
         self.layers = tuple(layers)
         self.n_layers = n_layers
         self.n_images = n_images

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from attelbo.errors import at_least
+from attelbo.checks import check_at_least
 from attelbo.files import give_second_name
 from attelbo.models.base import Monitor
 from attelbo.training.callbacks.base import is_known, monitor_of
@@ -43,7 +43,7 @@ class Checkpoint(ModelCheckpoint):
         mode: Literal["min", "max"] = "max",
         every_n_epochs: int = 1,
     ) -> None:
-        at_least(1, every_n_epochs=every_n_epochs)
+        check_at_least(1, every_n_epochs=every_n_epochs)
         self._saved_at = (-1, -1)  # epoch and step
         super().__init__(
             filename=filename,

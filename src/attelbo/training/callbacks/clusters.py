@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
-from attelbo.errors import at_least
 from attelbo.models import Clustering, Mixture, SetModel
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import POINT_OPACITY, Picture, label_colors, painted
@@ -33,7 +33,7 @@ class Clusters(Exhibit):
 
     def __init__(self, n_sets: int = 8, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        at_least(1, n_sets=n_sets)
+        check_at_least(1, n_sets=n_sets)
         self.n_sets = n_sets
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

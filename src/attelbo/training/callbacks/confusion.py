@@ -6,8 +6,8 @@ Shapes: N rows, Y classes.
 import torch
 from torch import nn
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
-from attelbo.errors import at_least
 from attelbo.models import Classifier
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import attention_map
@@ -31,7 +31,7 @@ class Confusion(Exhibit):
 
     def __init__(self, n_rows: int = 2000, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        at_least(1, n_rows=n_rows)
+        check_at_least(1, n_rows=n_rows)
         self.n_rows = n_rows
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

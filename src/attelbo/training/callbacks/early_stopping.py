@@ -6,7 +6,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
-from attelbo.errors import ConfigError, at_least
+from attelbo.checks import check_at_least
+from attelbo.errors import ConfigError
 from attelbo.models.base import Monitor
 from attelbo.training.callbacks.base import is_known, monitor_of
 
@@ -32,7 +33,7 @@ class EarlyStopping(LightningEarlyStopping):
         patience: int = 10,
         min_delta: float = 0.0,
     ) -> None:
-        at_least(0, patience=patience)
+        check_at_least(0, patience=patience)
         # strict: a training may end before its first validation.
         super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, strict=False)
 

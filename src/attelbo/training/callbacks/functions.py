@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import CONTEXT, IGNORE, Batch, Split
 from attelbo.data.pixels import PixelDataModule, pixel_places
 from attelbo.data.tasks import FunctionDataModule, GaussianProcess
-from attelbo.errors import at_least
 from attelbo.models import NeuralProcess
 from attelbo.training.callbacks.attention_maps import over_images
 from attelbo.training.callbacks.context_maps import context_weights, draw_context_weights
@@ -69,7 +69,7 @@ class Functions(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        at_least(1, n_images=n_images, n_samples=n_samples)
+        check_at_least(1, n_images=n_images, n_samples=n_samples)
         self.n_images = n_images
         self.n_samples = n_samples
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.glimpses import box_of
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
-from attelbo.errors import at_least
 from attelbo.models import AttendInferRepeat
 from attelbo.training.boxes import OBJECT_COLORS, enlarged, outlined
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -32,7 +32,7 @@ class Objects(Exhibit):
 
     def __init__(self, n: int = 20, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        at_least(1, n=n)
+        check_at_least(1, n=n)
         self.n = n
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

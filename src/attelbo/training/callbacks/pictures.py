@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, Split
-from attelbo.errors import at_least
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid
 
@@ -52,7 +52,7 @@ class Pictures(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        at_least(1, n_samples=n_samples, n_reconstructions=n_reconstructions, n_latent=n_latent)
+        check_at_least(1, n_samples=n_samples, n_reconstructions=n_reconstructions, n_latent=n_latent)
         self.n_samples = n_samples
         self.n_reconstructions = n_reconstructions
         self.n_latent = n_latent

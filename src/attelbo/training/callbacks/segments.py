@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
-from attelbo.errors import at_least
 from attelbo.models import SlotAutoencoder
 from attelbo.training.boxes import OBJECT_COLORS
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -34,7 +34,7 @@ class Segments(Exhibit):
 
     def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        at_least(1, n=n)
+        check_at_least(1, n=n)
         self.n = n
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
-from attelbo.errors import at_least
 from attelbo.models import TextVAE
 from attelbo.models.generation import Sampling
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -43,8 +43,8 @@ class Sentences(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        at_least(1, n=n, n_paths=n_paths)
-        at_least(2, steps=steps)
+        check_at_least(1, n=n, n_paths=n_paths)
+        check_at_least(2, steps=steps)
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"temperature must be finite and not negative, got {temperature}")
         self.n = n

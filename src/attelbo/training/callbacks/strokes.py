@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import GaussianWindow
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
-from attelbo.errors import at_least
 from attelbo.models import DRAW
 from attelbo.training.boxes import READ_COLOR, WRITE_COLOR, around_pixels, enlarged, outlined
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -44,7 +44,7 @@ class Strokes(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        at_least(1, n_samples=n_samples, n_images=n_images)
+        check_at_least(1, n_samples=n_samples, n_images=n_images)
         self.n_samples = n_samples
         self.n_images = n_images
 

@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, PAD, Split
 from attelbo.data.text import Tokenizer
-from attelbo.errors import DataError, at_least
+from attelbo.errors import DataError
 from attelbo.models import LanguageModel
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 
@@ -49,7 +50,7 @@ class TextSamples(Exhibit):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_epochs, split, seed)
-        at_least(1, n=n, length=length)
+        check_at_least(1, n=n, length=length)
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"temperature must be finite and not negative, got {temperature}")
         self.n = n
@@ -91,7 +92,7 @@ class Answers(Exhibit):
 
     def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        at_least(1, n=n)
+        check_at_least(1, n=n)
         self.n = n
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
-from attelbo.errors import at_least
 from attelbo.models import SequenceToSequence
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 
@@ -24,7 +24,7 @@ class Translations(Exhibit):
 
     def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
         super().__init__(every_n_epochs, split)
-        at_least(1, n=n)
+        check_at_least(1, n=n)
         self.n = n
 
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:

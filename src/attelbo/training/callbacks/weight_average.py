@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from attelbo.errors import at_least
+from attelbo.checks import check_at_least
 from attelbo.files import replacing
 
 
@@ -26,7 +26,7 @@ class WeightAverage(Callback):
     """
 
     def __init__(self, epochs: int = 10) -> None:
-        at_least(1, epochs=epochs)
+        check_at_least(1, epochs=epochs)
         self.epochs = epochs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

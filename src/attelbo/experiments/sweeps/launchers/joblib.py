@@ -23,7 +23,7 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_joblib_launcher._core import execute_job
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from attelbo.errors import at_least
+from attelbo.checks import check_at_least
 from attelbo.experiments.sweeps.launchers.base import POLL_S, Elsewhere, stand_in
 from attelbo.experiments.sweeps.launchers.slots import Slot, slots_here
 
@@ -44,8 +44,8 @@ class Joblib(Elsewhere):
 
     def __init__(self, n_jobs: int | None = None, gpus: int = 1) -> None:
         super().__init__()
-        at_least(1, n_jobs=n_jobs)
-        at_least(0, gpus=gpus)
+        check_at_least(1, n_jobs=n_jobs)
+        check_at_least(0, gpus=gpus)
         self.n_jobs, self.gpus = n_jobs, gpus
         self._idle: list[_Worker] = []
         self._workers: list[_Worker] = []

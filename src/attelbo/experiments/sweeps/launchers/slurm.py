@@ -18,7 +18,8 @@ import submitit
 from hydra.core.utils import JobReturn
 from submitit.core.utils import FailedJobError
 
-from attelbo.errors import UserError, at_least
+from attelbo.checks import check_at_least
+from attelbo.errors import UserError
 from attelbo.experiments.sweeps.launchers.base import POLL_S
 from attelbo.experiments.sweeps.launchers.submitit import STOPPED, Job, Submitted
 from attelbo.files import write_atomically
@@ -83,8 +84,8 @@ class Slurm(Submitted):
         options: Mapping[str, str | int | bool] | None = None,
     ) -> None:
         super().__init__(n_jobs, time, notice, requeue)
-        at_least(1, nodes=nodes, tasks=tasks, cpus=cpus)
-        at_least(0, gpus=gpus)
+        check_at_least(1, nodes=nodes, tasks=tasks, cpus=cpus)
+        check_at_least(0, gpus=gpus)
         if mem <= 0:
             raise ValueError(f"mem must be above 0, got {mem}")
         self.nodes, self.tasks, self.cpus = nodes, tasks, cpus

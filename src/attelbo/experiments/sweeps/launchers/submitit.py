@@ -18,7 +18,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
-from attelbo.errors import at_least
+from attelbo.checks import check_at_least
 from attelbo.experiments.sweeps.launchers.base import Elsewhere, stand_in
 from attelbo.experiments.sweeps.launchers.slots import Slot, slots_here
 
@@ -67,10 +67,10 @@ class Submitted(Elsewhere):
 
     def __init__(self, n_jobs: int | None, time: int, notice: int, requeue: int) -> None:
         super().__init__()
-        at_least(1, n_jobs=n_jobs, time=time, notice=notice)
+        check_at_least(1, n_jobs=n_jobs, time=time, notice=notice)
         if notice >= 60 * time:
             raise ValueError(f"notice must be less than the time, {60 * time} s, got {notice}")
-        at_least(0, requeue=requeue)
+        check_at_least(0, requeue=requeue)
         self.n_jobs, self.time, self.notice, self.requeue = n_jobs, time, notice, requeue
 
     @property
@@ -120,7 +120,7 @@ class Local(Submitted):
         self, n_jobs: int | None = None, gpus: int = 1, time: int = 60, notice: int = 30, requeue: int = 3
     ) -> None:
         super().__init__(n_jobs, time, notice, requeue)
-        at_least(0, gpus=gpus)
+        check_at_least(0, gpus=gpus)
         if requeue > 5:
             raise ValueError(f"requeue must be at most 5, got {requeue}")
         self.gpus = gpus
