@@ -23,6 +23,11 @@ COMMAND_LINE = [
         "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
     ),
     ("model=VAE", "model=VAE (command line): no such choice; did you mean vae? (there are aae, ae, ..."),
+    (
+        "model=hvae model/objective=iwae",
+        "model.objective.weight (conf/model/hvae.yaml): unknown key; known here: n_samples; "
+        "~model.objective.weight leaves it out [conf/model/objective/iwae.yaml]",
+    ),
     ("objective=iwae", "objective (command line): unknown key; did you mean model/objective=iwae?"),
     ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),

@@ -43,6 +43,15 @@ def fault(fault: FaultError, found: Layers) -> str:
     group = fault.key.replace(".", "/")
     if group in found.groups and where == COMMAND_LINE:
         return f"{fault.key} ({where}): {fault.problem}; choose with {group}=NAME"
+    chosen = found.file(f"{parent(fault.key)}._target_")
+    if (
+        fault.problem.startswith("unknown key")
+        and fault.meant is None
+        and chosen
+        and where not in (COMMAND_LINE, chosen)
+    ):
+        # A file's setting for a part that has been chosen otherwise.
+        return f"{fault.key} ({where}): {fault.problem}; ~{fault.key} leaves it out [{chosen}]"
     return f"{fault.key} ({where}): {fault.problem}{found.meant(fault.meant)}"
 
 
