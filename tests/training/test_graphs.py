@@ -171,7 +171,7 @@ def fit_together(runs, *words, numbers, stack=True):
     def fit(own, seat):
         config = runs.configure("callbacks=none", *words, *own)
         model, data = run.assemble(config)
-        given = {"run_dir": runs.folder, "seed": config["seed"], "callbacks": {}, "loggers": [], "seat": seat}
+        given = {"run_dir": runs.folder, "seed": config["seed"], "callbacks": {}, "seat": seat}
         seat.gather()
         build(config["trainer"], **given).fit(model, datamodule=data)
         seat.rest()

@@ -148,7 +148,7 @@ def test_on_a_gpu_replicas_are_the_runs_by_themselves(runs):
             "callbacks=none", f"seed={seed}", "trainer.accelerator=gpu", "trainer.cuda_graphs=false"
         )
         model, data = run.assemble(config)
-        given = {"run_dir": runs.folder, "seed": seed, "callbacks": {}, "loggers": [], "seat": seat}
+        given = {"run_dir": runs.folder, "seed": seed, "callbacks": {}, "seat": seat}
         build(config["trainer"], **given).fit(model, datamodule=data)
         return torch.nn.utils.parameters_to_vector(model.parameters()).detach().cpu()
 
