@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 
-from attelbo.latent import FullNormalPosterior, LowRankNormal, LowRankNormalPosterior, StandardNormal
+from attelbo.latent import DiagonalNormal, FullNormalPosterior, LowRankNormal, LowRankNormalPosterior, StandardNormal
 
 IN_SHAPE = (3, 2, 2)
 
@@ -50,6 +50,13 @@ def test_density_of_each_z_under_each_q(name: str) -> None:
     q, z = posterior(name)(features()), 2 * torch.randn(5, 3, dtype=torch.float64)
     one_by_one = torch.cat([q.log_prob(one.expand(1, 4, 3)) for one in z])
     torch.testing.assert_close(q.cross_log_prob(z), one_by_one)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("of_z", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_density_of_each_z_is_no_less_precise_than_that_of_its_own(dtype: torch.dtype, of_z: torch.dtype) -> None:
+    q, z = DiagonalNormal(torch.randn(4, 30).to(dtype), torch.randn(4, 30).to(dtype)), torch.randn(5, 30).to(of_z)
+    torch.testing.assert_close(q.cross_log_prob(z), q.log_prob(z.unsqueeze(1).expand(-1, 4, -1)))
 
 
 @pytest.mark.parametrize("name", NAMES)

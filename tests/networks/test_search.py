@@ -102,6 +102,20 @@ def test_a_batch_is_its_sentences_one_by_one(beam: int) -> None:
         torch.testing.assert_close(together.score[seed], alone.score[0])
 
 
+def test_equally_good_targets_are_told_apart_alike_whatever_the_batch() -> None:
+    class Equal(Trees):
+        """Both words are equally likely each time, and the first three tokens are words."""
+
+        def logits(self, row: int, before: int) -> Tensor:
+            end = float(self.tables[row][EOS, self.length]) if self.length > 2 else -30.0
+            return torch.tensor([0.0, 0.0, end, 0.0, 0.0])
+
+    together = beam_search(Equal(torch.arange(60)), 60, SPECIAL, max_length=12, beam=5)
+    for seed in range(60):
+        alone = beam_search(Equal(torch.tensor([seed])), 1, SPECIAL, max_length=12, beam=5).tokens[0]
+        assert together.tokens[seed, : len(alone)].tolist() == alone.tolist()
+
+
 @pytest.mark.parametrize("beam", [1, 3])
 def test_what_is_done_is_not_computed_further(beam: int) -> None:
     class Counts(Trees):

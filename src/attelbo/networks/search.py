@@ -65,6 +65,7 @@ def beam_search(
     log_p[:, 0] = 0  # in the beginning all hypotheses are the same: one counts
     lengths = torch.zeros(n, beam, dtype=torch.long, device=device)
     ended = torch.zeros(n, beam, dtype=torch.bool, device=device)
+    goes_on = torch.ones(n, dtype=torch.bool, device=device)
     latest = torch.full((n,), special.bos, device=device)
     for length in range(1, max_length + 1):
         n = len(sentences)
@@ -80,7 +81,9 @@ def beam_search(
         lengths, ended = lengths.gather(1, parent), ended.gather(1, parent) | (latest == special.eos)
         before = tokens.gather(1, parent.unsqueeze(-1).expand(-1, -1, length - 1))
         tokens = torch.cat([before, latest.unsqueeze(-1)], -1)
-        found.tokens[sentences, :length], found.score[sentences] = tokens[:, 0], scores[:, 0]
+        # What is done stays as it is: among equals another may come first now.
+        going = goes_on.nonzero().squeeze(1)
+        found.tokens[sentences[going], :length], found.score[sentences[going]] = tokens[going, 0], scores[going, 0]
         at_best = log_p / _penalty(torch.tensor(max_length), length_penalty)
         # At a tie the best of the beam may be one that has not ended.
         goes_on = scores.where(ended, -torch.inf).amax(1) <= at_best.where(~ended, -torch.inf).amax(1)
@@ -90,8 +93,8 @@ def beam_search(
         rows = torch.arange(n, device=device).unsqueeze(-1)
         rows = rows.expand(n, beam) if length == 1 else beam * rows + parent  # of the decoding
         if 2 * n_left <= n:  # earlier, and moving what has been read would take longer than it saves
-            kept = (sentences, tokens, log_p, lengths, ended, latest, rows)
-            sentences, tokens, log_p, lengths, ended, latest, rows = (part[goes_on] for part in kept)
+            kept = (sentences, tokens, log_p, lengths, ended, latest, rows, goes_on)
+            sentences, tokens, log_p, lengths, ended, latest, rows, goes_on = (part[goes_on] for part in kept)
         if length == 1 or len(sentences) < n:
             decoding.reorder(rows.flatten())
         elif beam > 1:
