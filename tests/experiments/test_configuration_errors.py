@@ -242,6 +242,48 @@ FILES = [
         "defaults:\n  - override /model/encodr: mlp\n",
         "model/encodr (conf/experiment/mine.yaml): no such group; did you mean model/encoder? ...",
     ),
+    ("callbacks: [x]\n", "callbacks (conf/experiment/mine.yaml): expected a mapping, got ['x']"),
+    ("tags: {a: 1}\n", "tags (conf/experiment/mine.yaml): expected a list, got {'a': 1}"),
+    # the list of defaults itself
+    (
+        "defaults: digits\n",
+        "defaults (conf/experiment/mine.yaml): a list is expected, - GROUP: CHOICE in each line",
+    ),
+    (
+        "defaults:\n  override /data: digits\n",
+        "defaults (conf/experiment/mine.yaml): a list is expected, - GROUP: CHOICE in each line",
+    ),
+    ("defaults:\n  - mine\n", "defaults (conf/experiment/mine.yaml): mine is the file itself; leave it out"),
+    (
+        "defaults:\n  - override /data: digits\n  - /model/encoder: conv\n",
+        "model/encoder (conf/experiment/mine.yaml): stands below an override; write: override /model/encoder: conv",
+    ),
+    (
+        "defaults:\n  - /data: mnist\n",
+        "data (conf/experiment/mine.yaml): is chosen already; write: override /data: mnist",
+    ),
+    (
+        "defaults:\n  - overide /data: mnist\n",
+        "data (conf/experiment/mine.yaml): is chosen already; write: override /data: mnist",
+    ),
+    (
+        "defaults:\n  - data: digits\n",
+        "data (conf/experiment/mine.yaml): groups are named from the root here; write: override /data: digits",
+    ),
+    (
+        "defaults:\n  - override model/encoder: mlp\n",
+        "model/encoder (conf/experiment/mine.yaml): groups are named from the root here; "
+        "write: override /model/encoder",
+    ),
+    (
+        "defaults:\n  - override /data:digits\n",
+        "defaults (conf/experiment/mine.yaml): override /data:digits: a colon and a blank come before the choice, "
+        "- override /GROUP: CHOICE",
+    ),
+    (
+        "defaults:\n  - mnist/vae_mpl\n",
+        "experiment=mnist/vae_mpl (conf/experiment/mine.yaml): no such choice; did you mean mnist/vae_mlp? ...",
+    ),
 ]
 
 
@@ -280,13 +322,27 @@ def test_wrong_file_of_the_user(content, expected, capsys, tmp_path, monkeypatch
     told(capsys, tmp_path, ["train", "experiment=mine"], expected)
 
 
-def test_a_model_of_ones_own_that_names_its_parts_from_the_root(capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("defaults", "expected"),
+    [
+        (
+            "[vae, override /model/objective: iwae, _self_]",
+            "model/objective (conf/model/mine.yaml): nothing to override here; in a file of model/ write: "
+            "override objective",
+        ),
+        (
+            "[vae, objective: iwae, _self_]",
+            "model/objective (conf/model/mine.yaml): is chosen already; write: override objective: iwae",
+        ),
+        ("[vea, _self_]", "model=vea (conf/model/mine.yaml): no such choice; did you mean vae? ..."),
+    ],
+)
+def test_wrong_defaults_of_a_model_of_ones_own(defaults, expected, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "conf/model/mine.yaml"
     file.parent.mkdir(parents=True)
-    file.write_text("defaults:\n  - vae\n  - override /model/objective: iwae\n  - _self_\n")
-    expected = "(conf/model/mine.yaml): nothing to override here; in a file of model/ write: override objective"
-    told(capsys, tmp_path, ["train", "model=mine"], f"model/objective {expected}")
+    file.write_text(f"defaults: {defaults}\n")
+    told(capsys, tmp_path, ["train", "model=mine"], expected)
 
 
 @pytest.mark.parametrize(
