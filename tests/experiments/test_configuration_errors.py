@@ -323,6 +323,25 @@ def test_wrong_file_of_the_user(content, expected, capsys, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("words: [seed=1]\nwords: []\n", "line 2: found duplicate key words"),
+        ("words:\n\t- seed=1\n", "line 2: found character '\\t' that cannot start any token"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("file", "words"), [("sweep/mine.yaml", "sweep dry sweep=mine"), ("paper/mine/paper.yaml", "reproduce mine")]
+)
+def test_wrong_yaml_that_hydra_does_not_read(content, problem, file, words, capsys, tmp_path, monkeypatch):
+    """Of a key that stood twice the last was taken, and a tab got four lines in one."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "conf" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    told(capsys, tmp_path, words.split(), f"conf/{file}, {problem}; mend the YAML")
+
+
+@pytest.mark.parametrize(
     ("defaults", "expected"),
     [
         (
