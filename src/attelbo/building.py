@@ -25,7 +25,7 @@ def locate(target: str) -> Callable[..., Any]:
     """The class or function that a dotted name stands for.
 
     Raises:
-        ConfigError: outside the allowed packages, or no such name.
+        ConfigError: outside the allowed packages, no such name, or a file that is no Python.
     """
     package = target.partition(".")[0]
     allowed = (*PACKAGES, *filter(None, map(str.strip, os.environ.get(OWN, "").split(","))))
@@ -36,7 +36,7 @@ def locate(target: str) -> Callable[..., Any]:
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"_target_ '{target}' cannot be imported: {error}") from error
 
 

@@ -109,7 +109,8 @@ COMMAND_LINE = [
     # code
     (
         "model.encoder._target_=os.system",
-        "model.encoder._target_ (command line): _target_ 'os.system' is outside the allowed packages: attelbo, ...",
+        "model.encoder._target_ (command line): _target_ 'os.system' is outside the allowed packages: attelbo, torch, "
+        "torchvision, lightning, torchmetrics; ATTELBO_PACKAGES=os allows it too",
     ),
     (
         "model.encoder._target_=attelbo.networks.ConvEncodr",
