@@ -264,7 +264,7 @@ FILES = [
         "data (conf/experiment/mine.yaml): is chosen already; write: override /data: mnist",
     ),
     (
-        "defaults:\n  - overide /data: mnist\n",
+        "defaults:\n  - overwrite /data: mnist\n",
         "data (conf/experiment/mine.yaml): is chosen already; write: override /data: mnist",
     ),
     (
