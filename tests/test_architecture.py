@@ -1,8 +1,13 @@
 """The shape of the house: imports go one way, the mechanisms are pure torch, modules are short."""
 
 import ast
+import importlib
+import inspect
+import pydoc
+import re
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -111,3 +116,15 @@ def test_modules_are_short_and_say_what_they_are(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) < LONGEST
     assert ast.get_docstring(ast.parse(text)) or not text.strip()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_what_docstrings_refer_to_exists(path):
+    """In the module, in a class of it, or by its full name."""
+    names = re.findall(r":(?:class|func|meth):`~?([\w.]+)`", path.read_text(encoding="utf-8"))
+    if names:
+        module = importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
+        scopes = [module, *(kind for _, kind in inspect.getmembers(module, inspect.isclass))]
+        for name in names:
+            here = (reduce(lambda at, part: getattr(at, part, None), name.split("."), scope) for scope in scopes)
+            assert any(here) or pydoc.locate(name), name

@@ -1,5 +1,6 @@
 """The command line: start-up, help, what it hands to the run, exit codes."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,17 @@ def test_help_of_a_command_names_its_options_and_keys(capsys):
     out = capsys.readouterr().out
     for word in ("--multirun", "--config-dir", "--cfg", "seed: 0", "- model: vae"):
         assert word in out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "fit-prior"])
+def test_help_of_a_command_says_all_that_it_does_and_no_option_that_it_refuses(command, capsys):
+    """A second line of what fit-prior does was cut off, and ``-m`` stood among the options of all of them."""
+    assert main(["--help"]) == main([command, "--help"]) == 0
+    everything, own = capsys.readouterr().out.split(f"attelbo {command} ")[1:3]
+    said = re.split(r"\n  attelbo |\n\n", everything)[0].split()
+    assert own.split()[: len(said)] == said
+    assert "--multirun" not in own
+    assert "--config-dir" in own
 
 
 @pytest.mark.parametrize("words", [["sweep"], ["sweep", "status", "--help"], ["sweep", "dry", "-h"]], ids=" ".join)

@@ -25,7 +25,7 @@ def locate(target: str) -> Callable[..., Any]:
     """The class or function that a dotted name stands for.
 
     Raises:
-        ConfigError: outside the allowed packages, or no such name.
+        ConfigError: outside the allowed packages, no such name, or a file that is no Python.
     """
     package = target.partition(".")[0]
     allowed = (*PACKAGES, *filter(None, map(str.strip, os.environ.get(OWN, "").split(","))))
@@ -36,7 +36,7 @@ def locate(target: str) -> Callable[..., Any]:
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"_target_ '{target}' cannot be imported: {error}") from error
 
 
@@ -63,9 +63,11 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         offered: shapes and the like.
 
     Raises:
-        ConfigError: one of its arguments is out of range, or there is none of what it needs.
+        ConfigError: no ``_target_``, one of its arguments is out of range, or there is none of what it needs.
     """
-    wanted = inspect.signature(locate(spec["_target_"])).parameters if "_target_" in spec else {}
+    if "_target_" not in spec:
+        raise ConfigError(f"model.{name}._target_: its file names no class, only {dict(spec)}; add _target_ to it")
+    wanted = inspect.signature(locate(spec["_target_"])).parameters
     given = {key: value for key, value in offered.items() if key in wanted}
     named = (parameter for key, parameter in wanted.items() if key not in {**spec, **given})
     if lacking := [p.name for p in named if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:

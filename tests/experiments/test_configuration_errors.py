@@ -109,7 +109,8 @@ COMMAND_LINE = [
     # code
     (
         "model.encoder._target_=os.system",
-        "model.encoder._target_ (command line): _target_ 'os.system' is outside the allowed packages: attelbo, ...",
+        "model.encoder._target_ (command line): _target_ 'os.system' is outside the allowed packages: attelbo, torch, "
+        "torchvision, lightning, torchmetrics; ATTELBO_PACKAGES=os allows it too",
     ),
     (
         "model.encoder._target_=attelbo.networks.ConvEncodr",
@@ -242,6 +243,48 @@ FILES = [
         "defaults:\n  - override /model/encodr: mlp\n",
         "model/encodr (conf/experiment/mine.yaml): no such group; did you mean model/encoder? ...",
     ),
+    ("callbacks: [x]\n", "callbacks (conf/experiment/mine.yaml): expected a mapping, got ['x']"),
+    ("tags: {a: 1}\n", "tags (conf/experiment/mine.yaml): expected a list, got {'a': 1}"),
+    # the list of defaults itself
+    (
+        "defaults: digits\n",
+        "defaults (conf/experiment/mine.yaml): a list is expected, - GROUP: CHOICE in each line",
+    ),
+    (
+        "defaults:\n  override /data: digits\n",
+        "defaults (conf/experiment/mine.yaml): a list is expected, - GROUP: CHOICE in each line",
+    ),
+    ("defaults:\n  - mine\n", "defaults (conf/experiment/mine.yaml): mine is the file itself; leave it out"),
+    (
+        "defaults:\n  - override /data: digits\n  - /model/encoder: conv\n",
+        "model/encoder (conf/experiment/mine.yaml): stands below an override; write: override /model/encoder: conv",
+    ),
+    (
+        "defaults:\n  - /data: mnist\n",
+        "data (conf/experiment/mine.yaml): is chosen already; write: override /data: mnist",
+    ),
+    (
+        "defaults:\n  - overwrite /data: mnist\n",
+        "data (conf/experiment/mine.yaml): is chosen already; write: override /data: mnist",
+    ),
+    (
+        "defaults:\n  - data: digits\n",
+        "data (conf/experiment/mine.yaml): groups are named from the root here; write: override /data: digits",
+    ),
+    (
+        "defaults:\n  - override model/encoder: mlp\n",
+        "model/encoder (conf/experiment/mine.yaml): groups are named from the root here; "
+        "write: override /model/encoder",
+    ),
+    (
+        "defaults:\n  - override /data:digits\n",
+        "defaults (conf/experiment/mine.yaml): override /data:digits: a colon and a blank come before the choice, "
+        "- override /GROUP: CHOICE",
+    ),
+    (
+        "defaults:\n  - mnist/vae_mpl\n",
+        "experiment=mnist/vae_mpl (conf/experiment/mine.yaml): no such choice; did you mean mnist/vae_mlp? ...",
+    ),
 ]
 
 
@@ -280,13 +323,46 @@ def test_wrong_file_of_the_user(content, expected, capsys, tmp_path, monkeypatch
     told(capsys, tmp_path, ["train", "experiment=mine"], expected)
 
 
-def test_a_model_of_ones_own_that_names_its_parts_from_the_root(capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("words: [seed=1]\nwords: []\n", "line 2: found duplicate key words"),
+        ("words:\n\t- seed=1\n", "line 2: found character '\\t' that cannot start any token"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("file", "words"), [("sweep/mine.yaml", "sweep dry sweep=mine"), ("paper/mine/paper.yaml", "reproduce mine")]
+)
+def test_wrong_yaml_that_hydra_does_not_read(content, problem, file, words, capsys, tmp_path, monkeypatch):
+    """Of a key that stood twice the last was taken, and a tab got four lines in one."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "conf" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    told(capsys, tmp_path, words.split(), f"conf/{file}, {problem}; mend the YAML")
+
+
+@pytest.mark.parametrize(
+    ("defaults", "expected"),
+    [
+        (
+            "[vae, override /model/objective: iwae, _self_]",
+            "model/objective (conf/model/mine.yaml): nothing to override here; in a file of model/ write: "
+            "override objective",
+        ),
+        (
+            "[vae, objective: iwae, _self_]",
+            "model/objective (conf/model/mine.yaml): is chosen already; write: override objective: iwae",
+        ),
+        ("[vea, _self_]", "model=vea (conf/model/mine.yaml): no such choice; did you mean vae? ..."),
+    ],
+)
+def test_wrong_defaults_of_a_model_of_ones_own(defaults, expected, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "conf/model/mine.yaml"
     file.parent.mkdir(parents=True)
-    file.write_text("defaults:\n  - vae\n  - override /model/objective: iwae\n  - _self_\n")
-    expected = "(conf/model/mine.yaml): nothing to override here; in a file of model/ write: override objective"
-    told(capsys, tmp_path, ["train", "model=mine"], f"model/objective {expected}")
+    file.write_text(f"defaults: {defaults}\n")
+    told(capsys, tmp_path, ["train", "model=mine"], expected)
 
 
 @pytest.mark.parametrize(

@@ -74,3 +74,19 @@ def test_no_file_starts_what_the_user_did_not_allow(
     problem = capsys.readouterr().err
     assert "'its_lab.likelihoods.Flipped' is outside the allowed packages: attelbo, torch," in problem
     assert "; ATTELBO_PACKAGES=its_lab allows it too" in problem
+
+
+def test_a_module_with_a_slip_is_told_by_its_line(laboratory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (laboratory / "its_lab/unfinished.py").write_text("class Flipped(:\n")
+    file = laboratory / "conf/model/likelihood/flipped.yaml"
+    file.write_text(YAML.replace("likelihoods.", "unfinished."))
+    assert main(["check", "model/likelihood=flipped"]) == 2
+    said = "'its_lab.unfinished.Flipped' cannot be imported: invalid syntax (unfinished.py, line 1)"
+    assert f"(conf/model/likelihood/flipped.yaml): _target_ {said}\n" in capsys.readouterr().err
+
+
+def test_a_file_without_a_class_is_told_by_its_key(laboratory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (laboratory / "conf/model/likelihood/flipped.yaml").write_text("# Bernoulli the other way round\nscale: 1.0\n")
+    assert main(["check", "model/likelihood=flipped"]) == 2
+    said = "error: model.likelihood._target_: its file names no class, only {'scale': 1.0}; add _target_ to it\n"
+    assert capsys.readouterr().err == said

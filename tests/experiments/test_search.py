@@ -122,7 +122,7 @@ def test_every_file_of_a_sweep_can_be_run(name, capsys) -> None:
 def test_a_file_that_is_wrong_is_one_line(capsys, tmp_path) -> None:
     (tmp_path / "sweep").mkdir()
     for content, message in (
-        ("sampler: [", "sweep/mine.yaml: "),
+        ("sampler: [", "sweep/mine.yaml, line "),
         ("- a", "a mapping is expected at the top"),
         ("warmpu: 3", "sweep.warmpu ("),
         ("words: seed", "sweep.words ("),

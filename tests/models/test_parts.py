@@ -35,7 +35,7 @@ def test_what_is_given_cannot_be_configured():
 
 
 def test_a_part_without_target_and_one_that_cannot_be_built():
-    with pytest.raises(ConfigError, match="a part without _target_"):
+    with pytest.raises(ConfigError, match=r"^model\.prior\._target_: its file names no class"):
         part("prior", {"n_components": 3}, latent_shape=(3,))
     mixture = {"_target_": "attelbo.latent.priors.MixtureOfGaussians", "n_components": 0}
     with pytest.raises(ConfigError, match=r"^model\.prior: n_components must be at least 1, got 0 \[attelbo\."):

@@ -1,5 +1,7 @@
 """What the command line says of itself."""
 
+from itertools import takewhile
+
 from attelbo.experiments.listing import choices, config_folders, package_folder
 
 HELP = """\
@@ -111,12 +113,17 @@ options of report:
 
 def help_of(command: str) -> str:
     """What ``attelbo COMMAND --help`` prints: its options, and its keys with what its root file says of them."""
-    usage = next(line for line in HELP.splitlines() if line.startswith(f"  attelbo {command} "))
+    lines = HELP.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(f"  attelbo {command} "))
+    rest = takewhile(lambda line: line.startswith("    "), lines[first + 1 :])  # what it does may go on below
+    usage = "\n".join(line.removeprefix("  ") for line in (lines[first], *rest))
     if command == "list":
         return f"{usage}\n\ngroups: {', '.join(choices(config_folders()))}\n"
-    options = HELP[HELP.index("options of") :].rpartition("\n\n")[0]
+    sweeps = command in ("train", "check")
+    _, *given = HELP[HELP.index("options of") :].rpartition("\n\n")[0].splitlines()
+    options = "\n".join(["options:", *(line for line in given if sweeps or "--multirun" not in line)])
     keys = (package_folder() / f"{root_of(command)}.yaml").read_text(encoding="utf-8")
-    return f"{usage.strip()}\n\n{options}\n\nkeys and groups (`attelbo list GROUP` for the choices):\n\n{keys}"
+    return f"{usage}\n\n{options}\n\nkeys and groups (`attelbo list GROUP` for the choices):\n\n{keys}"
 
 
 def root_of(command: str) -> str:

@@ -90,7 +90,8 @@ def _locate(target: Any, key: str) -> Callable[..., Any]:
     except ConfigError as error:
         module, _, name = target.rpartition(".")
         guess = nearest(name, vars(sys.modules[module])) if module in sys.modules else None
-        raise FaultError(key, f"{error}; did you mean {guess}?" if guess else str(error)) from error
+        meant = f"; did you mean {guess}?" if guess not in (None, name) else ""  # what is there may not be allowed
+        raise FaultError(key, f"{error}{meant}") from error
     if not callable(found):
         raise FaultError(key, f"{target} is not a class or function")
     return found

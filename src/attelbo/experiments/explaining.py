@@ -73,6 +73,7 @@ def composition(
         _missing_choice(error, overrides, folders)
         or _unreadable(error, overrides, folders)
         or _wrong_choice(overrides, folders)
+        or _wrong_list(error, root, folders, hydra)
         or _wrong_default(error, folders)
         or _wrong_override(root, overrides, folders, hydra)
         or _wrong_group(error, root, folders, hydra)
@@ -93,19 +94,76 @@ def _missing_choice(error: Exception, overrides: Sequence[Override], folders: Se
         group = max((name for name in known if wanted.startswith(f"{name}/")), key=len, default=group)
     choice = wanted.removeprefix(f"{group}/")
     asked = any(group == override.key_or_group and choice in _words(override.value()) for override in overrides)
-    where = COMMAND_LINE if asked else _chooser(group, choice, folders) or "conf"
+    where = COMMAND_LINE if asked else _chooser(wanted, folders) or "conf"
+    if choice.startswith("override "):
+        return f"defaults ({where}): {choice}: a colon and a blank come before the choice, - override /GROUP: CHOICE"
+    inside, _, last = choice.rpartition("/")
+    if last in known.get(inside, {}):
+        return f"{inside} ({where}): groups are named from the root here; write: override /{inside}: {last}"
     return f"{group}={choice} ({where}): no such choice{nearest_of(choice, known.get(group) or error.options or ())}"
 
 
-def _chooser(group: str, choice: str, folders: Sequence[Path]) -> str | None:
-    """The file whose defaults list makes a choice."""
-    for path, content in _contents(folders):
-        for entry in content.get("defaults") or () if isinstance(content, Mapping) else ():
-            for key, value in entry.items() if isinstance(entry, Mapping) else ():
-                name = str(key).removeprefix("override").strip(" /").partition("@")[0]
-                if choice in _words(value) and (group == name or group.endswith(f"/{name}")):
-                    return shown(path, folders)
+def _chooser(wanted: str, folders: Sequence[Path], *, anew: bool = False) -> str | None:
+    """The file whose defaults list makes a choice, ``group/choice``; ``anew``: not with ``override``."""
+    for path, content in _contents(folders[::-1]):
+        if any(entry == wanted and not (anew and override) for entry, override in _entries(path, content, folders)):
+            return shown(path, folders)
     return None
+
+
+def _entries(path: Path, content: Any, folders: Sequence[Path]) -> Iterator[tuple[str, bool]]:
+    """What a file's defaults list chooses, ``group/choice`` from the root, and whether with ``override``."""
+    home = next(path.relative_to(folder).parent for folder in folders if path.is_relative_to(folder))
+    listed = content.get("defaults") if isinstance(content, Mapping) else None
+    for entry in listed if isinstance(listed, list) else ():
+        for key, value in entry.items() if isinstance(entry, Mapping) else [("", entry)]:
+            name = str(key).rpartition(" ")[2].partition("@")[0]
+            for word in _words(value):
+                # As among paths, a slash at the beginning leads to the root.
+                yield (home / name / str(word)).as_posix().lstrip("/"), str(key).startswith("override ")
+
+
+def _wrong_list(error: Exception, root: str, folders: Sequence[Path], hydra: "Hydra") -> str | None:
+    """A file's defaults list that is none, or is out of order; a list in place of a mapping, or the other way round."""
+    if isinstance(error, RecursionError):
+        for path, content in _contents(folders[::-1]):
+            own = next(path.relative_to(folder).with_suffix("") for folder in folders if path.is_relative_to(folder))
+            if any(entry == own.as_posix() for entry, _ in _entries(path, content, folders)):
+                return f"defaults ({shown(path, folders)}): {own.stem} is the file itself; leave it out"
+        return None
+    if found := re.match(r"Invalid defaults list in '(.+)', defaults must be a list", str(error)):
+        return f"defaults ({_named(found[1], folders)}): a list is expected, - GROUP: CHOICE in each line"
+    if found := re.match(r"In (.+): Override '.+' is defined before '(.+): (.+)'", str(error)):
+        file = _named(found[1], folders)
+        return f"{found[2]} ({file}): stands below an override; write: {_override(found[1], found[2])}: {found[3]}"
+    if found := re.match(r"Multiple values for ([^.@]+)\. To override a value use '.+: (.+)'", str(error)):
+        file = _chooser(f"{found[1]}/{found[2]}", folders, anew=True) or "conf"
+        own = file.rpartition("conf/")[2]
+        return f"{found[1]} ({file}): is chosen already; write: {_override(own, found[1])}: {found[2]}"
+    if (found := re.match(r"In '(.+)': ConfigTypeError raised", str(error))) and (path := _path(found[1], folders)):
+        plain = OmegaConf.to_container(hydra.compose_config(root, [], run_mode=RunMode.RUN), resolve=False)
+        content = OmegaConf.to_container(OmegaConf.load(path))
+        for key in keys(content):
+            own, meant = select(content, key), "a list" if isinstance(select(plain, key), list) else "a mapping"
+            if isinstance(own, list | dict) and has(plain, key) and isinstance(own, list) != (meant == "a list"):
+                return f"{key} ({shown(path, folders)}): expected {meant}, got {own}"
+    return None
+
+
+def _path(name: str, folders: Sequence[Path]) -> Path | None:
+    """The file that Hydra calls by its name without the ending."""
+    return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
+
+
+def _named(name: str, folders: Sequence[Path]) -> str:
+    path = _path(name, folders)
+    return shown(path, folders) if path else name
+
+
+def _override(name: str, group: str) -> str:
+    """How a file overrides the choice of a group: those of its own folder by what comes after it."""
+    home, _, inside = group.partition("/")
+    return f"override {inside}" if inside and name.startswith(f"{home}/") else f"override /{group}"
 
 
 def _unreadable(error: Exception, overrides: Sequence[Override], folders: Sequence[Path]) -> str | None:
@@ -157,17 +215,19 @@ def _wrong_default(error: Exception, folders: Sequence[Path]) -> str | None:
     found = re.match(r"In '(?P<file>[^']+)': Could not override '(?P<group>[^'@]+)(?P<package>@[^']+)?'", str(error))
     if found is None:
         return None
-    path = next((p for folder in folders if (p := folder / f"{found['file']}.yaml").is_file()), None)
-    where = shown(path, folders) if path else found["file"]
-    known = choices(folders)
-    if found["group"] in known:  # a package that nobody wrote comes from the place of the file
+    where, group, known = _named(found["file"], folders), found["group"], choices(folders)
+    if group in known:  # a package that nobody wrote comes from the place of the file
         if found["package"]:
-            home, _, inside = found["group"].partition("/")
-            relative = inside and found["file"].startswith(f"{home}/")
-            advice = f"in a file of {home}/ write: override {inside}" if relative else GLOBAL
-            return f"{found['group']} ({where}): nothing to override here; {advice}"
-        return f"{found['group']} ({where}): nothing to override here; {NO_SUCH_PART}"
-    return f"{found['group']} ({where}): no such group{nearest_of(found['group'], known)}"
+            written = _override(found["file"], group)
+            advice = (
+                GLOBAL if written.endswith(f"/{group}") else f"in a file of {group.partition('/')[0]}/ write: {written}"
+            )
+            return f"{group} ({where}): nothing to override here; {advice}"
+        return f"{group} ({where}): nothing to override here; {NO_SUCH_PART}"
+    inside = group.removeprefix(f"{found['file'].partition('/')[0]}/")
+    if inside in known:
+        return f"{inside} ({where}): groups are named from the root here; write: override /{inside}"
+    return f"{group} ({where}): no such group{nearest_of(group, known)}"
 
 
 def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[Path], hydra: "Hydra") -> str | None:

@@ -9,7 +9,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
+from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.listing import choices
 
 if TYPE_CHECKING:
@@ -65,6 +68,21 @@ def read_layers(hydra: "Hydra", root: str, overrides: Sequence[str], folders: Se
     groups = choices(folders)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return Layers(files, [override for override in parsed if override.key_or_group not in groups], groups)
+
+
+def read_yaml(path: Path, folders: Sequence[Path]) -> Any:
+    """What is in a file of configuration that Hydra does not read.
+
+    Raises:
+        ConfigError: it is no YAML, or has a key twice.
+    """
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{shown(path, folders)}{line}: {error.problem}; mend the YAML") from error
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{shown(path, folders)}: {one_line(error)}; mend the YAML") from error
 
 
 def shown(path: Path, folders: Sequence[Path]) -> str:

@@ -173,7 +173,7 @@ class SemiSupervisedVAE(ConditionalVAE):
 
     @torch.no_grad()
     def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
-        """As in :class:`LatentVariableModel`, of log p(x): the label is summed out, whether it is known or not."""
+        """As in :class:`ConditionalVAE`, of log p(x): the label is summed out, whether it is known or not."""
         draw = super().weight_sampler(*self._each_class(x))
         unknown = x.new_zeros(len(x), self.n_classes)
         return lambda n_samples: self._sum_out(draw(n_samples), unknown, unknown[:, :1])

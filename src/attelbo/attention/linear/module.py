@@ -42,7 +42,8 @@ class LinearAttention(nn.Module):
     Parameters, their layout and their initial values are those of ``MultiHeadAttention``. Sums are taken in float32
     at least: a sum over all tokens so far is worthless in bfloat16. Random features of keys are scaled by the largest
     of a call: beside a key that is much longer or shorter (norms apart by tens) they can vanish, in the causal form
-    also beside one that comes later. They estimate nothing there, see :class:`PositiveRandomFeatures`.
+    also beside one that comes later. They estimate nothing there, see
+    :class:`~attelbo.attention.PositiveRandomFeatures`.
 
     Args:
         dim: E.

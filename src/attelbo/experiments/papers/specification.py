@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from attelbo.errors import ConfigError, one_line
+from attelbo.errors import ConfigError
 from attelbo.experiments.listing import config_folders, description, nearest_of
+from attelbo.experiments.origins import read_yaml
 
 Budget = Literal["smoke", "quick", "full"]
 
@@ -150,10 +150,9 @@ def read_paper(name: str, config_dir: Path | None = None) -> Paper:
     known = papers(config_dir)
     if name not in known:
         raise ConfigError(f"reproduce {name}: no such paper{nearest_of(name, known)}")
+    content = read_yaml(known[name], config_folders(config_dir))
     try:
-        return Paper.model_validate(yaml.safe_load(known[name].read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"conf/paper/{name}/paper.yaml: {one_line(error)}") from error
+        return Paper.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = [".".join(map(str, first["loc"]))] if first["loc"] else []  # none: what is wrong is the paper

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from attelbo.checks import check_at_least
-from attelbo.errors import ConfigError, one_line
+from attelbo.errors import ConfigError
 from attelbo.experiments.checking import FaultError, check_node
 from attelbo.experiments.configuration import parse
 from attelbo.experiments.listing import choices, config_folders, nearest_of
-from attelbo.experiments.origins import COMMAND_LINE, shown
+from attelbo.experiments.origins import COMMAND_LINE, read_yaml, shown
 from attelbo.experiments.sweeps.expanding import latest
 
 Sampler = Literal["tpe", "random", "quasi_random", "grid"]
@@ -96,10 +94,7 @@ def _file(name: str, config_dir: Path | None) -> tuple[Mapping[str, Any], str]:
     if name not in known:
         raise ConfigError(f"sweep={name} ({COMMAND_LINE}): no such choice{nearest_of(name, known)}")
     where = shown(known[name], folders)
-    try:
-        content = yaml.safe_load(known[name].read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{where}: {one_line(error)}; mend the YAML") from error
+    content = read_yaml(known[name], folders)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: a mapping is expected at the top; mend the YAML")
     return content, where
