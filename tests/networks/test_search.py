@@ -1,6 +1,7 @@
 """Beam search: against enumeration, against the greedy search, and whatever the batch."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -156,5 +157,6 @@ def test_numbers_out_of_range_are_refused() -> None:
         beam_search(tree, 1, SPECIAL, max_length=3, beam=0)
     with pytest.raises(ValueError, match="max_length must be at least 1, got 0"):
         beam_search(tree, 1, SPECIAL, max_length=0)
-    with pytest.raises(ValueError, match="length_penalty must be at least 0, got -1"):
-        beam_search(tree, 1, SPECIAL, max_length=3, length_penalty=-1)
+    for penalty in (-1, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"length_penalty must be finite and not negative, got {penalty}"):
+            beam_search(tree, 1, SPECIAL, max_length=3, length_penalty=penalty)
