@@ -171,14 +171,14 @@ def test_slerp_goes_along_the_great_circle():
         ("reconstruct", ("n=3", "split=validation", "checkpoint=last")),
         ("interpolate", ("n=3", "steps=4", "path=spherical", "seed=2", "split=validation", "checkpoint=last")),
         ("traverse", ("row=3", "n=1", "steps=4", "limit=1.5", "split=validation", "checkpoint=last")),
-        ("embed", ("n=30", "method=tsne", "split=validation", "checkpoint=last")),
+        ("embed", ("n=30", "n=30 method=tsne", "n=30 method=tsne seed=2", "split=validation", "checkpoint=last")),
     ],
 )
 def test_what_is_asked_for_otherwise_is_not_overwritten(runs, done, command, others):
     run_dir = shutil.copytree(done, runs.folder / "run")
     ours, files = [command, f"run={run_dir}", "accelerator=cpu"], 1 + (command in ("interpolate", "traverse", "embed"))
     shutil.rmtree(run_dir / "media", ignore_errors=True)
-    for other in ((), *((word,) for word in others)):
+    for other in ((), *(words.split() for words in others)):
         assert main([*ours, *other]) == main([*ours, *other]) == 0
     assert len(list((run_dir / "media").iterdir())) == (1 + len(others)) * files
 

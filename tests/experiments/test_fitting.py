@@ -1,5 +1,6 @@
 """``attelbo fit-prior``: only the prior moves, and what comes out is a run like any other."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -212,6 +213,10 @@ def test_a_class_is_sampled(both, capsys):
         ((*TRANSFORMER, "scheduler.warmup=-0.5"), "scheduler: warmup must be a fraction"),
         ((*TRANSFORMER, "ckpt=none.ckpt"), "ckpt: no such file: none.ckpt"),
         ((*TRANSFORMER, "callbacks=none"), "callbacks: the second stage begins with a checkpoint of the first"),
+        (
+            (*TRANSFORMER, "callbacks.last_checkpoint=null", "checkpoint=last"),
+            "callbacks: the second stage begins with a checkpoint of the first",
+        ),
     ],
 )
 def test_what_is_wrong_with_either_stage_is_told_before_anything_runs(words, message, tmp_path, capsys):
@@ -221,8 +226,32 @@ def test_what_is_wrong_with_either_stage_is_told_before_anything_runs(words, mes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bits_back_is_left_to_the_first_stage():
-    first = {"name": "vae", "model": {}, "data": {}, "trainer": {}, "evaluation": {"compress": True, "n_samples": 3}}
-    config = fitting.second_stage(first, Path("best.ckpt"), {"_target_": "attelbo.latent.priors.MAF"}, 1, {}, {}, 0)
-    assert config["evaluation"] == {"compress": False, "n_samples": 3}
-    assert first["evaluation"]["compress"]
+def test_the_second_stage_is_the_first_but_for_what_it_was_given():
+    first = {
+        "name": "vae",
+        "model": {"_target_": "attelbo.models.build_vae", "latent_dim": 2, "prior": {}},
+        "data": {"root": "data", "batch_size": 10},
+        "trainer": {"max_epochs": 50, "max_steps": 7, "replicas": 3, "accelerator": "auto", "precision": "32-true"},
+        "optimizer": {"lr": 0.1},
+        "scheduler": {"warmup": 0.1},
+        "seed": 1,
+        "ckpt": "first.ckpt",
+        "evaluation": {"compress": True, "n_samples": 3},
+    }
+    before, prior = copy.deepcopy(first), {"_target_": "attelbo.latent.priors.MAF"}
+    given = {"optimizer": {"lr": 0.2}, "scheduler": {"warmup": 0.2}, "seed": 2}
+    config = fitting.second_stage(
+        first, Path("best.ckpt"), prior, 4, **given, ckpt="auto", accelerator="cpu", data_dir="elsewhere"
+    )
+    assert config == {
+        "name": "vae-maf",
+        "model": first["model"] | {"_target_": fitting.SECOND_STAGE, "prior": prior, "weights": "best.ckpt"},
+        "data": {"root": "elsewhere", "batch_size": 10},
+        "trainer": first["trainer"] | {"max_epochs": 4, "max_steps": -1, "replicas": 1, "accelerator": "cpu"},
+        **given,
+        "ckpt": "auto",
+        "evaluation": {"compress": False, "n_samples": 3},  # bits back is left to the first stage
+    }
+    assert first == before
+    plain = fitting.second_stage(first, Path("best.ckpt"), prior, 4, **given)
+    assert (plain["data"], plain["trainer"]["accelerator"], plain["ckpt"]) == (first["data"], "auto", None)

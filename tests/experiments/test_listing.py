@@ -41,3 +41,5 @@ def test_a_folder_of_ones_own_is_listed(tmp_path, monkeypatch):
 def test_an_unknown_group_gets_the_nearest():
     with pytest.raises(ConfigError, match=r"^list modle: no such group; did you mean model\? \(there are callbacks, "):
         listing([package_folder()], "modle")
+    with pytest.raises(ConfigError, match=r"^list mode: no such group; did you mean model\?"):
+        listing([package_folder()], "mode")

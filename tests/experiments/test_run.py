@@ -281,6 +281,10 @@ def test_an_output_folder_that_cannot_be_written(runs, capsys):
             "callbacks.best_checkpoint and callbacks.last_checkpoint are both Checkpoint[last]: filename must differ",
         ),
         (
+            ("callbacks=early_stopping", "+callbacks.other={_target_:attelbo.training.callbacks.EarlyStopping}"),
+            "callbacks.early_stopping and callbacks.other are both EarlyStopping: one of them must go",
+        ),
+        (
             ("model=vae_gan", "data.binarize=none", "callbacks=early_stopping"),
             "callbacks: no metric tells when VariationalAutoencoder",
         ),

@@ -224,6 +224,15 @@ def test_only_a_whole_checkpoint_is_resumable(tmp_path):
     assert run.resumable == tmp_path / "checkpoints" / "last.ckpt"
 
 
+def test_a_curve_is_read_up_to_the_step_that_a_run_goes_on_from(tmp_path):
+    run = RunDirectory(tmp_path)
+    assert run.curve("val/loss") == []  # nothing was logged
+    rows = ("10,0,val/loss,3.0", "20,1,val/loss,2.0", "20,1,val/kl,9.0", "30,2,val/loss,1.0")
+    (tmp_path / "metrics.csv").write_text("\n".join(("step,epoch,metric,value", *rows, "")))
+    assert run.curve("val/loss") == [3.0, 2.0, 1.0]
+    assert run.curve("val/loss", until=20) == [3.0, 2.0]
+
+
 def test_of_the_runs_in_a_folder_the_newest_that_is_done_is_found(tmp_path):
     def begun(name: str, started: str, state: str) -> RunDirectory:
         run = RunDirectory(tmp_path / name)

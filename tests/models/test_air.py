@@ -95,6 +95,27 @@ def test_importance_sampling_finds_the_evidence_by_enumeration(steps) -> None:
     assert (elbo.mean(1) < evidence + 5 * error).all()
 
 
+@torch.no_grad()
+def test_the_kl_is_torchs_of_presence_place_and_looks() -> None:
+    model, x = make(steps=3, latent_dim=2), images(20)
+    torch.manual_seed(1)
+    steps = model.finder(x, SAMPLES)
+    torch.manual_seed(1)
+    found = model.evidence(x).kl
+    expected = torch.zeros_like(found)  # (B, 3)
+    for step in steps:
+        p_where = model.finder.where_prior(step.where)
+        q_where, p_where = (D.Independent(D.Normal(d.mean, d.std), 1) for d in (step.q_where, p_where))
+        q_what = D.Independent(D.Normal(step.q_what.mean, step.q_what.std), 1)
+        p_what = D.Independent(D.Normal(torch.zeros(20, 2).double(), torch.ones(20, 2).double()), 1)
+        q, p = D.Bernoulli(logits=step.log_odds), D.Bernoulli(torch.full_like(step.log_odds, 0.4))
+        expected[:, 0] += step.reached * D.kl_divergence(q, p)
+        expected[:, 1] += step.present * D.kl_divergence(q_where, p_where)
+        expected[:, 2] += step.present * D.kl_divergence(q_what, p_what)
+    assert (expected.mean(0) > 0.01).all()
+    torch.testing.assert_close(found, expected)
+
+
 def test_the_gradient_is_that_of_the_exact_expectation() -> None:
     """Of the bound of one x: presences enumerated, all else sampled; against the score function's."""
     model, n = make(steps=2, cost=3.0), 20_000

@@ -299,7 +299,7 @@ def test_bad_numbers_are_refused_in_one_line(changes, message):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["BetaTC", "DReG", "RAE"])
+@pytest.mark.parametrize("name", ["BetaTC", "DReG", "InfoVAE", "RAE"])
 def test_objectives_that_look_elsewhere_are_refused(name):
     objective = {"_target_": f"attelbo.latent.objectives.{name}"}
     with pytest.raises(ConfigError, match="such as elbo or iwae"):

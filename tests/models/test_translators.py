@@ -100,7 +100,7 @@ def test_both_sides_have_positions_of_their_own(model_of):
         ("transformer", {"dim": 9}, r"^model\.attention: heads must divide the 9 features of a token"),
         ("transformer", {"dropout": 1.0}, r"^model\.dropout must be in \[0, 1\), got 1"),
         ("transformer", {"beam": 0}, r"^model\.beam must be at least 1, got 0"),
-        ("transformer", {"length_penalty": -1.0}, r"^model\.length_penalty must be at least 0, got -1"),
+        ("transformer", {"length_penalty": -1.0}, r"^model\.length_penalty must be finite and not negative, got -1"),
         ("luong", {"label_smoothing": 1.0}, r"^model\.label_smoothing must be in \[0, 1\), got 1"),
         ("bahdanau", {"hidden": 0}, r"^model\.hidden must be at least 1, got 0"),
         ("bahdanau", {"score": None}, r"^model/normalizer: there is no attention without a score"),

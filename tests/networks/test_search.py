@@ -1,6 +1,7 @@
 """Beam search: against enumeration, against the greedy search, and whatever the batch."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -40,8 +41,15 @@ class Trees(Decoding):
         self.read = [self.read[row] for row in rows.tolist()]
 
 
-def log_prob(seed: int, target: tuple[int, ...]) -> float:
-    tree = Trees(torch.tensor([seed]))
+class LongTrees(Trees):
+    """Whose targets seldom end before they must: nothing leaves the batch."""
+
+    def logits(self, row: int, before: int) -> Tensor:
+        return super().logits(row, before) - 3 * torch.eye(V)[EOS]
+
+
+def log_prob(seed: int, target: tuple[int, ...], kind: type[Trees] = Trees) -> float:
+    tree = kind(torch.tensor([seed]))
     before, total = BOS, 0.0
     for token in target:
         total += float(tree.advance(torch.tensor([before])).log_softmax(-1)[0, token])
@@ -81,6 +89,15 @@ def test_a_beam_of_one_is_the_greedy_search(alpha: float) -> None:
             before = int(logits[EOS:].argmax()) + EOS
             greedy.append(before)
         assert [token for token in tokens if token != PAD] == greedy
+
+
+@pytest.mark.parametrize("beam", [1, 2, 3])
+@pytest.mark.parametrize("kind", [Trees, LongTrees])
+def test_the_score_is_that_of_the_target_that_is_found(kind: type[Trees], beam: int) -> None:
+    found = beam_search(kind(torch.arange(20)), 20, SPECIAL, max_length=LONGEST, beam=beam, length_penalty=0.6)
+    for seed, tokens, score in zip(range(20), found.tokens.tolist(), found.score.tolist(), strict=True):
+        target = tuple(token for token in tokens if token != PAD)
+        assert score == pytest.approx(log_prob(seed, target, kind) / ((5 + len(target)) / 6) ** 0.6, abs=1e-5)
 
 
 def test_a_wider_beam_finds_nothing_worse_here_and_something_better() -> None:
@@ -170,5 +187,6 @@ def test_numbers_out_of_range_are_refused() -> None:
         beam_search(tree, 1, SPECIAL, max_length=3, beam=0)
     with pytest.raises(ValueError, match="max_length must be at least 1, got 0"):
         beam_search(tree, 1, SPECIAL, max_length=0)
-    with pytest.raises(ValueError, match="length_penalty must be at least 0, got -1"):
-        beam_search(tree, 1, SPECIAL, max_length=3, length_penalty=-1)
+    for penalty in (-1, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"length_penalty must be finite and not negative, got {penalty}"):
+            beam_search(tree, 1, SPECIAL, max_length=3, length_penalty=penalty)

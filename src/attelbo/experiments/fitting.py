@@ -94,7 +94,8 @@ def fit_both(first: Composition, arguments: Mapping[str, Any]) -> int:
     of_fit = {key: value for key, value in arguments.items() if key != "checkpoint"}
     second = second_stage(config, Path("weights"), **of_fit)
     verify(second)
-    given_checkpoint(second)
+    if checkpoint := given_checkpoint(second):
+        runs.check_is_there(checkpoint)
     callbacks = [node for node in config["callbacks"].values() if node and node["_target_"].endswith(".Checkpoint")]
     if not {node.get("filename", "last") for node in callbacks} & {arguments["checkpoint"], "last"}:
         raise ConfigError("callbacks: the second stage begins with a checkpoint of the first; callbacks=checkpoint")

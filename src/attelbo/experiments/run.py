@@ -169,6 +169,14 @@ def _with_threads(
     return {**config, "trainer": {**config["trainer"], "threads": threads}}
 
 
+def check_is_there(checkpoint: Path) -> None:
+    """Raise ConfigError where a checkpoint that was given is no file."""
+    if not checkpoint.is_file():
+        raise ConfigError(
+            f"ckpt: no such file: {checkpoint}; ckpt=auto goes on with the interrupted run of this configuration"
+        )
+
+
 class _Start(NamedTuple):
     """Where a run goes on."""
 
@@ -183,10 +191,7 @@ def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: i
     """
     if checkpoint is None:
         return None
-    if not checkpoint.is_file():
-        raise ConfigError(
-            f"ckpt: no such file: {checkpoint}; ckpt=auto goes on with the interrupted run of this configuration"
-        )
+    check_is_there(checkpoint)
     content = load_weights(model, checkpoint)
     if planned is not None:
         refuse_ended(trainer, planned, checkpoint, content)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attelbo.building import Spec
-from attelbo.checks import check_at_least, check_below_one
+from attelbo.checks import check_at_least, check_below_one, check_not_negative
 from attelbo.data.batch import BOS, EOS, IGNORE, PAD, Batch
 from attelbo.errors import UserError
 from attelbo.latent.arithmetic import full_precision
@@ -59,7 +59,7 @@ class SequenceToSequence(Model):
         super().__init__(optimizer, scheduler)
         check_below_one(label_smoothing=label_smoothing)
         check_at_least(1, beam=beam)
-        check_at_least(0, length_penalty=length_penalty)
+        check_not_negative(length_penalty=length_penalty)
         self.network = network
         self.max_length = max_length
         self.label_smoothing = label_smoothing

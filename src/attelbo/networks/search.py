@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.networks.encoder_decoder import Decoding
 
 
@@ -56,7 +56,7 @@ def beam_search(
         ValueError: a number is out of range.
     """
     check_at_least(1, beam=beam, max_length=max_length)
-    check_at_least(0, length_penalty=length_penalty)
+    check_not_negative(length_penalty=length_penalty)
     device = decoding.device
     found = Found(torch.full((n, max_length), special.pad, device=device), torch.zeros(n, device=device))
     sentences = torch.arange(n, device=device)  # that are not done, and some that are

@@ -1,0 +1,64 @@
+"""Minibatches of a single row are refused exactly where torch would stop at one."""
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from attelbo.errors import ConfigError
+from attelbo.training import refuse_single_rows
+
+
+def refused(model: nn.Module, ranks: int = 1, micro_batches: int = 1, **data: Any) -> bool:
+    given: Any = SimpleNamespace(**{"drop_last": False} | data)
+    try:
+        refuse_single_rows(model, given, ranks, micro_batches)
+    except ConfigError:
+        return True
+    return False
+
+
+def stops(rows: int, size: int, micro_batches: int, drop_last: bool) -> bool:
+    """Whether torch does, when an epoch is gone through."""
+    layer = nn.BatchNorm1d(1)
+    try:
+        for minibatch in torch.randn(rows, 1).split(size):
+            if not (drop_last and len(minibatch) < size):
+                for part in minibatch.split(-(-len(minibatch) // micro_batches)):
+                    layer(part)
+    except ValueError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("micro_batches", [1, 2, 3, 4])
+def test_single_rows_are_refused_where_torch_would_stop(micro_batches, drop_last):
+    found = []
+    for size, rows in itertools.product(range(1, 8), range(1, 23)):
+        if rows < size and drop_last:
+            continue  # an epoch without a minibatch, which is refused for itself
+        expected = stops(rows, size, micro_batches, drop_last)
+        data = {"rows_per_epoch": rows, "batch_size": size, "drop_last": drop_last}
+        assert refused(nn.BatchNorm1d(1), micro_batches=micro_batches, **data) == expected, (rows, size)
+        found.append(expected)
+    assert 0 < sum(found) < len(found)
+
+
+def test_ranks_share_the_rows():
+    assert not refused(nn.BatchNorm1d(1), rows_per_epoch=6, batch_size=2)
+    assert refused(nn.BatchNorm1d(1), ranks=2, rows_per_epoch=6, batch_size=2)  # three rows each
+
+
+def test_what_does_not_normalize_over_the_rows_may_have_one():
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> "Frozen":
+            return super().train(False)
+
+    one = {"rows_per_epoch": 21, "batch_size": 10}
+    assert refused(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)), **one)
+    assert not refused(nn.Sequential(nn.Linear(1, 1), nn.LayerNorm(1)), **one)
+    assert not refused(Frozen(nn.BatchNorm1d(1)), **one)
