@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 
-from attelbo.latent import FullNormalPosterior, LowRankNormal, LowRankNormalPosterior, StandardNormal
+from attelbo.latent import DiagonalNormal, FullNormalPosterior, LowRankNormal, LowRankNormalPosterior, StandardNormal
 
 IN_SHAPE = (3, 2, 2)
 
@@ -50,6 +50,14 @@ def test_density_of_each_z_under_each_q(name: str) -> None:
     q, z = posterior(name)(features()), 2 * torch.randn(5, 3, dtype=torch.float64)
     one_by_one = torch.cat([q.log_prob(one.expand(1, 4, 3)) for one in z])
     torch.testing.assert_close(q.cross_log_prob(z), one_by_one)
+
+
+def test_density_of_narrow_normals_far_from_zero_is_exact_in_float32() -> None:
+    mean, log_std = 10 + torch.randn(4, 3), torch.full((4, 3), -5.0)
+    z = mean + 0.01 * torch.randn(4, 3)
+    normal = D.Normal(mean.double(), log_std.double().exp())
+    expected = normal.log_prob(z.double().unsqueeze(1)).sum(-1).float()
+    torch.testing.assert_close(DiagonalNormal(mean, log_std).cross_log_prob(z), expected, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", NAMES)
