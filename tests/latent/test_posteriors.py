@@ -59,6 +59,14 @@ def test_density_of_each_z_is_no_less_precise_than_that_of_its_own(dtype: torch.
     torch.testing.assert_close(q.cross_log_prob(z), q.log_prob(z.unsqueeze(1).expand(-1, 4, -1)))
 
 
+def test_density_of_narrow_normals_far_from_zero_is_exact_in_float32() -> None:
+    mean, log_std = 10 + torch.randn(4, 3), torch.full((4, 3), -5.0)
+    z = mean + 0.01 * torch.randn(4, 3)
+    normal = D.Normal(mean.double(), log_std.double().exp())
+    expected = normal.log_prob(z.double().unsqueeze(1)).sum(-1).float()
+    torch.testing.assert_close(DiagonalNormal(mean, log_std).cross_log_prob(z), expected, rtol=1e-4, atol=1e-2)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_density_integrates_to_one(name: str) -> None:
     q = posterior(name, latent_dim=2)(features(3))
