@@ -96,7 +96,10 @@ def test_each_cell_is_run_with_every_choice_and_shows_the_best_in_validation() -
     assert {row.date for row in table.rows} == {"2026-11-26"}
     assert "A: optimizer.lr=1e-3 is the best of 2 in validation" in table.notes()
     begun = Reproduction.of(p, "full", {**runs, "a": [[run(-20.0, -30.0)], [None]]}, p.choices("full"))
-    assert begun.verdict(begun.rows[0]) == "1 runs missing"
+    assert begun.verdict(begun.rows[0]) == "1 run missing"
+    mistyped = Reproduction.of(paper(metric="test/elbow"), "full", {**runs, "c": [[None]]})
+    told = "none of its runs has test/elbow; did you mean test/elbo? (there are test/elbo)"
+    assert [note for note in mistyped.notes() if "elbow;" in note] == [f"A: {told}", f"b: {told}"]
 
 
 def test_the_forms_of_a_table() -> None:
@@ -118,7 +121,7 @@ def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> Non
     assert [quick.verdict(row) for row in quick.rows] == ["", "", ""]
     assert "a verdict is given at --budget full only" in quick.notes()
     short = reproduction("full", -20.5, -21.0, -18.0, missing=1)
-    assert short.verdict(short.rows[0]) == "1 runs missing"
+    assert short.verdict(short.rows[0]) == "1 run missing"
 
 
 LESS_IS_BETTER = {"bits_per_dim", "coded_bits_per_dim", "gap", "loss", "mae", "nll", "reconstruction"}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate
 from attelbo.experiments.comparison.table import escaped, tabular, value_of
+from attelbo.experiments.listing import nearest_of
 from attelbo.experiments.papers.asides import Cost, asides
 from attelbo.experiments.papers.specification import Budget, Cell, Paper
 
@@ -57,12 +58,16 @@ class Reproduction:
         costs: Mapping[str, Cost] | None = None,
     ) -> "Reproduction":
         """From the runs of each cell, with each of the choices, None where one has not begun; and what cells cost."""
-        rows, all_done = [], {}
+        rows, all_done, told = [], {}, list[str]()
         for name, cell in paper.cells.items():
             best = _best_choice(paper, name, runs[name])
             done = [run for run in runs[name][best] if run is not None and run.state == "done"]
             all_done[name] = done
-            values = [value for run in done if (value := value_of(run, paper.metric_of(name))) is not None]
+            metric = paper.metric_of(name)
+            values = [value for run in done if (value := value_of(run, metric)) is not None]
+            if done and not values:
+                known = sorted({key for run in done for key in run.metrics})
+                told.append(f"{paper.title_of(name)}: none of its runs has {metric}{nearest_of(metric, known)}")
             others = [run for place, of in enumerate(runs[name]) if place != best for run in of]
             open_ = sum(run is None or run.state not in ("done", "failed") for run in others)
             rows.append(
@@ -76,7 +81,7 @@ class Reproduction:
                     choice=choices[best],
                 )
             )
-        return cls(paper, budget, rows, tuple(asides(paper, all_done, costs or {})))
+        return cls(paper, budget, rows, (*told, *asides(paper, all_done, costs or {})))
 
     def verdict(self, row: Row) -> str:
         """``within 0.8``, ``1.2 away``, or nothing where nothing may be said."""
@@ -84,7 +89,7 @@ class Reproduction:
         if self.budget != "full" or row.cell.published is None or tolerance is None or row.measured is None:
             return ""
         if row.missing:
-            return f"{row.missing} runs missing"
+            return f"{row.missing} run{'s' if row.missing > 1 else ''} missing"
         away = row.measured.mean - row.cell.published
         if abs(away) <= tolerance:
             return f"reproduced (within {tolerance:g})"
