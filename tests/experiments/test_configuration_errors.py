@@ -246,6 +246,7 @@ FILES = [
     ("callbacks: [x]\n", "callbacks (conf/experiment/mine.yaml): expected a mapping, got ['x']"),
     ("tags: {a: 1}\n", "tags (conf/experiment/mine.yaml): expected a list, got {'a': 1}"),
     # the list of defaults itself
+    ("defaults: [3]\n", "defaults (conf/experiment/mine.yaml): 3 is no choice; write - GROUP: CHOICE"),
     (
         "defaults: digits\n",
         "defaults (conf/experiment/mine.yaml): a list is expected, - GROUP: CHOICE in each line",
