@@ -225,7 +225,7 @@ def test_the_projector_of_tensorboard_shows_means_with_labels_and_images(done, t
     [
         (["reconstruct", "n=0"], "n must be at least 1, got 0"),
         (["interpolate", "steps=1"], "steps must be at least 2, got 1"),
-        (["interpolate", "n=400"], "n: 400 pairs take 800 images, test has 355"),
+        (["interpolate", "n=178"], "n: 178 pairs take 356 images, test has 355"),
         (["interpolate", "path=round"], "did you mean"),
         (["interpolate", "start=a", "end=b"], "on digits: it reads no texts"),
         (["traverse", "row=355"], "test has 355 images, rows 0 to 354; row 355 was asked for"),

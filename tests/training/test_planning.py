@@ -1,4 +1,4 @@
-"""Minibatches of a single row are refused exactly where torch would stop at one."""
+"""How many steps a training has wherever it goes on; single rows are refused exactly where torch would stop at one."""
 
 import itertools
 from types import SimpleNamespace
@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from attelbo.errors import ConfigError
-from attelbo.training import refuse_single_rows
+from attelbo.training import planned_steps, refuse_single_rows
+
+
+def test_a_training_has_as_many_steps_wherever_it_goes_on():
+    trainer: Any = SimpleNamespace(world_size=1, limit_train_batches=1.0, max_steps=-1, max_epochs=5)
+    data: Any = SimpleNamespace(minibatches_per_block=4, rows_per_epoch=25, batch_size=10, drop_last=False)
+    for steps in range(15):
+        assert planned_steps(trainer, data, steps, *divmod(steps, 3)) == 15
+    # Two epochs of ten smaller minibatches, and one of the third epoch in this size.
+    assert planned_steps(trainer, data, 21, 2, 1) == 21 + 2 + 3 + 3
 
 
 def refused(model: nn.Module, ranks: int = 1, micro_batches: int = 1, **data: Any) -> bool:
