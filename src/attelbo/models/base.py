@@ -167,14 +167,15 @@ class Model(LightningModule, ABC):
             raise ConfigError("data.minibatches_per_block must be at least 1 for a model with several optimizers")
         self._optimizers = self.built_optimizers()
         self._rates = {name: rate for player in players for name, _, rate in player.rates}
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
         return self._optimizers
 
     def built_optimizers(self) -> list[Optimizer]:
         """New optimizers, one for each player."""
-        return [build(self._optimizer_of(player), player.groups()) for player in self.players()]
+        optimizers = [build(self._optimizer_of(player), player.groups()) for player in self.players()]
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+        return optimizers
 
     def _optimizer_of(self, player: Player) -> Spec:
         own = player.betas is not None and "betas" in self.optimizer_spec

@@ -118,10 +118,7 @@ def refuse_other_optimizers(model: Model, path: Path, checkpoint: Mapping[str, A
         return [[(set(group), len(group["params"])) for group in state["param_groups"]] for state in states]
 
     own = forms(optimizer.state_dict() for optimizer in model.built_optimizers())
-    # What configure_optimizers gives each group.
-    if [[(names | {"initial_lr"}, n) for names, n in groups] for groups in own] != forms(
-        checkpoint["optimizer_states"]
-    ):
+    if own != forms(checkpoint["optimizer_states"]):
         raise ConfigError(
             f"ckpt: {path} was trained with another kind of optimizer, or other parts of the model had one of their "
             "own; optimizer=... and model/objective=... of that run go on"
