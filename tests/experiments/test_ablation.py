@@ -43,7 +43,15 @@ def test_operations_are_those_of_the_products() -> None:
 
 def test_pairs_and_further_metrics_are_told() -> None:
     def run(seed: int, value: float) -> Any:
-        return SimpleNamespace(seed=seed, metrics={"test/bits_per_dim": value, "test/reconstruction": 100 * value})
+        metrics = {"test/bits_per_dim": value, "test/reconstruction": 100 * value}
+        return SimpleNamespace(seed=seed, metrics=metrics, provenance=origin(gpus=["A100", "A100"] if seed else []))
+
+    def origin(gpus: list[str]) -> dict[str, Any]:
+        return {
+            "git": {"sha": "0123456789", "diff": ""} if gpus else None,
+            "versions": {"attelbo": "0.1.0", "torch": "2.15.0"},
+            "hardware": {"cpu": "EPYC", "gpus": gpus},
+        }
 
     done = {cell: [] for cell in PAPER.cells}
     done["fashion_attention"] = [run(seed, 3.0 + 0.1 * seed) for seed in range(3)]
@@ -54,4 +62,5 @@ def test_pairs_and_further_metrics_are_told() -> None:
     assert "0.090 ± 0.025" in lines[1]
     assert "3 pairs cannot show a difference" in lines[1]
     assert len([line for line in lines if " minus " in line]) == 2
-    assert lines[-1] == "Fashion-MNIST, with attention: 1,234 parameters, 5.6 MFLOP for a row in training"
+    assert lines[-2] == "Fashion-MNIST, with attention: 1,234 parameters, 5.6 MFLOP for a row in training"
+    assert lines[-1] == "made with attelbo 0.1.0, torch 2.15.0, EPYC; attelbo 0123456, torch 2.15.0, A100"

@@ -1,5 +1,6 @@
 """`attelbo reproduce`: every paper's file, the runs it asks for, and what is said of the numbers."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,7 +82,12 @@ def test_each_cell_is_run_with_every_choice_and_shows_the_best_in_validation() -
     def run(value: float, test: float, state: str = "done") -> Any:
         curves = {"val/elbo": [(1, -99.0), (2, value)]}
         return SimpleNamespace(
-            state=state, seconds=60.0, metrics={"test/elbo": test}, curves=curves, status={"ended": "2026-11-26T01:00"}
+            state=state,
+            seconds=60.0,
+            metrics={"test/elbo": test},
+            curves=curves,
+            status={"ended": "2026-11-26T01:00"},
+            provenance={},
         )
 
     runs = {
@@ -188,6 +194,7 @@ def test_a_table_is_rebuilt_and_goes_on(runs, tmp_path: Path, capsys: pytest.Cap
     (table,) = runs.folder.glob("papers/small/smoke-*/table.md")
     assert "| b | -19.00 | B |" in table.read_text()
     assert "quoted by Somebody" in table.read_text()
+    assert f", torch {importlib.metadata.version('torch')}, " in table.read_text()
     assert main([*command, "--seeds", "2"]) == 0  # three more runs beside the others
     out = capsys.readouterr().out
     assert "sweep: 3 of 6 jobs are done already" in out

@@ -44,6 +44,13 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"{name} differs: {_told(a)} then, {_told(b)} now" for name, a, b in (*code, *facts) if a != b]
 
 
+def in_short(recorded: Mapping[str, Any]) -> str:
+    """Code, torch and machine of a recorded provenance, in a few words."""
+    code = _described(recorded["git"]) or recorded["versions"]["attelbo"]
+    machine = _told(sorted(set(recorded["hardware"]["gpus"])) or recorded["hardware"]["cpu"])
+    return f"attelbo {code}, torch {recorded['versions']['torch']}, {machine}"
+
+
 def _described(git: Mapping[str, str] | None) -> str | None:
     return None if git is None else f"{git['sha'][:7]}{' with uncommitted changes' if git['diff'] else ''}"
 

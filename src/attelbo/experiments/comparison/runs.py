@@ -54,6 +54,11 @@ class Run:
             measures += [measure for measure in more.get("measures", []) if measure[0] not in {m[0] for m in measures}]
         return {**result, "metrics": metrics, "measures": measures}
 
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """What it was made with; empty where that was not written down."""
+        return RunDirectory(self.path).read("provenance.json") or {}
+
     @property
     def metrics(self) -> Mapping[str, float]:
         return self.result["metrics"]

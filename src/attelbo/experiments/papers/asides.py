@@ -1,4 +1,5 @@
-"""What is told below a table: further metrics, cells compared seed by seed, and what the model of a cell costs."""
+"""What is told below a table: further metrics, cells compared seed by seed, what the model of a cell costs, and what all
+of it was made with."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate, paired
 from attelbo.experiments.comparison.table import by_seed
 from attelbo.experiments.papers.specification import Paper
+from attelbo.experiments.provenance import in_short
 from attelbo.models import Model, count_parameters
 
 ROWS = 2
@@ -64,3 +66,5 @@ def asides(paper: Paper, done: Mapping[str, Sequence[Run]], costs: Mapping[str, 
     for cell, cost in costs.items():
         operations = f"{cost.flops / 1e6:.1f} MFLOP for a row in training"
         yield f"{paper.title_of(cell)}: {cost.parameters:,} parameters, {operations}"
+    if made := {in_short(run.provenance) for runs in done.values() for run in runs if run.provenance}:
+        yield f"made with {'; '.join(sorted(made))}"
