@@ -106,9 +106,9 @@ def heats(accelerator: Accelerator, quick: bool, rounds: int, data_dir: Path) ->
         ]
     compiled = (OURS, "attelbo, compiled", BARE)
     return [
-        Heat(small, (OURS, BARE, *PEERS, "pythae, default Adam"), 100),
+        Heat(small, (*compiled, *PEERS, "pythae, default Adam"), 120),
         Heat(replace(small, batch_size=512), (OURS, BARE, "Lightning", "pythae"), 50),
-        Heat(large, (OURS, BARE, "pythae"), 75),
+        Heat(large, (*compiled, "pythae"), 100),
         Heat(replace(small, threads=None), (OURS, BARE), 30),
         Heat(conv, (*compiled, "bare loop, channels_last", *PEERS), 100),
         Heat(replace(conv, threads=None), compiled, 45),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import data, data_path, environments, readme, replicas, report, startup, tables, training
+from benchmarks import data, data_path, environments, papers, readme, replicas, report, startup, tables, training
 from benchmarks.__main__ import parsed
 from benchmarks.contestants.bare_loop import train_epoch
 from benchmarks.contestants.command import accept_random_cifar10, words
@@ -504,6 +505,24 @@ def test_numbers_go_between_the_markers():
     assert readme.replace(text, "numbers", "n\\1ew\n") == new
     with pytest.raises(SystemExit, match="'speed' stand there 0 times"):
         readme.replace(text, "speed", "")
+
+
+def test_the_page_of_papers_has_each_table_under_its_command(tmp_path):
+    def write(paper: str, budget: str) -> Path:
+        table = tmp_path / "papers" / paper / f"{budget}-0a1b2c3d" / "table.md"
+        table.parent.mkdir(parents=True)
+        table.write_text(f"# Title of {paper}\n\nIts source\n\n| cell |\n| --- |\n\n- a note on {budget}\n")
+        return table
+
+    text = papers.page([write("vit", "quick"), write("iwae", "quick"), write("sort_reverse", "full")])
+    assert text.startswith(papers.HEAD + "\n## Title of sort_reverse\n")
+    assert re.findall("    attelbo reproduce (.*)", text) == [
+        "sort_reverse --budget full",
+        "iwae --budget quick",
+        "vit --budget quick",
+    ]
+    assert "    attelbo reproduce vit --budget quick\n\nIts source\n\n| cell |" in text
+    assert text.endswith("- a note on quick\n")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
-"""What is told below a table: further metrics, cells compared seed by seed, what the model of a cell costs, and what all
-of it was made with."""
+"""What is told below a table: further metrics, pairs of cells, what the model of a cell costs, what was used."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple

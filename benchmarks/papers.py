@@ -1,0 +1,38 @@
+"""docs/papers.md: the tables that `attelbo reproduce` left beside its runs. `python -m benchmarks.papers outputs`."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent / "docs" / "papers.md"
+HEAD = """\
+# Tables of papers, rebuilt
+
+Written by `python -m benchmarks.papers`; each table as `attelbo reproduce` printed it, nothing is typed in. A verdict
+is given at the published budget only; a cell without a measurement was not run. The command above a table makes it, and
+`attelbo reproduce --list` names all papers.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.papers", description=__doc__)
+    parser.add_argument("outputs", type=Path, nargs="+", help="folders that attelbo reproduce has written to")
+    folders = parser.parse_args().outputs
+    PAGE.write_text(page([table for folder in folders for table in folder.glob("papers/*/*/table.md")]), "utf-8")
+
+
+def page(tables: Sequence[Path]) -> str:
+    """The page of these tables, ``papers/<paper>/<budget>-<digest>/table.md``: full budgets first, then by name."""
+    found = sorted((table.parent.name.rpartition("-")[0], table.parent.parent.name, table) for table in tables)
+    return "\n".join([HEAD, *(section(*each) for each in found)])
+
+
+def section(budget: str, paper: str, table: Path) -> str:
+    """A table under the command that makes it."""
+    title, body = re.fullmatch(r"# (.*?)\n(.*)", table.read_text("utf-8"), re.DOTALL).groups()  # pyright: ignore
+    return f"## {title}\n\n    attelbo reproduce {paper} --budget {budget}\n{body}"
+
+
+if __name__ == "__main__":
+    main()
