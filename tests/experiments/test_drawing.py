@@ -14,9 +14,9 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from attelbo.cli import main
 from attelbo.experiments.drawing import slerp
 from attelbo.experiments.sampled import GROUP, write_folder
-from attelbo.experiments.traversal import axes_of
 from attelbo.latent.spaces import OneHot, Product, Real
 from attelbo.models import VariationalAutoencoder, load_run
+from attelbo.models.traversal import axes_of
 from attelbo.seeding import derive_seed
 from attelbo.training.media import GAP, SMALLEST_TILE
 

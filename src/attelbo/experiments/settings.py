@@ -19,13 +19,13 @@ class Evaluation:
 
     n_samples: int
     """Importance samples for each image."""
-    n_images: int | None
+    n_images: int | None = None
     """So many of the split's images; all if None."""
-    batch_size: int
+    batch_size: int = 100
     """Images at a time."""
-    chunk: int | None
+    chunk: int | None = None
     """Samples of each image at a time; None: as many as suit the device."""
-    checkpoint: Which
+    checkpoint: Which = "best"
     """Of which weights."""
     compress: bool = False
     """Code these images by bits back, decode them and count the bits."""

@@ -234,8 +234,8 @@ class EvidenceModel(Model):
         """The trained model of a run directory, in evaluation mode on the CPU: for notebooks.
 
         Args:
-            run_dir: ``outputs/<name>/<run id>``.
-            checkpoint: ``best`` or ``last``.
+            run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
+            checkpoint: ``best``, ``last`` or ``average``.
 
         Raises:
             UserError: not a run directory, no checkpoint in it, or the run of another kind of model.

@@ -12,6 +12,7 @@ import yaml
 from attelbo.building import build
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError, one_line
+from attelbo.files import find_run
 from attelbo.models.base import Model
 
 
@@ -109,11 +110,14 @@ def load_run(
     """The trained model of a run, in evaluation mode on the CPU, and its data module.
 
     Args:
-        run_dir: ``outputs/<name>/<run id>``.
+        run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
         checkpoint: ``best``, ``last`` or ``average``.
         data_dir: where the data are now, if not where they were.
+
+    Raises:
+        UserError: no run there, or it has no such checkpoint.
     """
-    run_dir = Path(run_dir)
+    run_dir = find_run(Path(run_dir))
     config = read_config(run_dir)
     if data_dir is not None:
         config["data"]["root"] = data_dir
