@@ -287,7 +287,7 @@ def _conclude(
     try:
         checkpoint = checkpoint_of(run.path, settings.checkpoint)
     except UserError:
-        if settings.checkpoint == "average":
+        if settings.checkpoint not in ("best", "last"):
             raise
         which = "last"  # none was saved: the weights that the model has
     else:

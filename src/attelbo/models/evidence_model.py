@@ -235,7 +235,7 @@ class EvidenceModel(Model):
 
         Args:
             run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
-            checkpoint: ``best``, ``last`` or ``average``.
+            checkpoint: ``best``, ``last``, ``average`` or ``epoch<n>``.
 
         Raises:
             UserError: not a run directory, no checkpoint in it, or the run of another kind of model.

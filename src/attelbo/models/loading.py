@@ -49,7 +49,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
-    """The file of the ``best``, ``last`` or ``average`` checkpoint; the last one where there is no best.
+    """The file of the ``best``, ``last``, ``average`` or ``epoch<n>`` checkpoint; the last one where there is no best.
 
     Raises:
         UserError: the run has no checkpoint.
@@ -58,8 +58,10 @@ def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
     for name in (which, "last") if which == "best" else (which,):
         if (folder / f"{name}.ckpt").is_file():
             return folder / f"{name}.ckpt"
+    found = ", ".join(sorted((file.stem for file in folder.glob("*.ckpt")), key=lambda name: (len(name), name)))
     raise UserError(
         f"{run_dir} has no checkpoint in checkpoints/ ({which}): the run saved none, or has not come that far"
+        + (f"; there are {found}" if found else "")
     )
 
 
@@ -111,7 +113,7 @@ def load_run(
 
     Args:
         run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
-        checkpoint: ``best``, ``last`` or ``average``.
+        checkpoint: ``best``, ``last``, ``average`` or ``epoch<n>``.
         data_dir: where the data are now, if not where they were.
 
     Raises:
