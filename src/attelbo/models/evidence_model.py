@@ -156,6 +156,7 @@ class EvidenceModel(Model):
                 self._side(turn.moves),
                 turn.prefix,
                 betas=turn.betas,
+                rate=turn.rate,
             )
             for turn in turns
         ]
