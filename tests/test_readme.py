@@ -102,12 +102,8 @@ def test_the_typo_is_answered_as_shown(capsys: pytest.CaptureFixture[str]):
 
 
 def test_python_of_the_readme(here: Path):
-    code = "\n".join(blocks("python"))
-    # debug=fast saves no checkpoint, and some of the commands choose another network.
-    runs = (path.parents[1] for path in here.glob("outputs/digits/conv_attention/*/checkpoints/best.ckpt"))
-    run = next(path for path in runs if (path / "result.json").is_file())
     scope: dict[str, Any] = {}
-    exec(code.replace("outputs/digits/conv_attention/<run id>", str(run)), scope)
+    exec("\n".join(blocks("python")), scope)
     assert scope["images"].shape == (16, 1, 8, 8)
     assert scope["layer"](torch.randn(2, 5, 64)).shape == (2, 5, 64)
 

@@ -55,6 +55,8 @@ class Player:
     """Some of its parameters under a name, and what moves their learning rate beside the scheduler."""
     betas: tuple[float, float] | None = None
     """Of its Adam, in place of those in the configuration."""
+    rate: float = 1.0
+    """Its learning rate, in those of the configuration."""
     undecayed: Collection[nn.Parameter] = ()
     """Those that the optimizer's weight decay leaves alone."""
 
@@ -171,10 +173,11 @@ class Model(LightningModule, ABC):
 
     def built_optimizers(self) -> list[Optimizer]:
         """New optimizers, one for each player."""
-        optimizers = [build(self._optimizer_of(player), player.groups()) for player in self.players()]
-        for optimizer in optimizers:
+        players = self.players()
+        optimizers = [build(self._optimizer_of(player), player.groups()) for player in players]
+        for player, optimizer in zip(players, optimizers, strict=True):
             for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
+                group["lr"] = group["initial_lr"] = group["lr"] * player.rate
         return optimizers
 
     def _optimizer_of(self, player: Player) -> Spec:

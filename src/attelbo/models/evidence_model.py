@@ -156,6 +156,7 @@ class EvidenceModel(Model):
                 self._side(turn.moves),
                 turn.prefix,
                 betas=turn.betas,
+                rate=turn.rate,
             )
             for turn in turns
         ]
@@ -234,8 +235,8 @@ class EvidenceModel(Model):
         """The trained model of a run directory, in evaluation mode on the CPU: for notebooks.
 
         Args:
-            run_dir: ``outputs/<name>/<run id>``.
-            checkpoint: ``best`` or ``last``.
+            run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
+            checkpoint: ``best``, ``last``, ``average`` or ``epoch<n>``.
 
         Raises:
             UserError: not a run directory, no checkpoint in it, or the run of another kind of model.

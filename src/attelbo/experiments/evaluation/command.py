@@ -51,12 +51,18 @@ from attelbo.models import (
 from attelbo.training.loggers import log_result
 from attelbo.training.threads import use_threads
 
+CPU = torch.device("cpu")
 N_SAMPLES = 5000
 """Importance samples for each image, unless another number is asked for."""
 
 
 def measure(
-    model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
+    model: Model,
+    data: ResidentDataModule,
+    split: SplitName,
+    settings: Evaluation,
+    seed: int = 0,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
     """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood where it has
     a bound; information where q(z|x) has a density; BLEU where it translates."""
