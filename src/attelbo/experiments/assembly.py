@@ -15,6 +15,7 @@ from attelbo.experiments.settings import Evaluation
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
 from attelbo.training.callbacks import Checkpoint, EarlyStopping, WeightAverage
+from attelbo.training.loggers import check_loggers
 from attelbo.training.replicas import Seat
 
 Config = dict[str, Any]
@@ -51,6 +52,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     callbacks = {name: _try(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node}
     if evaluation.checkpoint == "average" and not any(isinstance(each, WeightAverage) for each in callbacks.values()):
         raise ConfigError("evaluation.checkpoint=average: nothing averages the weights; callbacks=average does")
+    check_loggers(config["logger"])
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     model = build_model(config, data)
