@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,8 +109,8 @@ def test_a_document_does_not_see_the_one_before():
 
 
 def test_padding_is_not_seen_from_anywhere():
-    following = DataSpec("next tokens", (T,), "tokens", n_tokens=V)
-    data = DataSpec("padded", (T,), "tokens", n_tokens=V, pads=True, target=following)
+    kinds = DataSpec("a kind for each token", (T,), "tokens", n_tokens=V)
+    data = DataSpec("padded", (T,), "tokens", n_tokens=V, pads=True, target=kinds)
     model = made(data, causal=False)
     x = tokens(2) % (V - 1) + 1
     x[1, 5:] = 0
@@ -275,6 +276,9 @@ def test_what_sees_all_of_a_row_does_not_go_on():
 
 # -- what does not fit -------------------------------------------------------------------------------------
 
+WORDS = DataSpec("a text", (T,), "tokens", n_tokens=V)
+TEXT = replace(WORDS, target=WORDS)
+
 
 @pytest.mark.parametrize(
     ("data", "options", "message"),
@@ -284,6 +288,12 @@ def test_what_sees_all_of_a_row_does_not_go_on():
         (None, {"context": 7}, "model.context must be at least 8, the tokens of a row of letters, got 7"),
         (None, {"dropout": 1.0}, r"model\.dropout must be in \[0, 1\), got 1\.0"),
         (None, {"dim": 7}, "heads must divide the 7 features"),
+        (TEXT, {"causal": False}, r"model\.causal=false: a token of a text is to be predicted from those before it"),
+        (
+            None,
+            {"network": {"_target_": "attelbo.networks.BidirectionalGRU"}},
+            "model/network: .* not of Bidirectional",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(data, options, message):

@@ -5,7 +5,7 @@ minibatches in a block, F factors.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -51,6 +51,11 @@ class DataSpec:
     target: "DataSpec | None" = None
     """What y is, where it is more than labels or factors: the next tokens (T,), a sentence (U,), numbers, the values of
     a function (N, D)."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether y are the next tokens of the row itself."""
+        return self.target == replace(self, target=None)
 
 
 class Batch(NamedTuple):

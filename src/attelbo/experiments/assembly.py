@@ -15,6 +15,7 @@ from attelbo.experiments.settings import Evaluation, Which, epoch_of
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
 from attelbo.training.callbacks import Checkpoint, EarlyStopping, EpochWeights, WeightAverage
+from attelbo.training.loggers import check_loggers
 from attelbo.training.replicas import Seat
 
 Config = dict[str, Any]
@@ -50,6 +51,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     _try("scheduler", config["scheduler"])
     callbacks = {name: _try(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node}
     _check_is_kept(evaluation.checkpoint, callbacks)
+    check_loggers(config["logger"])
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     model = build_model(config, data)

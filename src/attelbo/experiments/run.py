@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 
 from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
@@ -228,8 +229,9 @@ def _run(
 ) -> Outcome:
     """Fit, evaluate, draw and report; the status is right at every moment, whatever happens."""
     exit_code, error, seconds, state, stopped_by = 1, None, None, "failed", None
-    loggers = build_loggers(config["logger"], run_info(run, config, job_type))
+    loggers: list[Logger] = []
     try:
+        loggers += build_loggers(config["logger"], run_info(run, config, job_type))
         with stoppable():
             settle(trainer, run.path, loggers)
             step = start.step if start else -1  # a run without a checkpoint begins anew

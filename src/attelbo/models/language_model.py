@@ -235,6 +235,11 @@ def build_language_model(
         ConfigError: a part's argument is out of range, or parts, or parts and data, do not fit together.
     """
     check_tokens(data)
+    if not causal and data.goes_on:
+        raise ConfigError(
+            f"model.causal=false: a token of {data.name} is to be predicted from those before it, and a model "
+            "that sees all of a row sees it; model.causal=true"
+        )
     length = data.shape[0]
     if context is not None and context < length:
         raise ConfigError(f"model.context must be at least {length}, the tokens of a row of {data.name}, got {context}")

@@ -254,7 +254,16 @@ class Transformer(nn.Module):
 
 def initialize_by_depth(model: nn.Module, network: Transformer) -> None:
     """Initial weights of a model around a network (Radford et al. 2019, section 2.3): normal with standard deviation
-    0.02, or 0.02 / sqrt(n) for the network's n layers that add to the tokens; biases zero."""
+    0.02, or 0.02 / sqrt(n) for the network's n layers that add to the tokens; biases zero.
+
+    Raises:
+        ConfigError: the network is of another kind.
+    """
+    if not isinstance(network, Transformer):
+        raise ConfigError(
+            f"model/network: this model is made of transformer blocks, not of {type(network).__name__}; "
+            "model/network=transformer has them"
+        )
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=STD)

@@ -6,6 +6,8 @@ which there are none but such with 3 kinds; here all are equally likely.
 Shapes: n rows, L digits, T = 2 L - 1 tokens.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,8 @@ class Sort(Task):
         self.n_digits = n_digits
 
     def spec(self, name: str) -> DataSpec:
-        return DataSpec(name, (2 * self.length - 1,), "tokens", n_tokens=self.n_digits, answer_length=self.length)
+        row = DataSpec(name, (2 * self.length - 1,), "tokens", n_tokens=self.n_digits, answer_length=self.length)
+        return replace(row, target=row)
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         digits = torch.randint(self.n_digits, (n, self.length), generator=generator)
