@@ -35,35 +35,38 @@ def copy_attention(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> N
     )
 
 
-@pytest.mark.parametrize("pre_norm", [True, False])
+@pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_equals_torchs_encoder_layer(pre_norm: bool, activation: Any) -> None:
-    ours = block(pre_norm=pre_norm, activation=activation)
+def test_equals_torchs_encoder_layer(residual: str, activation: Any) -> None:
+    ours = block(residual=residual, activation=activation)
     theirs = nn.TransformerEncoderLayer(
-        8, 2, 16, 0.0, activation, batch_first=True, norm_first=pre_norm, dtype=torch.float64
+        8, 2, 16, 0.0, activation, batch_first=True, norm_first=residual == "pre_norm", dtype=torch.float64
     )
     copy_attention(ours.attention, theirs.self_attn)
     theirs.linear1.load_state_dict(ours.feed_forward.first.state_dict())
     theirs.linear2.load_state_dict(ours.feed_forward.second.state_dict())
-    theirs.norm1.load_state_dict(ours.attention_norm.state_dict())
-    theirs.norm2.load_state_dict(ours.feed_forward_norm.state_dict())
+    theirs.norm1.load_state_dict(ours.around_attention.norm.state_dict())
+    theirs.norm2.load_state_dict(ours.around_feed_forward.norm.state_dict())
     x = torch.randn(3, 5, 8, dtype=torch.float64)
     valid = torch.tensor([5, 2, 4])[:, None] > torch.arange(5)
     torch.testing.assert_close(ours(x, mask=Padding(valid)), theirs(x, src_key_padding_mask=~valid))
 
 
-@pytest.mark.parametrize("pre_norm", [True, False])
-def test_equals_torchs_decoder_layer(pre_norm: bool) -> None:
-    ours = block(pre_norm=pre_norm, cross=True)
-    theirs = nn.TransformerDecoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=pre_norm, dtype=torch.float64)
+@pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
+def test_equals_torchs_decoder_layer(residual: str) -> None:
+    ours = block(residual=residual, cross=True)
+    theirs = nn.TransformerDecoderLayer(
+        8, 2, 16, 0.0, batch_first=True, norm_first=residual == "pre_norm", dtype=torch.float64
+    )
     assert ours.cross is not None
-    assert ours.cross_norm is not None
+    assert ours.around_cross is not None
     copy_attention(ours.attention, theirs.self_attn)
     copy_attention(ours.cross, theirs.multihead_attn)
     theirs.linear1.load_state_dict(ours.feed_forward.first.state_dict())
     theirs.linear2.load_state_dict(ours.feed_forward.second.state_dict())
-    for name, norm in (("norm1", ours.attention_norm), ("norm2", ours.cross_norm), ("norm3", ours.feed_forward_norm)):
-        getattr(theirs, name).load_state_dict(norm.state_dict())
+    around = (ours.around_attention, ours.around_cross, ours.around_feed_forward)
+    for name, residual_ in zip(("norm1", "norm2", "norm3"), around, strict=True):
+        getattr(theirs, name).load_state_dict(residual_.norm.state_dict())
     x, memory = torch.randn(3, 5, 8, dtype=torch.float64), torch.randn(3, 4, 8, dtype=torch.float64)
     valid = torch.tensor([4, 2, 3])[:, None] > torch.arange(4)
     behind = torch.ones(5, 5, dtype=torch.bool).triu(1)
@@ -101,7 +104,9 @@ def test_swiglu_and_rms_norm_are_their_formulas() -> None:
     expected = ours.feed_forward.second(value * gate * torch.sigmoid(gate))
     torch.testing.assert_close(ours.feed_forward(x), expected)
     mean_square = x.square().mean(-1, keepdim=True) + torch.finfo(torch.float64).eps
-    torch.testing.assert_close(ours.attention_norm(x), x / mean_square.sqrt() * ours.attention_norm.weight)
+    torch.testing.assert_close(
+        ours.around_attention.norm(x), x / mean_square.sqrt() * ours.around_attention.norm.weight
+    )
 
 
 def test_every_parameter_gets_a_gradient() -> None:
@@ -116,7 +121,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     [
         (lambda: block(norm="batch"), "norm must be layer or rms, got 'batch'"),
         (lambda: FeedForward(4, 0), "hidden must be at least 1, got 0"),
-        (lambda: FeedForward(4, 4, "tanh"), "activation must be relu, gelu or swiglu, got 'tanh'"),  # pyright: ignore[reportArgumentType]
+        (lambda: FeedForward(4, 4, "tanh"), "activation must be relu or gelu or swiglu, got 'tanh'"),  # pyright: ignore[reportArgumentType]
     ],
 )
 def test_bad_arguments(make, message: str) -> None:
