@@ -76,8 +76,9 @@ class AttentionLayer(nn.Module, ABC):
         self.dropout = dropout
         self.mask = mask
         self.score = score or ScaledDot(head_dim)
+        self.normalizer = normalizer or Softmax()
         self.position = position or NoPosition()
-        self.mechanism = Mechanism(self.score, normalizer or Softmax(), self.position, soft_cap)
+        self.mechanism = Mechanism(self.score, self.normalizer, self.position, soft_cap)
         self.kernel = KERNELS[check_kernel(kernel, self.mechanism, dropout, mask)]
         self.last_call: Call | None = None
 
