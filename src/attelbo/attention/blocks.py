@@ -1,10 +1,12 @@
 """Transformer blocks: attention and a feed-forward network, each with a residual around it.
 
-Source: Vaswani et al. 2017, section 3; SwiGLU: Shazeer 2020.
+Source: Vaswani et al. 2017, section 3; gates: Shazeer 2020, "GLU Variants Improve Transformer", eqs. 5-6; the square of
+the ReLU: So et al. 2021 (Primer), section 4.
 
 Shapes: B batch, T tokens, S tokens of the memory, E features of a token, H hidden features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,16 +20,27 @@ from attelbo.attention.norms import NormName
 from attelbo.attention.residuals import Residual, ResidualName
 from attelbo.checks import check_at_least, check_choice
 
-FeedForwardActivation = Literal["relu", "gelu", "swiglu"]
+FeedForwardActivation = Literal["relu", "gelu", "relu2", "reglu", "geglu", "swiglu"]
+
+_GATES: dict[str, Callable[[Tensor], Tensor]] = {"reglu": F.relu, "geglu": F.gelu, "swiglu": F.silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "relu2": lambda h: F.relu(h).square(),
+}
 
 
 class FeedForward(nn.Module):
-    """Two linear layers on each token (B, T, E), with an activation, or a gate (SwiGLU), between them.
+    """Two linear layers on each token (B, T, E), with an activation or a gate between them.
+
+    The first layer of a gate makes 2 H features: values, and as many that open and close them. Where as many parameters
+    as without a gate are wanted, H has to be two thirds as large.
 
     Args:
         dim: E.
         hidden: H.
-        activation: between the layers.
+        activation: between the layers: "relu", "gelu" or the square of the ReLU ("relu2"); or a gate of ReLU ("reglu"),
+            GELU ("geglu") or SiLU ("swiglu").
         dropout: behind the second one, in training.
         bias: whether the layers have one.
         hidden_dropout: between them, behind the activation, in training.
@@ -49,18 +62,18 @@ class FeedForward(nn.Module):
         check_at_least(1, dim=dim, hidden=hidden)
         check_choice("activation", activation, FeedForwardActivation)
         self.activation = activation
-        self.first = nn.Linear(dim, hidden * (2 if activation == "swiglu" else 1), bias=bias)
+        self.first = nn.Linear(dim, hidden * (2 if activation in _GATES else 1), bias=bias)
         self.second = nn.Linear(hidden, dim, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.hidden_dropout = nn.Dropout(hidden_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x)
-        if self.activation == "swiglu":
+        if self.activation in _GATES:
             value, gate = h.chunk(2, -1)
-            h = value * F.silu(gate)
+            h = value * _GATES[self.activation](gate)
         else:
-            h = F.gelu(h) if self.activation == "gelu" else F.relu(h)
+            h = _ACTIVATIONS[self.activation](h)
         return self.dropout(self.second(self.hidden_dropout(h)))
 
 
@@ -91,8 +104,8 @@ class TransformerBlock(nn.Module):
         attention: between the tokens themselves.
         feed_forward: on each token.
         cross: to a memory; None: the block is an encoder's, or that of a language model.
-        norm: LayerNorm or RMSNorm.
-        bias: whether a LayerNorm has one.
+        norm: of the tokens, see ``norms``.
+        bias: whether norms have one.
         residual: how what they make of the tokens is added to them, see ``residuals``.
         alpha: of deepnorm.
         layer_scale: the learned factor that each feature of what is added begins with; None: it has none.

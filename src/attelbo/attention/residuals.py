@@ -34,8 +34,8 @@ class Residual(nn.Module):
     Args:
         dim: E.
         form: which.
-        norm: LayerNorm or RMSNorm.
-        bias: whether a LayerNorm has one.
+        norm: see ``norms``.
+        bias: whether norms have one.
         alpha: of deepnorm, see :func:`deepnorm_constants`; 1 in the other forms.
         layer_scale: the factor that each feature of what is added begins with; None: it has none.
         drop: the probability with which a row adds nothing, in training.

@@ -174,7 +174,7 @@ class Transformer(nn.Module):
         layers: L.
         hidden: features inside the feed-forward networks; 4 E if None.
         activation: inside them.
-        norm: LayerNorm or RMSNorm.
+        norm: of the tokens, see ``attention.norms``.
         residual: how what a layer makes of the tokens is added to them, see ``attention.residuals``.
         layer_scale: the learned factor that each feature of what is added begins with; None: it has none.
         dropout: on what each layer adds, in training.
