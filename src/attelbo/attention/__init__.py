@@ -25,7 +25,15 @@ from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
-from attelbo.attention.normalizers import Entmax15, Normalizer, Sigmoid, Softmax, SoftmaxOffByOne, Sparsemax
+from attelbo.attention.normalizers import (
+    Entmax15,
+    LearnedSink,
+    Normalizer,
+    Sigmoid,
+    Softmax,
+    SoftmaxOffByOne,
+    Sparsemax,
+)
 from attelbo.attention.norms import norm_layer
 from attelbo.attention.positions import (
     Alibi,
@@ -84,6 +92,7 @@ __all__ = [
     "KeyValues",
     "LatentAttention",
     "Learned",
+    "LearnedSink",
     "LinearAttention",
     "LinearCache",
     "Location",
