@@ -1,6 +1,6 @@
 """PyTorch's fused kernel: softmax of dot products, O(T + S) memory, no second derivative.
 
-Softmax off by one is a softmax with one key more, whose score is 0 and whose value is nothing: it is computed so. With a
+Softmax off by one is a softmax with one key more, whose score is 0 and whose value is nothing: it is computed so. For a
 learned sink there is one feature more, in which this key alone is 1, and a query is what its head has learned.
 
 Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, D features of a head, V of a value.
