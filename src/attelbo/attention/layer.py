@@ -122,6 +122,10 @@ class AttentionLayer(nn.Module, ABC):
         return self.attention_weights(q, k, merged(self.mask, mask))
 
     @abstractmethod
+    def reset_parameters(self, gain: float = 1.0) -> None:
+        """Initial weights, with a gain for those of values and output."""
+
+    @abstractmethod
     def project(
         self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:

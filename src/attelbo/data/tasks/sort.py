@@ -6,8 +6,6 @@ which there are none but such with 3 kinds; here all are equally likely.
 Shapes: n rows, L digits, T = 2 L - 1 tokens.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -34,8 +32,8 @@ class Sort(Task):
         self.n_digits = n_digits
 
     def spec(self, name: str) -> DataSpec:
-        row = DataSpec(name, (2 * self.length - 1,), "tokens", n_tokens=self.n_digits, answer_length=self.length)
-        return replace(row, target=row)
+        shape = (2 * self.length - 1,)
+        return DataSpec(name, shape, "tokens", n_tokens=self.n_digits, answer_length=self.length, next_tokens=True)
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         digits = torch.randint(self.n_digits, (n, self.length), generator=generator)
