@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer, seed_everything
 from attelbo.building import Spec, build
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, one_line
+from attelbo.experiments.evaluation import check_measurable
 from attelbo.experiments.settings import Evaluation, Which, epoch_of
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
@@ -56,10 +57,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     data = build_data(config)
     model = build_model(config, data)
     _check_callbacks(callbacks, model)
-    if evaluation.compress:
-        from attelbo.experiments.evaluation.compression import check_compressible
-
-        check_compressible(model, data)
+    check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
     return model, data
 
 

@@ -295,7 +295,7 @@ def _conclude(
     else:
         load_weights(model, checkpoint)
         which = checkpoint.stem
-    result = measure(model, data, "test", settings, config["seed"], device)
+    result = measure(model, data, "test", settings, config["seed"], device, Path(config["paths"]["output_dir"]))
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):
             callback.publish(trainer, model)

@@ -37,6 +37,13 @@ class Evaluation:
     """Of which weights."""
     compress: bool = False
     """Code these images by bits back, decode them and count the bits."""
+    disentanglement: bool | None = None
+    """Scores of single latents for single factors of variation; None: where the data have factors and z has 64 numbers
+    at most."""
+    quality: bool = False
+    """Similarity of reconstructions, and distances of samples in the features of a classifier."""
+    fid: bool = False
+    """The Frechet Inception distance of samples."""
 
     def __post_init__(self) -> None:
         check_at_least(
