@@ -1,4 +1,5 @@
-"""``attelbo sample``: what a trained model makes by itself, images of latents from its prior, functions, or texts.
+"""``attelbo sample``: what a trained model makes by itself, images or vectors of latents from its prior, functions, or
+texts.
 
 Shapes: n images (n, C, H, W), n texts of T tokens.
 """
@@ -14,6 +15,7 @@ from attelbo.data import FunctionDataModule, PixelDataModule
 from attelbo.data.tasks import GaussianProcess
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
+from attelbo.experiments.vectors import write_vectors
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
 from attelbo.models import DRAW, LanguageModel, LatentVariableModel, NeuralProcess, TextVAE
@@ -45,14 +47,16 @@ def sample(
 
     Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Those of a
     model that paints in strokes are also a GIF, and some of them a strip. Of a neural process they are functions that
-    may be meant by what is known of some curves or images. Texts are printed and written to a file.
+    may be meant by what is known of some curves or images. Texts are printed and written to a file. Vectors are rows of
+    CSV in the units of the data, x ~ p(x|z).
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        n: how many; if None 64 images, ten texts of latents or one of a language model, 8 functions for each context.
+        n: how many; if None 64 images or vectors, ten texts of latents or one of a language model, 8 functions for each
+            context.
         seed: of the draw.
         output: the file; by default ``media/samples-n<n>-seed<seed>[-y<y>].png`` in the run directory, or
-            ``.txt`` with a mark for each option that is given.
+            ``.csv``, or ``.txt`` with a mark for each option that is given.
         accelerator: where.
         checkpoint: whose weights.
         prompt: the beginning of a text; a line break if None, or nothing where the model has learned how texts begin.
@@ -85,10 +89,14 @@ def sample(
     elif isinstance(trained.model, LatentVariableModel):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
         n = N_IMAGES if n is None else n
-        file = trained.path(output, f"samples-n{n}-seed{seed}{marks(y=y)}.png")
         labels = None if y is None else torch.full((n,), y, device=trained.device)
+        if trained.data.spec.row == "row":
+            write_vectors(trained, trained.model.draw(n, labels), output, f"samples-n{n}-seed{seed}{marks(y=y)}.csv")
+            return
+        file = trained.path(output, f"samples-n{n}-seed{seed}{marks(y=y)}.png")
         columns = class_columns(n, trained.model.known_classes) if y is None else None
-        tell(f"{n} samples", save_png(image_grid(trained.model.sample(n, labels), columns), file))
+        images = trained.data.shown(trained.model.sample(n, labels))
+        tell(f"{n} samples", save_png(image_grid(images, columns), file))
         if isinstance(trained.model, DRAW):
             trained.seed(seed, "sample")
             painted = painting(trained.model, n)

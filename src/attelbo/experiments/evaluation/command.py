@@ -144,6 +144,8 @@ def evaluate(
     if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
         why = f"{trained.described}: no latent variables of images"
         refuse(why, disentanglement=disentanglement, quality=quality, fid=fid)
+    if data.spec.row != "image":
+        refuse(f"{trained.described}: no images to compare", quality=quality, fid=fid)
     if disentanglement:
         check_factors(data)
     if compress:
