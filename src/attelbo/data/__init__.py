@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attelbo.data.batch import BOS, CONTEXT, EOS, IGNORE, PAD, TARGET, UNK, Batch, Block, DataKind, DataSpec, Split
 
 if TYPE_CHECKING:
+    from attelbo.data.arrays import ArrayDataModule
     from attelbo.data.image import ImageDataModule
     from attelbo.data.module import ResidentDataModule
     from attelbo.data.pixels import PixelDataModule
@@ -26,6 +27,7 @@ __all__ = [
     "PAD",
     "TARGET",
     "UNK",
+    "ArrayDataModule",
     "Batch",
     "Block",
     "DataKind",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ArrayDataModule": "attelbo.data.arrays",
     "FunctionDataModule": "attelbo.data.tasks",
     "ImageDataModule": "attelbo.data.image",
     "LanguageDataModule": "attelbo.data.text.language",

@@ -28,8 +28,8 @@ class DataSpec:
 
     name: str
     shape: tuple[int, ...]
-    """The shape of one x: (C, H, W), (T,) tokens, (N, D) of a set or of the places of a function; T and N of the
-    longest."""
+    """The shape of one x: (C, H, W), (D,) of vectors, (T,) tokens, (N, D) of a set or of the places of a function; T
+    and N of the longest."""
     kind: DataKind
     """The values of x as the model sees them: {0, 1}, {0, 1/255, ..., 1}, real numbers, tokens in 0..n_tokens - 1,
     the elements of a set, or places, at which a function has the values y."""
@@ -52,9 +52,18 @@ class DataSpec:
     """The most tokens of a row that are hidden in x, which y holds; None: none is."""
     pads: bool = False
     """Whether rows end in PAD, which the vocabulary then has as its token 0, with BOS and EOS after it."""
+    log_volume: float = 0.0
+    """log |d x in the file / d x|, nats, of real numbers that were scaled: by so much log p of those in the file is
+    lower."""
     target: "DataSpec | None" = None
     """What y is, where it is more than labels or factors: the next tokens (T,), a sentence (U,), numbers, the values of
     a function (N, D)."""
+
+    @property
+    def row(self) -> str:
+        """What a row is called."""
+        others = {"tokens": "text", "set": "set", "function": "function"}
+        return others.get(self.kind, "image" if len(self.shape) == 3 else "row")
 
 
 class Batch(NamedTuple):

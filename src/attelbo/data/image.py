@@ -24,6 +24,8 @@ from attelbo.errors import ConfigError
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 
+_TENTH = 10
+
 
 class ImageDataModule(ResidentDataModule):
     """An image data set, split, binarized and resident.
@@ -36,7 +38,7 @@ class ImageDataModule(ResidentDataModule):
         batch_size: rows in a training minibatch, per device.
         eval_batch_size: rows in a validation or test minibatch, per device.
         validation_size: training rows that are set aside for validation; of those that were published for it, where
-            some were.
+            some were. If None all of these, or a tenth of the training rows.
         binarize: ``none`` (grey levels), ``threshold`` (at one half), ``static`` (drawn once, Larochelle & Murray
             2011) or ``dynamic`` (drawn anew whenever a training row is used, Salakhutdinov & Murray 2008).
         flip: mirror training images left to right with probability one half.
@@ -58,7 +60,7 @@ class ImageDataModule(ResidentDataModule):
         seed: int,
         batch_size: int,
         eval_batch_size: int,
-        validation_size: int,
+        validation_size: int | None,
         binarize: Binarization = "none",
         flip: bool = False,
         drop_last: bool = False,
@@ -69,24 +71,45 @@ class ImageDataModule(ResidentDataModule):
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
         check_at_least(1, validation_size=validation_size, train_size=train_size, n_labels=n_labels)
         self.source: ImageSource = build_part("source", source)
-        if n_labels is not None and self.source.n_classes is None:
-            raise ValueError(f"n_labels must be null for {name}, which has no classes, got {n_labels}")
-        if self.source.binary and binarize != "none":
-            raise ValueError(f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {binarize!r}")
-        binary = binarize != "none" or self.source.binary
-        kind = "binary" if binary else "levels"
-        self._spec = DataSpec(
-            name, self.source.shape, kind, self.source.n_classes, n_labels, n_objects=self.source.n_objects
-        )
+        self._name = name
         self.validation_size = validation_size
         self.binarize: Binarization = binarize
         self.flip = flip
         self.train_size = train_size
+        self.n_labels = n_labels
+        self._described: DataSpec | None = self._describe() if self.source.described else None
+
+    def _describe(self) -> DataSpec:
+        """The specification, of a source that is described.
+
+        Raises:
+            ValueError: an argument does not go with it.
+        """
+        name, source = self._name, self.source
+        if self.n_labels is not None and source.n_classes is None:
+            raise ValueError(f"n_labels must be null for {name}, which has no classes, got {self.n_labels}")
+        if source.binary and self.binarize != "none":
+            raise ValueError(
+                f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {self.binarize!r}"
+            )
+        kind = "real" if source.real else "binary" if source.binary or self.binarize != "none" else "levels"
+        return DataSpec(name, source.shape, kind, source.n_classes, self.n_labels, n_objects=source.n_objects)
 
     @property
     def spec(self) -> DataSpec:
-        """Known before any file is read."""
-        return self._spec
+        """Known before any file is read, but of sources that have to look.
+
+        Raises:
+            DataError: such a file is missing or damaged.
+            ConfigError: an argument does not go with what is in it.
+        """
+        if self._described is None:
+            self.source.look(self.root)
+            try:
+                self._described = self._describe()
+            except ValueError as error:
+                raise ConfigError(f"data.{error}") from error
+        return self._described
 
     # Files to tensors
 
@@ -99,7 +122,7 @@ class ImageDataModule(ResidentDataModule):
         self.source.prepare(self.root)
 
     def _content(self) -> tuple[Any, ...]:
-        return self.source, self.binarize, self.flip, self.validation_size, self.train_size, self._spec.n_labels
+        return self.source, self.binarize, self.flip, self.validation_size, self.train_size, self.n_labels
 
     def _load(self) -> Splits:
         train, test = self.source.load(self.root)
@@ -116,7 +139,9 @@ class ImageDataModule(ResidentDataModule):
 
     def _divide(self, n: int) -> tuple[Tensor, Tensor]:
         """The rows for validation, and those to train on, shuffled, since ``train_size`` may leave some out."""
-        size, published, name = self.validation_size, self.source.n_validation, self._spec.name
+        size, published, name = self.validation_size, self.source.n_validation, self._name
+        if size is None:
+            size = published or max(1, n // _TENTH)
         if size > (published or n - 1):
             least = f"at most {published:,}, the validation" if published else f"below {n:,}, the training"
             raise ConfigError(f"data.validation_size must be {least} rows of {name}, got {size:,}")
@@ -135,13 +160,13 @@ class ImageDataModule(ResidentDataModule):
 
     def _few_labels(self, images: Images, rows: Tensor) -> Images:
         """The images with ``n_labels`` of the labels of ``rows``, and none of the others'."""
-        n_labels, n_classes = self._spec.n_labels, self.source.n_classes
+        n_labels, n_classes = self.n_labels, self.source.n_classes
         if n_labels is None or n_classes is None or images.y is None:
             return images
         try:
             kept = keep_labels(images.y[rows], n_labels, n_classes, fixed_generator("labels"))
         except ValueError as error:
-            raise ConfigError(f"data.{error} training rows of {self._spec.name}") from error
+            raise ConfigError(f"data.{error} training rows of {self._name}") from error
         return images._replace(y=torch.full_like(images.y, UNLABELLED).index_copy_(0, rows, kept))
 
     def _resident(
@@ -149,5 +174,5 @@ class ImageDataModule(ResidentDataModule):
     ) -> ImageSplit:
         x, y, segments = (t if t is None or rows is None else t.index_select(0, rows) for t in images)
         assert x is not None
-        scale = 255 if self._spec.kind == "levels" else 1
+        scale = 255 if self.spec.kind == "levels" else 1
         return ImageSplit(x, y, scale=scale, draw=draw, flip=flip, bits=self.source.packed, segments=segments)

@@ -151,6 +151,14 @@ class ResidentDataModule(LightningDataModule, ABC):
         padding."""
         return self._split(split).alike(index)
 
+    def shown(self, x: Tensor) -> Tensor:
+        """Images as a model sees or makes them, (N, C, H, W), as the eye is to see them, in [0, 1]."""
+        return x
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Rows as a model sees or makes them in the units of the files, where they have others."""
+        return x
+
     def crops(self, device: torch.device) -> bool:
         """Whether the shape of a batch on this device depends on which rows are in it."""
         return self._split("train").crops(device)

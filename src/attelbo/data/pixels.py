@@ -76,13 +76,14 @@ class PixelDataModule(ImageDataModule):
             minibatches_per_block=minibatches_per_block,
             train_size=train_size,
         )
-        channels, height, width = self.source.shape
+        images = super().spec
+        channels, height, width = images.shape
         n_pixels = height * width
         self.sizes = Sizes(n_pixels if max_points is None else max_points, min_context, min_target)
         self.sizes.check()
         if self.sizes.max_points > n_pixels:
             raise ValueError(f"max_points must be at most {n_pixels}, the pixels of {name}, got {max_points}")
-        target = DataSpec("colors", (self.sizes.max_points, channels), self._spec.kind)
+        target = DataSpec("colors", (self.sizes.max_points, channels), images.kind)
         self._functions = DataSpec(name, (self.sizes.max_points, 2), "function", target=target)
 
     @property

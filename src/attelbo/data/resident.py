@@ -96,8 +96,7 @@ class ImageSplit(ResidentSplit):
         if self.bits:
             x = unpack_bits(x)
         if self.flip:
-            mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
-            x = torch.where(mirrored, x.flip(-1), x)
+            x = mirror_some(x)
         if self.draw:
             x = draw_bits(x).float()
         else:
@@ -106,6 +105,12 @@ class ImageSplit(ResidentSplit):
                 x.div_(self.scale)
         y, segments = (None if t is None else t.index_select(0, index) for t in (self.y, self.segments))
         return Batch(x, y, index, None if segments is None else segments.long())
+
+
+def mirror_some(x: Tensor) -> Tensor:
+    """Each image (B, C, H, W) left to right with probability one half."""
+    mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+    return torch.where(mirrored, x.flip(-1), x)
 
 
 def unpack_bits(x: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from attelbo.data.batch import Batch, Split
 from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName
-from attelbo.experiments.evaluation.splits import row_name
 from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
+from attelbo.experiments.vectors import write_pairs
 from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
 from attelbo.models import LatentVariableModel, TextVAE
@@ -30,7 +30,7 @@ from attelbo.training.media import Picture, image_grid, pair_grid, save_gif, sav
 
 
 class TrainedOnRows(Trained):
-    """A model with latent variables of images or of texts."""
+    """A model with latent variables of images, of texts or of vectors."""
 
     model: LatentVariableModel
 
@@ -52,6 +52,11 @@ class TrainedOnRows(Trained):
         """Whether its rows are texts."""
         return isinstance(self.model, TextVAE)
 
+    def refuse_vectors(self) -> None:
+        """Raise UserError where rows are neither images nor texts."""
+        if self.data.spec.row == "row":
+            raise UserError(f"{self.described}: no images to draw; sample, reconstruct and embed write its rows as CSV")
+
     def rows(self, split: Split, index: Tensor) -> Batch:
         """These rows of a split.
 
@@ -60,7 +65,7 @@ class TrainedOnRows(Trained):
         """
         n = self.data.n_rows(split)
         if len(index) == 0 or int(index.max()) >= n or int(index.min()) < 0:
-            rows = f"{n:,} {row_name(self.data)}s, rows 0 to {n - 1:,}"
+            rows = f"{n:,} {self.data.spec.row}s, rows 0 to {n - 1:,}"
             raise ConfigError(f"{split} has {rows}; row {int(index.max())} was asked for")
         return self.data.materialize(index.to(self.device), split)
 
@@ -76,7 +81,7 @@ class TrainedOnRows(Trained):
         """
         size = self.data.n_rows(split)
         if size < 2 * n:
-            raise ConfigError(f"n: {n} pairs take {2 * n} {row_name(self.data)}s, {split} has {size}")
+            raise ConfigError(f"n: {n} pairs take {2 * n} {self.data.spec.row}s, {split} has {size}")
         order = torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, "interpolate")))
         return self.rows(split, order[: 2 * n])
 
@@ -111,11 +116,11 @@ def reconstruct(
     data_dir: str | None = None,
 ) -> None:
     """Write images of a split, spread evenly over it, with their reconstructions E[x | E_q[z]] below them; of texts the
-    likeliest tokens at E_q[z], one after the other.
+    likeliest tokens at E_q[z], one after the other; of vectors both as CSV, in the units of the data.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        n: how many images or texts; all if there are fewer.
+        n: how many images, texts or vectors; all if there are fewer.
         split: validation or test.
         output: the file; by default ``media/reconstructions-<split>-n<n>.png`` or ``.txt`` in the run directory.
         accelerator: where.
@@ -132,7 +137,11 @@ def reconstruct(
     if trained.writes:
         write_reconstructions(trained, batch.x, output, f"reconstructions-{split}-n{n}.txt")
         return
-    picture = pair_grid(batch.x, trained.model.reconstruct(batch.x, batch.y))
+    made = trained.model.reconstruct(batch.x, batch.y)
+    if trained.data.spec.row == "row":
+        write_pairs(trained, batch.index, batch.x, made, output, f"reconstructions-{split}-n{n}.csv")
+        return
+    picture = pair_grid(trained.data.shown(batch.x), trained.data.shown(made))
     name = f"reconstructions-{split}-n{n}.png"
     _write(picture, trained.path(output, name), f"{len(batch.x)} images with their reconstructions below them")
 
@@ -178,6 +187,7 @@ def interpolate(
     check_at_least(2, ConfigError, steps=steps)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)
     typed = trained.typed(start=start, end=end)
+    trained.refuse_vectors()
     batch = trained.with_data().pairs(split, n, seed) if typed is None else typed
     which = f"interpolations-{split}{marks(seed=seed, n=n)}" if typed is None else "interpolation-typed"
     name = f"{which}{marks(start=start, end=end, steps=steps)}{'' if path == 'auto' else f'-{path}'}"
@@ -190,7 +200,7 @@ def interpolate(
         write_paths(trained, batch.x, z, output, f"{name}.txt")
         return
     labels = None if batch.y is None else batch.y[:n].repeat_interleave(steps, 0)
-    images = trained.model.generate(z.flatten(0, 1), labels).unflatten(0, (n, steps))
+    images = trained.data.shown(trained.model.generate(z.flatten(0, 1), labels)).unflatten(0, (n, steps))
     file = trained.path(output, f"{name}.png")
     _write(image_grid(images.flatten(0, 1), columns=steps), file, f"{n} paths of {steps} images")
     _write_gif([image_grid(frame) for frame in _there_and_back(images.unbind(1))], file)
@@ -250,6 +260,7 @@ def traverse(
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)
     if trained.writes:
         raise UserError(f"{trained.described}: no images to draw; interpolate writes the texts between two")
+    trained.refuse_vectors()
     space = space_of(trained.model)
     if isinstance(space, Codes):
         raise UserError(
@@ -261,7 +272,8 @@ def traverse(
     means = trained.encode(trained.spread(split, 2000))
     axes = axes_of(space, base, means, steps, limit)[:n]
     blank = x.new_full(x.shape[1:], 0.25)
-    paths = [trained.model.generate(z, None if y is None else y.expand(len(z), *y.shape[1:])) for z in axes]
+    labels = [None if y is None else y.expand(len(z), *y.shape[1:]) for z in axes]
+    paths = [trained.data.shown(trained.model.generate(z, own)) for z, own in zip(axes, labels, strict=True)]
     width = max(map(len, paths))
     rows = [torch.cat([path, blank.expand(width - len(path), *blank.shape)]) for path in paths]
     name = f"traversals-{split}{marks(row=row, n=n, steps=steps, limit=limit)}.png"

@@ -1,10 +1,8 @@
-"""``attelbo embed``: where an encoder puts the images or texts of a split, as coordinates and as a picture.
+"""``attelbo embed``: where an encoder puts the images, texts or vectors of a split, as coordinates and as a picture.
 
 Shapes: N images, D latent dimensions.
 """
 
-import csv
-import io
 from typing import Literal
 
 import torch
@@ -16,6 +14,7 @@ from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.trained import Accelerator, Which, marks, tell
+from attelbo.experiments.vectors import csv_text
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -67,16 +66,17 @@ def embed(
     means = trained.encode(batch).double().cpu()
     plane = _tsne(means, seed) if tsne else project_to_plane(means)[0]
     head, rows = ["row", *_names(labels)], (index if labels is None else torch.cat([index, labels], 1)).tolist()
-    tell(f"{len(means):,} rows", write_atomically(path, _table(head, rows, plane, means)))
-    what = "texts" if trained.writes else "images"
-    title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {what}"
+    columns = [*head, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))]
+    tell(f"{len(means):,} rows", write_atomically(path, csv_text(columns, rows, torch.cat([plane, means], 1))))
+    what = trained.data.spec.row
+    title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {what}s"
     colors = None if labels is None else labels[:, factor]
     title = f"{title} of {trained.data.spec.name}"
     picture = latent_map(plane, colors, title, "t-SNE ") if tsne else latent_map(means, colors, title)
     tell("map", save_png(picture, path.with_suffix(".png")))
     if tensorboard:
         folder = trained.run_dir / "tensorboard" / path.stem
-        images = None if trained.writes else batch.x.cpu()
+        images = trained.data.shown(batch.x).cpu() if what == "image" else None
         tell("projector", write_projector(folder, head, rows, means, images))
 
 
@@ -93,12 +93,3 @@ def _names(labels: Tensor | None) -> list[str]:
     if labels is None:
         return []
     return ["label"] if labels.shape[1] == 1 else [f"y{i}" for i in range(labels.shape[1])]
-
-
-def _table(head: list[str], rows: list[list[int]], plane: Tensor, means: Tensor) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*head, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))])
-    for row, numbers in zip(rows, torch.cat([plane, means], 1).tolist(), strict=True):
-        writer.writerow([*row, *(f"{number:.7g}" for number in numbers)])
-    return text.getvalue()

@@ -1,4 +1,5 @@
-"""``attelbo sample``: what a trained model makes by itself, images of latents from its prior, functions, or texts.
+"""``attelbo sample``: what a trained model makes by itself, images or vectors of latents from its prior, functions, or
+texts.
 
 Shapes: n images (n, C, H, W), n texts of T tokens.
 """
@@ -16,6 +17,7 @@ from attelbo.data.tasks import GaussianProcess
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.sampled import GROUP, in_groups, sampled_images, write_array, write_folder
 from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
+from attelbo.experiments.vectors import write_vectors
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
 from attelbo.models import DRAW, LanguageModel, LatentVariableModel, NeuralProcess, TextVAE
@@ -47,18 +49,20 @@ def sample(
 
     Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Those of a
     model that paints in strokes are also a GIF, and some of them a strip. For other programs, such as those that
-    measure an FID, they are an NPZ file or a folder of PNG files. Of a neural process they are functions that may be
-    meant by what is known of some curves or images. Texts are printed and written to a file.
+    measure an FID, they are an NPZ file or a folder of PNG files. Vectors are rows of CSV in the units of the data,
+    x ~ p(x|z). Of a neural process they are functions that may be meant by what is known of some curves or images.
+    Texts are printed and written to a file.
 
-    100 are drawn at a time: the same n and seed give the same on every machine of a kind.
+    100 images or texts are drawn at a time: the same n and seed give the same on every machine of a kind.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        n: how many; if None 64 images, ten texts of latents or one of a language model, 8 functions for each context.
+        n: how many; if None 64 images or vectors, ten texts of latents or one of a language model, 8 functions for each
+            context.
         seed: of the draw.
         output: the file; by default ``media/samples-n<n>-seed<seed>[-y<y>].png`` in the run directory, or
-            ``.txt`` with a mark for each option that is given. Of images also ``.npz``, or a name without an ending: a
-            new folder (``experiments.sampled``).
+            ``.csv``, or ``.txt`` with a mark for each option that is given. Of images also ``.npz``, or a name without
+            an ending: a new folder (``experiments.sampled``).
         accelerator: where.
         checkpoint: whose weights.
         prompt: the beginning of a text; a line break if None, or nothing where the model has learned how texts begin.
@@ -90,7 +94,12 @@ def sample(
         tell(f"{n} samples", write_atomically(trained.path(output, name), text))
     elif isinstance(trained.model, LatentVariableModel):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
-        _images(trained, trained.model, N_IMAGES if n is None else n, seed, output, y)
+        n = N_IMAGES if n is None else n
+        if trained.data.spec.row == "row":
+            labels = None if y is None else torch.full((n,), y, device=trained.device)
+            write_vectors(trained, trained.model.draw(n, labels), output, f"samples-n{n}-seed{seed}{marks(y=y)}.csv")
+        else:
+            _images(trained, trained.model, n, seed, output, y)
     elif isinstance(trained.model, NeuralProcess):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
         n = N_FUNCTIONS if n is None else n
@@ -105,7 +114,7 @@ def _images(trained: Trained, model: LatentVariableModel, n: int, seed: int, out
     form = ".png" if output is None else Path(output).suffix.lower()
     if form not in (".png", ".npz", ""):
         raise ConfigError(f"output={output}: a grid of images ends in .png, data in .npz, a folder of them in nothing")
-    groups = sampled_images(model, n, y)
+    groups = ((trained.data.shown(images), labels) for images, labels in sampled_images(model, n, y))
     if form == "":
         tell(f"{n:,} samples", write_folder(groups, Path(str(output))))
         return

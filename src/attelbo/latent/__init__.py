@@ -34,6 +34,7 @@ from attelbo.latent.likelihoods import (
     Likelihood,
     LogisticMixture,
     Normal,
+    Rescaled,
 )
 from attelbo.latent.objectives import (
     CIWAE,
@@ -165,6 +166,7 @@ __all__ = [
     "RadialPosterior",
     "RealNVP",
     "RelaxedOneHot",
+    "Rescaled",
     "ResidualVectorQuantizedPosterior",
     "SlicedWasserstein",
     "SpatialNormalPosterior",

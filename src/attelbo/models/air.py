@@ -53,7 +53,7 @@ from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.object_finder import CENTERS, SAMPLES, WHERE, ObjectFinder, Step, flat, place_of
-from attelbo.models.parts import check_likelihood, model_arguments
+from attelbo.models.parts import likelihood_of, model_arguments
 from attelbo.networks import Decoder
 from attelbo.networks.layers import image_shape
 
@@ -204,13 +204,12 @@ class AttendInferRepeat(LatentVariableModel):
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.likelihood.mean(self.decode(z))
 
-    @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
+    def imagine(self, n: int, y: Tensor | None = None) -> Tensor:
         like = self.finder.where_mean.new_zeros(n, self.finder.steps, 1 + WHERE + self.finder.latent_dim)
         present = (torch.rand_like(like[..., :1]) < self.presence).to(like).cumprod(1)
         noise = torch.randn_like(like[..., 1:])
         where = self.finder.where_mean + self.finder.where_log_std.exp() * noise[..., :WHERE]
-        return self.generate((present * torch.cat([present, where, noise[..., WHERE:]], -1)).flatten(1))
+        return self.decode((present * torch.cat([present, where, noise[..., WHERE:]], -1)).flatten(1))
 
     @torch.no_grad()
     def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
@@ -280,8 +279,7 @@ def build_air(
                 raise ValueError(f"{name} must be between 0 and 1, got {share}")
         check_below_one(waiting=waiting)
         check_positive(size_std=size_std, spread=spread)
-    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
-    check_likelihood(p, data)
+    p = likelihood_of(likelihood, data)
     if not isinstance(p, Bernoulli | LocationScale):
         raise ConfigError(f"model/likelihood: AIR paints means of bernoulli, normal or laplace, not {type(p).__name__}")
     o = part("objective", objective)

@@ -73,8 +73,8 @@ class ConditionalVAE(VariationalAutoencoder):
     def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
         return super().sample_prior(n, self._in_turn(n) if y is None else y)
 
-    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
-        return super().sample(n, self._in_turn(n) if y is None else y)
+    def imagine(self, n: int, y: Tensor | None = None) -> Tensor:
+        return super().imagine(n, self._in_turn(n) if y is None else y)
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return super().generate(z, self._in_turn(len(z)) if y is None else y)

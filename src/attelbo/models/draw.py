@@ -36,7 +36,7 @@ from attelbo.models.hierarchy import (
     prior_samples,
     split_normal,
 )
-from attelbo.models.parts import check_likelihood, check_objective_of_terms, model_arguments
+from attelbo.models.parts import check_objective_of_terms, likelihood_of, model_arguments
 from attelbo.networks.glimpses import LSTMStep, Reader, WholeReader, WholeWriter, WindowReader, WindowWriter, Writer
 from attelbo.networks.layers import image_shape, initialize
 
@@ -158,8 +158,7 @@ def build_draw(
     with model_arguments():
         channels, height, width = image_shape("data", data.shape)
         check_at_least(1, latent_dim=latent_dim, hidden=hidden, strokes=strokes, read=read, write=write)
-    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
-    check_likelihood(p, data)
+    p = likelihood_of(likelihood, data)
     o = part("objective", objective)
     check_objective_of_terms(o, "a hierarchy")
     seen, painted, size = 2 * channels, p.parameter_shape[0], (height, width)

@@ -163,9 +163,8 @@ class Hierarchy(LatentVariableModel):
         layers = [part.unflatten(1, shape) for part, shape in zip(z.split(sizes, 1), self.layer_shapes, strict=True)]
         return self.likelihood.mean(self.descend(len(z), given(layers), None))
 
-    @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
-        return self.likelihood.mean(self.descend(n, prior_samples(n), None))
+    def imagine(self, n: int, y: Tensor | None = None) -> Tensor:
+        return self.descend(n, prior_samples(n), None)
 
     @torch.no_grad()
     def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:

@@ -26,7 +26,7 @@ from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Real
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood, check_objective_of_terms, check_prior, model_arguments
+from attelbo.models.parts import check_objective_of_terms, check_prior, likelihood_of, model_arguments
 from attelbo.networks import Decoder, Encoder
 from attelbo.networks.layers import Activation, activation_layer, hidden_layers, positive
 
@@ -148,8 +148,7 @@ def build_ladder(
         positive("latent_dims", latent_dims)
         positive("hidden", hidden)
         activation_layer(activation)
-    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
-    check_likelihood(p, data)
+    p = likelihood_of(likelihood, data)
     o = part("objective", objective)
     check_objective_of_terms(o, "a hierarchy")
     top = Real((latent_dims[-1],))

@@ -7,6 +7,7 @@ Units: nats.
 from abc import abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from attelbo.data.batch import Batch
@@ -82,5 +83,15 @@ class LatentVariableModel(EvidenceModel):
         """E[x | z] of z (n, D), flat as ``encode`` gives it: (n, C, H, W), in data units."""
 
     @abstractmethod
+    def imagine(self, n: int, y: Tensor | None = None) -> Tensor:
+        """The likelihood's parameters eta (n, P * C, H, W) of n latents of the prior."""
+
+    @torch.no_grad()
     def sample(self, n: int, y: Tensor | None = None) -> Tensor:
         """n images E[x | z], z from the prior: (n, C, H, W), in data units."""
+        return self.likelihood.mean(self.imagine(n, y))
+
+    @torch.no_grad()
+    def draw(self, n: int, y: Tensor | None = None) -> Tensor:
+        """n of x ~ p(x | z), z from the prior: (n, C, H, W), in data units; with the noise that ``sample`` averages."""
+        return self.likelihood.sample(self.imagine(n, y))

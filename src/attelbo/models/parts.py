@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from attelbo import networks
-from attelbo.building import Spec, locate
+from attelbo.building import Spec, locate, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import (
@@ -19,6 +19,7 @@ from attelbo.latent import (
     Objective,
     Posterior,
     Prior,
+    Rescaled,
     objectives,
     priors,
 )
@@ -47,12 +48,24 @@ def model_arguments() -> Iterator[None]:
         raise ConfigError(f"model.{error}") from error
 
 
+def likelihood_of(spec: Spec, data: DataSpec) -> Likelihood:
+    """Build a likelihood of data; its log-densities are those of what the file has, where that was scaled.
+
+    Raises:
+        ConfigError: one of its arguments is out of range, or it is none of this kind of data.
+    """
+    likelihood = part("likelihood", spec, data_shape=data.shape, data_kind=data.kind)
+    check_likelihood(likelihood, data)
+    return Rescaled(likelihood, data.log_volume) if data.log_volume else likelihood
+
+
 def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
     """Raise ConfigError unless the likelihood is one of this kind of data."""
     if data.kind not in likelihood.supports:
         remedy = {
             "binary": "data.binarize=none has levels",
             "levels": "model/likelihood=discretized_logistic is one, or data.binarize=dynamic makes bits of them",
+            "real": "model/likelihood=normal is one; grey levels are to be kept in bytes, bits in bools",
         }.get(data.kind, "another model=... is for these data: attelbo list model")
         raise ConfigError(
             f"model/likelihood: {type(likelihood).__name__} is not a likelihood of {data.name}, whose values are "

@@ -23,7 +23,7 @@ from attelbo.data.batch import DataSpec
 from attelbo.latent import Likelihood, Objective
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
-from attelbo.models.parts import check_likelihood, check_objective_of_terms, model_arguments
+from attelbo.models.parts import check_objective_of_terms, likelihood_of, model_arguments
 from attelbo.networks.layers import channels_last, halvings, image_shape, initialize
 from attelbo.networks.top_down import Bottleneck, TopDownBlock, resize
 
@@ -127,8 +127,7 @@ def build_top_down(
         if not blocks or not any(blocks) or min(blocks) < 0:
             raise ValueError(f"blocks must name the layers of each level, at least one in all, got {list(blocks)}")
         image_shape("data", data.shape)
-    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
-    check_likelihood(p, data)
+    p = likelihood_of(likelihood, data)
     o = part("objective", objective)
     check_objective_of_terms(o, "a hierarchy")
     return TopDownVAE(p, o, channels, latent_channels, blocks, optimizer, scheduler)

@@ -25,9 +25,9 @@ from attelbo.latent.spaces import Codes
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import (
     check_batch_norm,
-    check_likelihood,
     check_objective,
     check_prior,
+    likelihood_of,
     model_arguments,
     offered_by,
 )
@@ -174,9 +174,8 @@ class VariationalAutoencoder(LatentVariableModel):
         """n draws from the prior as the decoder sees them, (n, *E)."""
         return self.posterior.from_prior(self.prior_of(y).sample(n))
 
-    @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None = None) -> Tensor:
-        return self.likelihood.mean(self.decode(self.sample_prior(n, y).unsqueeze(0), y))[0]
+    def imagine(self, n: int, y: Tensor | None = None) -> Tensor:
+        return self.decode(self.sample_prior(n, y).unsqueeze(0), y)[0]
 
     @torch.no_grad()
     def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
@@ -238,8 +237,7 @@ def vae_parts(
     with model_arguments():
         check_at_least(1, latent_dim=latent_dim)
     channels, *size = data.shape
-    p = part("likelihood", likelihood, data_shape=data.shape, data_kind=data.kind)
-    check_likelihood(p, data)
+    p = likelihood_of(likelihood, data)
     f = part("encoder", encoder, in_shape=(channels + (n_classes is not None), *size))
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
     check_prior(prior, q.space, q.distribution, type(q).__name__)

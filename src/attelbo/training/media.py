@@ -197,7 +197,13 @@ def project_to_plane(points: Tensor) -> tuple[Tensor, Tensor | None]:
     return centered @ (components * strongest.sign()), share
 
 
-def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Posterior means", axis: str = "z") -> Picture:
+def latent_map(
+    means: Tensor,
+    labels: Tensor | None = None,
+    title: str = "Posterior means",
+    axis: str = "z",
+    names: Sequence[str] | None = None,
+) -> Picture:
     """Posterior means as points in a plane, one color for each label.
 
     Args:
@@ -205,6 +211,7 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
         labels: Classes, (N,), or factors, (N, F), of which the first that varies gives the color; integers.
         title: Written above the map.
         axis: What the coordinates of points in the plane are called.
+        names: Of the classes; their numbers by default.
     """
     from matplotlib.figure import Figure
 
@@ -217,7 +224,7 @@ def latent_map(means: Tensor, labels: Tensor | None = None, title: str = "Poster
     if labels is None:
         axes.scatter(x, y, s=size, color="#3b6fb6", linewidths=0, alpha=POINT_OPACITY)
     else:
-        _scatter_by_label(axes, x, y, _first_that_varies(labels).cpu().numpy(), size)
+        _scatter_by_label(axes, x, y, _first_that_varies(labels).cpu().numpy(), size, names)
 
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
     if share is not None:
@@ -258,7 +265,9 @@ def label_colors(n_classes: int) -> NDArray[Any]:
     return colormaps["tab10" if n_classes <= 10 else "tab20"](np.arange(n_classes))
 
 
-def _scatter_by_label(axes: Any, x: NDArray[Any], y: NDArray[Any], labels: NDArray[Any], size: float) -> None:
+def _scatter_by_label(
+    axes: Any, x: NDArray[Any], y: NDArray[Any], labels: NDArray[Any], size: float, names: Sequence[str] | None
+) -> None:
     """All points in one random-looking but fixed order, so that no class covers another; names beside the map."""
     from matplotlib.lines import Line2D
 
@@ -268,7 +277,15 @@ def _scatter_by_label(axes: Any, x: NDArray[Any], y: NDArray[Any], labels: NDArr
     axes.scatter(x[order], y[order], s=size, c=colors[place[order]], linewidths=0, alpha=POINT_OPACITY)
     if len(classes) <= 20:
         handles = [
-            Line2D([], [], color=color, marker="o", linestyle="", markersize=6, label=str(label))
+            Line2D(
+                [],
+                [],
+                color=color,
+                marker="o",
+                linestyle="",
+                markersize=6,
+                label=str(label) if names is None else names[label],
+            )
             for label, color in zip(classes, colors, strict=True)
         ]
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handletextpad=0.2)

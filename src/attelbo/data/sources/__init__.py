@@ -1,5 +1,6 @@
 """Where images come from: one class for each data set, all with the interface of ``ImageSource``."""
 
+from attelbo.data.sources.arrays import Arrays
 from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
 from attelbo.data.sources.binarized_mnist import BinarizedMNIST
 from attelbo.data.sources.cifar import CIFAR10, CIFAR100
@@ -16,6 +17,7 @@ __all__ = [
     "CIFAR100",
     "KMNIST",
     "MNIST",
+    "Arrays",
     "BinarizedMNIST",
     "DSprites",
     "Digits",

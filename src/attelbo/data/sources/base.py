@@ -21,7 +21,8 @@ class Images(NamedTuple):
     """Rows of a data set, in the order of its files."""
 
     x: Tensor
-    """(N, C, H, W) uint8; (N, C, H, W / 8) where the source packs eight binary pixels in a byte."""
+    """(N, C, H, W) uint8; (N, C, H, W / 8) where the source packs eight binary pixels in a byte. Floats where they are
+    real numbers, and (N, D) of vectors."""
     y: Tensor | None
     """Labels (N,) or factors of variation (N, F), int64, where there are any."""
     segments: Tensor | None = None
@@ -45,16 +46,20 @@ class Factor(NamedTuple):
 
 
 class ImageSource(ABC):
-    """An image data set. Shape and classes are known without reading any file."""
+    """An image data set, or one of vectors. Shape and classes are known without reading any file, or by ``look``."""
 
-    shape: tuple[int, int, int]
-    """(C, H, W)."""
+    described: bool = True
+    """Whether they are known by now."""
+    shape: tuple[int, ...]
+    """(C, H, W), or (D,) of vectors."""
     n_classes: int | None
     """Classes in y, or None where y holds factors of variation or there is none."""
     factors: tuple[Factor, ...] = ()
     """The columns of y, where it holds factors of variation."""
     binary: bool = False
     """Whether pixels are 0 or 1 already."""
+    real: bool = False
+    """Whether x comes as real numbers, in floats: for :class:`attelbo.data.ArrayDataModule`."""
     n_validation: int = 0
     """So many of the training rows, the last ones, were published for validation."""
     packed: bool = False
@@ -70,6 +75,13 @@ class ImageSource(ABC):
 
         Raises:
             DataError: if that fails.
+        """
+
+    def look(self, root: Path) -> None:  # noqa: B027  (most data sets are described already)
+        """Learn from the files what is not known without them.
+
+        Raises:
+            DataError: if a file is missing or damaged.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ import torch
 from rich.progress import track
 
 from attelbo.data import DataSpec, ResidentDataModule
-from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, row_name, rows_evaluated, split_key
+from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
@@ -85,7 +85,7 @@ def evaluate_likelihood(
 
 def likelihood_measures(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> tuple[Measure, Measure]:
     """What ``evaluate_likelihood`` finds, the effective samples apart from the likelihood."""
-    row = row_name(data)
+    row = data.spec.row
     article = "an" if row == "image" else "a"
     note = f"{settings.n_samples:,} importance samples, {n_evaluated(data, split, settings):,} {row}s"
     return (

@@ -65,6 +65,8 @@ def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModul
     if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
         asked = {"disentanglement": settings.disentanglement, "quality": settings.quality, "fid": settings.fid}
         refuse(f"{described}: no latent variables of images", **asked)
+    if data.spec.row != "image":
+        refuse(f"{described}: no images to compare", quality=settings.quality, fid=settings.fid)
     if settings.disentanglement:
         check_factors(data)
     if settings.quality:

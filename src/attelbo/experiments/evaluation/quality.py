@@ -53,7 +53,7 @@ def evaluate_quality(
     similarity: SampleMean | None = None
     real, made = [], []
     for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
-        similar = image_similarity(batch.x, model.reconstruct(batch.x, batch.y).clamp(0, 1))
+        similar = image_similarity(data.shown(batch.x), data.shown(model.reconstruct(batch.x, batch.y)).clamp(0, 1))
         similarity = similarity or SampleMean(tuple(similar)).to(device)
         similarity.update(similar)
         seed_default_generator(derive_seed(seed, "samples", i), device)
@@ -102,6 +102,6 @@ def evaluate_inception(
     metric = metric.to(device)
     for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
         seed_default_generator(derive_seed(seed, "samples", i), device)
-        metric.update(in_color(batch.x), real=True)
-        metric.update(in_color(model.sample(len(batch.x), batch.y)).clamp(0, 1), real=False)
+        metric.update(in_color(data.shown(batch.x)).clamp(0, 1), real=True)
+        metric.update(in_color(data.shown(model.sample(len(batch.x), batch.y))).clamp(0, 1), real=False)
     return {f"{split_key(split)}/fid": float(metric.compute())}

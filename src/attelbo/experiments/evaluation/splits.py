@@ -18,11 +18,6 @@ def split_key(split: SplitName) -> str:
     return "val" if split == "validation" else split
 
 
-def row_name(data: ResidentDataModule) -> str:
-    """What a row of the data is."""
-    return {"tokens": "text", "set": "set", "function": "function"}.get(data.spec.kind, "image")
-
-
 def n_evaluated(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> int:
     """The number of rows whose likelihood is measured."""
     return min(settings.n_images or data.n_rows(split), data.n_rows(split))

@@ -10,6 +10,7 @@ from attelbo.latent.likelihoods.heteroscedastic_normal import HeteroscedasticNor
 from attelbo.latent.likelihoods.laplace import Laplace
 from attelbo.latent.likelihoods.logistic_mixture import LogisticMixture
 from attelbo.latent.likelihoods.normal import Normal
+from attelbo.latent.likelihoods.rescaled import Rescaled
 
 __all__ = [
     "Bernoulli",
@@ -22,4 +23,5 @@ __all__ = [
     "Likelihood",
     "LogisticMixture",
     "Normal",
+    "Rescaled",
 ]

@@ -90,7 +90,7 @@ class AttentionMaps(Exhibit):
         pictures: dict[str, Picture] = {}
         for name in spread(list(maps), self.n_layers):
             if of_images:
-                picture = over_images(maps[name], batch.x)
+                picture = over_images(maps[name], data.shown(batch.x))
             else:
                 told = isinstance(model, TextVAE) and name.startswith("decoder.")
                 picture = on_tokens(maps[name], model.told(labels) if told else labels, name)

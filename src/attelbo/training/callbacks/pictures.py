@@ -1,4 +1,4 @@
-"""Pictures of what a model of images has learned: samples, reconstructions, a map of the latent space.
+"""Pictures of what a model of images or vectors has learned: samples, reconstructions, a map of the latent space.
 
 Shapes: (N, C, H, W) images in [0, 1], D latent dimensions.
 """
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, Split
+from attelbo.models import LatentVariableModel
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid
 
@@ -28,12 +29,13 @@ class PicturedModel(Protocol):
 
 
 class Pictures(Exhibit):
-    """``samples``, ``reconstructions`` and ``latent_map`` of a model that encodes and decodes images.
+    """``samples``, ``reconstructions`` and ``latent_map`` of a model that encodes and decodes images. Of vectors
+    ``samples`` are points beside those of the data, x ~ p(x|z), in the plane of the principal components of both.
 
     Args:
-        n_samples: Images drawn from the prior.
+        n_samples: Images drawn from the prior; of vectors there are as many as of the data.
         n_reconstructions: Pairs of an image and its reconstruction.
-        n_latent: Points in the latent map.
+        n_latent: Points in the latent map, and of vectors beside their samples.
         every_n_epochs: Also during training, as ``media/<picture>-epoch<n>.png``; 0: only at the end.
         split: The split that images are taken from.
         seed: Of the samples.
@@ -66,13 +68,19 @@ class Pictures(Exhibit):
         if len(data.spec.shape) == 3:
             shown = self.rows(data, self.n_reconstructions, model.device)
             columns = class_columns(self.n_samples, getattr(model, "known_classes", None))
-            pictures["samples"] = image_grid(model.sample(self.n_samples), columns)
-            pictures["reconstructions"] = pair_grid(shown.x, model.reconstruct(shown.x, shown.y))
+            pictures["samples"] = image_grid(data.shown(model.sample(self.n_samples)), columns)
+            reconstructions = data.shown(model.reconstruct(shown.x, shown.y))
+            pictures["reconstructions"] = pair_grid(data.shown(shown.x), reconstructions)
         batch = self.rows(data, self.n_latent, model.device)
         means = encode(model, batch).flatten(1)
-        rows = "texts" if data.spec.kind == "tokens" else "images"
-        title = f"Posterior means, {len(means):,} {self.split} {rows} of {data.spec.name}"
-        pictures["latent_map"] = latent_map(means, batch.y, title)
+        which = f"{len(means):,} {self.split} {data.spec.row}s of {data.spec.name}"
+        pictures["latent_map"] = latent_map(means, batch.y, f"Posterior means, {which}")
+        if data.spec.row == "row" and data.spec.shape[0] > 1 and isinstance(model, LatentVariableModel):
+            both = torch.cat([batch.x, model.draw(len(batch.x))])
+            both = data.restored(both) if data.spec.shape[0] == 2 else both  # of more numbers it is a projection
+            sampled = torch.arange(len(both)) >= len(batch.x)
+            title = f"As many samples beside {which}"
+            pictures["samples"] = latent_map(both, sampled.long(), title, "x", ("data", "samples"))
         return pictures
 
 

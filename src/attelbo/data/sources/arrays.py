@@ -1,0 +1,275 @@
+"""Arrays of one's own, in files of NumPy's: images, vectors, labels, factors of variation.
+
+What they hold decides what they are: bytes are grey levels, bools are bits, floats are real numbers. Of shapes only the
+headers are read to build a model.
+
+Shapes: N rows, D numbers, (C, H, W) image, F factors.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attelbo.data.module import fixed_generator
+from attelbo.data.numpy_files import Member, members_of
+from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
+from attelbo.errors import DataError
+
+Channels = Literal["auto", "first", "last"]
+
+_TEST_EVERY = 10
+_MOST_CHANNELS = 4
+_PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+
+
+class Arrays(ImageSource):
+    """An archive (.npz) with ``x`` and, if there are any, labels ``y`` or ``factors``; or an array (.npy).
+
+    x is (N, D), vectors, or (N, H, W), (N, C, H, W) or (N, H, W, C), images: C is the one of the two places that holds
+    4 at most. Bytes are levels, bools are 0 or 1, floats are real numbers. Labels are (N,), integers that count the
+    classes from 0; factors (N, F), each a column of such, named by ``factor_names`` (F,) where that is there too.
+
+    Ready-made splits are ``x_train``, ``x_test`` and maybe ``x_validation`` (or ``x_val``, ``x_valid``, or the words
+    the other way round: ``train_x``), the same of ``y`` or ``factors``. Else a tenth of the rows is for testing, the
+    same in every run.
+
+    Args:
+        path: the file, named from the folder of data sets or absolutely.
+        labels: a .npy file of labels, beside a .npy file.
+        x: what the archive calls x.
+        y: what it calls the labels; null: it has none.
+        factors: what it calls the factors; null: it has none.
+        channels: where they are in four-dimensional arrays: ``first``, ``last``, or ``auto``, the rule above.
+    """
+
+    described = False
+
+    def __init__(
+        self,
+        path: str,
+        labels: str | None = None,
+        x: str = "x",
+        y: str | None = "y",
+        factors: str | None = "factors",
+        channels: Channels = "auto",
+    ) -> None:
+        self.path = path
+        self.labels = labels
+        self.names = {"x": x, "y": y, "factors": factors}
+        self.channels: Channels = channels
+        self._found: dict[str, Member] = {}
+
+    def __repr__(self) -> str:  # what was found in the files is no argument
+        return f"Arrays({self.path!r}, {self.labels!r}, {self.names}, {self.channels!r})"
+
+    # -- what is there: headers alone, and labels --------------------------------------------------
+
+    def look(self, root: Path) -> None:
+        """Find the arrays; see :meth:`ImageSource.look`."""
+        found = self._find(root)
+        for member in (found[name] for name in sorted(found) if name.startswith("x ")):
+            shape, kind = self._layout(member), member.dtype.kind
+            first = next(iter(found.values()))
+            if (shape, kind) != (self._layout(first), first.dtype.kind):
+                raise DataError(f"{member} is {member.described}, and {first.name} {first.described}: rows differ")
+        first = next(iter(found.values()))
+        self._found = found
+        self.shape = self._layout(first)
+        self.real, self.binary = first.dtype.kind == "f", first.dtype.kind == "b"
+        self.n_validation = found["x validation"].shape[0] if "x validation" in found else 0
+        self.n_classes, self.factors = None, ()
+        if "y train" in found:
+            (self.n_classes,) = self._values("y")
+        elif "factors train" in found:
+            self.factors = self._named(root, self._values("factors"))
+        self.described = True
+
+    def _find(self, root: Path) -> dict[str, Member]:
+        """ "x train", "y test", ... -> the array; "x train" comes first, and is all of x where there is no "x test"."""
+        members = self._members(root)
+        found: dict[str, Member] = {}
+        for what, name in self.names.items():
+            if name is None:
+                continue
+            parts = {
+                f"{what} {part}": members[called]
+                for part, words in _PARTS.items()
+                for word in words
+                for called in (f"{name}_{word}", f"{word}_{name}")
+                if called in members
+            }
+            if name in members:
+                if parts:
+                    raise DataError(
+                        f"{members[name]}: {name} is there and parts of it too; data.source.{what} says which"
+                    )
+                parts = {f"{what} train": members[name]}
+            found |= parts
+        path = root / self.path
+        if "x train" not in found:
+            called = self.names["x"]
+            raise DataError(
+                f"{path.absolute()} holds {', '.join(members) or 'nothing'}, and neither {called} nor {called}_train; "
+                "data.source.x says what it is called"
+            )
+        if "y train" in found and "factors train" in found:
+            raise DataError(
+                f"{path.absolute()} holds labels and factors: data.source.y=null or data.source.factors=null"
+            )
+        parts = [part for part in _PARTS if f"x {part}" in found]
+        if "validation" in parts and "test" not in parts:
+            raise DataError(f"{path.absolute()} holds rows to validate on and none to test on: {', '.join(members)}")
+        for what in ("y", "factors"):
+            own = [part for part in _PARTS if f"{what} {part}" in found]
+            if own and own != parts:
+                raise DataError(f"{path.absolute()} holds {self.names[what]} of {own}, and x of {parts}")
+            for part in own:
+                labels, rows = found[f"{what} {part}"], found[f"x {part}"]
+                if labels.shape[:1] != rows.shape[:1]:
+                    raise DataError(f"{labels} is {labels.described}, and x {rows.described}: as many rows are needed")
+        return found
+
+    def _members(self, root: Path) -> dict[str, Member]:
+        """What the files hold, by name."""
+        path = root / self.path
+        if path.suffix == ".npz":
+            if self.labels is not None:
+                raise DataError(
+                    f"data.source.labels={self.labels}: {path.absolute()} is an archive, which holds its own"
+                )
+            return members_of(path)
+        members = {self.names["x"] or "x": members_of(path)[""]}
+        if self.labels is not None:
+            members[self.names["y"] or "y"] = members_of(root / self.labels)[""]
+        return members
+
+    def _layout(self, member: Member) -> tuple[int, ...]:
+        """The shape of a row: (D,) or (C, H, W)."""
+        n, *shape = member.shape or (0,)
+        kind, size = member.dtype.kind, member.dtype.itemsize
+        if member.dtype.hasobject or not (kind == "b" or (kind == "u" and size == 1) or (kind == "f" and size <= 8)):
+            raise DataError(
+                f"{member} is {member.described}: x is of uint8 (grey levels), bool (0 or 1), or float16, 32 or 64 "
+                "(real numbers); x.astype(...) makes one of the other"
+            )
+        if len(shape) not in (1, 2, 3) or 0 in (n, *shape):
+            raise DataError(f"{member} is {member.described}: x is (N, D), (N, H, W), (N, C, H, W) or (N, H, W, C)")
+        if len(shape) == 2:
+            return (1, *shape)
+        if len(shape) == 3 and self._channels_last(member):
+            return (shape[2], *shape[:2])
+        return tuple(shape)
+
+    def _channels_last(self, member: Member) -> bool:
+        if self.channels != "auto":
+            return self.channels == "last"
+        first, last = (member.shape[place] <= _MOST_CHANNELS for place in (1, 3))
+        if first == last:
+            raise DataError(
+                f"{member} is {member.described}: it cannot be seen which are the channels; "
+                "data.source.channels=first or last says so"
+            )
+        return last
+
+    def _values(self, what: str) -> list[int]:
+        """How many values each column of y or of the factors has."""
+        columns = [self._integers(self._found[name], what) for name in self._found if name.startswith(f"{what} ")]
+        together = np.concatenate(columns)
+        counts = [len(np.unique(column)) for column in together.T]
+        for i, count in enumerate(counts):
+            if (int(together[:, i].min()), int(together[:, i].max())) != (0, count - 1):
+                which = f"{self.names[what]}{f' of column {i}' if what == 'factors' else ''}"
+                raise DataError(
+                    f"{self._found[f'{what} train']}: {which} has {count:,} values in {together[:, i].min()}.."
+                    f"{together[:, i].max()}, and is to count them from 0; np.unique(y, return_inverse=True)[1] does"
+                )
+        return counts
+
+    def _integers(self, member: Member, what: str) -> NDArray[np.int64]:
+        """Labels as (N, 1), factors as (N, F)."""
+        n, *shape = member.shape or (0,)
+        columns = len(shape) == 1 if what == "factors" else shape in ([], [1])
+        if member.dtype.kind not in "iub" or not columns:
+            form = "factors are (N, F)" if what == "factors" else "labels are (N,)"
+            raise DataError(
+                f"{member} is {member.described}: {form}, integers that count from 0; "
+                "np.unique(y, return_inverse=True)[1] makes them of anything"
+            )
+        return member.read().astype(np.int64).reshape(n, -1)
+
+    def _named(self, root: Path, counts: list[int]) -> tuple[Factor, ...]:
+        member = self._members(root).get("factor_names")
+        names = [f"factor {i}" for i in range(len(counts))] if member is None else [str(name) for name in member.read()]
+        if len(names) != len(counts):
+            raise DataError(f"{member} has {len(names)} names for {len(counts)} factors")
+        return tuple(Factor(name, count) for name, count in zip(names, counts, strict=True))
+
+    # -- what is in it -----------------------------------------------------------------------------
+
+    def load(self, root: Path) -> Splits:
+        """Read the arrays; see :meth:`ImageSource.load`."""
+        self.look(root)
+        train = self._images("train")
+        if "x test" not in self._found:
+            return self._divided(train)
+        if self.n_validation:
+            both = (train, self._images("validation"))
+            train = Images(torch.cat([part.x for part in both]), _joined([part.y for part in both]))
+        return Splits(train, self._images("test"))
+
+    def _images(self, part: str) -> Images:
+        x = _tensor(self._checked(self._found[f"x {part}"]))
+        if x.ndim == 3:
+            x = x.unsqueeze(1)
+        elif x.ndim == 4 and self._channels_last(self._found[f"x {part}"]):
+            x = x.permute(0, 3, 1, 2).contiguous()
+        if (y := self._found.get(f"y {part}")) is not None:
+            return Images(x, torch.from_numpy(self._integers(y, "y")[:, 0].copy()))
+        if (factors := self._found.get(f"factors {part}")) is not None:
+            return Images(x, torch.from_numpy(self._integers(factors, "factors")))
+        return Images(x, None)
+
+    def _checked(self, member: Member) -> NDArray[Any]:
+        x = member.read()
+        if self.real and (bad := int(x.size - np.isfinite(x).sum())):
+            raise DataError(
+                f"{member}: {bad:,} of {x.size:,} numbers are NaN or infinite, in {_rows_with(x):,} of {len(x):,} "
+                "rows; leave these rows out, or fill the numbers in"
+            )
+        if x.dtype == np.uint8 and int(x.max()) <= 1:
+            raise DataError(
+                f"{member}: its bytes are all 0 or 1, which as grey levels are black; x.astype(bool) has bits"
+            )
+        return x
+
+    def _divided(self, images: Images) -> Splits:
+        """A tenth for testing: drawn, since rows in the order of a grid of factors have all values at every tenth."""
+        n = len(images.x)
+        if n < _TEST_EVERY:
+            raise DataError(f"{self._found['x train']} has {n} rows: too few to keep a tenth for testing")
+        order = torch.randperm(n, generator=fixed_generator("arrays test split"))
+        test, train = order[: n // _TEST_EVERY].sort().values, order[n // _TEST_EVERY :].sort().values
+        train, test = (
+            Images(images.x.index_select(0, rows), None if images.y is None else images.y.index_select(0, rows))
+            for rows in (train, test)
+        )
+        return Splits(train, test)
+
+
+def _tensor(x: NDArray[Any]) -> Tensor:
+    """In memory, in this machine's order of bytes."""
+    own = np.array(x, dtype=x.dtype.newbyteorder("="), order="C")
+    return torch.from_numpy(own.view(np.uint8) if own.dtype == np.bool_ else own)
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
+
+
+def _rows_with(x: NDArray[Any]) -> int:
+    return int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())

@@ -1,0 +1,43 @@
+"""Numbers written as CSV: samples and reconstructions of models of vectors, in the units of the data's file.
+
+Shapes: n rows (n, D).
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attelbo.experiments.trained import Trained, tell
+from attelbo.files import write_atomically
+
+
+def csv_text(head: Sequence[str], index: Sequence[Sequence[int]], numbers: Tensor) -> str:
+    """A line of column names, then for each row its integers ``index`` (n, I) and its ``numbers`` (n, D)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    for row, others in zip(index, numbers.tolist(), strict=True):
+        writer.writerow([*row, *(f"{number:.7g}" for number in others)])
+    return text.getvalue()
+
+
+def write_vectors(trained: Trained, samples: Tensor, output: str | None, name: str) -> None:
+    """Samples (n, D), a row each."""
+    numbers = trained.data.restored(samples)
+    head = [f"x{i}" for i in range(1, numbers.shape[1] + 1)]
+    path = trained.path(output, name)
+    tell(f"{len(numbers)} samples", write_atomically(path, csv_text(head, [()] * len(numbers), numbers)))
+
+
+def write_pairs(
+    trained: Trained, index: Tensor, x: Tensor, reconstructions: Tensor, output: str | None, name: str
+) -> None:
+    """The rows ``index`` (n,) of a split, x1 ... xD, and behind them their reconstructions, r1 ... rD."""
+    numbers = trained.data.restored(torch.cat([x, reconstructions.to(x)], 1).unflatten(1, (2, -1))).flatten(1)
+    head = ["row", *(f"{side}{i}" for side in "xr" for i in range(1, x.shape[1] + 1))]
+    path = trained.path(output, name)
+    table = csv_text(head, index.unsqueeze(1).tolist(), numbers)
+    tell(f"{len(x)} rows with their reconstructions", write_atomically(path, table))
