@@ -26,6 +26,7 @@ TRAINED_BEFORE = {
     "run=outputs/dates": "experiment=dates/bahdanau",
     "run=outputs/reference": "experiment=reference/gpt",
     "run=outputs/reference_sentences": "experiment=reference/text_vae",
+    "run=outputs/unicode_names": "experiment=unicode_names/transformer",
 }
 """What a command needs a run of, and how that is made; of digits there is always one."""
 SHARED = ROOT.parent / "shared" / "data"
