@@ -110,6 +110,8 @@ def test_python_of_the_readme(here: Path):
     scope: dict[str, Any] = {}
     exec(code.replace("outputs/digits/conv_attention/<run id>", str(run)), scope)
     assert scope["images"].shape == (16, 1, 8, 8)
+    assert scope["text"].startswith("The ")
+    assert len(scope["text"]) == len("The ") + 20
     assert scope["layer"](torch.randn(2, 5, 64)).shape == (2, 5, 64)
 
 

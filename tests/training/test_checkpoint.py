@@ -11,7 +11,7 @@ import torch
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
 from attelbo.files import give_second_name
-from attelbo.models import VariationalAutoencoder, load_run, load_weights
+from attelbo.models import LanguageModel, Model, VariationalAutoencoder, load_run, load_weights
 from attelbo.models.schedulers import StepDecay
 from attelbo.training.checkpoint import AtomicCheckpointIO
 
@@ -175,6 +175,12 @@ def test_from_run(runs, done, which):
     assert saved.keys() == model.state_dict().keys()
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
     assert model.sample(3).shape == (3, 1, 8, 8)
+
+
+def test_from_run_of_another_kind_of_model(done):
+    assert type(Model.from_run(done.run_dir)) is VariationalAutoencoder
+    with pytest.raises(UserError, match="is the run of a VariationalAutoencoder, not of a LanguageModel"):
+        LanguageModel.from_run(done.run_dir)
 
 
 def test_from_run_of_no_run(tmp_path, done):

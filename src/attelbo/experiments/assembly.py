@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer, seed_everything
 from attelbo.building import Spec, build
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, one_line
+from attelbo.experiments.configuration import check, compose
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
@@ -60,6 +61,18 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
 
         check_compressible(model, data)
     return model, data
+
+
+def untrained(*words: str) -> tuple[Model, ResidentDataModule]:
+    """The model that ``attelbo train`` would begin with after these words, and its data; nothing is written. Such as
+    ``untrained("model=gpt", "data=reference_text", "model.dim=64")``.
+
+    Raises:
+        UserError: a word, or what is composed of all of them, is wrong.
+    """
+    composition = compose("train", words)
+    check(composition)
+    return assemble(composition.config)
 
 
 def evaluation_of(config: Config) -> Evaluation:
