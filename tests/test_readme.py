@@ -26,6 +26,7 @@ TRAINED_BEFORE = {
     "run=outputs/dates": "experiment=dates/bahdanau",
     "run=outputs/reference": "experiment=reference/gpt",
     "run=outputs/reference_sentences": "experiment=reference/text_vae",
+    "run=outputs/unicode_names": "experiment=unicode_names/transformer",
 }
 """What a command needs a run of, and how that is made; of digits there is always one."""
 SHARED = ROOT.parent / "shared" / "data"
@@ -109,6 +110,8 @@ def test_python_of_the_readme(here: Path):
     scope: dict[str, Any] = {}
     exec("\n".join(blocks("python")), scope)
     assert scope["images"].shape == (16, 1, 8, 8)
+    assert scope["text"].startswith("The ")
+    assert len(scope["text"]) == len("The ") + 20
     assert scope["layer"](torch.randn(2, 5, 64)).shape == (2, 5, 64)
 
 

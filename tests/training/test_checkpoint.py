@@ -13,7 +13,7 @@ import torch
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
 from attelbo.files import give_second_name
-from attelbo.models import VariationalAutoencoder, load_run, load_weights
+from attelbo.models import LanguageModel, Model, VariationalAutoencoder, load_run, load_weights
 from attelbo.models.schedulers import StepDecay
 from attelbo.training.checkpoint import AtomicCheckpointIO
 
@@ -188,6 +188,12 @@ def test_from_run_of_a_folder_takes_the_newest_run_that_is_done(tmp_path, done):
         torch.save(weights, tmp_path / "runs" / name / "checkpoints" / "best.ckpt")
     model = VariationalAutoencoder.from_run(tmp_path)
     assert set(next(iter(model.state_dict().values())).flatten().tolist()) == {2021}
+
+
+def test_from_run_of_another_kind_of_model(done):
+    assert type(Model.from_run(done.run_dir)) is VariationalAutoencoder
+    with pytest.raises(UserError, match="is the run of a VariationalAutoencoder, not of a LanguageModel"):
+        LanguageModel.from_run(done.run_dir)
 
 
 def test_from_run_of_no_run(tmp_path, done):

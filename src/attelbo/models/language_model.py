@@ -130,6 +130,15 @@ class LanguageModel(Model):
 
     # -- what one does with a trained model --------------------------------------------------------
 
+    @torch.no_grad()
+    def surprise(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """-log p of each token that is to be predicted, nats, 0 where there is none, and which these are, negative
+        there: both (B, K), in their places where K is T."""
+        features, y = self._predictions(batch)
+        asked = y >= 0
+        nats = F.cross_entropy(self.logits(features[asked]), y[asked], reduction="none")
+        return nats.new_zeros(y.shape).masked_scatter(asked, nats), y
+
     @property
     def limit(self) -> int | None:
         """The most tokens that it can see; None: any number."""

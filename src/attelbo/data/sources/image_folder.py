@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from attelbo.checks import check_at_least
 from attelbo.data.sources.base import EMBEDDED, Images, ImageSource, Splits
@@ -56,7 +57,7 @@ class ImageFolder(ImageSource):
                 f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or "
                 "absolutely"
             )
-        classes = [_pictures(inside) for inside in self._folders(folder)]
+        classes = [pictures_in(inside) for inside in self._folders(folder)]
         ranked = [(label, place, file) for label, files in enumerate(classes) for place, file in enumerate(files)]
         parts = [
             [row for row in ranked if (row[1] % _TEST_EVERY == _TEST_EVERY - 1) is tested] for tested in (False, True)
@@ -81,27 +82,36 @@ class ImageFolder(ImageSource):
         return found
 
     def _images(self, rows: Sequence[tuple[int, int, Path]]) -> Images:
-        channels, size, _ = self.shape
-        decode = partial(_decode, mode="L" if channels == 1 else "RGB", size=size)
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            x = torch.from_numpy(np.stack(list(threads.map(decode, (file for *_, file in rows)))))
         labels = None if self.n_classes is None else torch.tensor([label for label, *_ in rows])
-        return Images(x.view(len(rows), size, size, channels).permute(0, 3, 1, 2).contiguous(), labels)
+        return Images(decode_pictures([file for *_, file in rows], self.shape), labels)
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """In the order of their names; hidden files are none."""
+def decode_pictures(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
+    """The middle of each picture in this shape (C, H, W), C 1 or 3: (n, C, H, W), uint8.
+
+    Raises:
+        DataError: a file is no picture, or has more than 8 bits for each pixel.
+    """
+    channels, height, width = shape
+    decode = partial(_decode, mode="L" if channels == 1 else "RGB", size=(width, height))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        x = torch.from_numpy(np.stack(list(threads.map(decode, files))))
+    return x.view(len(files), height, width, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures below a folder, in the order of their names; hidden files are none."""
     files = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def _decode(file: Path, mode: str, size: int) -> np.ndarray:
-    """(size, size) or (size, size, 3), uint8."""
+def _decode(file: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) or (H, W, 3), uint8, of this width and height."""
     try:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{file.absolute()} has more than 8 bits for each pixel; attelbo's images have 8")
             upright = ImageOps.exif_transpose(image).convert(mode)
-            return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
+            return np.asarray(ImageOps.fit(upright, size, Image.Resampling.BILINEAR))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); take it out of the folder") from error
+        raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); leave it out") from error
