@@ -17,6 +17,7 @@ from attelbo.models import Model
 from attelbo.models.schedulers import Cosine
 from attelbo.seeding import derive_seed
 from attelbo.training import BlockStepper
+from equal_runs import same
 
 ROWS, BATCH, EPOCHS = 100, 10, 2
 STEPS = EPOCHS * ROWS // BATCH
@@ -51,6 +52,35 @@ def test_equals_the_plain_loop(runs, fused):
     assert trainer.lightning_module.stepper.step == STEPS
     assert torch.equal(parameters(trainer.lightning_module), expected)
     assert not torch.equal(expected, plain_loop(runs.configure(), lr=0.01, fused=fused, steps=STEPS - 1))
+
+
+OTHERS = {
+    "sgd": (torch.optim.SGD, {"lr": 1e-3, "momentum": 0.9, "nesterov": True}),
+    "radam": (torch.optim.RAdam, {"lr": 1e-3, "decoupled_weight_decay": True, "weight_decay": 0.1}),
+    "nadam": (torch.optim.NAdam, {"lr": 1e-3, "decoupled_weight_decay": True, "weight_decay": 0.1}),
+    "rmsprop": (torch.optim.RMSprop, {"lr": 1e-3, "weight_decay": 0.1, "momentum": 0.5}),
+    "adafactor": (torch.optim.Adafactor, {"lr": 1e-2, "weight_decay": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_optimizers_equal_torchs_own_in_the_plain_loop(runs, name):
+    """What the file of each says besides is what torch takes by itself."""
+    kind, options = OTHERS[name]
+    words = [f"optimizer.{key}={value}" for key, value in options.items()]
+    trainer = runs.fit(f"optimizer={name}", *words)
+    expected = plain_loop(runs.configure(), kind, **options)
+    assert torch.equal(parameters(trainer.lightning_module), expected)
+    assert expected.isfinite().all()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_optimizers_are_stored_and_go_on_bit_for_bit(runs, name):
+    whole = runs.checkpoint(runs.train(f"optimizer={name}"))
+    first = runs.train(f"optimizer={name}", "trainer.max_epochs=1", "name=first")
+    rest = runs.train(f"optimizer={name}", f"ckpt={first.run_dir / 'checkpoints' / 'last.ckpt'}", "name=rest")
+    assert same(whole["state_dict"], runs.checkpoint(rest)["state_dict"])
+    assert same(whole["optimizer_states"], runs.checkpoint(rest)["optimizer_states"])
 
 
 class SeedEachStep(Callback):
