@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.decomposition import PCA
 
 from attelbo.cli import main
 from attelbo.data import ArrayDataModule
 from attelbo.data.sources import Arrays
-from attelbo.errors import ConfigError, DataError
+from attelbo.errors import ConfigError, DataError, UserError
 from attelbo.latent import Normal, Rescaled
 from attelbo.models import VariationalAutoencoder, load_run
 
@@ -159,6 +160,19 @@ def test_what_cannot_be_used_is_told_in_a_line(arrays, said, tmp_path):
         data.setup()
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("x", "readable"), [(BYTES, True), (BYTES / 7, False), (BYTES[:, 0, :, 0], False)])
+def test_a_picture_is_read_as_one_of_the_images_or_refused(x, readable, tmp_path):
+    archive(tmp_path, x=x)
+    Image.fromarray(BYTES[0]).save(tmp_path / "one.png")
+    data = module(tmp_path, validation_size=2)
+    if readable:
+        expected = torch.from_numpy(np.moveaxis(BYTES[:1], -1, 1).copy()).float() / 255
+        assert torch.equal(data.read([tmp_path / "one.png"]), expected)
+    else:
+        with pytest.raises(UserError, match="mine has no images that a picture could be one of"):
+            data.read([tmp_path / "one.png"])
 
 
 def test_no_file_or_no_array_is_told_in_a_line(tmp_path):

@@ -23,7 +23,7 @@ from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_ge
 from attelbo.data.resident import ImageSplit
 from attelbo.data.sources.base import Images, ImageSource
 from attelbo.data.sources.image_folder import decode_pictures
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, UserError
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 
@@ -119,11 +119,16 @@ class ImageDataModule(ResidentDataModule):
         the data, binarized as those are, (n, C, H, W).
 
         Raises:
+            UserError: the data are no images of bytes.
             DataError: a file is no picture.
         """
-        x = decode_pictures(files, self.source.shape)
+        spec = self.spec
+        if spec.kind == "real" or spec.row != "image" or spec.shape[0] not in (1, 3):
+            raise UserError(f"{self._name} has no images that a picture could be one of; split=test has its rows")
+        channels, height, width = self.source.shape
+        x = decode_pictures(files, (channels, height, width))
         x = threshold_bits(x) if self.source.binary else self._evaluated(Images(x, None), "own pictures").x
-        scale = 255 if self._spec.kind == "levels" else 1
+        scale = 255 if spec.kind == "levels" else 1
         return ImageSplit(x, None, scale=scale).materialize(torch.arange(len(x))).x
 
     # Files to tensors

@@ -151,7 +151,7 @@ def _classes_of(trained: Trained, what: str, names: Sequence[str], parts: Iterab
     classes, table = _class_names(trained), Table(f"{what}s", [], [])
     width = max(map(len, classes))
     for x in parts:
-        probabilities = trained.model.classify(x.to(trained.device)).cpu()
+        probabilities = _probabilities(trained, x.to(trained.device)).cpu()
         best = probabilities.topk(min(SHOWN, len(classes)))
         for row, likely, places in zip(
             probabilities.tolist(), best.values.tolist(), best.indices.tolist(), strict=True
@@ -171,11 +171,17 @@ def _classes_of_split(trained: Trained, split: SplitName) -> Table:
     rows: list[list[Any]] = []
     for batch in batches(data, split, data.n_rows(split), data.eval_batch_size, trained.device):
         assert batch.y is not None
-        probabilities = trained.model.classify(batch.x)
+        probabilities = _probabilities(trained, batch.x)
         columns = batch.index, batch.y, probabilities.argmax(-1), probabilities
         for index, y, found, row in zip(*(column.tolist() for column in columns), strict=True):
             rows.append([index, classes[y], classes[found], *map(_number, row)])
     return Table(f"{split} rows", ["row", "label", "prediction", *map(_column, classes)], rows)
+
+
+def _probabilities(trained: Trained, x: Tensor) -> Tensor:
+    """p(y|x), (B, Y)."""
+    assert isinstance(trained.model, Classifier | SemiSupervisedVAE)
+    return trained.model.classify(x)
 
 
 def _class_names(trained: Trained) -> list[str]:
@@ -210,7 +216,8 @@ def _nats_of_split(trained: Trained, split: SplitName) -> Table:
 
 def _nats_of_texts(trained: Trained, texts: Sequence[str], each: bool) -> Table:
     """What each text costs, printed, of a single one each token; and each token of all of them."""
-    model, data = trained.model, trained.data
+    model = trained.model
+    data: Any = trained.data  # with a tokenizer, where there are texts
     assert isinstance(model, LanguageModel)
     if not model.causal:
         raise UserError(f"{trained.described}: it sees all of a row (model.causal=false), and predicts no text")
@@ -254,7 +261,9 @@ def _whole(tokenizer: Any, text: str) -> list[int]:
 
 def _nats(trained: Trained, texts: Sequence[Sequence[int]]) -> Tensor:
     """-log p of all tokens but the first of each text, one text after the other, on the CPU."""
+    model = trained.model
     data: Any = trained.data
+    assert isinstance(model, LanguageModel)
     rows = [row for tokens in texts for row in windows_of(tokens, data.context)]
     costs = [torch.zeros(0)]
     for first in range(0, len(rows), data.eval_batch_size):
@@ -263,7 +272,7 @@ def _nats(trained: Trained, texts: Sequence[Sequence[int]]) -> Tensor:
         there = torch.arange(x.shape[1]) < lengths.unsqueeze(1)
         y = pad_rows([y for _, y in some])[0].long().masked_fill(~there, IGNORE)
         moved = (each.to(trained.device) for each in (x.long(), y, torch.arange(len(some))))
-        costs.append(trained.model.surprise(Batch(*moved))[0].cpu()[there])
+        costs.append(model.surprise(Batch(*moved))[0].cpu()[there])
     return torch.cat(costs)
 
 
