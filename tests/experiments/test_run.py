@@ -351,10 +351,10 @@ def test_schedules_end_with_the_training_that_went_on_with_larger_minibatches(ru
 
 
 def test_a_training_that_goes_on_has_the_optimizer_that_it_was_given(runs, done):
-    words = ("trainer.max_epochs=3", "optimizer=adamw", "optimizer.lr=0.0001", "optimizer.weight_decay=0.02")
+    words = ("trainer.max_epochs=3", "optimizer=adamw", "optimizer.decay=all", "optimizer.lr=0.0001")
     outcome = runs.train(*words, f"ckpt={done.run_dir / 'checkpoints' / 'last.ckpt'}")
     (group,) = runs.checkpoint(outcome)["optimizer_states"][0]["param_groups"]
-    assert (group["lr"], group["weight_decay"]) == (0.0001, 0.02)
+    assert (group["lr"], group["weight_decay"]) == (0.0001, 0.01)
 
 
 @pytest.mark.parametrize("words", [("optimizer=sgd",), ("model/objective=lagging",)])

@@ -138,20 +138,6 @@ def test_initialization_is_that_of_gpt_2():
         assert abs(float(parameter.detach().std()) - std) < 5 * std / math.sqrt(2 * parameter.numel()), name
 
 
-def test_only_matrices_decay():
-    model = made()
-    (optimizer,) = model.configure_optimizers()
-    decayed, alone = optimizer.param_groups
-    assert (decayed["weight_decay"], alone["weight_decay"]) == (0.1, 0.0)
-    assert all(parameter.ndim == 2 for parameter in decayed["params"])
-    assert all(parameter.ndim == 1 for parameter in alone["params"])
-    assert len(decayed["params"]) + len(alone["params"]) == len(list(model.parameters()))
-    model.at_step(0, 10)
-    assert decayed["lr"] == alone["lr"] == 1e-3
-    (single,) = made(optimizer={"_target_": "torch.optim.Adam", "weight_decay": 0.0}).configure_optimizers()
-    assert len(single.param_groups) == 1  # one kernel for all
-
-
 # -- hidden tokens -----------------------------------------------------------------------------------------
 
 HIDDEN = DataSpec("hidden", (T,), "tokens", n_tokens=V + 1, n_hidden=2)

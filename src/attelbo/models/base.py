@@ -6,7 +6,7 @@ an ordinary LightningModule and any ``lightning.Trainer`` trains it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -58,22 +58,13 @@ class Player:
     """Of its Adam, in place of those in the configuration."""
     rate: float = 1.0
     """Its learning rate, in those of the configuration."""
-    undecayed: Collection[nn.Parameter] = ()
-    """Those that the optimizer's weight decay leaves alone."""
 
     def groups(self) -> list[dict[str, Any]]:
         """Its parameters as an optimizer takes them."""
         rated = {parameter for _, parameters, _ in self.rates for parameter in parameters}
         rest = [parameter for parameter in self.parameters if parameter not in rated]
         groups = [{"params": rest}, *({"params": parameters, "name": name} for name, parameters, _ in self.rates)]
-        return [part for group in groups for part in self._by_decay(group) if part["params"]]
-
-    def _by_decay(self, group: dict[str, Any]) -> list[dict[str, Any]]:
-        """The part of a group whose weights decay, and the one whose weights do not."""
-        alone = set(self.undecayed)
-        decayed = [parameter for parameter in group["params"] if parameter not in alone]
-        others = [parameter for parameter in group["params"] if parameter in alone]
-        return [{**group, "params": decayed}, {**group, "params": others, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
 
 
 class Model(LightningModule, ABC):
@@ -205,11 +196,6 @@ class Model(LightningModule, ABC):
     def _optimizer_of(self, player: Player) -> Spec:
         own = player.betas is not None and "betas" in self.optimizer_spec
         return {**self.optimizer_spec, "betas": player.betas} if own else self.optimizer_spec
-
-
-def vectors_of(module: nn.Module) -> list[nn.Parameter]:
-    """Biases, gains of norms and other parameters that are no matrices."""
-    return [parameter for parameter in module.parameters() if parameter.ndim < 2]
 
 
 def count_parameters(module: nn.Module) -> int:

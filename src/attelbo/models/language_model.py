@@ -25,7 +25,7 @@ from attelbo.data.batch import IGNORE, PAD, Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, TokenScores
-from attelbo.models.base import Model, Player, Terms, vectors_of
+from attelbo.models.base import Model, Terms
 from attelbo.models.generation import Sampling
 from attelbo.models.parts import model_arguments
 from attelbo.networks import AttentionParts, TokenEmbedding, Transformer
@@ -39,7 +39,7 @@ class LanguageModel(Model):
         data: the tokens.
         embedding: of tokens, told where they stand.
         network: a stack over tokens (B, T, E).
-        optimizer: its configuration; its weight decay leaves biases and gains of norms alone.
+        optimizer: its configuration.
         scheduler: the learning rate's.
         causal: whether the network sees, at each place, the tokens up to there only.
         tie_weights: whether embedding and head share their vectors.
@@ -108,10 +108,6 @@ class LanguageModel(Model):
         """The tokens that are to be predicted."""
         assert batch.y is not None
         return (batch.y >= 0).sum()
-
-    def players(self) -> list[Player]:
-        decays = self.optimizer_spec.get("weight_decay")
-        return [Player(self.losses, list(self.parameters()), undecayed=vectors_of(self) if decays else ())]
 
     # -- evaluation: exact means over a split --------------------------------------------------------
 
