@@ -188,6 +188,7 @@ def test_no_file_or_no_array_is_told_in_a_line(tmp_path):
         (TABLE, {"binarize": "dynamic"}, "data.binarize must be 'none' for mine, which has real numbers"),
         (BYTES, {"standardize": "each"}, "data.standardize must be 'none' for mine, whose values are levels"),
         (TABLE, {"flip": True}, "data.flip must be false for mine, which has no images"),
+        (TABLE, {"crop": 1}, "data.crop must be 0 for mine, which has no images of bytes, got 1"),
         (TABLE, {"n_labels": 10}, "data.n_labels must be null for mine, which has no classes"),
         (TABLE, {"validation_size": 180}, "data.validation_size must be below 180, the training rows of mine, got 180"),
     ],

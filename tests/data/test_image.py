@@ -98,6 +98,24 @@ def test_flips_are_for_training_only(digits):
         assert torch.equal(everything(data, split).x, everything(plain, split).x)
 
 
+def test_crops_are_for_training_only(digits):
+    data, plain = digits(crop=1), digits()
+    assert not torch.equal(everything(data, "train").x, everything(plain, "train").x)
+    for split in ("validation", "test"):
+        assert torch.equal(everything(data, split).x, everything(plain, split).x)
+    assert data.checksums() == plain.checksums()
+    with pytest.raises(ValueError, match="crop must be at least 0, got -1"):
+        digits(crop=-1)
+
+
+@pytest.mark.parametrize("options", [{}, {"binarize": "threshold"}, {"crop": 2, "flip": True}])
+def test_pixel_moments_are_those_of_the_training_images(digits, options):
+    mean, std = digits(**options).pixel_moments()
+    x = everything(digits(**{"binarize": "none"} | {k: v for k, v in options.items() if k == "binarize"}), "train").x
+    torch.testing.assert_close(mean, x.double().mean((0, 2, 3)))
+    torch.testing.assert_close(std, x.double().std((0, 2, 3), correction=0))
+
+
 def test_training_blocks_go_to_the_stepper(digits):
     data = digits(minibatches_per_block=16)
     blocks = list(data.train_dataloader())

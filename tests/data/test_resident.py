@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from attelbo.data.resident import ImageSplit, unpack_bits
 
@@ -65,6 +66,29 @@ def test_flip_mirrors_half_of_the_images(x, y):
     kept = torch.tensor([torch.equal(image, other) for image, other in zip(batch.x, plain, strict=True)])
     assert torch.equal(mirrored, ~kept)
     assert abs(mirrored.double().mean() - 0.5) < 4.5 * 0.5 / 2000**0.5
+
+
+def test_crops_are_windows_of_the_padded_image_equally_often(x, y):
+    """Against every window, one after the other, by torchvision's own crop."""
+    from torchvision.transforms.v2.functional import crop, pad
+
+    index = torch.arange(40).repeat(50)
+    torch.manual_seed(0)
+    batch = ImageSplit(x, y, crop=1).materialize(index)
+    padded = pad(x, [1, 1, 1, 1]).float().div(255)
+    windows = torch.stack([crop(padded, top, left, 6, 8) for top in range(3) for left in range(3)], 1)  # (N, 9, ...)
+    assert windows.shape[2:] == x.shape[1:]
+    found = (windows[index] == batch.x.unsqueeze(1)).flatten(2).all(-1)
+    assert torch.equal(found.sum(1), torch.ones(2000, dtype=torch.int64))
+    counts = found.sum(0)
+    assert chisquare(counts.numpy()).pvalue > 1e-3
+    torch.manual_seed(0)
+    assert torch.equal(ImageSplit(x, y, crop=1).materialize(index).x, batch.x)
+
+
+def test_crops_and_flips_come_before_pixels_are_drawn(x, y):
+    torch.manual_seed(0)
+    assert set(ImageSplit(x, y, draw=True, flip=True, crop=2).materialize(INDEX).x.unique().tolist()) == {0.0, 1.0}
 
 
 def test_checksum_tells_pixels_order_and_labels(x, y):

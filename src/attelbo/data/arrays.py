@@ -63,6 +63,7 @@ class ArrayDataModule(ImageDataModule):
         validation_size: as in :class:`ImageDataModule`.
         binarize: of bytes, as in :class:`ImageDataModule`.
         flip: mirror training images left to right with probability one half.
+        crop: of bytes, as in :class:`ImageDataModule`.
         standardize: of real numbers: ``none``, ``each`` (every number of a vector, every channel of images by itself)
             or ``all`` (one mean and one standard deviation).
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
@@ -85,6 +86,7 @@ class ArrayDataModule(ImageDataModule):
         validation_size: int | None = None,
         binarize: Binarization = "none",
         flip: bool = False,
+        crop: int = 0,
         standardize: Standardize = "none",
         drop_last: bool = False,
         minibatches_per_block: int = 16,
@@ -103,6 +105,7 @@ class ArrayDataModule(ImageDataModule):
             validation_size,
             binarize,
             flip,
+            crop,
             drop_last,
             minibatches_per_block,
             train_size,
@@ -117,6 +120,8 @@ class ArrayDataModule(ImageDataModule):
             raise ValueError(
                 f"standardize must be 'none' for {self._name}, whose values are {spec.kind}: of floats only"
             )
+        if self.crop and (self.source.real or spec.row != "image"):
+            raise ValueError(f"crop must be 0 for {self._name}, which has no images of bytes, got {self.crop}")
         if self.flip and spec.row != "image":
             raise ValueError(f"flip must be false for {self._name}, which has no images")
         return spec

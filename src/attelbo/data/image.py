@@ -1,7 +1,7 @@
-"""Images on the resident path: explicit binarization, flips, few labels.
+"""Images on the resident path: explicit binarization, flips, crops, few labels.
 
-Random parts (the training rows' dynamic binarization and flips) use the default generator, as all that is random about
-a training batch. The pixels of static binarization, and those of validation and test images under dynamic
+Random parts (the training rows' dynamic binarization, flips and crops) use the default generator, as all that is random
+about a training batch. The pixels of static binarization, and those of validation and test images under dynamic
 binarization, have a fixed seed of their own.
 
 Shapes: B batch, (C, H, W) image, N rows.
@@ -20,7 +20,7 @@ from attelbo.data.batch import DataSpec
 from attelbo.data.binarize import draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
-from attelbo.data.resident import ImageSplit
+from attelbo.data.resident import ImageSplit, unpack_bits
 from attelbo.data.sources.base import Images, ImageSource
 from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.errors import ConfigError, UserError
@@ -45,6 +45,7 @@ class ImageDataModule(ResidentDataModule):
         binarize: ``none`` (grey levels), ``threshold`` (at one half), ``static`` (drawn once, Larochelle & Murray
             2011) or ``dynamic`` (drawn anew whenever a training row is used, Salakhutdinov & Murray 2008).
         flip: mirror training images left to right with probability one half.
+        crop: take a window of the image's size from each training image with so many black pixels around it, at random.
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training rows (to debug, or to learn from little); all if None.
@@ -66,18 +67,21 @@ class ImageDataModule(ResidentDataModule):
         validation_size: int | None,
         binarize: Binarization = "none",
         flip: bool = False,
+        crop: int = 0,
         drop_last: bool = False,
         minibatches_per_block: int = 16,
         train_size: int | None = None,
         n_labels: int | None = None,
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        check_at_least(0, crop=crop)
         check_at_least(1, validation_size=validation_size, train_size=train_size, n_labels=n_labels)
         self.source: ImageSource = build_part("source", source)
         self._name = name
         self.validation_size = validation_size
         self.binarize: Binarization = binarize
         self.flip = flip
+        self.crop = crop
         self.train_size = train_size
         self.n_labels = n_labels
         self._described: DataSpec | None = self._describe() if self.source.described else None
@@ -141,8 +145,31 @@ class ImageDataModule(ResidentDataModule):
         """
         self.source.prepare(self.root)
 
+    def pixel_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel over all training images, as they are stored: (C,) each, float64,
+        where the model sees numbers from 0 to 1.
+
+        Raises:
+            ConfigError: they are no bytes.
+        """
+        split = self._split("train")
+        if not isinstance(split, ImageSplit):
+            raise ConfigError(f"model.standardize is of pixels, {self._name} has real numbers: data.standardize=each")
+        x = unpack_bits(split.x) if split.bits else split.x
+        levels = torch.arange(256, dtype=torch.float64) / (255 if split.draw else split.scale)
+        # Counted, not summed: exact, and the bytes stay bytes.
+        counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in x.unbind(1)]).cpu().double()
+        mean = (counts @ levels) / counts.sum(1)
+        square = (counts @ levels.square()) / counts.sum(1)
+        return mean, (square - mean.square()).clamp(min=0).sqrt()
+
+    @property
+    def _moves(self) -> dict[str, Any]:
+        """What is done to a training image whenever it is used."""
+        return {"flip": self.flip, "crop": self.crop}
+
     def _content(self) -> tuple[Any, ...]:
-        return self.source, self.binarize, self.flip, self.validation_size, self.train_size, self.n_labels
+        return self.source, self.binarize, self._moves, self.validation_size, self.train_size, self.n_labels
 
     def _load(self) -> Splits:
         train, test = self.source.load(self.root)
@@ -152,7 +179,7 @@ class ImageDataModule(ResidentDataModule):
         shown = train if dynamic else evaluated
         shown = self._few_labels(shown, train_rows)._replace(segments=None)  # nobody is to learn from them
         return {
-            "train": self._resident(shown, train_rows, draw=dynamic, flip=self.flip),
+            "train": self._resident(shown, train_rows, draw=dynamic, **self._moves),
             "validation": self._resident(evaluated, validation_rows),
             "test": self._resident(self._evaluated(test, "test")),
         }
@@ -189,10 +216,8 @@ class ImageDataModule(ResidentDataModule):
             raise ConfigError(f"data.{error} training rows of {self._name}") from error
         return images._replace(y=torch.full_like(images.y, UNLABELLED).index_copy_(0, rows, kept))
 
-    def _resident(
-        self, images: Images, rows: Tensor | None = None, draw: bool = False, flip: bool = False
-    ) -> ImageSplit:
+    def _resident(self, images: Images, rows: Tensor | None = None, draw: bool = False, **moves: Any) -> ImageSplit:
         x, y, segments = (t if t is None or rows is None else t.index_select(0, rows) for t in images)
         assert x is not None
         scale = 255 if self.spec.kind == "levels" else 1
-        return ImageSplit(x, y, scale=scale, draw=draw, flip=flip, bits=self.source.packed, segments=segments)
+        return ImageSplit(x, y, scale=scale, draw=draw, bits=self.source.packed, segments=segments, **moves)

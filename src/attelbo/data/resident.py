@@ -63,6 +63,7 @@ class ImageSplit(ResidentSplit):
         scale: the byte that stands for 1.0: 255 for grey levels, 1 for what is binary already.
         draw: draw each pixel anew from Bernoulli(x / 255) whenever a batch is made.
         flip: mirror each image left to right with probability one half.
+        crop: move each image by up to so many pixels up or down and left or right; what comes in is black.
         bits: x is packed, eight pixels in a byte.
         segments: the object that each pixel belongs to, (N, H, W) int8, -1 for the background, of images that are not
             mirrored.
@@ -75,6 +76,7 @@ class ImageSplit(ResidentSplit):
         scale: int = 255,
         draw: bool = False,
         flip: bool = False,
+        crop: int = 0,
         bits: bool = False,
         segments: Tensor | None = None,
     ) -> None:
@@ -83,6 +85,7 @@ class ImageSplit(ResidentSplit):
         self.scale = scale
         self.draw = draw
         self.flip = flip
+        self.crop = crop
         self.bits = bits
         self.segments = segments
 
@@ -97,6 +100,8 @@ class ImageSplit(ResidentSplit):
             x = unpack_bits(x)
         if self.flip:
             x = mirror_some(x)
+        if self.crop:
+            x = moved_at_random(x, self.crop)
         if self.draw:
             x = draw_bits(x).float()
         else:
@@ -111,6 +116,19 @@ def mirror_some(x: Tensor) -> Tensor:
     """Each image (B, C, H, W) left to right with probability one half."""
     mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
     return torch.where(mirrored, x.flip(-1), x)
+
+
+def moved_at_random(x: Tensor, most: int) -> Tensor:
+    """Each image of x (B, C, H, W), uint8, moved by -most .. most pixels along either side, black where nothing is left
+    of it: the same as a crop at random of the padded image (Krizhevsky, Sutskever & Hinton 2012, section 4.1)."""
+    _, channels, height, width = x.shape
+    padded = torch.nn.functional.pad(x, (most,) * 4)
+    top, left = torch.randint(2 * most + 1, (2, len(x), 1), device=x.device)
+    rows = top + torch.arange(height, device=x.device)  # (B, H)
+    columns = left + torch.arange(width, device=x.device)  # (B, W)
+    places = rows.unsqueeze(2) * padded.shape[-1] + columns.unsqueeze(1)  # (B, H, W) of the padded image's pixels
+    places = places.view(len(x), 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, places).view(x.shape)
 
 
 def unpack_bits(x: Tensor) -> Tensor:

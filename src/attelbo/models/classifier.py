@@ -11,7 +11,7 @@ Units: nats, averaged over rows.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Model, Monitor, Terms
 from attelbo.models.conditional import check_labels
 from attelbo.models.parts import model_arguments
-from attelbo.networks import AttentionParts, PatchEmbedding, TokenEmbedding, TokenEncoder, patch_grid
+from attelbo.networks import AttentionParts, PatchEmbedding, Standardize, TokenEmbedding, TokenEncoder, patch_grid
 
 
 class Classifier(Model):
@@ -40,6 +40,7 @@ class Classifier(Model):
         label_smoothing: the share of the target that is spread evenly over all classes (Szegedy et al. 2016, section
             7), in training and evaluation: where it is above 0, the loss is not the cross-entropy of the labels.
         dropout: on the features, in training.
+        standardize: what is made of images before the body sees them; nothing if None.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Classifier(Model):
         scheduler: Spec,
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
+        standardize: Standardize | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
+        self.standardize = standardize
         self.body = body
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(n_features, n_classes))
         self.label_smoothing = label_smoothing
@@ -60,7 +63,19 @@ class Classifier(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, Y) of images (B, C, H, W) or tokens (B, T)."""
-        return self.head(self.body(x))
+        return self.head(self.body(x if self.standardize is None else self.standardize(x)))
+
+    def on_fit_start(self) -> None:
+        """What training images are like is known now.
+
+        Raises:
+            ConfigError: the trainer was given a loader by itself, which does not know.
+        """
+        if self.standardize is not None:
+            moments: Any = getattr(getattr(self.trainer, "datamodule", None), "pixel_moments", None)
+            if moments is None:
+                raise ConfigError("model.standardize: it takes a data module of images, in place of a loader")
+            self.standardize.learn(*moments())
 
     def losses(self, batch: Batch) -> Terms:
         return {name: values.mean() for name, values in self._terms(batch).items()}
@@ -105,15 +120,17 @@ def build_image_classifier(
     scheduler: Spec,
     label_smoothing: float = 0.0,
     dropout: float = 0.0,
+    standardize: bool = False,
 ) -> Classifier:
-    """Compose a classifier of images from the encoder of a VAE.
+    """Compose a classifier of images from the encoder of a VAE, which is given the images standardized, if asked for.
 
     Raises:
         ConfigError: the data are no images or lack labels, or an argument is out of range.
     """
     n_classes = _check(data, "images", label_smoothing=label_smoothing, dropout=dropout)
     body = part("encoder", encoder, in_shape=data.shape)
-    return Classifier(body, math.prod(body.out_shape), n_classes, optimizer, scheduler, label_smoothing, dropout)
+    options = (label_smoothing, dropout, Standardize(data.shape[0]) if standardize else None)
+    return Classifier(body, math.prod(body.out_shape), n_classes, optimizer, scheduler, *options)
 
 
 def build_vision_transformer(
@@ -131,8 +148,9 @@ def build_vision_transformer(
     mask: Spec | None = None,
     label_smoothing: float = 0.0,
     dropout: float = 0.0,
+    standardize: bool = False,
 ) -> Classifier:
-    """Compose a vision transformer from its configuration.
+    """Compose a vision transformer from its configuration; it is given the images standardized, if asked for.
 
     Raises:
         ConfigError: the data are no images or lack labels, an argument is out of range, or parts do not fit together.
@@ -148,7 +166,8 @@ def build_vision_transformer(
         part("network", network, dim=dim, parts=parts, position=places, causal=False),
         pool,
     )
-    return Classifier(body, dim, n_classes, optimizer, scheduler, label_smoothing, dropout)
+    options = (label_smoothing, dropout, Standardize(data.shape[0]) if standardize else None)
+    return Classifier(body, dim, n_classes, optimizer, scheduler, *options)
 
 
 def build_text_classifier(

@@ -5,6 +5,7 @@ from attelbo.networks.bidirectional import BidirectionalGRU
 from attelbo.networks.code_transformer import AutoregressiveTransformer
 from attelbo.networks.conv import ConvDecoder, ConvEncoder
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
+from attelbo.networks.layers import Standardize
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
 from attelbo.networks.neural_process import AttentivePath, MeanPath, PointDecoder, Summary
 from attelbo.networks.perceiver import PerceiverDecoder, PerceiverEncoder, PerceiverTextEncoder, SetReader
@@ -55,6 +56,7 @@ __all__ = [
     "SetTransformer",
     "SlotDecoder",
     "SlotEncoder",
+    "Standardize",
     "Summary",
     "TextDecoder",
     "TokenEmbedding",

@@ -195,3 +195,28 @@ def check_attention_at(attention_at: Sequence[int], sizes: Sequence[Size]) -> No
     missing = [height for height in attention_at if height not in heights]
     if missing:
         raise ValueError(f"attention_at must name heights of feature maps: {heights} occur, {missing} do not")
+
+
+class Standardize(nn.Module):
+    """(x - mean) / std of each channel of x (B, C, H, W), with the mean and standard deviation that it has learned of
+    training images; kept with the weights. Until then x as it is.
+
+    Args:
+        channels: C.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+
+    def learn(self, mean: Tensor, std: Tensor) -> None:
+        """Take these, (C,) each; a channel that is the same everywhere is only moved."""
+        self.mean.copy_(mean.view_as(self.mean))
+        self.std.copy_(std.where(std > 0, 1.0).view_as(self.std))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std

@@ -117,6 +117,7 @@ def _recipe(data: ImageDataModule) -> dict[str, Any]:
         "data": data.checksums()["train"],
         "binarize": data.binarize,
         "flip": data.flip,
+        "crop": data.crop,
         "n_values": _n_values(data),
         "shape": list(data.spec.shape),
         "features": N_FEATURES,
