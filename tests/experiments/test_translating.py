@@ -94,9 +94,9 @@ def test_the_map_is_the_alignment_of_what_was_found(done, expected, tmp_path, ca
     shown = []
     draw = translating.alignment_map
 
-    def keep(weights, source, target, title):
+    def keep(weights, source, target, title, panels):
         shown.append((weights, source, target, title))
-        return draw(weights, source, target, title)
+        return draw(weights, source, target, title, panels)
 
     monkeypatch.setattr(translating, "alignment_map", keep)
     translated(capsys, f"run={done}", f"text={SENTENCES[0]}", f"map={tmp_path / 'one.png'}")
@@ -118,9 +118,26 @@ def test_the_map_is_the_alignment_of_what_was_found(done, expected, tmp_path, ca
     assert sum(line.startswith("map: ") for line in lines) == 3
 
 
+def test_the_map_of_heads_has_a_panel_for_each(done, expected, tmp_path, capsys, monkeypatch):
+    shown = []
+    draw = translating.alignment_map
+    monkeypatch.setattr(translating, "alignment_map", lambda *given: shown.append(given) or draw(*given))
+    words = (f"run={done}", f"text={SENTENCES[0]}", f"map={tmp_path / 'heads.png'}")
+    translated(capsys, *words)
+    one = np.asarray(Image.open(tmp_path / "heads.png")).shape
+    translated(capsys, *words, "heads=true")
+    (mean, *_), (each, *_, panels) = shown
+    assert panels == ["head 1", "head 2"]
+    torch.testing.assert_close(each.mean(0), mean)
+    torch.testing.assert_close(each.sum(-1), torch.ones(2, mean.shape[0]))
+    assert not torch.allclose(each[0], each[1])
+    assert np.asarray(Image.open(tmp_path / "heads.png")).shape[1] > one[1]
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
+        (["text=1", "heads=true"], "heads=true: there is no map that could show them: map=a.png draws one"),
         (["text=3 май"], "characters that are not among the .* of the vocabulary: .*U\\+0430"),
         (["text=" + "1" * 50], "'1+' has 52 tokens, BOS and EOS among them; the model was built for 40"),
         (["text=1", "beam=0"], "beam must be at least 1, got 0"),

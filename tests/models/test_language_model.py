@@ -250,7 +250,9 @@ def test_all_continuations_have_probability_one_and_are_drawn_with_theirs():
     assert chisquare(counts.numpy(), (n * probabilities / probabilities.sum()).numpy()).pvalue > 1e-3
 
 
-def enumerated(logits: list[float], temperature: float, top_k: int | None, top_p: float | None) -> list[float]:
+def enumerated(
+    logits: list[float], temperature: float, top_k: int | None, top_p: float | None, min_p: float | None
+) -> list[float]:
     weights = [math.exp(logit / temperature) for logit in logits]
     kept = sorted(range(len(logits)), key=lambda token: -weights[token])[:top_k]
     if top_p is not None:
@@ -261,18 +263,21 @@ def enumerated(logits: list[float], temperature: float, top_k: int | None, top_p
             if mass >= top_p:
                 break
         kept = nucleus
+    if min_p is not None:
+        kept = [token for token in kept if weights[token] >= min_p * max(weights)]
     return [weights[token] / sum(weights[k] for k in kept) if token in kept else 0.0 for token in range(len(logits))]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
 @pytest.mark.parametrize("top_k", [None, 1, 3, 99])
 @pytest.mark.parametrize("top_p", [None, 0.01, 0.5, 0.6, 1.0])
-def test_what_may_be_drawn_against_enumeration(temperature, top_k, top_p):
+@pytest.mark.parametrize("min_p", [None, 0.0, 0.7, 1.0])
+def test_what_may_be_drawn_against_enumeration(temperature, top_k, top_p, min_p):
     even = [0.0] * 4 + [-math.inf] * 2  # two of them have probability 0.5, no more and no less
     rows = [[0.1, 2.0, -1.0, 1.5, 0.3, -4.0], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], even]
-    found = Sampling(temperature, top_k, top_p).probabilities(torch.tensor(rows, dtype=torch.float64))
+    found = Sampling(temperature, top_k, top_p, min_p).probabilities(torch.tensor(rows, dtype=torch.float64))
     for row, probabilities in zip(rows, found.tolist(), strict=True):
-        assert probabilities == pytest.approx(enumerated(row, temperature, top_k, top_p), abs=1e-12)
+        assert probabilities == pytest.approx(enumerated(row, temperature, top_k, top_p, min_p), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +286,7 @@ def test_what_may_be_drawn_against_enumeration(temperature, top_k, top_p):
         ({"temperature": -1.0}, "temperature must be at least 0"),
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
+        ({"min_p": 1.5}, r"min_p must be in \[0, 1\], got 1.5"),
         ({"length": 0}, "prompt and length must be at least 1 token, got 2 and 0"),
         ({"prompt": torch.tensor([[1, V]])}, r"tokens of a prompt must be in 0\.\.4, got \[1, 5\]"),
     ],

@@ -13,7 +13,7 @@ from attelbo.checks import check_at_least
 from attelbo.data import ParallelDataModule
 from attelbo.data.batch import BOS, EOS, PAD
 from attelbo.errors import ConfigError, UserError
-from attelbo.experiments.trained import Accelerator, Trained, Which, tell, writable
+from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell, writable
 from attelbo.models import SequenceToSequence
 from attelbo.training.maps import alignment_map
 from attelbo.training.media import Picture, save_png
@@ -53,17 +53,19 @@ class Translator(Trained):
             found += self.model.translate(batch, beam=beam, length_penalty=length_penalty, max_length=max_length)
         return found
 
-    def alignment(self, source: list[int], found: list[int], title: str) -> Picture:
-        """Which tokens of a source, BOS and EOS among them, the model looks at for each token that it found.
+    def alignment(self, source: list[int], found: list[int], title: str, heads: bool) -> Picture:
+        """Which tokens of a source, BOS and EOS among them, the model looks at for each token that it found: in the
+        mean over heads, or a panel for each of them.
 
         Raises:
             UserError: it has no attention to the source.
         """
         both = torch.tensor([source], device=self.device), torch.tensor([[BOS, *found]], device=self.device)
-        weights = self.model.alignment(*both)[0]  # (U, S), the last row predicts EOS
+        weights = self.model.alignment(*both, heads)[0]  # (U, S) or (N, U, S), the last row predicts EOS
         read, write = self.data.tokenizer.tokens, self.data.target_tokenizer.tokens
         target = [write[token] for token in (*found, EOS)]
-        return alignment_map(weights, [read[token] for token in source], target, title)
+        panels = [f"head {head}" for head in range(1, len(weights) + 1)] if heads else []
+        return alignment_map(weights, [read[token] for token in source], target, title, panels)
 
 
 def translate(
@@ -75,6 +77,7 @@ def translate(
     map: str | None,
     accelerator: Accelerator,
     checkpoint: Which,
+    heads: bool = False,
 ) -> None:
     """Print the translation of a sentence, or of each line of the standard input; lines without a token stay empty.
 
@@ -89,6 +92,7 @@ def translate(
             sentences ``<name>-1.png`` and so on.
         accelerator: where.
         checkpoint: whose weights.
+        heads: whether the map has a panel for each head of the last layer, in place of their mean.
 
     Raises:
         UserError: not a run directory, no checkpoint in it, a model that does not translate or, for a map, has no
@@ -96,6 +100,8 @@ def translate(
         ConfigError: a number is out of range, or the map cannot be written.
     """
     check_at_least(1, ConfigError, beam=beam, max_length=max_length)
+    if map is None:
+        refuse("there is no map that could show them: map=a.png draws one", heads=heads)
     path = None if map is None else writable("map", Path(map), ".png")
     translator = Translator.of(run, checkpoint, accelerator)
     sentences = [text] if text is not None else sys.stdin.read().splitlines()
@@ -109,5 +115,5 @@ def translate(
         return
     for number, (sentence, source, tokens) in enumerate(zip(sentences, sources, translations, strict=True), 1):
         if len(source) > 2:
-            picture = translator.alignment(source, tokens, sentence)
+            picture = translator.alignment(source, tokens, sentence, heads)
             tell("map", save_png(picture, path if len(sentences) == 1 else path.with_stem(f"{path.stem}-{number}")))

@@ -19,6 +19,8 @@ from attelbo.models.generation import Sampling
 from attelbo.training.callbacks.sentences import lines, paths, reconstructions, texts_of
 
 N_TEXTS = 10
+_DRAWN_BY = ("temperature", "top_k", "top_p", "min_p")
+"""What says how a token is drawn."""
 
 
 def write_samples(trained: Trained, n: int | None, seed: int, output: str | None, options: Mapping[str, Any]) -> None:
@@ -29,14 +31,14 @@ def write_samples(trained: Trained, n: int | None, seed: int, output: str | None
         n: how many; 10 if None.
         seed: what the draw was seeded with.
         output: the file; ``samples-n<n>-seed<seed>.txt`` if None, the options in its name.
-        options: temperature, top_k and top_p where they are given, and others, which are refused.
+        options: temperature, top_k, top_p and min_p where they are given, and others, which are refused.
 
     Raises:
         ConfigError: a number is out of range, or an option is for language models.
     """
-    known = {name: options[name] for name in ("temperature", "top_k", "top_p") if options[name] is not None}
+    known = {name: options[name] for name in _DRAWN_BY if options[name] is not None}
     why = f"{trained.described}: its texts begin as z has it"
-    refuse(why, **{name: value for name, value in options.items() if name not in ("temperature", "top_k", "top_p")})
+    refuse(why, **{name: value for name, value in options.items() if name not in _DRAWN_BY})
     n = N_TEXTS if n is None else n
     model, data = _parts_of(trained)
     sampling = Sampling(**known)

@@ -1,8 +1,10 @@
 """Drawing the next token from what a language model says about it.
 
 Source: the k likeliest tokens: Fan, Lewis & Dauphin 2018, section 5.4; the nucleus, the likeliest tokens that together
-have probability p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2. A temperature comes
-first, then k, then p among those that are left.
+have probability p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2; those that are at least
+as likely as a share of the likeliest: Nguyen et al. 2025, "Turning Up the Heat: Min-p Sampling for Creative and
+Coherent LLM Outputs" (arXiv:2407.01082), section 3. A temperature comes first, then k, then p among those that are
+left, then the share.
 
 Shapes: B rows, V vocabulary.
 """
@@ -29,6 +31,8 @@ class Sampling:
     """One of the k likeliest tokens; of all if None."""
     top_p: float | None = None
     """One of the fewest likeliest tokens whose probabilities sum to p or more; of all if None."""
+    min_p: float | None = None
+    """One of those that have this share of the likeliest token's probability, or more; of all if None."""
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -37,6 +41,8 @@ class Sampling:
             raise UserError(f"top_k must be at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError(f"top_p must be in (0, 1], got {self.top_p}")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise UserError(f"min_p must be in [0, 1], got {self.min_p}")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Those with which each token is drawn, of logits (B, V)."""
@@ -49,6 +55,9 @@ class Sampling:
         if self.top_p is not None:
             before = probabilities.cumsum(-1) - probabilities
             probabilities = probabilities.masked_fill(before >= self.top_p, 0.0)
+        if self.min_p is not None:
+            probabilities = probabilities.masked_fill(probabilities < self.min_p * probabilities[:, :1], 0.0)
+        if self.top_p is not None or self.min_p is not None:
             probabilities = probabilities / probabilities.sum(-1, keepdim=True)
         return torch.zeros_like(probabilities).scatter_(-1, tokens, probabilities)
 

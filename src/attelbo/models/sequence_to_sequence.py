@@ -152,13 +152,13 @@ class SequenceToSequence(Model):
         return [[token for token in row if token not in SPECIAL] for row in found.tokens.tolist()]
 
     @torch.no_grad()
-    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
+    def alignment(self, source: Tensor, target: Tensor, heads: bool = False) -> Tensor:
         """How much the prediction behind each token of target (B, U), BOS first, looks at each one of source (B, S):
-        weights (B, U, S), the means over heads of the last layer.
+        weights (B, U, S), the means over heads of the last layer, or those of each of its N ``heads``, (B, N, U, S).
 
         Raises:
             UserError: the model has no attention to the source.
         """
         if not self.network.aligns:
             raise UserError(f"a model without attention to the source has no alignment ({type(self.network).__name__})")
-        return self.network.alignment(source, target)
+        return self.network.alignment(source, target, heads)

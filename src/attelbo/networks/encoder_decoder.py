@@ -70,12 +70,13 @@ class EncoderDecoder(nn.Module, ABC):
         """Whether there is an :meth:`alignment`."""
         return self.looks_by is not None
 
-    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
+    def alignment(self, source: Tensor, target: Tensor, heads: bool = False) -> Tensor:
         """How much the prediction behind each token of target (B, U) looks at each one of source (B, S): weights
-        (B, U, S), the mean over heads."""
+        (B, U, S), the mean over heads, or those of each of N heads, (B, N, U, S)."""
         if self.looks_by is None:
             raise NotImplementedError(f"{type(self).__name__} has no attention to align by")
         with record_attention(self, (self.looks_by,)) as maps:
             self.features(source, target)
         # A recurrent decoder may ask once for each token.
-        return torch.cat(maps.calls[self.looks_by], 2).mean(1)
+        weights = torch.cat(maps.calls[self.looks_by], 2)
+        return weights if heads else weights.mean(1)

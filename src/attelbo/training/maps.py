@@ -88,16 +88,19 @@ def attention_map(
         return painted(figure)
 
 
-def alignment_map(weights: Tensor, source: Sequence[str], target: Sequence[str], title: str) -> Picture:
+def alignment_map(
+    weights: Tensor, source: Sequence[str], target: Sequence[str], title: str, panels: Sequence[str] = ()
+) -> Picture:
     """How much of each source token went into each target token, as Bahdanau, Cho & Bengio 2015 (Figure 3) show it.
 
     Args:
-        weights: (U, S), a row for each token of the target.
+        weights: (U, S), a row for each token of the target, or (P, U, S) for several panels, such as heads.
         source: S tokens.
         target: U tokens.
         title: written above.
+        panels: what is written above each panel.
     """
-    return attention_map(weights, target, source, title, axes=("target", "source"))
+    return attention_map(weights, target, source, title, panels=panels, axes=("target", "source"))
 
 
 def attention_overlay(images: Tensor, weights: Tensor, queries: Tensor | None = None) -> Picture:
