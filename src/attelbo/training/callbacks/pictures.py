@@ -1,4 +1,4 @@
-"""Pictures of what a model of images has learned: samples, reconstructions, a map of the latent space.
+"""Pictures of what a model of images has learned: samples, reconstructions, a map of the latent space, traversals.
 
 Shapes: (N, C, H, W) images in [0, 1], D latent dimensions.
 """
@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, Split
+from attelbo.models import LatentVariableModel
+from attelbo.models.traversal import is_vector, traversals
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
-from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid
+from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid, row_grid
 
 _CHUNK = 500
 """Rows that are encoded at a time."""
+N_AXES, STEPS, LIMIT = 8, 9, 2.5
+"""Of traversals: latents, values of each, and standard deviations on either side."""
 
 
 @runtime_checkable
@@ -28,7 +32,8 @@ class PicturedModel(Protocol):
 
 
 class Pictures(Exhibit):
-    """``samples``, ``reconstructions`` and ``latent_map`` of a model that encodes and decodes images.
+    """``samples``, ``reconstructions`` and ``latent_map`` of a model that encodes and decodes images, and
+    ``traversals`` where z is a vector: 8 of its latents, one in each row, the most varying first.
 
     Args:
         n_samples: Images drawn from the prior.
@@ -73,6 +78,9 @@ class Pictures(Exhibit):
         rows = "texts" if data.spec.kind == "tokens" else "images"
         title = f"Posterior means, {len(means):,} {self.split} {rows} of {data.spec.name}"
         pictures["latent_map"] = latent_map(means, batch.y, title)
+        if len(data.spec.shape) == 3 and isinstance(model, LatentVariableModel) and is_vector(model):
+            x, y = batch.x[:1], None if batch.y is None else batch.y[:1]
+            pictures["traversals"] = row_grid(traversals(model, x, y, means, STEPS, LIMIT, N_AXES))
         return pictures
 
 
