@@ -28,6 +28,12 @@ COMMAND_LINE = [
         "model.objective.weight (conf/model/hvae.yaml): unknown key; known here: n_samples; "
         "~model.objective.weight leaves it out [conf/model/objective/iwae.yaml]",
     ),
+    (
+        "optimizer._target_=torch.optim.RMSprop",
+        "optimizer.betas (conf/optimizer/adam.yaml): unknown key; known here: params, lr, alpha, eps, weight_decay, "
+        "momentum, centered, capturable, foreach, maximize, differentiable; ~optimizer.betas ~optimizer.fused leave "
+        "them out [command line]",
+    ),
     ("objective=iwae", "objective (command line): unknown key; did you mean model/objective=iwae?"),
     ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
