@@ -166,7 +166,7 @@ COMMANDS = [
     ("evaluate run=x qualty=true", "qualty (command line): unknown key; did you mean quality? [conf/evaluate.yaml]"),
     (
         "evaluate run=x checkpoint=bst",
-        "checkpoint (command line): expected 'best' or 'last' or 'average', got 'bst'; did you mean best?",
+        "checkpoint (command line): expected 'best' or 'last' or 'average' or epoch<n>, got 'bst'; did you mean best?",
     ),
     ("evaluate x run=y", "'x' (command line): not of the form key=value, and a run is named already"),
     ("sample run=x promt=a", "promt (command line): unknown key; did you mean prompt? [conf/sample.yaml]"),
