@@ -35,6 +35,8 @@ def renamed(name: str) -> str:
         ("tokens.", "embedding.vectors."),
         ("places.weight", "embedding.position.table"),
         ("blocks.", "network.blocks."),
+        ("attention_norm", "around_attention.norm"),
+        ("feed_forward_norm", "around_feed_forward.norm"),
         ("first.", "feed_forward.first."),
         ("second.", "feed_forward.second."),
     ):

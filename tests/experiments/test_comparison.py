@@ -287,12 +287,27 @@ def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path)
     assert r"IWAE & 3 & $19.67" in outputs[2].read_text()
 
 
+def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    assert main(["compare", str(two), "-o", str(path), "--runs"]) == 0
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["model.objective"], int(row["seed"])): float(row["test/nll"]) for row in rows}
+    assert found == {
+        **{("IWAE", seed): nll for seed, nll in enumerate((18.5, 19.0, 21.5))},
+        **{("ELBO", seed): nll for seed, nll in enumerate((20.0, 21.0, 22.0))},
+    }
+    assert all(json.loads((Path(row["run"]) / "result.json").read_text())["metrics"]["test/nll"] for row in rows)
+    assert {float(row["seconds"]) for row in rows} == {2.0}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["nowhere"], "nowhere: no such folder"),
         (["{two}", "--metric", "nlll"], "--metric nlll: no such metric; did you mean nll?"),
         (["{two}", "-o", "table.docx"], "--output table.docx: its form must be one of .html, .csv, .md, .tex"),
+        (["{two}", "--runs", "-o", "x.md"], "--runs: a line for each run is for a file; add --output FILE.csv"),
         (["{two}", "--pair", "1", "9"], "--pair 1 9: two of the settings 1 to 2"),
         (["{empty}"], "there is no run in"),
         ([], "which runs? name a folder"),

@@ -28,6 +28,12 @@ COMMAND_LINE = [
         "model.objective.weight (conf/model/hvae.yaml): unknown key; known here: n_samples; "
         "~model.objective.weight leaves it out [conf/model/objective/iwae.yaml]",
     ),
+    (
+        "optimizer._target_=torch.optim.RMSprop",
+        "optimizer.betas (conf/optimizer/adam.yaml): unknown key; known here: params, lr, alpha, eps, weight_decay, "
+        "momentum, centered, capturable, foreach, maximize, differentiable; ~optimizer.betas ~optimizer.fused leave "
+        "them out [command line]",
+    ),
     ("objective=iwae", "objective (command line): unknown key; did you mean model/objective=iwae?"),
     ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
@@ -160,7 +166,7 @@ COMMANDS = [
     ("evaluate run=x qualty=true", "qualty (command line): unknown key; did you mean quality? [conf/evaluate.yaml]"),
     (
         "evaluate run=x checkpoint=bst",
-        "checkpoint (command line): expected 'best' or 'last' or 'average', got 'bst'; did you mean best?",
+        "checkpoint (command line): expected 'best' or 'last' or 'average' or epoch<n>, got 'bst'; did you mean best?",
     ),
     ("evaluate x run=y", "'x' (command line): not of the form key=value, and a run is named already"),
     ("sample run=x promt=a", "promt (command line): unknown key; did you mean prompt? [conf/sample.yaml]"),

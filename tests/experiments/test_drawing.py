@@ -12,12 +12,14 @@ from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from attelbo.cli import main
+from attelbo.experiments.assembly import assemble
 from attelbo.experiments.drawing import slerp
 from attelbo.experiments.sampled import GROUP, write_folder
 from attelbo.latent.spaces import OneHot, Product, Real
 from attelbo.models import VariationalAutoencoder, load_run
 from attelbo.models.traversal import axes_of
 from attelbo.seeding import derive_seed
+from attelbo.training.callbacks import Pictures
 from attelbo.training.media import GAP, SMALLEST_TILE
 
 TILE = SMALLEST_TILE  # digits have 8 pixels: they are enlarged to 48
@@ -143,6 +145,38 @@ def test_a_traversal_changes_one_latent_in_each_row(done, trained, tmp_path):
             expected = as_bytes(model.generate(z.unsqueeze(0)))[0].astype(int)
             assert np.abs(shown[row, column] - expected).max() <= 1
     assert path.with_suffix(".gif").exists()
+
+
+def test_a_report_shows_the_traversals_of_the_most_varying_latents(shared_runs, tmp_path):
+    run_dir = shared_runs.train("callbacks=default", "callbacks.best_checkpoint=null", "model.latent_dim=10").run_dir
+    shown = picture(run_dir / "media" / "traversals.png")
+    assert shown.shape == (8 * (TILE + GAP) + GAP, 9 * (TILE + GAP) + GAP, 3)
+    path = tmp_path / "axes.png"
+    words = ["row=0", "n=8", "steps=9", "split=validation", f"output={path}", "accelerator=cpu", "checkpoint=last"]
+    assert main(["traverse", f"run={run_dir}", *words]) == 0
+    np.testing.assert_array_equal(shown, picture(path))
+    assert "Traversals" in (run_dir / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model=draw"], (4, 9)),
+        (["model=gumbel_vae"], (2, 10)),
+        (["model=svae"], (2, 9)),
+        (["model/posterior=vector_quantized", "model/prior=uniform_codes"], None),
+        (["model=autoencoder_kl", "data.validation_size=40"], None),
+    ],
+    ids=lambda value: "",
+)
+def test_models_whose_latents_are_vectors_have_traversals(runs, words, expected):
+    is_small = "model=autoencoder_kl" not in words  # the others are tried with networks that make no maps
+    model, data = assemble(runs.configure(*words) if is_small else runs.compose(words))
+    data.setup()
+    works = Pictures(n_samples=1, n_reconstructions=1, n_latent=20).draw(model, data)
+    assert ("traversals" in works) == (expected is not None)
+    if expected is not None:
+        assert (np.array(works["traversals"].shape[:2]) - GAP).tolist() == [n * (TILE + GAP) for n in expected]
 
 
 def test_choices_go_through_their_classes():

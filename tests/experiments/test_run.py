@@ -66,7 +66,7 @@ def test_the_run_directory_is_complete(done, shared_runs):
         *("config.yaml", ".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/choices.yaml"),
         *("provenance.json", "status.json", "result.json", "metrics.csv", "report.html"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
-        *("media/samples.png", "media/reconstructions.png", "media/latent_map.png"),
+        *("media/samples.png", "media/reconstructions.png", "media/latent_map.png", "media/traversals.png"),
     ):
         assert (done.run_dir / name).stat().st_size > 0, name
     assert not [path for path in done.run_dir.rglob("*") if path.name.endswith(".tmp")]

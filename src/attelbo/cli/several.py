@@ -55,6 +55,7 @@ def compare(words: Sequence[str]) -> int:
     parser.add_argument("--by", action="append", default=[])
     parser.add_argument("--metric", action="append", default=[])
     parser.add_argument("--pair", nargs=2, type=int)
+    parser.add_argument("--runs", action="store_true")
     parser.add_argument("-o", "--output", action="append", type=Path, default=[])
     options = parser.parse_intermixed_args(words)
     if options.help:
@@ -63,9 +64,8 @@ def compare(words: Sequence[str]) -> int:
         parser.error("which runs? name a folder")
     from attelbo.experiments import comparison
 
-    comparison.compare(
-        options.folders, options.by, options.metric, options.output, options.pair and tuple(options.pair)
-    )
+    pair = options.pair and tuple(options.pair)
+    comparison.compare(options.folders, options.by, options.metric, options.output, pair, options.runs)
     return 0
 
 

@@ -58,6 +58,7 @@ options:
   --metric NAME        a column: nll, test/elbo, val/loss, ...; the first one sorts; may be repeated
   --pair A B           compare two rows of the printed table, by their numbers, seed by seed
   -o, --output FILE    write it too: .html (a page with curves and pictures), .csv, .md or .tex; may be repeated
+  --runs               in a .csv a line for each run, for pandas and the like, instead of one for each setting
 """
 
 SWEEP = """\

@@ -33,11 +33,12 @@ _NEEDS_OBJECT = frozenset({"needs_python_object", "callable_type"})
 
 
 class FaultError(Exception):
-    """One wrong key or value: where it stands, what is wrong, and the key that was probably meant."""
+    """One wrong key or value: where it stands, what is wrong, the key that was probably meant, and all that are unknown
+    beside it."""
 
-    def __init__(self, key: str, problem: str, meant: str | None = None) -> None:
+    def __init__(self, key: str, problem: str, meant: str | None = None, unknown: Sequence[str] = ()) -> None:
         super().__init__(f"{key}: {problem}")
-        self.key, self.problem, self.meant = key, problem, meant
+        self.key, self.problem, self.meant, self.unknown = key, problem, meant, unknown
 
 
 def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any] | None = None) -> None:
@@ -56,9 +57,9 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
     parameters = parameters_of(schema) if schema is not None else None
     arguments = {name: value for name, value in node.items() if name != "_target_"}
     if parameters is not None and all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for name in arguments:  # before any value: what stands inside may take seconds to import
-            if name not in parameters:
-                raise _unknown(_join(key, name), str(name), key, parameters)
+        unknown = [_join(key, name) for name in arguments if name not in parameters]
+        if unknown:  # before any value: what stands inside may take seconds to import
+            raise _unknown(unknown[0], unknown[0].removeprefix(f"{key}."), key, parameters, unknown)
     for name, value in arguments.items():
         if parameters is not None and name in parameters:
             _check_value(value, _join(key, name), parameters[name].annotation)
@@ -75,11 +76,13 @@ def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return inspect.signature(target).parameters
 
 
-def _unknown(full: str, name: str, key: str, parameters: Mapping[str, inspect.Parameter]) -> FaultError:
+def _unknown(
+    full: str, name: str, key: str, parameters: Mapping[str, inspect.Parameter], unknown: Sequence[str]
+) -> FaultError:
     guess = nearest(name, parameters)
     if guess:
         return FaultError(full, "unknown key", _join(key, guess))
-    return FaultError(full, f"unknown key; known here: {', '.join(parameters) or 'none'}")
+    return FaultError(full, f"unknown key; known here: {', '.join(parameters) or 'none'}", unknown=unknown)
 
 
 def _locate(target: Any, key: str) -> Callable[..., Any]:

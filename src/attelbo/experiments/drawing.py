@@ -23,10 +23,10 @@ from attelbo.experiments.vectors import write_pairs
 from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
 from attelbo.models import LatentVariableModel, TextVAE
-from attelbo.models.traversal import axes_of, space_of
+from attelbo.models.traversal import space_of, traversals
 from attelbo.seeding import derive_seed
 from attelbo.training.callbacks.pictures import encode
-from attelbo.training.media import Picture, image_grid, pair_grid, save_gif, save_png
+from attelbo.training.media import Picture, image_grid, pair_grid, row_grid, save_gif, save_png
 
 
 class TrainedOnRows(Trained):
@@ -267,18 +267,13 @@ def traverse(
             f"the latents of {trained.run_dir} are {space}: there is nothing to move along; interpolate does"
         )
     batch = trained.with_data().rows(split, torch.tensor([row]))
-    x, y = batch.x, batch.y
-    base = trained.model.encode(x, y)[0]
     means = trained.encode(trained.spread(split, 2000))
-    axes = axes_of(space, base, means, steps, limit)[:n]
-    blank = x.new_full(x.shape[1:], 0.25)
-    labels = [None if y is None else y.expand(len(z), *y.shape[1:]) for z in axes]
-    paths = [trained.data.shown(trained.model.generate(z, own)) for z, own in zip(axes, labels, strict=True)]
-    width = max(map(len, paths))
-    rows = [torch.cat([path, blank.expand(width - len(path), *blank.shape)]) for path in paths]
+    moved = traversals(trained.model, batch.x, batch.y, means, steps, limit, n)
+    paths = [trained.data.shown(images) for images in moved]
     name = f"traversals-{split}{marks(row=row, n=n, steps=steps, limit=limit)}.png"
     file = trained.path(output, name)
-    _write(image_grid(torch.cat(rows), columns=width), file, f"{len(paths)} latents of row {row}, each in its row")
+    _write(row_grid(paths), file, f"{len(paths)} latents of row {row}, each in its row")
+    width = max(map(len, paths))
     frames = [torch.stack([path[t % len(path)] for path in paths]) for t in range(width)]
     _write_gif([image_grid(frame) for frame in _there_and_back(frames)], file)
 

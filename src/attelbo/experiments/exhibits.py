@@ -10,6 +10,7 @@ _CAPTIONS = {
     "samples.png": ("Samples", "E[x | z] with z drawn from the prior"),
     "latent_map.png": ("Latent map", "posterior means, in the color of their class where there are classes"),
     "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
+    "traversals.png": ("Traversals", "one latent in each row, the most varying first, over 2.5 standard deviations"),
     "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
     "clusters.png": ("Clusters", "points in the color of their most probable component, ellipses of two deviations"),
     "objects.png": ("Objects", "boxes around the objects that are found, and below what is painted of them"),

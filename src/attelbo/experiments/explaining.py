@@ -43,15 +43,13 @@ def fault(fault: FaultError, found: Layers) -> str:
     group = fault.key.replace(".", "/")
     if group in found.groups and where == COMMAND_LINE:
         return f"{fault.key} ({where}): {fault.problem}; choose with {group}=NAME"
-    chosen = found.file(f"{parent(fault.key)}._target_")
-    if (
-        fault.problem.startswith("unknown key")
-        and fault.meant is None
-        and chosen
-        and where not in (COMMAND_LINE, chosen)
-    ):
-        # A file's setting for a part that has been chosen otherwise.
-        return f"{fault.key} ({where}): {fault.problem}; ~{fault.key} leaves it out [{chosen}]"
+    target = f"{parent(fault.key)}._target_"
+    chosen = COMMAND_LINE if found.on_command_line(target) else found.file(target)
+    if fault.unknown and chosen and where not in (COMMAND_LINE, chosen):
+        # A file's settings for a part that has been chosen otherwise.
+        left_out = [key for key in fault.unknown if not found.on_command_line(key)]
+        words = f"{' '.join(f'~{key}' for key in left_out)} {'leaves it' if len(left_out) == 1 else 'leave them'} out"
+        return f"{fault.key} ({where}): {fault.problem}; {words} [{chosen}]"
     return f"{fault.key} ({where}): {fault.problem}{found.meant(fault.meant)}"
 
 

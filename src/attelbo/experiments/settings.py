@@ -7,7 +7,7 @@ from pydantic import Field
 
 from attelbo.checks import check_at_least
 
-Which = Literal["best", "last", "average"] | Annotated[str, Field(pattern=r"^epoch[1-9]\d*$", description="'epoch<n>'")]
+Which = Literal["best", "last", "average"] | Annotated[str, Field(pattern=r"^epoch[1-9]\d*$", description="epoch<n>")]
 """Weights of a run: of the epoch that was the best in validation, of the last one, the mean of the last ones, or of the
 n-th, counted from 1."""
 

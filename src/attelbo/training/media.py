@@ -129,6 +129,13 @@ def pair_grid(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> 
     return image_grid(torch.stack([above, below], 1).flatten(0, 2), columns)
 
 
+def row_grid(rows: Sequence[Tensor]) -> Picture:
+    """Images in rows, (n_i, C, H, W) each, which begin together and may end apart."""
+    width = max(map(len, rows))
+    blanks = (row.new_full((width - len(row), *row.shape[1:]), GAP_COLOR / 255) for row in rows)
+    return image_grid(torch.cat([part for pair in zip(rows, blanks, strict=True) for part in pair]), width)
+
+
 def save_work(work: Work, path: Path) -> Path:
     """Write a picture as PNG, a text as UTF-8, an animation as GIF and its still as PNG, to ``path`` with the ending
     that belongs to it; the path of the PNG or the text."""

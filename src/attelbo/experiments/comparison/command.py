@@ -15,6 +15,7 @@ from attelbo.experiments.comparison.table import (
     as_rich,
     chosen,
     metrics_of,
+    runs_as_csv,
 )
 from attelbo.files import write_atomically
 
@@ -27,6 +28,7 @@ def compare(
     metrics: Sequence[str] = (),
     outputs: Sequence[Path] = (),
     pair: tuple[int, int] | None = None,
+    each_run: bool = False,
 ) -> None:
     """Print the table of all runs found, by setting; write it to files.
 
@@ -37,6 +39,7 @@ def compare(
         outputs: files, whose form follows from their suffix: .html, .csv, .md, .tex.
         pair: the numbers, in the printed table, of two settings to be compared seed by seed; the two if there are just
             two.
+        each_run: a line for each run in the .csv files, instead of one for each setting.
 
     Raises:
         UserError: no runs, no run that is done, no such key, metric, setting or form of file, or it cannot be written.
@@ -44,6 +47,8 @@ def compare(
     for path in outputs:
         if path.suffix not in (*FORMS, ".html"):
             raise UserError(f"--output {path}: its form must be one of .html, {', '.join(FORMS)}")
+    if each_run and not any(path.suffix == ".csv" for path in outputs):
+        raise UserError("--runs: a line for each run is for a file; add --output FILE.csv")
     found = find_runs(patterns)
     if not found.done:
         raise UserError(f"none of the {len(found.unfinished)} runs there is done")
@@ -52,12 +57,12 @@ def compare(
     statements = _statements(comparison, pair)
     _show(comparison, statements)
     for path in outputs:
-        write(path, comparison, statements)
+        write(path, comparison, statements, each_run)
         sys.stdout.write(f"{path}\n")
 
 
-def write(path: Path, comparison: Comparison, statements: Sequence[str]) -> None:
-    """The comparison in the form that the file's suffix says.
+def write(path: Path, comparison: Comparison, statements: Sequence[str], each_run: bool = False) -> None:
+    """The comparison in the form that the file's suffix says; in a .csv each setting, or each run.
 
     Raises:
         UserError: it cannot be written.
@@ -67,7 +72,8 @@ def write(path: Path, comparison: Comparison, statements: Sequence[str]) -> None
 
         content = page(comparison, statements)
     else:
-        content = FORMS[path.suffix](comparison)
+        form = runs_as_csv if each_run and path.suffix == ".csv" else FORMS[path.suffix]
+        content = form(comparison)
     try:
         write_atomically(path, content)
     except OSError as error:

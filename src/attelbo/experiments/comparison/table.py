@@ -198,6 +198,20 @@ def as_csv(comparison: Comparison) -> str:
     return buffer.getvalue()
 
 
+def runs_as_csv(comparison: Comparison) -> str:
+    """One line for each run: its setting, seed, directory, and every metric; empty where it has none."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    metrics = (*comparison.every, *COSTS)
+    writer.writerow([*(comparison.keys or ["setting"]), "seed", "run", *(metric.key for metric in metrics)])
+    for setting in comparison.order:
+        for run in setting.runs:
+            values = [value_of(run, metric.key) for metric in metrics]
+            numbers = ["" if value is None else repr(value) for value in values]
+            writer.writerow([*(setting.values.values() or [setting.label]), run.seed, run.path, *numbers])
+    return buffer.getvalue()
+
+
 def as_markdown(comparison: Comparison) -> str:
     """A table of GitHub's kind."""
 

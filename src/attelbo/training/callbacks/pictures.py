@@ -1,4 +1,4 @@
-"""Pictures of what a model of images or vectors has learned: samples, reconstructions, a map of the latent space.
+"""Pictures of what a model of images or vectors has learned: samples, reconstructions, the latent space, traversals.
 
 Shapes: (N, C, H, W) images in [0, 1], D latent dimensions.
 """
@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, Split
 from attelbo.models import LatentVariableModel
+from attelbo.models.traversal import is_vector, traversals
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
-from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid
+from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid, row_grid
 
 _CHUNK = 500
 """Rows that are encoded at a time."""
+N_AXES, STEPS, LIMIT = 8, 9, 2.5
+"""Of traversals: latents, values of each, and standard deviations on either side."""
 
 
 @runtime_checkable
@@ -29,7 +32,8 @@ class PicturedModel(Protocol):
 
 
 class Pictures(Exhibit):
-    """``samples``, ``reconstructions`` and ``latent_map`` of a model that encodes and decodes images. Of vectors
+    """``samples``, ``reconstructions`` and ``latent_map`` of a model that encodes and decodes images, and
+    ``traversals`` where z is a vector: 8 of its latents, one in each row, the most varying first. Of vectors
     ``samples`` are points beside those of the data, x ~ p(x|z), in the plane of the principal components of both.
 
     Args:
@@ -75,6 +79,10 @@ class Pictures(Exhibit):
         means = encode(model, batch).flatten(1)
         which = f"{len(means):,} {self.split} {data.spec.row}s of {data.spec.name}"
         pictures["latent_map"] = latent_map(means, batch.y, f"Posterior means, {which}")
+        if len(data.spec.shape) == 3 and isinstance(model, LatentVariableModel) and is_vector(model):
+            x, y = batch.x[:1], None if batch.y is None else batch.y[:1]
+            moved = traversals(model, x, y, means, STEPS, LIMIT, N_AXES)
+            pictures["traversals"] = row_grid([data.shown(images) for images in moved])
         if data.spec.row == "row" and data.spec.shape[0] > 1 and isinstance(model, LatentVariableModel):
             both = torch.cat([batch.x, model.draw(len(batch.x))])
             both = data.restored(both) if data.spec.shape[0] == 2 else both  # of more numbers it is a projection
