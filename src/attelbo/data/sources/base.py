@@ -68,7 +68,8 @@ class ImageSource(ABC):
     """The most objects in an image, where it comes with segments."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({vars(self)})"
+        said = {name: value for name, value in vars(self).items() if name != "n_validation"}  # maybe found in the files
+        return f"{type(self).__name__}({said})"
 
     def prepare(self, root: Path) -> None:  # noqa: B027  (embedded data have nothing to prepare)
         """Download what is missing from ``root``.

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from attelbo.checks import check_at_least
 from attelbo.data.sources.base import EMBEDDED, Images, ImageSource, Splits
@@ -22,31 +23,42 @@ from attelbo.errors import DataError, one_line
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _TEST_EVERY = 10
+_VALIDATION = ("val", "valid", "validation")
 
 
 class ImageFolder(ImageSource):
     """The pictures below a folder (PNG, JPEG, WebP, TIFF, BMP, GIF), the middle of each resized to a square.
 
-    Every tenth, of each class in the order of their names, is for testing.
+    Where it holds folders ``train`` and ``test``, and maybe ``val``, ``valid`` or ``validation``, these are the splits.
+    Else every tenth picture, of each class in the order of their names, is for testing.
 
     Args:
         path: where they are, named from the folder of data sets or absolutely.
         size: pixels on a side.
         channels: 1 for grey levels, 3 for colours.
-        n_classes: the pictures lie in so many folders, each a class, numbered in the order of their names; None: no
-            classes, and the folders inside mean nothing.
+        n_classes: the pictures lie in so many folders, the same in each split, each a class, numbered in the order of
+            their names; None: no classes, and the folders inside mean nothing.
+        crop: the middle that is resized has so many pixels on a side; all that the shorter side has if None.
 
     Raises:
-        ValueError: size or n_classes is out of range.
+        ValueError: size, n_classes or crop is out of range.
     """
 
-    def __init__(self, path: str, size: int = 64, channels: Literal[1, 3] = 3, n_classes: int | None = None) -> None:
-        check_at_least(1, size=size)
+    def __init__(
+        self,
+        path: str,
+        size: int = 64,
+        channels: Literal[1, 3] = 3,
+        n_classes: int | None = None,
+        crop: int | None = None,
+    ) -> None:
+        check_at_least(1, size=size, crop=crop)
         if n_classes is not None and n_classes < 2:
             raise ValueError(f"n_classes must be at least 2, or null, got {n_classes}")
         self.path = path
         self.shape = (channels, size, size)
         self.n_classes = n_classes
+        self.crop = crop
 
     def load(self, root: Path) -> Splits:
         """Find and decode all of them; see :meth:`ImageSource.load`."""
@@ -56,17 +68,50 @@ class ImageFolder(ImageSource):
                 f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or "
                 "absolutely"
             )
-        classes = [_pictures(inside) for inside in self._folders(folder)]
-        ranked = [(label, place, file) for label, files in enumerate(classes) for place, file in enumerate(files)]
+        inside = {path.name for path in folder.iterdir() if path.is_dir()}
+        validation = sorted(inside.intersection(_VALIDATION))
+        if {"train", "test"} <= inside:
+            if len(validation) > 1:
+                raise DataError(f"{folder.absolute()} holds {' and '.join(validation)}: one is enough to validate on")
+            return self._published(folder, validation)
+        if "train" in inside and validation:
+            raise DataError(
+                f"{folder.absolute()} holds train and {validation[0]}, and no test; test is what is measured in the "
+                f"end: rename {validation[0]}, or add it"
+            )
         parts = [
-            [row for row in ranked if (row[1] % _TEST_EVERY == _TEST_EVERY - 1) is tested] for tested in (False, True)
+            [
+                (label, file)
+                for label, place, file in self._ranked(folder)
+                if (place % _TEST_EVERY == _TEST_EVERY - 1) is tested
+            ]
+            for tested in (False, True)
         ]
         if not all(parts):
             raise DataError(
-                f"{folder.absolute()} holds {len(ranked)} pictures ({', '.join(sorted(_SUFFIXES))}): too few to keep "
-                f"every tenth for testing; {EMBEDDED}"
+                f"{folder.absolute()} holds {sum(map(len, parts))} pictures ({', '.join(sorted(_SUFFIXES))}): too few "
+                f"to keep every tenth for testing; {EMBEDDED}"
             )
         return Splits(*map(self._images, parts))
+
+    def _published(self, folder: Path, validation: Sequence[str]) -> Splits:
+        """The folders as they are; those to validate on come last among the training rows."""
+        names = ("train", *validation, "test")
+        parts = {name: [(label, file) for label, _, file in self._ranked(folder / name)] for name in names}
+        if empty := [name for name in names if not parts[name]]:
+            raise DataError(f"{(folder / empty[0]).absolute()} holds no pictures ({', '.join(sorted(_SUFFIXES))})")
+        if self.n_classes is not None:
+            classes = {name: [path.name for path in self._folders(folder / name)] for name in names}
+            if differs := [name for name in names if classes[name] != classes["train"]]:
+                raise DataError(f"{folder.absolute()}: {differs[0]} has other folders, one for each class, than train")
+        self.n_validation = sum(len(parts[name]) for name in validation)
+        train = [*parts["train"], *(row for name in validation for row in parts[name])]
+        return Splits(self._images(train), self._images(parts["test"]))
+
+    def _ranked(self, folder: Path) -> list[tuple[int, int, Path]]:
+        """Class, place in it, and file of each picture."""
+        classes = [_pictures(inside) for inside in self._folders(folder)]
+        return [(label, place, file) for label, files in enumerate(classes) for place, file in enumerate(files)]
 
     def _folders(self, folder: Path) -> list[Path]:
         """One for each class, or the one of all."""
@@ -80,13 +125,21 @@ class ImageFolder(ImageSource):
             )
         return found
 
-    def _images(self, rows: Sequence[tuple[int, int, Path]]) -> Images:
-        channels, size, _ = self.shape
-        decode = partial(_decode, mode="L" if channels == 1 else "RGB", size=size)
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            x = torch.from_numpy(np.stack(list(threads.map(decode, (file for *_, file in rows)))))
-        labels = None if self.n_classes is None else torch.tensor([label for label, *_ in rows])
-        return Images(x.view(len(rows), size, size, channels).permute(0, 3, 1, 2).contiguous(), labels)
+    def _images(self, rows: Sequence[tuple[int, Path]]) -> Images:
+        labels = None if self.n_classes is None else torch.tensor([label for label, _ in rows])
+        return Images(decode([file for _, file in rows], self.shape[0], self.shape[1], self.crop), labels)
+
+
+def decode(files: Sequence[Path], channels: int, size: int, crop: int | None) -> Tensor:
+    """Pictures, the middle of each made a square of one size, (N, channels, size, size) uint8.
+
+    Raises:
+        DataError: a file is no picture of 8 bits, or smaller than the crop.
+    """
+    one = partial(_decode, mode="L" if channels == 1 else "RGB", size=size, crop=crop)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        x = torch.from_numpy(np.stack(list(threads.map(one, files))))
+    return x.view(len(files), size, size, channels).permute(0, 3, 1, 2).contiguous()
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -95,13 +148,25 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def _decode(file: Path, mode: str, size: int) -> np.ndarray:
+def _decode(file: Path, mode: str, size: int, crop: int | None) -> np.ndarray:
     """(size, size) or (size, size, 3), uint8."""
     try:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{file.absolute()} has more than 8 bits for each pixel; attelbo's images have 8")
             upright = ImageOps.exif_transpose(image).convert(mode)
+            if crop is not None:
+                upright = _middle(file, upright, crop)
             return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); take it out of the folder") from error
+
+
+def _middle(file: Path, image: Image.Image, crop: int) -> Image.Image:
+    """The square in the middle; where that is between two pixels, as torchvision's CenterCrop has it."""
+    if min(image.size) < crop:
+        raise DataError(
+            f"{file.absolute()} has {image.width} x {image.height} pixels, fewer than data.source.crop={crop}"
+        )
+    left, top = round((image.width - crop) / 2), round((image.height - crop) / 2)
+    return image.crop((left, top, left + crop, top + crop))
