@@ -6,9 +6,9 @@ Shapes: N pictures.
 """
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -136,10 +136,15 @@ def decode(files: Sequence[Path], channels: int, size: int, crop: int | None) ->
     Raises:
         DataError: a file is no picture of 8 bits, or smaller than the crop.
     """
-    one = partial(_decode, mode="L" if channels == 1 else "RGB", size=size, crop=crop)
+    x = np.empty((len(files), channels, size, size), np.uint8)
+
+    def fill(place: int) -> None:
+        picture = _decode(files[place], "L" if channels == 1 else "RGB", size, crop)
+        x[place] = picture.reshape(size, size, channels).transpose(2, 0, 1)
+
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        x = torch.from_numpy(np.stack(list(threads.map(one, files))))
-    return x.view(len(files), size, size, channels).permute(0, 3, 1, 2).contiguous()
+        deque(threads.map(fill, range(len(files))), maxlen=0)  # what goes wrong in a thread is raised here
+    return torch.from_numpy(x)
 
 
 def _pictures(folder: Path) -> list[Path]:
