@@ -181,7 +181,7 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
             *("model.encoder.channels=[16,16]", "model.decoder.channels=[16,16]"),
         ),
     ),
-    "reference/gpt": ("data.windows_per_epoch=10",),
+    **dict.fromkeys(("reference/gpt", "reference/masked"), ("data.windows_per_epoch=10",)),
     "recall/attention": (),
     "reverse/transformer": (),
     "shakespeare/nano_gpt": ("data=reference_text", "data.windows_per_epoch=10"),

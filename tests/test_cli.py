@@ -98,8 +98,8 @@ def test_help_of_sweep(words, capsys):
 def test_unknown_command(capsys):
     assert main(["trian"]) == 2
     known = (
-        "train, check, list, evaluate, sample, translate, reconstruct, interpolate, traverse, embed, fit-prior, "
-        "rerun, compare, sweep, reproduce, wandb"
+        "train, check, list, evaluate, sample, translate, predict, reconstruct, interpolate, traverse, embed, "
+        "fit-prior, rerun, compare, sweep, reproduce, wandb"
     )
     message = f"error: trian: no such command; did you mean train? (there are {known})\n"
     assert capsys.readouterr().err == message

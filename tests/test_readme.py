@@ -26,6 +26,7 @@ TRAINED_BEFORE = {
     "run=outputs/dates": "experiment=dates/bahdanau",
     "run=outputs/reference": "experiment=reference/gpt",
     "run=outputs/reference_sentences": "experiment=reference/text_vae",
+    "run=outputs/unicode_names": "experiment=unicode_names/transformer",
 }
 """What a command needs a run of, and how that is made; of digits there is always one."""
 SHARED = ROOT.parent / "shared" / "data"
@@ -56,7 +57,11 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def small(words: list[str]) -> list[str]:
     """The words of a command, and what makes it small."""
     if words[0] == "train" or (words[0] == "fit-prior" and not any(word.startswith("run=") for word in words)):
-        more = SMALL | ({"data.windows_per_epoch": "64"} if "experiment=reference/gpt" in words else {})
+        more = SMALL | (
+            {"data.windows_per_epoch": "64"}
+            if {"experiment=reference/gpt", "experiment=reference/masked"} & {*words}
+            else {}
+        )
         return words + [f"{key}={value}" for key, value in more.items() if not any(w.startswith(key) for w in words)]
     return [re.sub("(n_samples|epochs)=.*", r"\1=3", word) for word in words]
 
@@ -102,13 +107,11 @@ def test_the_typo_is_answered_as_shown(capsys: pytest.CaptureFixture[str]):
 
 
 def test_python_of_the_readme(here: Path):
-    code = "\n".join(blocks("python"))
-    # debug=fast saves no checkpoint, and some of the commands choose another network.
-    runs = (path.parents[1] for path in here.glob("outputs/digits/conv_attention/*/checkpoints/best.ckpt"))
-    run = next(path for path in runs if (path / "result.json").is_file())
     scope: dict[str, Any] = {}
-    exec(code.replace("outputs/digits/conv_attention/<run id>", str(run)), scope)
+    exec("\n".join(blocks("python")), scope)
     assert scope["images"].shape == (16, 1, 8, 8)
+    assert scope["text"].startswith("The ")
+    assert len(scope["text"]) == len("The ") + 20
     assert scope["layer"](torch.randn(2, 5, 64)).shape == (2, 5, 64)
 
 

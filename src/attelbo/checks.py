@@ -4,6 +4,7 @@ Whoever owns a part knows where it stands in the configuration, and makes a ``Co
 """
 
 import math
+from typing import get_args
 
 
 def check_at_least(least: int, kind: type[Exception] = ValueError, /, **numbers: float | None) -> None:
@@ -32,3 +33,9 @@ def check_below_one(**shares: float) -> None:
     for name, share in shares.items():
         if not 0 <= share < 1:
             raise ValueError(f"{name} must be in [0, 1), got {share}")
+
+
+def check_choice(name: str, value: str, choices: object) -> None:
+    """Raise ValueError unless the value is one of a Literal's."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")

@@ -1,16 +1,17 @@
-"""Files that are either whole or not there, whatever kills the process that writes them; and metrics.csv, which grows
-line by line, as it is read."""
+"""Files that are either whole or not there, whatever kills the process that writes them; metrics.csv, which grows
+line by line, as it is read; and the run directory that is meant by a folder."""
 
 import csv
 import errno
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, one_line
 
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
@@ -102,3 +103,37 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The lines of a CSV file by their heads, but for what a killed process left behind the last line end."""
     text = path.read_text(encoding="utf-8")
     return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
+    """The run directory meant by ``path``: that folder itself, or the newest run with a checkpoint anywhere below it,
+    of those that are ``among`` the ones looked for; one that is done, if there is such a one.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path / "config.yaml").is_file():
+        return path
+    runs = [file.parent for file in path.glob("**/status.json") if any(file.parent.glob("checkpoints/*.ckpt"))]
+
+    def rank(run: Path) -> tuple[bool, str]:
+        status = read_json(run / "status.json") or {"state": "pending", "started": ""}
+        return status["state"] == "done", status["started"]
+
+    if (newest := next(filter(among, sorted(runs, key=rank, reverse=True)), None)) is None:
+        raise UserError(f"run: {path} is no run directory, and there is none with a checkpoint below it")
+    return newest

@@ -1,13 +1,15 @@
 """Transformer blocks against torch's own on shared weights, and decoding with a cache against all at once."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from attelbo.attention import BlockCache, Causal, FeedForward, KeyValueCache, MultiHeadAttention, Padding
+from attelbo.attention import BlockCache, Causal, FeedForward, KeyValueCache, MultiHeadAttention, Padding, norm_layer
 from attelbo.attention import TransformerBlock as Block
+from attelbo.attention.blocks import FeedForwardActivation
+from attelbo.attention.norms import NormName
 
 
 def block(*, cross: bool = False, **options: Any) -> Block:
@@ -35,35 +37,38 @@ def copy_attention(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> N
     )
 
 
-@pytest.mark.parametrize("pre_norm", [True, False])
+@pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_equals_torchs_encoder_layer(pre_norm: bool, activation: Any) -> None:
-    ours = block(pre_norm=pre_norm, activation=activation)
+def test_equals_torchs_encoder_layer(residual: str, activation: Any) -> None:
+    ours = block(residual=residual, activation=activation)
     theirs = nn.TransformerEncoderLayer(
-        8, 2, 16, 0.0, activation, batch_first=True, norm_first=pre_norm, dtype=torch.float64
+        8, 2, 16, 0.0, activation, batch_first=True, norm_first=residual == "pre_norm", dtype=torch.float64
     )
     copy_attention(ours.attention, theirs.self_attn)
     theirs.linear1.load_state_dict(ours.feed_forward.first.state_dict())
     theirs.linear2.load_state_dict(ours.feed_forward.second.state_dict())
-    theirs.norm1.load_state_dict(ours.attention_norm.state_dict())
-    theirs.norm2.load_state_dict(ours.feed_forward_norm.state_dict())
+    theirs.norm1.load_state_dict(ours.around_attention.norm.state_dict())
+    theirs.norm2.load_state_dict(ours.around_feed_forward.norm.state_dict())
     x = torch.randn(3, 5, 8, dtype=torch.float64)
     valid = torch.tensor([5, 2, 4])[:, None] > torch.arange(5)
     torch.testing.assert_close(ours(x, mask=Padding(valid)), theirs(x, src_key_padding_mask=~valid))
 
 
-@pytest.mark.parametrize("pre_norm", [True, False])
-def test_equals_torchs_decoder_layer(pre_norm: bool) -> None:
-    ours = block(pre_norm=pre_norm, cross=True)
-    theirs = nn.TransformerDecoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=pre_norm, dtype=torch.float64)
+@pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
+def test_equals_torchs_decoder_layer(residual: str) -> None:
+    ours = block(residual=residual, cross=True)
+    theirs = nn.TransformerDecoderLayer(
+        8, 2, 16, 0.0, batch_first=True, norm_first=residual == "pre_norm", dtype=torch.float64
+    )
     assert ours.cross is not None
-    assert ours.cross_norm is not None
+    assert ours.around_cross is not None
     copy_attention(ours.attention, theirs.self_attn)
     copy_attention(ours.cross, theirs.multihead_attn)
     theirs.linear1.load_state_dict(ours.feed_forward.first.state_dict())
     theirs.linear2.load_state_dict(ours.feed_forward.second.state_dict())
-    for name, norm in (("norm1", ours.attention_norm), ("norm2", ours.cross_norm), ("norm3", ours.feed_forward_norm)):
-        getattr(theirs, name).load_state_dict(norm.state_dict())
+    around = (ours.around_attention, ours.around_cross, ours.around_feed_forward)
+    for name, residual_ in zip(("norm1", "norm2", "norm3"), around, strict=True):
+        getattr(theirs, name).load_state_dict(residual_.norm.state_dict())
     x, memory = torch.randn(3, 5, 8, dtype=torch.float64), torch.randn(3, 4, 8, dtype=torch.float64)
     valid = torch.tensor([4, 2, 3])[:, None] > torch.arange(4)
     behind = torch.ones(5, 5, dtype=torch.bool).triu(1)
@@ -94,18 +99,66 @@ def test_a_reordered_cache_goes_on_with_other_rows() -> None:
     torch.testing.assert_close(last, ours(mixed, memory[rows], mask=Causal())[:, 3:])
 
 
-def test_swiglu_and_rms_norm_are_their_formulas() -> None:
-    ours = block(norm="rms", activation="swiglu")
+GATES = {
+    "swiglu": lambda g: g / (1 + (-g).exp()),
+    "geglu": lambda g: g * torch.distributions.Normal(0.0, 1.0).cdf(g),
+    "reglu": lambda g: g * (g > 0),
+}
+ACTIVATIONS = {
+    "relu": lambda h: h * (h > 0),
+    "relu2": lambda h: h * h * (h > 0),
+    "gelu": lambda h: h * torch.distributions.Normal(0.0, 1.0).cdf(h),
+}
+
+
+def test_feed_forward_kinds_are_their_formulas() -> None:
     x = torch.randn(2, 3, 8, dtype=torch.float64)
-    value, gate = ours.feed_forward.first(x).chunk(2, -1)
-    expected = ours.feed_forward.second(value * gate * torch.sigmoid(gate))
-    torch.testing.assert_close(ours.feed_forward(x), expected)
-    mean_square = x.square().mean(-1, keepdim=True) + torch.finfo(torch.float64).eps
-    torch.testing.assert_close(ours.attention_norm(x), x / mean_square.sqrt() * ours.attention_norm.weight)
+    assert {*GATES, *ACTIVATIONS} == {*get_args(FeedForwardActivation)}
+    for name, opened in GATES.items():
+        ours = block(activation=name).feed_forward
+        value, gate = ours.first(x).split(16, -1)
+        torch.testing.assert_close(ours(x), ours.second(value * opened(gate)))
+    for name, activated in ACTIVATIONS.items():
+        ours = block(activation=name).feed_forward
+        torch.testing.assert_close(ours(x), ours.second(activated(ours.first(x))))
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    ours = block(cross=True)
+NORMS = {
+    "layer": lambda x, n: (
+        (x - x.mean(-1, True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt() * n.weight + n.bias
+    ),
+    "rms": lambda x, n: x / (x.square().mean(-1, True) + torch.finfo(x.dtype).eps).sqrt() * n.weight,
+    "scale": lambda x, n: n.length * x / x.square().sum(-1, True).sqrt(),
+    "dynamic_tanh": lambda x, n: n.weight * (2 / (1 + (-2 * n.slope * x).exp()) - 1) + n.bias,
+}
+
+
+@pytest.mark.parametrize("name", get_args(NormName))
+def test_norms_are_their_formulas(name: NormName) -> None:
+    norm, x = block(norm=name).around_attention.norm, torch.randn(2, 3, 8, dtype=torch.float64)
+    torch.testing.assert_close(norm(x), NORMS[name](x, norm))
+
+
+@pytest.mark.parametrize("name", ["layer", "rms", "scale"])
+def test_norms_begin_with_tokens_of_length_sqrt_e(name: NormName) -> None:
+    x = norm_layer(name, 512)(7 * torch.randn(4, 512))
+    torch.testing.assert_close(x.norm(dim=-1), torch.full((4,), 512**0.5), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", get_args(NormName))
+def test_norms_of_nothing_and_of_half_precision_are_numbers(name: NormName) -> None:
+    norm = norm_layer(name, 8)
+    x = torch.zeros(1, 8, requires_grad=True)
+    norm(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    large = 300 * torch.ones(1, 8, dtype=torch.float16)  # the sum of their squares is none in this precision
+    assert norm.half()(large).isfinite().all()
+
+
+@pytest.mark.parametrize("norm", get_args(NormName))
+def test_every_parameter_gets_a_gradient(norm: NormName) -> None:
+    ours = block(cross=True, norm=norm)
     x, memory = torch.randn(2, 3, 8, dtype=torch.float64), torch.randn(2, 4, 8, dtype=torch.float64)
     ours(x, memory, mask=Causal()).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
@@ -114,9 +167,9 @@ def test_every_parameter_gets_a_gradient() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: block(norm="batch"), "norm must be layer or rms, got 'batch'"),
+        (lambda: block(norm="batch"), "norm must be layer or rms or scale or dynamic_tanh, got 'batch'"),
         (lambda: FeedForward(4, 0), "hidden must be at least 1, got 0"),
-        (lambda: FeedForward(4, 4, "tanh"), "activation must be relu, gelu or swiglu, got 'tanh'"),  # pyright: ignore[reportArgumentType]
+        (lambda: FeedForward(4, 4, "tanh"), "activation must be relu or .* or swiglu, got 'tanh'"),  # pyright: ignore[reportArgumentType]
     ],
 )
 def test_bad_arguments(make, message: str) -> None:

@@ -12,7 +12,7 @@ from attention_contract import HEAD_DIM, HEADS, TRAINABLE, build_part, names, no
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from masks_of_all_kinds import LENGTH, MASKS
-from torch import Tensor
+from torch import Tensor, nn
 
 from attelbo.attention import (
     KERNELS,
@@ -54,6 +54,8 @@ def outcome(kernel: Kernel, given: list[Tensor], mechanism: Mechanism, **options
     """Output and the gradients by inputs and parameters of a random projection of it."""
     output = kernel(*given, mechanism, **options)
     parameters = [*mechanism.score.parameters(), *mechanism.position.parameters()]
+    if isinstance(mechanism.normalizer, nn.Module):
+        parameters += mechanism.normalizer.parameters()
     wanted = [*given, *parameters]
     found = torch.autograd.grad((output * normal(*output.shape, seed=9)).sum(), wanted, allow_unused=True)
     return [output, *(torch.zeros_like(t) if g is None else g for g, t in zip(found, wanted, strict=True))]

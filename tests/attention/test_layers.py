@@ -1,5 +1,6 @@
 """What every layer of attention keeps, whatever its projections, and each variant against its formula."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ from attelbo.attention import (
     KeyValueCache,
     LatentAttention,
     MultiHeadAttention,
+    Normalizer,
     Padding,
     RelativeBias,
     Rotary,
@@ -150,6 +152,32 @@ def test_every_parameter_gets_a_gradient(name: str, position: str, bias: bool) -
     ours = layer(name, bias=bias, memory_dim=5)
     ours(tokens(), tokens(3, 5)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
+
+
+class Sink(Normalizer, nn.Module):
+    """Softmax with one score more, which is learned, and whose weight goes to nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Parameter(torch.tensor(0.3))
+
+    def normalize(self, scores: Tensor) -> Tensor:
+        sink = self.score.expand(*scores.shape[:-1], 1).to(scores.dtype)
+        return torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
+
+
+@pytest.mark.parametrize("kernel", ["auto", "eager", "chunked"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_normalizer_that_learns_is_a_part_of_its_layer(name: str, kernel: KernelName) -> None:
+    ours, x = layer(name, normalizer=Sink(), kernel=kernel), tokens()
+    twin = copy.deepcopy(ours)
+    assert "normalizer.score" in ours.state_dict()
+    assert ours.normalizer is not twin.normalizer is twin.mechanism.normalizer
+
+    def output(score: Tensor) -> Tensor:
+        return torch.func.functional_call(ours, {"normalizer.score": score}, x)
+
+    assert torch.autograd.gradcheck(output, (torch.tensor(0.5, dtype=torch.float64, requires_grad=True),))
 
 
 @pytest.mark.parametrize("name", LAYERS)

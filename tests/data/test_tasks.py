@@ -61,6 +61,13 @@ SOLVERS = {
 
 
 @pytest.mark.parametrize("name", SOLVERS)
+def test_a_task_says_whether_its_answers_are_the_next_tokens_of_the_row(name):
+    data = module(name)
+    asked = [(x[t + 1], y[t]) for x, y in rows(data, "train") for t in range(len(x) - 1) if y[t] != IGNORE]
+    assert data.spec.next_tokens == all(following == answer for following, answer in asked)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
 def test_answers_are_right(name):
     data = module(name)
     for split in ("train", "validation", "test"):

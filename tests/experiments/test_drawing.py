@@ -13,9 +13,10 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from attelbo.cli import main
 from attelbo.experiments.drawing import slerp
-from attelbo.experiments.traversal import axes_of
+from attelbo.experiments.sampled import GROUP, write_folder
 from attelbo.latent.spaces import OneHot, Product, Real
 from attelbo.models import VariationalAutoencoder, load_run
+from attelbo.models.traversal import axes_of
 from attelbo.seeding import derive_seed
 from attelbo.training.media import GAP, SMALLEST_TILE
 
@@ -251,3 +252,67 @@ def test_a_folder_is_no_file_to_write(done, tmp_path, capsys):
     (tmp_path / "x.png").mkdir()
     assert main(["sample", f"run={done}", "n=1", f"output={tmp_path / 'x.png'}", "accelerator=cpu"]) == 2
     assert capsys.readouterr().err == f"error: output={tmp_path / 'x.png'}: it cannot be written: Is a directory\n"
+
+
+# -- samples as data -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def labelled(shared_runs):
+    return shared_runs.train("model=cvae").run_dir
+
+
+def test_samples_as_data_are_what_the_model_draws_in_groups(labelled, tmp_path):
+    path, n = tmp_path / "samples.npz", 2 * GROUP + 30
+    assert main(["sample", f"run={labelled}", f"n={n}", "seed=3", f"output={path}", "accelerator=cpu"]) == 0
+    model, _ = load_run(labelled)
+    labels = torch.arange(n) % 10
+    torch.default_generator.manual_seed(derive_seed(3, "sample"))
+    images = torch.cat([model.sample(len(y), y) for y in labels.split(GROUP)])
+    found = np.load(path)
+    assert found["arr_0"].shape == (n, 8, 8, 1)
+    assert found["arr_0"].dtype == np.uint8
+    assert np.abs(found["arr_0"][..., 0] / 255 - images[:, 0].numpy()).max() <= 0.5 / 255 + 1e-6
+    np.testing.assert_array_equal(found["arr_1"], labels)
+
+
+def test_a_folder_of_samples_has_the_same_images_in_their_order(labelled, tmp_path, capsys):
+    for name in ("x.npz", "folder"):
+        words = [f"n={GROUP + 2}", "y=4", f"output={tmp_path / name}", "accelerator=cpu"]
+        assert main(["sample", f"run={labelled}", *words]) == 0
+    files = sorted((tmp_path / "folder").iterdir())
+    assert [file.name for file in files] == [f"{place:06d}-y4.png" for place in range(GROUP + 2)]
+    found = np.load(tmp_path / "x.npz")
+    np.testing.assert_array_equal(np.stack([picture(file)[..., :1] for file in files]), found["arr_0"])
+    assert set(found["arr_1"]) == {4}
+    assert {file.name for file in tmp_path.iterdir()} == {"x.npz", "folder"}
+    capsys.readouterr()
+    assert main(["sample", f"run={labelled}", "n=2", f"output={tmp_path / 'folder'}", "accelerator=cpu"]) == 2
+    assert "folder: it is not empty; samples go into a new folder" in capsys.readouterr().err
+    assert len(list((tmp_path / "folder").iterdir())) == GROUP + 2
+
+
+def test_without_labels_there_are_none(done, tmp_path):
+    assert main(["sample", f"run={done}", "n=3", f"output={tmp_path / 'x.npz'}", "accelerator=cpu"]) == 0
+    assert main(["sample", f"run={done}", "n=3", f"output={tmp_path / 'x'}", "accelerator=cpu"]) == 0
+    assert np.load(tmp_path / "x.npz").files == ["arr_0"]
+    assert sorted(file.name for file in (tmp_path / "x").iterdir()) == ["000000.png", "000001.png", "000002.png"]
+
+
+def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path):
+    def groups():
+        yield torch.rand(2, 1, 8, 8), None
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(groups(), tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("x.jpg", "a grid of images ends in .png, data in .npz, a folder of them in nothing"), ("/proc/x", "written")],
+)
+def test_samples_that_cannot_be_written(done, capsys, output, message):
+    assert main(["sample", f"run={done}", "n=1", f"output={output}", "accelerator=cpu"]) == 2
+    assert message in capsys.readouterr().err

@@ -183,9 +183,9 @@ def test_the_chunk_changes_nothing_but_the_noise(trained):
         assert abs(other - by_chunk[0]) < 5 * noise * 2**0.5
 
 
-def test_the_likelihood_is_above_the_bound(trained):
+def test_the_likelihood_is_above_the_bound(trained, tmp_path):
     model, data = trained
-    result = measure(model, data, "test", settings(n_samples=200), seed=0, device=CPU)
+    result = measure(model, data, "test", settings(n_samples=200), seed=0, device=CPU, output_dir=tmp_path)
     metrics = result["metrics"]
     assert -metrics["test/nll"] > metrics["test/elbo"]
     assert (result["nll_samples"], result["nll_images"]) == (200, data.n_rows("test"))

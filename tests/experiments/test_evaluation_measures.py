@@ -80,7 +80,7 @@ def test_what_is_not_known_is_left_out(runs, model, known):
     words = runs.words(f"model={model}", without=("model.encoder.hidden=[8]", "model.decoder.hidden=[8]"))
     kept = [w for w in words if not w.startswith(("model/", "model.latent_dim"))]
     built, data = run.assemble(runs.compose(kept))
-    result = measure(built, data, "test", SETTINGS, 0, CPU)
+    result = measure(built, data, "test", SETTINGS, 0, CPU, runs.folder)
     names = {name.partition("/")[2] for name in result["metrics"]}
     assert (names & INFORMATION == INFORMATION) == known
     assert ("nll" in names) == ("elbo" in names) == ("nll_samples" in result) == (model != "ae")
@@ -112,21 +112,66 @@ def test_an_untrained_model_has_scores_within_bounds(sprites):
     assert evaluate_disentanglement(model, data, "validation", 300, 0, CPU) == found
 
 
+SPRITES = ("data=sprites", "data.source.test_size=200", "data.binarize=none", "trainer.max_epochs=1")
+
+
+def scores_in(run_dir, file: str) -> dict[str, float]:
+    metrics = json.loads((run_dir / file).read_text())["metrics"]
+    return {name: value for name, value in metrics.items() if name.partition("/")[2] in SCORES}
+
+
 def test_scores_come_by_themselves_where_there_are_factors(runs, capsys):
-    outcome = runs.train("data=sprites", "data.source.test_size=200", "data.binarize=none")
-    found = json.loads((outcome.run_dir / "result.json").read_text())["metrics"]
-    assert not {name.partition("/")[2] for name in found} & SCORES
-    words = [f"run={outcome.run_dir}", "n_samples=2", "n_images=10", "accelerator=cpu"]
-    assert main(["evaluate", *words]) == 0
-    result = json.loads((outcome.run_dir / "evaluation-test.json").read_text())
-    assert {f"test/{name}" for name in SCORES} <= set(result["metrics"])
-    assert set(result["seconds"]) == {"evaluate", "disentanglement"}
+    run_dir = runs.train(*SPRITES).run_dir
+    found = scores_in(run_dir, "result.json")
+    assert found.keys() == {f"test/{name}" for name in SCORES}
+    assert set(json.loads((run_dir / "result.json").read_text())["seconds"]) == {"train", "evaluate", "disentanglement"}
     printed = capsys.readouterr().out
     assert "MIG" in printed
-    assert f"{result['metrics']['test/dci_informativeness']:.3f}" in printed
+    assert f"{found['test/dci_informativeness']:.3f}" in printed
+    assert ">SAP<" in (run_dir / "report.html").read_text()
+    assert main(["compare", str(run_dir), "--metric", "mig"]) == 0
+    assert f"{found['test/mig']:.3f}" in capsys.readouterr().out
+    words = [f"run={run_dir}", "n_samples=2", "n_images=10", "accelerator=cpu"]
+    assert main(["evaluate", *words, "batch_size=100"]) == 0  # as in the training: the noise is that of a batch
+    assert scores_in(run_dir, "evaluation-test.json") == found
     assert main(["evaluate", *words, "disentanglement=false"]) == 0
-    result = json.loads((outcome.run_dir / "evaluation-test.json").read_text())
-    assert not {name.partition("/")[2] for name in result["metrics"]} & SCORES
+    assert not scores_in(run_dir, "evaluation-test.json")
+
+
+@pytest.mark.parametrize("word", ["evaluation.disentanglement=false", "model.latent_dim=65"])
+def test_scores_can_be_left_out_and_do_not_come_unasked_where_nobody_expects_them(runs, word):
+    run_dir = runs.train(*SPRITES, word).run_dir
+    assert not scores_in(run_dir, "result.json")
+    assert set(json.loads((run_dir / "result.json").read_text())["seconds"]) == {"train", "evaluate"}
+
+
+def test_one_row_has_no_scores(runs):
+    words = [word for word in SPRITES if "test_size" not in word]
+    run_dir = runs.train(*words, "data.source.test_size=1", "evaluation.disentanglement=true").run_dir
+    assert not scores_in(run_dir, "result.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ["evaluation.disentanglement=true"],
+            "disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have",
+        ),
+        (
+            ["data=sort", "model=gpt", "evaluation.quality=true"],
+            "quality=true: a LanguageModel on sort: no latent variables of images",
+        ),
+        (
+            ["data=binarized_mnist", "evaluation.quality=true"],
+            "quality=true: binarized_mnist has neither classes nor factors to train a classifier on",
+        ),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_is_trained(tmp_path, capsys, words, why):
+    assert main(["train", *words, f"paths.output_dir={tmp_path / 'outputs'}"]) == 2
+    assert capsys.readouterr().err == f"error: {why}\n"
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_factors_that_are_not_there_are_told_before_anything_is_measured(runs, capsys):
@@ -246,15 +291,17 @@ def test_distances_are_those_of_all_features(trained, known_classifier):
     assert found["test/classifier_frechet_distance"] > found["test/classifier_train_frechet_distance"] > 0
 
 
-def test_quality_by_the_command(runs, capsys, monkeypatch):
+def test_quality_in_the_training_is_that_of_the_command(runs, capsys, monkeypatch):
     monkeypatch.setattr(classifier, "STEPS", 5)
-    outcome = runs.train("trainer.max_epochs=1")
-    words = [f"run={outcome.run_dir}", "n_samples=2", "n_images=10", "accelerator=cpu", "quality=true"]
-    assert main(["evaluate", *words]) == 0
-    result = json.loads((outcome.run_dir / "evaluation-test.json").read_text())
-    assert result["classifier"]["folder"].startswith(str(runs.folder / "classifiers" / "digits-"))
-    assert "classifier_frechet_distance" in " ".join(result["metrics"])
+    run_dir = runs.train("trainer.max_epochs=1", "evaluation.quality=true").run_dir
+    trained = json.loads((run_dir / "result.json").read_text())
     assert "Frechet distance" in capsys.readouterr().out
+    assert main(["evaluate", f"run={run_dir}", "n_samples=2", "n_images=10", "accelerator=cpu", "quality=true"]) == 0
+    again = json.loads((run_dir / "evaluation-test.json").read_text())
+    assert again["classifier"] == trained["classifier"]
+    assert trained["classifier"]["folder"].startswith(str(runs.folder / "classifiers" / "digits-"))
+    names = {"test/psnr", "test/classifier_frechet_distance", "test/classifier_kernel_distance"}
+    assert {name: again["metrics"][name] for name in names} == {name: trained["metrics"][name] for name in names}
 
 
 # -- Inception -----------------------------------------------------------------------------------------

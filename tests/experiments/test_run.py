@@ -13,9 +13,10 @@ import pytest
 import torch
 import yaml
 
+import attelbo
 from attelbo.cli import main
 from attelbo.data.sources.digits import Digits
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, TrainingDiverged, UserError
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory, config_hash, locked
 from attelbo.files import read_metrics
@@ -27,6 +28,32 @@ from attelbo.models.schedulers import Cosine
 @pytest.fixture(scope="module")
 def done(shared_runs) -> run.Outcome:
     return shared_runs.train("callbacks=default", "data.binarize=dynamic")
+
+
+# -- from Python ---------------------------------------------------------------------------------------
+
+
+def test_a_call_does_what_the_command_does(runs, done):
+    words = runs.words("callbacks=default", "data.binarize=dynamic")
+    outcome = attelbo.train(*words)
+    assert (outcome.state, outcome.exit_code) == ("done", 0)
+    assert outcome.run_dir.parent == runs.folder / "small"
+    result = json.loads((outcome.run_dir / "result.json").read_text())
+    assert outcome.metrics == result["metrics"] == done.metrics
+    assert yaml.safe_load((outcome.run_dir / ".hydra" / "overrides.yaml").read_text()) == words
+    assert RunDirectory(outcome.run_dir).choices()["data"] == "digits"
+
+
+def test_what_is_wrong_with_a_call_is_raised(runs):
+    with pytest.raises(ConfigError, match=r"model.latnet_dim \(command line\): unknown key; did you mean"):
+        attelbo.train("model.latnet_dim=3")
+    with pytest.raises(ConfigError, match=r"trainer\.replicas must be 1: one call is one run"):
+        attelbo.train("trainer.replicas=2")
+    with pytest.raises(ConfigError, match="is a sweep"):
+        attelbo.train("seed=1,2")
+    assert not runs.folder.exists()
+    with pytest.raises(TrainingDiverged, match="training diverged"):
+        attelbo.train(*runs.words("callbacks=nan_guard", "optimizer.lr=1e30"))
 
 
 # -- a run that goes well ------------------------------------------------------------------------------
@@ -469,10 +496,10 @@ def test_the_jobs_of_a_sweep_read_equal_data_once_and_find_what_each_would_alone
 def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsys):
     measure = run.measure
 
-    def fail_once(model, data, split, settings, seed: int, device):
+    def fail_once(model, data, split, settings, seed: int, device, output_dir):
         if seed == 1:
             raise ZeroDivisionError("a defect")
-        return measure(model, data, split, settings, seed, device)
+        return measure(model, data, split, settings, seed, device, output_dir)
 
     command = ["train", "-m", *runs.words("seed=1,2", "trainer.max_epochs=1")]
     with monkeypatch.context() as patch:

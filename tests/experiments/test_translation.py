@@ -63,10 +63,10 @@ def model_for(data: ParallelDataModule) -> Careless:
     return model
 
 
-def test_equals_sacrebleu_on_the_same_strings(data):
+def test_equals_sacrebleu_on_the_same_strings(data, tmp_path):
     model = model_for(data)
     translations = [data.target_tokenizer.decode(tokens) for tokens in model.told]
-    result = measure(model, data, "test", SETTINGS, 0, torch.device("cpu"))
+    result = measure(model, data, "test", SETTINGS, 0, torch.device("cpu"), tmp_path)
     references = [
         "a man sleeps in a green t - shirt , on the couch .",
         "two dogs are playing in the snow near the house .",
@@ -86,9 +86,9 @@ def test_equals_sacrebleu_on_the_same_strings(data):
     assert result["measures"][0].note == f"greedy search; sacrebleu {sacrebleu.__version__}, own words"
 
 
-def test_no_four_words_in_a_row_have_no_bleu(data):
+def test_no_four_words_in_a_row_have_no_bleu(data, tmp_path):
     model = model_for(data)
     model.told = [row[:3] for row in model.told]
-    result = measure(model, data, "test", SETTINGS, 0, torch.device("cpu"))
+    result = measure(model, data, "test", SETTINGS, 0, torch.device("cpu"), tmp_path)
     assert "test/bleu" not in result["metrics"]
     assert "test/exact" in result["metrics"]

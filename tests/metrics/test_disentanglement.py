@@ -17,6 +17,7 @@ from attelbo.metrics.disentanglement import (
     mutual_information_gap,
     pairwise_mutual_information,
     separated_attribute_predictability,
+    votes,
 )
 from attelbo.metrics.disentanglement.importance import importance_scores
 
@@ -220,6 +221,13 @@ def test_votes_need_rows_that_agree():
     both = (FACTORS[:, 0] * 4 + FACTORS[:, 1]).double()
     codes = torch.stack([both, PERFECT[:, 2]], 1)
     assert factor_vae_score(codes, FACTORS[:, :3], seed=0) < 0.75
+
+
+def test_votes_are_the_same_however_many_are_counted_at_a_time(monkeypatch):
+    codes = PERFECT @ noise(4, 3) + noise(len(PERFECT), 3)
+    at_once = [score(codes, FACTORS, seed=1, n_votes=50) for score in (factor_vae_score, beta_vae_score)]
+    monkeypatch.setattr(votes, "_NUMBERS_AT_ONCE", 1)
+    assert [score(codes, FACTORS, seed=1, n_votes=50) for score in (factor_vae_score, beta_vae_score)] == at_once
 
 
 def test_pairs_that_agree_tell_the_factor():

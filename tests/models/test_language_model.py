@@ -108,8 +108,8 @@ def test_a_document_does_not_see_the_one_before():
 
 
 def test_padding_is_not_seen_from_anywhere():
-    following = DataSpec("next tokens", (T,), "tokens", n_tokens=V)
-    data = DataSpec("padded", (T,), "tokens", n_tokens=V, pads=True, target=following)
+    kinds = DataSpec("a kind for each token", (T,), "tokens", n_tokens=V)
+    data = DataSpec("padded", (T,), "tokens", n_tokens=V, pads=True, target=kinds)
     model = made(data, causal=False)
     x = tokens(2) % (V - 1) + 1
     x[1, 5:] = 0
@@ -150,6 +150,42 @@ def test_only_matrices_decay():
     assert decayed["lr"] == alone["lr"] == 1e-3
     (single,) = made(optimizer={"_target_": "torch.optim.Adam", "weight_decay": 0.0}).configure_optimizers()
     assert len(single.param_groups) == 1  # one kernel for all
+
+
+# -- hidden tokens -----------------------------------------------------------------------------------------
+
+HIDDEN = DataSpec("hidden", (T,), "tokens", n_tokens=V + 1, n_hidden=2)
+
+
+def test_hidden_tokens_are_told_in_their_places_from_both_sides():
+    model, x = made(HIDDEN, causal=False), tokens(3)
+    y = torch.full_like(x, -1)
+    for row, place in ((0, 0), (0, 5), (1, 7), (2, 3)):
+        y[row, place] = x[row, place]
+        x[row, place] = V
+    batch = Batch(x, y, torch.arange(3))
+    log_p = model(x).log_softmax(-1).detach()
+    said = [log_p[row, place, y[row, place]] for row, place in ((0, 0), (0, 5), (1, 7), (2, 3))]
+    torch.testing.assert_close(model.losses(batch)["loss"], -sum(said) / 4)
+    for part in (slice(0, 1), slice(1, 3)):
+        model.evaluation_step(Batch(x[part], y[part], torch.arange(3)[part]))
+    results = model.evaluation_results()
+    assert results.keys() == {"loss", "accuracy"}, "neither bits per character nor perplexity: it is no density"
+    assert float(results["loss"]) == pytest.approx(float(-sum(said) / 4), rel=1e-6)
+    assert model.measures[0].unit == "nats per hidden token, the others seen"
+    x_other = x.clone()
+    x_other[0, 7] = (x[0, 7] + 1) % V
+    assert (model(x_other)[0, 0] - model(x)[0, 0]).abs().max() > 1e-6
+
+
+def test_what_a_model_would_copy_or_cannot_see_is_refused():
+    following = DataSpec("letters", (T,), "tokens", n_tokens=V, next_tokens=True)
+    with pytest.raises(ConfigError, match=r"model.causal=false sees the next tokens of letters.*data.masked=0.15"):
+        untrained(following, causal=False)
+    with pytest.raises(ConfigError, match=r"model.causal: hidden hides tokens .* model.causal=false sees them"):
+        untrained(HIDDEN)
+    with pytest.raises(UserError, match="cannot go on with it"):
+        made(HIDDEN, causal=False).generate(tokens(1, 2), 2)
 
 
 # -- decoding ----------------------------------------------------------------------------------------------
@@ -284,6 +320,11 @@ def test_what_sees_all_of_a_row_does_not_go_on():
         (None, {"context": 7}, "model.context must be at least 8, the tokens of a row of letters, got 7"),
         (None, {"dropout": 1.0}, r"model\.dropout must be in \[0, 1\), got 1\.0"),
         (None, {"dim": 7}, "heads must divide the 7 features"),
+        (
+            None,
+            {"network": {"_target_": "attelbo.networks.BidirectionalGRU"}},
+            "model/network: .* not of Bidirectional",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(data, options, message):

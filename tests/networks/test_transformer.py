@@ -28,7 +28,7 @@ def stack(**options) -> Transformer:
 
 
 def test_equals_torchs_encoder() -> None:
-    ours = stack(activation="relu", pre_norm=False)
+    ours = stack(activation="relu", residual="post_norm")
     layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, dtype=torch.float64)
     theirs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     for block, other in zip(ours.blocks, theirs.layers, strict=True):
@@ -36,7 +36,7 @@ def test_equals_torchs_encoder() -> None:
         other.self_attn.in_proj_bias = block.attention.qkv.bias
         other.self_attn.out_proj = block.attention.output
         other.linear1, other.linear2 = block.feed_forward.first, block.feed_forward.second
-        other.norm1, other.norm2 = block.attention_norm, block.feed_forward_norm
+        other.norm1, other.norm2 = block.around_attention.norm, block.around_feed_forward.norm
     x = torch.randn(3, 5, 8, dtype=torch.float64)
     torch.testing.assert_close(ours(x), theirs(x))
 

@@ -9,7 +9,8 @@ from translators import SCORES, V_TARGET, recurrent, sentences, step_by_step, tr
 
 NETWORKS = {
     "transformer": transformer,
-    "pre-norm": lambda: transformer(pre_norm=True, activation="swiglu", norm="rms"),
+    "pre-norm": lambda: transformer(residual="pre_norm", activation="swiglu", norm="rms"),
+    "deepnorm": lambda: transformer(residual="deepnorm"),
     **{
         name: lambda name=name: transformer(position=name) for name in ("Alibi", "RelativeBias", "Rotary", "Sinusoidal")
     },

@@ -1,7 +1,9 @@
 """Checkpoint files: plain content, whole or absent, and a clear word when they are damaged."""
 
+import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
 from attelbo.files import give_second_name
-from attelbo.models import VariationalAutoencoder, load_run, load_weights
+from attelbo.models import LanguageModel, Model, VariationalAutoencoder, load_run, load_weights
 from attelbo.models.schedulers import StepDecay
 from attelbo.training.checkpoint import AtomicCheckpointIO
 
@@ -177,8 +179,25 @@ def test_from_run(runs, done, which):
     assert model.sample(3).shape == (3, 1, 8, 8)
 
 
+def test_from_run_of_a_folder_takes_the_newest_run_that_is_done(tmp_path, done):
+    for name, state, started in (("old", "done", "2020"), ("new", "done", "2021"), ("cut", "interrupted", "2022")):
+        shutil.copytree(done.run_dir, tmp_path / "runs" / name)
+        (tmp_path / "runs" / name / "status.json").write_text(json.dumps({"state": state, "started": started}))
+        weights = torch.load(tmp_path / "runs" / name / "checkpoints" / "last.ckpt")
+        next(iter(weights["state_dict"].values())).fill_(int(started))
+        torch.save(weights, tmp_path / "runs" / name / "checkpoints" / "best.ckpt")
+    model = VariationalAutoencoder.from_run(tmp_path)
+    assert set(next(iter(model.state_dict().values())).flatten().tolist()) == {2021}
+
+
+def test_from_run_of_another_kind_of_model(done):
+    assert type(Model.from_run(done.run_dir)) is VariationalAutoencoder
+    with pytest.raises(UserError, match="is the run of a VariationalAutoencoder, not of a LanguageModel"):
+        LanguageModel.from_run(done.run_dir)
+
+
 def test_from_run_of_no_run(tmp_path, done):
-    with pytest.raises(UserError, match=r"is not a run directory: it has no readable config\.yaml"):
+    with pytest.raises(UserError, match="is no run directory, and there is none with a checkpoint below it"):
         VariationalAutoencoder.from_run(tmp_path)
     (tmp_path / "config.yaml").write_bytes((done.run_dir / "config.yaml").read_bytes())
     with pytest.raises(UserError, match="has no checkpoint in checkpoints/"):

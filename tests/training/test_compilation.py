@@ -1,19 +1,20 @@
 """Compiled losses: the same numbers, one graph, and what happens where it cannot be done."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.models import VariationalAutoencoder, build_vae
 from attelbo.training import compilation
-from attelbo.training.compilation import compile_losses, compiler_missing, pays
+from attelbo.training.compilation import compile_losses, compiler_missing, steps_to_pay
 
 CPU = torch.device("cpu")
 PARTS = {
@@ -129,17 +130,14 @@ def test_what_must_be_compiled_and_cannot_is_an_error() -> None:
 
 
 def test_when_it_pays() -> None:
-    enough = compilation.STEPS_TO_PAY
-    logistic = make("conv", likelihood="DiscretizedLogistic")
-    assert pays(logistic, CPU, enough)
-    assert not pays(logistic, CPU, enough - 1)
-    gpu, steps = torch.device("cuda"), compilation.STEPS_TO_PAY_ON_GPU
-    assert [pays(make("mlp"), gpu, n) for n in (steps - 1, steps)] == [False, True]
-    assert not pays(make("resnet"), gpu, steps)
-    assert not pays(make("conv"), CPU, enough)
-    assert not pays(make("mlp"), CPU, enough)
-    assert pays(make("conv", attention_at=[2]), CPU, enough)
-    assert not pays(make("resnet", attention_at=[2]), CPU, enough)
+    gpu, soon, late, never = torch.device("cuda"), compilation.STEPS_TO_PAY, compilation.LONG, math.inf
+    assert steps_to_pay(make("conv", likelihood="DiscretizedLogistic"), CPU) == soon
+    assert steps_to_pay(make("conv", attention_at=[2]), CPU) == soon
+    assert steps_to_pay(make("resnet", attention_at=[2]), CPU) == never
+    assert steps_to_pay(make("conv"), CPU) == never
+    assert steps_to_pay(nn.Sequential(nn.Linear(2, 2), nn.GRUCell(2, 2)), CPU) == never
+    assert [steps_to_pay(make("mlp"), device) for device in (CPU, gpu)] == [late, late]
+    assert [steps_to_pay(make(network), gpu) for network in ("conv", "resnet")] == [late, never]
 
 
 def test_what_compiling_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

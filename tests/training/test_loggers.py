@@ -1,13 +1,17 @@
 import csv
+import dataclasses
 import os
 import signal
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from logged import CSV, TENSORBOARD, loggers_for, run_info
 
+from attelbo.errors import ConfigError, UserError
 from attelbo.files import read_metrics
-from attelbo.training.loggers import CsvLogger, finish_loggers, rewind_loggers
+from attelbo.training.loggers import CsvLogger, build_loggers, check_loggers, finish_loggers, rewind_loggers
 
 
 def test_csv_is_there_whatever_else_is_chosen_but_not_with_none(tmp_path):
@@ -124,3 +128,65 @@ def test_one_logger_that_fails_to_close_does_not_keep_the_others_from_it(tmp_pat
     with pytest.raises(OSError, match="disk full"):
         finish_loggers([Whole(run), Broken(run), Whole(run)], 1, "failed")
     assert closed == ["failed", "failed"]
+
+
+class Noted(Logger):
+    """One of somebody else, with an option that is called like the run of ours."""
+
+    def __init__(self, word: str, run: str | None = None) -> None:
+        super().__init__()
+        self.run, self.word = run, word
+
+    name = version = "noted"
+
+    def log_metrics(self, metrics: dict, step: int | None = None) -> None: ...
+
+    def log_hyperparams(self, params: dict) -> None:
+        self.params = params
+
+
+NOTED = f"{__name__}.Noted"
+LIGHTNINGS = {
+    "csv": {"_target_": "lightning.pytorch.loggers.CSVLogger"},
+    "tensorboard": {"_target_": "lightning.pytorch.loggers.TensorBoardLogger", "name": "tb"},
+    "noted": {"_target_": NOTED, "word": "mine"},
+}
+
+
+def test_loggers_of_others_are_told_the_folder_and_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTELBO_PACKAGES", NOTED.partition(".")[0])
+    check_loggers(LIGHTNINGS)
+    loggers = loggers_for(tmp_path, **LIGHTNINGS)
+    assert [type(logger) for logger in loggers] == [CsvLogger, CSVLogger, TensorBoardLogger, Noted]
+    for logger in loggers:
+        logger.log_metrics({"val/loss": 0.25}, 7)
+    finish_loggers(loggers, 0, "done")
+    with (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{"step": "7", "val/loss": "0.25"}]
+    assert "latent_dim: 4" in (tmp_path / "lightning_logs" / "version_0" / "hparams.yaml").read_text()
+    assert list((tmp_path / "tb").rglob("events.*"))
+    assert loggers[-1].run is None  # pyright: ignore[reportAttributeAccessIssue]
+    assert loggers[-1].params["seed"] == 0  # pyright: ignore[reportAttributeAccessIssue]
+    afterwards = dataclasses.replace(run_info(tmp_path), part="evaluate-test")
+    assert [type(logger) for logger in build_loggers(LIGHTNINGS, afterwards)] == []
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_target_": NOTED}, f"logger.x: {NOTED} needs word"),
+        ({"_target_": "torch.nn.Identity"}, "logger.x: torch.nn.Identity is no lightning.pytorch.loggers.Logger"),
+    ],
+)
+def test_what_is_no_logger_or_lacks_something_is_refused(monkeypatch, node, message):
+    monkeypatch.setenv("ATTELBO_PACKAGES", NOTED.partition(".")[0])
+    with pytest.raises(ConfigError, match=message):
+        check_loggers({"x": node})
+
+
+def test_a_logger_that_cannot_be_made_is_named(tmp_path):
+    with (
+        mock.patch("lightning.pytorch.loggers.CSVLogger.__init__", side_effect=ModuleNotFoundError("mlflow")),
+        pytest.raises(UserError, match=r"logger.csv: mlflow \[lightning.pytorch.loggers.CSVLogger\]"),
+    ):
+        loggers_for(tmp_path, csv=LIGHTNINGS["csv"])

@@ -85,7 +85,7 @@ def test_an_interruption_changes_nothing(runs, done, monkeypatch, block):
 
 
 def test_a_run_killed_before_the_mean_is_written_is_finished_by_the_next(runs, done, monkeypatch):
-    write = weight_average._write
+    write = weight_average.save_weights
 
     def killed(path, weights):
         if path.name == "average.ckpt":
@@ -93,7 +93,7 @@ def test_a_run_killed_before_the_mean_is_written_is_finished_by_the_next(runs, d
         write(path, weights)
 
     with monkeypatch.context() as patch:
-        patch.setattr(weight_average, "_write", killed)
+        patch.setattr(weight_average, "save_weights", killed)
         with pytest.raises(SystemExit):
             runs.train(*WORDS)
     resumed = runs.train(*WORDS, "ckpt=auto")

@@ -4,7 +4,7 @@ score(q, k) + position's bias -- soft cap --> normalizer, mask -- kernel --> out
 """
 
 from attelbo.attention.alignment import Attention
-from attelbo.attention.blocks import BlockCache, FeedForward, TransformerBlock, norm_layer
+from attelbo.attention.blocks import BlockCache, FeedForward, TransformerBlock
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.differential import DifferentialAttention
 from attelbo.attention.feature_maps import (
@@ -25,7 +25,16 @@ from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
 from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
-from attelbo.attention.normalizers import Entmax15, Normalizer, Sigmoid, Softmax, SoftmaxOffByOne, Sparsemax
+from attelbo.attention.normalizers import (
+    Entmax15,
+    LearnedSink,
+    Normalizer,
+    Sigmoid,
+    Softmax,
+    SoftmaxOffByOne,
+    Sparsemax,
+)
+from attelbo.attention.norms import norm_layer
 from attelbo.attention.positions import (
     Alibi,
     AxialRotary,
@@ -38,6 +47,7 @@ from attelbo.attention.positions import (
     Sinusoidal2d,
 )
 from attelbo.attention.recording import Attends, RecordedMaps, attention_layers, record_attention
+from attelbo.attention.residuals import Residual
 from attelbo.attention.scores import Additive, Concat, Cosine, Dot, DotProductScore, General, Location, ScaledDot, Score
 from attelbo.attention.sets import ISAB, MAB, PMA, SAB, Perceiver, SlotAttention
 
@@ -82,6 +92,7 @@ __all__ = [
     "KeyValues",
     "LatentAttention",
     "Learned",
+    "LearnedSink",
     "LinearAttention",
     "LinearCache",
     "Location",
@@ -99,6 +110,7 @@ __all__ = [
     "Prefix",
     "RecordedMaps",
     "RelativeBias",
+    "Residual",
     "Rotary",
     "ScaledDot",
     "Score",

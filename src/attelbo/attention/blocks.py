@@ -1,9 +1,7 @@
-"""Transformer blocks: attention and a feed-forward network, each with a residual and a norm around it.
+"""Transformer blocks: attention and a feed-forward network, each with a residual around it.
 
-Source: Vaswani et al. 2017, section 3; norms before the layers: Xiong et al. 2020; RMSNorm: Zhang & Sennrich 2019;
-SwiGLU: Shazeer 2020.
-
-    pre-norm   x + layer(norm(x))        post-norm   norm(x + layer(x))
+Source: Vaswani et al. 2017, section 3; gates: Shazeer 2020, "GLU Variants Improve Transformer", eqs. 5-6; the square of
+the ReLU: So et al. 2021 (Primer), section 4.
 
 Shapes: B batch, T tokens, S tokens of the memory, E features of a token, H hidden features.
 """
@@ -18,19 +16,31 @@ from torch import Tensor, nn
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.layer import AttentionLayer
 from attelbo.attention.masks import Mask
-from attelbo.checks import check_at_least
+from attelbo.attention.norms import NormName
+from attelbo.attention.residuals import Residual, ResidualName
+from attelbo.checks import check_at_least, check_choice
 
-FeedForwardActivation = Literal["relu", "gelu", "swiglu"]
-NormName = Literal["layer", "rms"]
+FeedForwardActivation = Literal["relu", "gelu", "relu2", "reglu", "geglu", "swiglu"]
+
+_GATES: dict[str, Callable[[Tensor], Tensor]] = {"reglu": F.relu, "geglu": F.gelu, "swiglu": F.silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "relu2": lambda h: F.relu(h).square(),
+}
 
 
 class FeedForward(nn.Module):
-    """Two linear layers on each token (B, T, E), with an activation, or a gate (SwiGLU), between them.
+    """Two linear layers on each token (B, T, E), with an activation or a gate between them.
+
+    The first layer of a gate makes 2 H features: values, and as many that open and close them. Where as many parameters
+    as without a gate are wanted, H has to be two thirds as large.
 
     Args:
         dim: E.
         hidden: H.
-        activation: between the layers.
+        activation: between the layers: "relu", "gelu" or the square of the ReLU ("relu2"); or a gate of ReLU ("reglu"),
+            GELU ("geglu") or SiLU ("swiglu").
         dropout: behind the second one, in training.
         bias: whether the layers have one.
         hidden_dropout: between them, behind the activation, in training.
@@ -50,21 +60,20 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least(1, dim=dim, hidden=hidden)
-        if activation not in ("relu", "gelu", "swiglu"):
-            raise ValueError(f"activation must be relu, gelu or swiglu, got {activation!r}")
+        check_choice("activation", activation, FeedForwardActivation)
         self.activation = activation
-        self.first = nn.Linear(dim, hidden * (2 if activation == "swiglu" else 1), bias=bias)
+        self.first = nn.Linear(dim, hidden * (2 if activation in _GATES else 1), bias=bias)
         self.second = nn.Linear(hidden, dim, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.hidden_dropout = nn.Dropout(hidden_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x)
-        if self.activation == "swiglu":
+        if self.activation in _GATES:
             value, gate = h.chunk(2, -1)
-            h = value * F.silu(gate)
+            h = value * _GATES[self.activation](gate)
         else:
-            h = F.gelu(h) if self.activation == "gelu" else F.relu(h)
+            h = _ACTIVATIONS[self.activation](h)
         return self.dropout(self.second(self.hidden_dropout(h)))
 
 
@@ -95,13 +104,16 @@ class TransformerBlock(nn.Module):
         attention: between the tokens themselves.
         feed_forward: on each token.
         cross: to a memory; None: the block is an encoder's, or that of a language model.
-        norm: LayerNorm or RMSNorm.
-        bias: whether a LayerNorm has one.
-        pre_norm: norms before the layers, or behind them as in the paper.
+        norm: of the tokens, see ``norms``.
+        bias: whether norms have one.
+        residual: how what they make of the tokens is added to them, see ``residuals``.
+        alpha: of deepnorm.
+        layer_scale: the learned factor that each feature of what is added begins with; None: it has none.
         dropout: on what attention adds, in training.
+        drop_path: the probability with which attention, and then the feed-forward network, adds nothing to a row.
 
     Raises:
-        ValueError: no such norm.
+        ValueError: no such norm or residual, a number out of range, or two learned factors.
     """
 
     def __init__(
@@ -112,17 +124,25 @@ class TransformerBlock(nn.Module):
         cross: AttentionLayer | None = None,
         norm: NormName = "layer",
         bias: bool = True,
-        pre_norm: bool = True,
+        residual: ResidualName = "pre_norm",
+        alpha: float = 1.0,
+        layer_scale: float | None = None,
         dropout: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.pre_norm = pre_norm
+
+        def around() -> Residual:
+            return Residual(
+                attention.dim, residual, norm=norm, bias=bias, alpha=alpha, layer_scale=layer_scale, drop=drop_path
+            )
+
         self.attention = attention
-        self.attention_norm = norm_layer(norm, attention.dim, bias)
+        self.around_attention = around()
         self.cross = cross
-        self.cross_norm = None if cross is None else norm_layer(norm, attention.dim, bias)
+        self.around_cross = None if cross is None else around()
         self.feed_forward = feed_forward
-        self.feed_forward_norm = norm_layer(norm, attention.dim, bias)
+        self.around_feed_forward = around()
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -148,24 +168,30 @@ class TransformerBlock(nn.Module):
         def attend(tokens_: Tensor) -> Tensor:
             return self.dropout(self.attention(tokens_, mask=mask, cache=tokens))
 
-        x = self._around(x, self.attention_norm, attend)
-        if self.cross is not None and self.cross_norm is not None:
+        x = self.around_attention(x, attend)
+        if self.cross is not None and self.around_cross is not None:
             assert memory is not None, "a decoder's block needs a memory"
             cross, known = self.cross, self._memory_of(memory, cache)
 
             def look(tokens_: Tensor) -> Tensor:
                 return self.dropout(cross(tokens_, known, mask=memory_mask))
 
-            x = self._around(x, self.cross_norm, look)
-        return self._around(x, self.feed_forward_norm, self.feed_forward)
+            x = self.around_cross(x, look)
+        return self.around_feed_forward(x, self.feed_forward)
 
     def residual_outputs(self) -> list[nn.Linear]:
         """The last layer of everything that is added to the tokens."""
         attentions = [self.attention] if self.cross is None else [self.attention, self.cross]
         return [*(attention.output for attention in attentions), self.feed_forward.second]
 
-    def _around(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
-        return x + layer(norm(x)) if self.pre_norm else norm(x + layer(x))
+    def reset_parameters(self, gain: float) -> None:
+        """Glorot-uniform, with this gain for all but queries and keys; biases zero."""
+        for attention in [self.attention] if self.cross is None else [self.attention, self.cross]:
+            attention.reset_parameters(gain)
+        for layer in (self.feed_forward.first, self.feed_forward.second):
+            nn.init.xavier_uniform_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def _memory_of(self, memory: Tensor, cache: BlockCache | None) -> Tensor | KeyValues:
         """The memory, projected only once while decoding."""
@@ -174,14 +200,3 @@ class TransformerBlock(nn.Module):
         if cache.memory is None:
             cache.memory = self.cross.keys_values(memory)
         return cache.memory
-
-
-def norm_layer(name: NormName, dim: int, bias: bool = True) -> nn.Module:
-    """The norm with this name, over the E features of a token; ``bias`` is a LayerNorm's.
-
-    Raises:
-        ValueError: no such norm.
-    """
-    if name not in ("layer", "rms"):
-        raise ValueError(f"norm must be layer or rms, got {name!r}")
-    return nn.LayerNorm(dim, bias=bias) if name == "layer" else nn.RMSNorm(dim)

@@ -98,11 +98,13 @@ class LatentAttention(AttentionLayer):
             raise ValueError(f"placed_dim must be some of the {head_dim} features of a head, not all, got {placed}")
         return HeadFeatures(head_dim, placed)
 
-    def reset_parameters(self) -> None:
-        """Glorot-uniform for each projection by itself, biases zero."""
+    def reset_parameters(self, gain: float = 1.0) -> None:
+        """Glorot-uniform for each projection by itself, with a gain for values and output; biases zero."""
         weights = [self.query.weight, *self.down.weight.split([self.latent_dim, self.own_placed[1]])]
-        for projection in (*weights, self.up_key.flatten(0, 1), self.up_value.flatten(0, 1), self.output.weight):
+        for projection in (*weights, self.up_key.flatten(0, 1)):
             nn.init.xavier_uniform_(projection)
+        for projection in (self.up_value.flatten(0, 1), self.output.weight):
+            nn.init.xavier_uniform_(projection, gain)
         for layer in (self.query, self.down, self.output):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

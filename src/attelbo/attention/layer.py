@@ -76,8 +76,9 @@ class AttentionLayer(nn.Module, ABC):
         self.dropout = dropout
         self.mask = mask
         self.score = score or ScaledDot(head_dim)
+        self.normalizer = normalizer or Softmax()
         self.position = position or NoPosition()
-        self.mechanism = Mechanism(self.score, normalizer or Softmax(), self.position, soft_cap)
+        self.mechanism = Mechanism(self.score, self.normalizer, self.position, soft_cap)
         self.kernel = KERNELS[check_kernel(kernel, self.mechanism, dropout, mask)]
         self.last_call: Call | None = None
 
@@ -119,6 +120,10 @@ class AttentionLayer(nn.Module, ABC):
         :meth:`forward`. The weights times the values of :meth:`project` are what :meth:`combine` gets."""
         q, k, _ = self.project(query, memory)
         return self.attention_weights(q, k, merged(self.mask, mask))
+
+    @abstractmethod
+    def reset_parameters(self, gain: float = 1.0) -> None:
+        """Initial weights, with a gain for those of values and output."""
 
     @abstractmethod
     def project(

@@ -95,13 +95,13 @@ class MultiHeadAttention(AttentionLayer):
         self.output = nn.Linear(dim, dim, bias=bias)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Glorot-uniform for each of the four projections by itself, biases zero."""
+    def reset_parameters(self, gain: float = 1.0) -> None:
+        """Glorot-uniform for each of the four projections by itself, with a gain for values and output; biases zero."""
         weights = [*self.qkv.weight.split(self.widths if self.from_memory is None else self.widths[:1])]
         if self.from_memory is not None:
             weights += self.from_memory.weight.chunk(2)
-        for projection in (*weights, self.output.weight):
-            nn.init.xavier_uniform_(projection)
+        for projection, own in zip((*weights, self.output.weight), (1, 1, gain, gain), strict=True):
+            nn.init.xavier_uniform_(projection, own)
         for layer in (self.qkv, self.from_memory, self.output):
             if layer is not None and layer.bias is not None:
                 nn.init.zeros_(layer.bias)

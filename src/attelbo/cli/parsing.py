@@ -9,7 +9,18 @@ from typing import NoReturn
 
 from attelbo.errors import ConfigError, UserError, nearest, one_line
 
-CALLS = ("evaluate", "sample", "translate", "reconstruct", "interpolate", "traverse", "embed", "fit-prior", "rerun")
+CALLS = (
+    "evaluate",
+    "sample",
+    "translate",
+    "predict",
+    "reconstruct",
+    "interpolate",
+    "traverse",
+    "embed",
+    "fit-prior",
+    "rerun",
+)
 """Commands whose root file is itself the call."""
 
 LITERAL = ("prompt=", "text=", "start=", "end=")

@@ -15,6 +15,8 @@ of a finished run, or of the newest one in a folder (DIR alone will do):
   attelbo evaluate     run=DIR [values]        what it is measured by, and more
   attelbo sample       run=DIR n=64 [values]   images from the prior, or texts: prompt="..."
   attelbo translate    run=DIR text="..."      a sentence, or each line of the standard input
+  attelbo predict      run=DIR text="..."      classes of texts or pictures, or what a language model pays for each
+                                               token; of those in a file, path=..., or of split=test, as CSV
   attelbo reconstruct  run=DIR n=20 [values]   images and their reconstructions
   attelbo interpolate  run=DIR n=8 [values]    paths between images, a grid and a GIF, or texts: start="..." end="..."
   attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF

@@ -46,6 +46,10 @@ class DataSpec:
     character are exact whatever the tokens."""
     answer_length: int | None = None
     """The most tokens of a row that are to be predicted, which together are its answer; None: rows have none."""
+    next_tokens: bool = False
+    """Whether y are the tokens behind those of x: a model that sees all of a row would only copy them."""
+    n_hidden: int | None = None
+    """The most tokens of a row that are hidden in x, which y holds; None: none is."""
     pads: bool = False
     """Whether rows end in PAD, which the vocabulary then has as its token 0, with BOS and EOS after it."""
     log_volume: float = 0.0
@@ -69,7 +73,8 @@ class Batch(NamedTuple):
     """Images (B, C, H, W), float32; tokens (B, T), int64; sets and the places of functions (B, N, D), float32."""
     y: Tensor | None
     """Labels (B,), -1 where one is not known, or factors of variation (B, F), int64, where the data set has them.
-    Of tokens: the next ones (B, T), -1 where none is to be predicted; a sentence (B, U), BOS ... EOS PAD; labels (B,).
+    Of tokens: the next or the hidden ones (B, T), -1 where none is to be predicted; a sentence (B, U), BOS ... EOS PAD;
+    labels (B,).
     Of sets: numbers (B, ...), float32, or labels. Of functions: their values (B, N, D), float32."""
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (hides tuple.index)
     """Which rows of the split these are, (B,), int64."""

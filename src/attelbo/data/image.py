@@ -7,6 +7,8 @@ binarization, have a fixed seed of their own.
 Shapes: B batch, (C, H, W) image, N rows.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +22,7 @@ from attelbo.data.labels import UNLABELLED, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ImageSplit
 from attelbo.data.sources.base import Images, ImageSource, check_rows
+from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.errors import ConfigError
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
@@ -122,6 +125,23 @@ class ImageDataModule(ResidentDataModule):
             except ValueError as error:
                 raise ConfigError(f"data.{error}") from error
         return self._described
+
+    def read(self, files: Sequence[Path]) -> Tensor:
+        """Pictures that are in none of the splits, as an evaluation would see them: the middle of each in the shape of
+        the data, binarized as those are, (n, C, H, W).
+
+        Raises:
+            DataError: a file is no picture.
+            ConfigError: rows are real numbers or vectors, which no picture holds.
+        """
+        if self.source.real or self.spec.row != "image":
+            raise ConfigError(
+                f"data: {self._name} has rows of {self.spec.kind} numbers, of which there are no pictures"
+            )
+        x = decode_pictures(files, self.spec.shape, self.source.crop)
+        x = threshold_bits(x) if self.source.binary else self._evaluated(Images(x, None), "own pictures").x
+        scale = 255 if self.spec.kind == "levels" else 1
+        return ImageSplit(x, None, scale=scale).materialize(torch.arange(len(x))).x
 
     # Files to tensors
 

@@ -11,10 +11,13 @@ from lightning.pytorch import Trainer, seed_everything
 from attelbo.building import Spec, build
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, one_line
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.configuration import check, compose
+from attelbo.experiments.evaluation import check_measurable
+from attelbo.experiments.settings import Evaluation, Which, epoch_of
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
-from attelbo.training.callbacks import Checkpoint, EarlyStopping, WeightAverage
+from attelbo.training.callbacks import Checkpoint, EarlyStopping, EpochWeights, WeightAverage
+from attelbo.training.loggers import check_loggers
 from attelbo.training.replicas import Seat
 
 Config = dict[str, Any]
@@ -49,17 +52,26 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])
     callbacks = {name: _try(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node}
-    if evaluation.checkpoint == "average" and not any(isinstance(each, WeightAverage) for each in callbacks.values()):
-        raise ConfigError("evaluation.checkpoint=average: nothing averages the weights; callbacks=average does")
+    _check_is_kept(evaluation.checkpoint, callbacks)
+    check_loggers(config["logger"])
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     model = build_model(config, data)
     _check_callbacks(callbacks, model)
-    if evaluation.compress:
-        from attelbo.experiments.evaluation.compression import check_compressible
-
-        check_compressible(model, data)
+    check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
     return model, data
+
+
+def untrained(*words: str) -> tuple[Model, ResidentDataModule]:
+    """The model that ``attelbo train`` would begin with after these words, and its data; nothing is written. Such as
+    ``untrained("model=gpt", "data=reference_text", "model.dim=64")``.
+
+    Raises:
+        UserError: a word, or what is composed of all of them, is wrong.
+    """
+    composition = compose("train", words)
+    check(composition)
+    return assemble(composition.config)
 
 
 def evaluation_of(config: Config) -> Evaluation:
@@ -92,6 +104,17 @@ def trainer_of(config: Config, seat: Seat | None = None) -> Trainer:
 def parent_of(config: Config) -> Path:
     """The folder that the run's directory is made in."""
     return Path(config["paths"]["output_dir"]) / config["name"]
+
+
+def _check_is_kept(checkpoint: Which, callbacks: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the weights that are to be measured will not be there."""
+    if checkpoint == "average" and not any(isinstance(each, WeightAverage) for each in callbacks.values()):
+        raise ConfigError("evaluation.checkpoint=average: nothing averages the weights; callbacks=average does")
+    if (epoch := epoch_of(checkpoint)) is not None:
+        intervals = [each.every_n_epochs for each in callbacks.values() if isinstance(each, EpochWeights)]
+        if not any(epoch % interval == 0 for interval in intervals):
+            remedy = f"callbacks=epochs and an every_n_epochs that divides {epoch} keep it"
+            raise ConfigError(f"evaluation.checkpoint={checkpoint}: the weights of that epoch are not kept; {remedy}")
 
 
 def _check_callbacks(callbacks: Mapping[str, Any], model: Model) -> None:

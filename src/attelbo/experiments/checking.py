@@ -168,6 +168,8 @@ def _readable(annotation: Any) -> str:
     def one(member: Any) -> str:
         if get_origin(member) is Literal:
             return " or ".join(map(repr, get_args(member)))
+        if get_origin(member) is Annotated and (described := getattr(get_args(member)[1], "description", None)):
+            return described
         return "null" if member is type(None) else re.sub(r"\b\w+\.", "", inspect.formatannotation(member))
 
     text = " or ".join(dict.fromkeys(map(one, _members(annotation))))

@@ -19,11 +19,11 @@ from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
-from attelbo.experiments.traversal import axes_of, space_of
 from attelbo.experiments.vectors import write_pairs
 from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
 from attelbo.models import LatentVariableModel, TextVAE
+from attelbo.models.traversal import axes_of, space_of
 from attelbo.seeding import derive_seed
 from attelbo.training.callbacks.pictures import encode
 from attelbo.training.media import Picture, image_grid, pair_grid, save_gif, save_png

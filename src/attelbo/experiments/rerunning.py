@@ -174,7 +174,8 @@ def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> d
     load_weights(model, checkpoint_of(run.path, result["checkpoint"]))
     use_threads(read_config(run.path)["trainer"]["threads"])
     device = pick_device("cpu" if config["trainer"]["accelerator"] == "cpu" else "auto")
-    return measure(model, data, "test", evaluation_of(config), config["seed"], device)["metrics"]
+    folder = Path(config["paths"]["output_dir"])
+    return measure(model, data, "test", evaluation_of(config), config["seed"], device, folder)["metrics"]
 
 
 # -- the comparison ------------------------------------------------------------------------------------

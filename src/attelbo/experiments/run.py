@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 
 from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
@@ -54,6 +55,13 @@ class Outcome:
     state: State
     exit_code: int
     """0 done, 1 failed, 128 + the signal that stopped it."""
+    stopped_by: TrainingDiverged | Interrupted | None = None
+    """What ended it too early; it has been told on the standard error."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What it was measured by, as in ``result.json``; empty where it did not come so far."""
+        return (RunDirectory(self.run_dir).read("result.json") or {}).get("metrics", {})
 
 
 def train(
@@ -220,9 +228,10 @@ def _run(
     seat: Seat | None,
 ) -> Outcome:
     """Fit, evaluate, draw and report; the status is right at every moment, whatever happens."""
-    exit_code, error, seconds, state = 1, None, None, "failed"
-    loggers = build_loggers(config["logger"], run_info(run, config, job_type))
+    exit_code, error, seconds, state, stopped_by = 1, None, None, "failed", None
+    loggers: list[Logger] = []
     try:
+        loggers += build_loggers(config["logger"], run_info(run, config, job_type))
         with stoppable():
             settle(trainer, run.path, loggers)
             step = start.step if start else -1  # a run without a checkpoint begins anew
@@ -243,10 +252,10 @@ def _run(
     except Pruned:
         exit_code, state = 0, "pruned"
     except TrainingDiverged as diverged:
-        error = traceback.format_exc()
+        error, stopped_by = traceback.format_exc(), diverged
         sys.stderr.write(f"error: {diverged} [{run.path}]\n")
     except Interrupted as interrupted:
-        exit_code, state = interrupted.exit_code, "interrupted"
+        exit_code, state, stopped_by = interrupted.exit_code, "interrupted", interrupted
         # One that began with another run's checkpoint is not what ckpt=auto looks for.
         ckpt = "auto" if given_checkpoint(config) is None else run.resumable or config["ckpt"]
         sys.stderr.write(f"{interrupted}; ckpt={ckpt} goes on from here: {run.path}\n")
@@ -261,7 +270,7 @@ def _run(
             ending.callback(_report, run, must=exit_code == 0)
             ending.callback(run.end, state, seconds, error)
             ending.callback(finish_loggers, loggers, exit_code, state)
-    return Outcome(run.path, state, exit_code)
+    return Outcome(run.path, state, exit_code, stopped_by)
 
 
 def _report(run: RunDirectory, must: bool) -> None:
@@ -280,13 +289,13 @@ def _conclude(
     try:
         checkpoint = checkpoint_of(run.path, settings.checkpoint)
     except UserError:
-        if settings.checkpoint == "average":
+        if settings.checkpoint not in ("best", "last"):
             raise
         which = "last"  # none was saved: the weights that the model has
     else:
         load_weights(model, checkpoint)
         which = checkpoint.stem
-    result = measure(model, data, "test", settings, config["seed"], device)
+    result = measure(model, data, "test", settings, config["seed"], device, Path(config["paths"]["output_dir"]))
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):
             callback.publish(trainer, model)

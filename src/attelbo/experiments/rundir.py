@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import yaml
 
-from attelbo.errors import UserError, one_line
-from attelbo.files import METRICS_FILE, read_metrics, write_atomically
+from attelbo.errors import UserError
+from attelbo.files import METRICS_FILE, find_run, read_json, read_metrics, write_atomically
 
 State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
 
@@ -100,27 +100,8 @@ class RunDirectory:
 
     @classmethod
     def find(cls, path: Path, among: Callable[["RunDirectory"], bool] | None = None) -> "RunDirectory":
-        """The run in ``path``: that folder itself, or the newest run with a checkpoint anywhere below it, of those
-        that are ``among`` the ones looked for; one that is done, if there is such a one.
-
-        Raises:
-            UserError: there is none.
-        """
-        if (path / "config.yaml").is_file():
-            return cls(path)
-        runs = [run for file in path.glob("**/status.json") if (run := cls(file.parent)).has_checkpoint]
-
-        def rank(run: RunDirectory) -> tuple[bool, str]:
-            status = run.status()
-            return status["state"] == "done", status["started"]
-
-        if (found := next(filter(among, sorted(runs, key=rank, reverse=True)), None)) is None:
-            raise UserError(f"run: {path} is no run directory, and there is none with a checkpoint below it")
-        return found
-
-    @property
-    def has_checkpoint(self) -> bool:
-        return any((self.path / "checkpoints").glob("*.ckpt"))
+        """The run in ``path``: see :func:`attelbo.files.find_run`."""
+        return cls(find_run(path, among and (lambda run: among(cls(run)))))
 
     @classmethod
     def made(cls, path: Path, exist_ok: bool = True) -> "RunDirectory":
@@ -184,12 +165,7 @@ class RunDirectory:
         Raises:
             UserError: it is damaged.
         """
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.path / name} cannot be read: {one_line(error)}") from error
+        return read_json(self.path / name)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=True) + "\n")

@@ -6,6 +6,7 @@ Shapes: n images (n, C, H, W), n texts of T tokens.
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from attelbo.checks import check_at_least
 from attelbo.data import FunctionDataModule, PixelDataModule
 from attelbo.data.tasks import GaussianProcess
 from attelbo.errors import ConfigError, UserError
+from attelbo.experiments.sampled import GROUP, in_groups, sampled_images, write_array, write_folder
 from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
 from attelbo.experiments.vectors import write_vectors
 from attelbo.experiments.writing import write_samples
@@ -46,9 +48,12 @@ def sample(
     """Draw images or texts from a model with latent variables, or let a language model write texts.
 
     Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Those of a
-    model that paints in strokes are also a GIF, and some of them a strip. Of a neural process they are functions that
-    may be meant by what is known of some curves or images. Texts are printed and written to a file. Vectors are rows of
-    CSV in the units of the data, x ~ p(x|z).
+    model that paints in strokes are also a GIF, and some of them a strip. For other programs, such as those that
+    measure an FID, they are an NPZ file or a folder of PNG files. Vectors are rows of CSV in the units of the data,
+    x ~ p(x|z). Of a neural process they are functions that may be meant by what is known of some curves or images.
+    Texts are printed and written to a file.
+
+    100 images or texts are drawn at a time: the same n and seed give the same on every machine of a kind.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
@@ -56,7 +61,8 @@ def sample(
             context.
         seed: of the draw.
         output: the file; by default ``media/samples-n<n>-seed<seed>[-y<y>].png`` in the run directory, or
-            ``.csv``, or ``.txt`` with a mark for each option that is given.
+            ``.csv``, or ``.txt`` with a mark for each option that is given. Of images also ``.npz``, or a name without
+            an ending: a new folder (``experiments.sampled``).
         accelerator: where.
         checkpoint: whose weights.
         prompt: the beginning of a text; a line break if None, or nothing where the model has learned how texts begin.
@@ -89,19 +95,11 @@ def sample(
     elif isinstance(trained.model, LatentVariableModel):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
         n = N_IMAGES if n is None else n
-        labels = None if y is None else torch.full((n,), y, device=trained.device)
         if trained.data.spec.row == "row":
+            labels = None if y is None else torch.full((n,), y, device=trained.device)
             write_vectors(trained, trained.model.draw(n, labels), output, f"samples-n{n}-seed{seed}{marks(y=y)}.csv")
-            return
-        file = trained.path(output, f"samples-n{n}-seed{seed}{marks(y=y)}.png")
-        columns = class_columns(n, trained.model.known_classes) if y is None else None
-        images = trained.data.shown(trained.model.sample(n, labels))
-        tell(f"{n} samples", save_png(image_grid(images, columns), file))
-        if isinstance(trained.model, DRAW):
-            trained.seed(seed, "sample")
-            painted = painting(trained.model, n)
-            tell("their strokes", save_gif(painted.frames, file.with_suffix(".gif")))
-            tell("some of them", save_png(painted.still, file.with_name(f"{file.stem}-strokes.png")))
+        else:
+            _images(trained, trained.model, n, seed, output, y)
     elif isinstance(trained.model, NeuralProcess):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
         n = N_FUNCTIONS if n is None else n
@@ -109,6 +107,28 @@ def sample(
         tell(f"{n} samples for each context", save_png(_functions(trained, n), file))
     else:
         raise UserError(f"{trained.described}: nothing that could be sampled")
+
+
+def _images(trained: Trained, model: LatentVariableModel, n: int, seed: int, output: str | None, y: int | None) -> None:
+    """n images: a grid, or what other programs read."""
+    form = ".png" if output is None else Path(output).suffix.lower()
+    if form not in (".png", ".npz", ""):
+        raise ConfigError(f"output={output}: a grid of images ends in .png, data in .npz, a folder of them in nothing")
+    groups = ((trained.data.shown(images), labels) for images, labels in sampled_images(model, n, y))
+    if form == "":
+        tell(f"{n:,} samples", write_folder(groups, Path(str(output))))
+        return
+    file = trained.path(output, f"samples-n{n}-seed{seed}{marks(y=y)}{form}")
+    if form == ".npz":
+        tell(f"{n:,} samples", write_array(groups, file))
+        return
+    columns = class_columns(n, model.known_classes) if y is None else None
+    tell(f"{n} samples", save_png(image_grid(torch.cat([images for images, _ in groups]), columns), file))
+    if isinstance(model, DRAW):
+        trained.seed(seed, "sample")
+        painted = painting(model, min(n, GROUP))
+        tell("their strokes", save_gif(painted.frames, file.with_suffix(".gif")))
+        tell("some of them", save_png(painted.still, file.with_name(f"{file.stem}-strokes.png")))
 
 
 @torch.no_grad()
@@ -148,6 +168,9 @@ def _texts(
     if length is None:  # as many as it can see, the last of which it does not look at
         limit = None if options["truncate"] else model.limit
         length = LENGTH if limit is None else max(1, min(LENGTH, limit + 1 - len(first)))
-    tokens = torch.tensor([first] * n, device=model.device)
     given = {name: value for name, value in options.items() if value is not None}
-    return [data.tokenizer.decode(row) for row in model.generate(tokens, length, **given).tolist()]
+    written = []
+    for places in in_groups(n):
+        tokens = torch.tensor([first] * len(places), device=model.device)
+        written += model.generate(tokens, length, **given).tolist()
+    return [data.tokenizer.decode(row) for row in written]

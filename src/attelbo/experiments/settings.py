@@ -1,12 +1,20 @@
 """What a run is told beside its parts: plain values, checked when they are made."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from attelbo.checks import check_at_least
 
-Which = Literal["best", "last", "average"]
-"""Weights of a run: of the epoch that was the best in validation, of the last one, or the mean of the last ones."""
+Which = Literal["best", "last", "average"] | Annotated[str, Field(pattern=r"^epoch[1-9]\d*$", description="'epoch<n>'")]
+"""Weights of a run: of the epoch that was the best in validation, of the last one, the mean of the last ones, or of the
+n-th, counted from 1."""
+
+
+def epoch_of(which: Which) -> int | None:
+    """n of ``epoch<n>``."""
+    return int(which.removeprefix("epoch")) if which.startswith("epoch") else None
 
 
 @dataclass(frozen=True)
@@ -19,16 +27,23 @@ class Evaluation:
 
     n_samples: int
     """Importance samples for each image."""
-    n_images: int | None
+    n_images: int | None = None
     """So many of the split's images; all if None."""
-    batch_size: int
+    batch_size: int = 100
     """Images at a time."""
-    chunk: int | None
+    chunk: int | None = None
     """Samples of each image at a time; None: as many as suit the device."""
-    checkpoint: Which
+    checkpoint: Which = "best"
     """Of which weights."""
     compress: bool = False
     """Code these images by bits back, decode them and count the bits."""
+    disentanglement: bool | None = None
+    """Scores of single latents for single factors of variation; None: where the data have factors and z has 64 numbers
+    at most."""
+    quality: bool = False
+    """Similarity of reconstructions, and distances of samples in the features of a classifier."""
+    fid: bool = False
+    """The Frechet Inception distance of samples."""
 
     def __post_init__(self) -> None:
         check_at_least(

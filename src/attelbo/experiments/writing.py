@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attelbo.data.padded import pad_rows
 from attelbo.errors import UserError
+from attelbo.experiments.sampled import in_groups
 from attelbo.experiments.trained import Trained, marks, refuse, tell
 from attelbo.files import write_atomically
 from attelbo.models import TextVAE
@@ -38,7 +39,8 @@ def write_samples(trained: Trained, n: int | None, seed: int, output: str | None
     refuse(why, **{name: value for name, value in options.items() if name not in ("temperature", "top_k", "top_p")})
     n = N_TEXTS if n is None else n
     model, data = _parts_of(trained)
-    texts = texts_of(model.sample(n, sampling=Sampling(**known)), data)
+    sampling = Sampling(**known)
+    texts = [text for places in in_groups(n) for text in texts_of(model.sample(len(places), sampling=sampling), data)]
     _publish(trained, lines(texts), output, f"samples-n{n}-seed{seed}{marks(**known)}.txt", f"{n} samples")
 
 

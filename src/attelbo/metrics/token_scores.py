@@ -24,6 +24,8 @@ class TokenScores(Metric):
     Args:
         characters: those that each token of the vocabulary stands for, V of them; None: not known.
         answers: whether a row's tokens are an answer that is right or wrong as a whole.
+        hidden: whether the tokens are some that were hidden: what they cost given the others is of no density of the
+            text, so there is no perplexity.
     """
 
     full_state_update = False
@@ -34,9 +36,10 @@ class TokenScores(Metric):
     rows: Tensor
     exact: Tensor
 
-    def __init__(self, characters: Sequence[int] | None = None, answers: bool = False) -> None:
+    def __init__(self, characters: Sequence[int] | None = None, answers: bool = False, hidden: bool = False) -> None:
         super().__init__()
         self.answers = answers
+        self.hidden = hidden
         lengths = None if characters is None else torch.tensor(characters, dtype=torch.float64)
         self.register_buffer("lengths", lengths, persistent=False)
         for name in _SUMS:
@@ -58,7 +61,9 @@ class TokenScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         loss = self.nats / self.tokens
-        scores = {"loss": loss, "perplexity": loss.exp(), "accuracy": self.correct / self.tokens}
+        scores = {"loss": loss, "accuracy": self.correct / self.tokens}
+        if not self.hidden:
+            scores["perplexity"] = loss.exp()
         if self.lengths is not None:
             scores["bits_per_character"] = self.nats / (math.log(2) * self.characters)
         if self.answers:
@@ -68,10 +73,11 @@ class TokenScores(Metric):
     @property
     def measures(self) -> Sequence[Measure]:
         """What is shown of them."""
+        each = "hidden token, the others seen" if self.hidden else "token"
         return (
-            Measure("loss", "loss", "nats per token", 4, better="less"),
+            Measure("loss", "loss", f"nats per {each}", 4, better="less"),
             Measure("perplexity", "perplexity", "tokens, if all were equally likely", 3, better="less"),
             Measure("bits_per_character", "bits/character", "bits", 4, better="less"),
-            Measure("accuracy", "accuracy", "of the tokens", 4, better="more"),
+            Measure("accuracy", "accuracy", f"of the {'hidden ' if self.hidden else ''}tokens", 4, better="more"),
             Measure("exact", "exact", "of the answers, right in every token", 4, better="more"),
         )

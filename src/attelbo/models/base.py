@@ -8,7 +8,8 @@ an ordinary LightningModule and any ``lightning.Trainer`` trains it.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 
 from attelbo.building import Spec, build
 from attelbo.data.batch import Batch, Block
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, UserError
 from attelbo.metrics import Measure
 
 Monitor = tuple[str, Literal["min", "max"]]
@@ -55,6 +56,8 @@ class Player:
     """Some of its parameters under a name, and what moves their learning rate beside the scheduler."""
     betas: tuple[float, float] | None = None
     """Of its Adam, in place of those in the configuration."""
+    rate: float = 1.0
+    """Its learning rate, in those of the configuration."""
     undecayed: Collection[nn.Parameter] = ()
     """Those that the optimizer's weight decay leaves alone."""
 
@@ -154,6 +157,27 @@ class Model(LightningModule, ABC):
         # The results are the same on every rank; without sync_dist Lightning would warn that they might not be.
         self.log_dict({f"{split}/{name}": value for name, value in self.evaluation_results().items()}, sync_dist=True)
 
+    # -- a trained one ----------------------------------------------------------------------------------
+
+    @classmethod
+    def from_run(cls, run_dir: str | Path, checkpoint: str = "best") -> Self:
+        """The trained model of a run directory, in evaluation mode on the CPU; ``load_run`` gives its data as well, and
+        so the vocabulary of texts.
+
+        Args:
+            run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
+            checkpoint: ``best``, ``last``, ``average`` or ``epoch<n>``.
+
+        Raises:
+            UserError: not a run directory, no checkpoint in it, or the run of another kind of model.
+        """
+        from attelbo.models.loading import load_run  # which knows models
+
+        model, _ = load_run(run_dir, checkpoint=checkpoint)
+        if not isinstance(model, cls):
+            raise UserError(f"{run_dir} is the run of a {type(model).__name__}, not of a {cls.__name__}")
+        return model
+
     # -- Lightning's side ----------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
@@ -171,10 +195,11 @@ class Model(LightningModule, ABC):
 
     def built_optimizers(self) -> list[Optimizer]:
         """New optimizers, one for each player."""
-        optimizers = [build(self._optimizer_of(player), player.groups()) for player in self.players()]
-        for optimizer in optimizers:
+        players = self.players()
+        optimizers = [build(self._optimizer_of(player), player.groups()) for player in players]
+        for player, optimizer in zip(players, optimizers, strict=True):
             for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
+                group["lr"] = group["initial_lr"] = group["lr"] * player.rate
         return optimizers
 
     def _optimizer_of(self, player: Player) -> Spec:

@@ -12,20 +12,17 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec
 from attelbo.data.batch import Batch
-from attelbo.errors import UserError
 from attelbo.latent import Evidence, Extra, Likelihood, Objective, Quantized, Turn
 from attelbo.latent.spaces import Codes
 from attelbo.metrics import ActiveUnits, CodeUsage, Measure, SampleMean
 from attelbo.models.base import Model, Monitor, Player, Terms
-from attelbo.models.loading import load_run
 
 
 class EvidenceModel(Model):
@@ -156,6 +153,7 @@ class EvidenceModel(Model):
                 self._side(turn.moves),
                 turn.prefix,
                 betas=turn.betas,
+                rate=turn.rate,
             )
             for turn in turns
         ]
@@ -228,19 +226,3 @@ class EvidenceModel(Model):
             Measure("perplexity", "perplexity", "codes, if all were used equally"),
             Measure("code_usage", "codes in use", "of all codes", 3),
         )
-
-    @classmethod
-    def from_run(cls, run_dir: str | Path, checkpoint: str = "best") -> Self:
-        """The trained model of a run directory, in evaluation mode on the CPU: for notebooks.
-
-        Args:
-            run_dir: ``outputs/<name>/<run id>``.
-            checkpoint: ``best`` or ``last``.
-
-        Raises:
-            UserError: not a run directory, no checkpoint in it, or the run of another kind of model.
-        """
-        model, _ = load_run(run_dir, checkpoint=checkpoint)
-        if not isinstance(model, cls):
-            raise UserError(f"{run_dir} is the run of a {type(model).__name__}, not of a {cls.__name__}")
-        return model

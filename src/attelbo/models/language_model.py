@@ -4,7 +4,8 @@
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", with its initialization (section
 2.3: what is added to the tokens starts smaller, the deeper the network); weights shared by embedding and head: Press &
-Wolf 2017. Not causal, it is the encoder of Vaswani et al. 2017 with a prediction at each place.
+Wolf 2017. Not causal, it is the encoder of Vaswani et al. 2017 with a prediction at each place, or where a token is
+hidden, as BERT (Devlin et al. 2019).
 
 Shapes: B batch, T tokens, E features of a token, V vocabulary, K predicted tokens of a row (T where not known to be
 fewer), L layers.
@@ -58,11 +59,13 @@ class LanguageModel(Model):
         n_tokens, dim = embedding.vectors.weight.shape
         self.causal = causal
         self.pads = data.pads
-        self.n_predicted = data.answer_length
+        self.n_predicted = data.n_hidden if data.answer_length is None else data.answer_length
         self.embedding = embedding
         self.network = network
         self.head = None if tie_weights else nn.Linear(dim, n_tokens, bias=False)
-        self.scores = TokenScores(data.token_lengths, answers=data.answer_length is not None)
+        self.scores = TokenScores(
+            data.token_lengths, answers=data.answer_length is not None, hidden=data.n_hidden is not None
+        )
         initialize_by_depth(self, network)
 
     # -- from a batch to its loss ---------------------------------------------------------------
@@ -126,6 +129,15 @@ class LanguageModel(Model):
         return self.scores.measures
 
     # -- what one does with a trained model --------------------------------------------------------
+
+    @torch.no_grad()
+    def surprise(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """-log p of each token that is to be predicted, nats, 0 where there is none, and which these are, negative
+        there: both (B, K), in their places where K is T."""
+        features, y = self._predictions(batch)
+        asked = y >= 0
+        nats = F.cross_entropy(self.logits(features[asked]), y[asked], reduction="none")
+        return nats.new_zeros(y.shape).masked_scatter(asked, nats), y
 
     @property
     def limit(self) -> int | None:
@@ -238,6 +250,16 @@ def build_language_model(
     length = data.shape[0]
     if context is not None and context < length:
         raise ConfigError(f"model.context must be at least {length}, the tokens of a row of {data.name}, got {context}")
+    if causal and data.n_hidden is not None:
+        raise ConfigError(
+            f"model.causal: {data.name} hides tokens (data.masked), which those on both sides of them tell; "
+            "model.causal=false sees them"
+        )
+    if not causal and data.next_tokens:
+        raise ConfigError(
+            f"model.causal=false sees the next tokens of {data.name}, which it is to predict; model.causal=true does "
+            "not, and of a text data.masked=0.15 hides others"
+        )
     parts = AttentionParts(attention, score, normalizer, position, mask)
     places = parts.position_of(dim, length if context is None else context, causal=causal)
     with model_arguments():

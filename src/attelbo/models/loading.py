@@ -12,6 +12,7 @@ import yaml
 from attelbo.building import build
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError, one_line
+from attelbo.files import find_run
 from attelbo.models.base import Model
 
 
@@ -48,7 +49,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
-    """The file of the ``best``, ``last`` or ``average`` checkpoint; the last one where there is no best.
+    """The file of the ``best``, ``last``, ``average`` or ``epoch<n>`` checkpoint; the last one where there is no best.
 
     Raises:
         UserError: the run has no checkpoint.
@@ -57,8 +58,10 @@ def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
     for name in (which, "last") if which == "best" else (which,):
         if (folder / f"{name}.ckpt").is_file():
             return folder / f"{name}.ckpt"
+    found = ", ".join(sorted((file.stem for file in folder.glob("*.ckpt")), key=lambda name: (len(name), name)))
     raise UserError(
         f"{run_dir} has no checkpoint in checkpoints/ ({which}): the run saved none, or has not come that far"
+        + (f"; there are {found}" if found else "")
     )
 
 
@@ -109,11 +112,14 @@ def load_run(
     """The trained model of a run, in evaluation mode on the CPU, and its data module.
 
     Args:
-        run_dir: ``outputs/<name>/<run id>``.
-        checkpoint: ``best``, ``last`` or ``average``.
+        run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
+        checkpoint: ``best``, ``last``, ``average`` or ``epoch<n>``.
         data_dir: where the data are now, if not where they were.
+
+    Raises:
+        UserError: no run there, or it has no such checkpoint.
     """
-    run_dir = Path(run_dir)
+    run_dir = find_run(Path(run_dir))
     config = read_config(run_dir)
     if data_dir is not None:
         config["data"]["root"] = data_dir

@@ -78,7 +78,9 @@ def build_transformer_translator(
     def side(of: DataSpec, *, decodes: bool) -> tuple[TokenEmbedding, Transformer]:
         place = parts.position_of(dim, of.shape[0], causal=decodes)
         embedding = TokenEmbedding(_n_tokens(of), dim, place, dropout, dim**0.5 if scale_embeddings else 1.0)
-        stack = part("network", network, dim=dim, parts=parts, position=place, causal=decodes, cross=decodes)
+        readers = 0 if decodes else network.get("layers", 0)
+        sizes = {"dim": dim, "decoder_layers": readers}
+        stack = part("network", network, **sizes, parts=parts, position=place, causal=decodes, cross=decodes)
         return embedding, stack
 
     n_tokens = _n_tokens(target)

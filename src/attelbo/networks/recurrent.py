@@ -9,12 +9,12 @@ Encoder-Decoder" (gated recurrent units); a source that is read backward: Sutske
 Shapes: B sentences, S tokens, E features of a token, H of a state, L layers, M features of both directions together.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_choice
 
 CellName = Literal["gru", "lstm"]
 Directions = Literal["forward", "backward", "both"]
@@ -112,12 +112,6 @@ class RecurrentEncoder(nn.Module):
         return torch.cat(memories, -1), tuple(
             torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, both, strict=True)
         )
-
-
-def check_choice(name: str, value: str, choices: object) -> None:
-    """Raise ValueError unless the value is one of a Literal's."""
-    if value not in get_args(choices):
-        raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")
 
 
 def _rolled(x: Tensor, steps: Tensor) -> Tensor:

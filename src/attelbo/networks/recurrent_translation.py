@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import Attention, KeyValues, Padding
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_choice
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
-from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
+from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units
 
 Query = Literal["previous", "current"]
 

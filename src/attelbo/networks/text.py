@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import BlockCache
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_choice
 from attelbo.networks.encoder_decoder import Decoding
-from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units, check_choice
+from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units
 from attelbo.networks.transformer import TokenEmbedding, Transformer, initialize_by_depth
 
 StateOrInputs = Literal["state", "inputs", "both"]

@@ -2,7 +2,7 @@
 
 Source: Vaswani et al. 2017, section 3; a causal stack without memory is the language model of Radford et al. 2019.
 
-    tokens -- TokenEmbedding --> x -- TransformerBlock (L times) --> x -- norm (if pre-norm) --> features
+    tokens -- TokenEmbedding --> x -- TransformerBlock (L times) --> x -- norm (if residuals have none) --> features
 
 Shapes: B batch, T tokens, S tokens of the memory, E features of a token, V vocabulary, L layers.
 """
@@ -24,11 +24,13 @@ from attelbo.attention import (
     TransformerBlock,
     norm_layer,
 )
-from attelbo.attention.blocks import FeedForwardActivation, NormName
+from attelbo.attention.blocks import FeedForwardActivation
 from attelbo.attention.layer import check_heads
 from attelbo.attention.masks import merged
+from attelbo.attention.norms import NormName
+from attelbo.attention.residuals import ResidualName, deepnorm_constants, ends_with_norm
 from attelbo.building import Spec, locate, part
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_below_one
 from attelbo.errors import ConfigError
 
 STD = 0.02
@@ -168,17 +170,21 @@ class Transformer(nn.Module):
         position: what all layers share of it.
         causal: whether no token sees those behind it.
         cross: whether each block attends to a memory too.
+        decoder_layers: those of the decoder that attends to what this one makes; 0: there is none.
         layers: L.
         hidden: features inside the feed-forward networks; 4 E if None.
         activation: inside them.
-        norm: LayerNorm or RMSNorm.
-        pre_norm: norms before the layers and one at the end, or behind each layer as in the paper.
+        norm: of the tokens, see ``attention.norms``.
+        residual: how what a layer makes of the tokens is added to them, see ``attention.residuals``.
+        layer_scale: the learned factor that each feature of what is added begins with; None: it has none.
         dropout: on what each layer adds, in training.
         bias: whether norms and feed-forward networks have one.
         hidden_dropout: inside the feed-forward networks, behind the activation, in training.
+        drop_path: the probability with which a layer of the last block adds nothing to a row, in training; it grows
+            with the depth of a block, in even steps from 0 (Huang et al. 2016, eq. 4).
 
     Raises:
-        ValueError: a size below 1, no such activation or norm.
+        ValueError: a size below 1, no such activation, norm or residual, a number out of range, or two learned factors.
         ConfigError: the parts of the attention do not fit together.
     """
 
@@ -190,17 +196,24 @@ class Transformer(nn.Module):
         *,
         causal: bool = False,
         cross: bool = False,
+        decoder_layers: int = 0,
         layers: int = 4,
         hidden: int | None = None,
         activation: FeedForwardActivation = "gelu",
         norm: NormName = "layer",
-        pre_norm: bool = True,
+        residual: ResidualName = "pre_norm",
+        layer_scale: float | None = None,
         dropout: float = 0.0,
         bias: bool = True,
         hidden_dropout: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         check_at_least(1, layers=layers)
+        check_below_one(drop_path=drop_path)
+        alpha, self.beta = 1.0, None
+        if residual == "deepnorm":
+            alpha, self.beta = deepnorm_constants(layers, cross=cross, decoder_layers=decoder_layers)
         mask = Causal() if causal else None
         self.position = position
         self.blocks = nn.ModuleList(
@@ -210,12 +223,23 @@ class Transformer(nn.Module):
                 cross=parts.layer(dim, depth=depth) if cross else None,
                 norm=norm,
                 bias=bias,
-                pre_norm=pre_norm,
+                residual=residual,
+                alpha=alpha,
+                layer_scale=layer_scale,
                 dropout=dropout,
+                drop_path=drop_path * depth / layers,
             )
             for depth in range(1, layers + 1)
         )
-        self.norm = norm_layer(norm, dim, bias) if pre_norm else nn.Identity()
+        self.norm = norm_layer(norm, dim, bias) if ends_with_norm(residual) else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initial weights as DeepNorm has them (Wang et al. 2022, figure 2; uniform, where theirs are normal); without
+        it they stay as they are."""
+        if self.beta is not None:
+            for block in self._blocks():
+                block.reset_parameters(self.beta)
 
     def forward(
         self,
@@ -254,7 +278,16 @@ class Transformer(nn.Module):
 
 def initialize_by_depth(model: nn.Module, network: Transformer) -> None:
     """Initial weights of a model around a network (Radford et al. 2019, section 2.3): normal with standard deviation
-    0.02, or 0.02 / sqrt(n) for the network's n layers that add to the tokens; biases zero."""
+    0.02, or 0.02 / sqrt(n) for the network's n layers that add to the tokens; biases zero. DeepNorm has its own.
+
+    Raises:
+        ConfigError: the network is of another kind.
+    """
+    if not isinstance(network, Transformer):
+        raise ConfigError(
+            f"model/network: this model is made of transformer blocks, not of {type(network).__name__}; "
+            "model/network=transformer has them"
+        )
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=STD)
@@ -263,3 +296,4 @@ def initialize_by_depth(model: nn.Module, network: Transformer) -> None:
     added = network.residual_outputs()
     for layer in added:
         nn.init.normal_(layer.weight, std=STD / len(added) ** 0.5)
+    network.reset_parameters()

@@ -66,6 +66,8 @@ class TransformerEncoderDecoder(EncoderDecoder):
             nn.init.xavier_uniform_(layer.weight)
             if isinstance(layer, nn.Linear) and layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+        for stack in (self.encoder, self.decoder):
+            stack.reset_parameters()
 
     def features(self, source: Tensor, target: Tensor) -> Tensor:
         memory, mask = self._read(source)

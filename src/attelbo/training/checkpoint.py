@@ -1,6 +1,7 @@
 """Checkpoint files that are either whole or absent, and hold nothing but tensors and plain containers."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if read is not None and read[0] == Path(path):
             return read[1]
         return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> Path:
+    """Write a checkpoint of weights alone: it is measured and drawn from, and no training goes on from it."""
+    with replacing(path) as file:
+        torch.save({"state_dict": {name: _by_itself(value.detach().cpu()) for name, value in weights.items()}}, file)
+    return path
 
 
 def _by_itself(tensor: Tensor) -> Tensor:

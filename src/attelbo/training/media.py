@@ -47,23 +47,33 @@ GAP_COLOR = 64
 POINT_OPACITY = 0.75
 
 
-def to_uint8(images: Tensor) -> Picture:
-    """Images with values in [0, 1] as bytes with the channels last.
-
-    Values outside [0, 1] are clipped and NaN becomes 0. One channel is shown in gray, three as
-    colors, any other number as the gray mean of the channels.
+def to_levels(images: Tensor) -> NDArray[np.uint8]:
+    """Images with values in [0, 1] as bytes with the channels last; values outside are clipped, NaN becomes 0.
 
     Args:
         images: (..., C, H, W).
+
+    Returns:
+        (..., H, W, C), uint8.
+    """
+    levels = images.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return np.ascontiguousarray(levels.movedim(-3, -1).cpu().numpy())
+
+
+def to_uint8(images: Tensor) -> Picture:
+    """Images as pictures. One channel is shown in gray, three as colors, any other number as the gray mean of the
+    channels.
+
+    Args:
+        images: (..., C, H, W) in [0, 1]; see :func:`to_levels`.
 
     Returns:
         (..., H, W, 3), uint8.
     """
     if images.shape[-3] not in (1, 3):
         images = images.mean(-3, keepdim=True)
-    levels = images.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
-    levels = levels.expand(*levels.shape[:-3], 3, *levels.shape[-2:])
-    return np.ascontiguousarray(levels.movedim(-3, -1).cpu().numpy())
+    levels = to_levels(images)
+    return np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:-1], 3)))
 
 
 def in_color(images: Tensor) -> Tensor:

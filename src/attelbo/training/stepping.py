@@ -27,7 +27,7 @@ from attelbo.data.batch import Block
 from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
-from attelbo.training.compilation import compile_losses, compiler_missing, pays
+from attelbo.training.compilation import compile_losses, compiler_missing, steps_to_pay
 from attelbo.training.engine import EagerEngine, Engine, Moves, Position, Step, Takes, seed_default_generator
 from attelbo.training.fused_adam import parameters_of
 from attelbo.training.graphs import GraphEngine
@@ -139,7 +139,7 @@ class BlockStepper(Callback):
         device = self.trainer.strategy.root_device
         if self.compile != "auto":
             return self.compile
-        worthwhile = pays(self.model, device, self.total_steps) and not self.data.crops(device)
+        worthwhile = self.total_steps >= steps_to_pay(self.model, device) and not self.data.crops(device)
         return is_alone(self.trainer) and worthwhile and not compiler_missing(device)
 
     def _choose_engine(self) -> Engine:

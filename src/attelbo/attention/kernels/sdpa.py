@@ -1,16 +1,18 @@
 """PyTorch's fused kernel: softmax of dot products, O(T + S) memory, no second derivative.
 
-Softmax off by one is a softmax with one key more, whose score is 0 and whose value is nothing: it is computed so.
+Softmax off by one is a softmax with one key more, whose score is 0 and whose value is nothing: it is computed so. For a
+learned sink there is one feature more, in which this key alone is 1, and a query is what its head has learned.
 
 Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, D features of a head, V of a value.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attelbo.attention.kernels.base import Call, Kernel, Mechanism, dense_bias
 from attelbo.attention.masks import Mask
-from attelbo.attention.normalizers import Softmax, SoftmaxOffByOne
+from attelbo.attention.normalizers import LearnedSink, Softmax, SoftmaxOffByOne
 from attelbo.attention.scores import DotProductScore
 
 
@@ -28,7 +30,7 @@ class Sdpa(Kernel):
     def refuses(self, mechanism: Mechanism, *, dropout: float, mask: Mask | None) -> str | None:
         if not isinstance(mechanism.score, DotProductScore):
             return f"{type(mechanism.score).__name__} is no dot product"
-        if not isinstance(mechanism.normalizer, Softmax | SoftmaxOffByOne):
+        if not isinstance(mechanism.normalizer, Softmax | SoftmaxOffByOne | LearnedSink):
             return f"its normalizer is softmax, not {type(mechanism.normalizer).__name__}"
         if mechanism.soft_cap is not None:
             return "it has no soft cap"
@@ -105,8 +107,13 @@ def fused(
         bias = bias.to(query.dtype)
         additive = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
     null_query = False
-    if isinstance(mechanism.normalizer, SoftmaxOffByOne):
+    if isinstance(mechanism.normalizer, SoftmaxOffByOne | LearnedSink):
         key, value = F.pad(key, (0, 0, 1, 0)), F.pad(value, (0, 0, 1, 0))
+        if isinstance(mechanism.normalizer, LearnedSink):
+            learned = (mechanism.normalizer.logits / score.scale).to(query.dtype)[:, None, None]
+            query = torch.cat([query, learned.expand(len(query), -1, query.shape[2], 1)], -1)
+            is_sink = torch.arange(key.shape[2], device=key.device)[:, None] == 0
+            key = torch.cat([key, is_sink.to(key.dtype).expand(*key.shape[:3], 1)], -1)
         null_query = causal  # so that the diagonal stays where it is
         if causal:
             query = F.pad(query, (0, 0, 1, 0))

@@ -69,10 +69,10 @@ class LinearAttention(nn.Module):
         self.output = nn.Linear(dim, dim, bias=bias)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Glorot-uniform for each of the four projections by itself, biases zero."""
-        for projection in (*self.qkv.weight.chunk(3), self.output.weight):
-            nn.init.xavier_uniform_(projection)
+    def reset_parameters(self, gain: float = 1.0) -> None:
+        """Glorot-uniform for each of the four projections by itself, with a gain for values and output; biases zero."""
+        for projection, own in zip((*self.qkv.weight.chunk(3), self.output.weight), (1, 1, gain, gain), strict=True):
+            nn.init.xavier_uniform_(projection, own)
         for layer in (self.qkv, self.output):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -3,7 +3,8 @@
 from attelbo.attention.normalizers.base import Normalizer
 from attelbo.attention.normalizers.off_by_one import SoftmaxOffByOne
 from attelbo.attention.normalizers.sigmoid import Sigmoid
+from attelbo.attention.normalizers.sink import LearnedSink
 from attelbo.attention.normalizers.softmax import Softmax
 from attelbo.attention.normalizers.sparse import Entmax15, Sparsemax
 
-__all__ = ["Entmax15", "Normalizer", "Sigmoid", "Softmax", "SoftmaxOffByOne", "Sparsemax"]
+__all__ = ["Entmax15", "LearnedSink", "Normalizer", "Sigmoid", "Softmax", "SoftmaxOffByOne", "Sparsemax"]

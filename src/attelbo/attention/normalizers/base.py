@@ -12,7 +12,10 @@ from attelbo.attention.precision import full_precision
 
 
 class Normalizer(ABC):
-    """Scores (B, N, T, S) -> weights, the same shape, not below zero; float16 and bfloat16 are computed in float32."""
+    """Scores (B, N, T, S) -> weights, the same shape, not below zero; float16 and bfloat16 are computed in float32.
+
+    One that learns is also an ``nn.Module``, ``class Mine(Normalizer, nn.Module)``: its layer trains and saves it.
+    """
 
     @abstractmethod
     def normalize(self, scores: Tensor) -> Tensor:

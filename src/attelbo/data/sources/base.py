@@ -64,6 +64,8 @@ class ImageSource(ABC):
     """So many of the training rows, the last ones, were published for validation."""
     packed: bool = False
     """Whether x comes as eight binary pixels in each byte (most significant bit first)."""
+    crop: int | None = None
+    """Pixels on a side of the middle of a picture that is resized; None: all that the shorter side has."""
     n_objects: int | None = None
     """The most objects in an image, where it comes with segments."""
 

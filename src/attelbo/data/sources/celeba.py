@@ -11,7 +11,7 @@ import torch
 from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile
 from attelbo.data.sources.base import FileSource, Images, Splits, damaged
-from attelbo.data.sources.image_folder import decode
+from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.errors import DataError, nearest, one_line
 
 FOLDER = "celeba"
@@ -86,8 +86,7 @@ class CelebA(FileSource):
         return Splits(self._images(root, [*parts[0], *parts[1]], labels), self._images(root, parts[2], labels))
 
     def _images(self, root: Path, names: Sequence[str], labels: dict[str, int] | None) -> Images:
-        _, size, _ = self.shape
-        x = decode([root / PICTURES.path / name for name in names], 3, size, self.crop)
+        x = decode_pictures([root / PICTURES.path / name for name in names], self.shape, self.crop)
         return Images(x, None if labels is None else torch.tensor([labels[name] for name in names]))
 
     @staticmethod

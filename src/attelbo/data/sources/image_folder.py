@@ -110,7 +110,7 @@ class ImageFolder(ImageSource):
 
     def _ranked(self, folder: Path) -> list[tuple[int, int, Path]]:
         """Class, place in it, and file of each picture."""
-        classes = [_pictures(inside) for inside in self._folders(folder)]
+        classes = [pictures_in(inside) for inside in self._folders(folder)]
         return [(label, place, file) for label, files in enumerate(classes) for place, file in enumerate(files)]
 
     def _folders(self, folder: Path) -> list[Path]:
@@ -127,34 +127,35 @@ class ImageFolder(ImageSource):
 
     def _images(self, rows: Sequence[tuple[int, Path]]) -> Images:
         labels = None if self.n_classes is None else torch.tensor([label for label, _ in rows])
-        return Images(decode([file for _, file in rows], self.shape[0], self.shape[1], self.crop), labels)
+        return Images(decode_pictures([file for _, file in rows], self.shape, self.crop), labels)
 
 
-def decode(files: Sequence[Path], channels: int, size: int, crop: int | None) -> Tensor:
-    """Pictures, the middle of each made a square of one size, (N, channels, size, size) uint8.
+def decode_pictures(files: Sequence[Path], shape: Sequence[int], crop: int | None = None) -> Tensor:
+    """The middle of each picture in this shape (C, H, W), C 1 or 3: (n, C, H, W), uint8.
 
     Raises:
-        DataError: a file is no picture of 8 bits, or smaller than the crop.
+        DataError: a file is no picture, has more than 8 bits for each pixel, or is smaller than the crop.
     """
-    x = np.empty((len(files), channels, size, size), np.uint8)
+    channels, height, width = shape
+    x = np.empty((len(files), channels, height, width), np.uint8)
 
     def fill(place: int) -> None:
-        picture = _decode(files[place], "L" if channels == 1 else "RGB", size, crop)
-        x[place] = picture.reshape(size, size, channels).transpose(2, 0, 1)
+        picture = _decode(files[place], "L" if channels == 1 else "RGB", (width, height), crop)
+        x[place] = picture.reshape(height, width, channels).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         deque(threads.map(fill, range(len(files))), maxlen=0)  # what goes wrong in a thread is raised here
     return torch.from_numpy(x)
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """In the order of their names; hidden files are none."""
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures below a folder, in the order of their names; hidden files are none."""
     files = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def _decode(file: Path, mode: str, size: int, crop: int | None) -> np.ndarray:
-    """(size, size) or (size, size, 3), uint8."""
+def _decode(file: Path, mode: str, size: tuple[int, int], crop: int | None) -> np.ndarray:
+    """(H, W) or (H, W, 3), uint8, of this width and height."""
     try:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
@@ -162,9 +163,9 @@ def _decode(file: Path, mode: str, size: int, crop: int | None) -> np.ndarray:
             upright = ImageOps.exif_transpose(image).convert(mode)
             if crop is not None:
                 upright = _middle(file, upright, crop)
-            return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
+            return np.asarray(ImageOps.fit(upright, size, Image.Resampling.BILINEAR))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); take it out of the folder") from error
+        raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); leave it out") from error
 
 
 def _middle(file: Path, image: Image.Image, crop: int) -> Image.Image:

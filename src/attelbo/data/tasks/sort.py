@@ -32,7 +32,8 @@ class Sort(Task):
         self.n_digits = n_digits
 
     def spec(self, name: str) -> DataSpec:
-        return DataSpec(name, (2 * self.length - 1,), "tokens", n_tokens=self.n_digits, answer_length=self.length)
+        shape = (2 * self.length - 1,)
+        return DataSpec(name, shape, "tokens", n_tokens=self.n_digits, answer_length=self.length, next_tokens=True)
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         digits = torch.randint(self.n_digits, (n, self.length), generator=generator)

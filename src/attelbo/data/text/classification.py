@@ -112,6 +112,13 @@ class TextClassificationDataModule(TextDataModule):
     def _kept(self) -> dict[str, Kept]:
         return {**super()._kept, "classes": self.classes}
 
+    def read(self, text: str) -> list[int]:
+        """The tokens of a text that is in none of the splits, cut as those of the splits are; see
+        :meth:`TextDataModule.read`."""
+        if not self.cut_longer:
+            return super().read(text)
+        return [BOS, *self.tokenizer.encode(text)[: self.max_length - 2], EOS]
+
     # Files to tensors
 
     def _content(self) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens of the context.
 """
 
+import math
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 
 from attelbo.building import Spec
-from attelbo.checks import check_at_least
-from attelbo.data.batch import DataSpec, Split
+from attelbo.checks import check_at_least, check_below_one
+from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.loader import rows_per_rank
-from attelbo.data.module import Splits
+from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.text.corpora import Corpus
+from attelbo.data.text.masking import hide
 from attelbo.data.text.module import TextDataModule
 from attelbo.data.text.source import Source
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, Windows, pack
@@ -25,10 +27,13 @@ Documents = Literal["stream", "packed", "padded", "bucketed"]
 
 
 class LanguageDataModule(TextDataModule):
-    """A text whose next tokens are to be predicted.
+    """A text whose next tokens are to be predicted, or those that are hidden.
 
     Evaluation predicts each token once (but the very first of a stream), in windows that follow each other, so that
-    sums over a split do not depend on batches.
+    sums over a split do not depend on batches. What is hidden (see ``masking``) is drawn anew for each training
+    minibatch, and once, the same in every run, for evaluation: its loss is a mean over hidden tokens given the others,
+    of no density of a text, so there are no bits per character. At the end of a stream the tokens that fill no row are
+    left out then.
 
     Args:
         name: the data set's name in reports.
@@ -45,6 +50,7 @@ class LanguageDataModule(TextDataModule):
             loss is a mean over those of a minibatch).
         windows: of a stream, in training: ``random`` (drawn anew for each epoch) or ``consecutive``.
         windows_per_epoch: of random windows; as many as are consecutive if None.
+        masked: the share of tokens that are hidden; 0: none is, and the next ones are to be predicted.
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only the first so many training rows; all if None.
@@ -68,6 +74,7 @@ class LanguageDataModule(TextDataModule):
         documents: Documents = "stream",
         windows: Windows = "consecutive",
         windows_per_epoch: int | None = None,
+        masked: float = 0.0,
         drop_last: bool = False,
         minibatches_per_block: int = 16,
         train_size: int | None = None,
@@ -86,6 +93,7 @@ class LanguageDataModule(TextDataModule):
             train_size,
         )
         check_at_least(1, context=context, windows_per_epoch=windows_per_epoch)
+        check_below_one(masked=masked)
         if windows_per_epoch is not None and windows == "consecutive":
             raise ValueError("windows_per_epoch must be null where windows are consecutive")
         if documents in ("padded", "bucketed") and windows == "random":
@@ -95,17 +103,22 @@ class LanguageDataModule(TextDataModule):
         self.bucketed = documents == "bucketed"
         self.windows: Windows = windows
         self.windows_per_epoch = windows_per_epoch
+        self.masked = masked
+        self._hidden: dict[Split, tuple[Tensor, Tensor]] = {}
 
     @property
     def spec(self) -> DataSpec:
         """Known once the vocabulary is: this reads the text, unless a vocabulary was loaded."""
         spec = super().spec
-        return replace(spec, target=spec)
+        if self.masked:
+            n_hidden = math.ceil(self.masked * self.context)
+            spec = replace(spec, n_tokens=self.tokenizer.n_tokens + 1, token_lengths=None, n_hidden=n_hidden)
+        return replace(spec, target=spec, next_tokens=not self.masked)
 
     # Files to tensors
 
     def _content(self) -> tuple[Any, ...]:
-        return *super()._content(), self.documents, self.windows
+        return *super()._content(), self.documents, self.windows, bool(self.masked)
 
     def _read(self) -> Corpus:
         """The documents; the vocabulary is made, if there is none."""
@@ -134,7 +147,9 @@ class LanguageDataModule(TextDataModule):
             if self.documents != "packed":
                 return DocumentSplit(encoded, self.context)
             tokens = pack(encoded)
-        least = self.context + 1 if split == "train" else 2
+        if self.masked and self.documents == "stream":
+            tokens = tokens[: len(tokens) - (len(tokens) - 1) % self.context]
+        least = self.context + 1 if split == "train" or self.masked else 2
         if len(tokens) < least:
             raise ConfigError(
                 f"data.context={self.context:,} needs {least:,} tokens, the {split} text of {self._name} has "
@@ -146,6 +161,33 @@ class LanguageDataModule(TextDataModule):
         """Rows of a split; of random windows, places where one may begin."""
         n = super().n_rows(split)
         return min(n, self.train_size) if split == "train" and self.train_size else n
+
+    # Tensors to batches
+
+    def materialize(self, index: Tensor, split: Split) -> Batch:
+        """The rows ``index`` (B,) of a split as a batch on the index's device."""
+        batch = super().materialize(index, split)
+        if not self.masked:
+            return batch
+        if split == "train":
+            x, y = self._hide(batch.x)
+        else:
+            x, y = (rows[index, : batch.x.shape[1]].long() for rows in self._fixed(split, index.device))
+        return batch._replace(x=x, y=y)
+
+    def _hide(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        return hide(x, self.masked, self.tokenizer.n_tokens, self.tokenizer.pads, generator)
+
+    def _fixed(self, split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+        """All rows of a split to evaluate on, (N, T), what is hidden in them drawn once."""
+        if split not in self._hidden:
+            rows = super().materialize(torch.arange(self.n_rows(split)), split).x
+            x, y = self._hide(rows, fixed_generator(f"{split} hidden"))
+            self._hidden[split] = x.int(), y.int()
+        x, y = self._hidden[split]
+        if x.device != device:
+            x, y = self._hidden[split] = x.to(device), y.to(device)
+        return x, y
 
     # Lightning's hooks
 

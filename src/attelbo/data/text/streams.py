@@ -77,6 +77,16 @@ def pack(documents: Sequence[Sequence[int]]) -> list[int]:
     return list(chain.from_iterable((BOS, *document, EOS) for document in documents))
 
 
+def windows_of(tokens: Sequence[int], context: int) -> list[tuple[Sequence[int], Sequence[int]]]:
+    """At most ``context`` tokens, and those that come after each of them, again and again until all but the first of
+    a text's ``tokens`` are predicted once."""
+    last = len(tokens) - 1
+    return [
+        (tokens[start : min(start + context, last)], tokens[start + 1 : start + 1 + context])
+        for start in range(0, last, context)
+    ]
+
+
 class DocumentSplit(PaddedSplit):
     """Documents, one in a row, between BOS and EOS; what does not fit into T places is in rows of its own, without
     what came before. Padded, and on a CPU cropped to the longest of a minibatch.
@@ -90,10 +100,8 @@ class DocumentSplit(PaddedSplit):
     """
 
     def __init__(self, documents: Sequence[Sequence[int]], context: int) -> None:
-        whole = [(BOS, *document, EOS) for document in documents]
-        starts = [(row, start) for row in whole for start in range(0, len(row) - 1, context)]
-        x = [row[start : start + context][: len(row) - 1 - start] for row, start in starts]
-        super().__init__(x, [row[start + 1 : start + context + 1] for row, start in starts])
+        rows = [row for document in documents for row in windows_of((BOS, *document, EOS), context)]
+        super().__init__([x for x, _ in rows], [y for _, y in rows])
 
     def materialize(self, index: Tensor) -> Batch:
         batch = super().materialize(index)

@@ -1,14 +1,16 @@
 """How good a trained model is, from its run directory: ``attelbo evaluate``, and the end of ``attelbo train``."""
 
-from attelbo.experiments.evaluation.command import evaluate, measure
+from attelbo.experiments.evaluation.command import evaluate
 from attelbo.experiments.evaluation.disentanglement import evaluate_disentanglement
 from attelbo.experiments.evaluation.information import evaluate_information
 from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood, suitable_chunk
+from attelbo.experiments.evaluation.measuring import check_measurable, measure
 from attelbo.experiments.evaluation.quality import evaluate_inception, evaluate_quality
 from attelbo.experiments.evaluation.splits import SplitName
 
 __all__ = [
     "SplitName",
+    "check_measurable",
     "evaluate",
     "evaluate_bound",
     "evaluate_disentanglement",

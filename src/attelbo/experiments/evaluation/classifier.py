@@ -69,11 +69,7 @@ class Classifier(nn.Module):
 
 
 def classifier_of(data: ImageDataModule, folder: Path, device: torch.device) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier of a data set, trained now if ``folder`` has none, and what is known of it.
-
-    Raises:
-        ConfigError: the data have neither classes nor factors.
-    """
+    """The classifier of a data set, trained now if ``folder`` has none, and what is known of it."""
     recipe = _recipe(data)
     place = folder / f"{data.spec.name}-{digest(recipe)}"
     weights, about = place / "classifier.pt", place / "provenance.json"
@@ -104,16 +100,24 @@ def accuracy(classifier: Classifier, data: ImageDataModule, device: torch.device
     return correct / n
 
 
+def check_classifiable(data: ImageDataModule) -> None:
+    """Raise ConfigError where the data have neither classes nor factors."""
+    if not _n_values(data):
+        raise ConfigError(f"quality=true: {data.spec.name} has neither classes nor factors to train a classifier on")
+
+
+def _n_values(data: ImageDataModule) -> list[int]:
+    """Of the label, or of each factor."""
+    return [data.spec.n_classes] if data.spec.n_classes else [factor.n_values for factor in data.source.factors]
+
+
 def _recipe(data: ImageDataModule) -> dict[str, Any]:
     """What decides the weights."""
-    n_values = [data.spec.n_classes] if data.spec.n_classes else [factor.n_values for factor in data.source.factors]
-    if not n_values:
-        raise ConfigError(f"quality=true: {data.spec.name} has neither classes nor factors to train a classifier on")
     return {
         "data": data.checksums()["train"],
         "binarize": data.binarize,
         "flip": data.flip,
-        "n_values": n_values,
+        "n_values": _n_values(data),
         "shape": list(data.spec.shape),
         "features": N_FEATURES,
         "steps": STEPS,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from attelbo.checks import check_positive
 from attelbo.latent.critics import Critic, loss_of_critic, loss_of_maker
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, Turn, generative_of
@@ -28,9 +29,10 @@ class Adversarial(Objective):
     Args:
         latent_shape: E.
         hidden: units of the discriminator's hidden layers.
+        discriminator_rate: the learning rate of the discriminator, in those of the model.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, or no rate.
     """
 
     n_samples = 1
@@ -38,14 +40,18 @@ class Adversarial(Objective):
     needs_density = False
     watched = None
 
-    def __init__(self, latent_shape: Sequence[int], hidden: Sequence[int] = (256, 256)) -> None:
+    def __init__(
+        self, latent_shape: Sequence[int], hidden: Sequence[int] = (256, 256), discriminator_rate: float = 1.0
+    ) -> None:
         super().__init__()
+        check_positive(discriminator_rate=discriminator_rate)
+        self.discriminator_rate = discriminator_rate
         self.critic = Critic(latent_shape, hidden)
 
     def turns(self) -> Sequence[Turn]:
         return (
             Turn(self.forward, "model"),
-            Turn(self.loss_of_discriminator, "objective", "discriminator", decodes=False),
+            Turn(self.loss_of_discriminator, "objective", "discriminator", decodes=False, rate=self.discriminator_rate),
             Turn(self.loss_of_generator, "inference", "generator", decodes=False),
         )
 

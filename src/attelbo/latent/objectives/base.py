@@ -30,6 +30,8 @@ class Turn:
     it does and moves a side of the model, the loss gets what the model adds: a penalty of q, an extra term."""
     betas: tuple[float, float] | None = None
     """Of its Adam, in place of those in the configuration: in a game of two, past gradients are of another game."""
+    rate: float = 1.0
+    """Its learning rate, in those of the configuration; schedules move both."""
 
     @property
     def prefix(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from attelbo.checks import check_at_least, check_not_negative
+from attelbo.checks import check_at_least, check_not_negative, check_positive
 from attelbo.latent.critics import BETAS, Critic, loss_of_critic, shuffled
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, Turn
@@ -18,7 +18,7 @@ class Factor(Objective):
     """loss = -ELBO + gamma * TC, TC = KL(q(z) || prod_j q(z_j)) estimated by the mean logit of a discriminator.
 
     The discriminator tells z of the batch from z whose dimensions were permuted over the batch, each by itself; it
-    takes its step after the model, with the same learning rate and, if it is Adam, betas (0.5, 0.9). In the paper each
+    takes its step after the model and, if the optimizer is Adam, has betas (0.5, 0.9). In the paper each
     side has a minibatch of its own (ours: the same one, with fresh noise), the discriminator has six layers of 1,000
     units, and two logits for one; gamma is 10 to 40 on dSprites.
 
@@ -27,9 +27,11 @@ class Factor(Objective):
         gamma: weight of the total correlation.
         hidden: units of the discriminator's hidden layers.
         n_samples: K, samples of z for each x.
+        discriminator_rate: the learning rate of the discriminator, in those of the model.
 
     Raises:
-        ValueError: latents that are no vector, a negative gamma, or a size or n_samples below 1.
+        ValueError: latents that are no vector, a negative gamma, no rate, or a size or
+            n_samples below 1.
     """
 
     def __init__(
@@ -38,12 +40,15 @@ class Factor(Objective):
         gamma: float = 2.0,
         hidden: Sequence[int] = (256, 256, 256),
         n_samples: int = 1,
+        discriminator_rate: float = 1.0,
     ) -> None:
         super().__init__()
         check_at_least(1, n_samples=n_samples)
         if len(latent_shape) != 1:
             raise ValueError(f"latents must be a vector to be permuted by dimension, got shape {tuple(latent_shape)}")
         check_not_negative(gamma=gamma)
+        check_positive(discriminator_rate=discriminator_rate)
+        self.discriminator_rate = discriminator_rate
         self.n_samples = n_samples
         self.gamma = gamma
         self.critic = Critic(latent_shape, hidden)
@@ -51,7 +56,14 @@ class Factor(Objective):
     def turns(self) -> Sequence[Turn]:
         return (
             Turn(self.forward, "model"),
-            Turn(self.loss_of_discriminator, "objective", "discriminator", decodes=False, betas=BETAS),
+            Turn(
+                self.loss_of_discriminator,
+                "objective",
+                "discriminator",
+                decodes=False,
+                betas=BETAS,
+                rate=self.discriminator_rate,
+            ),
         )
 
     def forward(self, evidence: Evidence) -> Tensor:

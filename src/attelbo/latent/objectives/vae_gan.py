@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attelbo.checks import check_not_negative
+from attelbo.checks import check_not_negative, check_positive
 from attelbo.latent.critics import BETAS, ImageCritic, loss_of_maker
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, Turn, generative_of
@@ -34,9 +34,10 @@ class VAEGAN(Objective):
         data_shape: (C, H, W).
         channels: of the discriminator's levels; each halves height and width.
         gamma: weight of L for the decoder.
+        discriminator_rate: the learning rate of the discriminator, in those of the model.
 
     Raises:
-        ValueError: no images, no level, a size below 1, or a negative gamma.
+        ValueError: no images, no level, a size below 1, a negative gamma, or no rate.
     """
 
     n_samples = 1
@@ -44,9 +45,17 @@ class VAEGAN(Objective):
     needs_eta = True
     watched = None
 
-    def __init__(self, data_shape: Sequence[int], channels: Sequence[int] = (32, 64, 128), gamma: float = 1.0) -> None:
+    def __init__(
+        self,
+        data_shape: Sequence[int],
+        channels: Sequence[int] = (32, 64, 128),
+        gamma: float = 1.0,
+        discriminator_rate: float = 1.0,
+    ) -> None:
         super().__init__()
         check_not_negative(gamma=gamma)
+        check_positive(discriminator_rate=discriminator_rate)
+        self.discriminator_rate = discriminator_rate
         self.gamma = gamma
         self.critic = ImageCritic(data_shape, channels)
 
@@ -54,7 +63,7 @@ class VAEGAN(Objective):
         return (
             Turn(self.forward, "inference", betas=BETAS),
             Turn(self.loss_of_decoder, "generation", "decoder", betas=BETAS),
-            Turn(self.loss_of_discriminator, "objective", "discriminator", betas=BETAS),
+            Turn(self.loss_of_discriminator, "objective", "discriminator", betas=BETAS, rate=self.discriminator_rate),
         )
 
     def forward(self, evidence: Evidence) -> Tensor:

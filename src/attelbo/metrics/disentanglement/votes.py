@@ -9,8 +9,13 @@ same class. The other factors vary among them as they do in the split.
 Shapes: N rows, D latent dimensions, F factors, V votes, L rows for each vote.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+_NUMBERS_AT_ONCE = 2**22
+"""32 MB of float64."""
 
 
 def factor_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 800, n_rows: int = 200) -> float:
@@ -30,7 +35,7 @@ def factor_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 8
     codes = codes.double()
     scale = codes.var(0, correction=0)
     factor, rows = _agreeing(factors, 2 * n_votes, n_rows, generator)
-    spread = codes[rows].var(1, correction=0)  # (2 V, D)
+    spread = _of_votes(codes, rows, lambda drawn: drawn.var(1, correction=0))  # (2 V, D)
     least = torch.where(scale > 0, spread / scale, torch.inf).argmin(1)
     learned, tried = (
         torch.bincount(d * factors.shape[1] + f, minlength=codes.shape[1] * factors.shape[1]).view(codes.shape[1], -1)
@@ -59,11 +64,15 @@ def beta_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 200
 
     generator = torch.Generator(codes.device).manual_seed(seed)
     factor, rows = _agreeing(factors, 2 * n_votes, 2 * n_rows, generator)
-    first, second = codes.double()[rows].chunk(2, 1)  # (2 V, L, D)
-    (x, x_tried), (y, y_tried) = (
-        t.cpu().numpy().reshape(2, n_votes, *t.shape[1:]) for t in ((first - second).abs().mean(1), factor)
-    )
+    pairs = _of_votes(codes.double(), rows, lambda drawn: drawn.unflatten(1, (2, -1)).diff(dim=1).abs().mean((1, 2)))
+    (x, x_tried), (y, y_tried) = (t.cpu().numpy().reshape(2, n_votes, *t.shape[1:]) for t in (pairs, factor))
     return float(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y).score(x_tried, y_tried))
+
+
+def _of_votes(codes: Tensor, rows: Tensor, found: Callable[[Tensor], Tensor]) -> Tensor:
+    """What is found in the codes (v, L, D) of the rows (V, L) of some votes at a time, (V, D): memory is bounded."""
+    at_once = max(1, _NUMBERS_AT_ONCE // (rows.shape[1] * codes.shape[1]))
+    return torch.cat([found(codes[some]) for some in rows.split(at_once)])
 
 
 def _agreeing(factors: Tensor, n_votes: int, n_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

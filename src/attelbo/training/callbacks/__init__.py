@@ -5,6 +5,7 @@ from attelbo.training.callbacks.checkpointing import Checkpoint, chosen_by
 from attelbo.training.callbacks.clusters import Clusters
 from attelbo.training.callbacks.confusion import Confusion
 from attelbo.training.callbacks.early_stopping import EarlyStopping
+from attelbo.training.callbacks.epoch_weights import EpochWeights
 from attelbo.training.callbacks.exhibit import Exhibit
 from attelbo.training.callbacks.functions import Functions
 from attelbo.training.callbacks.learning_rate import LearningRate
@@ -27,6 +28,7 @@ __all__ = [
     "Clusters",
     "Confusion",
     "EarlyStopping",
+    "EpochWeights",
     "Exhibit",
     "Functions",
     "LearningRate",

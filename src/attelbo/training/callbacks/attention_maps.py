@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attelbo.attention import attention_layers, record_attention
 from attelbo.checks import check_at_least
 from attelbo.data.batch import PAD, Batch, DataSpec, Split
+from attelbo.data.text.masking import WRITTEN
 from attelbo.errors import ConfigError, UserError
 from attelbo.models import TextVAE
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -196,7 +197,7 @@ def token_labels(batch: Batch, data: Any) -> list[str]:
 
 def labels_of(tokens: Tensor, tokenizer: Any, spec: DataSpec) -> list[str]:
     """How tokens (T,) are written, up to the padding; numbers where nothing says how."""
-    written = tokenizer.tokens if tokenizer is not None else None
+    written = None if tokenizer is None else (*tokenizer.tokens, WRITTEN)
     there = tokens[tokens != PAD] if spec.pads else tokens
     return [str(token) if written is None else written[token] for token in there.tolist()]
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from attelbo.checks import check_at_least
-from attelbo.files import replacing
+from attelbo.training.checkpoint import save_weights
 
 
 class WeightAverage(Callback):
@@ -34,9 +33,7 @@ class WeightAverage(Callback):
         if not trainer.is_global_zero:
             return
         folder, epoch = _folder(trainer) / "epochs", trainer.current_epoch
-        _write(
-            folder / f"{epoch:06d}.ckpt", {name: value.detach().cpu() for name, value in pl_module.state_dict().items()}
-        )
+        save_weights(folder / f"{epoch:06d}.ckpt", pl_module.state_dict())
         for file in folder.glob("*.ckpt"):
             if not epoch - self.epochs < int(file.stem) <= epoch:
                 file.unlink()
@@ -53,14 +50,8 @@ class WeightAverage(Callback):
             for name, value in torch.load(file, map_location="cpu", weights_only=True)["state_dict"].items():
                 is_first = number == 1 or not value.is_floating_point()
                 mean[name] = value if is_first else mean[name].lerp(value, 1 / number)
-        _write(_folder(trainer) / "average.ckpt", mean)
+        save_weights(_folder(trainer) / "average.ckpt", mean)
 
 
 def _folder(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints"
-
-
-def _write(path: Path, weights: dict[str, Tensor]) -> None:
-    # Copies: a parameter may be a slice of a larger tensor, all of which would be written.
-    with replacing(path) as file:
-        torch.save({"state_dict": {name: value.clone() for name, value in weights.items()}}, file)

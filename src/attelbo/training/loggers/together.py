@@ -1,15 +1,20 @@
 """All loggers of a run: made, used and closed together."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from attelbo.building import Spec, build, flatten
+from attelbo.building import Spec, build, flatten, locate
+from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.training.loggers.base import Board, RunInfo
 from attelbo.training.loggers.metrics_csv import CsvLogger
 from attelbo.training.media import Animation, Work
+
+_GIVEN = {"run", "save_dir"}
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def build_loggers(nodes: Mapping[str, Spec], run: RunInfo) -> list[Logger]:
@@ -18,13 +23,57 @@ def build_loggers(nodes: Mapping[str, Spec], run: RunInfo) -> list[Logger]:
     metrics.csv is written whenever anything is logged at all: only ``logger=none``, an empty mapping, is silent.
 
     Args:
-        nodes: Name -> node; each node's ``_target_`` takes ``run`` and the node's own keys; null is no logger.
+        nodes: Name -> node with its own keys; null is no logger. A constructor that asks for a ``run`` is given it; any
+            other logger, such as Lightning's own, the run's folder as ``save_dir`` and then the configuration; there is
+            none of these for what is done after the training.
         run: The run.
+
+    Raises:
+        UserError: one cannot be made: its package is not installed, or an argument is out of range.
     """
-    loggers: list[Logger] = [build(node, run=run) for node in nodes.values() if node is not None]
+    asked = {name: node for name, node in nodes.items() if node is not None}
+    loggers = [_built(name, node, run) for name, node in asked.items() if _needs_run(node) or not run.part]
     if loggers and not any(isinstance(logger, CsvLogger) for logger in loggers):
         loggers.insert(0, CsvLogger(run))
     return loggers
+
+
+def check_loggers(nodes: Mapping[str, Spec]) -> None:
+    """Raise ConfigError where a node names no logger, or leaves out what its constructor needs; none is made, since
+    some speak with a server as soon as they are."""
+    for name, node in nodes.items():
+        if node is None:
+            continue
+        target: Any = locate(node["_target_"])
+        if inspect.isclass(target) and not issubclass(target, Logger):
+            raise ConfigError(f"logger.{name}: {node['_target_']} is no lightning.pytorch.loggers.Logger")
+        needed = {
+            key for key, each in _parameters(node).items() if each.default is each.empty and each.kind not in _ANY
+        }
+        if lacking := sorted(needed - node.keys() - _GIVEN):
+            raise ConfigError(f"logger.{name}: {node['_target_']} needs {' and '.join(lacking)}")
+
+
+def _built(name: str, node: Spec, run: RunInfo) -> Logger:
+    parameters, needs_run = _parameters(node), _needs_run(node)
+    given = {"run": run} if needs_run else {"save_dir": str(run.directory)}
+    try:
+        logger = build(node, **{key: value for key, value in given.items() if key in parameters and key not in node})
+        if not needs_run:
+            logger.log_hyperparams(dict(run.config))
+    except (ImportError, TypeError, ValueError) as error:
+        raise UserError(f"logger.{name}: {one_line(error)} [{node['_target_']}]") from error
+    return logger
+
+
+def _needs_run(node: Spec) -> bool:
+    """Whether its constructor asks for the run; Neptune's may be given a ``run``, which is another."""
+    run = _parameters(node).get("run")
+    return run is not None and run.default is run.empty
+
+
+def _parameters(node: Spec) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(locate(node["_target_"])).parameters
 
 
 def finish_loggers(loggers: Iterable[Logger], exit_code: int, state: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attelbo.latent.spaces import OneHot, Product, Real, Space
-from attelbo.models import LatentVariableModel
+from attelbo.models.latent_variable import LatentVariableModel
 
 
 def space_of(model: LatentVariableModel) -> Space:

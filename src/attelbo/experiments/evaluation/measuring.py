@@ -1,0 +1,167 @@
+"""What a trained model is measured by: the same at the end of ``attelbo train`` and in ``attelbo evaluate``."""
+
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+
+from attelbo.data import ImageDataModule, ParallelDataModule, ResidentDataModule
+from attelbo.experiments.evaluation.classifier import check_classifiable, classifier_of
+from attelbo.experiments.evaluation.compression import COMPRESSION, check_compressible, evaluate_compression
+from attelbo.experiments.evaluation.disentanglement import (
+    DISENTANGLEMENT,
+    MOST_LATENTS,
+    check_factors,
+    evaluate_disentanglement,
+    has_factors,
+)
+from attelbo.experiments.evaluation.information import INFORMATION, evaluate_information
+from attelbo.experiments.evaluation.likelihood import (
+    evaluate_bound,
+    evaluate_likelihood,
+    evaluate_shifted,
+    likelihood_measures,
+)
+from attelbo.experiments.evaluation.perplexity import PERPLEXITY, evaluate_perplexity
+from attelbo.experiments.evaluation.quality import (
+    INCEPTION,
+    QUALITY,
+    evaluate_inception,
+    evaluate_quality,
+    inception_metric,
+)
+from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_key
+from attelbo.experiments.evaluation.translation import evaluate_translation, translation_measure
+from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.trained import refuse
+from attelbo.models import (
+    EvidenceModel,
+    LatentVariableModel,
+    Model,
+    SequenceToSequence,
+    TextVAE,
+    VariationalAutoencoder,
+)
+
+CPU = torch.device("cpu")
+OUTPUTS = Path("outputs")
+
+
+def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModule, described: str) -> None:
+    """See that a model has what it is to be measured by; no row of the data is read.
+
+    Args:
+        settings: what is asked for.
+        model: it.
+        data: its data.
+        described: for errors: whose model it is.
+
+    Raises:
+        ConfigError: it, these data or this machine do not have it.
+    """
+    if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
+        asked = {"disentanglement": settings.disentanglement, "quality": settings.quality, "fid": settings.fid}
+        refuse(f"{described}: no latent variables of images", **asked)
+    if data.spec.row != "image":
+        refuse(f"{described}: no images to compare", quality=settings.quality, fid=settings.fid)
+    if settings.disentanglement:
+        check_factors(data)
+    if settings.quality:
+        check_classifiable(data)
+    if settings.fid:
+        inception_metric()
+    if settings.compress:
+        check_compressible(model, data)
+
+
+def measure(
+    model: Model,
+    data: ResidentDataModule,
+    split: SplitName,
+    settings: Evaluation,
+    seed: int = 0,
+    device: torch.device = CPU,
+    output_dir: Path = OUTPUTS,
+) -> dict[str, Any]:
+    """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood where it has
+    a bound; information where q(z|x) has a density; disentanglement where y holds factors; BLEU where it translates.
+
+    Args:
+        model: what was trained.
+        data: its data.
+        split: the rows that are measured.
+        settings: how, and what else.
+        seed: of all noise.
+        device: where.
+        output_dir: that of all runs, where the classifier of a data set is kept.
+    """
+    seconds: dict[str, float] = {}
+    model = model.to(device).eval()
+    with _timed(seconds, "evaluate"):
+        result = _measure_model(model, data, split, settings, seed, device)
+    metrics, measures = result["metrics"], result["measures"]
+    if isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule):
+        where = (data, split, settings.batch_size, seed, device)
+        by_itself = has_factors(data) and model.n_latent <= MOST_LATENTS
+        if by_itself if settings.disentanglement is None else settings.disentanglement:
+            with _timed(seconds, "disentanglement"):
+                metrics |= evaluate_disentanglement(model, *where)
+            measures += DISENTANGLEMENT
+        if settings.quality:
+            with _timed(seconds, "quality"):
+                classifier, about = classifier_of(data, output_dir / "classifiers", device)
+                metrics |= evaluate_quality(model, classifier, *where)
+            measures += QUALITY
+            result["classifier"] = {name: about[name] for name in ("folder", "validation_accuracy")}
+        if settings.fid:
+            with _timed(seconds, "fid"):
+                metrics |= evaluate_inception(inception_metric(), model, *where)
+            measures += INCEPTION
+    return result | {"seconds": seconds}
+
+
+def _measure_model(
+    model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """What is measured of models of all kinds."""
+    metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
+    measures = [*model.measures]
+    result: dict[str, Any] = {"metrics": metrics, "measures": measures}
+    if has_likelihood(model):
+        metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
+        if isinstance(model, TextVAE):
+            nll = metrics[f"{split_key(split)}/nll"]
+            metrics |= evaluate_perplexity(model, data, split, settings, nll, device)
+            measures.insert(0, PERPLEXITY)
+        likelihood, effective = likelihood_measures(data, split, settings)
+        measures[:] = [likelihood, *measures, effective]
+        result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
+    if information := evaluate_information(model, data, split, settings, seed, device):
+        metrics |= information
+        measures += INFORMATION
+    if settings.compress and isinstance(model, VariationalAutoencoder):
+        metrics |= evaluate_compression(model, data, split, settings, seed, device)
+        measures += COMPRESSION
+    if split == "test":
+        others, called = evaluate_shifted(model, data, settings.batch_size, seed, device)
+        metrics |= others
+        measures += called
+    if isinstance(model, SequenceToSequence) and isinstance(data, ParallelDataModule):
+        metrics |= evaluate_translation(model, data, split, settings, device)
+        measures[:] = [translation_measure(model, data), *measures]
+    return result
+
+
+@contextmanager
+def _timed(seconds: MutableMapping[str, float], what: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[what] = time.perf_counter() - started
+
+
+def has_likelihood(model: Model) -> TypeGuard[EvidenceModel]:
+    """Whether its likelihood is one that importance sampling estimates."""
+    return isinstance(model, EvidenceModel) and model.bounded

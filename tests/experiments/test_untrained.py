@@ -1,0 +1,28 @@
+"""``untrained``: the words of a command are a model, the one that ``attelbo train`` begins with."""
+
+import pytest
+import torch
+
+from attelbo.errors import UserError
+from attelbo.experiments import untrained
+from attelbo.models import LanguageModel, VariationalAutoencoder
+
+
+def test_it_is_the_model_that_a_training_begins_with(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("seed=3", "optimizer=sgd", "optimizer.lr=1e-30", "optimizer.momentum=0", "optimizer.nesterov=false")
+    model, data = untrained(*runs.words(*words))
+    assert isinstance(model, VariationalAutoencoder)
+    trained = runs.fit(*words).lightning_module
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, trained.state_dict()[name], rtol=0, atol=1e-20)
+    assert data.spec.name == "digits"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_takes_what_the_command_line_takes_and_refuses_what_that_refuses():
+    model, data = untrained("data=sort", "model=gpt", "model.dim=8", "model.attention.heads=2")
+    assert isinstance(model, LanguageModel)
+    assert model(torch.zeros(2, *data.spec.shape, dtype=torch.int64)).shape == (2, *data.spec.shape, data.spec.n_tokens)
+    with pytest.raises(UserError, match=r"model.dmi \(command line\): unknown key; did you mean model.dim\?"):
+        untrained("data=sort", "model=gpt", "model.dmi=8")
