@@ -15,7 +15,17 @@ from attelbo.models import build_data
 
 SPLITS = ("train", "validation", "test")
 IMAGES = {
-    *("arrays", "binarized_mnist", "cifar10", "cifar100", "digits", "dsprites", "fashion_mnist", "image_folder"),
+    *(
+        "arrays",
+        "binarized_mnist",
+        "celeba",
+        "cifar10",
+        "cifar100",
+        "digits",
+        "dsprites",
+        "fashion_mnist",
+        "image_folder",
+    ),
     *("kmnist", "mnist", "mnist_pixels", "multi_digits", "multi_mnist", "omniglot", "omniglot_small"),
 }
 OTHERS = sorted(set(choices([package_folder()])["data"]) - IMAGES - {"sprites"})

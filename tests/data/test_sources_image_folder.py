@@ -1,13 +1,16 @@
 """A folder of pictures of one's own, made by the test."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import center_crop
 
 from attelbo.cli import main
+from attelbo.data import ImageDataModule
 from attelbo.data.sources import ImageFolder
 from attelbo.errors import DataError
 
@@ -54,6 +57,65 @@ def test_the_middle_of_an_upright_picture_is_resized(tmp_path: Path):
         Image.fromarray(across).save(tmp_path / f"{i}.png", exif=exif)
     _, test = ImageFolder(str(tmp_path), size=2, channels=1).load(tmp_path)
     assert test.x[0, 0].tolist() == [[40, 40], [80, 80]]
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", None])
+def test_ready_made_splits_are_kept(validation: str | None, tmp_path: Path):
+    sizes = {"train": 6, "test": 3} | ({validation: 2} if validation else {})
+    for level, (part, n) in enumerate(sizes.items()):
+        for i in range(n):
+            write(tmp_path / "images" / part / "ab"[i % 2] / f"{i}.png", 100 * level + i)
+    given: dict[str, Any] = {"root": str(tmp_path), "seed": 0, "batch_size": 4, "eval_batch_size": 4}
+    source = ImageFolder("images", size=2, channels=1, n_classes=2)
+    data = ImageDataModule("mine", source, validation_size=None, **given)
+    rows = {
+        split: data.materialize(torch.arange(data.n_rows(split)), split) for split in ("train", "validation", "test")
+    }
+    found = {split: sorted((255 * batch.x[:, 0, 0, 0]).round().int().tolist()) for split, batch in rows.items()}
+    assert found["test"] == [100, 101, 102]
+    again = ImageDataModule(
+        "mine", ImageFolder("images", size=2, channels=1, n_classes=2), validation_size=None, **given
+    )
+    again.share({data._key: data._splits})
+    assert again._split("train") is data._split("train")  # by another job of a sweep, too
+    if validation:
+        assert (found["train"], found["validation"]) == ([0, 1, 2, 3, 4, 5], [200, 201])
+    else:
+        assert sorted(found["train"] + found["validation"]) == [0, 1, 2, 3, 4, 5]
+    for batch in rows.values():
+        assert batch.y is not None
+        assert torch.equal(batch.y, (255 * batch.x[:, 0, 0, 0]).round().long() % 2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "n_classes", "said"),
+    [
+        (("train/a", "val/a"), None, "images holds train and val, and no test; test is what is"),
+        (("train/a", "test/a", "val/a", "valid/a"), None, "images holds val and valid: one is enough to validate on"),
+        (("train/a", "train/b", "test/a", "test/c"), 2, "images: test has other folders, one for each class, than"),
+        (("train/a", "train/b", "test/a"), 2, "images/test holds 1 folders, one for each class, but"),
+    ],
+)  # fmt: skip
+def test_splits_that_do_not_fit_are_told_in_a_line(parts, n_classes, said: str, tmp_path: Path):
+    for part in parts:
+        write(tmp_path / "images" / part / "0.png", 0)
+    with pytest.raises(DataError) as error:
+        ImageFolder("images", n_classes=n_classes).load(tmp_path)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("width", "height", "crop"), [(178, 218, 148), (9, 6, 4), (7, 6, 4), (5, 5, 5)])
+def test_the_crop_is_that_of_torchvision(width: int, height: int, crop: int, tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, size=(height, width, 3), dtype=np.uint8)
+    for i in range(10):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    _, test = ImageFolder(str(tmp_path), size=crop, crop=crop).load(tmp_path)
+    assert torch.equal(test.x[0], center_crop(torch.from_numpy(pixels).permute(2, 0, 1), [crop, crop]))
+    _, smaller = ImageFolder(str(tmp_path), size=2, crop=crop).load(tmp_path)
+    _, whole = ImageFolder(str(tmp_path), size=2).load(tmp_path)
+    assert crop == width or not torch.equal(smaller.x, whole.x)
+    with pytest.raises(DataError, match=rf"{width} x {height} pixels, fewer than data.source.crop={height + 4}$"):
+        ImageFolder(str(tmp_path), crop=height + 4).load(tmp_path)
 
 
 @pytest.mark.parametrize(

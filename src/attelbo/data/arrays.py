@@ -17,7 +17,7 @@ from attelbo.data.batch import Batch, DataSpec
 from attelbo.data.image import Binarization, ImageDataModule
 from attelbo.data.module import Splits
 from attelbo.data.resident import ResidentSplit, mirror_some
-from attelbo.data.sources.base import Factor, Images
+from attelbo.data.sources.base import Factor, Images, ImageSource, check_rows
 from attelbo.errors import DataError
 from attelbo.files import write_atomically
 
@@ -55,7 +55,8 @@ class ArrayDataModule(ImageDataModule):
 
     Args:
         name: the data set's name in reports.
-        source: the class that reads it, such as ``attelbo.data.sources.Arrays``.
+        source: what reads them, as in :class:`ImageDataModule`: ``attelbo.data.sources.Arrays``, or another whose rows
+            are bytes or, where it is ``real``, floats.
         root: the folder of data sets.
         seed: the run's seed; the order of the training rows follows from it.
         batch_size: rows in a training minibatch, per device.
@@ -75,10 +76,12 @@ class ArrayDataModule(ImageDataModule):
         ValueError: if a number is out of range.
     """
 
+    _takes_real = True
+
     def __init__(
         self,
         name: str,
-        source: Spec,
+        source: Spec | ImageSource,
         root: str,
         seed: int,
         batch_size: int,
@@ -213,7 +216,7 @@ class ArrayDataModule(ImageDataModule):
         kind = super().spec.kind
         if kind != "real":
             return super()._load()
-        train, test = self.source.load(self.root)
+        train, test = (check_rows(self.source, images) for images in self.source.load(self.root))
         validation_rows, train_rows = self._divide(len(train.x))
         units = self._units or self._measured(train.x, train_rows)
         labelled = self._few_labels(train, train_rows)

@@ -21,7 +21,7 @@ from attelbo.data.binarize import draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ImageSplit, unpack_bits
-from attelbo.data.sources.base import Images, ImageSource
+from attelbo.data.sources.base import Images, ImageSource, check_rows
 from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.errors import ConfigError, UserError
 
@@ -35,7 +35,7 @@ class ImageDataModule(ResidentDataModule):
 
     Args:
         name: the data set's name in reports.
-        source: the class in ``attelbo.data.sources`` that reads it.
+        source: an ``ImageSource``, or the node of one, in ``attelbo.data.sources`` or a package of one's own.
         root: the folder of data sets.
         seed: the run's seed; the order of the training rows follows from it.
         batch_size: rows in a training minibatch, per device.
@@ -53,13 +53,16 @@ class ImageDataModule(ResidentDataModule):
             the others is -1. All if None.
 
     Raises:
-        ValueError: if a number is out of range, or ``binarize`` is asked for data that are binary already.
+        ValueError: if a number is out of range, ``binarize`` is asked for data that are binary already, or the source
+            is none.
     """
+
+    _takes_real = False
 
     def __init__(
         self,
         name: str,
-        source: Spec,
+        source: Spec | ImageSource,
         root: str,
         seed: int,
         batch_size: int,
@@ -77,6 +80,13 @@ class ImageDataModule(ResidentDataModule):
         check_at_least(0, crop=crop)
         check_at_least(1, validation_size=validation_size, train_size=train_size, n_labels=n_labels)
         self.source: ImageSource = build_part("source", source)
+        if not isinstance(self.source, ImageSource):
+            raise ValueError(
+                "source must be an attelbo.data.sources.ImageSource, or a mapping with the _target_ of one, "
+                f"got {source!r}"
+            )
+        if self.source.described and not hasattr(self.source, "shape"):
+            raise ValueError(f"source must have a shape, (C, H, W); {type(self.source).__name__} has none")
         self._name = name
         self.validation_size = validation_size
         self.binarize: Binarization = binarize
@@ -93,6 +103,8 @@ class ImageDataModule(ResidentDataModule):
             ValueError: an argument does not go with it.
         """
         name, source = self._name, self.source
+        if source.real and not self._takes_real:
+            raise ValueError(f"source of {name} has real numbers, which attelbo.data.ArrayDataModule takes")
         if self.n_labels is not None and source.n_classes is None:
             raise ValueError(f"n_labels must be null for {name}, which has no classes, got {self.n_labels}")
         if source.binary and self.binarize != "none":
@@ -129,8 +141,7 @@ class ImageDataModule(ResidentDataModule):
         spec = self.spec
         if spec.kind == "real" or spec.row != "image" or spec.shape[0] not in (1, 3):
             raise UserError(f"{self._name} has no images that a picture could be one of; split=test has its rows")
-        channels, height, width = self.source.shape
-        x = decode_pictures(files, (channels, height, width))
+        x = decode_pictures(files, spec.shape, self.source.crop)
         x = threshold_bits(x) if self.source.binary else self._evaluated(Images(x, None), "own pictures").x
         scale = 255 if spec.kind == "levels" else 1
         return ImageSplit(x, None, scale=scale).materialize(torch.arange(len(x))).x
@@ -172,7 +183,7 @@ class ImageDataModule(ResidentDataModule):
         return self.source, self.binarize, self._moves, self.validation_size, self.train_size, self.n_labels
 
     def _load(self) -> Splits:
-        train, test = self.source.load(self.root)
+        train, test = (check_rows(self.source, images) for images in self.source.load(self.root))
         validation_rows, train_rows = self._divide(len(train.x))
         evaluated = self._evaluated(train, "train")
         dynamic = self.binarize == "dynamic"

@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from attelbo.building import Spec, build
+from attelbo.building import build
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, Block, DataSpec, Split
 from attelbo.data.loader import IndexLoader, Position, rows_per_rank, training_order
@@ -238,12 +238,14 @@ def fixed_generator(purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(_FIXED, purpose))
 
 
-def build_part(name: str, spec: Spec) -> Any:
-    """Build a part of a data module.
+def build_part(name: str, spec: Any) -> Any:
+    """Build a part of a data module from its node; what is no node was built already, by whoever works in Python.
 
     Raises:
         ValueError: one of its arguments is out of range; the message begins with ``name``, as the key does.
     """
+    if not isinstance(spec, Mapping):
+        return spec
     try:
         return build(spec)
     except (TypeError, ValueError) as error:

@@ -18,6 +18,7 @@ from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.image import Binarization, ImageDataModule
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
+from attelbo.data.sources.base import ImageSource
 from attelbo.data.tasks.functions import Sizes
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ class PixelDataModule(ImageDataModule):
 
     Args:
         name: the data set's name in reports.
-        source: the class in ``attelbo.data.sources`` that reads it.
+        source: as in :class:`ImageDataModule`.
         root: the folder of data sets.
         seed: the run's seed; the order of the training rows follows from it.
         batch_size: rows in a training minibatch, per device.
@@ -49,7 +50,7 @@ class PixelDataModule(ImageDataModule):
     def __init__(
         self,
         name: str,
-        source: Spec,
+        source: Spec | ImageSource,
         root: str,
         seed: int,
         batch_size: int,

@@ -52,7 +52,7 @@ class ImageSource(ABC):
     """Whether they are known by now."""
     shape: tuple[int, ...]
     """(C, H, W), or (D,) of vectors."""
-    n_classes: int | None
+    n_classes: int | None = None
     """Classes in y, or None where y holds factors of variation or there is none."""
     factors: tuple[Factor, ...] = ()
     """The columns of y, where it holds factors of variation."""
@@ -64,11 +64,14 @@ class ImageSource(ABC):
     """So many of the training rows, the last ones, were published for validation."""
     packed: bool = False
     """Whether x comes as eight binary pixels in each byte (most significant bit first)."""
+    crop: int | None = None
+    """Pixels on a side of the middle of a picture that is resized; None: all that the shorter side has."""
     n_objects: int | None = None
     """The most objects in an image, where it comes with segments."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({vars(self)})"
+        said = {name: value for name, value in vars(self).items() if name != "n_validation"}  # maybe found in the files
+        return f"{type(self).__name__}({said})"
 
     def prepare(self, root: Path) -> None:  # noqa: B027  (embedded data have nothing to prepare)
         """Download what is missing from ``root``.
@@ -137,5 +140,29 @@ def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor | None) -> I
     return Images(x, y)
 
 
+def check_rows(source: ImageSource, images: Images) -> Images:
+    """Rows as they are, if they are what their source says of itself.
+
+    Raises:
+        DataError: they are not.
+    """
+    x, y = images.x, images.y
+    shape = (*source.shape[:-1], source.shape[-1] // 8) if source.packed else tuple(source.shape)
+    loaded = f"{type(source).__name__}.load"
+    right = isinstance(x, Tensor) and (x.is_floating_point() if source.real else x.dtype == torch.uint8)
+    if not right or tuple(x.shape[1:]) != shape or len(x) == 0:
+        kind = "floats" if source.real else "uint8"
+        raise DataError(f"{loaded}: x must be {kind} of shape (N, {', '.join(map(str, shape))}), got {_describe(x)}")
+    if source.n_classes is None and not source.factors:
+        return images
+    wanted = (len(x), len(source.factors)) if source.factors else (len(x),)
+    if not isinstance(y, Tensor) or y.dtype != torch.int64 or tuple(y.shape) != wanted:
+        raise DataError(f"{loaded}: y must be int64 of shape {wanted}, got {'none' if y is None else _describe(y)}")
+    if source.n_classes is not None and not 0 <= int(y.min()) <= int(y.max()) < source.n_classes:
+        raise DataError(f"{loaded}: y must be in 0..{source.n_classes - 1}, got {int(y.min())}..{int(y.max())}")
+    return images
+
+
 def _describe(x: Tensor) -> str:
-    return f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
+    kind = str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else type(x).__name__
+    return f"{kind} of shape {tuple(x.shape)}"

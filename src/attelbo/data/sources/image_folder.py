@@ -6,9 +6,9 @@ Shapes: N pictures.
 """
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,31 +23,42 @@ from attelbo.errors import DataError, one_line
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _TEST_EVERY = 10
+_VALIDATION = ("val", "valid", "validation")
 
 
 class ImageFolder(ImageSource):
     """The pictures below a folder (PNG, JPEG, WebP, TIFF, BMP, GIF), the middle of each resized to a square.
 
-    Every tenth, of each class in the order of their names, is for testing.
+    Where it holds folders ``train`` and ``test``, and maybe ``val``, ``valid`` or ``validation``, these are the splits.
+    Else every tenth picture, of each class in the order of their names, is for testing.
 
     Args:
         path: where they are, named from the folder of data sets or absolutely.
         size: pixels on a side.
         channels: 1 for grey levels, 3 for colours.
-        n_classes: the pictures lie in so many folders, each a class, numbered in the order of their names; None: no
-            classes, and the folders inside mean nothing.
+        n_classes: the pictures lie in so many folders, the same in each split, each a class, numbered in the order of
+            their names; None: no classes, and the folders inside mean nothing.
+        crop: the middle that is resized has so many pixels on a side; all that the shorter side has if None.
 
     Raises:
-        ValueError: size or n_classes is out of range.
+        ValueError: size, n_classes or crop is out of range.
     """
 
-    def __init__(self, path: str, size: int = 64, channels: Literal[1, 3] = 3, n_classes: int | None = None) -> None:
-        check_at_least(1, size=size)
+    def __init__(
+        self,
+        path: str,
+        size: int = 64,
+        channels: Literal[1, 3] = 3,
+        n_classes: int | None = None,
+        crop: int | None = None,
+    ) -> None:
+        check_at_least(1, size=size, crop=crop)
         if n_classes is not None and n_classes < 2:
             raise ValueError(f"n_classes must be at least 2, or null, got {n_classes}")
         self.path = path
         self.shape = (channels, size, size)
         self.n_classes = n_classes
+        self.crop = crop
 
     def load(self, root: Path) -> Splits:
         """Find and decode all of them; see :meth:`ImageSource.load`."""
@@ -57,17 +68,50 @@ class ImageFolder(ImageSource):
                 f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or "
                 "absolutely"
             )
-        classes = [pictures_in(inside) for inside in self._folders(folder)]
-        ranked = [(label, place, file) for label, files in enumerate(classes) for place, file in enumerate(files)]
+        inside = {path.name for path in folder.iterdir() if path.is_dir()}
+        validation = sorted(inside.intersection(_VALIDATION))
+        if {"train", "test"} <= inside:
+            if len(validation) > 1:
+                raise DataError(f"{folder.absolute()} holds {' and '.join(validation)}: one is enough to validate on")
+            return self._published(folder, validation)
+        if "train" in inside and validation:
+            raise DataError(
+                f"{folder.absolute()} holds train and {validation[0]}, and no test; test is what is measured in the "
+                f"end: rename {validation[0]}, or add it"
+            )
         parts = [
-            [row for row in ranked if (row[1] % _TEST_EVERY == _TEST_EVERY - 1) is tested] for tested in (False, True)
+            [
+                (label, file)
+                for label, place, file in self._ranked(folder)
+                if (place % _TEST_EVERY == _TEST_EVERY - 1) is tested
+            ]
+            for tested in (False, True)
         ]
         if not all(parts):
             raise DataError(
-                f"{folder.absolute()} holds {len(ranked)} pictures ({', '.join(sorted(_SUFFIXES))}): too few to keep "
-                f"every tenth for testing; {EMBEDDED}"
+                f"{folder.absolute()} holds {sum(map(len, parts))} pictures ({', '.join(sorted(_SUFFIXES))}): too few "
+                f"to keep every tenth for testing; {EMBEDDED}"
             )
         return Splits(*map(self._images, parts))
+
+    def _published(self, folder: Path, validation: Sequence[str]) -> Splits:
+        """The folders as they are; those to validate on come last among the training rows."""
+        names = ("train", *validation, "test")
+        parts = {name: [(label, file) for label, _, file in self._ranked(folder / name)] for name in names}
+        if empty := [name for name in names if not parts[name]]:
+            raise DataError(f"{(folder / empty[0]).absolute()} holds no pictures ({', '.join(sorted(_SUFFIXES))})")
+        if self.n_classes is not None:
+            classes = {name: [path.name for path in self._folders(folder / name)] for name in names}
+            if differs := [name for name in names if classes[name] != classes["train"]]:
+                raise DataError(f"{folder.absolute()}: {differs[0]} has other folders, one for each class, than train")
+        self.n_validation = sum(len(parts[name]) for name in validation)
+        train = [*parts["train"], *(row for name in validation for row in parts[name])]
+        return Splits(self._images(train), self._images(parts["test"]))
+
+    def _ranked(self, folder: Path) -> list[tuple[int, int, Path]]:
+        """Class, place in it, and file of each picture."""
+        classes = [pictures_in(inside) for inside in self._folders(folder)]
+        return [(label, place, file) for label, files in enumerate(classes) for place, file in enumerate(files)]
 
     def _folders(self, folder: Path) -> list[Path]:
         """One for each class, or the one of all."""
@@ -81,22 +125,27 @@ class ImageFolder(ImageSource):
             )
         return found
 
-    def _images(self, rows: Sequence[tuple[int, int, Path]]) -> Images:
-        labels = None if self.n_classes is None else torch.tensor([label for label, *_ in rows])
-        return Images(decode_pictures([file for *_, file in rows], self.shape), labels)
+    def _images(self, rows: Sequence[tuple[int, Path]]) -> Images:
+        labels = None if self.n_classes is None else torch.tensor([label for label, _ in rows])
+        return Images(decode_pictures([file for _, file in rows], self.shape, self.crop), labels)
 
 
-def decode_pictures(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
+def decode_pictures(files: Sequence[Path], shape: Sequence[int], crop: int | None = None) -> Tensor:
     """The middle of each picture in this shape (C, H, W), C 1 or 3: (n, C, H, W), uint8.
 
     Raises:
-        DataError: a file is no picture, or has more than 8 bits for each pixel.
+        DataError: a file is no picture, has more than 8 bits for each pixel, or is smaller than the crop.
     """
     channels, height, width = shape
-    decode = partial(_decode, mode="L" if channels == 1 else "RGB", size=(width, height))
+    x = np.empty((len(files), channels, height, width), np.uint8)
+
+    def fill(place: int) -> None:
+        picture = _decode(files[place], "L" if channels == 1 else "RGB", (width, height), crop)
+        x[place] = picture.reshape(height, width, channels).transpose(2, 0, 1)
+
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        x = torch.from_numpy(np.stack(list(threads.map(decode, files))))
-    return x.view(len(files), height, width, channels).permute(0, 3, 1, 2).contiguous()
+        deque(threads.map(fill, range(len(files))), maxlen=0)  # what goes wrong in a thread is raised here
+    return torch.from_numpy(x)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -105,13 +154,25 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def _decode(file: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
+def _decode(file: Path, mode: str, size: tuple[int, int], crop: int | None) -> np.ndarray:
     """(H, W) or (H, W, 3), uint8, of this width and height."""
     try:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{file.absolute()} has more than 8 bits for each pixel; attelbo's images have 8")
             upright = ImageOps.exif_transpose(image).convert(mode)
+            if crop is not None:
+                upright = _middle(file, upright, crop)
             return np.asarray(ImageOps.fit(upright, size, Image.Resampling.BILINEAR))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); leave it out") from error
+
+
+def _middle(file: Path, image: Image.Image, crop: int) -> Image.Image:
+    """The square in the middle; where that is between two pixels, as torchvision's CenterCrop has it."""
+    if min(image.size) < crop:
+        raise DataError(
+            f"{file.absolute()} has {image.width} x {image.height} pixels, fewer than data.source.crop={crop}"
+        )
+    left, top = round((image.width - crop) / 2), round((image.height - crop) / 2)
+    return image.crop((left, top, left + crop, top + crop))

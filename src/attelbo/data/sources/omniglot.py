@@ -104,7 +104,7 @@ class Omniglot(FileSource):
         names = sorted(drawings)
         ink = torch.from_numpy(np.stack([_decode(root, name, drawings[name]) for name in names]))
         y = torch.tensor([labels[_character(name)] for name in names])
-        return as_images(self, root, _resize(ink, self.shape[1:]), y)
+        return as_images(self, root, _resize(ink, (self.shape[1], self.shape[2])), y)
 
 
 def _drawings(root: Path, file: DataFile) -> Iterator[tuple[str, bytes]]:
