@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import statistics
 from types import SimpleNamespace
 
 import pytest
@@ -21,11 +22,13 @@ from attelbo.experiments.evaluation import (
     evaluate_information,
     evaluate_quality,
     measure,
+    write_tables,
 )
 from attelbo.experiments.evaluation.classifier import N_FEATURES, Classifier, classifier_of
 from attelbo.experiments.evaluation.quality import inception_metric
+from attelbo.experiments.evaluation.tables import Tables
 from attelbo.experiments.settings import Evaluation
-from attelbo.metrics import frechet_distance
+from attelbo.metrics import disentanglement_scores, frechet_distance
 from attelbo.seeding import derive_seed
 
 CPU = torch.device("cpu")
@@ -100,16 +103,23 @@ def test_a_model_that_knows_the_factors_has_every_score(sprites):
 
     knowing = SimpleNamespace(evidence=evidence)
     found = evaluate_disentanglement(knowing, data, "test", 300, 0, CPU)  # pyright: ignore[reportArgumentType]
-    assert found.keys() == {f"test/{name}" for name in SCORES}
-    for name, score in found.items():
+    assert found is not None
+    assert found.scores.keys() == SCORES
+    assert found.factors == ["shape", "scale", "orientation", "x", "y"]
+    where = torch.tensor([[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1], [1, 0, 0, 0, 0], [0, 0, 1, 0, 0]])
+    torch.testing.assert_close(found.found.importance, where.double(), atol=0.02, rtol=0)
+    for name, score in found.scores.items():
         assert score == pytest.approx(1, abs=0.02), name  # in a part of the rows, factors are not quite independent
 
 
 def test_an_untrained_model_has_scores_within_bounds(sprites):
     model, data = sprites
     found = evaluate_disentanglement(model, data, "validation", 300, 0, CPU)
-    assert all(0 <= score <= 1 for score in found.values())
-    assert evaluate_disentanglement(model, data, "validation", 300, 0, CPU) == found
+    again = evaluate_disentanglement(model, data, "validation", 300, 0, CPU)
+    assert found is not None
+    assert again is not None
+    assert again.scores == found.scores
+    assert all(0 <= score <= 1 for score in found.scores.values())
 
 
 SPRITES = ("data=sprites", "data.source.test_size=200", "data.binarize=none", "trainer.max_epochs=1")
@@ -128,12 +138,21 @@ def test_scores_come_by_themselves_where_there_are_factors(runs, capsys):
     printed = capsys.readouterr().out
     assert "MIG" in printed
     assert f"{found['test/dci_informativeness']:.3f}" in printed
-    assert ">SAP<" in (run_dir / "report.html").read_text()
+    page = (run_dir / "report.html").read_text()
+    assert ">SAP<" in page
+    assert "the share of the factor" in page
+    assert (run_dir / "media" / "factors.png").is_file()
+    tables = json.loads((run_dir / "media" / "factors.json").read_text())
+    assert tables["factors"] == ["shape", "scale", "orientation", "x", "y"]
+    assert statistics.fmean(tables["mig_by_factor"]) == pytest.approx(found["test/mig"], abs=1e-5)
+    assert statistics.fmean(tables["sap_by_factor"]) == pytest.approx(found["test/sap"], abs=1e-5)
+    assert torch.tensor(tables["importance"]).shape == (2, 5)
     assert main(["compare", str(run_dir), "--metric", "mig"]) == 0
     assert f"{found['test/mig']:.3f}" in capsys.readouterr().out
     words = [f"run={run_dir}", "n_samples=2", "n_images=10", "accelerator=cpu"]
     assert main(["evaluate", *words, "batch_size=100"]) == 0  # as in the training: the noise is that of a batch
     assert scores_in(run_dir, "evaluation-test.json") == found
+    assert json.loads((run_dir / "media" / "factors-test.json").read_text()) == tables
     assert main(["evaluate", *words, "disentanglement=false"]) == 0
     assert not scores_in(run_dir, "evaluation-test.json")
 
@@ -143,6 +162,15 @@ def test_scores_can_be_left_out_and_do_not_come_unasked_where_nobody_expects_the
     run_dir = runs.train(*SPRITES, word).run_dir
     assert not scores_in(run_dir, "result.json")
     assert set(json.loads((run_dir / "result.json").read_text())["seconds"]) == {"train", "evaluate"}
+
+
+def test_many_latents_are_drawn_by_what_they_say(tmp_path):
+    factors = torch.cartesian_prod(torch.arange(3), torch.arange(4)).repeat(20, 1)
+    codes = torch.cat([torch.zeros(len(factors), 50), factors.float()], 1)
+    found = disentanglement_scores(codes, codes, factors, [True, True], 0)
+    write_tables(Tables(["a", "b"], "published", "rows", found), tmp_path / "media" / "factors.png")
+    assert (tmp_path / "media" / "factors.png").stat().st_size > 1000
+    assert len(json.loads((tmp_path / "media" / "factors.json").read_text())["information"]) == 52
 
 
 def test_one_row_has_no_scores(runs):

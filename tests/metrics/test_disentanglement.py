@@ -29,7 +29,7 @@ GAPS = ("mig", "sap")
 
 
 def scores(codes: torch.Tensor, factors: torch.Tensor = FACTORS) -> dict[str, float]:
-    return disentanglement_scores(codes, codes, factors, ORDERED, seed=0)
+    return disentanglement_scores(codes, codes, factors, ORDERED, seed=0).scores
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -120,7 +120,7 @@ def test_more_factors_than_latents_and_the_other_way_round():
 def test_a_latent_that_is_ignored_has_a_mean_that_tells_all_and_counts_for_nothing():
     means = torch.cat([PERFECT, 1e-3 * PERFECT], 1)
     samples = torch.cat([PERFECT + 0.01 * noise(*PERFECT.shape), noise(*PERFECT.shape)], 1)
-    found = disentanglement_scores(means, samples, FACTORS, ORDERED, seed=0)
+    found = disentanglement_scores(means, samples, FACTORS, ORDERED, seed=0).scores
     for name, score in found.items():
         assert score == pytest.approx(1, abs=0.03), name
 
@@ -128,7 +128,9 @@ def test_a_latent_that_is_ignored_has_a_mean_that_tells_all_and_counts_for_nothi
 def test_factors_that_do_not_vary_are_left_out():
     constant = torch.zeros(len(FACTORS), 1, dtype=torch.int64)
     factors = torch.cat([constant, FACTORS, constant], 1)
-    assert disentanglement_scores(PERFECT, PERFECT, factors, (False, *ORDERED, True), 0) == scores(PERFECT)
+    found = disentanglement_scores(PERFECT, PERFECT, factors, (False, *ORDERED, True), 0)
+    assert found.scores == scores(PERFECT)
+    assert found.varies == [False, True, True, True, True, False]
 
 
 def test_scores_follow_from_the_seed():
@@ -137,7 +139,7 @@ def test_scores_follow_from_the_seed():
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002 - what sklearn would use without a seed
     assert scores(codes) == first
-    other = disentanglement_scores(codes, codes, FACTORS, ORDERED, seed=1)
+    other = disentanglement_scores(codes, codes, FACTORS, ORDERED, seed=1).scores
     assert other["factor_vae_score"] != first["factor_vae_score"]
     assert other["dci_disentanglement"] != first["dci_disentanglement"]
 
@@ -147,6 +149,34 @@ def test_what_does_not_go_together_is_refused():
         disentanglement_scores(PERFECT, PERFECT, FACTORS[:, :1], [True], 0)
     with pytest.raises(ValueError, match=r"must go together, got .* and 3"):
         disentanglement_scores(PERFECT, PERFECT, FACTORS, [True] * 3, 0)
+
+
+def test_tables_have_the_scores_in_them():
+    """The gaps of each table by a sort; latents in rows, factors in columns, those that vary."""
+    codes, other = PERFECT @ noise(4, 5) + noise(len(PERFECT), 5), torch.zeros(len(FACTORS), 1, dtype=torch.int64)
+    found = disentanglement_scores(codes, codes, torch.cat([FACTORS, other], 1), (*ORDERED, True), seed=0)
+    for table, name in ((found.information, "mig"), (found.predictability, "sap")):
+        assert table.shape == (5, 4)
+        columns = np.sort(table.numpy(), 0)
+        assert found.scores[name] == pytest.approx((columns[-1] - columns[-2]).mean(), abs=1e-12)
+    assert importance_scores(found.importance) == (
+        found.scores["dci_disentanglement"],
+        found.scores["dci_completeness"],
+    )
+    assert found.scores["dci_informativeness"] == pytest.approx(float(found.accuracies.mean()))
+
+
+def test_what_represents_x_can_be_chosen():
+    means, samples = PERFECT, PERFECT + 4 * noise(*PERFECT.shape)
+
+    def of(representation) -> dict[str, float]:
+        return disentanglement_scores(means, samples, FACTORS, ORDERED, 0, representation).scores
+
+    published, mean, sample = of("published"), of("mean"), of("sample")
+    assert all(score == pytest.approx(1, abs=1e-9) for score in mean.values())
+    assert published == mean | {"mig": sample["mig"]}
+    assert sample["mig"] < 0.2
+    assert sample["sap"] < 0.5
 
 
 # -- one by one ----------------------------------------------------------------------------------------

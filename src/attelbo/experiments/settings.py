@@ -8,6 +8,9 @@ from attelbo.checks import check_at_least
 Which = Literal["best", "last", "average"]
 """Weights of a run: of the epoch that was the best in validation, of the last one, or the mean of the last ones."""
 
+Representation = Literal["published", "mean", "sample"]
+"""What represents x in scores of disentanglement, as ``attelbo.metrics`` has it, without torch."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -32,6 +35,8 @@ class Evaluation:
     disentanglement: bool | None = None
     """Scores of single latents for single factors of variation; None: where the data have factors and z has 64 numbers
     at most."""
+    representation: Representation = "published"
+    """What these scores read: of each what its paper has, MIG samples of z and the others its mean, or all the same."""
     quality: bool = False
     """Similarity of reconstructions, and distances of samples in the features of a classifier."""
     fid: bool = False

@@ -2,7 +2,7 @@
 
 from attelbo.metrics.active_units import ActiveUnits
 from attelbo.metrics.code_usage import CodeUsage
-from attelbo.metrics.disentanglement import disentanglement_scores
+from attelbo.metrics.disentanglement import Disentanglement, Representation, disentanglement_scores
 from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
 from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information
@@ -14,8 +14,10 @@ from attelbo.metrics.token_scores import TokenScores
 __all__ = [
     "ActiveUnits",
     "CodeUsage",
+    "Disentanglement",
     "Information",
     "Measure",
+    "Representation",
     "SampleMean",
     "TokenScores",
     "adjusted_rand_index",

@@ -62,10 +62,10 @@ def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModul
     if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
         asked = {"disentanglement": settings.disentanglement, "quality": settings.quality, "fid": settings.fid}
         refuse(f"{described}: no latent variables of images", **asked)
+    elif settings.quality:
+        check_classifiable(data)
     if settings.disentanglement:
         check_factors(data)
-    if settings.quality:
-        check_classifiable(data)
     if settings.fid:
         inception_metric()
     if settings.compress:
@@ -82,7 +82,8 @@ def measure(
     output_dir: Path,
 ) -> dict[str, Any]:
     """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood where it has
-    a bound; information where q(z|x) has a density; disentanglement where y holds factors; BLEU where it translates.
+    a bound; information where q(z|x) has a density; disentanglement where y holds factors, with its ``Tables`` beside
+    the metrics, which are for ``write_tables``; BLEU where it translates.
 
     Args:
         model: what was trained.
@@ -103,8 +104,11 @@ def measure(
         by_itself = has_factors(data) and model.n_latent <= MOST_LATENTS
         if by_itself if settings.disentanglement is None else settings.disentanglement:
             with _timed(seconds, "disentanglement"):
-                metrics |= evaluate_disentanglement(model, *where)
-            measures += DISENTANGLEMENT
+                found = evaluate_disentanglement(model, *where, settings.representation)
+            if found is not None:
+                metrics |= {f"{split_key(split)}/{name}": value for name, value in found.scores.items()}
+                measures += DISENTANGLEMENT
+                result["disentanglement"] = found
         if settings.quality:
             with _timed(seconds, "quality"):
                 classifier, about = classifier_of(data, output_dir / "classifiers", device)
