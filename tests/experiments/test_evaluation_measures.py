@@ -86,6 +86,7 @@ def test_what_is_not_known_is_left_out(runs, model, known):
     result = measure(built, data, "test", SETTINGS, 0, CPU, runs.folder)
     names = {name.partition("/")[2] for name in result["metrics"]}
     assert (names & INFORMATION == INFORMATION) == known
+    assert ("total_correlation" in names) == ("dimension_wise_kl" in names) == (model == "vae")
     assert ("nll" in names) == ("elbo" in names) == ("nll_samples" in result) == (model != "ae")
     assert all(math.isfinite(value) for value in result["metrics"].values())
 

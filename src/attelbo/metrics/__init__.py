@@ -5,7 +5,7 @@ from attelbo.metrics.code_usage import CodeUsage
 from attelbo.metrics.disentanglement import Disentanglement, Representation, disentanglement_scores
 from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
-from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information
+from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information, marginal_log_prob
 from attelbo.metrics.measure import Measure
 from attelbo.metrics.sample_mean import SampleMean
 from attelbo.metrics.segmentation import adjusted_rand_index
@@ -27,4 +27,5 @@ __all__ = [
     "frechet_distance",
     "image_similarity",
     "kernel_distance",
+    "marginal_log_prob",
 ]
