@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 SETTINGS = Evaluation(n_samples=2, n_images=20, batch_size=7, chunk=None, checkpoint="best")
 INFORMATION = {"mutual_information", "aggregate_kl"}
 SCORES = {
-    "mig", "sap", "modularity", "factor_vae_score", "beta_vae_score",
+    "mig", "sap", "modularity", "explicitness", "irs", "factor_vae_score", "beta_vae_score",
     "dci_disentanglement", "dci_completeness", "dci_informativeness",
 }  # fmt: skip
 

@@ -12,7 +12,9 @@ from attelbo.metrics.disentanglement import (
     beta_vae_score,
     dci,
     disentanglement_scores,
+    explicitness,
     factor_vae_score,
+    interventional_robustness,
     modularity,
     mutual_information_gap,
     pairwise_mutual_information,
@@ -60,14 +62,14 @@ def test_codes_that_are_the_factors(codes):
 def test_a_latent_that_says_nothing_costs_nothing_but_modularity():
     found = scores(with_noise_that_says_nothing())
     for name, score in found.items():
-        if name != "modularity":
+        if name not in ("modularity", "irs"):
             assert score == pytest.approx(1, abs=0.02), name
     assert 0.85 < found["modularity"] < 0.97  # one of five latents is for no factor in particular
 
 
 def test_codes_that_are_constant():
     found = scores(torch.zeros(len(FACTORS), 3))
-    for name in ("mig", "sap", "modularity", "dci_disentanglement", "dci_completeness"):
+    for name in ("mig", "sap", "modularity", "explicitness", "irs", "dci_disentanglement", "dci_completeness"):
         assert found[name] == pytest.approx(0, abs=1e-9), name
     for name in ("factor_vae_score", "beta_vae_score"):  # which of four factors is guessed
         assert found[name] == pytest.approx(0.25, abs=0.06), name
@@ -99,8 +101,9 @@ def test_codes_that_mix_the_factors():
 def test_permuted_rows_say_nothing():
     shuffled = PERFECT[torch.randperm(len(PERFECT), generator=torch.Generator().manual_seed(0))]
     found = scores(shuffled)
-    for name in ("mig", "sap", "dci_disentanglement", "dci_completeness"):
+    for name in ("mig", "sap", "explicitness", "dci_disentanglement", "dci_completeness"):
         assert found[name] < 0.1, name
+    assert found["irs"] < 0.25  # some rows of each value are near the ends of the range, if not at them
     assert found["factor_vae_score"] < 0.4
     assert found["beta_vae_score"] < 0.4
 
@@ -236,6 +239,34 @@ def test_importance_scores_by_hand():
     share = np.array([1 / 3, 2 / 3])
     second = 1 + (share * np.log(share)).sum() / np.log(3)
     assert completeness == pytest.approx((0.5 * 1 + 1.5 * second) / 2)
+
+
+def test_robustness_by_its_formula():
+    codes = (PERFECT @ noise(4, 3)).numpy()
+    total, weights = 0.0, 0.0
+    for code in codes.T:
+        largest = np.abs(code - code.mean()).max()
+        within = []
+        for factor in FACTORS.numpy().T:
+            groups = [code[factor == value] for value in np.unique(factor)]
+            within.append(np.mean([np.quantile(np.abs(group - group.mean()), 0.99) for group in groups]))
+        total, weights = total + largest * (1 - min(within) / largest), weights + largest
+    assert interventional_robustness(torch.from_numpy(codes), FACTORS) == pytest.approx(total / weights, rel=1e-9)
+
+
+def test_a_latent_is_robust_to_what_it_does_not_say():
+    """z = v_1 + 0.1 v_2, both uniform: with v_1 fixed what is left of its range is that of 0.1 v_2."""
+    factors = torch.cartesian_prod(torch.arange(101), torch.arange(101))
+    found = interventional_robustness((factors[:, 0] + 0.1 * factors[:, 1]).unsqueeze(1), factors)
+    assert found == pytest.approx(1 - 0.1 / 1.1, abs=0.005)
+
+
+def test_explicitness_is_the_area_under_the_curve():
+    """Of N(m, 1) against N(0, 1) the area is Phi(m / sqrt 2)."""
+    factors = torch.randint(2, (8000, 1), generator=torch.Generator().manual_seed(0))
+    codes = noise(8000, 1) + 1.5 * factors
+    area = torch.special.ndtr(torch.tensor(1.5 / 2**0.5)).item()
+    assert explicitness(codes, factors, seed=0) == pytest.approx(2 * area - 1, abs=0.05)
 
 
 def test_informativeness_is_an_accuracy_on_rows_not_learned_from():

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from attelbo.metrics.disentanglement.explicitness import explicitness
 from attelbo.metrics.disentanglement.gaps import (
     gaps,
     modularity,
@@ -22,6 +23,7 @@ from attelbo.metrics.disentanglement.gaps import (
     share_of_information,
 )
 from attelbo.metrics.disentanglement.importance import DCI, concentrations, dci
+from attelbo.metrics.disentanglement.robustness import interventional_robustness
 from attelbo.metrics.disentanglement.votes import beta_vae_score, factor_vae_score
 
 __all__ = [
@@ -32,8 +34,10 @@ __all__ = [
     "concentrations",
     "dci",
     "disentanglement_scores",
+    "explicitness",
     "factor_vae_score",
     "gaps",
+    "interventional_robustness",
     "modularity",
     "mutual_information_gap",
     "pairwise_mutual_information",
@@ -111,6 +115,8 @@ def disentanglement_scores(
         "mig": float(gaps(information).mean()),
         "sap": float(gaps(table).mean()),
         "modularity": modularity(codes, factors),
+        "explicitness": explicitness(codes, factors, seed),
+        "irs": interventional_robustness(codes, factors),
         "factor_vae_score": factor_vae_score(codes, factors, seed),
         "beta_vae_score": beta_vae_score(codes, factors, seed),
         "dci_disentanglement": forest.disentanglement,
