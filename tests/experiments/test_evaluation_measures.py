@@ -188,6 +188,10 @@ def test_one_row_has_no_scores(runs):
             "disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have",
         ),
         (
+            ["data=sprites", "evaluation.probe=true"],
+            "probe=true: sprites has no labels to tell from the latents",
+        ),
+        (
             ["data=sort", "model=gpt", "evaluation.quality=true"],
             "quality=true: a LanguageModel on sort: no latent variables of images",
         ),
@@ -331,6 +335,16 @@ def test_quality_in_the_training_is_that_of_the_command(runs, capsys, monkeypatc
     assert trained["classifier"]["folder"].startswith(str(runs.folder / "classifiers" / "digits-"))
     names = {"test/psnr", "test/classifier_frechet_distance", "test/classifier_kernel_distance"}
     assert {name: again["metrics"][name] for name in names} == {name: trained["metrics"][name] for name in names}
+
+
+def test_a_probe_learns_from_training_rows_and_is_tried_on_others(runs):
+    words = ("data.train_size=150", "trainer.max_epochs=1", "evaluation.probe=true")
+    result = json.loads((runs.train(*words).run_dir / "result.json").read_text())
+    names = {name for name in result["metrics"] if "probe" in name}
+    kinds = ("linear_100", "linear_all", "knn_100", "knn_all")
+    assert names == {f"test/probe_{kind}{end}" for kind in kinds for end in ("", "_std_error")}
+    assert 0.1 < result["metrics"]["test/probe_linear_all"] < 1
+    assert result["seconds"]["probe"] > 0
 
 
 # -- Inception -----------------------------------------------------------------------------------------

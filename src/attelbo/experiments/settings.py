@@ -39,6 +39,8 @@ class Evaluation:
     """What these scores read: of each what its paper has, MIG samples of z and the others its mean, or all the same."""
     quality: bool = False
     """Similarity of reconstructions, and distances of samples in the features of a classifier."""
+    probe: bool = False
+    """Accuracy of simple classifiers that learn labels from posterior means."""
     fid: bool = False
     """The Frechet Inception distance of samples."""
 

@@ -7,6 +7,7 @@ from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
 from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information, marginal_log_prob
 from attelbo.metrics.measure import Measure
+from attelbo.metrics.probe import probe_accuracy
 from attelbo.metrics.sample_mean import SampleMean
 from attelbo.metrics.segmentation import adjusted_rand_index
 from attelbo.metrics.token_scores import TokenScores
@@ -28,4 +29,5 @@ __all__ = [
     "image_similarity",
     "kernel_distance",
     "marginal_log_prob",
+    "probe_accuracy",
 ]

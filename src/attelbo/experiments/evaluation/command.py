@@ -34,6 +34,7 @@ def evaluate(
     disentanglement: bool | None = None,
     representation: Representation = "published",
     quality: bool = False,
+    probe: bool = False,
     fid: bool = False,
 ) -> None:
     """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``,
@@ -54,6 +55,7 @@ def evaluate(
         disentanglement: scores of latents for factors; where y holds factors, of up to 64 latents, if None.
         representation: what these scores read: as each was published, means or samples.
         quality: similarity of reconstructions, and distances of samples in the features of a classifier.
+        probe: accuracy of simple classifiers that learn labels from posterior means.
         fid: the Frechet Inception distance of samples.
 
     Raises:
@@ -71,6 +73,7 @@ def evaluate(
             disentanglement=disentanglement,
             representation=representation,
             quality=quality,
+            probe=probe,
             fid=fid,
         )
     except ValueError as error:

@@ -26,6 +26,7 @@ from attelbo.experiments.evaluation.likelihood import (
     likelihood_measures,
 )
 from attelbo.experiments.evaluation.perplexity import PERPLEXITY, evaluate_perplexity
+from attelbo.experiments.evaluation.probe import PROBE, check_labelled, evaluate_probe
 from attelbo.experiments.evaluation.quality import (
     INCEPTION,
     QUALITY,
@@ -60,10 +61,18 @@ def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModul
         ConfigError: it, these data or this machine do not have it.
     """
     if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
-        asked = {"disentanglement": settings.disentanglement, "quality": settings.quality, "fid": settings.fid}
+        asked = {
+            "disentanglement": settings.disentanglement,
+            "quality": settings.quality,
+            "probe": settings.probe,
+            "fid": settings.fid,
+        }
         refuse(f"{described}: no latent variables of images", **asked)
-    elif settings.quality:
-        check_classifiable(data)
+    else:
+        if settings.quality:
+            check_classifiable(data)
+        if settings.probe:
+            check_labelled(data)
     if settings.disentanglement:
         check_factors(data)
     if settings.fid:
@@ -115,6 +124,10 @@ def measure(
                 metrics |= evaluate_quality(model, classifier, *where)
             measures += QUALITY
             result["classifier"] = {name: about[name] for name in ("folder", "validation_accuracy")}
+        if settings.probe:
+            with _timed(seconds, "probe"):
+                metrics |= evaluate_probe(model, *where)
+            measures += PROBE
         if settings.fid:
             with _timed(seconds, "fid"):
                 metrics |= evaluate_inception(inception_metric(), model, *where)
