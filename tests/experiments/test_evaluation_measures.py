@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import statistics
 from types import SimpleNamespace
 
 import pytest
@@ -21,18 +22,20 @@ from attelbo.experiments.evaluation import (
     evaluate_information,
     evaluate_quality,
     measure,
+    write_tables,
 )
 from attelbo.experiments.evaluation.classifier import N_FEATURES, Classifier, classifier_of
 from attelbo.experiments.evaluation.quality import inception_metric
+from attelbo.experiments.evaluation.tables import Tables
 from attelbo.experiments.settings import Evaluation
-from attelbo.metrics import frechet_distance
+from attelbo.metrics import disentanglement_scores, frechet_distance
 from attelbo.seeding import derive_seed
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluation(n_samples=2, n_images=20, batch_size=7, chunk=None, checkpoint="best")
 INFORMATION = {"mutual_information", "aggregate_kl"}
 SCORES = {
-    "mig", "sap", "modularity", "factor_vae_score", "beta_vae_score",
+    "mig", "sap", "modularity", "explicitness", "irs", "factor_vae_score", "beta_vae_score",
     "dci_disentanglement", "dci_completeness", "dci_informativeness",
 }  # fmt: skip
 
@@ -83,6 +86,7 @@ def test_what_is_not_known_is_left_out(runs, model, known):
     result = measure(built, data, "test", SETTINGS, 0, CPU, runs.folder)
     names = {name.partition("/")[2] for name in result["metrics"]}
     assert (names & INFORMATION == INFORMATION) == known
+    assert ("total_correlation" in names) == ("dimension_wise_kl" in names) == (model == "vae")
     assert ("nll" in names) == ("elbo" in names) == ("nll_samples" in result) == (model != "ae")
     assert all(math.isfinite(value) for value in result["metrics"].values())
 
@@ -100,16 +104,23 @@ def test_a_model_that_knows_the_factors_has_every_score(sprites):
 
     knowing = SimpleNamespace(evidence=evidence)
     found = evaluate_disentanglement(knowing, data, "test", 300, 0, CPU)  # pyright: ignore[reportArgumentType]
-    assert found.keys() == {f"test/{name}" for name in SCORES}
-    for name, score in found.items():
+    assert found is not None
+    assert found.scores.keys() == SCORES
+    assert found.factors == ["shape", "scale", "orientation", "x", "y"]
+    where = torch.tensor([[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1], [1, 0, 0, 0, 0], [0, 0, 1, 0, 0]])
+    torch.testing.assert_close(found.found.importance, where.double(), atol=0.02, rtol=0)
+    for name, score in found.scores.items():
         assert score == pytest.approx(1, abs=0.02), name  # in a part of the rows, factors are not quite independent
 
 
 def test_an_untrained_model_has_scores_within_bounds(sprites):
     model, data = sprites
     found = evaluate_disentanglement(model, data, "validation", 300, 0, CPU)
-    assert all(0 <= score <= 1 for score in found.values())
-    assert evaluate_disentanglement(model, data, "validation", 300, 0, CPU) == found
+    again = evaluate_disentanglement(model, data, "validation", 300, 0, CPU)
+    assert found is not None
+    assert again is not None
+    assert again.scores == found.scores
+    assert all(0 <= score <= 1 for score in found.scores.values())
 
 
 SPRITES = ("data=sprites", "data.source.test_size=200", "data.binarize=none", "trainer.max_epochs=1")
@@ -128,12 +139,21 @@ def test_scores_come_by_themselves_where_there_are_factors(runs, capsys):
     printed = capsys.readouterr().out
     assert "MIG" in printed
     assert f"{found['test/dci_informativeness']:.3f}" in printed
-    assert ">SAP<" in (run_dir / "report.html").read_text()
+    page = (run_dir / "report.html").read_text()
+    assert ">SAP<" in page
+    assert "the share of the factor" in page
+    assert (run_dir / "media" / "factors.png").is_file()
+    tables = json.loads((run_dir / "media" / "factors.json").read_text())
+    assert tables["factors"] == ["shape", "scale", "orientation", "x", "y"]
+    assert statistics.fmean(tables["mig_by_factor"]) == pytest.approx(found["test/mig"], abs=1e-5)
+    assert statistics.fmean(tables["sap_by_factor"]) == pytest.approx(found["test/sap"], abs=1e-5)
+    assert torch.tensor(tables["importance"]).shape == (2, 5)
     assert main(["compare", str(run_dir), "--metric", "mig"]) == 0
     assert f"{found['test/mig']:.3f}" in capsys.readouterr().out
     words = [f"run={run_dir}", "n_samples=2", "n_images=10", "accelerator=cpu"]
     assert main(["evaluate", *words, "batch_size=100"]) == 0  # as in the training: the noise is that of a batch
     assert scores_in(run_dir, "evaluation-test.json") == found
+    assert json.loads((run_dir / "media" / "factors-test.json").read_text()) == tables
     assert main(["evaluate", *words, "disentanglement=false"]) == 0
     assert not scores_in(run_dir, "evaluation-test.json")
 
@@ -143,6 +163,15 @@ def test_scores_can_be_left_out_and_do_not_come_unasked_where_nobody_expects_the
     run_dir = runs.train(*SPRITES, word).run_dir
     assert not scores_in(run_dir, "result.json")
     assert set(json.loads((run_dir / "result.json").read_text())["seconds"]) == {"train", "evaluate"}
+
+
+def test_many_latents_are_drawn_by_what_they_say(tmp_path):
+    factors = torch.cartesian_prod(torch.arange(3), torch.arange(4)).repeat(20, 1)
+    codes = torch.cat([torch.zeros(len(factors), 50), factors.float()], 1)
+    found = disentanglement_scores(codes, codes, factors, [True, True], 0)
+    write_tables(Tables(["a", "b"], "published", "rows", found), tmp_path / "media" / "factors.png")
+    assert (tmp_path / "media" / "factors.png").stat().st_size > 1000
+    assert len(json.loads((tmp_path / "media" / "factors.json").read_text())["information"]) == 52
 
 
 def test_one_row_has_no_scores(runs):
@@ -157,6 +186,10 @@ def test_one_row_has_no_scores(runs):
         (
             ["evaluation.disentanglement=true"],
             "disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have",
+        ),
+        (
+            ["data=sprites", "evaluation.probe=true"],
+            "probe=true: sprites has no labels to tell from the latents",
         ),
         (
             ["data=sort", "model=gpt", "evaluation.quality=true"],
@@ -302,6 +335,16 @@ def test_quality_in_the_training_is_that_of_the_command(runs, capsys, monkeypatc
     assert trained["classifier"]["folder"].startswith(str(runs.folder / "classifiers" / "digits-"))
     names = {"test/psnr", "test/classifier_frechet_distance", "test/classifier_kernel_distance"}
     assert {name: again["metrics"][name] for name in names} == {name: trained["metrics"][name] for name in names}
+
+
+def test_a_probe_learns_from_training_rows_and_is_tried_on_others(runs):
+    words = ("data.train_size=150", "trainer.max_epochs=1", "evaluation.probe=true")
+    result = json.loads((runs.train(*words).run_dir / "result.json").read_text())
+    names = {name for name in result["metrics"] if "probe" in name}
+    kinds = ("linear_100", "linear_all", "knn_100", "knn_all")
+    assert names == {f"test/probe_{kind}{end}" for kind in kinds for end in ("", "_std_error")}
+    assert 0.1 < result["metrics"]["test/probe_linear_all"] < 1
+    assert result["seconds"]["probe"] > 0
 
 
 # -- Inception -----------------------------------------------------------------------------------------

@@ -72,7 +72,8 @@ def test_nothing_is_called_a_bound_where_levels_have_a_cross_entropy(grey):
     result = result_of(grey)
     metrics = result["metrics"]
     means = {"loss", "distortion_rate", "reconstruction", "kl"}
-    information = {f"{name}{end}" for name in ("mutual_information", "aggregate_kl") for end in ("", "_std_error")}
+    terms = ("mutual_information", "aggregate_kl", "total_correlation", "dimension_wise_kl")
+    information = {f"{name}{end}" for name in terms for end in ("", "_std_error")}
     assert set(metrics) == {f"test/{name}" for name in means | information | {"active_units"}}
     assert metrics["test/distortion_rate"] == pytest.approx(metrics["test/reconstruction"] + metrics["test/kl"])
     curves = read_metrics(grey.run_dir / "metrics.csv")

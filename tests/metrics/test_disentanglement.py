@@ -12,7 +12,9 @@ from attelbo.metrics.disentanglement import (
     beta_vae_score,
     dci,
     disentanglement_scores,
+    explicitness,
     factor_vae_score,
+    interventional_robustness,
     modularity,
     mutual_information_gap,
     pairwise_mutual_information,
@@ -29,7 +31,7 @@ GAPS = ("mig", "sap")
 
 
 def scores(codes: torch.Tensor, factors: torch.Tensor = FACTORS) -> dict[str, float]:
-    return disentanglement_scores(codes, codes, factors, ORDERED, seed=0)
+    return disentanglement_scores(codes, codes, factors, ORDERED, seed=0).scores
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -60,14 +62,14 @@ def test_codes_that_are_the_factors(codes):
 def test_a_latent_that_says_nothing_costs_nothing_but_modularity():
     found = scores(with_noise_that_says_nothing())
     for name, score in found.items():
-        if name != "modularity":
+        if name not in ("modularity", "irs"):
             assert score == pytest.approx(1, abs=0.02), name
     assert 0.85 < found["modularity"] < 0.97  # one of five latents is for no factor in particular
 
 
 def test_codes_that_are_constant():
     found = scores(torch.zeros(len(FACTORS), 3))
-    for name in ("mig", "sap", "modularity", "dci_disentanglement", "dci_completeness"):
+    for name in ("mig", "sap", "modularity", "explicitness", "irs", "dci_disentanglement", "dci_completeness"):
         assert found[name] == pytest.approx(0, abs=1e-9), name
     for name in ("factor_vae_score", "beta_vae_score"):  # which of four factors is guessed
         assert found[name] == pytest.approx(0.25, abs=0.06), name
@@ -99,8 +101,9 @@ def test_codes_that_mix_the_factors():
 def test_permuted_rows_say_nothing():
     shuffled = PERFECT[torch.randperm(len(PERFECT), generator=torch.Generator().manual_seed(0))]
     found = scores(shuffled)
-    for name in ("mig", "sap", "dci_disentanglement", "dci_completeness"):
+    for name in ("mig", "sap", "explicitness", "dci_disentanglement", "dci_completeness"):
         assert found[name] < 0.1, name
+    assert found["irs"] < 0.25  # some rows of each value are near the ends of the range, if not at them
     assert found["factor_vae_score"] < 0.4
     assert found["beta_vae_score"] < 0.4
 
@@ -120,7 +123,7 @@ def test_more_factors_than_latents_and_the_other_way_round():
 def test_a_latent_that_is_ignored_has_a_mean_that_tells_all_and_counts_for_nothing():
     means = torch.cat([PERFECT, 1e-3 * PERFECT], 1)
     samples = torch.cat([PERFECT + 0.01 * noise(*PERFECT.shape), noise(*PERFECT.shape)], 1)
-    found = disentanglement_scores(means, samples, FACTORS, ORDERED, seed=0)
+    found = disentanglement_scores(means, samples, FACTORS, ORDERED, seed=0).scores
     for name, score in found.items():
         assert score == pytest.approx(1, abs=0.03), name
 
@@ -128,7 +131,9 @@ def test_a_latent_that_is_ignored_has_a_mean_that_tells_all_and_counts_for_nothi
 def test_factors_that_do_not_vary_are_left_out():
     constant = torch.zeros(len(FACTORS), 1, dtype=torch.int64)
     factors = torch.cat([constant, FACTORS, constant], 1)
-    assert disentanglement_scores(PERFECT, PERFECT, factors, (False, *ORDERED, True), 0) == scores(PERFECT)
+    found = disentanglement_scores(PERFECT, PERFECT, factors, (False, *ORDERED, True), 0)
+    assert found.scores == scores(PERFECT)
+    assert found.varies == [False, True, True, True, True, False]
 
 
 def test_scores_follow_from_the_seed():
@@ -137,7 +142,7 @@ def test_scores_follow_from_the_seed():
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002 - what sklearn would use without a seed
     assert scores(codes) == first
-    other = disentanglement_scores(codes, codes, FACTORS, ORDERED, seed=1)
+    other = disentanglement_scores(codes, codes, FACTORS, ORDERED, seed=1).scores
     assert other["factor_vae_score"] != first["factor_vae_score"]
     assert other["dci_disentanglement"] != first["dci_disentanglement"]
 
@@ -147,6 +152,34 @@ def test_what_does_not_go_together_is_refused():
         disentanglement_scores(PERFECT, PERFECT, FACTORS[:, :1], [True], 0)
     with pytest.raises(ValueError, match=r"must go together, got .* and 3"):
         disentanglement_scores(PERFECT, PERFECT, FACTORS, [True] * 3, 0)
+
+
+def test_tables_have_the_scores_in_them():
+    """The gaps of each table by a sort; latents in rows, factors in columns, those that vary."""
+    codes, other = PERFECT @ noise(4, 5) + noise(len(PERFECT), 5), torch.zeros(len(FACTORS), 1, dtype=torch.int64)
+    found = disentanglement_scores(codes, codes, torch.cat([FACTORS, other], 1), (*ORDERED, True), seed=0)
+    for table, name in ((found.information, "mig"), (found.predictability, "sap")):
+        assert table.shape == (5, 4)
+        columns = np.sort(table.numpy(), 0)
+        assert found.scores[name] == pytest.approx((columns[-1] - columns[-2]).mean(), abs=1e-12)
+    assert importance_scores(found.importance) == (
+        found.scores["dci_disentanglement"],
+        found.scores["dci_completeness"],
+    )
+    assert found.scores["dci_informativeness"] == pytest.approx(float(found.accuracies.mean()))
+
+
+def test_what_represents_x_can_be_chosen():
+    means, samples = PERFECT, PERFECT + 4 * noise(*PERFECT.shape)
+
+    def of(representation) -> dict[str, float]:
+        return disentanglement_scores(means, samples, FACTORS, ORDERED, 0, representation).scores
+
+    published, mean, sample = of("published"), of("mean"), of("sample")
+    assert all(score == pytest.approx(1, abs=1e-9) for score in mean.values())
+    assert published == mean | {"mig": sample["mig"]}
+    assert sample["mig"] < 0.2
+    assert sample["sap"] < 0.5
 
 
 # -- one by one ----------------------------------------------------------------------------------------
@@ -206,6 +239,34 @@ def test_importance_scores_by_hand():
     share = np.array([1 / 3, 2 / 3])
     second = 1 + (share * np.log(share)).sum() / np.log(3)
     assert completeness == pytest.approx((0.5 * 1 + 1.5 * second) / 2)
+
+
+def test_robustness_by_its_formula():
+    codes = (PERFECT @ noise(4, 3)).numpy()
+    total, weights = 0.0, 0.0
+    for code in codes.T:
+        largest = np.abs(code - code.mean()).max()
+        within = []
+        for factor in FACTORS.numpy().T:
+            groups = [code[factor == value] for value in np.unique(factor)]
+            within.append(np.mean([np.quantile(np.abs(group - group.mean()), 0.99) for group in groups]))
+        total, weights = total + largest * (1 - min(within) / largest), weights + largest
+    assert interventional_robustness(torch.from_numpy(codes), FACTORS) == pytest.approx(total / weights, rel=1e-9)
+
+
+def test_a_latent_is_robust_to_what_it_does_not_say():
+    """z = v_1 + 0.1 v_2, both uniform: with v_1 fixed what is left of its range is that of 0.1 v_2."""
+    factors = torch.cartesian_prod(torch.arange(101), torch.arange(101))
+    found = interventional_robustness((factors[:, 0] + 0.1 * factors[:, 1]).unsqueeze(1), factors)
+    assert found == pytest.approx(1 - 0.1 / 1.1, abs=0.005)
+
+
+def test_explicitness_is_the_area_under_the_curve():
+    """Of N(m, 1) against N(0, 1) the area is Phi(m / sqrt 2)."""
+    factors = torch.randint(2, (8000, 1), generator=torch.Generator().manual_seed(0))
+    codes = noise(8000, 1) + 1.5 * factors
+    area = torch.special.ndtr(torch.tensor(1.5 / 2**0.5)).item()
+    assert explicitness(codes, factors, seed=0) == pytest.approx(2 * area - 1, abs=0.05)
 
 
 def test_informativeness_is_an_accuracy_on_rows_not_learned_from():

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from attelbo.latent import DiagonalNormal, FullNormal, StandardNormal
 from attelbo.metrics import information as module
-from attelbo.metrics.information import aggregate_log_prob, estimate_information
+from attelbo.metrics.information import aggregate_log_prob, estimate_information, marginal_log_prob
 
 
 def batches(mean: torch.Tensor, std: torch.Tensor, size: int) -> tuple[list[DiagonalNormal], list[int]]:
@@ -23,7 +23,8 @@ def estimate(mean: torch.Tensor, std: torch.Tensor, size: int = 100):
     torch.manual_seed(7)  # not the seed of the rows
     drawn = [q.rsample_with_log_prob(1) for q in posteriors]
     z, log_q = (torch.cat([part[i][0] for part in drawn]) for i in (0, 1))
-    return estimate_information(z, log_q, StandardNormal(mean.shape[1:]).log_prob(z.unsqueeze(0))[0], posteriors, sizes)
+    log_p = StandardNormal(mean.shape[1:]).log_prob(z.unsqueeze(0))[0]
+    return estimate_information(z, log_q, log_p, posteriors, sizes, marginal_log_prob(z, posteriors, sizes))
 
 
 def test_few_rows_by_quadrature():
@@ -66,6 +67,36 @@ def test_the_two_are_the_rate():
     rate = 0.5 * (x.square() + std.square() - 1).sum(1) - std.log().sum(1)
     error = math.hypot(found.mutual_information_std_error, found.aggregate_kl_std_error)
     assert found.mutual_information + found.aggregate_kl == pytest.approx(float(rate.mean()), abs=3 * error)
+
+
+def test_terms_of_the_aggregate_kl_in_closed_form():
+    """x ~ N(0, 1)^3, z|x ~ N(A x, s^2): q(z) is N(0, C), C = A A^T + s^2."""
+    x = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a = torch.tensor([[0.9, 0.0, 0.3], [1.2, 0.5, 0.0], [-0.9, 0.2, 0.4]], dtype=torch.float64)
+    c = np.cov((x @ a.T).numpy().T, bias=True) + 0.6**2 * np.eye(3)  # of these rows
+    found = estimate(x @ a.T, torch.full_like(x, 0.6), 1000)
+    variances = np.diag(c)
+    correlation = 0.5 * (np.log(variances).sum() - np.linalg.slogdet(c)[1])
+    assert correlation > 0.3
+    assert found.total_correlation == pytest.approx(correlation, abs=4 * found.total_correlation_std_error + 0.02)
+    kl = 0.5 * (variances - 1 - np.log(variances)).sum()
+    assert found.dimension_wise_kl == pytest.approx(kl, abs=4 * found.dimension_wise_kl_std_error + 0.02)
+    assert found.total_correlation_std_error < 0.03
+    # mutual information + total correlation + dimension-wise KL = KL
+    rate = float(0.5 * ((x @ a.T).square() + 0.6**2 - 1).sum(1).mean() - 3 * math.log(0.6))
+    total = found.mutual_information + found.total_correlation + found.dimension_wise_kl
+    assert total == pytest.approx(rate, abs=0.1)
+    assert found.total_correlation + found.dimension_wise_kl == pytest.approx(found.aggregate_kl, abs=1e-9)
+
+
+def test_marginals_are_those_of_scipy():
+    mean = torch.tensor([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]], dtype=torch.float64)
+    std = torch.tensor([[1.0, 0.5], [0.2, 2.0], [0.7, 0.1]], dtype=torch.float64)
+    z = torch.tensor([[0.3, 0.6], [1.9, -2.0]], dtype=torch.float64)
+    expected = [sum(np.log(norm.pdf(one[d], mean[:, d], std[:, d]).mean()) for d in (0, 1)) for one in z]
+    for size in (1, 2, 3):
+        found = marginal_log_prob(z, *batches(mean, std, size))
+        torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_extremes():

@@ -9,6 +9,11 @@ from pathlib import Path
 _CAPTIONS = {
     "samples.png": ("Samples", "E[x | z] with z drawn from the prior"),
     "latent_map.png": ("Latent map", "posterior means, in the color of their class where there are classes"),
+    "factors.png": (
+        "Factors",
+        "of each latent and each factor: the share of the factor's entropy that the latent tells, how well the latent "
+        "alone predicts the factor, and how much it matters in a forest that has all of them",
+    ),
     "reconstructions.png": ("Reconstructions", "each image with E[x | z] at its posterior mean below it"),
     "traversals.png": ("Traversals", "one latent in each row, the most varying first, over 2.5 standard deviations"),
     "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),

@@ -25,7 +25,7 @@ from attelbo.data.module import Splits
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
 from attelbo.experiments.assembly import Config, assemble, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
-from attelbo.experiments.evaluation import measure
+from attelbo.experiments.evaluation import measure, write_tables
 from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
 from attelbo.experiments.sweeps.pruning import watch
@@ -42,7 +42,7 @@ from attelbo.training import (
 )
 from attelbo.training.callbacks import Exhibit, Pruned, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
-from attelbo.training.loggers import build_loggers, finish_loggers, log_result, rewind_loggers
+from attelbo.training.loggers import build_loggers, finish_loggers, log_result, log_work, rewind_loggers
 from attelbo.training.replicas import Seat
 from attelbo.training.threads import measured_threads, use_threads
 
@@ -296,6 +296,7 @@ def _conclude(
         load_weights(model, checkpoint)
         which = checkpoint.stem
     result = measure(model, data, "test", settings, config["seed"], device, Path(config["paths"]["output_dir"]))
+    tables = result.pop("disentanglement", None)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):
             callback.publish(trainer, model)
@@ -313,5 +314,7 @@ def _conclude(
         "replicas": together,
         "stacked_with": stepper.seat.names if stepper.seat else [],
     }
+    if tables is not None:
+        log_work(trainer.loggers, "factors", write_tables(tables, run.path / "media" / "factors.png"), stepper.step)
     log_result(trainer.loggers, result, stepper.step)
     run.write("result.json", result)

@@ -17,6 +17,10 @@ def epoch_of(which: Which) -> int | None:
     return int(which.removeprefix("epoch")) if which.startswith("epoch") else None
 
 
+Representation = Literal["published", "mean", "sample"]
+"""What represents x in scores of disentanglement, as ``attelbo.metrics`` has it, without torch."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How a trained model is measured: the node ``evaluation`` of train.yaml, the same keys in evaluate.yaml.
@@ -40,8 +44,12 @@ class Evaluation:
     disentanglement: bool | None = None
     """Scores of single latents for single factors of variation; None: where the data have factors and z has 64 numbers
     at most."""
+    representation: Representation = "published"
+    """What these scores read: of each what its paper has, MIG samples of z and the others its mean, or all the same."""
     quality: bool = False
     """Similarity of reconstructions, and distances of samples in the features of a classifier."""
+    probe: bool = False
+    """Accuracy of simple classifiers that learn labels from posterior means."""
     fid: bool = False
     """The Frechet Inception distance of samples."""
 

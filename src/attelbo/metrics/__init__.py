@@ -2,11 +2,12 @@
 
 from attelbo.metrics.active_units import ActiveUnits
 from attelbo.metrics.code_usage import CodeUsage
-from attelbo.metrics.disentanglement import disentanglement_scores
+from attelbo.metrics.disentanglement import Disentanglement, Representation, disentanglement_scores
 from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
-from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information
+from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information, marginal_log_prob
 from attelbo.metrics.measure import Measure
+from attelbo.metrics.probe import probe_accuracy
 from attelbo.metrics.sample_mean import SampleMean
 from attelbo.metrics.segmentation import adjusted_rand_index
 from attelbo.metrics.token_scores import TokenScores
@@ -14,8 +15,10 @@ from attelbo.metrics.token_scores import TokenScores
 __all__ = [
     "ActiveUnits",
     "CodeUsage",
+    "Disentanglement",
     "Information",
     "Measure",
+    "Representation",
     "SampleMean",
     "TokenScores",
     "adjusted_rand_index",
@@ -25,4 +28,6 @@ __all__ = [
     "frechet_distance",
     "image_similarity",
     "kernel_distance",
+    "marginal_log_prob",
+    "probe_accuracy",
 ]

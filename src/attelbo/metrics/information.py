@@ -4,11 +4,16 @@ Hoffman & Johnson 2016, "ELBO surgery": with q(z) = 1/N sum_n q(z|x_n),
 
     1/N sum_n KL(q(z|x_n) || p(z)) = I_q(x; z) + KL(q(z) || p(z)).
 
-Both terms are averages of log densities at one sample z_n ~ q(z|x_n) for each row, with q(z_n) over all N encodings:
+Where q(z|x) and p(z) are products over the dimensions of z, the last term falls apart once more (Chen et al. 2018,
+"Isolating Sources of Disentanglement in VAEs", eq. 2), into total correlation and dimension-wise KL:
+
+    KL(q(z) || p(z)) = KL(q(z) || prod_d q(z_d)) + sum_d KL(q(z_d) || p(z_d)).
+
+All terms are averages of log densities at one sample z_n ~ q(z|x_n) for each row, with q(z_n) over all N encodings:
 unbiased estimates, as far as these N rows go. What z says of N rows is at most log N, so a mutual information near that
 says more of N than of the data, and is too small for them; the aggregate KL is then too large by as much.
 
-Shapes: N rows, B rows of one batch, M samples, E event shape of z.
+Shapes: N rows, B rows of one batch, M samples, E event shape of z, D its dimensions.
 """
 
 import math
@@ -30,13 +35,26 @@ class Density(Protocol):
         ...
 
 
+class FactorialDensity(Density, Protocol):
+    """One that is a product over dimensions."""
+
+    def cross_log_prob_by_dimension(self, z: Tensor) -> Tensor:
+        """log q(z_d|x_b) of each z (n, *E) for each of the B rows, (n, B, D), nats."""
+        ...
+
+
 class Information(NamedTuple):
-    """Two estimates and their standard errors, which are those of the noise in z and of the rows; nats."""
+    """Two estimates, and two more that the second is the sum of, NaN where they were not asked for; each with its
+    standard error, which is that of the noise in z and of the rows. Nats."""
 
     mutual_information: float
     mutual_information_std_error: float
     aggregate_kl: float
     aggregate_kl_std_error: float
+    total_correlation: float = math.nan
+    total_correlation_std_error: float = math.nan
+    dimension_wise_kl: float = math.nan
+    dimension_wise_kl_std_error: float = math.nan
 
 
 def aggregate_log_prob(z: Tensor, posteriors: Sequence[Density], sizes: Sequence[int]) -> Tensor:
@@ -58,8 +76,24 @@ def aggregate_log_prob(z: Tensor, posteriors: Sequence[Density], sizes: Sequence
     return total - math.log(sum(sizes))
 
 
+def marginal_log_prob(z: Tensor, posteriors: Sequence[FactorialDensity], sizes: Sequence[int]) -> Tensor:
+    """sum_d log q(z_d), each dimension under its own mixture of all encodings; arguments and result as of
+    :func:`aggregate_log_prob`. It takes N M D exponentials where that takes N M."""
+    total = torch.full((len(z), z[0].numel()), -math.inf, dtype=torch.float64, device=z.device)
+    for q, size in zip(posteriors, sizes, strict=True):
+        at_once = max(1, _NUMBERS_AT_ONCE // (size * max(1, z[0].numel())))
+        parts = [q.cross_log_prob_by_dimension(part).logsumexp(1).double() for part in z.split(at_once)]
+        total = torch.logaddexp(total, torch.cat(parts))
+    return (total - math.log(sum(sizes))).sum(1)
+
+
 def estimate_information(
-    z: Tensor, log_q: Tensor, log_p: Tensor, posteriors: Sequence[Density], sizes: Sequence[int]
+    z: Tensor,
+    log_q: Tensor,
+    log_p: Tensor,
+    posteriors: Sequence[Density],
+    sizes: Sequence[int],
+    log_marginals: Tensor | None = None,
 ) -> Information:
     """Mutual information and aggregate KL of N rows.
 
@@ -69,6 +103,7 @@ def estimate_information(
         log_p: log p(z_n), (N,), nats.
         posteriors: q(z|x) of the N rows, in batches.
         sizes: how many rows each batch has.
+        log_marginals: sum_d log q(z_d) at these samples, (N,), nats, for the terms of the aggregate KL.
 
     Raises:
         ValueError: not one sample for each row.
@@ -76,7 +111,11 @@ def estimate_information(
     if not len(z) == len(log_q) == len(log_p) == sum(sizes):
         raise ValueError(f"one sample for each of {sum(sizes)} rows, got {len(z)}, {len(log_q)} and {len(log_p)}")
     aggregate = aggregate_log_prob(z, posteriors, sizes)
-    return Information(*_mean_and_error(log_q.double() - aggregate), *_mean_and_error(aggregate - log_p.double()))
+    log_p = log_p.double()
+    terms = [log_q.double() - aggregate, aggregate - log_p]
+    if log_marginals is not None:
+        terms += [aggregate - log_marginals, log_marginals - log_p]
+    return Information(*(number for term in terms for number in _mean_and_error(term)))
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

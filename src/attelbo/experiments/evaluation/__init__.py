@@ -7,6 +7,7 @@ from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_l
 from attelbo.experiments.evaluation.measuring import check_measurable, measure
 from attelbo.experiments.evaluation.quality import evaluate_inception, evaluate_quality
 from attelbo.experiments.evaluation.splits import SplitName
+from attelbo.experiments.evaluation.tables import write_tables
 
 __all__ = [
     "SplitName",
@@ -20,4 +21,5 @@ __all__ = [
     "evaluate_quality",
     "measure",
     "suitable_chunk",
+    "write_tables",
 ]

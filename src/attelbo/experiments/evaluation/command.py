@@ -6,10 +6,11 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.boards.telling import boards_of
 from attelbo.experiments.evaluation.measuring import check_measurable, has_likelihood, measure
 from attelbo.experiments.evaluation.splits import SplitName, split_key
+from attelbo.experiments.evaluation.tables import write_tables
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.settings import Evaluation, Representation
 from attelbo.experiments.tables import print_result
-from attelbo.experiments.trained import Accelerator, Trained, Which, refuse
+from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell
 from attelbo.models import checkpoint_of, read_config
 from attelbo.training.loggers import log_result
 from attelbo.training.threads import use_threads
@@ -31,7 +32,9 @@ def evaluate(
     data_dir: str | None = None,
     compress: bool = False,
     disentanglement: bool | None = None,
+    representation: Representation = "published",
     quality: bool = False,
+    probe: bool = False,
     fid: bool = False,
 ) -> None:
     """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``,
@@ -50,7 +53,9 @@ def evaluate(
         data_dir: where the data are now, if not where they were.
         compress: code the images by bits back, decode them and count the bits.
         disentanglement: scores of latents for factors; where y holds factors, of up to 64 latents, if None.
+        representation: what these scores read: as each was published, means or samples.
         quality: similarity of reconstructions, and distances of samples in the features of a classifier.
+        probe: accuracy of simple classifiers that learn labels from posterior means.
         fid: the Frechet Inception distance of samples.
 
     Raises:
@@ -58,8 +63,19 @@ def evaluate(
             this model, these data or this machine do not have.
     """
     try:
-        asked = N_SAMPLES if n_samples is None else n_samples
-        settings = Evaluation(asked, n_images, batch_size, chunk, checkpoint, compress, disentanglement, quality, fid)
+        settings = Evaluation(
+            n_samples=N_SAMPLES if n_samples is None else n_samples,
+            n_images=n_images,
+            batch_size=batch_size,
+            chunk=chunk,
+            checkpoint=checkpoint,
+            compress=compress,
+            disentanglement=disentanglement,
+            representation=representation,
+            quality=quality,
+            probe=probe,
+            fid=fid,
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from error
     trained = Trained.of(run, checkpoint, accelerator, data_dir)
@@ -73,7 +89,12 @@ def evaluate(
     use_threads(config["trainer"]["threads"])
     result = measure(model, data, split, settings, seed, device, Path(config["paths"]["output_dir"]))
     result |= {"checkpoint": checkpoint_of(trained.run_dir, checkpoint).stem, "seed": seed}
+    tables = result.pop("disentanglement", None)
     run_dir.write(f"evaluation-{split}.json", result)
     print_result(result, trained.run_dir, split_key(split))
+    if tables is not None:
+        path = trained.path(None, f"factors-{split}.png")
+        write_tables(tables, path)
+        tell("factors", path)
     with boards_of(run_dir, config, "evaluate", f"evaluate-{split}") as boards:
         log_result(boards, result)

@@ -4,8 +4,9 @@ import torch
 
 from attelbo.data import ImageDataModule, ResidentDataModule
 from attelbo.errors import ConfigError
-from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
-from attelbo.metrics import Measure, disentanglement_scores
+from attelbo.experiments.evaluation.splits import SplitName, batches
+from attelbo.experiments.evaluation.tables import Tables
+from attelbo.metrics import Measure, Representation, disentanglement_scores
 from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
@@ -14,6 +15,8 @@ DISENTANGLEMENT = (
     Measure("mig", "MIG", "mutual information gap, 0..1", 3, better="more"),
     Measure("sap", "SAP", "separated attribute predictability, 0..1", 3, better="more"),
     Measure("modularity", "modularity", "0..1", 3, better="more"),
+    Measure("explicitness", "explicitness", "0..1, of factors by a linear classifier", 3, better="more"),
+    Measure("irs", "IRS", "interventional robustness, 0..1", 3, better="more"),
     Measure("factor_vae_score", "FactorVAE score", "0..1", 3, better="more"),
     Measure("beta_vae_score", "beta-VAE score", "0..1", 3, better="more"),
     Measure("dci_disentanglement", "DCI disentanglement", "0..1", 3, better="more"),
@@ -50,9 +53,10 @@ def evaluate_disentanglement(
     batch_size: int,
     seed: int,
     device: torch.device,
-) -> dict[str, float]:
-    """The scores of ``attelbo.metrics.disentanglement`` on ``MOST_ROWS`` rows of a split of data that have factors;
-    nothing where fewer than two of them vary among the rows.
+    representation: Representation = "published",
+) -> Tables | None:
+    """The scores of ``attelbo.metrics.disentanglement`` on ``MOST_ROWS`` rows of a split of data that have factors, and
+    the tables behind them; None where fewer than two of the factors vary among the rows.
     """
     means, samples, factors = [], [], []
     for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
@@ -63,12 +67,14 @@ def evaluate_disentanglement(
         factors.append(batch.y)
     y = torch.cat(factors).cpu()
     if int((y != y[0]).any(0).sum()) < 2:
-        return {}
-    scores = disentanglement_scores(
+        return None
+    found = disentanglement_scores(
         torch.cat(means),
         torch.cat(samples),
         y,
         [factor.ordered for factor in data.source.factors],
         derive_seed(seed, "disentanglement") % 2**32,
+        representation,
     )
-    return {f"{split_key(split)}/{name}": value for name, value in scores.items()}
+    names = [factor.name for factor, varies in zip(data.source.factors, found.varies, strict=True) if varies]
+    return Tables(names, representation, f"{len(y):,} {split} images of {data.spec.name}", found)

@@ -8,8 +8,9 @@ import torch
 from attelbo.data import ResidentDataModule
 from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
+from attelbo.latent import DiagonalNormal, StandardNormal
 from attelbo.latent.spaces import Codes
-from attelbo.metrics import Measure, estimate_information
+from attelbo.metrics import Information, Measure, estimate_information, marginal_log_prob
 from attelbo.models import Model, VariationalAutoencoder
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
@@ -17,7 +18,11 @@ from attelbo.training import seed_default_generator
 INFORMATION = (
     Measure("mutual_information", "mutual information", "nats, I(x; z)"),
     Measure("aggregate_kl", "aggregate KL", "nats, KL(q(z) || p(z))"),
+    Measure("total_correlation", "total correlation", "nats of the aggregate KL, KL(q(z) || prod_d q(z_d))"),
+    Measure("dimension_wise_kl", "dimension-wise KL", "nats of the aggregate KL, sum_d KL(q(z_d) || p(z_d))"),
 )
+MOST_DIMENSIONS = 64
+"""Of z where the total correlation is estimated: its cost grows with them."""
 
 
 @torch.inference_mode()
@@ -27,7 +32,8 @@ def evaluate_information(
     """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split; see ``attelbo.metrics.information``.
 
     Nothing for models that do not know log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
-    inverted. Without the aggregate KL where each class has a prior of its own.
+    inverted. Without the aggregate KL where each class has a prior of its own, without its terms where it has not two:
+    where q(z|x) or p(z) is no product over dimensions, or there is but one, or more than ``MOST_DIMENSIONS``.
     """
     if not isinstance(model, VariationalAutoencoder) or not model.has_kl or isinstance(model.posterior.space, Codes):
         return {}
@@ -46,10 +52,14 @@ def evaluate_information(
         log_p.append(prior.log_prob(q.prior_value(z))[0])
         posteriors.append(q)
         samples.append(z[0])
-    found = estimate_information(
-        torch.cat(samples), torch.cat(log_q), torch.cat(log_p), posteriors, [len(z) for z in samples]
-    )
-    values = found._asdict()
+    z, sizes = torch.cat(samples), [len(z) for z in samples]
+    marginals, factorial = None, [q for q in posteriors if isinstance(q, DiagonalNormal)]
+    products = len(factorial) == len(posteriors) and isinstance(model.prior, StandardNormal)
+    if products and 1 < z[0].numel() <= MOST_DIMENSIONS:
+        marginals = marginal_log_prob(z, factorial, sizes)
+    found = estimate_information(z, torch.cat(log_q), torch.cat(log_p), posteriors, sizes, marginals)
+    told = Information._fields[: 4 if marginals is None else 8]
+    values = {name: getattr(found, name) for name in told}
     if of_classes:
         values = {name: value for name, value in values.items() if name.startswith("mutual_information")}
     return {f"{split_key(split)}/{name}": value for name, value in values.items()}

@@ -26,6 +26,7 @@ from attelbo.experiments.evaluation.likelihood import (
     likelihood_measures,
 )
 from attelbo.experiments.evaluation.perplexity import PERPLEXITY, evaluate_perplexity
+from attelbo.experiments.evaluation.probe import PROBE, check_labelled, evaluate_probe
 from attelbo.experiments.evaluation.quality import (
     INCEPTION,
     QUALITY,
@@ -63,14 +64,22 @@ def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModul
         ConfigError: it, these data or this machine do not have it.
     """
     if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
-        asked = {"disentanglement": settings.disentanglement, "quality": settings.quality, "fid": settings.fid}
+        asked = {
+            "disentanglement": settings.disentanglement,
+            "quality": settings.quality,
+            "probe": settings.probe,
+            "fid": settings.fid,
+        }
         refuse(f"{described}: no latent variables of images", **asked)
-    if data.spec.row != "image":
-        refuse(f"{described}: no images to compare", quality=settings.quality, fid=settings.fid)
+    else:
+        if data.spec.row != "image":
+            refuse(f"{described}: no images to compare", quality=settings.quality, fid=settings.fid)
+        if settings.quality:
+            check_classifiable(data)
+        if settings.probe:
+            check_labelled(data)
     if settings.disentanglement:
         check_factors(data)
-    if settings.quality:
-        check_classifiable(data)
     if settings.fid:
         inception_metric()
     if settings.compress:
@@ -87,7 +96,8 @@ def measure(
     output_dir: Path = OUTPUTS,
 ) -> dict[str, Any]:
     """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood where it has
-    a bound; information where q(z|x) has a density; disentanglement where y holds factors; BLEU where it translates.
+    a bound; information where q(z|x) has a density; disentanglement where y holds factors, with its ``Tables`` beside
+    the metrics, which are for ``write_tables``; BLEU where it translates.
 
     Args:
         model: what was trained.
@@ -108,14 +118,21 @@ def measure(
         by_itself = has_factors(data) and model.n_latent <= MOST_LATENTS
         if by_itself if settings.disentanglement is None else settings.disentanglement:
             with _timed(seconds, "disentanglement"):
-                metrics |= evaluate_disentanglement(model, *where)
-            measures += DISENTANGLEMENT
+                found = evaluate_disentanglement(model, *where, settings.representation)
+            if found is not None:
+                metrics |= {f"{split_key(split)}/{name}": value for name, value in found.scores.items()}
+                measures += DISENTANGLEMENT
+                result["disentanglement"] = found
         if settings.quality:
             with _timed(seconds, "quality"):
                 classifier, about = classifier_of(data, output_dir / "classifiers", device)
                 metrics |= evaluate_quality(model, classifier, *where)
             measures += QUALITY
             result["classifier"] = {name: about[name] for name in ("folder", "validation_accuracy")}
+        if settings.probe:
+            with _timed(seconds, "probe"):
+                metrics |= evaluate_probe(model, *where)
+            measures += PROBE
         if settings.fid:
             with _timed(seconds, "fid"):
                 metrics |= evaluate_inception(inception_metric(), model, *where)

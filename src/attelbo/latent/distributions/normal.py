@@ -46,6 +46,11 @@ class DiagonalNormal(Distribution):
         constant = (0.5 * mean.square() * precision + log_std + 0.5 * LOG_2PI).sum(1)  # (B,)
         return (-0.5 * squares - constant).to(torch.promote_types(z.dtype, self._mean.dtype))
 
+    def cross_log_prob_by_dimension(self, z: Tensor) -> Tensor:
+        """log q(z_d|x_b) of each z (n, *E) for each of the B rows, (n, B, D), nats."""
+        of_z, mean, log_std = z.flatten(1).unsqueeze(1), self._mean.flatten(1), self.log_std.flatten(1)
+        return -0.5 * ((of_z - mean) * (-log_std).exp()).square() - (log_std + 0.5 * LOG_2PI)
+
     def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         noise = self._noise(n)
         return torch.addcmul(self._mean, self.std, noise), self._log_density(noise)

@@ -7,43 +7,83 @@ Shapes: N rows, D latent dimensions, F factors.
 """
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from attelbo.metrics.disentanglement.explicitness import explicitness
 from attelbo.metrics.disentanglement.gaps import (
+    gaps,
     modularity,
     mutual_information_gap,
     pairwise_mutual_information,
+    predictability,
     separated_attribute_predictability,
+    share_of_information,
 )
-from attelbo.metrics.disentanglement.importance import DCI, dci
+from attelbo.metrics.disentanglement.importance import DCI, concentrations, dci
+from attelbo.metrics.disentanglement.robustness import interventional_robustness
 from attelbo.metrics.disentanglement.votes import beta_vae_score, factor_vae_score
 
 __all__ = [
     "DCI",
+    "Disentanglement",
+    "Representation",
     "beta_vae_score",
+    "concentrations",
     "dci",
     "disentanglement_scores",
+    "explicitness",
     "factor_vae_score",
+    "gaps",
+    "interventional_robustness",
     "modularity",
     "mutual_information_gap",
     "pairwise_mutual_information",
+    "predictability",
     "separated_attribute_predictability",
+    "share_of_information",
 ]
+
+Representation = Literal["published", "mean", "sample"]
 
 ACTIVE = 0.01
 """The share of a latent's variance that its mean must have; of a unit variance, the threshold of active units."""
 
 
+class Disentanglement(NamedTuple):
+    """Scores, and the tables that they come from; K of the F factors vary."""
+
+    scores: dict[str, float]
+    varies: list[bool]
+    """Which factors do, F of them."""
+    information: Tensor
+    """I(z_j; v_k) / H(v_k), (D, K): the gaps of its columns are MIG."""
+    predictability: Tensor
+    """Of factors from single latents, (D, K): the gaps of its columns are SAP."""
+    importance: Tensor
+    """Of latents for factors in the forests of DCI, (D, K)."""
+    accuracies: Tensor
+    """Of these forests, (K,)."""
+
+
 def disentanglement_scores(
-    means: Tensor, samples: Tensor, factors: Tensor, ordered: Sequence[bool], seed: int
-) -> dict[str, float]:
+    means: Tensor,
+    samples: Tensor,
+    factors: Tensor,
+    ordered: Sequence[bool],
+    seed: int,
+    representation: Representation = "published",
+) -> Disentanglement:
     """All scores of a model's codes.
 
-    The mutual information gap is defined on samples of z. The others read posterior means, where a latent that the
-    decoder ignores has a mean that is all but constant, and still, without its noise, a function of x: unless its mean
-    has ``ACTIVE`` of its variance, it is held constant here.
+    Papers differ in what represents x. As ``published``, the mutual information gap is that of samples of z, in which a
+    latent is as uncertain as the model is, and the others read posterior means, as the papers of each have it;
+    Locatello et al. 2019 have ``mean`` for all; ``sample`` for all asks how much of each score is left in the noise.
+
+    A latent that the decoder ignores has a mean that is all but constant, and still, without its noise, a function of
+    x: unless its mean has ``ACTIVE`` of its variance, it is held constant in the means here.
 
     Args:
         means: E[z|x] of each row, (N, D).
@@ -51,6 +91,7 @@ def disentanglement_scores(
         factors: their classes, (N, F), int64.
         ordered: for each factor, whether neighbouring classes are alike.
         seed: of what is random.
+        representation: what the scores read.
 
     Raises:
         ValueError: fewer than two factors vary, or shapes that do not go together.
@@ -66,15 +107,20 @@ def disentanglement_scores(
     factors, ordered = factors[:, varies], [o for o, v in zip(ordered, varies.tolist(), strict=True) if v]
     means, samples = means.double(), samples.double()
     active = means.var(0, correction=0) > ACTIVE * samples.var(0, correction=0)
-    codes = torch.where(active, means, 0.0)
-    forest = dci(codes, factors, seed)
-    return {
-        "mig": mutual_information_gap(samples, factors),
-        "sap": separated_attribute_predictability(codes, factors, ordered),
+    means = torch.where(active, means, 0.0)
+    codes = samples if representation == "sample" else means
+    information = share_of_information(means if representation == "mean" else samples, factors)
+    table, forest = predictability(codes, factors, ordered), dci(codes, factors, seed)
+    scores = {
+        "mig": float(gaps(information).mean()),
+        "sap": float(gaps(table).mean()),
         "modularity": modularity(codes, factors),
+        "explicitness": explicitness(codes, factors, seed),
+        "irs": interventional_robustness(codes, factors),
         "factor_vae_score": factor_vae_score(codes, factors, seed),
         "beta_vae_score": beta_vae_score(codes, factors, seed),
         "dci_disentanglement": forest.disentanglement,
         "dci_completeness": forest.completeness,
         "dci_informativeness": forest.informativeness,
     }
+    return Disentanglement(scores, varies.tolist(), information, table, forest.importance, forest.accuracies)

@@ -55,9 +55,20 @@ def mutual_information_gap(codes: Tensor, factors: Tensor, n_bins: int = N_BINS)
         factors: classes, (N, F), int64; each must vary.
         n_bins: bins of each latent.
     """
-    information = pairwise_mutual_information(_with_a_rival(codes), factors, n_bins)
+    return float(gaps(share_of_information(codes, factors, n_bins)).mean())
+
+
+def share_of_information(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> Tensor:
+    """I(z_j; v_k) / H(v_k), in 0..1, (D, F); see :func:`mutual_information_gap`."""
     entropy = torch.stack([_entropy(torch.bincount(v - v.min()).double() / len(v)) for v in factors.unbind(1)])
-    return float((_gap(information) / entropy).mean())
+    return pairwise_mutual_information(codes, factors, n_bins) / entropy
+
+
+def gaps(table: Tensor) -> Tensor:
+    """The largest less the second largest of each column of (D, F), none below 0: (F,). A single latent is compared
+    with a constant, so that there is a second best."""
+    best = torch.cat([table, torch.zeros_like(table[:1])]).topk(2, 0).values
+    return best[0] - best[1]
 
 
 def modularity(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> float:
@@ -70,12 +81,15 @@ def modularity(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> float:
         factors: classes, (N, F), int64, F at least 2.
         n_bins: bins of each latent.
     """
-    information = pairwise_mutual_information(codes, factors, n_bins)
-    information = information[information.amax(1) > 1e-12]  # beyond rounding
-    if len(information) == 0:
-        return 0.0
-    squares = information.square() / information.amax(1, keepdim=True).square()
-    return float((1 - (squares.sum(1) - 1) / (factors.shape[1] - 1)).mean())
+    of_latents = modularities(pairwise_mutual_information(codes, factors, n_bins))
+    return float(of_latents.nanmean()) if len(of_latents) > int(of_latents.isnan().sum()) else 0.0
+
+
+def modularities(information: Tensor) -> Tensor:
+    """That of each latent of (D, F), NaN where it says nothing of any factor: (D,)."""
+    most = information.amax(1, keepdim=True)
+    squares = (information / torch.where(most > 1e-12, most, torch.nan)).square()  # beyond rounding
+    return 1 - (squares.sum(1) - 1) / (information.shape[1] - 1)
 
 
 def separated_attribute_predictability(codes: Tensor, factors: Tensor, ordered: Sequence[bool]) -> float:
@@ -91,12 +105,17 @@ def separated_attribute_predictability(codes: Tensor, factors: Tensor, ordered: 
         factors: classes, (N, F), int64.
         ordered: for each factor, whether neighbouring classes are alike.
     """
-    codes = _with_a_rival(codes).double()
+    return float(gaps(predictability(codes, factors, ordered)).mean())
+
+
+def predictability(codes: Tensor, factors: Tensor, ordered: Sequence[bool]) -> Tensor:
+    """How well each latent predicts each factor, in 0..1, (D, F); see :func:`separated_attribute_predictability`."""
+    codes = codes.double()
     columns = [
         _squared_correlation(codes, factor.double()) if in_order else _threshold_accuracy(codes, factor)
         for factor, in_order in zip(factors.unbind(1), ordered, strict=True)
     ]
-    return float(_gap(torch.stack(columns, 1)).mean())
+    return torch.stack(columns, 1)
 
 
 def _squared_correlation(codes: Tensor, factor: Tensor) -> Tensor:
@@ -118,17 +137,6 @@ def _threshold_accuracy(codes: Tensor, factor: Tensor) -> Tensor:
         predicted = tree.fit(code[:, None], labels).predict(code[:, None])
         scores.append(balanced_accuracy_score(labels, predicted, adjusted=True))
     return torch.tensor(scores, dtype=torch.float64)
-
-
-def _with_a_rival(codes: Tensor) -> Tensor:
-    """A single latent is compared with a constant, so that there is a second best."""
-    return codes if codes.shape[1] > 1 else torch.cat([codes, torch.zeros_like(codes)], 1)
-
-
-def _gap(scores: Tensor) -> Tensor:
-    """The largest less the second largest of each column of (D, F): (F,)."""
-    best = scores.topk(2, 0).values
-    return best[0] - best[1]
 
 
 def _bins(codes: Tensor, n_bins: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class DCI(NamedTuple):
-    """Three scores in 0..1."""
+    """Three scores in 0..1, and what they come from."""
 
     disentanglement: float
     """Whether each latent matters for one factor only."""
@@ -21,6 +21,10 @@ class DCI(NamedTuple):
     """Whether for each factor one latent matters only."""
     informativeness: float
     """The accuracy with which the factors are predicted, on rows that were not learned from."""
+    importance: Tensor
+    """How much each latent matters for each factor, (D, F)."""
+    accuracies: Tensor
+    """Of each factor, (F,)."""
 
 
 def dci(codes: Tensor, factors: Tensor, seed: int, n_trees: int = 20, test_share: float = 0.2) -> DCI:
@@ -47,8 +51,8 @@ def dci(codes: Tensor, factors: Tensor, seed: int, n_trees: int = 20, test_share
         forest.fit(x[learned].numpy(), y[learned, f].numpy())
         importances.append(torch.from_numpy(forest.feature_importances_))
         accuracies.append(forest.score(x[tried].numpy(), y[tried, f].numpy()))
-    disentanglement, completeness = importance_scores(torch.stack(importances, 1))
-    return DCI(disentanglement, completeness, sum(accuracies) / len(accuracies))
+    importance, accuracy = torch.stack(importances, 1), torch.tensor(accuracies, dtype=torch.float64)
+    return DCI(*importance_scores(importance), float(accuracy.mean()), importance, accuracy)
 
 
 def importance_scores(importance: Tensor) -> tuple[float, float]:
@@ -58,10 +62,15 @@ def importance_scores(importance: Tensor) -> tuple[float, float]:
     in units of log D, the completeness of a factor; each counts as much as it matters in all.
     """
 
-    def concentration(r: Tensor) -> float:  # of the rows
+    def weighed(r: Tensor) -> float:
         total = r.sum(1)
-        share = r / torch.where(total > 0, total, 1.0).unsqueeze(1)
-        entropy = torch.special.entr(share).sum(1) / (math.log(r.shape[1]) if r.shape[1] > 1 else 1.0)
-        return float(((1 - entropy) * total).sum() / total.sum()) if float(total.sum()) > 0 else 0.0
+        return float((concentrations(r) * total).sum() / total.sum()) if float(total.sum()) > 0 else 0.0
 
-    return concentration(importance), concentration(importance.T)
+    return weighed(importance), weighed(importance.T)
+
+
+def concentrations(r: Tensor) -> Tensor:
+    """1 minus the entropy of each row of (n, m), in units of log m; of a row of zeros 1: (n,)."""
+    total = r.sum(1, keepdim=True)
+    share = r / torch.where(total > 0, total, 1.0)
+    return 1 - torch.special.entr(share).sum(1) / (math.log(r.shape[1]) if r.shape[1] > 1 else 1.0)

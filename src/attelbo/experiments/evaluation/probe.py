@@ -1,0 +1,69 @@
+"""What the latents of a trained model are worth to a classifier of labels that it was not told."""
+
+import torch
+from torch import Tensor
+
+from attelbo.data import ImageDataModule
+from attelbo.data.batch import Split
+from attelbo.errors import ConfigError
+from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
+from attelbo.metrics import Measure, probe_accuracy
+from attelbo.models import LatentVariableModel
+from attelbo.seeding import derive_seed
+from attelbo.training import seed_default_generator
+
+N_LABELS = (100, 1000, None)
+"""None: all of the training rows."""
+
+_NAMES = {"linear": "linear probe", "knn": "nearest neighbours"}
+
+
+def _key(name: str, n_labels: int | None) -> str:
+    return f"probe_{name}_{n_labels or 'all'}"
+
+
+PROBE = tuple(
+    Measure(_key(name, n), label, f"accuracy from posterior means, {n or 'all'} labels", 4, better="more")
+    for name, label in _NAMES.items()
+    for n in N_LABELS
+)
+
+
+def check_labelled(data: ImageDataModule) -> None:
+    """Raise ConfigError where the data have no classes."""
+    if not data.spec.n_classes:
+        raise ConfigError(f"probe=true: {data.spec.name} has no labels to tell from the latents")
+
+
+@torch.inference_mode()
+def evaluate_probe(
+    model: LatentVariableModel,
+    data: ImageDataModule,
+    split: SplitName,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """The accuracy, in a split, of classifiers that learn from the posterior means of training rows, with its standard
+    error; see :func:`attelbo.metrics.probe_accuracy`. Nothing for a number of labels that there are not."""
+    seed_default_generator(derive_seed(seed, "probe"), device)
+    (codes, labels), (tried, answers) = (_encoded(model, data, of, batch_size, device) for of in ("train", split))
+    found: dict[str, float] = {}
+    for n in N_LABELS:
+        if n is None or n < len(codes):
+            for name, accuracy in probe_accuracy(codes, labels, tried, answers, n, derive_seed(seed, "probe")).items():
+                key = f"{split_key(split)}/{_key(name, n)}"
+                found |= {key: accuracy.value, f"{key}_std_error": accuracy.std_error}
+    return found
+
+
+def _encoded(
+    model: LatentVariableModel, data: ImageDataModule, split: Split, batch_size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Posterior means (N, D) and labels (N,) of the rows whose label is known."""
+    means, labels = [], []
+    for batch in batches(data, split, data.n_rows(split), batch_size, device):
+        means.append(model.encode(batch.x, batch.y).cpu())
+        labels.append(batch.y)
+    y = torch.cat(labels).cpu()
+    return torch.cat(means)[y >= 0], y[y >= 0]

@@ -1,0 +1,115 @@
+"""Why a disentanglement score is what it is: what each latent says of each factor, as JSON and as a picture.
+
+Shapes: D latent dimensions, K factors that vary.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attelbo.files import write_atomically
+from attelbo.metrics import Disentanglement
+from attelbo.metrics.disentanglement import concentrations, gaps
+from attelbo.training.media import Picture, painted, save_png
+
+_MOST_LATENTS = 32
+"""In the picture: those that say most of any factor. The file has all of them."""
+
+
+class Tables(NamedTuple):
+    """What was found of a model's latents."""
+
+    factors: list[str]
+    """The names of those that vary, K."""
+    representation: str
+    of: str
+    """The rows that were measured, for the title."""
+    found: Disentanglement
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return self.found.scores
+
+
+def write_tables(tables: Tables, path: Path) -> Picture:
+    """Draw the tables to ``path``, a PNG file, and write them as JSON beside it; the picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path.with_suffix(".json"), _as_json(tables))
+    picture = _drawn(tables)
+    save_png(picture, path)
+    return picture
+
+
+def _as_json(tables: Tables) -> str:
+    """A key a line; tables as lists of a row for each latent."""
+    found = tables.found
+    content: dict[str, Any] = {
+        "factors": tables.factors,
+        "representation": tables.representation,
+        "information": found.information,
+        "predictability": found.predictability,
+        "importance": found.importance,
+        "mig_by_factor": gaps(found.information),
+        "sap_by_factor": gaps(found.predictability),
+        "dci_completeness_by_factor": concentrations(found.importance.T),
+        "dci_informativeness_by_factor": found.accuracies,
+        "dci_disentanglement_by_latent": concentrations(found.importance),
+    }
+    lines = [f"  {json.dumps(key)}: {json.dumps(_plain(value))}" for key, value in content.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return [[round(number, 6) for number in row] if isinstance(row, list) else round(row, 6) for row in value.tolist()]
+
+
+def _drawn(tables: Tables) -> Picture:
+    """Three tables side by side, latents below each other; below each factor its own score, beside each latent that
+    of DCI."""
+    from matplotlib.figure import Figure
+
+    found, n = tables.found, len(tables.found.importance)
+    shown = torch.arange(n)
+    if n > _MOST_LATENTS:
+        shown = found.information.amax(1).topk(_MOST_LATENTS).indices.sort().values
+    importance = concentrations(found.importance)[shown]
+    panels = [
+        ("mutual information, of what there is", "MIG", found.information, gaps(found.information)),
+        ("predictability", "SAP", found.predictability, gaps(found.predictability)),
+        ("importance", "DCI completeness", found.importance, concentrations(found.importance.T)),
+    ]
+    width, height = 0.75 * len(tables.factors) + 1.1, 0.24 * len(shown)
+    figure = Figure(figsize=(3 * width + 1.2, height + 1.9), dpi=120)
+    figure.set_layout_engine("constrained")
+    shades: Any = None
+    for panel, (title, score, table, by_factor) in zip(figure.subplots(1, 3), panels, strict=True):
+        shades = panel.imshow(
+            table[shown].numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto"
+        )
+        panel.set_title(title, fontsize=10)
+        panel.set_xticks(
+            range(len(tables.factors)),
+            [f"{name}\n{value:.2f}" for name, value in zip(tables.factors, by_factor.tolist(), strict=True)],
+        )
+        panel.set_yticks(range(len(shown)), [f"z{place + 1}" for place in shown.tolist()])
+        panel.set_xlabel(f"{score} {tables.scores[_KEYS[score]]:.3f}", color="#5b6270")
+        panel.spines[:].set_visible(False)
+        panel.tick_params(length=0, labelsize=9)
+    beside = figure.axes[-1].secondary_yaxis("right")
+    beside.set_yticks(range(len(shown)), [f"{value:.2f}" for value in importance.tolist()])
+    beside.tick_params(length=0, labelsize=9)
+    beside.spines[:].set_visible(False)
+    beside.set_ylabel("DCI disentanglement", color="#5b6270")
+    less = "" if len(shown) == n else f", {len(shown)} of {n} latents"
+    title = f"Latents and factors, {tables.of}{less}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
+    figure.colorbar(shades, ax=figure.axes, shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
+    return painted(figure)
+
+
+_KEYS = {"MIG": "mig", "SAP": "sap", "DCI completeness": "dci_completeness"}

@@ -1,0 +1,46 @@
+"""Explicitness: whether the values of a factor can be told from the codes by a linear classifier.
+
+Ridgeway & Mozer 2018, "Learning Deep Disentangled Embeddings with the F-Statistic Loss", sec. 3.
+
+Shapes: N rows, D latent dimensions, F factors.
+"""
+
+import torch
+from torch import Tensor
+
+
+def explicitness(codes: Tensor, factors: Tensor, seed: int, test_share: float = 0.2) -> float:
+    """The mean over factors of the mean over their values of 2 AUC - 1, AUC being the area under the curve of the
+    probability of this value against all others, on rows that were not learned from: 0 for a guess.
+
+    Differs from the paper: one logistic regression of all values of a factor in place of one for each value, on
+    standardized codes.
+
+    Args:
+        codes: posterior means, (N, D).
+        factors: classes, (N, F), int64.
+        seed: of the division of rows.
+        test_share: of the rows, to measure on.
+    """
+    from sklearn.linear_model import LogisticRegression  # slow to import
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
+    tried, learned = order.tensor_split([max(1, round(test_share * len(codes)))])
+    x, y = codes.double().cpu(), factors.cpu()
+    found = []
+    for labels in y.unbind(1):
+        if len(labels[learned].unique()) < 2:
+            found.append(0.0)
+            continue
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        scores = model.fit(x[learned].numpy(), labels[learned].numpy()).predict_proba(x[tried].numpy())
+        areas = [
+            2 * float(roc_auc_score(there.numpy(), scores[:, place])) - 1
+            for place, value in enumerate(model.classes_)
+            if 0 < int((there := labels[tried] == int(value)).sum()) < len(there)
+        ]
+        found.append(sum(areas) / len(areas) if areas else 0.0)
+    return sum(found) / len(found)
