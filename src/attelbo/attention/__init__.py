@@ -45,6 +45,7 @@ from attelbo.attention.positions import (
     Rotary,
     Sinusoidal,
     Sinusoidal2d,
+    XPos,
 )
 from attelbo.attention.recording import Attends, RecordedMaps, attention_layers, record_attention
 from attelbo.attention.residuals import Residual
@@ -126,6 +127,7 @@ __all__ = [
     "SqueezeExcite",
     "TransformerBlock",
     "WindowAttention2d",
+    "XPos",
     "attention_layers",
     "attention_weights",
     "gaussian_window",
