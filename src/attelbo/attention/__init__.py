@@ -33,6 +33,7 @@ from attelbo.attention.normalizers import (
     Softmax,
     SoftmaxOffByOne,
     Sparsemax,
+    TopK,
 )
 from attelbo.attention.norms import norm_layer
 from attelbo.attention.positions import (
@@ -49,7 +50,18 @@ from attelbo.attention.positions import (
 )
 from attelbo.attention.recording import Attends, RecordedMaps, attention_layers, record_attention
 from attelbo.attention.residuals import Residual
-from attelbo.attention.scores import Additive, Concat, Cosine, Dot, DotProductScore, General, Location, ScaledDot, Score
+from attelbo.attention.scores import (
+    Additive,
+    Concat,
+    Cosine,
+    Distance,
+    Dot,
+    DotProductScore,
+    General,
+    Location,
+    ScaledDot,
+    Score,
+)
 from attelbo.attention.sets import ISAB, MAB, PMA, SAB, Perceiver, SlotAttention
 
 __all__ = [
@@ -75,6 +87,7 @@ __all__ = [
     "Concat",
     "Cosine",
     "DifferentialAttention",
+    "Distance",
     "Document",
     "Dot",
     "DotProductScore",
@@ -125,6 +138,7 @@ __all__ = [
     "SoftmaxOffByOne",
     "Sparsemax",
     "SqueezeExcite",
+    "TopK",
     "TransformerBlock",
     "WindowAttention2d",
     "XPos",
