@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attelbo.attention import LearnedSink, Sigmoid, SoftmaxOffByOne
+from attelbo.attention import LearnedSink, Sigmoid, SoftmaxOffByOne, TopK
 
 
 def by_bisection(weight: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -29,6 +29,7 @@ DEFINITIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "softmax": lambda z, _: z.exp() / z.exp().sum(),
     "softmax_off_by_one": lambda z, _: z.exp() / (1 + z.exp().sum()),
     "sparsemax": lambda z, _: by_bisection(lambda rest: rest.clamp(min=0), z),
+    "top_k": lambda z, _: torch.softmax(z.where(z >= z.sort(descending=True).values[: TopK().k][-1], -torch.inf), -1),
 }
 """Of one row of scores, and what its head has learned."""
 
@@ -167,6 +168,14 @@ def test_a_learned_sink_begins_as_softmax_off_by_one_and_is_a_key_more() -> None
     sink.logits.data = normal(HEADS, seed=1)
     one_more = torch.cat([scores, sink.logits[:, None, None].expand(2, -1, 3, 1)], -1)
     torch.testing.assert_close(sink(scores), torch.softmax(one_more, -1)[..., :-1])
+
+
+def test_of_the_best_keys_there_are_k_and_those_tied_with_the_last() -> None:
+    weights = TopK(2)(torch.tensor([[0.1, 3.0, 2.0, -1.0], [1.0, 1.0, 1.0, 0.0]], dtype=torch.float64))
+    expected = [[0, math.e / (1 + math.e), 1 / (1 + math.e), 0], [1 / 3, 1 / 3, 1 / 3, 0]]
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float64))
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        TopK(0)
 
 
 def test_a_learned_sink_has_heads() -> None:

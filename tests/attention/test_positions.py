@@ -21,6 +21,7 @@ from attelbo.attention import (
     Rotary,
     Sinusoidal,
     Sinusoidal2d,
+    XPos,
 )
 from attelbo.attention.positions.alibi import alibi_slopes
 from attelbo.attention.positions.relative_bias import relative_buckets
@@ -34,6 +35,9 @@ POSITIONS = {
     "sinusoidal_2d": lambda: Sinusoidal2d(DIM, SIZE),
     "rotary": lambda: Rotary(HEAD_DIM, LENGTH),
     "rotary, interleaved": lambda: Rotary(HEAD_DIM, LENGTH, "interleaved"),
+    "rotary, a share": lambda: Rotary(HEAD_DIM, LENGTH, share=0.5),
+    "rotary, stretched": lambda: Rotary(HEAD_DIM, LENGTH, stretch=2.0, stretched="base"),
+    "xpos": lambda: XPos(HEAD_DIM, LENGTH, decay=5.0),
     "axial_rotary": lambda: AxialRotary(HEAD_DIM, SIZE),
     "alibi": lambda: Alibi(HEADS),
     "relative_bias": lambda: RelativeBias(HEADS, True, 4, 8),
@@ -162,6 +166,48 @@ def test_dot_products_of_turned_features_depend_on_the_distance_only(layout) -> 
     torch.testing.assert_close(position.at_query_key(pair, pair)[0].norm(dim=-1), pair.norm(dim=-1), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_of_a_share_of_the_pairs_the_others_do_not_turn(layout) -> None:
+    q = torch.randn(1, 1, 7, 8, dtype=torch.float64)
+    pairs = [(0, 4), (1, 5), (2, 6), (3, 7)] if layout == "half" else [(0, 1), (2, 3), (4, 5), (6, 7)]
+    turned, _ = Rotary(8, 7, layout, base=50.0, share=0.5).double().at_query_key(q, q)
+    for pair in pairs[2:]:
+        assert torch.equal(turned[..., pair], q[..., pair])
+    turning = [feature for pair in zip(*pairs[:2], strict=True) for feature in pair]
+    alone, _ = Rotary(4, 7, "half", base=50.0).double().at_query_key(q[..., turning], q[..., turning])
+    torch.testing.assert_close(turned[..., turning], alone)
+
+
+def angle_of(position: Rotary, place: int, pair: int) -> float:
+    return math.atan2(
+        float(position.sine[place, position.sine.shape[1] // 2 + pair]), float(position.cosine[place, pair])
+    )
+
+
+def test_stretched_angles_are_those_of_nearer_places_or_of_a_larger_base() -> None:
+    plain = Rotary(8, 41)
+    nearer, slower = Rotary(8, 41, stretch=4.0), Rotary(8, 41, stretch=4.0, stretched="base")
+    for pair in range(4):
+        assert angle_of(nearer, 40, pair) == pytest.approx(angle_of(plain, 10, pair), abs=1e-6)
+    assert angle_of(slower, 3, 0) == pytest.approx(angle_of(plain, 3, 0), abs=1e-6), "the fastest turns as before"
+    assert angle_of(slower, 40, 3) == pytest.approx(angle_of(plain, 40, 3) / 4, rel=1e-5), "the slowest 4 times slower"
+    between = angle_of(slower, 30, 1) / angle_of(plain, 30, 1)
+    assert 1 / 4 < between < 1
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_xpos_is_rotary_whose_products_shrink_with_the_distance(layout) -> None:
+    length, decay = 30, 5.0
+    position, rotary = XPos(4, length, layout=layout, decay=decay).double(), Rotary(4, length, layout).double()
+    for pair, zeta in ((0, 0.4 / 1.4), (1, 0.9 / 1.4)):
+        ones = torch.zeros(1, 1, length, 4, dtype=torch.float64)
+        ones[..., [pair, pair + 2] if layout == "half" else [2 * pair, 2 * pair + 1]] = 1
+        (q, k), (q_plain, k_plain) = (each.at_query_key(ones, ones) for each in (position, rotary))
+        at = torch.arange(length, dtype=torch.float64)
+        expected = q_plain @ k_plain.mT * zeta ** ((at[:, None] - at) / decay)
+        torch.testing.assert_close((q @ k.mT).tril(), expected.tril(), rtol=1e-5, atol=1e-8)
+
+
 def test_layouts_are_equal_up_to_a_permutation_of_the_features() -> None:
     order = torch.tensor([0, 3, 1, 4, 2, 5])  # of half, as interleaved has them
     q, k = torch.randn(2, 1, 2, 4, 6, dtype=torch.float64)
@@ -257,7 +303,7 @@ def test_relative_bias_is_looked_up_by_bucket_and_head() -> None:
 # What does not fit.
 
 
-@pytest.mark.parametrize("name", ["learned", "sinusoidal", "sinusoidal_2d", "rotary", "axial_rotary"])
+@pytest.mark.parametrize("name", ["learned", "sinusoidal", "sinusoidal_2d", "rotary", "xpos", "axial_rotary"])
 def test_a_sequence_that_is_too_long(name: str) -> None:
     ours, cache = attention(name), KeyValueCache(99)
     told(ours, tokens(), cache=cache)
@@ -267,7 +313,7 @@ def test_a_sequence_that_is_too_long(name: str) -> None:
         told(ours, tokens(1), 12, cache=cache)
 
 
-@pytest.mark.parametrize("name", ["learned", "sinusoidal", "rotary", "axial_rotary"])
+@pytest.mark.parametrize("name", ["learned", "sinusoidal", "rotary", "xpos", "axial_rotary"])
 def test_whoever_asks_is_told_how_long_a_sequence_may_be(name: str) -> None:
     assert attention(name).position.max_length == 12
 
@@ -290,6 +336,12 @@ def test_other_features_than_there_are_angles_for() -> None:
         (lambda: Rotary(3, 5), "head_dim must be a multiple of 2 for pairs that turn, got 3"),
         (lambda: Rotary(4, 0), "max_length must be at least 1, got 0"),
         (lambda: Rotary(4, 5, "pairs"), "layout must be half or interleaved, got 'pairs'"),  # pyright: ignore[reportArgumentType]
+        (lambda: Rotary(4, 5, share=0.0), r"share must be in \(0, 1\], got 0.0"),
+        (lambda: Rotary(4, 5, stretch=0.5), "stretch must be at least 1, got 0.5"),
+        (lambda: Rotary(4, 5, stretched="all"), "stretched must be places or base, got 'all'"),  # pyright: ignore[reportArgumentType]
+        (lambda: Rotary(2, 5, stretch=2.0, stretched="base"), "stretched must be places where a single pair turns"),
+        (lambda: XPos(4, 5, causal=False), "causal attention only"),
+        (lambda: XPos(4, 5, decay=0.0), "decay must be positive and finite, got 0.0"),
         (lambda: AxialRotary(6, (2, 2)), "head_dim must be a multiple of 4 .*, got 6"),
         (lambda: AxialRotary(4, (2, 3), 5), "max_length must be at least the 6 places of the image, got 5"),
         (lambda: AxialRotary(4, (2, 2, 2)), "size must be"),  # pyright: ignore[reportArgumentType]

@@ -57,6 +57,8 @@ def stack(form: ResidualName, *, dim: int = 8, **options) -> Transformer:
 
 def test_rezero_is_the_identity_at_the_start_and_learns() -> None:
     ours, x = stack("rezero"), normal(2, 5, 8)
+    assert torch.equal(ours(x), ours.norm(x))
+    ours.norm = nn.Identity()
     assert torch.equal(ours(x), x)
     (ours(x) * normal(2, 5, 8, seed=1)).sum().backward()
     factors = [parameter for name, parameter in ours.named_parameters() if name.endswith("factor")]

@@ -18,6 +18,7 @@ FORMULAS: dict[str, Callable[..., Tensor]] = {
     "cosine": lambda score, n, s, q, k: score.gain * (q @ k) / (q.norm() * k.norm()),
     "dot": lambda score, n, s, q, k: q @ k,
     "general": lambda score, n, s, q, k: q @ score.weight[n] @ k,
+    "l2": lambda score, n, s, q, k: -(q - k).square().sum() / math.sqrt(HEAD_DIM),
     "location": lambda score, n, s, q, k: score.weight[n, :, s] @ q,
     "scaled_dot": lambda score, n, s, q, k: q @ k / math.sqrt(HEAD_DIM),
 }
@@ -59,7 +60,7 @@ def test_a_dot_product_is_one_of_what_it_makes_of_query_and_key() -> None:
             q, k = normal(2, HEADS, 3, HEAD_DIM), normal(2, HEADS, 5, HEAD_DIM, seed=1)
             product = torch.einsum("bntd,bnsd->bnts", score.at_query(q), score.at_key(k))
             torch.testing.assert_close(score(q, k), score.scale * product)
-    assert found == {"cosine", "dot", "general", "scaled_dot"}
+    assert found == {"cosine", "dot", "general", "l2", "scaled_dot"}
 
 
 def test_a_cosine_takes_a_whole_number() -> None:

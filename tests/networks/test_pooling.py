@@ -32,6 +32,19 @@ def test_the_class_token_goes_first_and_is_what_is_left():
     assert torch.equal(with_own(VALID, MeanPooling()), VALID)
 
 
+def test_registers_go_behind_the_class_token_and_nothing_is_left_of_them():
+    pooling, x = ClassToken(4, registers=3).double(), tokens()
+    joined = pooling.join(x)
+    assert joined.shape == (3, 9, 4)
+    assert pooling.n_own == 4
+    torch.testing.assert_close(joined[:, 1:4], pooling.registers.expand(3, 3, 4))
+    torch.testing.assert_close(joined[:, 4:], x)
+    torch.testing.assert_close(pooling(joined), pooling.token.expand(3, 4))
+    assert torch.equal(with_own(VALID, pooling), torch.cat([torch.ones(3, 4, dtype=torch.bool), VALID], 1))
+    with pytest.raises(ValueError, match="registers must be at least 0, got -1"):
+        ClassToken(4, registers=-1)
+
+
 def test_the_mean_is_of_those_that_are_there():
     x = tokens()
     expected = torch.stack([x[0].mean(0), x[1, :3].mean(0), x[2, 0]])

@@ -56,6 +56,12 @@ def test_what_the_class_token_sees_is_laid_over_the_image():
     np.testing.assert_array_equal(over_images(weights, x), expected)
 
 
+def test_registers_are_in_no_cell():
+    weights, x = torch.rand(3, 2, 10, 10), torch.rand(3, 1, 4, 6)
+    expected = attention_overlay(x, weights[:, :, 0, 4:].unflatten(-1, (2, 3)))
+    np.testing.assert_array_equal(over_images(weights, x, 4), expected)
+
+
 def test_four_cells_of_a_feature_map_ask():
     weights, x = torch.rand(3, 2, 16, 16), torch.rand(3, 1, 8, 8)
     asking = torch.tensor([[5, 7, 13, 15]])  # rows and columns 1 and 3

@@ -33,6 +33,7 @@ from attelbo.attention.normalizers import (
     Softmax,
     SoftmaxOffByOne,
     Sparsemax,
+    TopK,
 )
 from attelbo.attention.norms import norm_layer
 from attelbo.attention.positions import (
@@ -45,10 +46,22 @@ from attelbo.attention.positions import (
     Rotary,
     Sinusoidal,
     Sinusoidal2d,
+    XPos,
 )
 from attelbo.attention.recording import Attends, RecordedMaps, attention_layers, record_attention
 from attelbo.attention.residuals import Residual
-from attelbo.attention.scores import Additive, Concat, Cosine, Dot, DotProductScore, General, Location, ScaledDot, Score
+from attelbo.attention.scores import (
+    Additive,
+    Concat,
+    Cosine,
+    Distance,
+    Dot,
+    DotProductScore,
+    General,
+    Location,
+    ScaledDot,
+    Score,
+)
 from attelbo.attention.sets import ISAB, MAB, PMA, SAB, Perceiver, SlotAttention
 
 __all__ = [
@@ -74,6 +87,7 @@ __all__ = [
     "Concat",
     "Cosine",
     "DifferentialAttention",
+    "Distance",
     "Document",
     "Dot",
     "DotProductScore",
@@ -124,8 +138,10 @@ __all__ = [
     "SoftmaxOffByOne",
     "Sparsemax",
     "SqueezeExcite",
+    "TopK",
     "TransformerBlock",
     "WindowAttention2d",
+    "XPos",
     "attention_layers",
     "attention_weights",
     "gaussian_window",

@@ -32,7 +32,8 @@ class ScaleNorm(nn.Module):
 
 
 class DynamicTanh(nn.Module):
-    """x (..., E) -> (..., E), each number by itself."""
+    """x (..., E) -> (..., E), each number by itself: what is small stays small. A language model, whose
+    vectors begin so, learns slowly until they have grown; the paper multiplies them by a number that it learns."""
 
     def __init__(self, dim: int, bias: bool = True) -> None:
         super().__init__()

@@ -4,7 +4,7 @@
     post_norm      norm(x + f(x))            Vaswani et al. 2017, section 3.1
     sandwich_norm  x + norm'(f(norm(x)))     Ding et al. 2021 (CogView), section 2.4
     deepnorm       norm(alpha x + f(x))      Wang et al. 2022 (DeepNet), figure 2
-    rezero         x + a f(x), a = 0         Bachlechner et al. 2020, eq. 1, with no norm at all; a is learned
+    rezero         x + a f(x), a = 0         Bachlechner et al. 2020, eq. 1, with no norm; a is learned
 
 In each form what is added may have a learned factor for each feature (LayerScale: Touvron et al. 2021, "Going deeper
 with Image Transformers", eq. 3), and be left out for some rows (stochastic depth: Huang et al. 2016, eq. 2).
@@ -84,8 +84,11 @@ class Residual(nn.Module):
 
 
 def ends_with_norm(form: ResidualName) -> bool:
-    """Whether a stack of blocks of this form has a norm behind the last one: where what they add up has none."""
-    return form in ("pre_norm", "sandwich_norm")
+    """Whether a stack of blocks of this form has a norm behind the last one: where what they add up has none. With
+    ReZero it differs from the paper: a language model that shares its vectors with the logits begins with small ones,
+    and with small logits without it.
+    """
+    return form not in ("post_norm", "deepnorm")
 
 
 def deepnorm_constants(layers: int, *, cross: bool = False, decoder_layers: int = 0) -> tuple[float, float]:

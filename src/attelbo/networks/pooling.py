@@ -36,21 +36,33 @@ class Pooling(nn.Module, ABC):
 class ClassToken(Pooling):
     """A learned token that goes through the network with the others, and is what is left of them.
 
-    Source: Devlin et al. 2019 (BERT), section 3; Dosovitskiy et al. 2021, eqs. 1 and 4.
+    Registers go with it: further learned tokens, of which nothing is left, where the network can keep what belongs to
+    no place.
+
+    Source: Devlin et al. 2019 (BERT), section 3; Dosovitskiy et al. 2021, eqs. 1 and 4; registers: Darcet et al. 2024,
+    "Vision Transformers Need Registers", section 2.2.
 
     Args:
         dim: E.
-        std: of the normal distribution that it begins with.
+        std: of the normal distribution that they begin with.
+        registers: their number, O - 1.
+
+    Raises:
+        ValueError: ``registers`` below 0.
     """
 
-    n_own = 1
-
-    def __init__(self, dim: int, std: float = 0.02) -> None:
+    def __init__(self, dim: int, std: float = 0.02, registers: int = 0) -> None:
         super().__init__()
+        check_at_least(0, registers=registers)
+        self.n_own = 1 + registers
         self.token = nn.Parameter(std * torch.randn(dim))
+        self.registers = nn.Parameter(std * torch.randn(registers, dim)) if registers else None
 
     def join(self, x: Tensor) -> Tensor:
-        return torch.cat([self.token.to(x.dtype).expand(len(x), 1, -1), x], 1)
+        own = self.token.unsqueeze(0)
+        if self.registers is not None:
+            own = torch.cat([own, self.registers])
+        return torch.cat([own.to(x.dtype).expand(len(x), -1, -1), x], 1)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         return x[:, 0]

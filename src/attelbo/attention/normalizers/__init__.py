@@ -6,5 +6,6 @@ from attelbo.attention.normalizers.sigmoid import Sigmoid
 from attelbo.attention.normalizers.sink import LearnedSink
 from attelbo.attention.normalizers.softmax import Softmax
 from attelbo.attention.normalizers.sparse import Entmax15, Sparsemax
+from attelbo.attention.normalizers.top_k import TopK
 
-__all__ = ["Entmax15", "LearnedSink", "Normalizer", "Sigmoid", "Softmax", "SoftmaxOffByOne", "Sparsemax"]
+__all__ = ["Entmax15", "LearnedSink", "Normalizer", "Sigmoid", "Softmax", "SoftmaxOffByOne", "Sparsemax", "TopK"]

@@ -4,7 +4,7 @@ from attelbo.attention.positions.alibi import Alibi
 from attelbo.attention.positions.base import NoPosition, Position
 from attelbo.attention.positions.learned import Learned
 from attelbo.attention.positions.relative_bias import RelativeBias
-from attelbo.attention.positions.rotary import AxialRotary, Rotary
+from attelbo.attention.positions.rotary import AxialRotary, Rotary, XPos
 from attelbo.attention.positions.sinusoidal import Sinusoidal, Sinusoidal2d
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "Rotary",
     "Sinusoidal",
     "Sinusoidal2d",
+    "XPos",
 ]

@@ -5,7 +5,11 @@ distance only.
 
 Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", eq. 14-16 and 34; of images,
 half of the pairs turning with the row and half with the column: Heo et al. 2024, "Rotary Position Embedding for Vision
-Transformer", section 3.2 (axial).
+Transformer", section 3.2 (axial). For longer texts than a model was trained on, places lie closer (Chen et al. 2023,
+"Extending Context Window of Large Language Models via Positional Interpolation", eq. 4) or slow pairs turn more slowly
+(NTK-aware: bloc97 2023; Peng et al. 2024, "YaRN", definition 1). Fewer pairs that turn: Black et al. 2022 (GPT-NeoX).
+With a decay, dot products are smaller the farther apart (xPos: Sun et al. 2023, "A Length-Extrapolatable Transformer",
+section 2.2).
 
 Which features are a pair is no matter to the mathematics, but weights of one layout do not serve another:
 "interleaved" (2i, 2i + 1) is the paper's and GPT-J's, "half" (i, i + D / 2) that of GPT-NeoX and the Llamas as most
@@ -17,11 +21,12 @@ Shapes: B batch, N heads, M heads of keys, T tokens, D features of a head, L pla
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attelbo.attention.positions.base import Position
 from attelbo.attention.positions.tables import angles, check_divides, places, rows_and_columns
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_positive
 
 Layout = Literal["half", "interleaved"]
 
@@ -35,6 +40,7 @@ class Rotation(Position):
     Args:
         turns: angles (L, D / 2) of each place and pair.
         layout: which features are a pair.
+        growth: what the pairs of queries are multiplied with and those of keys divided by, (L, D / 2); nothing if None.
 
     Raises:
         ValueError: no such layout; in use: a sequence longer than L, or tokens of other than D features.
@@ -42,8 +48,9 @@ class Rotation(Position):
 
     cosine: Tensor
     sine: Tensor
+    growth: Tensor | None
 
-    def __init__(self, turns: Tensor, layout: Layout) -> None:
+    def __init__(self, turns: Tensor, layout: Layout, growth: Tensor | None = None) -> None:
         super().__init__()
         if layout not in ("half", "interleaved"):
             raise ValueError(f"layout must be half or interleaved, got {layout!r}")
@@ -55,12 +62,17 @@ class Rotation(Position):
         join = torch.cat if layout == "half" else lambda parts, dim: torch.stack(parts, dim).flatten(-2)
         for name, parts in zip(("cosine", "sine"), pairs, strict=True):
             self.register_buffer(name, join(parts, -1).float(), persistent=False)
+        growth = None if growth is None else join((growth, growth), -1).float()
+        self.register_buffer("growth", growth, persistent=False)
 
     def at_query_key(self, query: Tensor, key: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
         if query.shape[-1] != self.cosine.shape[-1]:
             raise ValueError(f"angles of {self.cosine.shape[-1]} features cannot turn {query.shape[-1]}")
         cosine, sine = (places(table, first, query.shape[2]) for table in (self.cosine, self.sine))
-        return self._turn(query, cosine, sine), self._turn(key, cosine, sine)
+        if self.growth is None:
+            return self._turn(query, cosine, sine), self._turn(key, cosine, sine)
+        growth = places(self.growth, first, query.shape[2])
+        return self._turn(query, cosine * growth, sine * growth), self._turn(key, cosine / growth, sine / growth)
 
     def _turn(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         if self.layout == "half":
@@ -73,20 +85,88 @@ class Rotation(Position):
 class Rotary(Rotation):
     """Query and key turned by their place in a sequence.
 
+    Where only a share of the features turns, it is the first pairs of the layout: in "half" other features than in
+    GPT-NeoX, whose weights do not fit then.
+
     Args:
         head_dim: D, even.
         max_length: L; a longer sequence is an error.
         layout: which features are a pair.
         base: the slowest pair turns once in about 2 pi times so many tokens.
+        share: of the pairs that turn, the first of them; one at least.
+        stretch: how much longer texts may be than those that the angles were meant for.
+        stretched: what is: "places" (all angles are so many times smaller) or "base" (the fastest pair turns as before,
+            the slowest so many times more slowly).
 
     Raises:
-        ValueError: an odd D, no places, no such layout; in use: a sequence longer than L.
+        ValueError: an odd D, no places, no such layout, a share outside (0, 1], a stretch below 1, nothing of that name
+            to be stretched, or a base to be stretched of a single pair; in use: a sequence longer than L.
     """
 
-    def __init__(self, head_dim: int, max_length: int, layout: Layout = "half", base: float = 10_000.0) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        max_length: int,
+        layout: Layout = "half",
+        base: float = 10_000.0,
+        share: float = 1.0,
+        stretch: float = 1.0,
+        stretched: Literal["places", "base"] = "places",
+    ) -> None:
+        check_at_least(1, max_length=max_length, stretch=stretch)
+        check_divides(2, "head_dim", head_dim, "pairs that turn")
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be in (0, 1], got {share}")
+        if stretched not in ("places", "base"):
+            raise ValueError(f"stretched must be places or base, got {stretched!r}")
+        n_pairs = max(1, round(share * head_dim / 2))
+        at = torch.arange(max_length, dtype=torch.float64)
+        if stretched == "places":
+            at = at / stretch
+        elif stretch > 1 and n_pairs == 1:
+            raise ValueError("stretched must be places where a single pair turns: its angles have no base")
+        elif stretch > 1:
+            base *= stretch ** (n_pairs / (n_pairs - 1))
+        super().__init__(F.pad(angles(at, n_pairs, base), (0, head_dim // 2 - n_pairs)), layout)
+
+
+class XPos(Rotation):
+    """Query and key turned by their place in a sequence, and scaled, so that a key counts for less the farther it lies
+    before the query: causal attention only, since one that lies behind it would count for more.
+
+        <q_t, k_s> turned, pair i times zeta_i^((t - s) / decay),   zeta_i = (2 i / D + 0.4) / 1.4
+
+    Args:
+        head_dim: D, even.
+        max_length: L; a longer sequence is an error.
+        causal: whether no token sees those behind it.
+        layout: which features are a pair.
+        base: as of ``Rotary``.
+        decay: tokens in which the fastest pair shrinks to 0.29.
+
+    Raises:
+        ValueError: an odd D, no places, no such layout, a decay that is not positive, or attention that is not causal;
+            in use: a sequence longer than L.
+    """
+
+    def __init__(
+        self,
+        head_dim: int,
+        max_length: int,
+        causal: bool = True,
+        layout: Layout = "half",
+        base: float = 10_000.0,
+        decay: float = 512.0,
+    ) -> None:
         check_at_least(1, max_length=max_length)
         check_divides(2, "head_dim", head_dim, "pairs that turn")
-        super().__init__(angles(torch.arange(max_length), head_dim // 2, base), layout)
+        check_positive(decay=decay)
+        if not causal:
+            raise ValueError("keys behind a query would count for more the farther they are: causal attention only")
+        at, n_pairs = torch.arange(max_length, dtype=torch.float64), head_dim // 2
+        zeta = (torch.arange(n_pairs, dtype=torch.float64) / n_pairs + 0.4) / 1.4
+        centred = at - (max_length - 1) / 2  # changes no product, and keeps both factors in range
+        super().__init__(angles(at, n_pairs, base), layout, zeta ** (centred.unsqueeze(-1) / decay))
 
 
 class AxialRotary(Rotation):

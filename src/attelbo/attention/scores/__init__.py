@@ -3,8 +3,20 @@
 from attelbo.attention.scores.additive import Additive, Concat
 from attelbo.attention.scores.base import DotProductScore, Score
 from attelbo.attention.scores.cosine import Cosine
+from attelbo.attention.scores.distance import Distance
 from attelbo.attention.scores.dot import Dot, ScaledDot
 from attelbo.attention.scores.general import General
 from attelbo.attention.scores.location import Location
 
-__all__ = ["Additive", "Concat", "Cosine", "Dot", "DotProductScore", "General", "Location", "ScaledDot", "Score"]
+__all__ = [
+    "Additive",
+    "Concat",
+    "Cosine",
+    "Distance",
+    "Dot",
+    "DotProductScore",
+    "General",
+    "Location",
+    "ScaledDot",
+    "Score",
+]

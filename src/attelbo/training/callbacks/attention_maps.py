@@ -17,6 +17,7 @@ from attelbo.data.batch import PAD, Batch, DataSpec, Split
 from attelbo.data.text.masking import WRITTEN
 from attelbo.errors import ConfigError, UserError
 from attelbo.models import TextVAE
+from attelbo.networks.pooling import Pooling
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
 from attelbo.training.media import Picture
@@ -86,11 +87,12 @@ class AttentionMaps(Exhibit):
         batch = self.rows(data, self.n_images if of_images else 1, model.device)
         with record_attention(model, self.layers) as maps:
             model.losses(batch)
+        n_own = max((each.n_own for each in model.modules() if isinstance(each, Pooling)), default=0) or 1
         labels = [] if of_images else token_labels(batch, data)
         pictures: dict[str, Picture] = {}
         for name in spread(list(maps), self.n_layers):
             if of_images:
-                picture = over_images(maps[name], data.shown(batch.x))
+                picture = over_images(maps[name], data.shown(batch.x), n_own)
             else:
                 told = isinstance(model, TextVAE) and name.startswith("decoder.")
                 picture = on_tokens(maps[name], model.told(labels) if told else labels, name)
@@ -125,13 +127,14 @@ class Grid(NamedTuple):
     width: int
 
 
-def grid_of(n_keys: int, size: tuple[int, int]) -> Grid | None:
-    """The grid that so many keys, or all but a class token, make in an image (H, W); None if they make none.
+def grid_of(n_keys: int, size: tuple[int, int], n_own: int = 1) -> Grid | None:
+    """The grid that so many keys, or all but a class token and its registers (``n_own`` together), make in an image
+    (H, W); None if they make none.
 
     Of all grids the one whose cells are most nearly square.
     """
     found: list[tuple[float, Grid]] = []
-    for own in (0, 1):
+    for own in (0, n_own):
         cells = n_keys - own
         for height in (h for h in range(1, cells + 1) if cells % h == 0):
             width = cells // height
@@ -141,9 +144,10 @@ def grid_of(n_keys: int, size: tuple[int, int]) -> Grid | None:
     return grid if stretched < math.log(1.5) else None
 
 
-def over_images(weights: Tensor, images: Tensor) -> Picture | None:
-    """Weights (B, N, T, S) over the images (B, C, H, W); None where they are not of the cells of each image."""
-    grid = grid_of(weights.shape[-1], (images.shape[-2], images.shape[-1]))
+def over_images(weights: Tensor, images: Tensor, n_own: int = 1) -> Picture | None:
+    """Weights (B, N, T, S) over the images (B, C, H, W), behind a class token and its registers where there are so
+    many keys more; None where they are not of the cells of each image."""
+    grid = grid_of(weights.shape[-1], (images.shape[-2], images.shape[-1]), n_own)
     if len(weights) != len(images) or grid is None or grid.height * grid.width == 1:
         return None
     heat = weights[..., grid.own :].unflatten(-1, (grid.height, grid.width))  # (B, N, T, h, w)
