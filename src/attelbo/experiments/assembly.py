@@ -13,6 +13,7 @@ from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.configuration import check, compose
 from attelbo.experiments.evaluation import check_measurable
+from attelbo.experiments.rundir import given_checkpoint
 from attelbo.experiments.settings import Evaluation, Which, epoch_of
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
@@ -30,10 +31,20 @@ def verify(config: Config) -> str:
         ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
     """
     model, data = assemble(config)
+    if checkpoint := given_checkpoint(config):
+        check_is_there(checkpoint)
     shape = " x ".join(map(str, data.spec.shape))
     return (
         f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
     )
+
+
+def check_is_there(checkpoint: Path) -> None:
+    """Raise ConfigError where a checkpoint that was given is no file."""
+    if not checkpoint.is_file():
+        raise ConfigError(
+            f"ckpt: no such file: {checkpoint}; ckpt=auto goes on with the interrupted run of this configuration"
+        )
 
 
 def assemble(config: Config) -> tuple[Model, ResidentDataModule]:

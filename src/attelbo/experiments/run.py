@@ -22,8 +22,8 @@ from lightning.pytorch.loggers import Logger
 
 from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
-from attelbo.errors import ConfigError, TrainingDiverged, UserError
-from attelbo.experiments.assembly import Config, assemble, evaluation_of, parent_of, trainer_of
+from attelbo.errors import TrainingDiverged, UserError
+from attelbo.experiments.assembly import Config, assemble, check_is_there, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
@@ -175,14 +175,6 @@ def _with_threads(
     threads = read_config(run.path)["trainer"]["threads"] if begun else measured_threads(model, data, trainer)
     use_threads(threads)
     return {**config, "trainer": {**config["trainer"], "threads": threads}}
-
-
-def check_is_there(checkpoint: Path) -> None:
-    """Raise ConfigError where a checkpoint that was given is no file."""
-    if not checkpoint.is_file():
-        raise ConfigError(
-            f"ckpt: no such file: {checkpoint}; ckpt=auto goes on with the interrupted run of this configuration"
-        )
 
 
 class _Start(NamedTuple):
