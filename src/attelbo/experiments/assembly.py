@@ -15,6 +15,7 @@ from attelbo.experiments.configuration import check, compose
 from attelbo.experiments.evaluation import check_measurable
 from attelbo.experiments.rundir import given_checkpoint
 from attelbo.experiments.settings import Evaluation, Which, epoch_of
+from attelbo.experiments.starting import freeze, init_of, start, take_vocabulary
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
 from attelbo.training.callbacks import Checkpoint, EarlyStopping, EpochWeights, WeightAverage
@@ -33,6 +34,7 @@ def verify(config: Config) -> str:
     model, data = assemble(config)
     if checkpoint := given_checkpoint(config):
         check_is_there(checkpoint)
+    start(init_of(config), model)
     shape = " x ".join(map(str, data.spec.shape))
     return (
         f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
@@ -65,9 +67,12 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     callbacks = {name: _try(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node}
     _check_is_kept(evaluation.checkpoint, callbacks)
     check_loggers(config["logger"])
+    init = init_of(config)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
+    take_vocabulary(init, config, data)
     model = build_model(config, data)
+    freeze(init, model)
     _check_callbacks(callbacks, model)
     check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
     return model, data

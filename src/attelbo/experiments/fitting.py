@@ -146,5 +146,6 @@ def second_stage(
         "scheduler": dict(scheduler),
         "seed": seed,
         "ckpt": ckpt,
+        "init": {},
         "evaluation": {**first["evaluation"], "compress": False},  # bits back is for the prior of the first stage
     }
