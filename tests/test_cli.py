@@ -288,6 +288,11 @@ def test_cfg_prints_the_composed_configuration(capsys, tmp_path, monkeypatch):
             "name='a/../../evil': a run is written into the folder of this name in paths.output_dir",
         ),
         ("check", ["name=/evil"], "name='/evil': a run is written into the folder of this name in paths.output_dir"),
+        (
+            "check",
+            ["ckpt=none.ckpt"],
+            "ckpt: no such file: none.ckpt; ckpt=auto goes on with the interrupted run of this configuration",
+        ),
         ("train", ["name="], "name='': a run is written into the folder of this name in paths.output_dir"),
     ],
 )

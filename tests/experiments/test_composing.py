@@ -12,9 +12,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from attelbo.cli import main
+from attelbo.errors import ConfigError
 from attelbo.experiments import assembly, configuration, run
 from attelbo.experiments.composing import loader_of, session
+from attelbo.experiments.listing import choices, package_folder
 from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.sweeps.expanding import expand
 
 
 @pytest.fixture
@@ -152,3 +155,17 @@ def test_a_composition_inside_a_running_job_leaves_hydra_as_it_was():
         assert configuration.compose("train", ["seed=3"]).config["seed"] == 3
         assert GlobalHydra.instance().hydra is outer
     assert GlobalHydra.instance().hydra is None
+
+
+@pytest.mark.parametrize("group", ["experiment", "data", "model", "model/encoder"])
+def test_a_glob_of_all_is_what_is_listed(group):
+    jobs = expand("train", [f"{group}=glob(*)"])
+    assert sorted(jobs or []) == sorted([f"{group}={choice}"] for choice in choices([package_folder()])[group])
+
+
+def test_a_glob_may_choose_a_folder():
+    jobs = expand("train", ["experiment=glob(digits/v*, exclude=digits/vae*)"])
+    names = [name for name in choices([package_folder()])["experiment"] if name.startswith("digits/v")]
+    assert sorted(jobs or []) == [[f"experiment={name}"] for name in names if not name.startswith("digits/vae")] != []
+    with pytest.raises(ConfigError, match=r"experiment=glob\(dgits/\*\) .*: no choice is called so; attelbo list exp"):
+        expand("train", ["experiment=glob(dgits/*)"])

@@ -13,7 +13,9 @@ from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.configuration import check, compose
 from attelbo.experiments.evaluation import check_measurable
+from attelbo.experiments.rundir import given_checkpoint
 from attelbo.experiments.settings import Evaluation, Which, epoch_of
+from attelbo.experiments.starting import freeze, init_of, start, take_vocabulary
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings
 from attelbo.training.callbacks import Checkpoint, EarlyStopping, EpochWeights, WeightAverage
@@ -30,10 +32,21 @@ def verify(config: Config) -> str:
         ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
     """
     model, data = assemble(config)
+    if checkpoint := given_checkpoint(config):
+        check_is_there(checkpoint)
+    start(init_of(config), model)
     shape = " x ".join(map(str, data.spec.shape))
     return (
         f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
     )
+
+
+def check_is_there(checkpoint: Path) -> None:
+    """Raise ConfigError where a checkpoint that was given is no file."""
+    if not checkpoint.is_file():
+        raise ConfigError(
+            f"ckpt: no such file: {checkpoint}; ckpt=auto goes on with the interrupted run of this configuration"
+        )
 
 
 def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
@@ -54,9 +67,12 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     callbacks = {name: _try(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node}
     _check_is_kept(evaluation.checkpoint, callbacks)
     check_loggers(config["logger"])
+    init = init_of(config)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
+    take_vocabulary(init, config, data)
     model = build_model(config, data)
+    freeze(init, model)
     _check_callbacks(callbacks, model)
     check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
     return model, data

@@ -18,11 +18,12 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from attelbo.experiments.listing import package_folder
+from attelbo.experiments.listing import NESTED, package_folder
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -88,6 +89,24 @@ class Loader(ConfigLoaderImpl):
 
     def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DefaultsList:
         return super().compute_defaults_list(config_name, without_default_experiment(config_name, overrides), run_mode)
+
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """What ``glob(...)`` chooses from: of a group whose folders are halves of names, also what is in these."""
+        given = config_name, overrides
+        found = super().get_group_options(group_name, results_filter, *given)
+        if results_filter is not ObjectType.CONFIG:
+            return found
+        if group_name.partition("/")[0] not in NESTED:
+            for folder in super().get_group_options(group_name, ObjectType.GROUP, *given):
+                inside = self.get_group_options(f"{group_name}/{folder}", results_filter, *given)
+                found += [f"{folder}/{name}" for name in inside]
+        return [name for name in found if not name.rpartition("/")[2].startswith("_")]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": {}}

@@ -25,7 +25,7 @@ from attelbo.experiments import explaining, origins
 from attelbo.experiments.checking import FaultError, Part, Parts, check_node
 from attelbo.experiments.composing import session
 from attelbo.experiments.listing import config_folders
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.settings import Evaluation, Init
 from attelbo.experiments.sweeps.launching import build_own, own_settings
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Train:
     seed: int
     ckpt: str | None
     tags: Sequence[str]
+    init: Init
     evaluation: Evaluation
     paths: Paths
     data: Part

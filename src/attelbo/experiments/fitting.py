@@ -15,7 +15,7 @@ from attelbo.experiments import run as runs
 from attelbo.experiments.assembly import verify
 from attelbo.experiments.checking import Part
 from attelbo.experiments.configuration import Composition
-from attelbo.experiments.rundir import RunDirectory, given_checkpoint
+from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
 from attelbo.models import checkpoint_of, read_config
 
@@ -94,8 +94,6 @@ def fit_both(first: Composition, arguments: Mapping[str, Any]) -> int:
     of_fit = {key: value for key, value in arguments.items() if key != "checkpoint"}
     second = second_stage(config, Path("weights"), **of_fit)
     verify(second)
-    if checkpoint := given_checkpoint(second):
-        runs.check_is_there(checkpoint)
     callbacks = [node for node in config["callbacks"].values() if node and node["_target_"].endswith(".Checkpoint")]
     if not {node.get("filename", "last") for node in callbacks} & {arguments["checkpoint"], "last"}:
         raise ConfigError("callbacks: the second stage begins with a checkpoint of the first; callbacks=checkpoint")
@@ -148,5 +146,6 @@ def second_stage(
         "scheduler": dict(scheduler),
         "seed": seed,
         "ckpt": ckpt,
+        "init": {},
         "evaluation": {**first["evaluation"], "compress": False},  # bits back is for the prior of the first stage
     }

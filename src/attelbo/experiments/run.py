@@ -22,12 +22,14 @@ from lightning.pytorch.loggers import Logger
 
 from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
-from attelbo.errors import ConfigError, TrainingDiverged, UserError
-from attelbo.experiments.assembly import Config, assemble, evaluation_of, parent_of, trainer_of
+from attelbo.errors import TrainingDiverged, UserError
+from attelbo.experiments.assembly import Config, assemble, check_is_there, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure, write_tables
 from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
+from attelbo.experiments.starting import init_of
+from attelbo.experiments.starting import start as begin
 from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import writing
@@ -103,7 +105,10 @@ def train(
     trainer = trainer_of(config, seat)
     refuse_single_rows(model, data, trainer.world_size, config["trainer"]["micro_batches"])
     given = _take_up(given_checkpoint(config), model, trainer, planned_steps(trainer, data))
-    run = directory or _place(config, sweep) or RunDirectory.new(parent_of(config), config)
+    run = directory or _place(config, sweep)
+    begun = run is not None and run.resumable is not None
+    source = (run.read("provenance.json") or {}).get("init") if run and begun else begin(init_of(config), model)
+    run = run or RunDirectory.new(parent_of(config), config)
     if (state := run.status()["state"]) in FINISHED:
         sys.stdout.write(f"{run.path} is {state} already\n")
         _show(run)
@@ -111,7 +116,8 @@ def train(
     start = _take_up(run.resumable, model, trainer) or given
     with writing(run.path), locked(run.path):
         asked, config = config, _with_threads(config, run, model, data, trainer)
-        run.describe(config, overrides, choices, provenance(config, overrides, data.checksums()))
+        origin = provenance(config, overrides, data.checksums()) | ({"init": source} if source else {})
+        run.describe(config, overrides, choices, origin)
         data.save_state(run.path)
         run.begin(asked)
         with run.announced():
@@ -175,14 +181,6 @@ def _with_threads(
     threads = read_config(run.path)["trainer"]["threads"] if begun else measured_threads(model, data, trainer)
     use_threads(threads)
     return {**config, "trainer": {**config["trainer"], "threads": threads}}
-
-
-def check_is_there(checkpoint: Path) -> None:
-    """Raise ConfigError where a checkpoint that was given is no file."""
-    if not checkpoint.is_file():
-        raise ConfigError(
-            f"ckpt: no such file: {checkpoint}; ckpt=auto goes on with the interrupted run of this configuration"
-        )
 
 
 class _Start(NamedTuple):

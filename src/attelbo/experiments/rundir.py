@@ -48,6 +48,8 @@ def computed(config: Mapping[str, Any]) -> dict[str, Any]:
     what = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
     if given_checkpoint(config) is None:
         what.pop("ckpt", None)
+    if (init := what.get("init", {})).get("run") is None and not init.get("freeze"):
+        what.pop("init", None)
     for node, keys in NOT_IN_HASH_OF.items():
         what[node] = {key: value for key, value in what[node].items() if key not in keys}
     return what

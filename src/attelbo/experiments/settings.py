@@ -1,5 +1,6 @@
 """What a run is told beside its parts: plain values, checked when they are made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -57,3 +58,17 @@ class Evaluation:
         check_at_least(
             1, n_samples=self.n_samples, n_images=self.n_images, batch_size=self.batch_size, chunk=self.chunk
         )
+
+
+@dataclass(frozen=True)
+class Init:
+    """What a run begins with: the node ``init`` of train.yaml."""
+
+    run: str | None = None
+    """A run directory whose weights it begins with, or a folder whose newest run is meant; None: no other's."""
+    checkpoint: Which = "best"
+    """Of which weights of that run."""
+    only: Sequence[str] | None = None
+    """Parts of the model, such as ``encoder`` or ``network.blocks.0``, that are taken; all that there are if None."""
+    freeze: Sequence[str] = ()
+    """Parts that are not trained."""

@@ -6,7 +6,7 @@ an ordinary LightningModule and any ``lightning.Trainer`` trains it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -59,6 +59,11 @@ class Player:
     rate: float = 1.0
     """Its learning rate, in those of the configuration."""
 
+    def __post_init__(self) -> None:
+        """It moves nothing that is frozen."""
+        object.__setattr__(self, "parameters", _trainable(self.parameters))
+        object.__setattr__(self, "rates", [(name, _trainable(own), rate) for name, own, rate in self.rates])
+
     def groups(self) -> list[dict[str, Any]]:
         """Its parameters as an optimizer takes them."""
         rated = {parameter for _, parameters, _ in self.rates for parameter in parameters}
@@ -74,6 +79,7 @@ class Model(LightningModule, ABC):
         super().__init__()
         self.optimizer_spec = optimizer
         self.stepper: Stepper | None = None
+        self._frozen: tuple[nn.Module, ...] = ()
         self._schedule: Rate = build(scheduler)
         self._optimizers: list[Optimizer] = []
         self._rates: dict[str, Rate] = {}
@@ -96,6 +102,20 @@ class Model(LightningModule, ABC):
     def monitor(self) -> Monitor | None:
         """What tells the best epoch; None: nothing does, the last one is the best."""
         return "val/loss", "min"
+
+    def freeze_parts(self, parts: Iterable[nn.Module]) -> None:
+        """Leave parts of it as they are: they get no gradient and no optimizer, and stay in evaluation mode, without
+        dropout and with the running means that they have, so that nothing of them moves."""
+        self._frozen = tuple(parts)
+        for part in self._frozen:
+            part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """What is frozen stays in evaluation mode."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def at_step(self, step: int, total_steps: int) -> None:
         """Called before optimizer step ``step``, counted from 0: schedules move here, the learning rate's first."""
@@ -196,6 +216,10 @@ class Model(LightningModule, ABC):
     def _optimizer_of(self, player: Player) -> Spec:
         own = player.betas is not None and "betas" in self.optimizer_spec
         return {**self.optimizer_spec, "betas": player.betas} if own else self.optimizer_spec
+
+
+def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
 
 
 def count_parameters(module: nn.Module) -> int:

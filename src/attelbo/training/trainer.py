@@ -220,6 +220,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # between Lightning 2.6 and torch 2.15
     warnings.filterwarnings("ignore", ".*AccumulateGrad node's stream.*")  # the same, about DistributedDataParallel
     warnings.filterwarnings("ignore", ".*GPU available but not used.*")  # whoever says cpu knows
+    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what is frozen is
     if not torch.cuda.is_available():
         # Lightning sets this when imported; each optimizer step would then ask NVML for devices, 0.2 ms a step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from attelbo.errors import ConfigError, first_line
@@ -46,6 +46,10 @@ def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = Non
         parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
         if wide := next((each for each in parsed if each.is_sweep_override() and not each.is_discrete_sweep()), None):
             raise ConfigError(f"{wide.input_line} (command line): an interval is for a search: add sweep.sampler=tpe")
+        for each in parsed:
+            if isinstance(each.value(), Glob) and not list(each.sweep_string_iterator()):
+                group = each.key_or_group
+                raise ConfigError(f"{each.input_line} (command line): no choice is called so; attelbo list {group}")
         try:
             product = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
         except HydraException as error:

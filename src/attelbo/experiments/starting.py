@@ -1,0 +1,133 @@
+"""Begin with the weights of another run, and leave parts of the model as they are: the node ``init`` of train.yaml.
+
+Fine-tuning, warm starts and transfer: a new run, whose optimizer, schedule and step begin anew. (``ckpt=PATH`` goes on
+with another training instead.) It is itself resumed like every run: from its own last checkpoint.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from attelbo.data import ResidentDataModule
+from attelbo.errors import ConfigError, UserError, nearest
+from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.settings import Init
+from attelbo.models import Model, checkpoint_of, read_config
+from attelbo.models.loading import read_weights
+
+
+def init_of(config: Mapping[str, Any]) -> Init:
+    """What a run begins with; nothing of another's, where its configuration does not say so.
+
+    Raises:
+        ConfigError: it also goes on with another training, parts are named and no run, or replicas are to be frozen.
+    """
+    init = Init(**config.get("init", {}))
+    if init.run is not None and config.get("ckpt") not in (None, "auto"):
+        raise ConfigError("ckpt goes on with another training, init.run begins one with its weights: give one of them")
+    if init.run is None and init.only:
+        raise ConfigError("init.only names parts of another run, and there is none: init.run=<run directory>")
+    if init.freeze and config["trainer"].get("replicas", 1) > 1:
+        raise ConfigError("init.freeze: replicas train all of their weights: trainer.replicas=1")
+    return init
+
+
+def take_vocabulary(init: Init, config: Mapping[str, Any], data: ResidentDataModule) -> None:
+    """The tokens of text are those of the other run, whose vectors are taken over; before ``spec`` is asked for.
+
+    Raises:
+        ConfigError: its tokens are of another kind.
+    """
+    kinds = {key: node["_target_"] for key, node in config["data"].items() if key.endswith("tokenizer") and node}
+    if init.run is None or not kinds:
+        return
+    source = _source(init.run)
+    of_source = read_config(source)["data"]
+    for key, kind in kinds.items():
+        if (other := (of_source.get(key) or {}).get("_target_")) != kind:
+            raise ConfigError(f"data.{key}: the tokens of {source} are {other or 'none'}, here they are {kind}")
+    data.load_state(source)
+
+
+def freeze(init: Init, model: Model) -> None:
+    """Leave parts of the model as they are. See :meth:`Model.freeze_parts`.
+
+    Raises:
+        ConfigError: there is no such part, or nothing is left to train.
+    """
+    model.freeze_parts([_part(model, name, "freeze") for name in init.freeze])
+    if init.freeze and not all(player.parameters for player in model.players()):
+        raise ConfigError(f"init.freeze=[{','.join(init.freeze)}] leaves nothing to train")
+
+
+def start(init: Init, model: Model) -> dict[str, Any] | None:
+    """Put the other run's weights into the model, and say so; what is to be recorded, None where no run is named.
+
+    Raises:
+        UserError: there is no such run, or it has no such checkpoint.
+        ConfigError: the weights do not fit, or none of them is one of this model's.
+    """
+    if init.run is None:
+        return None
+    checkpoint = checkpoint_of(_source(init.run), init.checkpoint)
+    given, own = read_weights(checkpoint), model.state_dict()
+    for name in init.only or ():
+        _part(model, name, "only")
+    asked = [name for name in own if init.only is None or _within(name, init.only)]
+    taken = {name: given[name] for name in asked if name in given}
+    new = [name for name in asked if name not in given]
+    misfits = [name for name, value in taken.items() if value.shape != own[name].shape]
+    if misfits:
+        told = ", ".join(f"{name} is {_size(own[name])} here and {_size(taken[name])} there" for name in misfits[:3])
+        more = f", and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+        raise ConfigError(f"init: {told}{more} [{checkpoint}]; init.only=[...] takes parts that fit")
+    if not taken or (init.only and new):
+        lacking = f"{new[0]} is not in it" if new else "none of its weights is one of this model's"
+        raise ConfigError(f"init: {checkpoint}: {lacking}; it has {', '.join(_parts(given))}")
+    model.load_state_dict(taken, strict=False)
+    numbers = sum(value.numel() for value in taken.values())
+    others = _parts(own.keys() - taken.keys())
+    beside = f"; new: {', '.join(others)}" if others else ""
+    sys.stdout.write(f"begins with {numbers:,} numbers of {checkpoint}: {', '.join(_parts(taken))}{beside}\n")
+    return {
+        "checkpoint": str(checkpoint.absolute()),
+        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "taken": sorted(taken),
+    }
+
+
+def _source(run: str) -> Path:
+    try:
+        return RunDirectory.find(Path(run)).path
+    except UserError as error:
+        raise ConfigError(f"init.{error}") from error
+
+
+def _part(model: Model, name: str, key: str) -> nn.Module:
+    try:
+        return model.get_submodule(name or "a part without a name")
+    except AttributeError:
+        parts = [part for part, _ in model.named_modules() if part]
+        outer = [part for part, _ in model.named_children()]
+        meant = f"; did you mean {guess}?" if (guess := nearest(name, parts)) else ""
+        raise ConfigError(
+            f"init.{key}: {type(model).__name__} has no part {name!r}{meant} (there are {', '.join(outer)}, and parts "
+            "of these)"
+        ) from None
+
+
+def _within(name: str, parts: Iterable[str]) -> bool:
+    return any(name.startswith(f"{part}.") for part in parts)
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    """The first parts of the names, each once."""
+    return sorted({name.partition(".")[0] for name in names})
+
+
+def _size(value: Any) -> str:
+    return " x ".join(map(str, value.shape)) or "a number"
