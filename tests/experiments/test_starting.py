@@ -128,7 +128,11 @@ def test_a_resumed_run_does_not_begin_again(source, tmp_path, monkeypatch, capsy
         ),
         (
             ["init.freeze=[encoder,decoder,posterior]"],
-            "init.freeze=[encoder,decoder,posterior] leaves nothing to train",
+            "init.freeze=[encoder,decoder,posterior] leaves nothing to train\n",
+        ),
+        (
+            ["model/objective=vae_gan", "init.freeze=[decoder]"],
+            "init.freeze=[decoder] leaves nothing to train for 1 of the 3 optimizers that take turns",
         ),
         (["init.freeze=[encoder]", "trainer.replicas=2"], "init.freeze: replicas train all of their weights: trainer."),
         (["ckpt=last.ckpt"], "ckpt goes on with another training, init.run begins one with its weights: give one"),

@@ -57,11 +57,14 @@ def freeze(init: Init, model: Model) -> None:
     """Leave parts of the model as they are. See :meth:`Model.freeze_parts`.
 
     Raises:
-        ConfigError: there is no such part, or nothing is left to train.
+        ConfigError: there is no such part, or nothing is left to train, if only for one of several optimizers.
     """
     model.freeze_parts([_part(model, name, "freeze") for name in init.freeze])
-    if init.freeze and not all(player.parameters for player in model.players()):
-        raise ConfigError(f"init.freeze=[{','.join(init.freeze)}] leaves nothing to train")
+    players = model.players()
+    idle = [player for player in players if not player.parameters]
+    if init.freeze and idle:
+        whose = f" for {len(idle)} of the {len(players)} optimizers that take turns" if len(idle) < len(players) else ""
+        raise ConfigError(f"init.freeze=[{','.join(init.freeze)}] leaves nothing to train{whose}")
 
 
 def start(init: Init, model: Model) -> dict[str, Any] | None:
