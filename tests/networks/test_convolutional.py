@@ -6,6 +6,7 @@ from torch import nn
 
 from attelbo.attention import FEATURE_MAP_ATTENTION, SelfAttention2d
 from attelbo.networks import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
+from attelbo.networks.layers import image_shape
 from attelbo.networks.resnet import ResidualBlock
 
 PARTS = {
@@ -160,3 +161,8 @@ def test_decoders_want_an_image(network) -> None:
         network((5,), (64,))
     with pytest.raises(ValueError, match="in_shape must be positive"):
         network((0,), (1, 8, 8))
+
+
+def test_a_vector_is_told_what_takes_vectors():
+    with pytest.raises(ValueError, match=r"got \(64,\); vectors are for models with model/encoder=mlp"):
+        image_shape("in_shape", (64,))

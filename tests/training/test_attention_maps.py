@@ -12,7 +12,7 @@ from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
 from attelbo.models import Classifier, build_transformer_text_vae
 from attelbo.training.callbacks import AttentionMaps
-from attelbo.training.callbacks.attention_maps import Grid, grid_of, on_tokens, over_images, spread
+from attelbo.training.callbacks.attention_maps import Grid, grid_of, on_tokens, over_images, spread, token_labels
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
 from classifiers import IMAGES, PARTS, TEXTS, images, of_images, of_texts, texts
 
@@ -54,6 +54,11 @@ def test_what_the_class_token_sees_is_laid_over_the_image():
     weights, x = torch.rand(3, 2, 7, 7), torch.rand(3, 1, 4, 6)
     expected = attention_overlay(x, weights[:, :, 0, 1:].unflatten(-1, (2, 3)))
     np.testing.assert_array_equal(over_images(weights, x), expected)
+
+
+def test_the_numbers_of_a_vector_are_counted():
+    data = Rows(DataSpec("vectors", (3,), kind="real"), Batch(torch.rand(2, 3), None, torch.arange(2)))
+    assert token_labels(data.batch, data) == ["1", "2", "3"]
 
 
 def test_registers_are_in_no_cell():

@@ -169,7 +169,8 @@ def image_shape(name: str, shape: Sequence[int]) -> tuple[int, int, int]:
         ValueError: it is the shape of something else.
     """
     if len(shape) != 3:
-        raise ValueError(f"{name} must be (channels, height, width) for a convolutional network, got {tuple(shape)}")
+        remedy = "; vectors are for models with model/encoder=mlp model/decoder=mlp" * (len(shape) == 1)
+        raise ValueError(f"{name} must be (channels, height, width), those of images, got {tuple(shape)}{remedy}")
     channels, height, width = positive(name, shape)
     return channels, height, width
 

@@ -188,12 +188,14 @@ def _named(n: int, labels: Sequence[str]) -> list[str]:
 
 
 def token_labels(batch: Batch, data: Any) -> list[str]:
-    """A label for each token, or element of a set, in the first row of a batch; empty ones for padding."""
+    """A label for each token, element of a set or number of a vector in the first row of a batch; empty ones for
+    padding."""
     x, spec = batch.x[0], data.spec
     if spec.kind == "tokens":
         there = labels_of(x, getattr(data, "tokenizer", None), spec)
         return there + [""] * (len(x) - len(there))
-    names = [f"{value:g}" for value in x[:, 0].tolist()] if x.shape[1] == 1 else [str(i + 1) for i in range(len(x))]
+    of_numbers = x.ndim == 2 and x.shape[1] == 1
+    names = [f"{value:g}" for value in x[:, 0].tolist()] if of_numbers else [str(i + 1) for i in range(len(x))]
     if batch.segments is None:
         return names
     return [name if there else "" for name, there in zip(names, (batch.segments[0] >= 0).tolist(), strict=True)]
