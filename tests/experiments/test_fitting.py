@@ -251,6 +251,7 @@ def test_the_second_stage_is_the_first_but_for_what_it_was_given():
         **given,
         "ckpt": "auto",
         "evaluation": {"compress": False, "n_samples": 3},  # bits back is left to the first stage
+        "init": {},  # what the first stage began with
     }
     assert first == before
     plain = fitting.second_stage(first, Path("best.ckpt"), prior, 4, **given)

@@ -273,7 +273,7 @@ def test_a_signal_saves_every_replica_and_the_same_command_goes_on(runs, separat
 def test_a_signal_during_an_evaluation_acts_at_once(runs, monkeypatch):
     evaluated: list[int] = []
 
-    def interrupted_measure(model, data, split, settings, seed, device):
+    def interrupted_measure(model, data, split, settings, seed, *others):
         evaluated.append(seed)
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(10_000_000):

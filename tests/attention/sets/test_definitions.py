@@ -77,8 +77,8 @@ def test_perceiver() -> None:
                     "self_attn.out_proj.bias": block.attention.output.bias,
                     **{f"linear1.{name}": value for name, value in block.feed_forward.first.named_parameters()},
                     **{f"linear2.{name}": value for name, value in block.feed_forward.second.named_parameters()},
-                    **{f"norm1.{name}": value for name, value in block.attention_norm.named_parameters()},
-                    **{f"norm2.{name}": value for name, value in block.feed_forward_norm.named_parameters()},
+                    **{f"norm1.{name}": value for name, value in block.around_attention.norm.named_parameters()},
+                    **{f"norm2.{name}": value for name, value in block.around_feed_forward.norm.named_parameters()},
                 }
             )
             latents = theirs(latents)
