@@ -18,13 +18,14 @@ def batches(mean: torch.Tensor, std: torch.Tensor, size: int) -> tuple[list[Diag
     return [DiagonalNormal(*part) for part in parts], [len(part[0]) for part in parts]
 
 
-def estimate(mean: torch.Tensor, std: torch.Tensor, size: int = 100):
+def estimate(mean: torch.Tensor, std: torch.Tensor, size: int = 100, some: torch.Tensor | None = None):
     posteriors, sizes = batches(mean, std, size)
     torch.manual_seed(7)  # not the seed of the rows
     drawn = [q.rsample_with_log_prob(1) for q in posteriors]
     z, log_q = (torch.cat([part[i][0] for part in drawn]) for i in (0, 1))
     log_p = StandardNormal(mean.shape[1:]).log_prob(z.unsqueeze(0))[0]
-    return estimate_information(z, log_q, log_p, posteriors, sizes, marginal_log_prob(z, posteriors, sizes))
+    marginals = marginal_log_prob(z if some is None else z[some], posteriors, sizes)
+    return estimate_information(z, log_q, log_p, posteriors, sizes, marginals, some)
 
 
 def test_few_rows_by_quadrature():
@@ -87,6 +88,17 @@ def test_terms_of_the_aggregate_kl_in_closed_form():
     total = found.mutual_information + found.total_correlation + found.dimension_wise_kl
     assert total == pytest.approx(rate, abs=0.1)
     assert found.total_correlation + found.dimension_wise_kl == pytest.approx(found.aggregate_kl, abs=1e-9)
+
+
+def test_terms_at_some_of_the_samples_are_those_of_all_within_their_error():
+    mean = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0)) @ torch.randn(3, 3)
+    whole, part = (estimate(mean, torch.full_like(mean, 0.6), 1000, some) for some in (None, torch.arange(0, 2000, 4)))
+    assert part[:4] == whole[:4]
+    for name in ("total_correlation", "dimension_wise_kl"):
+        error = getattr(part, f"{name}_std_error")
+        assert getattr(whole, f"{name}_std_error") == pytest.approx(error / 2, rel=0.2)
+        assert getattr(part, name) == pytest.approx(getattr(whole, name), abs=4 * error)
+        assert getattr(part, name) != getattr(whole, name)
 
 
 def test_marginals_are_those_of_scipy():

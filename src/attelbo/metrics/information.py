@@ -94,6 +94,7 @@ def estimate_information(
     posteriors: Sequence[Density],
     sizes: Sequence[int],
     log_marginals: Tensor | None = None,
+    some: Tensor | None = None,
 ) -> Information:
     """Mutual information and aggregate KL of N rows.
 
@@ -104,6 +105,8 @@ def estimate_information(
         posteriors: q(z|x) of the N rows, in batches.
         sizes: how many rows each batch has.
         log_marginals: sum_d log q(z_d) at these samples, (N,), nats, for the terms of the aggregate KL.
+        some: the samples that it was taken at, (M,) int64, where not at all: their terms add up to the aggregate KL
+            within its error only.
 
     Raises:
         ValueError: not one sample for each row.
@@ -114,6 +117,8 @@ def estimate_information(
     log_p = log_p.double()
     terms = [log_q.double() - aggregate, aggregate - log_p]
     if log_marginals is not None:
+        if some is not None:
+            aggregate, log_p = aggregate[some], log_p[some]
         terms += [aggregate - log_marginals, log_marginals - log_p]
     return Information(*(number for term in terms for number in _mean_and_error(term)))
 
