@@ -11,7 +11,7 @@ HEAD = """\
 
 Written by `python -m benchmarks.papers`; each table as `attelbo reproduce` printed it, nothing is typed in. A verdict
 is given at the published budget only; a cell without a measurement was not run. The command above a table makes it, and
-`attelbo reproduce --list` names all papers.
+`attelbo reproduce --list` names all papers. Seconds are those of machines that other programs shared.
 """
 
 
