@@ -20,12 +20,12 @@ def test_nothing_is_missed() -> None:
 @pytest.mark.parametrize("words", WORDS)
 def test_what_is_called_otherwise_elsewhere_is_there(words: str) -> None:
     given = [word for word in shlex.split(words) if word != "-m"]
-    others = [word for word in given if not any(ROOT.glob(f"conf/{is_choice(word)}.yaml"))]
+    others = [word for word in given if not any(ROOT.glob(f"conf/{choice_at(word)}.yaml"))]
     if others:
         check(compose("train", given))
 
 
-def is_choice(word: str) -> str:
+def choice_at(word: str) -> str:
     """Where the file of a choice would be; a glob's names several."""
     group, _, choice = word.partition("=")
     return f"{group}/{choice.removeprefix('glob(').removesuffix(')')}"

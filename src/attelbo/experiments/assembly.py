@@ -11,7 +11,6 @@ from lightning.pytorch import Trainer, seed_everything
 from attelbo.building import Spec, build
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, one_line
-from attelbo.experiments.configuration import check, compose
 from attelbo.experiments.evaluation import check_measurable
 from attelbo.experiments.rundir import given_checkpoint
 from attelbo.experiments.settings import Evaluation, Which, epoch_of
@@ -76,18 +75,6 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     _check_callbacks(callbacks, model)
     check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
     return model, data
-
-
-def untrained(*words: str) -> tuple[Model, ResidentDataModule]:
-    """The model that ``attelbo train`` would begin with after these words, and its data; nothing is written. Such as
-    ``untrained("model=gpt", "data=reference_text", "model.dim=64")``.
-
-    Raises:
-        UserError: a word, or what is composed of all of them, is wrong.
-    """
-    composition = compose("train", words)
-    check(composition)
-    return assemble(composition.config)
 
 
 def evaluation_of(config: Config) -> Evaluation:
