@@ -19,19 +19,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.papers", description=__doc__)
     parser.add_argument("outputs", type=Path, nargs="+", help="folders that attelbo reproduce has written to")
     folders = parser.parse_args().outputs
-    PAGE.write_text(page([table for folder in folders for table in folder.glob("papers/*/*/table.md")]), "utf-8")
+    tables = [table for folder in folders for table in folder.glob("papers/*/*/table.md")]
+    PAGE.write_text(page(tables, PAGE.read_text("utf-8") if PAGE.is_file() else ""), "utf-8")
 
 
-def page(tables: Sequence[Path]) -> str:
-    """The page of these tables, ``papers/<paper>/<budget>-<digest>/table.md``: full budgets first, then by name."""
-    found = sorted((table.parent.name.rpartition("-")[0], table.parent.parent.name, table) for table in tables)
-    return "\n".join([HEAD, *(section(*each) for each in found)])
+def page(tables: Sequence[Path], before: str = "") -> str:
+    """The page of these tables, ``papers/<paper>/<budget>-<digest>/table.md``, and of those that it had ``before`` of
+    other papers and budgets: full budgets first, then by name."""
+    kept = {_command_of(text): text for text in re.split(r"(?m)^(?=## )", before)[1:]}
+    found = {(table.parent.name.rpartition("-")[0], table.parent.parent.name): table for table in tables}
+    sections = kept | {command: section(*command, table) for command, table in found.items()}
+    return "\n".join([HEAD, *(sections[command].rstrip() + "\n" for command in sorted(sections))])
 
 
 def section(budget: str, paper: str, table: Path) -> str:
     """A table under the command that makes it."""
     title, body = re.fullmatch(r"# (.*?)\n(.*)", table.read_text("utf-8"), re.DOTALL).groups()  # pyright: ignore
     return f"## {title}\n\n    attelbo reproduce {paper} --budget {budget}\n{body}"
+
+
+def _command_of(section: str) -> tuple[str, str]:
+    """The budget and the paper of a section of the page."""
+    paper, budget = re.search(r"^    attelbo reproduce (\S+) --budget (\S+)$", section, re.MULTILINE).groups()  # pyright: ignore
+    return budget, paper
 
 
 if __name__ == "__main__":

@@ -510,7 +510,7 @@ def test_numbers_go_between_the_markers():
 def test_the_page_of_papers_has_each_table_under_its_command(tmp_path):
     def write(paper: str, budget: str) -> Path:
         table = tmp_path / "papers" / paper / f"{budget}-0a1b2c3d" / "table.md"
-        table.parent.mkdir(parents=True)
+        table.parent.mkdir(parents=True, exist_ok=True)
         table.write_text(f"# Title of {paper}\n\nIts source\n\n| cell |\n| --- |\n\n- a note on {budget}\n")
         return table
 
@@ -523,6 +523,11 @@ def test_the_page_of_papers_has_each_table_under_its_command(tmp_path):
     ]
     assert "    attelbo reproduce vit --budget quick\n\nIts source\n\n| cell |" in text
     assert text.endswith("- a note on quick\n")
+
+    anew = write("vit", "quick")
+    anew.write_text(anew.read_text("utf-8").replace("Its source", "Its source, read again"), "utf-8")
+    renewed = papers.page([anew], before=text)  # the others' runs are on another machine
+    assert renewed == "Its source, read again".join(text.rsplit("Its source", 1))
 
 
 @pytest.mark.parametrize(
