@@ -84,9 +84,9 @@ def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("shared") / "outputs")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True, scope="session")
 def one_session() -> Iterator[None]:
-    """Hydra, one for the module: no file is read twice. Not where a sweep runs, whose folder the session keeps."""
+    """Hydra, one for all tests: no file of ``conf/`` is read twice, and no choice of files merged twice."""
     with session():
         yield
 

@@ -1,6 +1,7 @@
 """Nothing is composed or read twice in a session, and nobody sees what another has written."""
 
 import pickle
+import re
 from collections import Counter
 from types import SimpleNamespace
 
@@ -8,16 +9,32 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from attelbo.cli import main
 from attelbo.errors import ConfigError
 from attelbo.experiments import assembly, configuration, run
-from attelbo.experiments.composing import loader_of, session
+from attelbo.experiments.composing import loader_of, session, without_default_experiment
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.sweeps.expanding import expand
+
+
+@pytest.fixture(autouse=True)
+def no_session(monkeypatch):
+    """Not the session that the tests share."""
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
+
+
+@pytest.fixture
+def hydras_own():
+    """Hydra's loader, without a memory, inside a session."""
+    with session() as hydra:
+        loader = ConfigLoaderImpl(loader_of(hydra).get_search_path())
+        loader.repository = loader_of(hydra).repository
+        yield loader
 
 
 @pytest.fixture
@@ -47,7 +64,7 @@ def jobs(monkeypatch, tmp_path):
 def test_a_run_is_composed_once(jobs):
     assert main(["train", "seed=3"]) == 0
     assert jobs.started == [(3, None)]
-    assert jobs.composed == {("train", RunMode.RUN, frozenset(["seed=3", "hydra.mode=RUN"])): 1}
+    assert jobs.composed == {("train", RunMode.RUN, frozenset(["hydra.mode=RUN"])): 1}
 
 
 @pytest.mark.parametrize(
@@ -55,14 +72,14 @@ def test_a_run_is_composed_once(jobs):
     [[], ["--config-dir", "mine"], ["hydra.sweep.dir=there"], ["hydra.mode=MULTIRUN", "hydra/launcher=basic"]],
     ids=lambda words: words[-1] if words else "plain",
 )
-def test_each_job_of_a_sweep_is_composed_once(jobs, tmp_path, extra):
+def test_files_that_jobs_of_a_sweep_choose_are_composed_once(jobs, tmp_path, extra):
     (tmp_path / "mine").mkdir()
     assert main(["train", "-m", "data=digits,mnist", "seed=1,2", *extra]) == 0
     assert [seed for seed, _ in jobs.started] == [1, 2, 1, 2]
     assert len({sweep for _, sweep in jobs.started}) == 1
     assert set(jobs.composed.values()) == {1}
     modes = Counter(mode for _, mode, _ in jobs.composed)
-    assert modes == {RunMode.RUN: 4, RunMode.MULTIRUN: 1}  # that of the sweep: what its jobs share
+    assert modes == {RunMode.RUN: 2, RunMode.MULTIRUN: 1}  # those of both data, and what the jobs share
 
 
 def test_jobs_of_a_sweep_over_models_are_those_models_and_not_the_default_experiments(monkeypatch, tmp_path):
@@ -131,10 +148,11 @@ def test_a_file_is_read_once_and_one_in_another_folder_is_another(monkeypatch, t
 def test_a_loader_that_is_sent_elsewhere_takes_no_memory_along_and_finds_the_same(tmp_path):
     with session() as hydra:
         empty = len(pickle.dumps(loader_of(hydra)))
-        loader_of(hydra).name_sweep(tmp_path)
-        here = compose(hydra, "seed=7")
-        sent = pickle.dumps(loader_of(hydra))
+        with loader_of(hydra).sweep(tmp_path):
+            here = compose(hydra, "seed=7")
+            sent = pickle.dumps(loader_of(hydra))
         there = pickle.loads(sent).load_configuration("train", ["seed=7"], RunMode.RUN)
+        assert compose(hydra, "seed=7").hydra.sweep.dir != str(tmp_path)
     assert len(sent) < empty + 300
     assert there == here
     assert there.hydra.sweep.dir == str(tmp_path)
@@ -169,3 +187,31 @@ def test_a_glob_may_choose_a_folder():
     assert sorted(jobs or []) == [[f"experiment={name}"] for name in names if not name.startswith("digits/vae")] != []
     with pytest.raises(ConfigError, match=r"experiment=glob\(dgits/\*\) .*: no choice is called so; attelbo list exp"):
         expand("train", ["experiment=glob(dgits/*)"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["seed=3", "model=vae", "model.latent_dim=3", "tags=[a,b]", "model/encoder=resnet", "+model.mine=1"],
+        ["~experiment", "model.objective={_target_: attelbo.latent.ELBO}", "~optimizer.lr", "name='a b'"],
+        ["hydra.job.name=x", "data=mnist", "data.binarize=none", "hydra/launcher=joblib", "++optimizer.lr=1e-4"],
+        ["hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=1"],
+    ],
+    ids=lambda words: " ".join(words) or "none",
+)
+def test_what_comes_from_memory_is_what_hydra_composes(words, hydras_own):
+    with session() as hydra:
+        compose(hydra, *(word for word in words if word != "seed=3"))
+        found = compose(hydra, *words)
+    expected = hydras_own.load_configuration("train", without_default_experiment("train", words), RunMode.RUN)
+    assert found == expected
+    assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(expected)
+
+
+@pytest.mark.parametrize("words", [["model.no_such=1"], ["model=vae", "seed.part=3"], ["model/no_such=1"], ["~none"]])
+def test_words_that_hydra_refuses_are_refused_as_it_does(words, hydras_own):
+    with pytest.raises(HydraException) as expected:
+        hydras_own.load_configuration("train", without_default_experiment("train", words), RunMode.RUN)
+    with session() as hydra, pytest.raises(type(expected.value), match=f"^{re.escape(str(expected.value))}$"):
+        compose(hydra, *words)

@@ -6,7 +6,6 @@ import pytest
 
 from attelbo.cli import main
 
-pytestmark = pytest.mark.usefixtures("one_session")
 
 COMMAND_LINE = [
     # unknown keys

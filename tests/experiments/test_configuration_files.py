@@ -13,7 +13,6 @@ from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.sweeps.expanding import expand
 from companions import NEEDS, WITHOUT_ENCODER, model_of
 
-pytestmark = pytest.mark.usefixtures("one_session")
 
 EVERY = [
     (group, choice)

@@ -180,15 +180,15 @@ def train(options: Namespace) -> int:
         for each in plan:
             verify(each.config)  # no job runs if another cannot be built
         folder = folder_of(plan, search)
-        loader_of(hydra).name_sweep(folder)
         task = partial(job, loaded={})
-        if decides_as_it_goes(plan):
-            batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
-            return int(any(each.return_value for batch in batches or () for each in batch))
-        shared = with_folders(shared_words(options.words), plan[0].folders)
-        if search is not None:
-            return searching.run(hydra, search, folder, shared, task)
-        return running.run(hydra, plan, folder, shared, task)
+        with loader_of(hydra).sweep(folder):
+            if decides_as_it_goes(plan):
+                batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
+                return int(any(each.return_value for batch in batches or () for each in batch))
+            shared = with_folders(shared_words(options.words), plan[0].folders)
+            if search is not None:
+                return searching.run(hydra, search, folder, shared, task)
+            return running.run(hydra, plan, folder, shared, task)
 
 
 def folder_of(plan: "list[Composition]", search: "Search | None" = None) -> Path:

@@ -1,8 +1,9 @@
-"""Hydra, set up on attelbo's configuration folder; within a session nothing is composed twice.
+"""Hydra, set up on attelbo's configuration folder; within a session the same files are composed once.
 
 A job of a sweep is composed to be checked before any job runs, by Hydra's sweeper, which wants to know that all
-jobs can be composed, and by the launcher that runs it; each takes a fifth of a second. And the directory of the
-sweep has a name made of all its jobs' configurations, so it is known only when they are composed.
+jobs can be composed, and by the launcher that runs it; each takes a fifth of a second, nearly all of it for the choice
+of files and their merging, which most jobs have in common. And the directory of the sweep has a name made of all its
+jobs' configurations, so it is known only when they are composed.
 """
 
 import copy
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -63,11 +65,16 @@ class Loader(ConfigLoaderImpl):
         self._known: dict[Hashable, DictConfig] = {}
         self._sweep_dir: Path | None = None
 
-    def name_sweep(self, folder: Path) -> None:
-        """From now on this is ``hydra.sweep.dir`` of all that is composed."""
+    @contextmanager
+    def sweep(self, folder: Path) -> Iterator[None]:
+        """Meanwhile this is ``hydra.sweep.dir`` of all that is composed."""
         self._sweep_dir = folder
+        try:
+            yield
+        finally:
+            self._sweep_dir = None
 
-    def load_configuration(
+    def _load_configuration_impl(
         self,
         config_name: str | None,
         overrides: list[str],
@@ -75,14 +82,24 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        overrides = without_default_experiment(config_name, overrides)
-        # Hydra's own words come in another order for a job of a sweep.
-        key = (config_name, run_mode, *sorted(overrides, key=lambda word: "" if is_task_word(word) else word))
+        """Hydra's: first the files that words choose, from memory if they were chosen before, then the words that set
+        values. Values choose no files, so they may come last."""
+        words, files = self._parse_overrides_and_create_caching_repo(
+            config_name, without_default_experiment(config_name, overrides)
+        )
+        values = [word for word in words if _sets_value(word, files)]
+        choosing = [word.input_line or "" for word in words if word not in values]
+        key = (config_name, run_mode, *sorted(choosing, key=lambda word: "" if is_task_word(word) else word))
         if key not in self._known:
-            self._known[key] = super().load_configuration(
-                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            self._known[key] = super()._load_configuration_impl(
+                config_name, choosing, run_mode, from_shell, validate_sweep_overrides
             )
         config = copy.deepcopy(self._known[key])  # whoever asked will write into it
+        self._apply_overrides_to_config(values, config)
+        config.hydra.runtime.cwd = str(Path.cwd())
+        given = [word for word in words if not word.is_hydra_override()]
+        config.hydra.overrides.task = [word.input_line for word in given]
+        config.hydra.job.override_dirname = get_overrides_dirname(given, **config.hydra.job.config.override_dirname)
         if self._sweep_dir is not None:
             config.hydra.sweep.dir = str(self._sweep_dir)
         return config
@@ -110,6 +127,12 @@ class Loader(ConfigLoaderImpl):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": {}}
+
+
+def _sets_value(word: Override, files: IConfigRepository) -> bool:
+    """Whether a word sets a value of what is run, and chooses no file: as Hydra tells them apart."""
+    chooses = files.group_exists(word.key_or_group) and not isinstance(word.value(), dict)
+    return not (chooses or word.is_hydra_override() or word.is_sweep_override())
 
 
 def without_default_experiment(config_name: str | None, overrides: list[str]) -> list[str]:

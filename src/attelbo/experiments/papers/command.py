@@ -97,10 +97,11 @@ def reproduce(
     Raises:
         UserError: a file cannot be written.
     """
-    loader_of(hydra).name_sweep(plan.folder)
     for_hydra = [word for word in plan.jobs[0].overrides if not is_task_word(word)]
     only = {config_hash(job.config) for cell in cells or plan.cells for jobs in plan.cells[cell] for job in jobs}
-    code = running.run(hydra, plan.jobs, plan.folder, with_folders(for_hydra, plan.jobs[0].folders), task, only)
+    shared = with_folders(for_hydra, plan.jobs[0].folders)
+    with loader_of(hydra).sweep(plan.folder):
+        code = running.run(hydra, plan.jobs, plan.folder, shared, task, only)
     runs = {
         cell: [[read_run(plan.folder / config_hash(job.config)) for job in jobs] for jobs in of_cell]
         for cell, of_cell in plan.cells.items()
