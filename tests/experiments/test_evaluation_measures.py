@@ -185,19 +185,19 @@ def test_one_row_has_no_scores(runs):
     [
         (
             ["evaluation.disentanglement=true"],
-            "disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have",
+            "evaluation.disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have",
         ),
         (
             ["data=sprites", "evaluation.probe=true"],
-            "probe=true: sprites has no labels to tell from the latents",
+            "evaluation.probe=true: sprites has no labels to tell from the latents",
         ),
         (
             ["data=sort", "model=gpt", "evaluation.quality=true"],
-            "quality=true: a LanguageModel on sort: no latent variables of images",
+            "evaluation.quality=true: a LanguageModel on sort: no latent variables of images",
         ),
         (
             ["data=binarized_mnist", "evaluation.quality=true"],
-            "quality=true: binarized_mnist has neither classes nor factors to train a classifier on",
+            "evaluation.quality=true: binarized_mnist has neither classes nor factors to train a classifier on",
         ),
     ],
 )
