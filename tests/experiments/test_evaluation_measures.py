@@ -185,25 +185,37 @@ def test_one_row_has_no_scores(runs):
     [
         (
             ["evaluation.disentanglement=true"],
-            "evaluation.disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have",
+            "disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have",
+        ),
+        (
+            ["evaluation.representation=sample"],
+            "representation=sample: digits has no factors of variation; data=sprites and data=dsprites have",
+        ),
+        (
+            ["data=sprites", "model.latent_dim=65", "evaluation.representation=mean"],
+            "representation=mean: no scores are computed that read it; disentanglement=true computes them",
+        ),
+        (
+            ["data=sort", "model=gpt", "evaluation.representation=mean"],
+            "representation=mean: a LanguageModel on sort: no latent variables of images",
         ),
         (
             ["data=sprites", "evaluation.probe=true"],
-            "evaluation.probe=true: sprites has no labels to tell from the latents",
+            "probe=true: sprites has no labels to tell from the latents",
         ),
         (
             ["data=sort", "model=gpt", "evaluation.quality=true"],
-            "evaluation.quality=true: a LanguageModel on sort: no latent variables of images",
+            "quality=true: a LanguageModel on sort: no latent variables of images",
         ),
         (
             ["data=binarized_mnist", "evaluation.quality=true"],
-            "evaluation.quality=true: binarized_mnist has neither classes nor factors to train a classifier on",
+            "quality=true: binarized_mnist has neither classes nor factors to train a classifier on",
         ),
     ],
 )
 def test_what_is_not_there_is_told_before_anything_is_trained(tmp_path, capsys, words, why):
     assert main(["train", *words, f"paths.output_dir={tmp_path / 'outputs'}"]) == 2
-    assert capsys.readouterr().err == f"error: {why}\n"
+    assert capsys.readouterr().err == f"error: evaluation.{why}\n"
     assert not (tmp_path / "outputs").exists()
 
 
