@@ -123,7 +123,15 @@ def _pictures(trained: Trained, text: str | None, path: str | None) -> tuple[lis
     files = pictures_in(place) if place.is_dir() else [place]
     if not files or not place.exists():
         raise ConfigError(f"path={path}: {'no picture in this folder' if place.is_dir() else 'no such file or folder'}")
-    return list(map(str, files)), list(data.read(files).split(data.eval_batch_size))
+    try:
+        return list(map(str, files)), list(data.read(files).split(data.eval_batch_size))
+    except DataError as error:
+        if place.is_dir() or error.__cause__ is None:
+            raise
+        raise ConfigError(
+            f"path={path}: no picture; path=... names a picture or a folder of them, split=test the test rows of "
+            f"{data.spec.name}"
+        ) from error
 
 
 def _token_rows(trained: Trained, texts: Sequence[str]) -> list[Tensor]:
