@@ -123,7 +123,7 @@ def test_texts_are_the_lines_of_a_pipe_or_a_file(trained, tmp_path, capsys, monk
         (found,) = model.classify(torch.tensor([[BOS, *data.tokenizer.encode(line), EOS]]))
         likely = found.topk(3)
         pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
-        expected.append("  ".join(f"{data.classes.names[c]} {p:.4f}" for c, p in pairs) + f"  {line}")
+        expected.append("  ".join(f"{data.class_names[c]} {p:.4f}" for c, p in pairs) + f"  {line}")
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
     assert predict(capsys, run_dir).splitlines() == expected
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
