@@ -7,6 +7,7 @@ sweep has a name made of all its jobs' configurations, so it is known only when 
 
 import copy
 import inspect
+from codecs import BOM_UTF8
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,9 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from attelbo.errors import ConfigError
 from attelbo.experiments.listing import NESTED, package_folder
+from attelbo.experiments.origins import shown
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -40,6 +43,8 @@ class Files(ConfigRepository):
         key = (config_path, *(source.path for source in self.sources))
         if key not in self._read:
             found = self._read[key] = super().load_config(config_path)
+            if found is not None:
+                _refuse_mark(Path(found.path.removeprefix("file://")) / f"{config_path}.yaml")
             if found is not None and config_path.startswith("hydra/launcher/"):
                 found.is_schema_source = True  # or Hydra holds it against the plugin's settings of the same name
         return copy.deepcopy(self._read[key])  # Hydra takes the list of defaults out of it
@@ -110,6 +115,16 @@ class Loader(ConfigLoaderImpl):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": {}}
+
+
+def _refuse_mark(path: Path) -> None:
+    """Raise ConfigError where a file begins with a byte order mark: Hydra would not see its first line, @package."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(BOM_UTF8)) == BOM_UTF8:
+                raise ConfigError(
+                    f"{shown(path, [package_folder()])}: it begins with a byte order mark; save it as UTF-8 without one"
+                )
 
 
 def without_default_experiment(config_name: str | None, overrides: list[str]) -> list[str]:
