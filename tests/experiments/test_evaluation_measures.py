@@ -390,6 +390,23 @@ def test_inception_distance_is_that_of_torchmetrics_on_three_channels(trained, m
     assert found["test/fid"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
+def test_inception_is_made_once_and_measures_anew_each_time(runs, monkeypatch):
+    made = []
+    kind = torchmetrics.image.fid.FrechetInceptionDistance
+
+    def make(**options):
+        made.append(kind(feature=Flat(), **options))
+        return made[-1]
+
+    monkeypatch.setattr(torchmetrics.image.fid, "FrechetInceptionDistance", make)
+    inception_metric.cache_clear()
+    words = ("trainer.max_epochs=1", "data.train_size=50", "evaluation.fid=true")
+    found = [runs.train(*words, f"tags=[{tag}]").metrics["test/fid"] for tag in ("a", "b")]
+    inception_metric.cache_clear()
+    assert len(made) == 1
+    assert found[0] == found[1] > 0
+
+
 @pytest.mark.parametrize("error", [ModuleNotFoundError("no torch-fidelity"), OSError("no\nroute"), RuntimeError("x")])
 def test_what_inception_needs_is_told(monkeypatch, error, tmp_path, capsys):
     def fail(**options):
