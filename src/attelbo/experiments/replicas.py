@@ -99,8 +99,6 @@ class _Job:
         self.words = words
         self.choices = choices
         self.sweep = sweep
-        if self.config["data"].get("minibatches_per_block") == 0:
-            raise ConfigError("data.minibatches_per_block must be at least 1 for trainer.replicas")
         self.model, self.data = assemble(self.config)
         self.directory = RunDirectory(sweep / config_hash(self.config))
 
