@@ -17,6 +17,16 @@ PACKAGES = ("attelbo", "torch", "torchvision", "lightning", "torchmetrics")
 OWN = "ATTELBO_PACKAGES"
 """The environment variable that allows packages of the user's own, with commas between them."""
 
+KINDS = {
+    "encoder": "attelbo.networks.Encoder",
+    "decoder": "attelbo.networks.Decoder",
+    "posterior": "attelbo.latent.Posterior",
+    "prior": "attelbo.latent.Prior",
+    "likelihood": "attelbo.latent.Likelihood",
+    "objective": "attelbo.latent.Objective",
+}
+"""Parts of a model, and what they must be."""
+
 Spec = Mapping[str, Any]
 """A configuration node: ``_target_`` and the arguments for it, as plain containers."""
 
@@ -63,7 +73,8 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         offered: shapes and the like.
 
     Raises:
-        ConfigError: no ``_target_``, one of its arguments is out of range, or there is none of what it needs.
+        ConfigError: no ``_target_``, one of its arguments is out of range, there is none of what it needs, or it is no
+            such part.
     """
     if "_target_" not in spec:
         raise ConfigError(f"model.{name}._target_: its file names no class, only {dict(spec)}; add _target_ to it")
@@ -76,9 +87,12 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
             "gives it; choose another, or another model"
         )
     try:
-        return build(spec, **given)
+        made = build(spec, **given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error
+    if (kind := KINDS.get(name)) and not isinstance(made, locate(kind)):  # pyright: ignore[reportArgumentType]
+        raise ConfigError(f"model.{name}: {spec['_target_']} is no {kind}; a class of one's own is derived from it")
+    return made
 
 
 def flatten(node: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attelbo.attention import KERNELS, Causal, Mechanism, Padding, ScaledDot, attention_weights
+from attelbo.attention import (
+    KERNELS,
+    Causal,
+    LearnedSink,
+    Mechanism,
+    Padding,
+    ScaledDot,
+    Softmax,
+    SoftmaxOffByOne,
+    attention_weights,
+)
 
 
 def scaled(scale: float) -> Mechanism:
@@ -63,6 +73,37 @@ def test_gradients_by_finite_differences(kernel) -> None:
 def test_eager_can_be_differentiated_twice() -> None:
     inputs = tuple(t.requires_grad_() for t in draw(1, 2, 2, 3, 2))
     assert torch.autograd.gradgradcheck(lambda q, k, v: eager(q, k, v, scaled(0.5), dropout=0.0), inputs)
+
+
+def colder(normalizer: type) -> type:
+    """One of its own that divides scores by a temperature of one half."""
+    return type(
+        "Colder", (normalizer,), {"normalize": lambda self, scores: super(type(self), self).normalize(2 * scores)}
+    )
+
+
+class Doubled(ScaledDot):
+    """A score that compares in a way of its own."""
+
+    def compare(self, query: Tensor, key: Tensor) -> Tensor:
+        return 2 * super().compare(query, key)
+
+
+@pytest.mark.parametrize("kernel", [KERNELS[name] for name in KERNELS], ids=KERNELS)
+@pytest.mark.parametrize("kind", [Softmax, SoftmaxOffByOne, LearnedSink, None])
+def test_a_part_derived_from_a_known_one_is_not_computed_as_that_one(kernel, kind) -> None:
+    q, k, v = draw(2, 3, 4, 5, 2)
+    if kind is None:
+        mine, known = Mechanism(Doubled(1, 0.7)), Mechanism(ScaledDot(1, 1.4))
+    else:
+        given = (3,) if kind is LearnedSink else ()
+        mine, known = Mechanism(ScaledDot(1, 0.7), colder(kind)(*given)), Mechanism(ScaledDot(1, 1.4), kind(*given))
+    with torch.no_grad():
+        if refused := kernel.refuses(mine, dropout=0.0, mask=None):
+            assert kernel.name in ("sdpa", "flex")
+            assert any(name in refused for name in ("not Colder", "Doubled is no dot product"))
+        else:
+            torch.testing.assert_close(kernel(q, k, v, mine, dropout=0.0), eager(q, k, v, known, dropout=0.0))
 
 
 @pytest.mark.parametrize("magnitude", [1.0, 1e6])

@@ -29,6 +29,7 @@ from attelbo.attention import (
     Padding,
     RelativeBias,
     Rotary,
+    ScaledDot,
     TransformerBlock,
 )
 
@@ -80,7 +81,14 @@ def test_decoding_with_a_cache_equals_all_at_once(name: str, position: str, step
     torch.testing.assert_close(torch.cat(parts, 1), ours(x, mask=mask))
 
 
-@pytest.mark.parametrize("score", [Dot, lambda: General(HEADS, DIM // HEADS)])
+class Reversed(ScaledDot):
+    """With the features of the query in the opposite order."""
+
+    def at_query(self, query):
+        return query.flip(-1)
+
+
+@pytest.mark.parametrize("score", [Dot, lambda: General(HEADS, DIM // HEADS), lambda: Reversed(DIM // HEADS)])
 def test_latent_attention_with_another_score_decodes_as_well(score) -> None:
     ours, x, cache = layer("latent", score=score().double()), tokens(), KeyValueCache(LENGTH)
     parts = [ours(part, mask=Causal(), cache=cache) for part in x.split(1, 1)]

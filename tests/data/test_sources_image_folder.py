@@ -13,6 +13,9 @@ from attelbo.cli import main
 from attelbo.data import ImageDataModule
 from attelbo.data.sources import ImageFolder
 from attelbo.errors import DataError
+from attelbo.training.callbacks import confusion
+
+EMPTY = np.zeros((8, 8, 3), np.uint8)
 
 
 def write(path: Path, level: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> None:
@@ -46,6 +49,39 @@ def test_folders_are_classes_and_each_is_tested(tmp_path: Path):
     assert (levels(test.x), test.y.tolist()) == ([9, 109], [0, 1])
     assert train.y.tolist() == [0] * 9 + [1] * 9
     assert train.x.shape == (18, 1, 2, 2)
+
+
+def test_a_class_is_called_as_its_folder_is_wherever_the_splits_are(tmp_path: Path):
+    for place in ("plain/car", "plain/train", "split/train/cats", "split/train/dogs", "split/test/cats"):
+        write(tmp_path / place / "0.png", 0)
+    assert ImageFolder("plain", n_classes=2).class_names(tmp_path) == ("car", "train")  # no test beside it: a class
+    assert ImageFolder("split", n_classes=2).class_names(tmp_path) == ("cats", "dogs")
+    assert ImageFolder("split").class_names(tmp_path) == ()
+    assert ImageFolder("gone", n_classes=2).class_names(tmp_path) == ()
+
+
+def test_a_run_keeps_the_names_of_classes_and_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    for label, name in enumerate(("cats", "dogs")):
+        for i in range(20):
+            write(tmp_path / "pictures" / name / f"{i}.png", 200 * label + i)
+    shown: list[Any] = []
+    monkeypatch.setattr(confusion, "attention_map", lambda weights, *names, **_: shown.append(names[:2]) or EMPTY)
+    words = ["~experiment", "data=image_folder", "data.source.path=pictures", "data.source.size=8"]
+    words += ["data.source.n_classes=2", "data.validation_size=4", "paths.data_dir=."]
+    words += ["model=conv_classifier", "model/encoder=conv", "trainer.max_epochs=1"]
+    assert main(["train", *words]) == 0
+    assert shown == [(("cats", "dogs"), ("cats", "dogs"))]
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    picture = "path=elsewhere/dogs/3.png"
+    assert main(["predict", "run=outputs", picture, "output=a.csv", "accelerator=cpu"]) == 0
+    assert capsys.readouterr().out.split()[::2][:2] in (["cats", "dogs"], ["dogs", "cats"])
+    head, row = (tmp_path / "a.csv").read_text().splitlines()
+    assert head == "picture,prediction,p(cats),p(dogs)"
+    assert row.split(",")[1] in ("cats", "dogs")
 
 
 def test_the_middle_of_an_upright_picture_is_resized(tmp_path: Path):

@@ -182,3 +182,14 @@ def test_an_empty_text_has_no_vocabulary(make):
 def test_numbers_out_of_range_are_refused(make, told):
     with pytest.raises(ValueError, match=f"^{told}$"):
         make()
+
+
+def test_byte_pairs_of_words_that_are_known_are_those_of_the_whole_text():
+    draws = random.Random(0)
+    texts = ["".join(draws.choices(" \t\n\x1c\x85\xa0 ab1.'ß²é<eos>世", k=draws.randint(0, 9))) for _ in range(3000)]
+    tokenizer = BPE(400)
+    tokenizer.fit([*texts, "a ab abb the words of a text"], pads=True)
+    assert [tokenizer.encode(text) for text in texts] == [tokenizer._ids(text) for text in texts]
+    assert [tokenizer.encode(text) for text in texts] == [tokenizer._ids(text) for text in texts]  # all are known now
+    tokenizer.fit(["ab ab ab"], pads=True)
+    assert tokenizer.encode("ab ab") == tokenizer._ids("ab ab")

@@ -33,6 +33,9 @@ COMMAND_LINE = [
         "momentum, centered, capturable, foreach, maximize, differentiable; ~optimizer.betas ~optimizer.fused leave "
         "them out [command line]",
     ),
+    ("data=sort model=draw", "model: DRAW is a model of images, and sort has tokens"),
+    ("data=sort model=air", "model: AIR is a model of images, and sort has tokens"),
+    ("data=sort model=vdvae", "model: a top-down hierarchy is a model of images, and sort has tokens"),
     ("objective=iwae", "objective (command line): unknown key; did you mean model/objective=iwae?"),
     ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
@@ -327,6 +330,15 @@ def test_wrong_file_of_the_user(content, expected, capsys, tmp_path, monkeypatch
     file.parent.mkdir(parents=True)
     file.write_text(HEAD + content)
     told(capsys, tmp_path, ["train", "experiment=mine"], expected)
+
+
+def test_a_mark_before_the_package_of_a_file(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "conf/experiment/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{HEAD}seed: 1\n", encoding="utf-8-sig")
+    said = "conf/experiment/mine.yaml: it begins with a byte order mark; save it as UTF-8 without one"
+    told(capsys, tmp_path, ["train", "experiment=mine"], said)
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,18 @@ def test_one_row_has_no_scores(runs):
             "disentanglement=true: digits has no factors of variation; data=sprites and data=dsprites have",
         ),
         (
+            ["evaluation.representation=sample"],
+            "representation=sample: digits has no factors of variation; data=sprites and data=dsprites have",
+        ),
+        (
+            ["data=sprites", "model.latent_dim=65", "evaluation.representation=mean"],
+            "representation=mean: no scores are computed that read it; disentanglement=true computes them",
+        ),
+        (
+            ["data=sort", "model=gpt", "evaluation.representation=mean"],
+            "representation=mean: a LanguageModel on sort: no latent variables of images",
+        ),
+        (
             ["data=sprites", "evaluation.probe=true"],
             "probe=true: sprites has no labels to tell from the latents",
         ),
@@ -203,7 +215,7 @@ def test_one_row_has_no_scores(runs):
 )
 def test_what_is_not_there_is_told_before_anything_is_trained(tmp_path, capsys, words, why):
     assert main(["train", *words, f"paths.output_dir={tmp_path / 'outputs'}"]) == 2
-    assert capsys.readouterr().err == f"error: {why}\n"
+    assert capsys.readouterr().err == f"error: evaluation.{why}\n"
     assert not (tmp_path / "outputs").exists()
 
 
@@ -376,6 +388,23 @@ def test_inception_distance_is_that_of_torchmetrics_on_three_channels(trained, m
         samples.append(features(model.sample(len(rows))))
     expected = frechet_distance(torch.cat(samples), features(data.materialize(torch.arange(n), "test").x))
     assert found["test/fid"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_inception_is_made_once_and_measures_anew_each_time(runs, monkeypatch):
+    made = []
+    kind = torchmetrics.image.fid.FrechetInceptionDistance
+
+    def make(**options):
+        made.append(kind(feature=Flat(), **options))
+        return made[-1]
+
+    monkeypatch.setattr(torchmetrics.image.fid, "FrechetInceptionDistance", make)
+    inception_metric.cache_clear()
+    words = ("trainer.max_epochs=1", "data.train_size=50", "evaluation.fid=true")
+    found = [runs.train(*words, f"tags=[{tag}]").metrics["test/fid"] for tag in ("a", "b")]
+    inception_metric.cache_clear()
+    assert len(made) == 1
+    assert found[0] == found[1] > 0
 
 
 @pytest.mark.parametrize("error", [ModuleNotFoundError("no torch-fidelity"), OSError("no\nroute"), RuntimeError("x")])

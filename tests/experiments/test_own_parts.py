@@ -1,5 +1,6 @@
 """A repository of a user's own: its package and its ``conf/`` add to attelbo's, where the user allows it."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,18 @@ def test_a_module_with_a_slip_is_told_by_its_line(laboratory: Path, capsys: pyte
     assert main(["check", "model/likelihood=flipped"]) == 2
     said = "'its_lab.unfinished.Flipped' cannot be imported: invalid syntax (unfinished.py, line 1)"
     assert f"(conf/model/likelihood/flipped.yaml): _target_ {said}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["likelihood", "prior", "decoder"])
+def test_a_class_that_is_no_such_part_is_told(kind: str, laboratory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (laboratory / "its_lab/likelihoods.py").write_text("class Flipped:\n    pass\n")
+    (laboratory / f"conf/model/{kind}").mkdir(exist_ok=True)
+    (laboratory / f"conf/model/{kind}/mine.yaml").write_text("# Mine\n_target_: its_lab.likelihoods.Flipped\n")
+    sys.modules.pop("its_lab.likelihoods", None)
+    assert main(["check", f"model/{kind}=mine", "~experiment"]) == 2
+    base = {"decoder": "networks.Decoder", "prior": "latent.Prior", "likelihood": "latent.Likelihood"}[kind]
+    said = f"its_lab.likelihoods.Flipped is no attelbo.{base}; a class of one's own is derived from it"
+    assert capsys.readouterr().err == f"error: model.{kind}: {said}\n"
 
 
 def test_a_file_without_a_class_is_told_by_its_key(laboratory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,6 +173,33 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, changes: dict[str, Any], messa
     assert str(error.value).startswith("conf/paper/small/paper.yaml: ")
 
 
+@pytest.mark.parametrize(
+    ("word", "given", "told"),
+    [
+        ("modle.latent_dim=3", [], "modle.latent_dim (conf/paper/small/paper.yaml): unknown key; did you mean"),
+        ("model=vea", [], "model=vea (conf/paper/small/paper.yaml): no such choice; did you mean vae?"),
+        ("tags={a", [], "'tags={a' (conf/paper/small/paper.yaml): not of the form key=value"),
+        ("tags=[x]", ["modle.latent_dim=3"], "modle.latent_dim (command line): unknown key; did you mean"),
+    ],
+)
+def test_a_wrong_word_is_told_with_the_file_where_it_stands(
+    word: str, given: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "paper" / "small"
+    folder.mkdir(parents=True)
+    (folder / "paper.yaml").write_text(yaml.safe_dump({**CONTENT, "words": [word]}))
+    assert main(["reproduce", "small", "--budget", "smoke", "--config-dir", str(tmp_path), *given]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+def test_a_paper_in_the_wrong_place_is_told_the_right_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "mine.yaml").write_text(yaml.safe_dump(CONTENT))
+    assert main(["reproduce", "mine", "--config-dir", str(tmp_path)]) == 2
+    place = "conf/paper/mine.yaml is no paper: conf/paper/mine/paper.yaml is its place"
+    assert capsys.readouterr().err == f"error: reproduce mine: {place}\n"
+
+
 def test_a_table_is_rebuilt_and_goes_on(runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = [word for word in runs.words("trainer.max_epochs=1") if not word.startswith("model.latent_dim")]
     folder = tmp_path / "conf" / "paper" / "small"

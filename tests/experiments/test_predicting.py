@@ -123,7 +123,7 @@ def test_texts_are_the_lines_of_a_pipe_or_a_file(trained, tmp_path, capsys, monk
         (found,) = model.classify(torch.tensor([[BOS, *data.tokenizer.encode(line), EOS]]))
         likely = found.topk(3)
         pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
-        expected.append("  ".join(f"{data.classes.names[c]} {p:.4f}" for c, p in pairs) + f"  {line}")
+        expected.append("  ".join(f"{data.class_names[c]} {p:.4f}" for c, p in pairs) + f"  {line}")
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
     assert predict(capsys, run_dir).splitlines() == expected
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
@@ -188,6 +188,11 @@ def test_several_texts_cost_what_each_costs_alone(more, trained, capsys, monkeyp
         (IMAGES, (), "is the run of a Classifier on digits: path=... names a picture or a folder of them, split=test"),
         (IMAGES, ("text=a",), "is the run of a Classifier on digits: path=... names a picture"),
         (IMAGES, ("path=nowhere",), "path=nowhere: no such file or folder"),
+        (
+            IMAGES,
+            (f"path={__file__}",),
+            "no picture; path=... names a picture or a folder of them, split=test the test rows of digits",
+        ),
         (IMAGES, ("split=test", "path=x"), "split=test: one of text, path and split; there is path=x already"),
         (IMAGES, ("split=test", "output=a.png"), "output=a.png: the file is CSV: its name must end in .csv"),
         (TEXTS, ("path=nowhere.txt",), "path=nowhere.txt: no such file of texts, one a line"),

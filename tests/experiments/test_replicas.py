@@ -382,6 +382,14 @@ def _alpha_noise(self, n):
         (("trainer.replicas=0",), "trainer.replicas must be at least 1, got 0"),
         (("-m", "trainer.replicas=1,2"), "trainer.replicas must be the same for all jobs"),
         (("trainer.replicas=two",), "trainer.replicas"),
+        (
+            ("trainer.replicas=2", "data.batch_size=99", "model.encoder.batch_norm=true"),
+            "data.batch_size=99: 100 training rows leave a minibatch of 1, and a single row",
+        ),
+        (
+            (*STACKED, "data=reference_sentences", "model=text_vae"),
+            "trainer.stack=true takes minibatches of one shape, and on a CPU those of each replica are cropped",
+        ),
         ((*STACKED, "trainer.compile=true"), "trainer.stack=true: a stacked model is not compiled"),
     ],
 )
@@ -389,7 +397,7 @@ def test_what_replicas_cannot_be_combined_with(runs, capsys, words, message):
     multirun, words = words[0] == "-m", [word for word in words if word != "-m"]
     assert main(["train", *(["-m"] if multirun else []), *runs.words(*words)]) in (1, 2)
     assert message in capsys.readouterr().err
-    assert not list(runs.folder.rglob("status.json"))
+    assert not list(runs.folder.rglob("*.json"))
 
 
 # -- around the training --------------------------------------------------------------------------------

@@ -138,13 +138,16 @@ def test_the_map_of_heads_has_a_panel_for_each(done, expected, tmp_path, capsys,
     ("words", "why"),
     [
         (["text=1", "heads=true"], "heads=true: there is no map that could show them: map=a.png draws one"),
+        (["text="], "text='': there is nothing in it to translate"),
+        (["map=a.png"], "map=a.png: there is no text whose translation could be looked at"),
         (["text=3 май"], "characters that are not among the .* of the vocabulary: .*U\\+0430"),
         (["text=" + "1" * 50], "'1+' has 52 tokens, BOS and EOS among them; the model was built for 40"),
         (["text=1", "beam=0"], "beam must be at least 1, got 0"),
         (["text=1", "max_length=99"], "max_length must be at most 39, got 99"),
     ],
 )
-def test_what_cannot_be_translated_is_told_in_one_line(done, capsys, words, why):
+def test_what_cannot_be_translated_is_told_in_one_line(done, capsys, monkeypatch, words, why):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
     assert main(["translate", f"run={done}", "accelerator=cpu", *words]) == 2
     captured = capsys.readouterr()
     assert re.match(f"error: {why}", captured.err), captured.err

@@ -232,7 +232,7 @@ def test_no_unit_is_active_where_all_images_are_the_same() -> None:
             },
             r"^model/likelihood: AIR paints means of bernoulli, normal or laplace, not ContinuousBernoulli",
         ),
-        ({"data": DataSpec("points", (3,), "binary")}, r"^model\.data must be \(channels, height, width\)"),
+        ({"data": DataSpec("points", (3,), "binary")}, r"^model: AIR is a model of images, and points has vectors"),
     ],
 )
 def test_what_cannot_be_built(changes, message) -> None:

@@ -185,7 +185,7 @@ def test_a_step_of_an_lstm_is_that_of_torch() -> None:
         ({"latent_dim": 0}, r"^model\.latent_dim must be at least 1"),
         ({"read": 0}, r"^model\.read must be at least 1, got"),
         ({"write": -1}, r"^model\.write must be at least 1, got"),
-        ({"data": DataSpec("points", (3,), "binary")}, r"^model\.data must be \(channels, height, width\)"),
+        ({"data": DataSpec("points", (3,), "binary")}, r"^model: DRAW is a model of images, and points has vectors"),
         (
             {"objective": {"_target_": "attelbo.latent.objectives.Capacity"}},
             r"^model\.objective: attelbo\.latent\.objectives\.Capacity needs space, which neither its file nor",

@@ -273,5 +273,5 @@ def test_hierarchies_without_layers(blocks) -> None:
 
 
 def test_a_hierarchy_is_for_images() -> None:
-    with pytest.raises(ConfigError, match=r"^model\.data must be \(channels, height, width\)"):
+    with pytest.raises(ConfigError, match=r"^model: a top-down hierarchy is a model of images, and "):
         top_down(shape=(3,))

@@ -40,14 +40,18 @@ def test_they_are_those_of_a_shorter_training(done, runs):
     assert list(torch.load(folder / "epoch4.ckpt", weights_only=True)) == ["state_dict"]
 
 
-def test_they_are_measured_and_drawn_from(done):
+def test_they_are_measured_and_drawn_from(done, capsys):
     result = json.loads((done.run_dir / "result.json").read_text())
     assert result["checkpoint"] == "epoch2"
     words = ["n_samples=2", "n_images=5", "accelerator=cpu"]
+    capsys.readouterr()
     assert main(["evaluate", str(done.run_dir), "checkpoint=epoch2", *words]) == 0
+    assert "report.html" in capsys.readouterr().out
     again = json.loads((done.run_dir / "evaluation-test.json").read_text())
     assert (again["checkpoint"], again["metrics"]["test/elbo"]) == ("epoch2", result["metrics"]["test/elbo"])
     assert main(["evaluate", str(done.run_dir), "checkpoint=epoch4", *words]) == 0
+    assert str(done.run_dir / "media") not in (out := capsys.readouterr().out)  # these show epoch 2
+    assert "report.html" not in out
     later = json.loads((done.run_dir / "evaluation-test.json").read_text())
     assert later["metrics"]["test/elbo"] > again["metrics"]["test/elbo"]
     assert main(["sample", str(done.run_dir), "checkpoint=epoch4", "n=4", "accelerator=cpu"]) == 0

@@ -127,6 +127,22 @@ def test_latent_map_paints_the_points_in_the_colors_of_their_classes():
         assert np.ptp(columns) < 20
 
 
+def test_latent_map_names_the_classes_that_have_names_and_are_known():
+    means, labels = torch.randn(9, 2), torch.arange(9) % 3
+    said = {}
+    for what, given, names in (
+        ("plain", labels, None),
+        ("numbers", labels, ("0", "1", "2")),
+        ("names", labels, ("a", "b", "c")),
+        ("unknown", labels - 1, ("0", "1")),
+        ("as numbers", labels - 1, None),
+    ):
+        said[what] = latent_map(means, given, names=names)
+    assert np.array_equal(said["plain"], said["numbers"])
+    assert not np.array_equal(said["plain"], said["names"])
+    assert np.array_equal(said["unknown"], said["as numbers"])
+
+
 def test_latent_map_is_the_same_every_time():
     means, labels = torch.randn(300, 5), torch.arange(300) % 10
     np.testing.assert_array_equal(latent_map(means, labels), latent_map(means, labels))

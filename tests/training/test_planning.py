@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from attelbo.errors import ConfigError
-from attelbo.training import planned_steps, refuse_single_rows
+from attelbo.training import planned_steps
+from attelbo.training.planning import refuse_single_rows
 
 
 def test_a_training_has_as_many_steps_wherever_it_goes_on():

@@ -87,6 +87,7 @@ class TinyData(LightningDataModule):
         self.n = n
         self.batch_size = batch_size
         self.spec = DataSpec(name="tiny", shape=(1, 8, 8), kind="levels", n_classes=10)
+        self.class_names = tuple("abcdefghij")
 
     def n_rows(self, split: str) -> int:
         return self.n

@@ -117,7 +117,7 @@ class LatentAttention(AttentionLayer):
         mask: Mask | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        if cache is None or memory is not None or not isinstance(self.score, Dot | ScaledDot):
+        if cache is None or memory is not None or type(self.score) not in (Dot, ScaledDot):
             return super().forward(query, memory, mask=mask, cache=cache)
         own, placed, latent, placed_key = self._placed(query, cache)
         own = torch.einsum("bntd,ndr->bntr", own, self.up_key)  # <q, W c> = <W^T q, c>

@@ -170,6 +170,7 @@ class ArrayDataModule(ImageDataModule):
 
     def save_state(self, folder: Path) -> None:
         """Keep what the files are like, and by what their numbers were standardized."""
+        super().save_state(folder)
         source, units = self.source, self.units if self.source.real else None
         content = {
             "shape": self.spec.shape,
@@ -188,6 +189,7 @@ class ArrayDataModule(ImageDataModule):
         Raises:
             DataError: the file is missing or damaged.
         """
+        super().load_state(folder)
         path = folder / FILE
         try:
             self._restore(json.loads(path.read_text(encoding="utf-8")))

@@ -18,11 +18,12 @@ from attelbo.building import Spec
 from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
 from attelbo.data.binarize import draw_bits, threshold_bits
-from attelbo.data.labels import UNLABELLED, keep_labels
+from attelbo.data.labels import UNLABELLED, Classes, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ImageSplit, unpack_bits
 from attelbo.data.sources.base import Images, ImageSource, check_rows
 from attelbo.data.sources.image_folder import decode_pictures
+from attelbo.data.text.vocabulary import FILE, load_vocabularies, save_vocabularies
 from attelbo.errors import ConfigError, UserError
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
@@ -94,6 +95,7 @@ class ImageDataModule(ResidentDataModule):
         self.crop = crop
         self.train_size = train_size
         self.n_labels = n_labels
+        self._classes = Classes()
         self._described: DataSpec | None = self._describe() if self.source.described else None
 
     def _describe(self) -> DataSpec:
@@ -129,6 +131,26 @@ class ImageDataModule(ResidentDataModule):
             except ValueError as error:
                 raise ConfigError(f"data.{error}") from error
         return self._described
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """As a run directory keeps them, or as they are in the files."""
+        numbers = super().class_names
+        return numbers and (self._classes.names or self.source.class_names(self.root) or numbers)
+
+    # What a run directory keeps
+
+    def save_state(self, folder: Path) -> None:
+        """Keep the names of the classes, where they have any."""
+        if names := self.source.class_names(self.root):
+            save_vocabularies(folder, classes=Classes(names))
+
+    def load_state(self, folder: Path) -> None:
+        """Load them."""
+        if (folder / FILE).is_file():
+            load_vocabularies(folder, classes=self._classes)
+
+    # Pictures of one's own
 
     def read(self, files: Sequence[Path]) -> Tensor:
         """Pictures that are in none of the splits, as an evaluation would see them: the middle of each in the shape of

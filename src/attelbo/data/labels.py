@@ -1,13 +1,32 @@
-"""Few labels among many images, for semi-supervised learning: the rest are replaced, so nothing can leak.
+"""Labels: the names of their classes; and few of them among many images, for semi-supervised learning: the rest are
+replaced, so nothing can leak.
 
 Shapes: N rows, Y classes.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 UNLABELLED = -1
 """The label of a row that has none."""
+
+
+class Classes:
+    """The names of classes, in the order of their numbers; none where they have none, or it is not known yet."""
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = tuple(names)
+
+    def state(self) -> dict[str, Any]:
+        """What a run directory keeps."""
+        return {"names": list(self.names)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` was taken of."""
+        self.names = tuple(state["names"])
 
 
 def keep_labels(y: Tensor, n_labels: int, n_classes: int, generator: torch.Generator) -> Tensor:

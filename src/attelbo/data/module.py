@@ -155,6 +155,11 @@ class ResidentDataModule(LightningDataModule, ABC):
         """Images as a model sees or makes them, (N, C, H, W), as the eye is to see them, in [0, 1]."""
         return x
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the classes in y are called, or their numbers where they have no names; None where there are none."""
+        return None if self.spec.n_classes is None else tuple(map(str, range(self.spec.n_classes)))
+
     def restored(self, x: Tensor) -> Tensor:
         """Rows as a model sees or makes them in the units of the files, where they have others."""
         return x

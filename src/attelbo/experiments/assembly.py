@@ -73,7 +73,10 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     model = build_model(config, data)
     freeze(init, model)
     _check_callbacks(callbacks, model)
-    check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
+    try:
+        check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
+    except ConfigError as error:
+        raise ConfigError(f"evaluation.{error}") from error
     return model, data
 
 

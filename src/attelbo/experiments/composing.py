@@ -8,6 +8,7 @@ jobs' configurations, so it is known only when they are composed.
 
 import copy
 import inspect
+from codecs import BOM_UTF8
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,9 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from attelbo.errors import ConfigError
 from attelbo.experiments.listing import NESTED, package_folder
+from attelbo.experiments.origins import shown
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -42,6 +45,8 @@ class Files(ConfigRepository):
         key = (config_path, *(source.path for source in self.sources))
         if key not in self._read:
             found = self._read[key] = super().load_config(config_path)
+            if found is not None:
+                _refuse_mark(Path(found.path.removeprefix("file://")) / f"{config_path}.yaml")
             if found is not None and config_path.startswith("hydra/launcher/"):
                 found.is_schema_source = True  # or Hydra holds it against the plugin's settings of the same name
         return copy.deepcopy(self._read[key])  # Hydra takes the list of defaults out of it
@@ -133,6 +138,16 @@ def _sets_value(word: Override, files: IConfigRepository) -> bool:
     """Whether a word sets a value of what is run, and chooses no file: as Hydra tells them apart."""
     chooses = files.group_exists(word.key_or_group) and not isinstance(word.value(), dict)
     return not (chooses or word.is_hydra_override() or word.is_sweep_override())
+
+
+def _refuse_mark(path: Path) -> None:
+    """Raise ConfigError where a file begins with a byte order mark: Hydra would not see its first line, @package."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(BOM_UTF8)) == BOM_UTF8:
+                raise ConfigError(
+                    f"{shown(path, [package_folder()])}: it begins with a byte order mark; save it as UTF-8 without one"
+                )
 
 
 def without_default_experiment(config_name: str | None, overrides: list[str]) -> list[str]:

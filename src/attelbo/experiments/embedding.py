@@ -72,7 +72,8 @@ def embed(
     title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {what}s"
     colors = None if labels is None else labels[:, factor]
     title = f"{title} of {trained.data.spec.name}"
-    picture = latent_map(plane, colors, title, "t-SNE ") if tsne else latent_map(means, colors, title)
+    points, axis = (plane, "t-SNE ") if tsne else (means, "z")
+    picture = latent_map(points, colors, title, axis, trained.data.class_names)
     tell("map", save_png(picture, path.with_suffix(".png")))
     if tensorboard:
         folder = trained.run_dir / "tensorboard" / path.stem

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attelbo.data import IGNORE, Batch, ImageDataModule, PixelDataModule, TextClassificationDataModule
+from attelbo.data import IGNORE, Batch, ImageDataModule, TextClassificationDataModule
 from attelbo.data.batch import BOS, EOS
 from attelbo.data.padded import pad_rows
 from attelbo.data.sources.image_folder import pictures_in
@@ -123,7 +123,15 @@ def _pictures(trained: Trained, text: str | None, path: str | None) -> tuple[lis
     files = pictures_in(place) if place.is_dir() else [place]
     if not files or not place.exists():
         raise ConfigError(f"path={path}: {'no picture in this folder' if place.is_dir() else 'no such file or folder'}")
-    return list(map(str, files)), list(data.read(files).split(data.eval_batch_size))
+    try:
+        return list(map(str, files)), list(data.read(files).split(data.eval_batch_size))
+    except DataError as error:
+        if place.is_dir() or error.__cause__ is None:
+            raise
+        raise ConfigError(
+            f"path={path}: no picture; path=... names a picture or a folder of them, split=test the test rows of "
+            f"{data.spec.name}"
+        ) from error
 
 
 def _token_rows(trained: Trained, texts: Sequence[str]) -> list[Tensor]:
@@ -148,7 +156,7 @@ def _told(read: Any, texts: Sequence[str], number: int) -> list[int]:
 
 def _classes_of(trained: Trained, what: str, names: Sequence[str], parts: Iterable[Tensor]) -> Table:
     """The likeliest classes of each, printed, and all of them."""
-    classes, table = _class_names(trained), Table(f"{what}s", [], [])
+    classes, table = trained.data.class_names or (), Table(f"{what}s", [], [])
     width = max(map(len, classes))
     for x in parts:
         probabilities = _probabilities(trained, x.to(trained.device)).cpu()
@@ -165,8 +173,8 @@ def _classes_of(trained: Trained, what: str, names: Sequence[str], parts: Iterab
 
 def _classes_of_split(trained: Trained, split: SplitName) -> Table:
     """The class of each row of a split, what it is taken for, and the probability of each class."""
-    classes, data = _class_names(trained), trained.data
-    if isinstance(data, PixelDataModule):
+    classes, data = trained.data.class_names, trained.data
+    if classes is None:
         raise UserError(f"{trained.described}: its rows have no classes")
     rows: list[list[Any]] = []
     for batch in batches(data, split, data.n_rows(split), data.eval_batch_size, trained.device):
@@ -182,12 +190,6 @@ def _probabilities(trained: Trained, x: Tensor) -> Tensor:
     """p(y|x), (B, Y)."""
     assert isinstance(trained.model, Classifier | SemiSupervisedVAE)
     return trained.model.classify(x)
-
-
-def _class_names(trained: Trained) -> list[str]:
-    """Of texts their names, of images their numbers."""
-    named = getattr(trained.data, "classes", None)
-    return list(map(str, range(trained.data.spec.n_classes or 0))) if named is None else list(named.names)
 
 
 def _column(name: str) -> str:

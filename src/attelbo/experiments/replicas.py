@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attelbo.data.module import Splits
 from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.experiments import run
-from attelbo.experiments.assembly import Config, assemble
+from attelbo.experiments.assembly import Config, assemble, trainer_of
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.sweeps.ledger import Ledger
 from attelbo.experiments.sweeps.running import owned
 from attelbo.experiments.tables import print_replicas
-from attelbo.models import Model
+from attelbo.training import check_steps
 from attelbo.training.interruption import relayed
 from attelbo.training.replicas import Group, NotStackableError, Seat, differing_numbers
 from attelbo.training.stepping import Switch
@@ -74,12 +75,14 @@ _Described = tuple[Config, list[str], Mapping[str, str | None]]
 def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
     # No job runs if another cannot be built; the same job twice is one.
     jobs = list({config_hash(job[0]): _Job(*job, sweep) for job in described}.values())
-    code = 0
+    code, loaded = 0, {}
+    if any(job.directory.status()["state"] != "done" for job in jobs):
+        _check(jobs[0], loaded)
     with owned(sweep):
         ledger = Ledger.open(sweep, [(job.directory.path.name, job.words) for job in jobs])
         try:
             for group in _groups([job for job in jobs if not job.is_done()], size):
-                code = max(code, *_train_together(group))
+                code = max(code, *_train_together(group, loaded))
                 if code > 128:  # who stops this process does not want its next jobs to start
                     break
         finally:
@@ -96,9 +99,7 @@ class _Job:
         self.words = words
         self.choices = choices
         self.sweep = sweep
-        if self.config["data"].get("minibatches_per_block") == 0:
-            raise ConfigError("data.minibatches_per_block must be at least 1 for trainer.replicas")
-        self.model: Model = assemble(self.config)[0]
+        self.model, self.data = assemble(self.config)
         self.directory = RunDirectory(sweep / config_hash(self.config))
 
     def is_done(self) -> bool:
@@ -151,14 +152,27 @@ def _groups(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
     return groups
 
 
-def _train_together(jobs: Sequence[_Job]) -> list[int]:
+def _check(job: _Job, loaded: dict[str, Splits]) -> None:
+    """Raise ConfigError where it could not be trained so, on data that are ``loaded`` from now on."""
+    job.data.prepare_data()
+    job.data.share(loaded)
+    job.data.setup()
+    check_steps(trainer_of(job.config, Group(2, _stack(job.config)).seats[0]), job.model, job.data)
+
+
+def _stack(config: Config) -> Switch:
+    """Whether replicas are stacked: not those that are compiled."""
+    return False if config["trainer"]["compile"] is True else config["trainer"]["stack"]
+
+
+def _train_together(jobs: Sequence[_Job], loaded: dict[str, Splits]) -> list[int]:
     """The exit code of each."""
-    trainer = jobs[0].config["trainer"]
-    stack: Switch = False if trainer["compile"] is True else trainer["stack"]  # a stacked model is not compiled
     for job in jobs:
-        del job.model  # each run builds its own
+        del job.model, job.data  # each run builds its own
+    group = Group(len(jobs), _stack(jobs[0].config))
+    group.loaded = loaded
     with relayed() as stopped:
-        ends = Group(len(jobs), stack).run([lambda seat, job=job: job.train(seat, stopped) for job in jobs])
+        ends = group.run([lambda seat, job=job: job.train(seat, stopped) for job in jobs])
     for end in ends:
         if isinstance(end, BaseException):
             raise end

@@ -35,11 +35,11 @@ from attelbo.experiments.tables import print_result
 from attelbo.files import writing
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training import (
+    check_steps,
     checkpoint_io_of,
     planned_steps,
     refuse_ended,
     refuse_other_optimizers,
-    refuse_single_rows,
     settle,
 )
 from attelbo.training.callbacks import Exhibit, Pruned, chosen_by
@@ -103,8 +103,7 @@ def train(
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
-    refuse_single_rows(model, data, trainer.world_size, config["trainer"]["micro_batches"])
-    given = _take_up(given_checkpoint(config), model, trainer, planned_steps(trainer, data))
+    given = _take_up(given_checkpoint(config), model, trainer, check_steps(trainer, model, data))
     run = directory or _place(config, sweep)
     begun = run is not None and run.resumable is not None
     source = (run.read("provenance.json") or {}).get("init") if run and begun else begin(init_of(config), model)

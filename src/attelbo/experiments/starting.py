@@ -4,7 +4,6 @@ Fine-tuning, warm starts and transfer: a new run, whose optimizer, schedule and 
 with another training instead.) It is itself resumed like every run: from its own last checkpoint.
 """
 
-import hashlib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -77,7 +76,8 @@ def start(init: Init, model: Model) -> dict[str, Any] | None:
     if init.run is None:
         return None
     checkpoint = checkpoint_of(_source(init.run), init.checkpoint)
-    given, own = read_weights(checkpoint), model.state_dict()
+    given, checksum = read_weights(checkpoint)
+    own = model.state_dict()
     for name in init.only or ():
         _part(model, name, "only")
     asked = [name for name in own if init.only is None or _within(name, init.only)]
@@ -98,7 +98,7 @@ def start(init: Init, model: Model) -> dict[str, Any] | None:
     sys.stdout.write(f"begins with {numbers:,} numbers of {checkpoint}: {', '.join(_parts(taken))}{beside}\n")
     return {
         "checkpoint": str(checkpoint.absolute()),
-        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "sha256": checksum,
         "taken": sorted(taken),
     }
 

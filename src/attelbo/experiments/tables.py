@@ -37,8 +37,9 @@ def measured(result: Mapping[str, Any], split: str) -> Iterator[Measured]:
             yield Measured(measure, metrics[key], error if math.isfinite(error) else None)
 
 
-def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") -> None:
-    """The headline numbers of a result, with their units, and where pictures and texts are."""
+def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", works: bool = True) -> None:
+    """The headline numbers of a result, with their units, and where pictures, texts and report are, if these ``works``
+    show the weights that were measured."""
     seconds = result.get("seconds", {})
     table = Table(title=f"{run_dir}: {split}", title_justify="left", show_header=False, box=None)
     for justify in ("left", "right", "left", "left"):
@@ -53,7 +54,7 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
         table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")
     console = terminal(WIDTH)
     console.print(table)
-    files = dict(_files(run_dir))
+    files = dict(_files(run_dir)) if works else {}
     for label, path in files.items():
         console.print(f"{label:>{max(map(len, files), default=0) + 1}}  {path}", highlight=False)
 

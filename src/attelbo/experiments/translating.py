@@ -97,7 +97,7 @@ def translate(
     Raises:
         UserError: not a run directory, no checkpoint in it, a model that does not translate or, for a map, has no
             attention, or a sentence that it cannot read.
-        ConfigError: a number is out of range, or the map cannot be written.
+        ConfigError: a number is out of range, the map cannot be written, or there is nothing to translate.
     """
     check_at_least(1, ConfigError, beam=beam, max_length=max_length)
     if map is None:
@@ -107,6 +107,10 @@ def translate(
     sentences = [text] if text is not None else sys.stdin.read().splitlines()
     sources = [translator.data.read(sentence) for sentence in sentences]
     full = [source for source in sources if len(source) > 2]
+    if not full and text is not None:
+        raise ConfigError(f"text={text!r}: there is nothing in it to translate")
+    if not full:
+        refuse("there is no text whose translation could be looked at", map=map)
     found = iter(translator.translate(full, beam, length_penalty, max_length))
     translations = [next(found) if len(source) > 2 else [] for source in sources]
     for tokens in translations:

@@ -53,9 +53,8 @@ from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.object_finder import CENTERS, SAMPLES, WHERE, ObjectFinder, Step, flat, place_of
-from attelbo.models.parts import likelihood_of, model_arguments
+from attelbo.models.parts import check_images, likelihood_of, model_arguments
 from attelbo.networks import Decoder
-from attelbo.networks.layers import image_shape
 
 EPSILON = 1e-3
 """Of a Bernoulli's mean: a pixel that no object covers may still be one."""
@@ -270,8 +269,8 @@ def build_air(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
+    channels, *_ = check_images(data, "AIR")
     with model_arguments():
-        channels, *_ = image_shape("data", data.shape)
         check_at_least(1, latent_dim=latent_dim, hidden=hidden, steps=steps, glimpse=glimpse)
         scheduled = Scheduled(cost, "cost")
         for name, share in (("presence", presence), ("object_size", object_size)):

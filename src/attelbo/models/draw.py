@@ -36,9 +36,9 @@ from attelbo.models.hierarchy import (
     prior_samples,
     split_normal,
 )
-from attelbo.models.parts import check_objective_of_terms, likelihood_of, model_arguments
+from attelbo.models.parts import check_images, check_objective_of_terms, likelihood_of, model_arguments
 from attelbo.networks.glimpses import LSTMStep, Reader, WholeReader, WholeWriter, WindowReader, WindowWriter, Writer
-from attelbo.networks.layers import image_shape, initialize
+from attelbo.networks.layers import initialize
 
 
 class Stroke(NamedTuple):
@@ -155,8 +155,8 @@ def build_draw(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
+    channels, height, width = check_images(data, "DRAW")
     with model_arguments():
-        channels, height, width = image_shape("data", data.shape)
         check_at_least(1, latent_dim=latent_dim, hidden=hidden, strokes=strokes, read=read, write=write)
     p = likelihood_of(likelihood, data)
     o = part("objective", objective)

@@ -130,7 +130,7 @@ class FittedPrior(VariationalAutoencoder):
         if stage != "fit":
             return
         own = self.state_dict()
-        first = {name: value for name, value in read_weights(Path(self.weights)).items() if name in own}
+        first = {name: value for name, value in read_weights(Path(self.weights))[0].items() if name in own}
         kept = {name: value for name, value in first.items() if not name.startswith("prior.")}
         missing = [name for name in own if not name.startswith("prior.") and name not in kept]
         if missing:

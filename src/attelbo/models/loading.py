@@ -1,5 +1,7 @@
 """From a run directory back to its model and data."""
 
+import hashlib
+import io
 import pickle
 import warnings
 from pathlib import Path
@@ -65,14 +67,15 @@ def checkpoint_of(run_dir: Path, which: str = "best") -> Path:
     )
 
 
-def read_weights(checkpoint: Path) -> dict[str, Any]:
-    """The weights of a checkpoint by name.
+def read_weights(checkpoint: Path) -> tuple[dict[str, Any], str]:
+    """The weights of a checkpoint by name, and the SHA-256 of the file, which is read once.
 
     Raises:
         UserError: there is no such file, or it is damaged.
     """
     try:
-        return _read(checkpoint)["state_dict"]
+        content = checkpoint.read_bytes()
+        return _read(io.BytesIO(content))["state_dict"], hashlib.sha256(content).hexdigest()
     except _UNREADABLE as error:
         raise UserError(f"{checkpoint} cannot be read as a checkpoint: {_told(error)}") from error
 
@@ -91,7 +94,7 @@ def load_weights(model: Model, checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def _read(checkpoint: Path) -> dict[str, Any]:
+def _read(checkpoint: Path | io.BytesIO) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch has to say about a file that is no checkpoint
         return torch.load(checkpoint, map_location="cpu", weights_only=True)

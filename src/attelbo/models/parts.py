@@ -39,6 +39,17 @@ def offered_by(posterior: Posterior, data: DataSpec) -> dict[str, Any]:
     }
 
 
+def check_images(data: DataSpec, owner: str) -> tuple[int, int, int]:
+    """(C, H, W) of the images. Raise ConfigError where the data have none."""
+    if data.row != "image":
+        what = "vectors; model=vae model/encoder=mlp model/decoder=mlp takes them"
+        raise ConfigError(
+            f"model: {owner} is a model of images, and {data.name} has {what if data.row == 'row' else data.kind}"
+        )
+    channels, height, width = data.shape
+    return channels, height, width
+
+
 @contextmanager
 def model_arguments() -> Iterator[None]:
     """A ValueError inside, which begins with the name of an argument, becomes a ConfigError at its key."""

@@ -23,7 +23,7 @@ from attelbo.data.batch import DataSpec
 from attelbo.latent import Likelihood, Objective
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
-from attelbo.models.parts import check_objective_of_terms, likelihood_of, model_arguments
+from attelbo.models.parts import check_images, check_objective_of_terms, likelihood_of, model_arguments
 from attelbo.networks.layers import channels_last, halvings, image_shape, initialize
 from attelbo.networks.top_down import Bottleneck, TopDownBlock, resize
 
@@ -122,11 +122,11 @@ def build_top_down(
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
     """
+    check_images(data, "a top-down hierarchy")
     with model_arguments():
         check_at_least(1, channels=channels, latent_channels=latent_channels)
         if not blocks or not any(blocks) or min(blocks) < 0:
             raise ValueError(f"blocks must name the layers of each level, at least one in all, got {list(blocks)}")
-        image_shape("data", data.shape)
     p = likelihood_of(likelihood, data)
     o = part("objective", objective)
     check_objective_of_terms(o, "a hierarchy")

@@ -1,19 +1,19 @@
 """What happens inside a run: stepping, callbacks, loggers, checkpoints, exact resume."""
 
 from attelbo.training.engine import seed_default_generator
-from attelbo.training.planning import planned_steps, refuse_ended, refuse_other_optimizers, refuse_single_rows
-from attelbo.training.stepping import BlockStepper
+from attelbo.training.planning import planned_steps, refuse_ended, refuse_other_optimizers
+from attelbo.training.stepping import BlockStepper, check_steps
 from attelbo.training.trainer import build_trainer, check_settings, checkpoint_io_of, settle
 
 __all__ = [
     "BlockStepper",
     "build_trainer",
     "check_settings",
+    "check_steps",
     "checkpoint_io_of",
     "planned_steps",
     "refuse_ended",
     "refuse_other_optimizers",
-    "refuse_single_rows",
     "seed_default_generator",
     "settle",
 ]

@@ -291,7 +291,7 @@ def _scatter_by_label(
                 marker="o",
                 linestyle="",
                 markersize=6,
-                label=str(label) if names is None else names[label],
+                label=names[label] if names and label >= 0 else str(label),  # -1: it is not known
             )
             for label, color in zip(classes, colors, strict=True)
         ]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from attelbo.data.batch import Block
+from attelbo.data import ResidentDataModule
+from attelbo.data.batch import Block, ResidentData
 from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
@@ -32,7 +33,7 @@ from attelbo.training.engine import EagerEngine, Engine, Moves, Position, Step, 
 from attelbo.training.fused_adam import parameters_of
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone
-from attelbo.training.planning import planned_steps
+from attelbo.training.planning import planned_steps, refuse_single_rows
 from attelbo.training.replicas import Seat
 
 Switch = Literal["auto"] | bool
@@ -109,31 +110,38 @@ class BlockStepper(Callback):
         self.model.automatic_optimization = False
         self.total_steps = planned_steps(trainer, self.data)
         self.engine = None
-        self._check()
+        self.check(trainer, pl_module, self.data)
 
-    def _check(self) -> None:
-        trainer = self.trainer
-        choose_optimizations(self.model, self.model.players(), trainer, self.clip_norm)
+    def check(self, trainer: Trainer, model: Model, data: ResidentData) -> None:
+        """See that this model can be trained so on these data, which are loaded; it can be asked before ``setup``.
+
+        Raises:
+            ConfigError: it cannot, here.
+        """
+        choose_optimizations(model, model.players(), trainer, self.clip_norm)
+        crops = data.crops(trainer.strategy.root_device)
         if self.compile is True and (missing := compiler_missing(trainer.strategy.root_device)):
             raise ConfigError(f"trainer.compile=true: {missing}; trainer.compile=false does without")
-        if self.compile is True and self.data.crops(trainer.strategy.root_device):
+        if self.compile is True and crops:
             raise ConfigError(
                 "trainer.compile=true takes minibatches of one shape, and on a CPU those of these data are cropped to "
                 "their longest rows; trainer.compile=false runs them"
             )
-        if self.cuda_graphs is True and not self._can_use_graphs():
+        if crops and self.seat is not None and self.seat.group.stack is True:
+            raise ConfigError(
+                "trainer.stack=true takes minibatches of one shape, and on a CPU those of each replica are cropped to "
+                "their own longest rows; trainer.stack=false trains one after the other"
+            )
+        if self.cuda_graphs is True and not _can_use_graphs(trainer):
             raise ConfigError(
                 "trainer.cuda_graphs=true takes one GPU and 32-true or bf16 precision; auto uses graphs where it can"
             )
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        if scaled and self.clip_norm is not None and self.model.optimizer_spec.get("fused"):
+        if scaled and self.clip_norm is not None and model.optimizer_spec.get("fused"):
             raise ConfigError(
                 "trainer.clip_norm: a fused optimizer unscales 16-bit gradients too late to clip them; "
                 "set optimizer.fused=false or trainer.precision=bf16-mixed"
             )
-
-    def _can_use_graphs(self) -> bool:
-        return is_alone(self.trainer) and self.trainer.strategy.root_device.type == "cuda"
 
     def _compiles(self) -> bool:
         device = self.trainer.strategy.root_device
@@ -157,7 +165,7 @@ class BlockStepper(Callback):
         )
 
     def _make_engine(self, step: Takes, position: Moves, optimizations: Sequence[DirectOptimization]) -> Engine:
-        if self.cuda_graphs is not False and self._can_use_graphs():
+        if self.cuda_graphs is not False and _can_use_graphs(self.trainer):
             return GraphEngine(step, position, optimizations, required=self.cuda_graphs is True)
         return EagerEngine(step, position)
 
@@ -276,6 +284,23 @@ class BlockStepper(Callback):
         self.terms = tuple(state_dict["terms"])
         self._epoch_sum = state_dict["epoch_sum"]
         self._epoch_rows = state_dict["epoch_rows"]
+
+
+def check_steps(trainer: Trainer, model: Model, data: ResidentDataModule) -> int:
+    """See that a Trainer of a configuration can train this model on these data, which are loaded; the steps of the
+    whole training.
+
+    Raises:
+        ConfigError: it cannot, here.
+    """
+    (stepper,) = (each for each in cast(Any, trainer).callbacks if isinstance(each, BlockStepper))
+    refuse_single_rows(model, data, trainer.world_size, stepper.micro_batches)
+    stepper.check(trainer, model, data)
+    return planned_steps(trainer, data)
+
+
+def _can_use_graphs(trainer: Trainer) -> bool:
+    return is_alone(trainer) and trainer.strategy.root_device.type == "cuda"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor
 from attelbo.attention.kernels.base import Call, Kernel, Mechanism
 from attelbo.attention.masks import Mask
 from attelbo.attention.normalizers import Softmax
-from attelbo.attention.scores import DotProductScore
+from attelbo.attention.scores import DotProductScore, is_dot_product
 
 NO_BACKWARD = "PyTorch's FlexAttention has no backward pass on a CPU"
 
@@ -31,9 +31,9 @@ class Flex(Kernel):
     name = "flex"
 
     def refuses(self, mechanism: Mechanism, *, dropout: float, mask: Mask | None) -> str | None:
-        if not isinstance(mechanism.score, DotProductScore):
+        if not is_dot_product(mechanism.score):
             return f"{type(mechanism.score).__name__} is no dot product"
-        if not isinstance(mechanism.normalizer, Softmax):
+        if type(mechanism.normalizer) is not Softmax:  # a subclass may do anything
             return f"its normalizer is softmax, not {type(mechanism.normalizer).__name__}"
         if dropout > 0:
             return "it cannot drop weights"

@@ -13,7 +13,7 @@ from torch import Tensor
 from attelbo.attention.kernels.base import Call, Kernel, Mechanism, dense_bias
 from attelbo.attention.masks import Mask
 from attelbo.attention.normalizers import LearnedSink, Softmax, SoftmaxOffByOne
-from attelbo.attention.scores import DotProductScore
+from attelbo.attention.scores import DotProductScore, is_dot_product
 
 
 class Sdpa(Kernel):
@@ -28,9 +28,9 @@ class Sdpa(Kernel):
     name = "sdpa"
 
     def refuses(self, mechanism: Mechanism, *, dropout: float, mask: Mask | None) -> str | None:
-        if not isinstance(mechanism.score, DotProductScore):
+        if not is_dot_product(mechanism.score):
             return f"{type(mechanism.score).__name__} is no dot product"
-        if not isinstance(mechanism.normalizer, Softmax | SoftmaxOffByOne | LearnedSink):
+        if type(mechanism.normalizer) not in (Softmax, SoftmaxOffByOne, LearnedSink):  # a subclass may do anything
             return f"its normalizer is softmax, not {type(mechanism.normalizer).__name__}"
         if mechanism.soft_cap is not None:
             return "it has no soft cap"

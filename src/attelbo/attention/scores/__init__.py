@@ -1,7 +1,7 @@
 """Scores: how well a key answers a query."""
 
 from attelbo.attention.scores.additive import Additive, Concat
-from attelbo.attention.scores.base import DotProductScore, Score
+from attelbo.attention.scores.base import DotProductScore, Score, is_dot_product
 from attelbo.attention.scores.cosine import Cosine
 from attelbo.attention.scores.distance import Distance
 from attelbo.attention.scores.dot import Dot, ScaledDot
@@ -19,4 +19,5 @@ __all__ = [
     "Location",
     "ScaledDot",
     "Score",
+    "is_dot_product",
 ]

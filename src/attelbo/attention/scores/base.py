@@ -4,6 +4,7 @@ Shapes: B batch, N heads, T queries, S keys, D features of a head, D', D'' what 
 """
 
 from abc import ABC, abstractmethod
+from typing import TypeGuard
 
 from torch import Tensor, nn
 
@@ -43,3 +44,8 @@ class DotProductScore(Score):
 
     def compare(self, query: Tensor, key: Tensor) -> Tensor:
         return (self.scale * query) @ key.transpose(-2, -1)
+
+
+def is_dot_product(score: Score) -> TypeGuard[DotProductScore]:
+    """Whether it is what a fused kernel computes; one that compares in a way of its own is not."""
+    return isinstance(score, DotProductScore) and type(score).compare is DotProductScore.compare

@@ -87,6 +87,11 @@ class ImageSource(ABC):
             DataError: if a file is missing or damaged.
         """
 
+    def class_names(self, root: Path) -> tuple[str, ...]:
+        """What the files call the classes in y, in the order of their numbers; none where they have numbers only, or
+        the files are not there."""
+        return ()
+
     @abstractmethod
     def load(self, root: Path) -> Splits:
         """Read and check the files.

@@ -36,8 +36,8 @@ class ImageFolder(ImageSource):
         path: where they are, named from the folder of data sets or absolutely.
         size: pixels on a side.
         channels: 1 for grey levels, 3 for colours.
-        n_classes: the pictures lie in so many folders, the same in each split, each a class, numbered in the order of
-            their names; None: no classes, and the folders inside mean nothing.
+        n_classes: the pictures lie in so many folders, the same in each split, each a class of that name, numbered in
+            the order of their names; None: no classes, and the folders inside mean nothing.
         crop: the middle that is resized has so many pixels on a side; all that the shorter side has if None.
 
     Raises:
@@ -60,6 +60,13 @@ class ImageFolder(ImageSource):
         self.n_classes = n_classes
         self.crop = crop
 
+    def class_names(self, root: Path) -> tuple[str, ...]:
+        """Those of the folders."""
+        folder = root / self.path
+        if self.n_classes is None or not folder.is_dir():
+            return ()
+        return tuple(path.name for path in self._folders(folder / "train" if _is_divided(folder) else folder))
+
     def load(self, root: Path) -> Splits:
         """Find and decode all of them; see :meth:`ImageSource.load`."""
         folder = root / self.path
@@ -68,9 +75,9 @@ class ImageFolder(ImageSource):
                 f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or "
                 "absolutely"
             )
-        inside = {path.name for path in folder.iterdir() if path.is_dir()}
+        inside = _folders_in(folder)
         validation = sorted(inside.intersection(_VALIDATION))
-        if {"train", "test"} <= inside:
+        if _is_divided(folder):
             if len(validation) > 1:
                 raise DataError(f"{folder.absolute()} holds {' and '.join(validation)}: one is enough to validate on")
             return self._published(folder, validation)
@@ -128,6 +135,15 @@ class ImageFolder(ImageSource):
     def _images(self, rows: Sequence[tuple[int, Path]]) -> Images:
         labels = None if self.n_classes is None else torch.tensor([label for label, _ in rows])
         return Images(decode_pictures([file for _, file in rows], self.shape, self.crop), labels)
+
+
+def _is_divided(folder: Path) -> bool:
+    """Whether it holds the splits."""
+    return {"train", "test"} <= _folders_in(folder)
+
+
+def _folders_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()}
 
 
 def decode_pictures(files: Sequence[Path], shape: Sequence[int], crop: int | None = None) -> Tensor:

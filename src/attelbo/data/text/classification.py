@@ -6,7 +6,6 @@ classes are those of the training texts, but for alphabets, which are those of a
 Shapes: B batch, T tokens.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
+from attelbo.data.labels import Classes
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.labelled import Labelled, LabelledText
@@ -25,21 +25,6 @@ from attelbo.errors import ConfigError, DataError
 
 _SHOWN = 40
 """Characters of a text that an error shows."""
-
-
-class Classes:
-    """The names of classes, in alphabetical order."""
-
-    def __init__(self) -> None:
-        self.names: tuple[str, ...] = ()
-
-    def state(self) -> dict[str, Any]:
-        """What a run directory keeps."""
-        return {"names": list(self.names)}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what ``state`` was taken of."""
-        self.names = tuple(state["names"])
 
 
 class TextClassificationDataModule(TextDataModule):
@@ -107,6 +92,12 @@ class TextClassificationDataModule(TextDataModule):
     def spec(self) -> DataSpec:
         """Known once vocabulary and classes are: this reads the texts, unless they were loaded."""
         return replace(super().spec, n_classes=len(self.classes.names))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Known with ``spec``, which is asked for first."""
+        n_classes = self.spec.n_classes
+        return self.classes.names[:n_classes]
 
     @property
     def _kept(self) -> dict[str, Kept]:

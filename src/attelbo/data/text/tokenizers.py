@@ -165,6 +165,7 @@ class BPE(Tokenizer):
             raise ValueError(f"size must be at least {least}, all bytes and special tokens, got {size}")
         self.size = size
         self._model: Any = None
+        self._words: dict[str, list[int]] = {}
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -198,11 +199,23 @@ class BPE(Tokenizer):
         )
         library.train_from_iterator(texts, trainer)
         self._model = _taken_literally(library)
+        self._words.clear()
         vocabulary: dict[str, int] = library.get_vocab()
         return sorted(vocabulary, key=vocabulary.__getitem__)[n_specials:]
 
     def encode(self, text: str) -> list[int]:
-        """The byte pairs of a text."""
+        """The byte pairs of a text; each word, with the blank before it, is asked for once."""
+        if _UNLIKE_WORDS.search(text):
+            return self._ids(text)
+        tokens: list[int] = []
+        for place, word in enumerate(text.split(" ")):
+            chunk = f" {word}" if place else word
+            if (known := self._words.get(chunk)) is None:
+                known = self._words[chunk] = self._ids(chunk)
+            tokens += known
+        return tokens
+
+    def _ids(self, text: str) -> list[int]:
         return self._model.encode(text, add_special_tokens=False).ids
 
     def _join(self, tokens: Sequence[int]) -> str:
@@ -217,8 +230,13 @@ class BPE(Tokenizer):
         from tokenizers import Tokenizer as Library
 
         self._model = _taken_literally(Library.from_str(state["model"]))
+        self._words.clear()
         vocabulary: dict[str, int] = self._model.get_vocab()
         self._take(tuple(sorted(vocabulary, key=vocabulary.__getitem__)), state["pads"])
+
+
+_UNLIKE_WORDS = re.compile(r"[^\S ]| (?= |$)")
+"""White space by which no text falls into words, each with the blank before it, that are encoded by themselves."""
 
 
 def _taken_literally(library: Any) -> Any:

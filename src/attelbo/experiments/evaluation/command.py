@@ -91,7 +91,8 @@ def evaluate(
     result |= {"checkpoint": checkpoint_of(trained.run_dir, checkpoint).stem, "seed": seed}
     tables = result.pop("disentanglement", None)
     run_dir.write(f"evaluation-{split}.json", result)
-    print_result(result, trained.run_dir, split_key(split))
+    of_run = (run_dir.read("result.json") or {}).get("checkpoint")
+    print_result(result, trained.run_dir, split_key(split), works=of_run in (None, result["checkpoint"]))
     if tables is not None:
         path = trained.path(None, f"factors-{split}.png")
         write_tables(tables, path)

@@ -3,7 +3,6 @@
 import torch
 
 from attelbo.data import ImageDataModule, ResidentDataModule
-from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.splits import SplitName, batches
 from attelbo.experiments.evaluation.tables import Tables
 from attelbo.metrics import Measure, Representation, disentanglement_scores
@@ -35,14 +34,6 @@ def has_factors(data: ResidentDataModule) -> bool:
     """Whether there are at least two factors that vary."""
     factors = data.source.factors if isinstance(data, ImageDataModule) else ()
     return sum(factor.n_values > 1 for factor in factors) > 1
-
-
-def check_factors(data: ResidentDataModule) -> None:
-    """Raise ConfigError unless there are."""
-    if not has_factors(data):
-        raise ConfigError(
-            f"disentanglement=true: {data.spec.name} has no factors of variation; data=sprites and data=dsprites have"
-        )
 
 
 @torch.inference_mode()

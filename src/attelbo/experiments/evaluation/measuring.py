@@ -14,7 +14,6 @@ from attelbo.experiments.evaluation.compression import COMPRESSION, check_compre
 from attelbo.experiments.evaluation.disentanglement import (
     DISENTANGLEMENT,
     MOST_LATENTS,
-    check_factors,
     evaluate_disentanglement,
     has_factors,
 )
@@ -63,23 +62,25 @@ def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModul
     Raises:
         ConfigError: it, these data or this machine do not have it.
     """
+    scores = {
+        "disentanglement": settings.disentanglement,
+        "representation": None if settings.representation == "published" else settings.representation,
+    }
     if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
-        asked = {
-            "disentanglement": settings.disentanglement,
-            "quality": settings.quality,
-            "probe": settings.probe,
-            "fid": settings.fid,
-        }
-        refuse(f"{described}: no latent variables of images", **asked)
+        others = {"quality": settings.quality, "probe": settings.probe, "fid": settings.fid}
+        refuse(f"{described}: no latent variables of images", **scores, **others)
     else:
+        if not has_factors(data):
+            refuse(f"{data.spec.name} has no factors of variation; data=sprites and data=dsprites have", **scores)
+        elif not _are_scored(model, data, settings):
+            why = "no scores are computed that read it; disentanglement=true computes them"
+            refuse(why, representation=scores["representation"])
         if data.spec.row != "image":
             refuse(f"{described}: no images to compare", quality=settings.quality, fid=settings.fid)
         if settings.quality:
             check_classifiable(data)
         if settings.probe:
             check_labelled(data)
-    if settings.disentanglement:
-        check_factors(data)
     if settings.fid:
         inception_metric()
     if settings.compress:
@@ -115,8 +116,7 @@ def measure(
     metrics, measures = result["metrics"], result["measures"]
     if isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule):
         where = (data, split, settings.batch_size, seed, device)
-        by_itself = has_factors(data) and model.n_latent <= MOST_LATENTS
-        if by_itself if settings.disentanglement is None else settings.disentanglement:
+        if _are_scored(model, data, settings):
             with _timed(seconds, "disentanglement"):
                 found = evaluate_disentanglement(model, *where, settings.representation)
             if found is not None:
@@ -138,6 +138,12 @@ def measure(
                 metrics |= evaluate_inception(inception_metric(), model, *where)
             measures += INCEPTION
     return result | {"seconds": seconds}
+
+
+def _are_scored(model: LatentVariableModel, data: ImageDataModule, settings: Evaluation) -> bool:
+    """Whether its latents are scored for factors: where that is asked for or, of few latents, by itself."""
+    by_itself = has_factors(data) and model.n_latent <= MOST_LATENTS
+    return by_itself if settings.disentanglement is None else settings.disentanglement
 
 
 def _measure_model(

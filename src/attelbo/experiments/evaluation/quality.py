@@ -6,6 +6,7 @@ labels, for models that know of labels, those of the split.
 Shapes: B batch, (C, H, W) image, D features.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -71,8 +72,9 @@ def evaluate_quality(
     return {f"{split_key(split)}/{name}": value for name, value in found.items()}
 
 
+@cache
 def inception_metric() -> Any:
-    """The Frechet Inception distance of torchmetrics.
+    """The Frechet Inception distance of torchmetrics, made once: to ask for it is to see that it is there.
 
     Raises:
         ConfigError: torch-fidelity or the weights of its network are not there.
@@ -100,6 +102,7 @@ def evaluate_inception(
 ) -> dict[str, float]:
     """The distance of samples to the split by ``inception_metric``; other than three channels are shown as gray."""
     metric = metric.to(device)
+    metric.reset()
     for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
         seed_default_generator(derive_seed(seed, "samples", i), device)
         metric.update(in_color(data.shown(batch.x)).clamp(0, 1), real=True)

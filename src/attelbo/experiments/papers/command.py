@@ -13,7 +13,7 @@ from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.composing import is_task_word, loader_of
 from attelbo.experiments.configuration import Composition, check, compose, with_folders
 from attelbo.experiments.papers.asides import cost_of_run
-from attelbo.experiments.papers.specification import Budget, Paper
+from attelbo.experiments.papers.specification import Budget, Paper, words_of_file
 from attelbo.experiments.papers.table import FORMS, Reproduction, as_rich
 from attelbo.experiments.rundir import config_hash
 from attelbo.experiments.sweeps import running
@@ -57,17 +57,18 @@ def plan_of(
     """
     n = paper.budgets[budget].seeds if seeds is None else seeds
     choices = paper.choices(budget, given)
-    cells = {
-        cell: [
-            [compose("train", words, config_dir=config_dir) for words in paper.jobs(cell, budget, n, given, choice)]
-            for choice in choices
-        ]
-        for cell in paper.cells
-    }
+    with words_of_file(name, given):
+        cells = {
+            cell: [
+                [compose("train", words, config_dir=config_dir) for words in paper.jobs(cell, budget, n, given, choice)]
+                for choice in choices
+            ]
+            for cell in paper.cells
+        }
+        for job in itertools.chain.from_iterable(itertools.chain.from_iterable(cells.values())):
+            check(job)
     firsts = [jobs[0].config for of_cell in cells.values() for jobs in of_cell]
     for of_cell in cells.values():
-        for job in itertools.chain.from_iterable(of_cell):
-            check(job)
         verify(of_cell[0][0].config)
     # More seeds later are more runs in the same folder.
     digest = hashlib.sha256(" ".join(map(config_hash, firsts)).encode()).hexdigest()[:8]

@@ -13,7 +13,8 @@ A published value has a mark that says how much it is to be trusted: A, read in 
 re-implementation's) own repository; B, quoted elsewhere. What is known from memory only is no published value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.listing import config_folders, description, nearest_of
-from attelbo.experiments.origins import read_yaml
+from attelbo.experiments.origins import COMMAND_LINE, read_yaml
 
 Budget = Literal["smoke", "quick", "full"]
 
@@ -132,6 +133,19 @@ def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
+@contextmanager
+def words_of_file(name: str, given: Sequence[str]) -> Iterator[None]:
+    """What is wrong with a word is told with the file of the paper, unless the word is one of those given."""
+    try:
+        yield
+    except ConfigError as error:
+        word, told, rest = str(error).partition(f" ({COMMAND_LINE})")
+        key = _key(word.removeprefix("'"))
+        if not told or any(key == own or key.startswith(f"{own}.") for own in map(_key, given)):
+            raise
+        raise ConfigError(f"{word} (conf/paper/{name}/paper.yaml){rest}") from error
+
+
 def papers(config_dir: Path | None = None) -> dict[str, Path]:
     """Name -> file of every paper."""
     found: dict[str, Path] = {}
@@ -149,6 +163,9 @@ def read_paper(name: str, config_dir: Path | None = None) -> Paper:
     """
     known = papers(config_dir)
     if name not in known:
+        if any((folder / "paper" / f"{name}.yaml").is_file() for folder in config_folders(config_dir)):
+            place = f"conf/paper/{name}.yaml is no paper: conf/paper/{name}/paper.yaml is its place"
+            raise ConfigError(f"reproduce {name}: {place}")
         raise ConfigError(f"reproduce {name}: no such paper{nearest_of(name, known)}")
     content = read_yaml(known[name], config_folders(config_dir))
     try:

@@ -44,7 +44,6 @@ class Confusion(Exhibit):
         answers = torch.cat([model.classify(x).argmax(-1) for x in batch.x.split(_CHUNK)])
         counts = torch.bincount(batch.y * n_classes + answers, minlength=n_classes**2).view(n_classes, n_classes)
         shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
-        named = getattr(data, "classes", None)  # of texts
-        classes = list(map(str, range(n_classes))) if named is None else list(named.names)
+        classes = data.class_names or ()
         title = f"Answers to {len(answers):,} {self.split} rows of {data.spec.name}"
         return {"confusion": attention_map(shares, classes, classes, title, axes=("class", "answer"), scale="share")}

@@ -5,7 +5,7 @@ default callbacks.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -26,6 +26,7 @@ class ExhibitedData(Protocol):
     """What a data module must do for its rows to be shown."""
 
     spec: DataSpec
+    class_names: Sequence[str] | None
 
     def n_rows(self, split: Split) -> int: ...
     def materialize(self, index: Tensor, split: Split) -> Batch: ...

@@ -78,7 +78,7 @@ class Pictures(Exhibit):
         batch = self.rows(data, self.n_latent, model.device)
         means = encode(model, batch).flatten(1)
         which = f"{len(means):,} {self.split} {data.spec.row}s of {data.spec.name}"
-        pictures["latent_map"] = latent_map(means, batch.y, f"Posterior means, {which}")
+        pictures["latent_map"] = latent_map(means, batch.y, f"Posterior means, {which}", names=data.class_names)
         if len(data.spec.shape) == 3 and isinstance(model, LatentVariableModel) and is_vector(model):
             x, y = batch.x[:1], None if batch.y is None else batch.y[:1]
             moved = traversals(model, x, y, means, STEPS, LIMIT, N_AXES)
