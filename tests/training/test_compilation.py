@@ -12,6 +12,7 @@ from torch._dynamo.utils import counters
 
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
+from attelbo.latent.posteriors import PlanarPosterior
 from attelbo.models import VariationalAutoencoder, build_vae
 from attelbo.training import compilation
 from attelbo.training.compilation import compile_losses, compiler_missing, steps_to_pay
@@ -85,6 +86,15 @@ def test_compiled_losses_are_the_losses_from_one_graph(network: str, graphs: Any
     assert graphs() == 1
     assert_same(model, compiled, batch(rows=4))
     assert graphs() == 1
+
+
+def test_a_flow_posterior_becomes_one_graph() -> None:
+    """The class of the distribution that it makes is known to whoever traces it."""
+    posterior = PlanarPosterior((5,), latent_dim=3)
+    h = torch.linspace(-1, 1, 10).view(2, 5)
+    traced = torch.compile(lambda h: posterior(h).mean, backend="eager", fullgraph=True)(h)
+    assert torch.equal(traced, posterior(h).mean)
+    torch._dynamo.reset()
 
 
 @pytest.mark.skipif(not compilation._HAS_ISOLATION, reason="this torch gives models of the same code the same graph")
