@@ -157,7 +157,8 @@ def prepared(task: Task, seed: int, compiled: bool = False) -> tuple[Step, Posit
     trainer.strategy.optimizers = model.configure_optimizers()
     players = model.players()
     if compiled:
-        players = [replace(player, losses=compile_losses(player.losses, required=True)) for player in players]
+        rows = task.batch_size
+        players = [replace(player, losses=compile_losses(player.losses, rows, required=True)) for player in players]
     direct = [DirectOptimization(trainer, place, player, None) for place, player in enumerate(players)]
     return Step(model, players, direct, data), Position(model, seed, 1_000_000, 0), data
 

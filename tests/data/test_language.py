@@ -220,6 +220,7 @@ def test_files_of_other_systems_hold_the_same_text(tmp_path):
         (None, {}, DataError, r"text\.txt cannot be read \(No such file or directory\); data\.source says which"),
         ("", {}, DataError, r"text\.txt is empty$"),
         ("  \n\n", {}, DataError, r"text\.txt is empty$"),
+        ("a", {}, DataError, r"text\.txt is too short to keep a share for validation; data=ref"),
         ("short", {}, ConfigError, r"^data\.context=16 needs 17 tokens, the train text of made up has 4$"),
         ("as long as that", {"context": 4}, ConfigError, r"needs 2 tokens, the validation text of made up has 2$"),
         ("-\n\n--", separated(source={"_target_": "attelbo.data.text.TextFile", "path": "text.txt", "separator": "-"}),

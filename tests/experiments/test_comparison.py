@@ -90,6 +90,7 @@ def test_text_shows_the_interval_whatever_its_size() -> None:
     assert Estimate(17.7663, 0.1068, 3).text() == "17.77 ± 0.11"
     assert Estimate(17.7663, 0.0012, 3).text() == "17.7663 ± 0.0012"
     assert Estimate(17.7663, None, 1).text() == "17.77"
+    assert Estimate(-0.0044, None, 1).text() == "0.00"
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])

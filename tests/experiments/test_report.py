@@ -13,6 +13,7 @@ import yaml
 
 from attelbo.experiments.curves import HEIGHT, WIDTH, Curve, line_chart, nice_ticks, short_number, thin_out
 from attelbo.experiments.report import write_report
+from attelbo.experiments.tables import print_result
 from attelbo.training.loggers import CsvLogger, RunInfo
 from attelbo.training.media import save_png
 
@@ -20,7 +21,7 @@ RESULT = {
     "metrics": {
         "test/loss": 26.5, "test/elbo": -26.514, "test/nll": 25.1268, "test/nll_std_error": 0.3141,
         "test/reconstruction": 12.345, "test/kl": 14.169, "test/bits_per_dim": 0.59771, "test/active_units": 13.0,
-        "test/mutual_information": 5.678, "test/aggregate_kl": 8.491,
+        "test/mutual_information": 5.678, "test/aggregate_kl": 8.491, "test/total_correlation": -0.0044,
     },
     "measures": [
         ["nll", "NLL", "nats", 2, "1,000 importance samples, 360 images"], ["elbo", "ELBO", "nats", 2, ""],
@@ -28,6 +29,7 @@ RESULT = {
         ["bits_per_dim", "bits/dim", "bits, from the ELBO", 4, ""],
         ["active_units", "active units", "of 16 latent dimensions", 0, ""], ["perplexity", "perplexity", "", 1, ""],
         ["mutual_information", "mutual information", "nats, I(x; z)", 2, ""],
+        ["total_correlation", "total correlation", "nats", 2, ""],
     ],
     "nll_samples": 1000, "nll_images": 360, "seconds": {"train": 83.4, "evaluate": 4.25}, "checkpoint": "best",
     "epochs": 20, "steps": 1234, "parameters": 56789, "samples_per_second": 12345.6,
@@ -128,6 +130,7 @@ def test_headline_numbers_have_their_units(page):
     assert "|Bits/dim|0.5977|bits, from the ELBO|" in text
     assert "|Active units|13|of 16 latent dimensions|" in text
     assert "|Mutual information|5.68|nats, I(x; z)|" in text
+    assert "|Total correlation|0.00|nats|" in text  # without a sign
     assert "Aggregate KL" not in text  # it is no measure of this result
     assert "Perplexity" not in text  # there is none in it
     for label, value in (
@@ -139,6 +142,11 @@ def test_headline_numbers_have_their_units(page):
         ("started", "2026-01-01 10:00:00 UTC"),
     ):
         assert f"|{label}|{value}|" in text
+
+
+def test_a_table_has_no_negative_zero(run_dir, capsys):
+    print_result(RESULT, run_dir)
+    assert re.search(r"total correlation +0\.00 ", capsys.readouterr().out)
 
 
 def test_everything_written_by_others_is_escaped(run_dir, page):

@@ -143,6 +143,13 @@ def test_latent_map_names_the_classes_that_have_names_and_are_known():
     assert np.array_equal(said["unknown"], said["as numbers"])
 
 
+@pytest.mark.parametrize("labels", [None, torch.arange(4)])
+def test_a_long_title_of_a_latent_map_stays_inside(labels):
+    title = "Posterior means, 1,000 validation texts of sentences_with_a_long_name of one's own"
+    picture = latent_map(torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]), labels, title)
+    assert (picture[:, -3:] == 255).all()
+
+
 def test_latent_map_is_the_same_every_time():
     means, labels = torch.randn(300, 5), torch.arange(300) % 10
     np.testing.assert_array_equal(latent_map(means, labels), latent_map(means, labels))

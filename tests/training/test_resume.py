@@ -17,6 +17,7 @@ from lightning.pytorch import Trainer
 
 from attelbo.experiments import run
 from attelbo.training import BlockStepper
+from attelbo.training.compilation import compiler_missing
 from equal_runs import assert_equal_runs, metrics, same
 
 # Three epochs of 3 blocks; everything that keeps a state of its own takes part.
@@ -225,6 +226,17 @@ def test_a_done_run_is_not_run_again(runs, uninterrupted, shared_runs, capsys):
     out = capsys.readouterr().out
     assert "is done already" in out
     assert f"{metrics(uninterrupted.run_dir)['test/elbo']:.2f}" in out
+
+
+@pytest.mark.skipif(compiler_missing(torch.device("cpu")) is not None, reason="there is no compiler")
+def test_a_compiled_run_goes_on_with_a_short_minibatch(runs, shared_runs, monkeypatch):
+    """What is compiled are whole minibatches, and not the one that comes first."""
+    words = ("trainer.compile=true", "data.train_size=85", "trainer.max_epochs=2")  # the third block is a single 5
+    uninterrupted = shared_runs.train(*words)
+    with monkeypatch.context() as patch:
+        signal_at(patch, 2, signal.SIGTERM)
+        assert runs.train(*words).state == "interrupted"
+    assert_equal_runs(runs.train(*words, "ckpt=auto").run_dir, uninterrupted.run_dir)
 
 
 # -- real processes ------------------------------------------------------------------------------------

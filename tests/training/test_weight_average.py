@@ -11,6 +11,7 @@ import torch
 from attelbo.cli import main
 from attelbo.errors import ConfigError
 from attelbo.experiments.assembly import assemble
+from attelbo.experiments.tables import print_result
 from attelbo.models import load_run
 from attelbo.training import BlockStepper
 from attelbo.training.callbacks import WeightAverage, weight_average
@@ -52,7 +53,7 @@ def test_it_is_the_mean_of_the_last_epochs(done):
     assert kept == ["000002.ckpt", "000003.ckpt"]
 
 
-def test_it_is_what_is_measured(done):
+def test_it_is_what_is_measured(done, capsys):
     run = done[0].run_dir
     result = json.loads((run / "result.json").read_text())
     assert result["checkpoint"] == "average"
@@ -61,7 +62,10 @@ def test_it_is_what_is_measured(done):
         model.state_dict()["decoder.output.weight"],
         weights(run / "checkpoints" / "average.ckpt")["decoder.output.weight"],
     )
+    print_result(result, run)
     assert main(["evaluate", str(run), "checkpoint=average", "n_samples=2", "n_images=5", "accelerator=cpu"]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(" weights")]
+    assert told == [["weights", "average", "checkpoint"]] * 2
     again = json.loads((run / "evaluation-test.json").read_text())["metrics"]
     assert again["test/elbo"] == result["metrics"]["test/elbo"]
 

@@ -106,7 +106,7 @@ def _capital(label: str) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")  # noqa: RUF001 - a minus sign, not a hyphen
+    return f"{value:z.{digits}f}".replace("-", "−")  # noqa: RUF001 - a minus sign, not a hyphen
 
 
 def _facts(status: Mapping[str, Any], result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -45,10 +45,11 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", 
     for justify in ("left", "right", "left", "left"):
         table.add_column(justify=justify)
     for measure, value, error in measured(result, split):
-        numbers = [f"{value:.{measure.digits}f}", "" if error is None else f"±{error:.{measure.digits}f}"]
+        numbers = [f"{value:z.{measure.digits}f}", "" if error is None else f"±{error:.{measure.digits}f}"]
         table.add_row(measure.label, *numbers, f"{measure.unit} ({measure.note})" if measure.note else measure.unit)
-    if chosen := result.get("monitor"):
-        table.add_row("weights", result["checkpoint"], "", f"checkpoint, {chosen}")
+    if "checkpoint" in result:
+        told = ", ".join(filter(None, ("checkpoint", result.get("monitor"))))
+        table.add_row("weights", result["checkpoint"], "", told)
     times = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items())
     if times:
         table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")

@@ -85,39 +85,39 @@ def compiler_missing(device: torch.device) -> str | None:
     return None if header.is_file() else f"Python's own header is missing: {header}"
 
 
-def compile_losses(losses: Losses, *, required: bool) -> Losses:
-    """The same losses as one static graph, compiled at the first call.
+def compile_losses(losses: Losses, rows: int, *, required: bool) -> Losses:
+    """The same losses as one static graph, compiled when the first batch of ``rows`` comes.
 
     Another graph is never made: batches of another size, such as the short one at the end of an epoch, are computed
     as they stand, and so is everything else that the graph is not good for.
 
     Args:
         losses: of a model, or of one of its players.
+        rows: of a whole batch; the first that comes may be another, where a run goes on at the end of an epoch.
         required: that they cannot be compiled is an error, at the first call; otherwise it is said in one line, and
             they are computed as they stand.
     """
-    return _CompiledLosses(losses, required)
+    return _CompiledLosses(losses, rows, required)
 
 
 class _CompiledLosses:
-    def __init__(self, losses: Losses, required: bool) -> None:
+    def __init__(self, losses: Losses, rows: int, required: bool) -> None:
         self.losses = losses
+        self.rows = rows
         self.required = required
         self.graph: Losses | None = None
-        self.batch_size = 0
 
     def __call__(self, batch: Batch) -> Terms:
+        if len(batch.x) != self.rows:
+            return self.losses(batch)
         if self.graph is None:
             return self._compile(batch)
-        if len(batch.x) != self.batch_size:
-            return self.losses(batch)
         try:
             return self.graph(batch)
         except FailOnRecompileLimitHit:
             return self.losses(batch)
 
     def _compile(self, batch: Batch) -> Terms:
-        self.batch_size = len(batch.x)
         compile: Any = torch.compile  # whose types do not know all that it takes
         self.graph = graph = compile(
             self.losses,

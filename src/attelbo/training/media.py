@@ -7,6 +7,7 @@ Shapes: N images, (C, H, W) one image in [0, 1], pictures are uint8 (height, wid
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -233,7 +234,8 @@ def latent_map(
     else:
         _scatter_by_label(axes, x, y, _first_that_varies(labels).cpu().numpy(), size, names)
 
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    written = textwrap.fill(title, 58)  # what is beyond the edge of the figure would be cut off
+    figure.suptitle(written, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
     if share is not None:
         axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of the variance)")
         axes.set_ylabel(f"principal component 2 ({share[1]:.0%} of the variance)")

@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 
 from attelbo.data import ResidentDataModule
 from attelbo.data.batch import Block, ResidentData
+from attelbo.data.loader import rows_per_rank
 from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
@@ -153,8 +154,9 @@ class BlockStepper(Callback):
     def _choose_engine(self) -> Engine:
         players = self.model.players()
         if self._compiles():
-            required = self.compile is True
-            players = [replace(player, losses=compile_losses(player.losses, required=required)) for player in players]
+            rows = min(self.data.batch_size, rows_per_rank(self.data.rows_per_epoch, self.trainer.world_size))
+            part, required = -(-rows // self.micro_batches), self.compile is True
+            players = [replace(each, losses=compile_losses(each.losses, part, required=required)) for each in players]
         optimizations = choose_optimizations(self.model, players, self.trainer, self.clip_norm)
         step = Step(self.model, players, optimizations, self.data, self.micro_batches)
         position = Position(self.model, self.seed, self.total_steps, self.trainer.global_rank)

@@ -61,6 +61,9 @@ class TextFile(Source[Corpus]):
             train, rest = documents[:first], documents[first:]
         else:
             first = int(len(documents[0]) * (1 - self.validation_share))
+            if first == 0:
+                where = (root / self.path).absolute()
+                raise DataError(f"{where} is too short to keep a share for validation; {EMBEDDED}")
             train, rest = [documents[0][:first]], [documents[0][first:]]
         return Corpus(train, rest, rest, joint)
 

@@ -33,10 +33,10 @@ class Estimate:
     def text(self, digits: int = 2) -> str:
         """``17.77 ± 0.11``; more digits where the interval would be rounded to nothing."""
         if self.half_width is None or not math.isfinite(self.half_width):
-            return f"{self.mean:.{digits}f}"
+            return f"{self.mean:z.{digits}f}"
         if 0 < self.half_width < 1:
             digits = max(digits, 1 - math.floor(math.log10(self.half_width)))
-        return f"{self.mean:.{digits}f} ± {self.half_width:.{digits}f}"
+        return f"{self.mean:z.{digits}f} ± {self.half_width:.{digits}f}"
 
 
 def half_width(values: Sequence[float]) -> float:

@@ -29,7 +29,7 @@ class Adversarial(Objective):
     Args:
         latent_shape: E.
         hidden: units of the discriminator's hidden layers.
-        discriminator_rate: the learning rate of the discriminator, in those of the model.
+        discriminator_rate: the learning rate of the discriminator is so many times the model's.
 
     Raises:
         ValueError: a size below 1, or no rate.

@@ -27,7 +27,7 @@ class Factor(Objective):
         gamma: weight of the total correlation.
         hidden: units of the discriminator's hidden layers.
         n_samples: K, samples of z for each x.
-        discriminator_rate: the learning rate of the discriminator, in those of the model.
+        discriminator_rate: the learning rate of the discriminator is so many times the model's.
 
     Raises:
         ValueError: latents that are no vector, a negative gamma, no rate, or a size or

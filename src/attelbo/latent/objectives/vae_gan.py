@@ -34,7 +34,7 @@ class VAEGAN(Objective):
         data_shape: (C, H, W).
         channels: of the discriminator's levels; each halves height and width.
         gamma: weight of L for the decoder.
-        discriminator_rate: the learning rate of the discriminator, in those of the model.
+        discriminator_rate: the learning rate of the discriminator is so many times the model's.
 
     Raises:
         ValueError: no images, no level, a size below 1, a negative gamma, or no rate.

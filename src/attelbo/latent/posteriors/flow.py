@@ -6,7 +6,7 @@ Shapes: B batch, F the encoder's output shape, D = latent_dim, K flows.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -45,7 +45,7 @@ class FlowPosterior(Posterior):
         sizes = [*self.latent_shape, *self.latent_shape, self.flow.n_given]
         mean, log_std, given = full_precision(self.head(flat_features(h))).split(sizes, dim=-1)
         base = DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
-        kind = cast("type[TransformedNormal]", self.distribution)
+        kind: Any = self.distribution  # typing.cast would keep torch.compile from seeing what it is
         return kind(base, self.flow, given)
 
 
