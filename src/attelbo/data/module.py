@@ -130,7 +130,13 @@ class ResidentDataModule(LightningDataModule, ABC):
 
     def _split(self, split: Split) -> ResidentSplit:
         self.setup()
+        if split == "trained" and split not in self._splits:  # few ask for it
+            self._splits[split] = self._trained()
         return self._splits[split]
+
+    def _trained(self) -> ResidentSplit:
+        """The training rows as an evaluation sees them: as they are, where nothing about them is random."""
+        return self._splits["train"]
 
     # What a run directory keeps
 

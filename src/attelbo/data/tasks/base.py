@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Batch, DataSpec, Split
+from attelbo.data.batch import Batch, DataSpec, Evaluated, Split
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ResidentSplit
 from attelbo.errors import ConfigError
@@ -81,6 +81,10 @@ class GeneratedDataModule(ResidentDataModule):
     @property
     def spec(self) -> DataSpec:
         return self._spec
+
+    def size(self, split: Evaluated) -> int:
+        """Rows of a split."""
+        return self.sizes["train" if split == "trained" else split]
 
     def _content(self) -> tuple[Any, ...]:
         return type(self.task).__qualname__, sorted(vars(self.task).items()), self.sizes

@@ -15,6 +15,7 @@ from attelbo.checks import check_at_least, check_below_one
 from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.loader import rows_per_rank
 from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.resident import ResidentSplit
 from attelbo.data.text.corpora import Corpus
 from attelbo.data.text.masking import hide
 from attelbo.data.text.module import TextDataModule
@@ -157,10 +158,22 @@ class LanguageDataModule(TextDataModule):
             )
         return StreamSplit(tokens, self.tokenizer.n_tokens, self.context, windows, self.documents == "packed")
 
+    def _trained(self) -> ResidentSplit:
+        """Windows that follow each other, with all the tokens that random ones were drawn from."""
+        train = self._splits["train"]
+        if self.windows == "consecutive":
+            return train
+        assert isinstance(train, StreamSplit)
+        places = len(train.tokens) if self.train_size is None else self.train_size - 1 + self.context
+        if self.masked and self.documents == "stream":
+            places -= places % self.context
+        return train.consecutive(places)
+
     def n_rows(self, split: Split) -> int:
-        """Rows of a split; of random windows, places where one may begin."""
+        """Rows of a split; of random windows to train on, places where one may begin."""
         n = super().n_rows(split)
-        return min(n, self.train_size) if split == "train" and self.train_size else n
+        some = split == "train" or (split == "trained" and self.windows == "consecutive")
+        return min(n, self.train_size) if some and self.train_size else n
 
     # Tensors to batches
 

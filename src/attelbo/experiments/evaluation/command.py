@@ -5,7 +5,7 @@ from pathlib import Path
 from attelbo.errors import ConfigError
 from attelbo.experiments.boards.telling import boards_of
 from attelbo.experiments.evaluation.measuring import check_measurable, has_likelihood, measure
-from attelbo.experiments.evaluation.splits import SplitName, split_key
+from attelbo.experiments.evaluation.splits import SplitName, evaluated, split_key
 from attelbo.experiments.evaluation.tables import write_tables
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation, Representation
@@ -42,7 +42,7 @@ def evaluate(
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        split: validation or test.
+        split: train, whose rows are then as in an evaluation (not moved, drawn once), validation or test.
         n_samples: importance samples for each image, 5000 if None.
         n_images: so many of the split's images, spread evenly over it; all if None.
         batch_size: rows at a time.
@@ -84,14 +84,17 @@ def evaluate(
         why = f"{trained.described}: no likelihood to estimate"
         refuse(why, n_samples=n_samples, n_images=n_images, chunk=chunk)
     check_measurable(settings, model, data, trained.described)
+    if split == "train":
+        refuse("split=train has the rows that these classifiers learn from", probe=probe)
     trained.with_data()
     config, run_dir = read_config(trained.run_dir), RunDirectory(trained.run_dir)
     use_threads(config["trainer"]["threads"])
-    result = measure(model, data, split, settings, seed, device, Path(config["paths"]["output_dir"]))
+    rows = evaluated(split)
+    result = measure(model, data, rows, settings, seed, device, Path(config["paths"]["output_dir"]))
     result |= {"checkpoint": checkpoint_of(trained.run_dir, checkpoint).stem, "seed": seed}
     tables = result.pop("disentanglement", None)
     run_dir.write(f"evaluation-{split}.json", result)
-    print_result(result, trained.run_dir, split_key(split))
+    print_result(result, trained.run_dir, split_key(rows))
     if tables is not None:
         path = trained.path(None, f"factors-{split}.png")
         write_tables(tables, path)

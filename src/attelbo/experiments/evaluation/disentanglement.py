@@ -3,8 +3,9 @@
 import torch
 
 from attelbo.data import ImageDataModule, ResidentDataModule
+from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError
-from attelbo.experiments.evaluation.splits import SplitName, batches
+from attelbo.experiments.evaluation.splits import batches
 from attelbo.experiments.evaluation.tables import Tables
 from attelbo.metrics import Measure, Representation, disentanglement_scores
 from attelbo.models import LatentVariableModel
@@ -49,7 +50,7 @@ def check_factors(data: ResidentDataModule) -> None:
 def evaluate_disentanglement(
     model: LatentVariableModel,
     data: ImageDataModule,
-    split: SplitName,
+    split: Evaluated,
     batch_size: int,
     seed: int,
     device: torch.device,
@@ -77,4 +78,5 @@ def evaluate_disentanglement(
         representation,
     )
     names = [factor.name for factor, varies in zip(data.source.factors, found.varies, strict=True) if varies]
-    return Tables(names, representation, f"{len(y):,} {split} images of {data.spec.name}", found)
+    which = "training" if split == "trained" else split
+    return Tables(names, representation, f"{len(y):,} {which} images of {data.spec.name}", found)

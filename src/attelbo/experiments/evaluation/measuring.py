@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import torch
 
 from attelbo.data import ImageDataModule, ParallelDataModule, ResidentDataModule
+from attelbo.data.batch import Evaluated
 from attelbo.experiments.evaluation.classifier import check_classifiable, classifier_of
 from attelbo.experiments.evaluation.compression import COMPRESSION, check_compressible, evaluate_compression
 from attelbo.experiments.evaluation.disentanglement import (
@@ -34,7 +35,7 @@ from attelbo.experiments.evaluation.quality import (
     evaluate_quality,
     inception_metric,
 )
-from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_key
+from attelbo.experiments.evaluation.splits import n_evaluated, split_key
 from attelbo.experiments.evaluation.translation import evaluate_translation, translation_measure
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import refuse
@@ -89,7 +90,7 @@ def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModul
 def measure(
     model: Model,
     data: ResidentDataModule,
-    split: SplitName,
+    split: Evaluated,
     settings: Evaluation,
     seed: int = 0,
     device: torch.device = CPU,
@@ -141,7 +142,7 @@ def measure(
 
 
 def _measure_model(
-    model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """What is measured of models of all kinds."""
     metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
