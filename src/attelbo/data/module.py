@@ -15,7 +15,7 @@ Shapes: B batch, S minibatches in a block, N rows.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from attelbo.building import build
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Batch, Block, DataSpec, Split
+from attelbo.data.batch import Batch, Block, DataSpec, Evaluated, Split
 from attelbo.data.loader import IndexLoader, Position, rows_per_rank, training_order
 from attelbo.data.resident import ResidentSplit
 from attelbo.seeding import derive_seed
@@ -103,6 +103,19 @@ class ResidentDataModule(LightningDataModule, ABC):
     def shifted(self) -> Mapping[str, ResidentSplit]:
         """Rows of other distributions, by name, that a trained model is tested on too."""
         return {}
+
+    @property
+    def length(self) -> int | None:
+        """What is called the length of a row, where there are others to be had; None: there are none."""
+        return None
+
+    def at_length(self, length: int, split: Evaluated) -> Self:
+        """The same data in rows of another length, of which only this split can be had.
+
+        Raises:
+            ValueError: there are no rows of this length.
+        """
+        raise ValueError(f"rows of {self.spec.name} have one length")
 
     @property
     def _key(self) -> str:

@@ -73,7 +73,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     model = build_model(config, data)
     freeze(init, model)
     _check_callbacks(callbacks, model)
-    check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
+    check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}", config)
     return model, data
 
 

@@ -25,7 +25,7 @@ from attelbo.data.module import Splits
 from attelbo.errors import TrainingDiverged, UserError
 from attelbo.experiments.assembly import Config, assemble, check_is_there, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
-from attelbo.experiments.evaluation import measure, write_tables
+from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
 from attelbo.experiments.starting import init_of
@@ -293,8 +293,9 @@ def _conclude(
     else:
         load_weights(model, checkpoint)
         which = checkpoint.stem
-    result = measure(model, data, "test", settings, config["seed"], device, Path(config["paths"]["output_dir"]))
-    tables = result.pop("disentanglement", None)
+    folder = Path(config["paths"]["output_dir"])
+    result = measure(model, data, "test", settings, config["seed"], device, folder, config)
+    drawn = result.pop("drawn")
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):
             callback.publish(trainer, model)
@@ -312,7 +313,7 @@ def _conclude(
         "replicas": together,
         "stacked_with": stepper.seat.names if stepper.seat else [],
     }
-    if tables is not None:
-        log_work(trainer.loggers, "factors", write_tables(tables, run.path / "media" / "factors.png"), stepper.step)
+    for name, write in drawn.items():
+        log_work(trainer.loggers, name, write(run.path / "media" / f"{name}.png"), stepper.step)
     log_result(trainer.loggers, result, stepper.step)
     run.write("result.json", result)

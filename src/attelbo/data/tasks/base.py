@@ -7,7 +7,8 @@ Shapes: N rows, B batch, T tokens.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -33,9 +34,20 @@ class Task(ABC):
     def spec(self, name: str) -> DataSpec:
         """What a row is like."""
 
+    length: int
+    """Of a question, as this task counts it."""
+
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n independent rows: x (n, T), and y (n, T), -1 where nothing is asked; int64."""
+
+    def at_length(self, length: int) -> Self:
+        """The same task, of another length; its attributes are its arguments.
+
+        Raises:
+            ValueError: there are no such questions.
+        """
+        return type(self)(**{**vars(self), "length": length})
 
 
 class GeneratedDataModule(ResidentDataModule):
@@ -94,6 +106,21 @@ class TaskDataModule(GeneratedDataModule):
     """A generated task on sequences, whose rows are drawn once."""
 
     task: Task
+
+    @property
+    def length(self) -> int:
+        """The task's."""
+        return self.task.length
+
+    def at_length(self, length: int, split: Evaluated) -> Self:
+        """With questions of another length, as many."""
+        other = copy(self)
+        other.task = self.task.at_length(length)
+        other._spec = other.task.spec(self.spec.name)
+        of: Split = "train" if split == "trained" else split
+        other.sizes = {of: self.sizes[of]}
+        other._splits, other._loaded = {}, {}
+        return other
 
     def _load(self) -> Splits:
         return {split: TaskSplit(*self._draw(split, size)) for split, size in self.sizes.items()}
