@@ -69,6 +69,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     init = init_of(config)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
+    data.steps_per_epoch = config["trainer"]["steps_per_epoch"]
     take_vocabulary(init, config, data)
     model = build_model(config, data)
     freeze(init, model)

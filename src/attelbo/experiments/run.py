@@ -47,6 +47,7 @@ from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, log_work, rewind_loggers
 from attelbo.training.replicas import Seat
 from attelbo.training.threads import measured_threads, use_threads
+from attelbo.training.time_limit import out_of_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +208,7 @@ def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: i
 
 
 def _show(run: RunDirectory) -> None:
-    result = run.read("result.json")
-    if result is not None:
+    if (result := run.read("result.json")) is not None:
         print_result(result, run.path)
 
 
@@ -295,7 +295,6 @@ def _conclude(
         which = checkpoint.stem
     folder = Path(config["paths"]["output_dir"])
     result = measure(model, data, "test", settings, config["seed"], device, folder, config)
-    drawn = result.pop("drawn")
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):
             callback.publish(trainer, model)
@@ -311,9 +310,10 @@ def _conclude(
         "seconds": {"train": train_seconds, **result["seconds"]},
         "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
         "replicas": together,
+        "out_of_time": out_of_time(trainer),
         "stacked_with": stepper.seat.names if stepper.seat else [],
     }
-    for name, write in drawn.items():
+    for name, write in result.pop("drawn").items():
         log_work(trainer.loggers, name, write(run.path / "media" / f"{name}.png"), stepper.step)
     log_result(trainer.loggers, result, stepper.step)
     run.write("result.json", result)

@@ -48,6 +48,8 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test") 
         table.add_row(measure.label, *numbers, f"{measure.unit} ({measure.note})" if measure.note else measure.unit)
     if chosen := result.get("monitor"):
         table.add_row("weights", result["checkpoint"], "", f"checkpoint, {chosen}")
+    if result.get("out_of_time"):
+        table.add_row("steps", f"{result['steps']:,}", "", "until the time was up, trainer.max_time")
     times = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items())
     if times:
         table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")
