@@ -69,11 +69,14 @@ def test_batches_are_what_the_specification_says(name, tmp_path, data_folder):
             raise
         pytest.skip(f"no {name} in {data_folder}: set ATTELBO_DATA_DIR to a folder of data sets")
     assert spec.name == name
-    for split in SPLITS:
+    for split in (*SPLITS, "trained"):
         rows = min(data.n_rows(split), 40)
         index = torch.arange(rows) * (data.n_rows(split) - 1) // max(rows - 1, 1)
         batch = data.materialize(index, split)
         assert torch.equal(batch.index, index)
+        if split != "train":
+            for part, again in zip(batch, data.materialize(index, split), strict=True):
+                assert part is None or torch.equal(part, again)
         assert batch.x.ndim == 1 + len(spec.shape)
         if spec.kind == "tokens":
             check_tokens(batch, spec)

@@ -59,6 +59,25 @@ def test_train_size_keeps_the_first_training_rows(digits):
     assert few.checksums()["validation"] == digits().checksums()["validation"]
 
 
+@pytest.mark.parametrize("binarize", ["none", "dynamic"])
+def test_an_evaluation_sees_training_rows_as_it_sees_others(digits, binarize):
+    """In their order, not moved, drawn once, with all of their labels."""
+    data = digits(binarize=binarize, flip=True, crop=2, n_labels=20, train_size=200)
+    seen = everything(data, "trained")
+    assert torch.equal(seen.x, everything(data, "trained").x)
+    assert not torch.equal(everything(data, "train").x, everything(data, "train").x)
+    # Where all rows but one are for validation, these are drawn as validation rows.
+    others = everything(digits(binarize=binarize, validation_size=1441), "validation")
+    order = torch.cat([everything(digits(validation_size=144), split).x for split in ("validation", "train")])
+    levels = everything(digits(validation_size=1441), "validation").x
+    place = (order[144:344].flatten(1).unsqueeze(1) == levels.flatten(1)).all(-1).byte().argmax(1)
+    known = (levels[place] == order[144:344]).flatten(1).all(1)
+    assert int(known.sum()) >= 199
+    assert torch.equal(seen.x[known], others.x[place][known])
+    assert torch.equal(seen.y[known], others.y[place][known])
+    assert int((everything(data, "train").y >= 0).sum()) == 20
+
+
 @pytest.mark.parametrize(
     ("binarize", "train_varies"), [("none", False), ("threshold", False), ("static", False), ("dynamic", True)]
 )

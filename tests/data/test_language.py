@@ -176,6 +176,25 @@ def test_train_size_keeps_the_first_rows(folder, options):
     assert few.checksums()["test"] == module(folder, **options).checksums()["test"]
 
 
+@pytest.mark.parametrize("masked", [0.0, 0.15])
+def test_an_evaluation_sees_each_token_that_was_trained_on_once(folder, masked):
+    """Those that any window to train on may hold, in windows that follow each other; what is hidden is drawn once."""
+    data = module(folder, windows="random", train_size=50, masked=masked)
+    assert data.n_rows("train") == 50
+    batch = everything(data, "trained")
+    n = 50 - 1 + 16
+    n -= n % 16 if masked else 0
+    text = TEXT[: n + 1]
+    told = torch.where(batch.y == IGNORE, batch.x, batch.y) if masked else batch.x
+    assert data.tokenizer.decode(told.flatten()[:n].tolist()) == text[:-1]
+    if not masked:
+        assert data.tokenizer.decode(batch.y[batch.y != IGNORE].tolist()) == text[1:]
+    assert torch.equal(batch.x, everything(data, "trained").x)
+    plain = module(folder, train_size=3)
+    assert torch.equal(everything(plain, "trained").x, everything(plain, "train").x)
+    assert plain.n_rows("trained") == 3
+
+
 def test_a_run_without_its_corpus_knows_its_vocabulary(folder, tmp_path):
     data = module(folder, tokenizer="BPE", **separated(documents="packed"))
     spec = data.spec

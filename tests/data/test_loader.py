@@ -75,6 +75,22 @@ def test_resuming_gives_the_tail_of_the_order(done):
     assert rows(loader(epoch=4, done=done)) == rows(loader(epoch=4))[done:]
 
 
+@pytest.mark.parametrize("steps", [1, 3, 10, 17, 25])
+def test_epochs_of_steps_are_cut_from_passes(digits, steps):
+    """One pass after the other, each without the rows at its end that fill no minibatch, whatever an epoch's length."""
+    data = digits(train_size=103, batch_size=10)
+    passes = [rows for turn in range(9) for rows in data.training_rows(turn, 0, 1)[:100].split(10)]
+    data.steps_per_epoch = steps
+    loader = data.train_dataloader()
+    assert len(loader) == -(-steps // 16)
+    found = []
+    for epoch in range(80 // steps):
+        loader.position = lambda epoch=epoch: (epoch, 0)
+        found += [minibatch for block in loader for minibatch in data.minibatches(block)]
+        assert len(found) == steps * (epoch + 1)
+    assert flat([minibatch.tolist() for minibatch in found]) == flat([rows.tolist() for rows in passes[: len(found)]])
+
+
 def test_position_is_asked_at_the_first_block_and_for_every_iteration():
     position = (0, 0)
     resumable = IndexLoader("train", lambda e: training_order(20, 0, e), 20, batch_size=5, position=lambda: position)

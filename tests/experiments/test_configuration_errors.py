@@ -6,7 +6,6 @@ import pytest
 
 from attelbo.cli import main
 
-
 COMMAND_LINE = [
     # unknown keys
     (

@@ -13,7 +13,6 @@ from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.sweeps.expanding import expand
 from companions import NEEDS, WITHOUT_ENCODER, model_of
 
-
 EVERY = [
     (group, choice)
     for group, files in choices([package_folder()]).items()

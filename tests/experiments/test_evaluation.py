@@ -41,7 +41,7 @@ def without_noise(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_noise")
-@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("split", ["trained", "validation", "test"])
 @pytest.mark.parametrize("batch_size", [1000, 7])
 @torch.no_grad()
 def test_the_bound_is_the_mean_over_every_row(trained, split, batch_size):
@@ -62,7 +62,7 @@ def test_the_bound_is_the_mean_over_every_row(trained, split, batch_size):
         "bits_per_dim": -elbo.mean() / 64 / math.log(2),
         "active_units": active,
     }
-    key = "val" if split == "validation" else "test"
+    key = {"trained": "train", "validation": "val", "test": "test"}[split]
     got = evaluate_bound(model, data, split, batch_size, seed=0, device=CPU)
     assert got.keys() == {f"{key}/{name}" for name in expected}
     for name, value in expected.items():
@@ -223,6 +223,14 @@ def test_evaluate_repeats_what_the_run_found(runs, capsys):
     assert validation["checkpoint"] == "last"
     assert set(validation["metrics"]) == {name.replace("test/", "val/") for name in found["metrics"]}
     assert json.loads((outcome.run_dir / "result.json").read_text()) == found
+
+    assert main(["evaluate", *words, "split=train"]) == 0
+    trained_on = json.loads((outcome.run_dir / "evaluation-train.json").read_text())
+    assert set(trained_on["metrics"]) == {name.replace("test/", "train/") for name in found["metrics"]}
+    assert trained_on["nll_images"] == 20
+    assert f"{trained_on['metrics']['train/nll']:.2f}" in capsys.readouterr().out
+    assert main(["evaluate", *words, "split=train", "probe=true"]) == 2
+    assert "probe=true: split=train" in capsys.readouterr().err
 
     (outcome.run_dir / "checkpoints" / "best.ckpt").unlink()
     status = RunDirectory(outcome.run_dir).status()

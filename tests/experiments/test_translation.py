@@ -86,6 +86,18 @@ def test_equals_sacrebleu_on_the_same_strings(data, tmp_path):
     assert result["measures"][0].note == f"greedy search; sacrebleu {sacrebleu.__version__}, own words"
 
 
+def test_references_of_training_pairs_are_those_of_its_rows(data, tmp_path):
+    """Without those that were too long, or too many."""
+    lines = (tmp_path / "train.target").read_text().splitlines()
+    lines[2] = " ".join(3 * [lines[2]])
+    (tmp_path / "train.target").write_text("\n".join(lines) + "\n")
+    data.drop_longer, data.train_size = True, 7
+    rows = data.materialize(torch.arange(data.n_rows("trained")), "trained").y
+    decoded = [data.target_tokenizer.decode([t for t in row if t > EOS]) for row in rows.tolist()]
+    assert data.references("trained") == decoded
+    assert len(decoded) == 6
+
+
 def test_no_four_words_in_a_row_have_no_bleu(data, tmp_path):
     model = model_for(data)
     model.told = [row[:3] for row in model.told]

@@ -12,18 +12,31 @@ from attelbo.errors import ConfigError
 from attelbo.training import planned_steps
 from attelbo.training.planning import refuse_single_rows
 
+PASSES: dict[str, Any] = {"takes_few": True, "steps_per_epoch": None}
+
 
 def test_a_training_has_as_many_steps_wherever_it_goes_on():
     trainer: Any = SimpleNamespace(world_size=1, limit_train_batches=1.0, max_steps=-1, max_epochs=5)
-    data: Any = SimpleNamespace(minibatches_per_block=4, rows_per_epoch=25, batch_size=10, drop_last=False)
+    data: Any = SimpleNamespace(minibatches_per_block=4, rows_per_epoch=25, batch_size=10, **PASSES)
     for steps in range(15):
         assert planned_steps(trainer, data, steps, *divmod(steps, 3)) == 15
     # Two epochs of ten smaller minibatches, and one of the third epoch in this size.
     assert planned_steps(trainer, data, 21, 2, 1) == 21 + 2 + 3 + 3
 
 
+def test_epochs_of_steps_are_as_long_as_they_are_said_to_be():
+    trainer: Any = SimpleNamespace(world_size=1, limit_train_batches=1.0, max_steps=-1, max_epochs=5)
+    data: Any = SimpleNamespace(
+        minibatches_per_block=4, rows_per_epoch=25, batch_size=10, takes_few=False, steps_per_epoch=7
+    )
+    assert planned_steps(trainer, data) == planned_steps(trainer, data, 17, 2, 3) == 35
+    data.batch_size = 26
+    with pytest.raises(ConfigError, match=r"steps_per_epoch leaves nothing to train on: .*=26"):
+        planned_steps(trainer, data)
+
+
 def refused(model: nn.Module, ranks: int = 1, micro_batches: int = 1, **data: Any) -> bool:
-    given: Any = SimpleNamespace(**{"drop_last": False} | data)
+    given: Any = SimpleNamespace(**{"takes_few": True} | data)
     try:
         refuse_single_rows(model, given, ranks, micro_batches)
     except ConfigError:
@@ -52,7 +65,7 @@ def test_single_rows_are_refused_where_torch_would_stop(micro_batches, drop_last
         if rows < size and drop_last:
             continue  # an epoch without a minibatch, which is refused for itself
         expected = stops(rows, size, micro_batches, drop_last)
-        data = {"rows_per_epoch": rows, "batch_size": size, "drop_last": drop_last}
+        data = {"rows_per_epoch": rows, "batch_size": size, "takes_few": not drop_last}
         assert refused(nn.BatchNorm1d(1), micro_batches=micro_batches, **data) == expected, (rows, size)
         found.append(expected)
     assert 0 < sum(found) < len(found)

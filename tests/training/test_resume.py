@@ -65,6 +65,86 @@ def test_stopped_by_sigterm_and_resumed(runs, uninterrupted, monkeypatch, block,
     assert_equal_runs(resumed.run_dir, uninterrupted.run_dir)
 
 
+# Epochs of 7 steps, in blocks of 4 and 3, of passes of 10 steps.
+CUT = ("trainer.steps_per_epoch=7", *WORDS)
+
+
+@pytest.fixture(scope="module")
+def cut(shared_runs) -> run.Outcome:
+    return shared_runs.train("name=cut", *CUT)
+
+
+def validated(run_dir: Path) -> list[int]:
+    """The steps of the validations."""
+    return [step for step, _ in run.RunDirectory(run_dir).curves()["val/loss"]]
+
+
+def test_a_validation_after_every_so_many_steps(cut):
+    assert validated(cut.run_dir) == [7, 14, 21]
+    result = json.loads((cut.run_dir / "result.json").read_text())
+    assert (result["epochs"], result["steps"], result["out_of_time"]) == (3, 21, False)
+
+
+@pytest.mark.parametrize("block", [1, 3, 6])
+def test_epochs_of_steps_go_on_where_they_were(runs, cut, monkeypatch, block):
+    with monkeypatch.context() as patch:
+        signal_at(patch, block, signal.SIGTERM)
+        assert runs.train("name=cut", *CUT).state == "interrupted"
+    resumed = runs.train("name=cut", *CUT, "ckpt=auto")
+    assert_equal_runs(resumed.run_dir, cut.run_dir)
+
+
+# -- a limit in time -----------------------------------------------------------------------------------
+
+LIMITED = ("trainer.max_time=00:00:01:00", "trainer.max_epochs=50", "callbacks=early_stopping")
+
+
+def clock_of_blocks(monkeypatch, seconds: float) -> None:
+    """So many seconds for every optimizer step, and none for anything else."""
+    monkeypatch.setattr(BlockStepper, "seconds", property(lambda self: self.step * seconds))
+
+
+def test_a_training_whose_time_is_up_is_validated_saved_and_evaluated(runs, monkeypatch, capsys):
+    clock_of_blocks(monkeypatch, 60 / 13)  # up within the second epoch of blocks of 4, 4 and 2 steps
+    outcome = runs.train(*LIMITED)
+    assert outcome.state == "done"
+    result = json.loads((outcome.run_dir / "result.json").read_text())
+    assert (result["steps"], result["epochs"], result["out_of_time"]) == (14, 2, True)
+    assert validated(outcome.run_dir) == [10, 14]
+    assert runs.checkpoint(outcome)["global_step"] == 14
+    printed = capsys.readouterr()
+    assert "trainer.max_time: ended after 14 of 500 steps" in printed.err
+    # Up to there it is the training without a limit.
+    monkeypatch.undo()
+    free = runs.train("trainer.max_epochs=50", "trainer.max_steps=14", "callbacks=early_stopping")
+    assert same(runs.checkpoint(outcome)["state_dict"], runs.checkpoint(free)["state_dict"])
+
+
+def test_time_before_an_interruption_counts(runs, monkeypatch):
+    clock_of_blocks(monkeypatch, 60 / 13)
+    with monkeypatch.context() as patch:
+        signal_at(patch, 2, signal.SIGTERM)
+        assert runs.train(*LIMITED).state == "interrupted"
+    resumed = runs.train(*LIMITED, "ckpt=auto")
+    assert json.loads((resumed.run_dir / "result.json").read_text())["steps"] == 14
+    whole = runs.train(*LIMITED)
+    assert_equal_runs(resumed.run_dir, whole.run_dir)
+
+
+def test_one_killed_after_its_time_was_up_trains_no_more(runs, monkeypatch):
+    clock_of_blocks(monkeypatch, 60 / 13)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_conclude", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runs.train(*LIMITED)
+    result = json.loads((runs.train(*LIMITED, "ckpt=auto").run_dir / "result.json").read_text())
+    assert (result["steps"], result["epochs"], result["out_of_time"]) == (14, 2, True)
+
+
 def test_one_that_began_with_anothers_checkpoint_is_another_run(runs, uninterrupted, monkeypatch, capsys):
     words = (*WORDS, "trainer.max_epochs=4")
     with monkeypatch.context() as patch:

@@ -228,6 +228,13 @@ class ArrayDataModule(ImageDataModule):
             "test": self._real(test, units),
         }
 
+    def _trained(self) -> ResidentSplit:
+        if super().spec.kind != "real":
+            return super()._trained()
+        train, _ = self.source.load(self.root)
+        _, rows = self._divide(len(train.x))
+        return self._real(train, self.units, rows)
+
     def _measured(self, x: Tensor, rows: Tensor) -> Units:
         """Mean and standard deviation of these rows, in two passes of float64; of what never varies its value and 1."""
         over = tuple(range(x.ndim)) if self.standardize == "all" else (0, *range(2, x.ndim))

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 DataKind = Literal["binary", "levels", "real", "tokens", "set", "function"]
-Split = Literal["train", "validation", "test"]
+Evaluated = Literal["trained", "validation", "test"]
+"""Rows that are the same whenever they are asked for. ``trained`` are those to train on as an evaluation sees them."""
+Split = Literal["train"] | Evaluated
+"""Of ``train`` what is random is drawn anew whenever a row is used."""
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 """Tokens of every vocabulary that pads: behind the end of a row, before and after a sentence; unknown words."""

@@ -20,7 +20,7 @@ from attelbo.data.batch import DataSpec
 from attelbo.data.binarize import draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, Classes, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
-from attelbo.data.resident import ImageSplit, unpack_bits
+from attelbo.data.resident import ImageSplit, ResidentSplit, unpack_bits
 from attelbo.data.sources.base import Images, ImageSource, check_rows
 from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.data.text.vocabulary import FILE, load_vocabularies, save_vocabularies
@@ -216,6 +216,12 @@ class ImageDataModule(ResidentDataModule):
             "validation": self._resident(evaluated, validation_rows),
             "test": self._resident(self._evaluated(test, "test")),
         }
+
+    def _trained(self) -> ResidentSplit:
+        """Not moved, drawn once as validation rows are, and with all of their labels and segments."""
+        train, _ = self.source.load(self.root)
+        _, rows = self._divide(len(train.x))
+        return self._resident(self._evaluated(train, "train"), rows)
 
     def _divide(self, n: int) -> tuple[Tensor, Tensor]:
         """The rows for validation, and those to train on, shuffled, since ``train_size`` may leave some out."""

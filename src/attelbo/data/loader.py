@@ -31,6 +31,26 @@ def training_order(n_rows: int, seed: int, epoch: int, rank: int = 0, world_size
     return torch.cat([order, order[:padding]])[rank::world_size] if world_size > 1 else order
 
 
+def cut_from_passes(rows_of: Callable[[int], Tensor], per_pass: int, first: int, n: int, batch_size: int) -> Tensor:
+    """The rows of minibatches ``first`` .. ``first + n - 1`` of passes that follow each other, each without the rows at
+    its end that fill no minibatch: (n * batch_size,).
+
+    Args:
+        rows_of: the rows of a pass, counted from 0.
+        per_pass: minibatches in each.
+        first: the first minibatch, counted over all passes.
+        n: how many minibatches.
+        batch_size: rows in each.
+    """
+    parts, turn, skipped = [], first // per_pass, first % per_pass
+    while n > 0:
+        rows = rows_of(turn)[skipped * batch_size : min(skipped + n, per_pass) * batch_size]
+        parts.append(rows)
+        n -= len(rows) // batch_size
+        turn, skipped = turn + 1, 0
+    return torch.cat(parts)
+
+
 def spread_rows(n: int, n_rows: int, device: torch.device | None = None) -> Tensor:
     """``n`` rows spread evenly over a split, which may be sorted by class; all if there are fewer, (n,) int64."""
     n = min(n, n_rows)

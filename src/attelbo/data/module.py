@@ -15,7 +15,7 @@ Shapes: B batch, S minibatches in a block, N rows.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from attelbo.building import build
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Batch, Block, DataSpec, Split
-from attelbo.data.loader import IndexLoader, Position, rows_per_rank, training_order
+from attelbo.data.batch import Batch, Block, DataSpec, Evaluated, Split
+from attelbo.data.loader import IndexLoader, Position, cut_from_passes, rows_per_rank, training_order
 from attelbo.data.resident import ResidentSplit
 from attelbo.seeding import derive_seed
 
@@ -67,6 +67,9 @@ class ResidentDataModule(LightningDataModule, ABC):
         self.eval_batch_size = eval_batch_size
         self.drop_last = drop_last
         self.minibatches_per_block = minibatches_per_block
+        self.steps_per_epoch: int | None = None
+        """Minibatches in an epoch: passes over the training rows follow each other, each without the rows that fill no
+        minibatch, and epochs are cut from them. None: an epoch is one pass."""
         self._splits: Splits = {}
         self._loaded: dict[str, Splits] = {}
 
@@ -105,6 +108,19 @@ class ResidentDataModule(LightningDataModule, ABC):
         return {}
 
     @property
+    def length(self) -> int | None:
+        """What is called the length of a row, where there are others to be had; None: there are none."""
+        return None
+
+    def at_length(self, length: int, split: Evaluated) -> Self:
+        """The same data in rows of another length, of which only this split can be had.
+
+        Raises:
+            ValueError: there are no rows of this length.
+        """
+        raise ValueError(f"rows of {self.spec.name} have one length")
+
+    @property
     def _key(self) -> str:
         return repr((type(self).__qualname__, self.root, self._content()))
 
@@ -130,7 +146,13 @@ class ResidentDataModule(LightningDataModule, ABC):
 
     def _split(self, split: Split) -> ResidentSplit:
         self.setup()
+        if split == "trained" and split not in self._splits:  # few ask for it
+            self._splits[split] = self._trained()
         return self._splits[split]
+
+    def _trained(self) -> ResidentSplit:
+        """The training rows as an evaluation sees them: as they are, where nothing about them is random."""
+        return self._splits["train"]
 
     # What a run directory keeps
 
@@ -177,19 +199,36 @@ class ResidentDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> IndexLoader:
         """Blocks of rows in the order of (seed, epoch), from where the run stands."""
         rank, world_size, device = self._place()
+        n_rows = rows_per_rank(self.rows_per_epoch, world_size)
         return IndexLoader(
             "train",
-            order=lambda epoch: self.training_rows(epoch, rank, world_size).to(device),
-            n_rows=rows_per_rank(self.rows_per_epoch, world_size),
+            order=lambda epoch: self._rows_of(epoch, rank, world_size).to(device),
+            n_rows=n_rows if self.steps_per_epoch is None else self.steps_per_epoch * self.batch_size,
             batch_size=self.batch_size,
             minibatches=max(self.minibatches_per_block, 1),
             drop_last=self.drop_last,
             position=self._position,
         )
 
+    def _rows_of(self, epoch: int, rank: int, world_size: int) -> Tensor:
+        """A rank's rows of an epoch, which may be a part of a pass, or several."""
+
+        def rows_of(turn: int) -> Tensor:
+            return self.training_rows(turn, rank, world_size)
+
+        steps, per_pass = self.steps_per_epoch, rows_per_rank(self.rows_per_epoch, world_size) // self.batch_size
+        if steps is None:
+            return rows_of(epoch)
+        return cut_from_passes(rows_of, per_pass, epoch * steps, steps, self.batch_size)
+
+    @property
+    def takes_few(self) -> bool:
+        """Whether a minibatch may hold fewer rows than others: the last one of a pass."""
+        return not self.drop_last and self.steps_per_epoch is None
+
     @property
     def rows_per_epoch(self) -> int:
-        """Training rows in an epoch, of all ranks together: each one once, unless a subclass says otherwise."""
+        """Training rows in a pass, of all ranks together: each one once, unless a subclass says otherwise."""
         return self.n_rows("train")
 
     def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:

@@ -105,7 +105,11 @@ class PixelDataModule(ImageDataModule):
         images = super()._load()
         return {split: PixelSplit(images[split], self.sizes, self._kept(split, len(images[split]))) for split in images}
 
-    def _kept(self, split: str, n: int) -> tuple[Tensor, Tensor] | None:
+    def _trained(self) -> ResidentSplit:
+        images = super()._trained()
+        return PixelSplit(images, self.sizes, self._kept("trained", len(images)))
+
+    def _kept(self, split: Split, n: int) -> tuple[Tensor, Tensor] | None:
         """Which pixels of n images are looked at, (n, N), and what they are, (n, N)."""
         if split == "train":
             return None

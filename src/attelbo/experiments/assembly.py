@@ -69,12 +69,13 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     init = init_of(config)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
+    data.steps_per_epoch = config["trainer"]["steps_per_epoch"]
     take_vocabulary(init, config, data)
     model = build_model(config, data)
     freeze(init, model)
     _check_callbacks(callbacks, model)
     try:
-        check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}")
+        check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}", config)
     except ConfigError as error:
         raise ConfigError(f"evaluation.{error}") from error
     return model, data

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from attelbo.checks import check_at_least
 from attelbo.data import ImageDataModule
-from attelbo.data.batch import Batch, Split
+from attelbo.data.batch import Batch
 from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName
+from attelbo.experiments.evaluation.splits import evaluated
 from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
 from attelbo.experiments.vectors import write_pairs
 from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
@@ -57,29 +58,33 @@ class TrainedOnRows(Trained):
         if self.data.spec.row == "row":
             raise UserError(f"{self.described}: no images to draw; sample, reconstruct and embed write its rows as CSV")
 
-    def rows(self, split: Split, index: Tensor) -> Batch:
+    def n_rows(self, split: SplitName) -> int:
+        """Rows of a split."""
+        return self.data.n_rows(evaluated(split))
+
+    def rows(self, split: SplitName, index: Tensor) -> Batch:
         """These rows of a split.
 
         Raises:
             ConfigError: there are not so many.
         """
-        n = self.data.n_rows(split)
+        n = self.n_rows(split)
         if len(index) == 0 or int(index.max()) >= n or int(index.min()) < 0:
             rows = f"{n:,} {self.data.spec.row}s, rows 0 to {n - 1:,}"
             raise ConfigError(f"{split} has {rows}; row {int(index.max())} was asked for")
-        return self.data.materialize(index.to(self.device), split)
+        return self.data.materialize(index.to(self.device), evaluated(split))
 
-    def spread(self, split: Split, n: int) -> Batch:
+    def spread(self, split: SplitName, n: int) -> Batch:
         """``n`` rows spread evenly over a split, which may be sorted by class; all if there are fewer."""
-        return self.rows(split, spread_rows(n, self.data.n_rows(split)))
+        return self.rows(split, spread_rows(n, self.n_rows(split)))
 
-    def pairs(self, split: Split, n: int, seed: int) -> Batch:
+    def pairs(self, split: SplitName, n: int, seed: int) -> Batch:
         """``n`` rows of a split, and then ``n`` others, in an order that depends on the seed alone.
 
         Raises:
             ConfigError: there are not so many.
         """
-        size = self.data.n_rows(split)
+        size = self.n_rows(split)
         if size < 2 * n:
             raise ConfigError(f"n: {n} pairs take {2 * n} {self.data.spec.row}s, {split} has {size}")
         order = torch.randperm(size, generator=torch.Generator().manual_seed(derive_seed(seed, "interpolate")))
@@ -121,7 +126,7 @@ def reconstruct(
     Args:
         run: the run directory, or a folder whose newest run is meant.
         n: how many images, texts or vectors; all if there are fewer.
-        split: validation or test.
+        split: train, validation or test.
         output: the file; by default ``media/reconstructions-<split>-n<n>.png`` or ``.txt`` in the run directory.
         accelerator: where.
         checkpoint: whose weights.
@@ -168,7 +173,7 @@ def interpolate(
         n: pairs of the split.
         steps: S, images or texts of a path, its ends included.
         path: ``linear``, ``spherical`` (Shoemake 1985, "slerp"), or ``auto``: spherical where latents are unit vectors.
-        split: validation or test.
+        split: train, validation or test.
         seed: which images or texts.
         output: the file; by default ``media/interpolations-<split>-seed<seed>-n<n>-steps<steps>[-<path>].png`` or
             ``.txt``, of typed texts ``media/interpolation-typed-...txt``, in the run directory.
@@ -241,7 +246,7 @@ def traverse(
         n: latents shown, at most.
         steps: S, values of each.
         limit: standard deviations of the posterior means over the split.
-        split: validation or test.
+        split: train, validation or test.
         output: the PNG file; by default ``media/traversals-<split>-row<row>-n<n>-steps<steps>-limit<limit>.png`` in the
             run directory.
         accelerator: where.

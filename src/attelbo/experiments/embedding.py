@@ -36,7 +36,7 @@ def embed(
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        split: validation or test.
+        split: train, validation or test.
         n: so many images, spread evenly over the split; all if None.
         method: of the plane: ``pca``, the two principal components, or ``tsne`` (van der Maaten & Hinton 2008), which
             keeps neighbours together and distances not.
@@ -55,7 +55,7 @@ def embed(
     """
     check_at_least(1, ConfigError, n=n)
     trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
-    batch = trained.spread(split, n or trained.data.n_rows(split))
+    batch = trained.spread(split, n or trained.n_rows(split))
     index = batch.index.cpu().unsqueeze(1)
     labels = None if batch.y is None else batch.y.cpu().reshape(len(batch.x), -1)  # (N, F)
     if labels is not None and not 0 <= factor < labels.shape[1]:

@@ -8,7 +8,7 @@ import csv
 import io
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from attelbo.data.text.files import read_lines
 from attelbo.data.text.streams import windows_of
 from attelbo.errors import ConfigError, DataError, UserError
 from attelbo.experiments.evaluation import SplitName
-from attelbo.experiments.evaluation.splits import batches
+from attelbo.experiments.evaluation.splits import batches, evaluated
 from attelbo.experiments.trained import Accelerator, Trained, Which, tell
 from attelbo.files import write_atomically
 from attelbo.models import Classifier, LanguageModel, SemiSupervisedVAE, SequenceToSequence
@@ -53,8 +53,8 @@ def predict(
         run: the run directory, or a folder whose newest run is meant.
         text: a text; of a language model each of its tokens is printed.
         path: a file of texts, one a line; a picture, or a folder of them. Pictures are cut to the shape of the data.
-        split: validation or test. Of ``text``, ``path`` and ``split`` one at most: without any, texts are the lines of
-            the standard input.
+        split: train, validation or test. Of ``text``, ``path`` and ``split`` one at most: without any, texts are the
+            lines of the standard input.
         output: a CSV file. Of classes it holds the probability of each; of a language model, for texts the nats of each
             token, for a split those of each row. If None, ``media/predictions-<split>.csv`` for a split, else no file.
         accelerator: where.
@@ -151,6 +151,11 @@ def _told(read: Any, texts: Sequence[str], number: int) -> list[int]:
         raise type(error)(f"line {number + 1:,}: {error}" if len(texts) > 1 else str(error)) from error
 
 
+def _rows(trained: Trained, split: SplitName) -> Iterator[Batch]:
+    data, of = trained.data, evaluated(split)
+    return batches(data, of, data.n_rows(of), data.eval_batch_size, trained.device)
+
+
 # -- classes
 
 
@@ -173,11 +178,11 @@ def _classes_of(trained: Trained, what: str, names: Sequence[str], parts: Iterab
 
 def _classes_of_split(trained: Trained, split: SplitName) -> Table:
     """The class of each row of a split, what it is taken for, and the probability of each class."""
-    classes, data = trained.data.class_names, trained.data
+    classes = trained.data.class_names
     if classes is None:
         raise UserError(f"{trained.described}: its rows have no classes")
     rows: list[list[Any]] = []
-    for batch in batches(data, split, data.n_rows(split), data.eval_batch_size, trained.device):
+    for batch in _rows(trained, split):
         assert batch.y is not None
         probabilities = _probabilities(trained, batch.x)
         columns = batch.index, batch.y, probabilities.argmax(-1), probabilities
@@ -204,7 +209,7 @@ def _nats_of_split(trained: Trained, split: SplitName) -> Table:
     model, data = trained.model, trained.data
     assert isinstance(model, LanguageModel)
     rows: list[list[Any]] = []
-    for batch in batches(data, split, data.n_rows(split), data.eval_batch_size, trained.device):
+    for batch in _rows(trained, split):
         nats, y = (column.cpu() for column in model.surprise(batch))
         sums = nats.double().sum(1)
         columns = batch.index, (y >= 0).sum(1), sums

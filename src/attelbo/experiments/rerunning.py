@@ -175,7 +175,7 @@ def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> d
     use_threads(read_config(run.path)["trainer"]["threads"])
     device = pick_device("cpu" if config["trainer"]["accelerator"] == "cpu" else "auto")
     folder = Path(config["paths"]["output_dir"])
-    return measure(model, data, "test", evaluation_of(config), config["seed"], device, folder)["metrics"]
+    return measure(model, data, "test", evaluation_of(config), config["seed"], device, folder, config)["metrics"]
 
 
 # -- the comparison ------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from attelbo.data.module import Splits
 from attelbo.errors import TrainingDiverged, UserError
 from attelbo.experiments.assembly import Config, assemble, check_is_there, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
-from attelbo.experiments.evaluation import measure, write_tables
+from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
 from attelbo.experiments.starting import init_of
@@ -47,6 +47,7 @@ from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, log_work, rewind_loggers
 from attelbo.training.replicas import Seat
 from attelbo.training.threads import measured_threads, use_threads
+from attelbo.training.time_limit import out_of_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +207,7 @@ def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: i
 
 
 def _show(run: RunDirectory) -> None:
-    result = run.read("result.json")
-    if result is not None:
+    if (result := run.read("result.json")) is not None:
         print_result(result, run.path)
 
 
@@ -292,8 +292,8 @@ def _conclude(
     else:
         load_weights(model, checkpoint)
         which = checkpoint.stem
-    result = measure(model, data, "test", settings, config["seed"], device, Path(config["paths"]["output_dir"]))
-    tables = result.pop("disentanglement", None)
+    folder = Path(config["paths"]["output_dir"])
+    result = measure(model, data, "test", settings, config["seed"], device, folder, config)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):
             callback.publish(trainer, model)
@@ -309,9 +309,10 @@ def _conclude(
         "seconds": {"train": train_seconds, **result["seconds"]},
         "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
         "replicas": together,
+        "out_of_time": out_of_time(trainer),
         "stacked_with": stepper.seat.names if stepper.seat else [],
     }
-    if tables is not None:
-        log_work(trainer.loggers, "factors", write_tables(tables, run.path / "media" / "factors.png"), stepper.step)
+    for name, write in result.pop("drawn").items():
+        log_work(trainer.loggers, name, write(run.path / "media" / f"{name}.png"), stepper.step)
     log_result(trainer.loggers, result, stepper.step)
     run.write("result.json", result)

@@ -21,6 +21,9 @@ def epoch_of(which: Which) -> int | None:
 Representation = Literal["published", "mean", "sample"]
 """What represents x in scores of disentanglement, as ``attelbo.metrics`` has it, without torch."""
 
+Stretched = Literal["places", "base"]
+"""What of rotary positions is stretched where rows are longer than those that were trained on."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -53,8 +56,16 @@ class Evaluation:
     """Accuracy of simple classifiers that learn labels from posterior means."""
     fid: bool = False
     """The Frechet Inception distance of samples."""
+    lengths: Sequence[int] | None = None
+    """Rows of these lengths too, of a model of tokens."""
+    stretched: Stretched | None = None
+    """Of rotary positions, where these rows are longer than those that were trained on: by the ratio of the two."""
 
     def __post_init__(self) -> None:
+        for length in self.lengths or ():
+            check_at_least(1, lengths=length)
+        if self.stretched is not None and not self.lengths:
+            raise ValueError("stretched is of rows of other lengths: lengths=[...] names them")
         check_at_least(
             1, n_samples=self.n_samples, n_images=self.n_images, batch_size=self.batch_size, chunk=self.chunk
         )

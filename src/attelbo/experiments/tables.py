@@ -50,6 +50,8 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", 
     if "checkpoint" in result:
         told = ", ".join(filter(None, ("checkpoint", result.get("monitor"))))
         table.add_row("weights", result["checkpoint"], "", told)
+    if result.get("out_of_time"):
+        table.add_row("steps", f"{result['steps']:,}", "", "until the time was up, trainer.max_time")
     times = ", ".join(f"{what} {value:.1f} s" for what, value in seconds.items())
     if times:
         table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")

@@ -32,12 +32,14 @@ def planned_steps(
     if data.minibatches_per_block < 1:
         raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
     rows = rows_per_rank(data.rows_per_epoch, trainer.world_size)
-    per_epoch = rows // data.batch_size if data.drop_last else -(-rows // data.batch_size)
-    if per_epoch == 0:
+    per_pass = -(-rows // data.batch_size) if data.takes_few else rows // data.batch_size
+    if per_pass == 0:
+        key, none = ("trainer.steps_per_epoch", "null") if data.steps_per_epoch else ("data.drop_last", "false")
         raise ConfigError(
-            f"data.drop_last=true leaves nothing to train on: data.batch_size={data.batch_size:,}, and an epoch has "
-            f"{rows:,} rows; make it smaller, or give data.drop_last=false"
+            f"{key} leaves nothing to train on: data.batch_size={data.batch_size:,}, and an epoch has {rows:,} rows; "
+            f"make it smaller, or give {key}={none}"
         )
+    per_epoch = data.steps_per_epoch or per_pass
     if isinstance(trainer.limit_train_batches, int):
         per_epoch = min(per_epoch, trainer.limit_train_batches * data.minibatches_per_block)
     limits = [trainer.max_steps] if trainer.max_steps > 0 else []
@@ -61,7 +63,7 @@ def refuse_single_rows(model: nn.Module, data: ResidentDataModule, ranks: int, m
     if not any(isinstance(layer, nn.BatchNorm1d) and layer.training for layer in model.train().modules()):
         return
     rows, size = rows_per_rank(data.rows_per_epoch, ranks), data.batch_size
-    for n in {min(rows, size), 0 if data.drop_last else rows % size} - {0}:
+    for n in {min(rows, size), rows % size if data.takes_few else 0} - {0}:
         part = -(-n // micro_batches)
         if n % part == 1 or part == 1:
             split = f" in {micro_batches} micro_batches" if micro_batches > 1 else ""

@@ -22,6 +22,7 @@ from attelbo.training.optimization import is_alone
 from attelbo.training.replicas import Seat
 from attelbo.training.stepping import BlockStepper, Switch
 from attelbo.training.threads import Threads, use_threads
+from attelbo.training.time_limit import TimeLimit, seconds_of
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 """Weights stay in float32, as the data and every evaluation do; mixed precision rounds inside the step."""
@@ -33,6 +34,8 @@ def build_trainer(
     callbacks: Mapping[str, Spec | None],
     max_epochs: int,
     max_steps: int = -1,
+    max_time: str | None = None,
+    steps_per_epoch: int | None = None,
     accelerator: str = "auto",
     devices: int | Sequence[int] | Literal["auto"] = 1,
     num_nodes: int = 1,
@@ -60,8 +63,11 @@ def build_trainer(
         run_dir: where checkpoints and media go.
         seed: the run's seed.
         callbacks: nodes by name, built here; null is none.
-        max_epochs: passes over the training rows; -1: no limit but ``max_steps``.
+        max_epochs: passes over the training rows, or epochs of ``steps_per_epoch``; -1: no limit but ``max_steps``.
         max_steps: optimizer steps; -1: no limit but ``max_epochs``.
+        max_time: what training may take, "DD:HH:MM:SS"; no limit if None. See ``attelbo.training.time_limit``.
+        steps_per_epoch: optimizer steps in an epoch, at whose end is validated and saved; a pass over the rows if None.
+            It is the data that know of it (:attr:`~attelbo.data.ResidentDataModule.steps_per_epoch`).
         accelerator: Lightning's word: auto, cpu, gpu, ...
         devices: how many, or which.
         num_nodes: machines.
@@ -89,6 +95,8 @@ def build_trainer(
     check_settings(
         max_epochs=max_epochs,
         max_steps=max_steps,
+        max_time=max_time,
+        steps_per_epoch=steps_per_epoch,
         strategy=strategy,
         clip_norm=clip_norm,
         micro_batches=micro_batches,
@@ -120,6 +128,7 @@ def build_trainer(
             if isinstance(each, Progress) or not isinstance(each, ProgressBar) or seat.place == 0
         ]
     stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm, compile, cuda_graphs, seat)
+    limits = [] if max_time is None else [TimeLimit(seconds_of(max_time))]
     try:
         trainer = Trainer(
             accelerator=accelerator,
@@ -137,7 +146,7 @@ def build_trainer(
             deterministic=deterministic,
             profiler=profiler,
             logger=False,
-            callbacks=[stepper, *chosen, Interruption()],
+            callbacks=[stepper, *chosen, Interruption(), *limits],
             default_root_dir=run_dir,
             plugins=[AtomicCheckpointIO()],
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in chosen),
@@ -172,6 +181,10 @@ def check_settings(
             raise ConfigError(f"trainer.{name} must be at least 1, got {limit}; -1 is no limit")
     if max_epochs == max_steps == -1:
         raise ConfigError("trainer.max_epochs or trainer.max_steps must be at least 1: the training needs an end")
+    if (max_time := others.get("max_time")) is not None:
+        seconds_of(max_time)
+        if others.get("replicas", 1) > 1:
+            raise ConfigError("trainer.max_time: replicas take their steps together, and each has a time of its own")
     if clip_norm is not None and not clip_norm > 0:
         raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
     if others.get("stack") is True and others.get("compile") is True:
@@ -187,7 +200,7 @@ def check_settings(
 
 
 _AT_LEAST_ONE = (
-    *("micro_batches", "log_every_n_steps", "check_val_every_n_epoch"),
+    *("micro_batches", "log_every_n_steps", "check_val_every_n_epoch", "steps_per_epoch"),
     *("limit_train_blocks", "limit_val_batches", "threads", "replicas"),
 )
 

@@ -7,14 +7,15 @@ Shapes: N rows, B batch, T tokens.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Batch, DataSpec, Split
+from attelbo.data.batch import Batch, DataSpec, Evaluated, Split
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.resident import ResidentSplit
 from attelbo.errors import ConfigError
@@ -33,9 +34,20 @@ class Task(ABC):
     def spec(self, name: str) -> DataSpec:
         """What a row is like."""
 
+    length: int
+    """Of a question, as this task counts it."""
+
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n independent rows: x (n, T), and y (n, T), -1 where nothing is asked; int64."""
+
+    def at_length(self, length: int) -> Self:
+        """The same task, of another length; its attributes are its arguments.
+
+        Raises:
+            ValueError: there are no such questions.
+        """
+        return type(self)(**{**vars(self), "length": length})
 
 
 class GeneratedDataModule(ResidentDataModule):
@@ -82,6 +94,10 @@ class GeneratedDataModule(ResidentDataModule):
     def spec(self) -> DataSpec:
         return self._spec
 
+    def size(self, split: Evaluated) -> int:
+        """Rows of a split."""
+        return self.sizes["train" if split == "trained" else split]
+
     def _content(self) -> tuple[Any, ...]:
         return type(self.task).__qualname__, sorted(vars(self.task).items()), self.sizes
 
@@ -90,6 +106,21 @@ class TaskDataModule(GeneratedDataModule):
     """A generated task on sequences, whose rows are drawn once."""
 
     task: Task
+
+    @property
+    def length(self) -> int:
+        """The task's."""
+        return self.task.length
+
+    def at_length(self, length: int, split: Evaluated) -> Self:
+        """With questions of another length, as many."""
+        other = copy(self)
+        other.task = self.task.at_length(length)
+        other._spec = other.task.spec(self.spec.name)
+        of: Split = "train" if split == "trained" else split
+        other.sizes = {of: self.sizes[of]}
+        other._splits, other._loaded = {}, {}
+        return other
 
     def _load(self) -> Splits:
         return {split: TaskSplit(*self._draw(split, size)) for split, size in self.sizes.items()}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attelbo.checks import check_at_least
-from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec, Split
+from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec, Evaluated
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.tasks.base import FreshSplit, GeneratedDataModule
@@ -108,9 +108,13 @@ class FunctionDataModule(GeneratedDataModule):
     def shifted(self) -> dict[str, ResidentSplit]:
         return {name: self._kept("test", task, name) for name, task in self.task.others().items()}
 
-    def _kept(self, split: Split, task: FunctionTask, name: str = "") -> "KeptFunctions":
+    def _trained(self) -> ResidentSplit:
+        """As many as an epoch has, drawn once: those that were trained on never come twice."""
+        return self._kept("trained", self.task)
+
+    def _kept(self, split: Evaluated, task: FunctionTask, name: str = "") -> "KeptFunctions":
         generator = fixed_generator(f"{split} functions {name}".strip())
-        return KeptFunctions(task.draw(self.sizes[split], torch.device("cpu"), generator))
+        return KeptFunctions(task.draw(self.size(split), torch.device("cpu"), generator))
 
 
 class KeptFunctions(ResidentSplit):

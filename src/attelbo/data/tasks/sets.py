@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attelbo.data.batch import IGNORE, Batch, DataSpec, Split
+from attelbo.data.batch import IGNORE, Batch, DataSpec, Evaluated
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.tasks.base import FreshSplit, GeneratedDataModule
@@ -58,9 +58,13 @@ class SetDataModule(GeneratedDataModule):
             "test": self._kept("test"),
         }
 
-    def _kept(self, split: Split) -> "KeptSets":
+    def _trained(self) -> ResidentSplit:
+        """As many as an epoch has, drawn once: those that were trained on never come twice."""
+        return self._kept("trained")
+
+    def _kept(self, split: Evaluated) -> "KeptSets":
         generator = fixed_generator(f"{split} sets")
-        return KeptSets(self.task.draw(self.sizes[split], torch.device("cpu"), generator))
+        return KeptSets(self.task.draw(self.size(split), torch.device("cpu"), generator))
 
 
 class KeptSets(ResidentSplit):

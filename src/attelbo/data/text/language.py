@@ -4,17 +4,20 @@ Shapes: B batch, T tokens of the context.
 """
 
 import math
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.checks import check_at_least, check_below_one
-from attelbo.data.batch import Batch, DataSpec, Split
+from attelbo.data.batch import Batch, DataSpec, Evaluated, Split
 from attelbo.data.loader import rows_per_rank
 from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.resident import ResidentSplit
 from attelbo.data.text.corpora import Corpus
 from attelbo.data.text.masking import hide
 from attelbo.data.text.module import TextDataModule
@@ -105,6 +108,7 @@ class LanguageDataModule(TextDataModule):
         self.windows_per_epoch = windows_per_epoch
         self.masked = masked
         self._hidden: dict[Split, tuple[Tensor, Tensor]] = {}
+        self._wanted: Sequence[Split] = ("train", "validation", "test")
 
     @property
     def spec(self) -> DataSpec:
@@ -130,12 +134,14 @@ class LanguageDataModule(TextDataModule):
         return corpus
 
     def _load(self) -> Splits:
-        corpus = self._read()
-        train = self._resident("train", corpus.train, corpus.joint, self.windows)
-        validation = self._resident("validation", corpus.validation, corpus.joint, "consecutive")
-        same = corpus.test is corpus.validation
-        test = validation if same else self._resident("test", corpus.test, corpus.joint, "consecutive")
-        return {"train": train, "validation": validation, "test": test}
+        corpus, splits = self._read(), Splits()
+        for split in self._wanted:
+            if split == "test" and corpus.test is corpus.validation and "validation" in splits:
+                splits[split] = splits["validation"]
+            else:
+                windows = self.windows if split == "train" else "consecutive"
+                splits[split] = self._resident(split, getattr(corpus, split), corpus.joint, windows)
+        return splits
 
     def _resident(
         self, split: Split, documents: list[str], joint: str, windows: Windows
@@ -157,10 +163,38 @@ class LanguageDataModule(TextDataModule):
             )
         return StreamSplit(tokens, self.tokenizer.n_tokens, self.context, windows, self.documents == "packed")
 
+    def _trained(self) -> ResidentSplit:
+        """Windows that follow each other, with all the tokens that random ones were drawn from."""
+        train = self._splits["train"]
+        if self.windows == "consecutive":
+            return train
+        assert isinstance(train, StreamSplit)
+        places = len(train.tokens) if self.train_size is None else self.train_size - 1 + self.context
+        if self.masked and self.documents == "stream":
+            places -= places % self.context
+        return train.consecutive(places)
+
+    @property
+    def length(self) -> int:
+        """The context."""
+        return self.context
+
+    def at_length(self, length: int, split: Evaluated) -> Self:
+        """With another context: the same tokens are predicted, each with what stands before it in its window."""
+        check_at_least(1, length=length)
+        if split == "trained" and self.train_size is not None:
+            raise ValueError("data.train_size counts rows, so that longer ones would be of other tokens: split=test")
+        other = copy(self)
+        other.context = other.max_length = length
+        other._splits, other._loaded, other._hidden = {}, {}, {}
+        other._wanted = ("train",) if split == "trained" else (split,)
+        return other
+
     def n_rows(self, split: Split) -> int:
-        """Rows of a split; of random windows, places where one may begin."""
+        """Rows of a split; of random windows to train on, places where one may begin."""
         n = super().n_rows(split)
-        return min(n, self.train_size) if split == "train" and self.train_size else n
+        some = split == "train" or (split == "trained" and self.windows == "consecutive")
+        return min(n, self.train_size) if some and self.train_size else n
 
     # Tensors to batches
 

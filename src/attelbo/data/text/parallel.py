@@ -11,7 +11,7 @@ from typing import Any
 
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
-from attelbo.data.batch import BOS, EOS, DataSpec, Split
+from attelbo.data.batch import BOS, EOS, DataSpec, Evaluated, Split
 from attelbo.data.module import Splits, build_part
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.aligned import Pairs, ParallelText
@@ -94,7 +94,7 @@ class ParallelDataModule(TextDataModule):
     def _kept(self) -> dict[str, Kept]:
         return {**super()._kept, "target_tokenizer": self.target_tokenizer}
 
-    def references(self, split: Split) -> list[str]:
+    def references(self, split: Evaluated) -> list[str]:
         """The targets of a split as they would be decoded if every word were in the vocabulary: what translations are
         compared with.
 
@@ -102,7 +102,9 @@ class ParallelDataModule(TextDataModule):
             DataError: a file is missing or damaged.
         """
         text = self._read()
-        return [self.target_tokenizer.written(sentence) for sentence in getattr(text, split).target]
+        pairs = self._to_train_on(text) if split == "trained" else getattr(text, split)
+        longer = self._longer(*self._encoded(pairs)) if split == "trained" else ()
+        return [self.target_tokenizer.written(target) for row, target in enumerate(pairs.target) if row not in longer]
 
     # Files to tensors
 
@@ -127,15 +129,26 @@ class ParallelDataModule(TextDataModule):
     def _load(self) -> Splits:
         text = self._read()
         return {
-            "train": self._resident("train", Pairs(*(part[: self.train_size] for part in text.train))),
+            "train": self._resident("train", self._to_train_on(text)),
             "validation": self._resident("validation", text.validation),
             "test": self._resident("test", text.test),
         }
 
-    def _resident(self, split: Split, pairs: Pairs) -> PaddedSplit:
+    def _to_train_on(self, text: ParallelText) -> Pairs:
+        return Pairs(*(part[: self.train_size] for part in text.train))
+
+    def _encoded(self, pairs: Pairs) -> tuple[list[list[int]], list[list[int]]]:
         x = [[BOS, *self.tokenizer.encode(sentence), EOS] for sentence in pairs.source]
         y = [[BOS, *self.target_tokenizer.encode(sentence), EOS] for sentence in pairs.target]
-        longer = {row for row, both in enumerate(zip(x, y, strict=True)) if max(map(len, both)) > self.max_length}
+        return x, y
+
+    def _longer(self, x: list[list[int]], y: list[list[int]]) -> set[int]:
+        """The rows that do not fit."""
+        return {row for row, both in enumerate(zip(x, y, strict=True)) if max(map(len, both)) > self.max_length}
+
+    def _resident(self, split: Split, pairs: Pairs) -> PaddedSplit:
+        x, y = self._encoded(pairs)
+        longer = self._longer(x, y)
         if longer:
             if split != "train" or not self.drop_longer:
                 row = min(longer)

@@ -7,8 +7,9 @@ Shapes: M places of a stream, B batch, T tokens of the context.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import chain
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -44,16 +45,25 @@ class StreamSplit(ResidentSplit):
         targets = stream[1:].clone()
         if packed:
             targets[targets == BOS] = IGNORE
-        padding = (0, -places % context if windows == "consecutive" else 0)
         dtype = compact_dtype(n_tokens)
-        self.tokens = torch.nn.functional.pad(stream[:-1], padding, value=PAD).to(dtype)
-        # A byte has no room for IGNORE.
-        self.targets = torch.nn.functional.pad(targets, padding, value=IGNORE).to(
-            torch.int16 if dtype == torch.uint8 else dtype
-        )
         self.context = context
-        self.step = 1 if windows == "random" else context
         self.packed = packed
+        # A byte has no room for IGNORE.
+        self._lay(stream[:-1].to(dtype), targets.to(torch.int16 if dtype == torch.uint8 else dtype), windows)
+
+    def _lay(self, tokens: Tensor, targets: Tensor, windows: Windows) -> None:
+        """Take tokens and those behind them, (M,) each, as rows."""
+        padding = (0, -len(tokens) % self.context if windows == "consecutive" else 0)
+        self.tokens = torch.nn.functional.pad(tokens, padding, value=PAD)
+        self.targets = torch.nn.functional.pad(targets, padding, value=IGNORE)
+        self.step = 1 if windows == "random" else self.context
+
+    def consecutive(self, places: int) -> Self:
+        """The first so many places of a stream of random windows in windows that follow each other."""
+        other = copy(self)
+        other._checksum = None
+        other._lay(self.tokens[:places], self.targets[:places], "consecutive")
+        return other
 
     def __len__(self) -> int:
         return (len(self.tokens) - self.context) // self.step + 1

@@ -1,14 +1,14 @@
 """``attelbo evaluate``: a finished run, measured again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.boards.telling import boards_of
 from attelbo.experiments.evaluation.measuring import check_measurable, has_likelihood, measure
-from attelbo.experiments.evaluation.splits import SplitName, split_key
-from attelbo.experiments.evaluation.tables import write_tables
+from attelbo.experiments.evaluation.splits import SplitName, evaluated, split_key
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.experiments.settings import Evaluation, Representation
+from attelbo.experiments.settings import Evaluation, Representation, Stretched
 from attelbo.experiments.tables import print_result
 from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell
 from attelbo.models import checkpoint_of, read_config
@@ -36,13 +36,15 @@ def evaluate(
     quality: bool = False,
     probe: bool = False,
     fid: bool = False,
+    lengths: Sequence[int] | None = None,
+    stretched: Stretched | None = None,
 ) -> None:
     """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``,
     and tells the dashboards of the run, as a run of its own.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        split: validation or test.
+        split: train, whose rows are then as in an evaluation (not moved, drawn once), validation or test.
         n_samples: importance samples for each image, 5000 if None.
         n_images: so many of the split's images, spread evenly over it; all if None.
         batch_size: rows at a time.
@@ -57,6 +59,8 @@ def evaluate(
         quality: similarity of reconstructions, and distances of samples in the features of a classifier.
         probe: accuracy of simple classifiers that learn labels from posterior means.
         fid: the Frechet Inception distance of samples.
+        lengths: rows of these lengths too, of a model of tokens; see ``attelbo.experiments.evaluation.lengths``.
+        stretched: what of rotary positions is, where they are longer than those that were trained on.
 
     Raises:
         UserError: a number is out of range, not a run directory, it has no checkpoint, or something was asked for that
@@ -75,6 +79,8 @@ def evaluate(
             quality=quality,
             probe=probe,
             fid=fid,
+            lengths=lengths,
+            stretched=stretched,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -83,19 +89,23 @@ def evaluate(
     if not has_likelihood(model):
         why = f"{trained.described}: no likelihood to estimate"
         refuse(why, n_samples=n_samples, n_images=n_images, chunk=chunk)
-    check_measurable(settings, model, data, trained.described)
+    config, rows = read_config(trained.run_dir), evaluated(split)
+    check_measurable(settings, model, data, trained.described, config, rows)
+    if split == "train":
+        refuse("split=train has the rows that these classifiers learn from", probe=probe)
     trained.with_data()
-    config, run_dir = read_config(trained.run_dir), RunDirectory(trained.run_dir)
+    run_dir = RunDirectory(trained.run_dir)
     use_threads(config["trainer"]["threads"])
-    result = measure(model, data, split, settings, seed, device, Path(config["paths"]["output_dir"]))
+    result = measure(model, data, rows, settings, seed, device, Path(config["paths"]["output_dir"]), config)
     result |= {"checkpoint": checkpoint_of(trained.run_dir, checkpoint).stem, "seed": seed}
-    tables = result.pop("disentanglement", None)
+    drawn = result.pop("drawn")
     run_dir.write(f"evaluation-{split}.json", result)
     of_run = (run_dir.read("result.json") or {}).get("checkpoint")
-    print_result(result, trained.run_dir, split_key(split), works=of_run in (None, result["checkpoint"]))
-    if tables is not None:
-        path = trained.path(None, f"factors-{split}.png")
-        write_tables(tables, path)
-        tell("factors", path)
+    print_result(result, trained.run_dir, split_key(rows), works=of_run in (None, result["checkpoint"]))
+    for name, write in drawn.items():
+        how = f"-{stretched}" if stretched and name == "lengths" else ""
+        path = trained.path(None, f"{name}-{split}{how}.png")
+        write(path)
+        tell(name, path)
     with boards_of(run_dir, config, "evaluate", f"evaluate-{split}") as boards:
         log_result(boards, result)

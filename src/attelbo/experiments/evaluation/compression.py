@@ -28,8 +28,9 @@ from rich.progress import track
 from torch import Tensor
 
 from attelbo.data import ImageDataModule, ResidentDataModule
+from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError
-from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
+from attelbo.experiments.evaluation.splits import rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import StandardNormal
 from attelbo.latent.distributions import DiagonalNormal
@@ -80,7 +81,7 @@ def check_compressible(model: Model, data: ResidentDataModule) -> None:
 def evaluate_compression(
     model: VariationalAutoencoder,
     data: ResidentDataModule,
-    split: SplitName,
+    split: Evaluated,
     settings: Evaluation,
     seed: int,
     device: torch.device,

@@ -3,7 +3,8 @@
 import torch
 
 from attelbo.data import ImageDataModule, ResidentDataModule
-from attelbo.experiments.evaluation.splits import SplitName, batches
+from attelbo.data.batch import Evaluated
+from attelbo.experiments.evaluation.splits import batches
 from attelbo.experiments.evaluation.tables import Tables
 from attelbo.metrics import Measure, Representation, disentanglement_scores
 from attelbo.models import LatentVariableModel
@@ -40,7 +41,7 @@ def has_factors(data: ResidentDataModule) -> bool:
 def evaluate_disentanglement(
     model: LatentVariableModel,
     data: ImageDataModule,
-    split: SplitName,
+    split: Evaluated,
     batch_size: int,
     seed: int,
     device: torch.device,
@@ -68,4 +69,5 @@ def evaluate_disentanglement(
         representation,
     )
     names = [factor.name for factor, varies in zip(data.source.factors, found.varies, strict=True) if varies]
-    return Tables(names, representation, f"{len(y):,} {split} images of {data.spec.name}", found)
+    which = "training" if split == "trained" else split
+    return Tables(names, representation, f"{len(y):,} {which} images of {data.spec.name}", found)

@@ -6,8 +6,9 @@ Shapes: B batch, E event shape of z. Units: nats.
 import torch
 
 from attelbo.data import ResidentDataModule
+from attelbo.data.batch import Evaluated
 from attelbo.data.loader import spread_rows
-from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
+from attelbo.experiments.evaluation.splits import rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import DiagonalNormal, StandardNormal
 from attelbo.latent.spaces import Codes
@@ -30,7 +31,7 @@ MOST_SAMPLES = 2000
 
 @torch.inference_mode()
 def evaluate_information(
-    model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, float]:
     """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split; see ``attelbo.metrics.information``.
 

@@ -9,7 +9,8 @@ import torch
 from rich.progress import track
 
 from attelbo.data import DataSpec, ResidentDataModule
-from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, rows_evaluated, split_key
+from attelbo.data.batch import Evaluated
+from attelbo.experiments.evaluation.splits import n_evaluated, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
@@ -24,7 +25,7 @@ _PIXELS_ON_GPU = 2**26
 
 @torch.inference_mode()
 def evaluate_bound(
-    model: Model, data: ResidentDataModule, split: SplitName, batch_size: int, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, split: Evaluated, batch_size: int, seed: int, device: torch.device
 ) -> dict[str, float]:
     """The model's own metrics over every row of a split, as in validation; exact means whatever the batches."""
     for i, rows in enumerate(torch.arange(data.n_rows(split), device=device).split(batch_size)):
@@ -54,7 +55,7 @@ def evaluate_shifted(
 def evaluate_likelihood(
     model: EvidenceModel,
     data: ResidentDataModule,
-    split: SplitName,
+    split: Evaluated,
     settings: Evaluation,
     seed: int,
     device: torch.device,
@@ -83,7 +84,7 @@ def evaluate_likelihood(
     }
 
 
-def likelihood_measures(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> tuple[Measure, Measure]:
+def likelihood_measures(data: ResidentDataModule, split: Evaluated, settings: Evaluation) -> tuple[Measure, Measure]:
     """What ``evaluate_likelihood`` finds, the effective samples apart from the likelihood."""
     row = data.spec.row
     article = "an" if row == "image" else "a"

@@ -1,14 +1,16 @@
 """What a trained model is measured by: the same at the end of ``attelbo train`` and in ``attelbo evaluate``."""
 
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
 
 from attelbo.data import ImageDataModule, ParallelDataModule, ResidentDataModule
+from attelbo.data.batch import Evaluated
 from attelbo.experiments.evaluation.classifier import check_classifiable, classifier_of
 from attelbo.experiments.evaluation.compression import COMPRESSION, check_compressible, evaluate_compression
 from attelbo.experiments.evaluation.disentanglement import (
@@ -18,6 +20,7 @@ from attelbo.experiments.evaluation.disentanglement import (
     has_factors,
 )
 from attelbo.experiments.evaluation.information import INFORMATION, evaluate_information
+from attelbo.experiments.evaluation.lengths import check_lengths, evaluate_lengths, write_lengths
 from attelbo.experiments.evaluation.likelihood import (
     evaluate_bound,
     evaluate_likelihood,
@@ -33,7 +36,8 @@ from attelbo.experiments.evaluation.quality import (
     evaluate_quality,
     inception_metric,
 )
-from attelbo.experiments.evaluation.splits import SplitName, n_evaluated, split_key
+from attelbo.experiments.evaluation.splits import n_evaluated, split_key
+from attelbo.experiments.evaluation.tables import write_tables
 from attelbo.experiments.evaluation.translation import evaluate_translation, translation_measure
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import refuse
@@ -45,12 +49,20 @@ from attelbo.models import (
     TextVAE,
     VariationalAutoencoder,
 )
+from attelbo.training.media import Picture
 
 CPU = torch.device("cpu")
 OUTPUTS = Path("outputs")
 
 
-def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModule, described: str) -> None:
+def check_measurable(
+    settings: Evaluation,
+    model: Model,
+    data: ResidentDataModule,
+    described: str,
+    config: Mapping[str, Any],
+    split: Evaluated = "test",
+) -> None:
     """See that a model has what it is to be measured by; no row of the data is read.
 
     Args:
@@ -58,6 +70,8 @@ def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModul
         model: it.
         data: its data.
         described: for errors: whose model it is.
+        config: the run's configuration.
+        split: the rows that will be measured.
 
     Raises:
         ConfigError: it, these data or this machine do not have it.
@@ -85,20 +99,22 @@ def check_measurable(settings: Evaluation, model: Model, data: ResidentDataModul
         inception_metric()
     if settings.compress:
         check_compressible(model, data)
+    check_lengths(settings, model, data, config, split)
 
 
 def measure(
     model: Model,
     data: ResidentDataModule,
-    split: SplitName,
+    split: Evaluated,
     settings: Evaluation,
     seed: int = 0,
     device: torch.device = CPU,
     output_dir: Path = OUTPUTS,
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood where it has
-    a bound; information where q(z|x) has a density; disentanglement where y holds factors, with its ``Tables`` beside
-    the metrics, which are for ``write_tables``; BLEU where it translates.
+    a bound; information where q(z|x) has a density; disentanglement where y holds factors; BLEU where it translates.
+    ``drawn`` has what writes and draws more than numbers, by name: it takes the path of a PNG file.
 
     Args:
         model: what was trained.
@@ -108,9 +124,11 @@ def measure(
         seed: of all noise.
         device: where.
         output_dir: that of all runs, where the classifier of a data set is kept.
+        config: the run's configuration, for models of other lengths.
     """
     seconds: dict[str, float] = {}
     model = model.to(device).eval()
+    drawn: dict[str, Callable[[Path], Picture]] = {}
     with _timed(seconds, "evaluate"):
         result = _measure_model(model, data, split, settings, seed, device)
     metrics, measures = result["metrics"], result["measures"]
@@ -122,7 +140,7 @@ def measure(
             if found is not None:
                 metrics |= {f"{split_key(split)}/{name}": value for name, value in found.scores.items()}
                 measures += DISENTANGLEMENT
-                result["disentanglement"] = found
+                drawn["factors"] = partial(write_tables, found)
         if settings.quality:
             with _timed(seconds, "quality"):
                 classifier, about = classifier_of(data, output_dir / "classifiers", device)
@@ -137,7 +155,13 @@ def measure(
             with _timed(seconds, "fid"):
                 metrics |= evaluate_inception(inception_metric(), model, *where)
             measures += INCEPTION
-    return result | {"seconds": seconds}
+    if settings.lengths and config is not None:
+        with _timed(seconds, "lengths"):
+            found = evaluate_lengths(model, data, split, settings, config, seed, device)
+        metrics |= found.metrics(split)
+        measures += found.shown()
+        drawn["lengths"] = partial(write_lengths, found)
+    return result | {"seconds": seconds, "drawn": drawn}
 
 
 def _are_scored(model: LatentVariableModel, data: ImageDataModule, settings: Evaluation) -> bool:
@@ -147,7 +171,7 @@ def _are_scored(model: LatentVariableModel, data: ImageDataModule, settings: Eva
 
 
 def _measure_model(
-    model: Model, data: ResidentDataModule, split: SplitName, settings: Evaluation, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """What is measured of models of all kinds."""
     metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)

@@ -5,7 +5,8 @@ import math
 import torch
 
 from attelbo.data import ResidentDataModule
-from attelbo.experiments.evaluation.splits import SplitName, rows_evaluated, split_key
+from attelbo.data.batch import Evaluated
+from attelbo.experiments.evaluation.splits import rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.metrics import Measure
 from attelbo.models import TextVAE
@@ -17,7 +18,7 @@ PERPLEXITY = Measure("perplexity", "perplexity", "tokens, from the NLL", better=
 def evaluate_perplexity(
     model: TextVAE,
     data: ResidentDataModule,
-    split: SplitName,
+    split: Evaluated,
     settings: Evaluation,
     nll: float,
     device: torch.device,

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from attelbo.data import ImageDataModule
-from attelbo.data.batch import Split
+from attelbo.data.batch import Evaluated, Split
 from attelbo.errors import ConfigError
-from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
+from attelbo.experiments.evaluation.splits import batches, split_key
 from attelbo.metrics import Measure, probe_accuracy
 from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
@@ -39,7 +39,7 @@ def check_labelled(data: ImageDataModule) -> None:
 def evaluate_probe(
     model: LatentVariableModel,
     data: ImageDataModule,
-    split: SplitName,
+    split: Evaluated,
     batch_size: int,
     seed: int,
     device: torch.device,

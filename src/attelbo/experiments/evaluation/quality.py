@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from attelbo.data import ImageDataModule
+from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.evaluation.classifier import Classifier
-from attelbo.experiments.evaluation.splits import SplitName, batches, split_key
+from attelbo.experiments.evaluation.splits import batches, split_key
 from attelbo.metrics import Measure, SampleMean, frechet_distance, image_similarity, kernel_distance
 from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
@@ -43,7 +44,7 @@ def evaluate_quality(
     model: LatentVariableModel,
     classifier: Classifier,
     data: ImageDataModule,
-    split: SplitName,
+    split: Evaluated,
     batch_size: int,
     seed: int,
     device: torch.device,
@@ -95,7 +96,7 @@ def evaluate_inception(
     metric: Any,
     model: LatentVariableModel,
     data: ImageDataModule,
-    split: SplitName,
+    split: Evaluated,
     batch_size: int,
     seed: int,
     device: torch.device,

@@ -7,24 +7,31 @@ import torch
 from torch import Tensor
 
 from attelbo.data import Batch, ResidentDataModule
+from attelbo.data.batch import Evaluated, Split
 from attelbo.data.loader import spread_rows
 from attelbo.experiments.settings import Evaluation
 
-SplitName = Literal["validation", "test"]
+SplitName = Literal["train", "validation", "test"]
+"""As commands are told it."""
 
 
-def split_key(split: SplitName) -> str:
+def evaluated(split: SplitName) -> Evaluated:
+    """The rows that are meant: of the training split those of an evaluation, the same whenever they are asked for."""
+    return "trained" if split == "train" else split
+
+
+def split_key(split: Evaluated) -> str:
     """The split's name in metric keys."""
-    return "val" if split == "validation" else split
+    return {"trained": "train", "validation": "val", "test": "test"}[split]
 
 
-def n_evaluated(data: ResidentDataModule, split: SplitName, settings: Evaluation) -> int:
+def n_evaluated(data: ResidentDataModule, split: Evaluated, settings: Evaluation) -> int:
     """The number of rows whose likelihood is measured."""
     return min(settings.n_images or data.n_rows(split), data.n_rows(split))
 
 
 def rows_evaluated(
-    data: ResidentDataModule, split: SplitName, settings: Evaluation, device: torch.device
+    data: ResidentDataModule, split: Evaluated, settings: Evaluation, device: torch.device
 ) -> Sequence[Tensor]:
     """The indices of these rows, spread evenly over the split, (<= batch_size,) each: those that are similarly long
     together."""
@@ -34,7 +41,7 @@ def rows_evaluated(
 
 def batches(
     data: ResidentDataModule,
-    split: Literal["train", "validation", "test"],
+    split: Split,
     n: int,
     batch_size: int,
     device: torch.device,

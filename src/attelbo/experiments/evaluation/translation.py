@@ -10,7 +10,8 @@ import torch
 from rich.progress import track
 
 from attelbo.data import ParallelDataModule
-from attelbo.experiments.evaluation.splits import SplitName, split_key
+from attelbo.data.batch import Evaluated
+from attelbo.experiments.evaluation.splits import split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.metrics import Measure
 from attelbo.models import SequenceToSequence
@@ -22,7 +23,7 @@ _TO_SIGMA = 1.96
 
 
 def translations_of(
-    model: SequenceToSequence, data: ParallelDataModule, split: SplitName, batch_size: int, device: torch.device
+    model: SequenceToSequence, data: ParallelDataModule, split: Evaluated, batch_size: int, device: torch.device
 ) -> list[str]:
     """What the model makes of each source of a split, by the search that it is configured with."""
     found: list[list[int]] = []
@@ -33,7 +34,7 @@ def translations_of(
 
 
 def evaluate_translation(
-    model: SequenceToSequence, data: ParallelDataModule, split: SplitName, settings: Evaluation, device: torch.device
+    model: SequenceToSequence, data: ParallelDataModule, split: Evaluated, settings: Evaluation, device: torch.device
 ) -> dict[str, float]:
     """BLEU of all translations of a split, 0..100, and its standard error over other draws of sentences (bootstrap);
     nothing where no translation has four words in a row."""
