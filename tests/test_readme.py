@@ -58,11 +58,8 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def small(words: list[str]) -> list[str]:
     """The words of a command, and what makes it small."""
     if words[0] == "train" or (words[0] == "fit-prior" and not any(word.startswith("run=") for word in words)):
-        more = SMALL | (
-            {"data.windows_per_epoch": "64"}
-            if {"experiment=reference/gpt", "experiment=reference/masked"} & {*words}
-            else {}
-        )
+        language = {"experiment=reference/gpt", "experiment=reference/masked"} & {*words}
+        more = SMALL | ({"data.windows_per_epoch": "64", "model.dim": "32"} if language else {})
         return words + [f"{key}={value}" for key, value in more.items() if not any(w.startswith(key) for w in words)]
     return [re.sub("(n_samples|epochs)=.*", r"\1=3", word) for word in words]
 

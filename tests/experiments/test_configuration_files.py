@@ -11,12 +11,15 @@ from attelbo.experiments.configuration import SCHEMAS, check, compose
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.sweeps.expanding import expand
-from companions import NEEDS, WITHOUT_ENCODER, model_of
+from companions import NEEDS, WITHOUT_ENCODER
 
+TRAINED = {"model", "optimizer", "scheduler", "callbacks", "logger", "debug", "trainer"}
+"""Groups whose every choice is composed, checked and trained in test_experiments_smoke.py and test_models_learn.py, as
+are the parts of models."""
 EVERY = [
     (group, choice)
     for group, files in choices([package_folder()]).items()
-    if group != "sweep"  # words, no configuration: tried in test_search.py
+    if group not in {*TRAINED, "sweep"} and not group.startswith("model/")  # sweeps are words: see test_search.py
     for choice in files
 ]
 
@@ -29,9 +32,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("group", "choice"), EVERY, ids=[f"{group}={choice}" for group, choice in EVERY])
 def test_every_choice_composes(group, choice):
-    model = choice if group == "model" else model_of(group.removeprefix("model/"), choice)
-    within = [f"model={model}"] if model and group != "model" else []
-    composed = compose("train", [f"{group}={choice}", *NEEDS.get(group, ()), *within])
+    composed = compose("train", [f"{group}={choice}", *NEEDS.get(group, ())])
     check(composed)
     if not group.startswith("hydra"):
         assert composed.choices[group] == choice

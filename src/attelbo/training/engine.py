@@ -238,3 +238,18 @@ def seed_default_generator(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[device.index].manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def fresh_autocast() -> Iterator[None]:
+    """Under autocast, round the weights anew whenever they are used.
+
+    Its cache of rounded weights lives as long as the context, which here is around several optimizer steps: from
+    the second on it would be out of date. Nothing is lost, a step uses each weight once.
+    """
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(cached)

@@ -12,8 +12,7 @@ Shapes: S minibatches in a block, T terms of the loss.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -30,7 +29,16 @@ from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
 from attelbo.training.compilation import compile_losses, compiler_missing, steps_to_pay
-from attelbo.training.engine import EagerEngine, Engine, Moves, Position, Step, Takes, seed_default_generator
+from attelbo.training.engine import (
+    EagerEngine,
+    Engine,
+    Moves,
+    Position,
+    Step,
+    Takes,
+    fresh_autocast,
+    seed_default_generator,
+)
 from attelbo.training.fused_adam import parameters_of
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone
@@ -190,7 +198,7 @@ class BlockStepper(Callback):
         minibatches = self.data.minibatches(block)[: self.total_steps - self.step]
         if not minibatches:
             return
-        with _fresh_autocast():
+        with fresh_autocast():
             values = self.engine.run(minibatches, self.step)
         self.step += len(minibatches)
         self.terms = self.engine.terms
@@ -303,18 +311,3 @@ def check_steps(trainer: Trainer, model: Model, data: ResidentDataModule) -> int
 
 def _can_use_graphs(trainer: Trainer) -> bool:
     return is_alone(trainer) and trainer.strategy.root_device.type == "cuda"
-
-
-@contextmanager
-def _fresh_autocast() -> Iterator[None]:
-    """Under autocast, round the weights anew whenever they are used.
-
-    Its cache of rounded weights lives as long as the context, which here is around several optimizer steps: from
-    the second on it would be out of date. Nothing is lost, a step uses each weight once.
-    """
-    cached = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(cached)
