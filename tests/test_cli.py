@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from attelbo.cli import INTERRUPTED, main
+from attelbo.cli import INTERRUPTED, UNREAD, main
 from attelbo.cli.usage import SWEEP
 from attelbo.errors import DataError
 from attelbo.experiments import assembly, run
@@ -69,6 +69,12 @@ def test_without_a_word_it_says_what_it_can(capsys, monkeypatch):
     assert main() == main([]) == main(["--help"]) == 0
     once, *others = capsys.readouterr().out.split("attelbo: ")[1:]
     assert others == [once, once]
+
+
+def test_a_reader_who_wants_no_more_is_no_error():
+    pipe = "set -o pipefail; " + sys.executable + " -m attelbo list model | true"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (UNREAD, "")
 
 
 def test_help_of_a_command_names_its_options_and_keys(capsys):

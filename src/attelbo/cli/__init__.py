@@ -5,7 +5,7 @@ exit code 2. Each command imports what it needs when it runs, so ``attelbo --hel
 nor Hydra.
 
 Exit codes: 0 done, 1 a run failed, 2 the command or configuration is wrong, 130 interrupted from the
-keyboard, 143 stopped by SIGTERM after the state was saved.
+keyboard, 141 nobody reads the output any more, 143 stopped by SIGTERM after the state was saved.
 """
 
 import os
@@ -21,18 +21,25 @@ from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.listing import nearest_of
 
 INTERRUPTED = 130
+UNREAD = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     command, *words = (sys.argv[1:] if arguments is None else arguments) or ("--help",)
     try:
-        return _dispatch(command, words)
+        code = _dispatch(command, words)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         return tell(error)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
+    except BrokenPipeError:
+        # Who read the output, head, say, wants no more of it; nor is Python to complain of what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
 
 
 def _dispatch(command: str, words: list[str]) -> int:
