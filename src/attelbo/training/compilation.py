@@ -118,6 +118,7 @@ class _CompiledLosses:
             return self.losses(batch)
 
     def _compile(self, batch: Batch) -> Terms:
+        sys.stderr.write("the losses are compiled, once, before the first step: half a minute or more\n")
         compile: Any = torch.compile  # whose types do not know all that it takes
         self.graph = graph = compile(
             self.losses,
