@@ -182,7 +182,10 @@ def test_evaluate_finds_the_same_again(trained, capsys):
             (*TINY, "data=reference_text", "evaluation.lengths=[128]"),
             "evaluation.lengths=128: this model has weights for 64 places",
         ),
-        (("model=vae", "evaluation.lengths=[128]"), "evaluation.lengths=128: rows of another length are for models of tokens"),
+        (
+            ("model=vae", "evaluation.lengths=[128]"),
+            "evaluation.lengths=128: rows of another length are for models of tokens",
+        ),
         ((*TINY, "data=sort", "evaluation.lengths=[4,0]"), "evaluation.lengths must be at least 1, got 0"),
         (("data=sort", *TINY, "evaluation.stretched=base"), "evaluation.stretched is of rows of other lengths"),
         (

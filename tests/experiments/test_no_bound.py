@@ -113,7 +113,9 @@ def test_models_of_every_structure_are_told_of_levels(runs, model):
 
 
 def test_levels_are_not_coded_by_a_cross_entropy(runs):
-    with pytest.raises(ConfigError, match=r"^compress=true: .* and a discrete likelihood of what the images are$"):
+    with pytest.raises(
+        ConfigError, match=r"^evaluation\.compress=true: .* and a discrete likelihood of what the images are$"
+    ):
         runs.train(*GREY, "evaluation.compress=true")
 
 

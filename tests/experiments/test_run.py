@@ -501,10 +501,10 @@ def test_the_jobs_of_a_sweep_read_equal_data_once_and_find_what_each_would_alone
 def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsys):
     measure = run.measure
 
-    def fail_once(model, data, split, settings, seed: int, device, output_dir):
+    def fail_once(model, data, split, settings, seed: int, *rest):
         if seed == 1:
             raise ZeroDivisionError("a defect")
-        return measure(model, data, split, settings, seed, device, output_dir)
+        return measure(model, data, split, settings, seed, *rest)
 
     command = ["train", "-m", *runs.words("seed=1,2", "trainer.max_epochs=1")]
     with monkeypatch.context() as patch:

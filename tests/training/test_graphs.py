@@ -11,7 +11,7 @@ from attelbo.building import build
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.models import VariationalAutoencoder
-from attelbo.training import BlockStepper, graphs
+from attelbo.training import graphs, stepping
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.replicas import Group
 
@@ -80,7 +80,7 @@ def weights_of(model):
 def as_on_a_gpu(monkeypatch):
     """Graphs are chosen as on a GPU, with another recorder; the engines that were made."""
     made = []
-    monkeypatch.setattr(BlockStepper, "_can_use_graphs", lambda self: self.cuda_graphs is not False)
+    monkeypatch.setattr(stepping, "_can_use_graphs", lambda trainer: True)
 
     def use(recorder):
         monkeypatch.setattr(graphs, "CudaRecorder", recorder)

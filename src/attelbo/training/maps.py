@@ -22,6 +22,8 @@ _MOST_LABELS = 64
 _LONGEST_LABEL = 14
 _INCHES = 0.24
 """Of a cell that has a label."""
+_FONT, _PAD = 9, 3.5
+"""Of labels, and their distance from the panel, in points."""
 _OPACITY = 0.75
 
 
@@ -75,12 +77,13 @@ def attention_map(
             continue
         shades = panel.imshow(weights[place].numpy(), cmap="Blues", vmin=0, vmax=largest, interpolation="nearest")
         panel.set_title(panels[place], fontsize=10, parse_math=False)
-        _label(panel.yaxis, queries)
-        _label(panel.xaxis, keys, vertical=True)
+        panel.spines[:].set_visible(False)
+        panel.tick_params(length=0, pad=_PAD, labelsize=_FONT)
+        # Panels have the same tokens: only those at the left and at the lower end are labelled.
+        _label(panel.yaxis, queries if place % columns == 0 else None)
+        _label(panel.xaxis, keys if place + columns >= count else None)
         panel.set_ylabel(axes[0] if place % columns == 0 else "", color="#5b6270")
         panel.set_xlabel(axes[1] if place + columns >= count else "", color="#5b6270")
-        panel.spines[:].set_visible(False)
-        panel.tick_params(length=0, labelsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
     figure.colorbar(shades, ax=grid, label=scale, shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
     with warnings.catch_warnings():
@@ -139,11 +142,35 @@ def shown_token(token: str) -> str:
     return visible if len(visible) <= _LONGEST_LABEL else f"{visible[: _LONGEST_LABEL - 1]}…"
 
 
-def _label(axis: Any, tokens: Sequence[str], vertical: bool = False) -> None:
-    if len(tokens) <= _MOST_LABELS:
-        axis.set_ticks(range(len(tokens)), [shown_token(token) for token in tokens], parse_math=False)
-        for label, token in zip(axis.get_ticklabels(), tokens, strict=True):
-            label.set_rotation(90 if vertical and len(token) > 1 else 0)
+def _label(axis: Any, tokens: Sequence[str] | None) -> None:
+    """Write tokens along an axis; nothing if None, and numbers if there are too many.
+
+    The longest is a tick of the axis, for which room is made; the others are written beside it without being measured:
+    hundreds of ticks take seconds.
+    """
+    if tokens is None:
+        axis.set_ticks([])
+        return
+    if len(tokens) > _MOST_LABELS:
+        return
+    shown, across = [shown_token(token) for token in tokens], axis.axis_name == "x"
+    longest = max(range(len(shown)), key=lambda place: len(shown[place]))
+    axis.set_ticks([longest], [shown[longest]], parse_math=False)
+    axis.get_ticklabels()[0].set_rotation(90 if across and len(shown[longest]) > 1 else 0)
+    for place, token in enumerate(shown):
+        if place == longest:
+            continue
+        label = axis.axes.annotate(
+            token,
+            *(((place, 0), (0, -_PAD)) if across else ((0, place), (-_PAD, 0))),
+            xycoords=("data", "axes fraction") if across else ("axes fraction", "data"),
+            textcoords="offset points",
+            fontsize=_FONT,
+            parse_math=False,
+            rotation=90 if across and len(token) > 1 else 0,
+            **({"ha": "center", "va": "top"} if across else {"ha": "right", "va": "center_baseline"}),
+        )
+        label.set_in_layout(False)
 
 
 def _inches(n: int) -> float:

@@ -34,10 +34,12 @@ def planned_steps(
     rows = rows_per_rank(data.rows_per_epoch, trainer.world_size)
     per_pass = -(-rows // data.batch_size) if data.takes_few else rows // data.batch_size
     if per_pass == 0:
-        key, none = ("trainer.steps_per_epoch", "null") if data.steps_per_epoch else ("data.drop_last", "false")
+        given, other = f"trainer.steps_per_epoch={data.steps_per_epoch}", "trainer.steps_per_epoch=null"
+        if data.steps_per_epoch is None:
+            given, other = "data.drop_last=true", "data.drop_last=false"
         raise ConfigError(
-            f"{key} leaves nothing to train on: data.batch_size={data.batch_size:,}, and an epoch has {rows:,} rows; "
-            f"make it smaller, or give {key}={none}"
+            f"{given} leaves nothing to train on: data.batch_size={data.batch_size:,}, and an epoch has {rows:,} rows; "
+            f"make it smaller, or give {other}"
         )
     per_epoch = data.steps_per_epoch or per_pass
     if isinstance(trainer.limit_train_batches, int):
