@@ -181,12 +181,17 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
             *("model.encoder.channels=[16,16]", "model.decoder.channels=[16,16]"),
         ),
     ),
-    **dict.fromkeys(("reference/gpt", "reference/masked"), ("data.windows_per_epoch=10",)),
-    "recall/attention": (),
-    "reverse/transformer": (),
-    "shakespeare/nano_gpt": ("data=reference_text", "data.windows_per_epoch=10"),
-    "shakespeare/nano_gpt_gpu": ("data=reference_text", "data.windows_per_epoch=10"),
-    "sort/min_gpt": (),
+    **dict.fromkeys(
+        ("reference/gpt", "reference/masked"),
+        ("data.windows_per_epoch=10", "model.dim=16", "model.network.layers=1"),
+    ),
+    **dict.fromkeys(
+        ("recall/attention", "reverse/transformer", "sort/min_gpt"), ("data.validation_size=20", "data.test_size=20")
+    ),
+    **dict.fromkeys(
+        ("shakespeare/nano_gpt", "shakespeare/nano_gpt_gpu"),
+        ("data=reference_text", "data.windows_per_epoch=10", "model.dim=48", "model.network.layers=1"),
+    ),
 }
 """Experiment -> the embedded data that it is tried on; those that are not here are of images, and tried on digits."""
 
