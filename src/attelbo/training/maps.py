@@ -157,20 +157,19 @@ def _label(axis: Any, tokens: Sequence[str] | None) -> None:
     longest = max(range(len(shown)), key=lambda place: len(shown[place]))
     axis.set_ticks([longest], [shown[longest]], parse_math=False)
     axis.get_ticklabels()[0].set_rotation(90 if across and len(shown[longest]) > 1 else 0)
+    beside: Any = (
+        {"xycoords": ("data", "axes fraction"), "xytext": (0, -_PAD), "ha": "center", "va": "top"}
+        if across
+        else {"xycoords": ("axes fraction", "data"), "xytext": (-_PAD, 0), "ha": "right", "va": "center_baseline"}
+    )
     for place, token in enumerate(shown):
-        if place == longest:
-            continue
-        label = axis.axes.annotate(
-            token,
-            *(((place, 0), (0, -_PAD)) if across else ((0, place), (-_PAD, 0))),
-            xycoords=("data", "axes fraction") if across else ("axes fraction", "data"),
-            textcoords="offset points",
-            fontsize=_FONT,
-            parse_math=False,
-            rotation=90 if across and len(token) > 1 else 0,
-            **({"ha": "center", "va": "top"} if across else {"ha": "right", "va": "center_baseline"}),
-        )
-        label.set_in_layout(False)
+        if place != longest:
+            at = (place, 0) if across else (0, place)
+            turned = 90 if across and len(token) > 1 else 0
+            label = axis.axes.annotate(
+                token, at, **beside, textcoords="offset points", fontsize=_FONT, rotation=turned, parse_math=False
+            )
+            label.set_in_layout(False)
 
 
 def _inches(n: int) -> float:
