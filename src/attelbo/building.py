@@ -8,7 +8,7 @@ whoever owns them builds them, with the shapes that only the owner knows.
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from attelbo.errors import ConfigError
@@ -80,10 +80,9 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         raise ConfigError(f"model.{name}._target_: its file names no class, only {dict(spec)}; add _target_ to it")
     wanted = inspect.signature(locate(spec["_target_"])).parameters
     given = {key: value for key, value in offered.items() if key in wanted}
-    named = (parameter for key, parameter in wanted.items() if key not in {**spec, **given})
-    if lacking := [p.name for p in named if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
+    if missing := lacking(spec, given):
         raise ConfigError(
-            f"model.{name}: {spec['_target_']} needs {' and '.join(lacking)}, which neither its file nor this model "
+            f"model.{name}: {spec['_target_']} needs {' and '.join(missing)}, which neither its file nor this model "
             "gives it; choose another, or another model"
         )
     try:
@@ -93,6 +92,14 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
     if (kind := KINDS.get(name)) and not isinstance(made, locate(kind)):  # pyright: ignore[reportArgumentType]
         raise ConfigError(f"model.{name}: {spec['_target_']} is no {kind}; a class of one's own is derived from it")
     return made
+
+
+def lacking(spec: Spec, given: Collection[str]) -> list[str]:
+    """The arguments that what ``spec["_target_"]`` names cannot do without, and neither its node nor the owner, who
+    gives those that are ``given``, has."""
+    wanted = inspect.signature(locate(spec["_target_"])).parameters.values()
+    needed = (p for p in wanted if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    return [p.name for p in needed if p.name not in spec and p.name not in given]
 
 
 def flatten(node: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:

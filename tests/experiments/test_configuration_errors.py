@@ -103,6 +103,15 @@ COMMAND_LINE = [
     ),
     ("+model/encoder=mlp", "model/encoder (command line): is chosen already; write it without the +"),
     ("logger=null", "logger (command line): null is no choice; there are csv, many, none, tensorboard, wandb"),
+    ("model/prior=null", "model/prior (command line): to choose none, write ~model/prior"),
+    # what is taken away
+    ("~scheduler", "scheduler (conf): is missing, and nothing goes without it; a ~ may have taken it away"),
+    ("~model", "model (conf): is missing, ..."),
+    ("~evaluation.n_samples", "evaluation.n_samples (command line): is missing, ..."),
+    (
+        "~model/prior",
+        "model.prior: attelbo.models.build_vae cannot do without, and no file and no word gives it",
+    ),
     (
         "experiment=mnist/vae_mpl",
         "experiment=mnist/vae_mpl (command line): no such choice; did you mean mnist/vae_mlp? ...",

@@ -60,6 +60,14 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
         unknown = [_join(key, name) for name in arguments if name not in parameters]
         if unknown:  # before any value: what stands inside may take seconds to import
             raise _unknown(unknown[0], unknown[0].removeprefix(f"{key}."), key, parameters, unknown)
+    if parameters is not None and dataclasses.is_dataclass(
+        schema
+    ):  # what has a _target_ may be given more by its owner
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in node:
+                raise FaultError(
+                    _join(key, name), "is missing, and nothing goes without it; a ~ may have taken it away"
+                )
     for name, value in arguments.items():
         if parameters is not None and name in parameters:
             _check_value(value, _join(key, name), parameters[name].annotation)

@@ -26,7 +26,8 @@ from attelbo.experiments.origins import COMMAND_LINE, Layers, has, keys, leaf, p
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
-OPTIONAL_GROUPS = ("experiment", "debug")
+OPTIONAL_GROUPS = ("experiment", "debug", "model/")
+"""What these begin with may be left out: of a model's parts it says itself which it needs."""
 NO_SUCH_PART = "the chosen model has no such part: another model, another experiment=..., or none"
 GLOBAL = "begin the file with the line: # @package _global_"
 """The remedy for a file of experiment/ or debug/ that was merged under its group's name, not at the root."""
@@ -204,8 +205,9 @@ def _wrong_choice(overrides: Sequence[Override], folders: Sequence[Path]) -> str
         if "/" in group and group not in known:
             return f"{group} ({COMMAND_LINE}): no such group{nearest_of(group, known)}"
         if group in known and not all(isinstance(word, str) for word in _words(value)):
-            if value is None and group in OPTIONAL_GROUPS:
-                return f"{group} ({COMMAND_LINE}): to choose none, write ~{group}"
+            if value is None and group.startswith(OPTIONAL_GROUPS):
+                where = f"@{override.package}" if override.package else ""
+                return f"{group}{where} ({COMMAND_LINE}): to choose none, write ~{group}{where}"
             text = "null" if value is None else str(value)
             return f"{group} ({COMMAND_LINE}): {text} is no choice{nearest_of(text, known[group])}"
         if group in known and override.is_add():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from attelbo.building import build
+from attelbo.building import build, lacking
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.files import find_run
@@ -31,8 +31,17 @@ def build_data(config: dict[str, Any]) -> ResidentDataModule:
 
 
 def build_model(config: dict[str, Any], data: ResidentDataModule) -> Model:
-    """The model of a configuration for this data, its weights drawn from torch's default generator."""
-    return build(config["model"], data=data.spec, optimizer=config["optimizer"], scheduler=config["scheduler"])
+    """The model of a configuration for this data, its weights drawn from torch's default generator.
+
+    Raises:
+        ConfigError: a part is missing, cannot be built from its arguments or does not fit its neighbours.
+    """
+    spec = config["model"]
+    given = {"data": data.spec, "optimizer": config["optimizer"], "scheduler": config["scheduler"]}
+    if "_target_" in spec and (missing := lacking(spec, given)):
+        target = spec["_target_"]
+        raise ConfigError(f"model.{missing[0]}: {target} cannot do without, and no file and no word gives it")
+    return build(spec, **given)
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
