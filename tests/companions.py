@@ -62,6 +62,13 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "laplace"): ("data.binarize=none",),
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),
+    **{
+        (part, "vit"): (
+            *(f"model.{part}.dim=8", f"model.{part}.attention.heads=2", f"model.{part}.network.layers=1"),
+            f"model.{part}.patch=2",
+        )
+        for part in ("encoder", "decoder")
+    },
     ("head", "clustering"): ("data=mixtures",),
     ("network", "bidirectional_gru"): ("model=text_classifier",),
     ("network", "deep_sets"): ("model=deep_sets",),

@@ -20,6 +20,7 @@ from attelbo.networks.text import RecurrentTextDecoder, RecurrentTextEncoder, Te
 from attelbo.networks.token_encoder import PatchEmbedding, TokenEncoder, patch_grid
 from attelbo.networks.transformer import AttentionParts, TokenEmbedding, Transformer
 from attelbo.networks.translation import TransformerEncoderDecoder
+from attelbo.networks.vit import ViTDecoder, ViTEncoder
 
 __all__ = [
     "AttentionParts",
@@ -65,6 +66,8 @@ __all__ = [
     "Transformer",
     "TransformerEncoderDecoder",
     "TransformerTextDecoder",
+    "ViTDecoder",
+    "ViTEncoder",
     "beam_search",
     "patch_grid",
 ]

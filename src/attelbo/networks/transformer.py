@@ -48,6 +48,8 @@ class AttentionParts:
     position: Spec
     mask: Spec | None = None
     """Besides what the model itself asks for; None: nothing more."""
+    where: str | None = None
+    """The part of the model that they are chosen for, such as its encoder; None: the model itself."""
 
     def position_of(
         self, dim: int, max_length: int, *, causal: bool = False, size: tuple[int, int] | None = None
@@ -64,7 +66,7 @@ class AttentionParts:
             ConfigError: an argument is out of range.
         """
         sizes = self._sizes(dim, self._features(dim).placed)
-        return part("position", self.position, **sizes, max_length=max_length, causal=causal, size=size)
+        return part(self._key("position"), self.position, **sizes, max_length=max_length, causal=causal, size=size)
 
     def layer(
         self,
@@ -93,13 +95,13 @@ class AttentionParts:
         offered = {**self._sizes(dim, head_dim), "max_length": max_length}
         own = self.mask if position is not None else None
         chosen = {"score": self.score, "normalizer": self.normalizer, "mask": own}
-        parts = {name: part(name, spec, **offered) for name, spec in chosen.items() if spec is not None}
+        parts = {name: part(self._key(name), spec, **offered) for name, spec in chosen.items() if spec is not None}
         self._check_taken(parts, position)
         parts["mask"] = merged(mask, parts.get("mask"))
         if "feature_map" in self.attention:
-            parts["feature_map"] = part("attention.feature_map", self.attention["feature_map"], dim=head_dim)
+            parts["feature_map"] = part(self._key("attention.feature_map"), self.attention["feature_map"], dim=head_dim)
         return part(
-            "attention",
+            self._key("attention"),
             {key: value for key, value in self.attention.items() if key != "feature_map"},
             dim=dim,
             memory_dim=memory_dim,
@@ -115,12 +117,20 @@ class AttentionParts:
         target = self.attention["_target_"]
         taken = inspect.signature(locate(target)).parameters
         if ignored := [name for name in parts if name not in taken]:
-            raise ConfigError(f"model/{ignored[0]}: {target} takes none; model/{ignored[0]}=null does without")
+            choice = self._choice(ignored[0])
+            raise ConfigError(f"{choice}: {target} takes none; ~{choice} does without")
         if position is not None and "position" not in taken and not position.is_at_input:
             raise ConfigError(
-                f"model/position: {target} takes nothing of what {type(position).__name__} says to queries and keys; "
-                "learned and sinusoidal positions are told to the tokens"
+                f"{self._choice('position')}: {target} takes nothing of what {type(position).__name__} says to queries "
+                "and keys; learned and sinusoidal positions are told to the tokens"
             )
+
+    def _key(self, name: str) -> str:
+        return name if self.where is None else f"{self.where}.{name}"
+
+    def _choice(self, name: str) -> str:
+        """How another is chosen on the command line."""
+        return f"model/{name}" if self.where is None else f"model/{name}@model.{self._key(name)}"
 
     def _sizes(self, dim: int, head_dim: int) -> dict[str, int]:
         return {"dim": dim, "heads": self.attention["heads"], "head_dim": head_dim}
@@ -134,7 +144,7 @@ class AttentionParts:
             layer = kind if isinstance(kind, type) and issubclass(kind, AttentionLayer) else AttentionLayer
             return layer.head_features(dim, **options)
         except ValueError as error:
-            raise ConfigError(f"model.attention: {error} [{self.attention['_target_']}]") from error
+            raise ConfigError(f"model.{self._key('attention')}: {error} [{self.attention['_target_']}]") from error
 
 
 class TokenEmbedding(nn.Module):
