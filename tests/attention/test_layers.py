@@ -19,6 +19,7 @@ from attelbo.attention import (
     Document,
     Dot,
     FeedForward,
+    ForgettingAttention,
     GatedAttention,
     General,
     KernelName,
@@ -42,6 +43,8 @@ LAYERS: dict[str, Callable[..., AttentionLayer]] = {
     "gated heads": lambda *sizes, **options: GatedAttention(*sizes, gate="head", **options),
     "differential": lambda *sizes, **options: DifferentialAttention(*sizes, depth=3, **options),
     "differential, grouped": lambda *sizes, **options: DifferentialAttention(*sizes, kv_heads=1, **options),
+    "forgetting": ForgettingAttention,
+    "forgetting, grouped": lambda *sizes, **options: ForgettingAttention(*sizes, kv_heads=1, **options),
     "latent": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, **options),
     "latent, few placed": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, placed_dim=2, **options),
 }
@@ -179,11 +182,11 @@ class Sink(Normalizer, nn.Module):
 def test_a_normalizer_that_learns_is_a_part_of_its_layer(name: str, kernel: KernelName) -> None:
     ours, x = layer(name, normalizer=Sink(), kernel=kernel), tokens()
     twin = copy.deepcopy(ours)
-    assert "normalizer.score" in ours.state_dict()
+    (key,) = (key for key in ours.state_dict() if key.startswith("normalizer.") and key.endswith(".score"))
     assert ours.normalizer is not twin.normalizer is twin.mechanism.normalizer
 
     def output(score: Tensor) -> Tensor:
-        return torch.func.functional_call(ours, {"normalizer.score": score}, x)
+        return torch.func.functional_call(ours, {key: score}, x)
 
     assert torch.autograd.gradcheck(output, (torch.tensor(0.5, dtype=torch.float64, requires_grad=True),))
 

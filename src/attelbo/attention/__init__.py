@@ -17,6 +17,7 @@ from attelbo.attention.feature_maps import (
     SqueezeExcite,
     WindowAttention2d,
 )
+from attelbo.attention.forgetting import ForgettingAttention
 from attelbo.attention.gated import GatedAttention
 from attelbo.attention.glimpses import GaussianWindow, gaussian_window
 from attelbo.attention.kernels import KERNELS, Call, Kernel, KernelName, Mechanism, attention_weights
@@ -95,6 +96,7 @@ __all__ = [
     "Entmax15",
     "FeatureMapAttention",
     "FeedForward",
+    "ForgettingAttention",
     "Full",
     "GatedAttention",
     "GaussianWindow",
