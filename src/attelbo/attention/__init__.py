@@ -64,6 +64,7 @@ from attelbo.attention.scores import (
     Score,
 )
 from attelbo.attention.sets import ISAB, MAB, PMA, SAB, Perceiver, SlotAttention
+from attelbo.attention.talking import TalkingHeadsAttention
 
 __all__ = [
     "CBAM",
@@ -140,6 +141,7 @@ __all__ = [
     "SoftmaxOffByOne",
     "Sparsemax",
     "SqueezeExcite",
+    "TalkingHeadsAttention",
     "TopK",
     "TransformerBlock",
     "WindowAttention2d",
