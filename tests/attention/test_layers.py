@@ -19,6 +19,7 @@ from attelbo.attention import (
     Document,
     Dot,
     FeedForward,
+    ForgettingAttention,
     GatedAttention,
     General,
     KernelName,
@@ -30,8 +31,11 @@ from attelbo.attention import (
     RelativeBias,
     Rotary,
     ScaledDot,
+    SoftmaxOffByOne,
+    TalkingHeadsAttention,
     TransformerBlock,
 )
+from attelbo.attention.talking import TalkingHeads
 
 DIM, HEADS, LENGTH = 16, 2, 7
 
@@ -42,9 +46,15 @@ LAYERS: dict[str, Callable[..., AttentionLayer]] = {
     "gated heads": lambda *sizes, **options: GatedAttention(*sizes, gate="head", **options),
     "differential": lambda *sizes, **options: DifferentialAttention(*sizes, depth=3, **options),
     "differential, grouped": lambda *sizes, **options: DifferentialAttention(*sizes, kv_heads=1, **options),
+    "forgetting": ForgettingAttention,
+    "forgetting, grouped": lambda *sizes, **options: ForgettingAttention(*sizes, kv_heads=1, **options),
     "latent": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, **options),
     "latent, few placed": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, placed_dim=2, **options),
+    "talking heads": TalkingHeadsAttention,
+    "talking heads, grouped": lambda *sizes, **options: TalkingHeadsAttention(*sizes, kv_heads=1, **options),
 }
+ABLE = [(name, kernel) for name in LAYERS for kernel in TRAINABLE if kernel != "sdpa" or "talking" not in name]
+"""Layers and the kernels that can compute them."""
 PLACED = {"differential": 4, "differential, grouped": 4, "latent": 4, "latent, few placed": 2}
 
 POSITIONS = {
@@ -95,8 +105,7 @@ def test_latent_attention_with_another_score_decodes_as_well(score) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), ours(x, mask=Causal()))
 
 
-@pytest.mark.parametrize("kernel", TRAINABLE)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(("name", "kernel"), ABLE)
 def test_kernels_agree(name: str, kernel: KernelName) -> None:
     ours, reference, x = layer(name, "alibi", kernel=kernel), layer(name, "alibi", kernel="eager"), tokens()
     torch.testing.assert_close(ours(x, mask=Causal()), reference(x, mask=Causal()))
@@ -179,11 +188,11 @@ class Sink(Normalizer, nn.Module):
 def test_a_normalizer_that_learns_is_a_part_of_its_layer(name: str, kernel: KernelName) -> None:
     ours, x = layer(name, normalizer=Sink(), kernel=kernel), tokens()
     twin = copy.deepcopy(ours)
-    assert "normalizer.score" in ours.state_dict()
+    (key,) = (key for key in ours.state_dict() if key.startswith("normalizer.") and key.endswith(".score"))
     assert ours.normalizer is not twin.normalizer is twin.mechanism.normalizer
 
     def output(score: Tensor) -> Tensor:
-        return torch.func.functional_call(ours, {"normalizer.score": score}, x)
+        return torch.func.functional_call(ours, {key: score}, x)
 
     assert torch.autograd.gradcheck(output, (torch.tensor(0.5, dtype=torch.float64, requires_grad=True),))
 
@@ -220,9 +229,8 @@ def test_a_new_one_is_of_ordinary_size(name: str) -> None:
     assert 0.02 < output.std().item() < 2
 
 
-@pytest.mark.parametrize("kernel", TRAINABLE)
 @pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(("name", "kernel"), ABLE)
 def test_autocast_rounds_and_does_no_more(name: str, position: str, kernel: KernelName) -> None:
     ours, x, cache = layer(name, position, kernel=kernel).float(), tokens().float(), KeyValueCache(LENGTH)
     expected = ours(x, mask=Causal())
@@ -305,9 +313,48 @@ def test_a_latent_cache_holds_the_latents_only() -> None:
     assert placed.shape == (3, 1, 4, 4)
 
 
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_heads_talk_of_scores_and_of_weights(kv_heads: int) -> None:
+    ours, x, there = layer("talking heads", kv_heads=kv_heads, normalizer=SoftmaxOffByOne()), tokens(5), VALID[:, None]
+    assert isinstance(ours.normalizer, TalkingHeads)
+    q, k, v = ours.qkv(x).split([DIM, DIM // HEADS * kv_heads, DIM // HEADS * kv_heads], -1)
+    q, k, v = (t.unflatten(-1, (-1, DIM // HEADS)) for t in (q, k, v))
+    k, v = (t.expand(-1, -1, HEADS, -1) for t in (k, v))
+    scores = torch.einsum("btnd,bsnd,mn->bmts", q, k, ours.normalizer.of_scores) / (DIM // HEADS) ** 0.5
+    strength = scores.exp() * there[:, None]
+    weights = torch.einsum("bnts,mn->bmts", strength / (1 + strength.sum(-1, keepdim=True)), ours.normalizer.of_weights)
+    expected = ours.output(torch.einsum("bnts,bsnd->btnd", weights, v).flatten(2))
+    torch.testing.assert_close(ours(x, mask=Padding(VALID)), expected)
+    torch.testing.assert_close(ours.weights(x, mask=Padding(VALID)), weights)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_heads_that_listen_to_themselves_only_are_multi_head_attention(position: str) -> None:
+    ours, x, mask = layer("talking heads", position), tokens(), Causal()
+    assert isinstance(ours.normalizer, TalkingHeads)
+    plain = layer("multi_head", position)
+    plain.load_state_dict({k: v for k, v in ours.state_dict().items() if not k.startswith("normalizer")})
+    assert not torch.allclose(ours(x, mask=mask), plain(x, mask=mask))
+    for matrix in (ours.normalizer.of_scores, ours.normalizer.of_weights):
+        nn.init.eye_(matrix)
+    torch.testing.assert_close(ours(x, mask=mask), plain(x, mask=mask))
+    fresh = TalkingHeadsAttention(DIM, HEADS).normalizer
+    assert isinstance(fresh, TalkingHeads)
+    assert torch.equal(fresh.of_scores, torch.eye(HEADS))
+    assert torch.equal(fresh.of_weights, torch.eye(HEADS))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        *(
+            (
+                lambda kernel=kernel: TalkingHeadsAttention(8, 2, kernel=kernel),
+                f"kernel={kernel} cannot compute this: its normalizer is softmax, not TalkingHeads; "
+                "auto or eager or chunked can",
+            )
+            for kernel in ("sdpa", "flex")
+        ),
         (lambda: GatedAttention(8, 2, gate="value"), "gate must be head or element, got 'value'"),  # pyright: ignore[reportArgumentType]
         (lambda: DifferentialAttention(6, 2), "two maps need an even number of features of a head, got 3"),
         (lambda: DifferentialAttention(8, 2, depth=0), "depth must be at least 1, got 0"),

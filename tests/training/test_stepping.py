@@ -74,7 +74,7 @@ def test_other_optimizers_equal_torchs_own_in_the_plain_loop(runs, name):
     assert expected.isfinite().all()
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [*OTHERS, "muon"])
 def test_other_optimizers_are_stored_and_go_on_bit_for_bit(runs, name):
     whole = runs.checkpoint(runs.train(f"optimizer={name}"))
     first = runs.train(f"optimizer={name}", "trainer.max_epochs=1", "name=first")

@@ -17,6 +17,7 @@ from attelbo.attention.feature_maps import (
     SqueezeExcite,
     WindowAttention2d,
 )
+from attelbo.attention.forgetting import ForgettingAttention
 from attelbo.attention.gated import GatedAttention
 from attelbo.attention.glimpses import GaussianWindow, gaussian_window
 from attelbo.attention.kernels import KERNELS, Call, Kernel, KernelName, Mechanism, attention_weights
@@ -63,6 +64,7 @@ from attelbo.attention.scores import (
     Score,
 )
 from attelbo.attention.sets import ISAB, MAB, PMA, SAB, Perceiver, SlotAttention
+from attelbo.attention.talking import TalkingHeadsAttention
 
 __all__ = [
     "CBAM",
@@ -95,6 +97,7 @@ __all__ = [
     "Entmax15",
     "FeatureMapAttention",
     "FeedForward",
+    "ForgettingAttention",
     "Full",
     "GatedAttention",
     "GaussianWindow",
@@ -138,6 +141,7 @@ __all__ = [
     "SoftmaxOffByOne",
     "Sparsemax",
     "SqueezeExcite",
+    "TalkingHeadsAttention",
     "TopK",
     "TransformerBlock",
     "WindowAttention2d",

@@ -109,17 +109,21 @@ class MultiHeadAttention(AttentionLayer):
     def project(
         self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        n_queries, n_keys = self.n_maps * self.heads, self.n_maps * self.kv_heads
         if memory is not None:
             weight, bias = self._rows(0, self.dim)
             k, v = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
-            return split_heads(F.linear(query, weight, bias), n_queries), k, v
-        parts = self.qkv(query).split(self.widths, -1)
-        q, k, v = (split_heads(*pair) for pair in zip(parts, (n_queries, n_keys, self.kv_heads), strict=True))
-        q, k = self.position.at_query_key(q, k, 0 if cache is None else cache.length)
+            return split_heads(F.linear(query, weight, bias), self.n_maps * self.heads), k, v
+        q, k, v = self.placed(query, 0 if cache is None else cache.length)
         if cache is not None:
             k, v = cache.extend(k, v)
         return q, k, v
+
+    def placed(self, x: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, N, T, D), k and v (B, M, T, D) of tokens x (B, T, E) that stand at ``first``, first + 1, ..."""
+        n_heads = (self.n_maps * self.heads, self.n_maps * self.kv_heads, self.kv_heads)
+        parts = self.qkv(x).split(self.widths, -1)
+        q, k, v = (split_heads(*pair) for pair in zip(parts, n_heads, strict=True))
+        return *self.position.at_query_key(q, k, first), v
 
     def keys_values(self, memory: Tensor, values: Tensor | None = None) -> KeyValues:
         """Keys of a memory (B, S, E'), and values of it too, unless they are to be those of other tokens (B, S, E')."""

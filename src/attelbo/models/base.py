@@ -5,6 +5,7 @@ by one or in blocks, is the business of the stepper that training hands to it; w
 an ordinary LightningModule and any ``lightning.Trainer`` trains it.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from attelbo.building import Spec, build
+from attelbo.building import Spec, build, locate
 from attelbo.data.batch import Batch, Block
 from attelbo.errors import ConfigError, UserError
 from attelbo.metrics import Measure
+from attelbo.models.muon import hidden_matrices
 
 Monitor = tuple[str, Literal["min", "max"]]
 """A validation metric, and whether less or more of it is better."""
@@ -207,7 +209,9 @@ class Model(LightningModule, ABC):
     def built_optimizers(self) -> list[Optimizer]:
         """New optimizers, one for each player."""
         players = self.players()
-        optimizers = [build(self._optimizer_of(player), player.groups()) for player in players]
+        wanted = inspect.signature(locate(self.optimizer_spec["_target_"])).parameters
+        given = {"matrices": hidden_matrices(self)} if "matrices" in wanted else {}
+        optimizers = [build(self._optimizer_of(player), player.groups(), **given) for player in players]
         for player, optimizer in zip(players, optimizers, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = group["lr"] * player.rate

@@ -1,0 +1,182 @@
+"""Forgetting attention: each token says how much of what stands before it each head forgets.
+
+    f_t = sigmoid(<w_n, x_t> + b_n),   c_t = log f_1 + ... + log f_t
+    weights_t = normalizer over s <= t of score(q_t, k_s) + c_t - c_s
+
+What is added is the logarithm of the gates between both tokens, f_(s+1) ... f_t: a bias as ALiBi's, which it is where
+all gates are equal, f_t = exp(-slope). It is a dot product too, so it stands in the queries and keys, and whatever
+kernel computes dot products computes it, fused and without a bias (T, S):
+
+    <q_t, k_s> + c_t - c_s = <[q_t, c_t, 1], [k_s, 1, -c_s]>
+
+Source: Lin, Nikishin, He & Courville 2025, "Forgetting Transformer: Softmax Attention with a Forget Gate", section 3
+(FoX; their kernel takes c besides the queries and keys).
+
+Shapes: B batch, T queries, S keys, E features of a token, N heads, M heads of keys and values, R = N / M that share, D
+features of a head, P parts of a sum.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attelbo.attention.cache import KeyValueCache, KeyValues
+from attelbo.attention.kernels import KernelName
+from attelbo.attention.layer import check_heads
+from attelbo.attention.masks import Causal, Mask, merged
+from attelbo.attention.multi_head import MultiHeadAttention
+from attelbo.attention.normalizers import Normalizer
+from attelbo.attention.positions import Position
+from attelbo.attention.precision import full_precision
+from attelbo.attention.scores import DotProductScore, ScaledDot, Score, is_dot_product
+
+UNIT = 256.0
+"""Sums are counted in so many nats: float16 has numbers up to 65,504 only."""
+
+
+class ForgettingAttention(MultiHeadAttention):
+    """Causal multi-head attention with a forget gate for each head; without gates where it attends to a memory, in
+    which nothing is before or behind.
+
+    What stands in padding is no token and forgets nothing. A cache holds R numbers more for each token: log f.
+
+    Args:
+        causal: whether it is self-attention, and has gates; else it is for a memory only.
+        bias: whether the projections have one; the gates always do.
+        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, kernel: as in
+            ``MultiHeadAttention``; the score must be a dot product.
+
+    Raises:
+        ValueError: a score that is no dot product, a position where it is not causal; those of ``MultiHeadAttention``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        causal: bool = True,
+        kv_heads: int | None = None,
+        memory_dim: int | None = None,
+        score: Score | None = None,
+        normalizer: Normalizer | None = None,
+        position: Position | None = None,
+        mask: Mask | None = None,
+        soft_cap: float | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        kernel: KernelName = "auto",
+    ) -> None:
+        check_heads(dim, heads)
+        if not causal and position is not None:
+            raise ValueError(
+                "forgetting attention looks back only: tokens that see those behind them too take MultiHeadAttention"
+            )
+        super().__init__(
+            dim,
+            heads,
+            kv_heads=kv_heads,
+            memory_dim=memory_dim,
+            score=WithGates(score or ScaledDot(dim // heads), dim // heads),
+            normalizer=normalizer,
+            position=position,
+            mask=mask,
+            soft_cap=soft_cap,
+            dropout=dropout,
+            bias=bias,
+            kernel=kernel,
+        )
+        self.forget = nn.Linear(dim, heads) if causal and self.from_memory is None else None
+        if self.forget is not None:
+            nn.init.xavier_uniform_(self.forget.weight)
+            nn.init.zeros_(self.forget.bias)
+
+    def project(
+        self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As in ``MultiHeadAttention``; in self-attention keys have log f as R further features.
+
+        Raises:
+            ValueError: self-attention of what is not causal.
+        """
+        if memory is not None:
+            return super().project(query, memory)
+        if self.forget is None:
+            raise ValueError("forgetting attention that is not causal is for a memory: it has no gates")
+        q, k, v = self.placed(query, 0 if cache is None else cache.length)
+        gates = F.logsigmoid(self.forget(query)).unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, M, T, R)
+        k = torch.cat([k, gates.to(k.dtype)], -1)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
+        q, k, mask = self._told(q, k, mask)
+        return super().attend(q, k, v, mask)
+
+    def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
+        return super().attention_weights(*self._told(q, k, mask))
+
+    def _told(self, q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor, Mask | None]:
+        """Queries and keys with what is forgotten between them, (B, N, T, D + P + P R) and (B, M, S, D + P + P R), and
+        a mask that looks back; of a memory all as it is."""
+        n_features, n_queries, n_keys = q.shape[-1], q.shape[2], k.shape[2]
+        if k.shape[-1] == n_features:
+            return q, k, mask
+        if mask is None or mask.reach(1, 0)[1] > 0:
+            mask = merged(Causal(), mask)
+        gates = full_precision(k[..., n_features:])
+        present = None if mask is None else mask.present(n_keys)
+        if present is not None:
+            gates = gates.masked_fill(~present[:, None, :, None], 0.0)
+        sums = gates.cumsum(2) / UNIT  # (B, M, S, R)
+        of_query = sums[:, :, n_keys - n_queries :].transpose(2, 3).flatten(1, 2).unsqueeze(-1)  # (B, N, T, 1)
+        own_c, c = (_parts(each, q.dtype) for each in (of_query, sums))
+        n_parts, shared = own_c.shape[-1], sums.shape[-1]
+        # A query asks for the sums of its own head, among those of the heads that share a key.
+        own_head = UNIT * torch.eye(shared, dtype=q.dtype, device=q.device).repeat(self.kv_heads, n_parts)
+        asked = own_head[:, None].expand(len(q), -1, n_queries, -1)
+        units = torch.full_like(c[..., :1], UNIT).expand(-1, -1, -1, n_parts)
+        return torch.cat([q, own_c, asked], -1), torch.cat([k[..., :n_features], units, -c], -1), mask
+
+
+class WithGates(DotProductScore):
+    """A score of the first D features plus the dot product of the others.
+
+    Args:
+        score: of the first D.
+        head_dim: D.
+
+    Raises:
+        ValueError: it is no dot product.
+    """
+
+    def __init__(self, score: Score, head_dim: int) -> None:
+        super().__init__()
+        if not is_dot_product(score):
+            raise ValueError(
+                f"forgetting attention has its gates in a dot product, which {type(score).__name__} is not"
+            )
+        self.score = score
+        self.head_dim = head_dim
+        self.scale = 1.0  # sums would be rounded by another
+
+    def at_query(self, query: Tensor) -> Tensor:
+        scored = self.score.scale * self.score.at_query(query[..., : self.head_dim])
+        return torch.cat([scored, query[..., self.head_dim :]], -1)
+
+    def at_key(self, key: Tensor) -> Tensor:
+        return torch.cat([self.score.at_key(key[..., : self.head_dim]), key[..., self.head_dim :]], -1)
+
+
+def _parts(sums: Tensor, dtype: torch.dtype) -> Tensor:
+    """(..., R) -> (..., P R) of this type, which add up to the sums: three of 8 bits each, which neither bfloat16 nor
+    the products of float32 on a GPU (TF32) round; in float64 the sums themselves."""
+    if dtype == torch.float64:
+        return sums
+    rest, parts = sums.detach(), []
+    for _ in range(3):
+        parts.append(rest.bfloat16().to(rest.dtype))
+        rest = rest - parts[-1]
+    parts[0] = parts[0] + (sums - sums.detach())  # 0: it has the gradient of them all
+    return torch.cat(parts, -1).to(dtype)
