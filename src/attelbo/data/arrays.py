@@ -16,6 +16,7 @@ from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.data.image import Binarization, ImageDataModule
 from attelbo.data.module import Splits
+from attelbo.data.pairs import Pairs
 from attelbo.data.resident import ResidentSplit, mirror_some
 from attelbo.data.sources.base import Factor, Images, ImageSource, check_rows
 from attelbo.errors import DataError
@@ -71,6 +72,7 @@ class ArrayDataModule(ImageDataModule):
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training rows; all if None.
         n_labels: as in :class:`ImageDataModule`.
+        pairs: as in :class:`ImageDataModule`.
 
     Raises:
         ValueError: if a number is out of range.
@@ -95,6 +97,7 @@ class ArrayDataModule(ImageDataModule):
         minibatches_per_block: int = 16,
         train_size: int | None = None,
         n_labels: int | None = None,
+        pairs: Pairs | None = None,
     ) -> None:
         self.standardize: Standardize = standardize
         self._units: Units | None = None
@@ -113,6 +116,7 @@ class ArrayDataModule(ImageDataModule):
             minibatches_per_block,
             train_size,
             n_labels,
+            pairs,
         )
 
     def _describe(self) -> DataSpec:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
-from attelbo.data.batch import DataSpec
+from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.binarize import draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, Classes, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
+from attelbo.data.pairs import Pairing, Pairs, check_pairs, pairing_of
 from attelbo.data.resident import ImageSplit, ResidentSplit, unpack_bits
 from attelbo.data.sources.base import Images, ImageSource, check_rows
 from attelbo.data.sources.image_folder import decode_pictures
@@ -52,6 +53,8 @@ class ImageDataModule(ResidentDataModule):
         train_size: use only so many of the training rows (to debug, or to learn from little); all if None.
         n_labels: so many of these rows keep their label, balanced over the classes and the same in every run; that of
             the others is -1. All if None.
+        pairs: each training row comes with another that differs from it in so many of its factors, or in a number of
+            them that is drawn too (``random``): see :class:`attelbo.data.pairs.Pairing`. None: it comes alone.
 
     Raises:
         ValueError: if a number is out of range, ``binarize`` is asked for data that are binary already, or the source
@@ -76,6 +79,7 @@ class ImageDataModule(ResidentDataModule):
         minibatches_per_block: int = 16,
         train_size: int | None = None,
         n_labels: int | None = None,
+        pairs: Pairs | None = None,
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
         check_at_least(0, crop=crop)
@@ -95,6 +99,8 @@ class ImageDataModule(ResidentDataModule):
         self.crop = crop
         self.train_size = train_size
         self.n_labels = n_labels
+        self.pairs: Pairs | None = pairs
+        self._pairing: Pairing | None = None
         self._classes = Classes()
         self._described: DataSpec | None = self._describe() if self.source.described else None
 
@@ -109,12 +115,22 @@ class ImageDataModule(ResidentDataModule):
             raise ValueError(f"source of {name} has real numbers, which attelbo.data.ArrayDataModule takes")
         if self.n_labels is not None and source.n_classes is None:
             raise ValueError(f"n_labels must be null for {name}, which has no classes, got {self.n_labels}")
+        if self.pairs is not None:
+            check_pairs(self.pairs, sum(factor.n_values > 1 for factor in source.factors), name)
         if source.binary and self.binarize != "none":
             raise ValueError(
                 f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {self.binarize!r}"
             )
         kind = "real" if source.real else "binary" if source.binary or self.binarize != "none" else "levels"
-        return DataSpec(name, source.shape, kind, source.n_classes, self.n_labels, n_objects=source.n_objects)
+        return DataSpec(
+            name,
+            source.shape,
+            kind,
+            source.n_classes,
+            self.n_labels,
+            n_objects=source.n_objects,
+            pairs=self.pairs is not None,
+        )
 
     @property
     def spec(self) -> DataSpec:
@@ -167,6 +183,19 @@ class ImageDataModule(ResidentDataModule):
         x = threshold_bits(x) if self.source.binary else self._evaluated(Images(x, None), "own pictures").x
         scale = 255 if spec.kind == "levels" else 1
         return ImageSplit(x, None, scale=scale).materialize(torch.arange(len(x))).x
+
+    # Pairs of rows
+
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        if self.pairs is not None and self._pairing is None:
+            self._pairing = pairing_of(self._splits["train"], self.pairs, self._name)
+
+    def materialize(self, index: Tensor, split: Split) -> Batch:
+        batch = super().materialize(index, split)
+        if self._pairing is None or split != "train":
+            return batch
+        return batch._replace(partner=super().materialize(self._pairing.partners(index), split).x)
 
     # Files to tensors
 
