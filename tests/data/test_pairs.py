@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from attelbo.data.pairs import Pairing
+from attelbo.data.pairs import TRIES, Pairing
 from attelbo.errors import ConfigError
 
 VALUES = (2, 3, 1, 4)  # one of the factors does not vary
@@ -51,7 +51,7 @@ def test_random_numbers_of_factors_leave_one_that_is_shared():
 
 
 def test_missing_combinations_are_drawn_again_and_who_finds_no_other_stands_alone():
-    """As often as sixteen draws would miss: each hits a row that differs in factor f with 1 / (3 (n_f - 1))."""
+    """As often as all draws would miss: each hits a row that differs in factor f with 1 / (3 (n_f - 1))."""
     kept = torch.rand(len(GRID), generator=torch.Generator().manual_seed(3)) < 0.3
     rows = torch.cat([GRID[kept], torch.tensor([[7, 7, 0, 7]])])  # one value more of each factor
     n, index = 2000, torch.arange(len(rows)).repeat(2000)
@@ -62,7 +62,7 @@ def test_missing_combinations_are_drawn_again_and_who_finds_no_other_stands_alon
     for row in range(len(rows)):
         differs = rows != rows[row]
         hit = float((differs[differs.sum(1) == 1] * of_draw).sum())
-        miss = (1 - hit) ** 16
+        miss = (1 - hit) ** TRIES
         assert float(alone[row]) == pytest.approx(miss, abs=4.5 * (miss * (1 - miss) / n) ** 0.5 + 1e-12)
     assert float(alone[-1]) == 1
 

@@ -18,8 +18,8 @@ from attelbo.errors import ConfigError
 Pairs = int | Literal["random"]
 """In how many factors the two of a pair differ: k, or a number from 1 to F - 1 that is drawn for each pair."""
 
-TRIES = 16
-"""Of three quarters of a grid of factors, one row in four thousand million has no partner then."""
+TRIES = 8
+"""Of three quarters of a grid of factors, one row in 65,536 finds no partner then."""
 _FEW = 0.01
 
 
@@ -70,7 +70,9 @@ class Pairing:
             k = torch.full((batch, 1, 1), self.differ, device=index.device)
         chosen = uniform(batch, TRIES, n_factors).argsort(-1).argsort(-1) < k
         steps = 1 + (uniform(batch, TRIES, n_factors) * (self.n_values - 1)).long()  # 1 .. n_values - 1
-        keys = ((classes + chosen * steps) % self.n_values * self.strides).sum(-1)  # (B, T)
+        others = classes + chosen * steps
+        others = torch.where(others < self.n_values, others, others - self.n_values)
+        keys = (others * self.strides).sum(-1)  # (B, T)
         start, stop = torch.searchsorted(self.keys, keys), torch.searchsorted(self.keys, keys, right=True)
         found = stop > start
         first = found.to(torch.uint8).argmax(1, keepdim=True)
