@@ -176,6 +176,7 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
         ("ptb/text_vae_gru", "ptb/text_vae_lstm", "reference/text_vae", "reference/text_vae_perceiver"),
         ("data=reference_sentences", "model.embedding=8", "model.hidden=8"),
     ),
+    "sprites/ada_gvae": ("data=sprites", "data.source.test_size=100", "evaluation.disentanglement=false"),
     "ptb/text_vae_transformer": ("data=reference_sentences", "model.dim=8", "model.network.layers=1"),
     **dict.fromkeys(
         ("digits/air", "digits/slots", "mnist/air", "mnist/slots"),

@@ -18,6 +18,10 @@ OF_FEATURES = {"vae_gan"}
 features that it has in the end. Pixels take no part in it."""
 DATES = ("data=dates", "data.source.n_train=400", "data.source.n_validation=50", "data.source.n_test=10")
 SCENES = ("data=multi_digits", "data.source.n_train=2000", "data.source.n_test=10", "data.validation_size=200")
+PAIRS = (
+    *("~experiment", "data=sprites", "data.pairs=random", "data.train_size=2000", "data.validation_size=200"),
+    *("model/encoder=mlp", "model/decoder=mlp", "optimizer.lr=3e-3"),
+)
 FEW_SETS = ("data=max_of_set", "data.train_size=6400", "data.validation_size=400")
 CURVES = (
     *("data=gp_rbf", "data.train_size=1200", "data.validation_size=40", "data.test_size=10"),
@@ -38,6 +42,7 @@ MAP = (
     ),
 )
 OTHER_WORDS = {
+    "ada_gvae": PAIRS,
     "air": SCENES,
     **dict.fromkeys(
         ("autoencoder_fsq", "autoencoder_rvq", "autoencoder_vq"), (*MAP, "model.prior.layers=1", "model.prior.dim=32")

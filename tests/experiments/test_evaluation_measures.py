@@ -123,6 +123,19 @@ def test_an_untrained_model_has_scores_within_bounds(sprites):
     assert all(0 <= score <= 1 for score in found.scores.values())
 
 
+def test_scores_see_nuisances_and_the_same_whenever_they_look(shared_runs):
+    words = (
+        *("data=sprites", "data.nuisance=noise", "data.source.test_size=100", "data.train_size=50"),
+        "model/likelihood=discretized_logistic",
+    )
+    found = []
+    for drawn in (1, 7):  # what is drawn for training changes nothing
+        model, data = run.assemble(shared_runs.configure(*words, without=("data.binarize=dynamic",)))
+        assert data.materialize(torch.arange(drawn), "train").x.shape == (drawn, 3, 32, 32)
+        found.append(evaluate_disentanglement(model.eval(), data, "test", 60, 0, CPU, "mean"))
+    assert found[0].scores == found[1].scores
+
+
 SPRITES = ("data=sprites", "data.source.test_size=200", "data.binarize=none", "trainer.max_epochs=1")
 
 

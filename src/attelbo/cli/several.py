@@ -56,6 +56,7 @@ def compare(words: Sequence[str]) -> int:
     parser.add_argument("--metric", action="append", default=[])
     parser.add_argument("--pair", nargs=2, type=int)
     parser.add_argument("--runs", action="store_true")
+    parser.add_argument("--udr", choices=("lasso", "spearman"))
     parser.add_argument("-o", "--output", action="append", type=Path, default=[])
     options = parser.parse_intermixed_args(words)
     if options.help:
@@ -65,7 +66,7 @@ def compare(words: Sequence[str]) -> int:
     from attelbo.experiments import comparison
 
     pair = options.pair and tuple(options.pair)
-    comparison.compare(options.folders, options.by, options.metric, options.output, pair, options.runs)
+    comparison.compare(options.folders, options.by, options.metric, options.output, pair, options.runs, options.udr)
     return 0
 
 

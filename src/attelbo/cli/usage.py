@@ -57,6 +57,7 @@ options:
                        the runs of one seed that differ in other keys count as one, their mean
   --metric NAME        a column: nll, test/elbo, val/loss, ...; the first one sorts; may be repeated
   --pair A B           compare two rows of the printed table, by their numbers, seed by seed
+  --udr KIND           a column of VAEs: how far the seeds of a setting agree in their latents, by lasso or spearman
   -o, --output FILE    write it too: .html (a page with curves and pictures), .csv, .md or .tex; may be repeated
   --runs               in a .csv a line for each run, for pandas and the like, instead of one for each setting
 """

@@ -16,6 +16,8 @@ from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.data.image import Binarization, ImageDataModule
 from attelbo.data.module import Splits
+from attelbo.data.nuisances import Nuisance
+from attelbo.data.pairs import Pairs
 from attelbo.data.resident import ResidentSplit, mirror_some
 from attelbo.data.sources.base import Factor, Images, ImageSource, check_rows
 from attelbo.errors import DataError
@@ -71,6 +73,8 @@ class ArrayDataModule(ImageDataModule):
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training rows; all if None.
         n_labels: as in :class:`ImageDataModule`.
+        pairs: as in :class:`ImageDataModule`.
+        nuisance: of bits, as in :class:`ImageDataModule`.
 
     Raises:
         ValueError: if a number is out of range.
@@ -95,6 +99,8 @@ class ArrayDataModule(ImageDataModule):
         minibatches_per_block: int = 16,
         train_size: int | None = None,
         n_labels: int | None = None,
+        pairs: Pairs | None = None,
+        nuisance: Nuisance = "none",
     ) -> None:
         self.standardize: Standardize = standardize
         self._units: Units | None = None
@@ -113,6 +119,8 @@ class ArrayDataModule(ImageDataModule):
             minibatches_per_block,
             train_size,
             n_labels,
+            pairs,
+            nuisance,
         )
 
     def _describe(self) -> DataSpec:
@@ -173,7 +181,7 @@ class ArrayDataModule(ImageDataModule):
         super().save_state(folder)
         source, units = self.source, self.units if self.source.real else None
         content = {
-            "shape": self.spec.shape,
+            "shape": source.shape,
             "n_classes": source.n_classes,
             "factors": source.factors,
             "binary": source.binary,

@@ -49,6 +49,8 @@ class DataSpec:
     character are exact whatever the tokens."""
     answer_length: int | None = None
     """The most tokens of a row that are to be predicted, which together are its answer; None: rows have none."""
+    pairs: bool = False
+    """Whether training rows come with a partner, ``Batch.partner``."""
     next_tokens: bool = False
     """Whether y are the tokens behind those of x: a model that sees all of a row would only copy them."""
     n_hidden: int | None = None
@@ -85,6 +87,8 @@ class Batch(NamedTuple):
     """The number of the document, or of the set, that each token or element of a row belongs to, (B, T) int64, -1 for
     padding; of a function CONTEXT or TARGET. None where all of a row belongs together. Of images to validate and test
     on, that of the object that each pixel belongs to, (B, H, W), -1 for the background, where it is known."""
+    partner: Tensor | None = None
+    """Of images to train on that come in pairs, the other of each pair, as x; see ``attelbo.data.pairs``."""
 
 
 class Block(NamedTuple):

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
-from attelbo.data.batch import DataSpec
+from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.binarize import draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, Classes, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
+from attelbo.data.nuisances import Nuisance
+from attelbo.data.pairs import Pairing, Pairs, check_pairs, pairing_of
 from attelbo.data.resident import ImageSplit, ResidentSplit, unpack_bits
 from attelbo.data.sources.base import Images, ImageSource, check_rows
 from attelbo.data.sources.image_folder import decode_pictures
@@ -52,6 +54,10 @@ class ImageDataModule(ResidentDataModule):
         train_size: use only so many of the training rows (to debug, or to learn from little); all if None.
         n_labels: so many of these rows keep their label, balanced over the classes and the same in every run; that of
             the others is -1. All if None.
+        pairs: each training row comes with another that differs from it in so many of its factors, or in a number of
+            them that is drawn too (``random``): see :class:`attelbo.data.pairs.Pairing`. None: it comes alone.
+        nuisance: what varies in black and white images beside their factors, in three channels: the ``color`` of what
+            is white, or ``noise`` in place of what is black; anew whenever a training row is used.
 
     Raises:
         ValueError: if a number is out of range, ``binarize`` is asked for data that are binary already, or the source
@@ -76,6 +82,8 @@ class ImageDataModule(ResidentDataModule):
         minibatches_per_block: int = 16,
         train_size: int | None = None,
         n_labels: int | None = None,
+        pairs: Pairs | None = None,
+        nuisance: Nuisance = "none",
     ) -> None:
         super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
         check_at_least(0, crop=crop)
@@ -95,6 +103,9 @@ class ImageDataModule(ResidentDataModule):
         self.crop = crop
         self.train_size = train_size
         self.n_labels = n_labels
+        self.pairs: Pairs | None = pairs
+        self._pairing: Pairing | None = None
+        self.nuisance: Nuisance = nuisance
         self._classes = Classes()
         self._described: DataSpec | None = self._describe() if self.source.described else None
 
@@ -109,12 +120,30 @@ class ImageDataModule(ResidentDataModule):
             raise ValueError(f"source of {name} has real numbers, which attelbo.data.ArrayDataModule takes")
         if self.n_labels is not None and source.n_classes is None:
             raise ValueError(f"n_labels must be null for {name}, which has no classes, got {self.n_labels}")
+        if self.pairs is not None:
+            check_pairs(self.pairs, sum(factor.n_values > 1 for factor in source.factors), name)
         if source.binary and self.binarize != "none":
             raise ValueError(
                 f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {self.binarize!r}"
             )
         kind = "real" if source.real else "binary" if source.binary or self.binarize != "none" else "levels"
-        return DataSpec(name, source.shape, kind, source.n_classes, self.n_labels, n_objects=source.n_objects)
+        shape = source.shape
+        if self.nuisance != "none":
+            if kind != "binary" or len(shape) != 3 or shape[0] != 1:
+                raise ValueError(
+                    f"nuisance must be 'none' for {name}, whose rows are not images in black and white, "
+                    f"got {self.nuisance!r}"
+                )
+            shape, kind = (3, *shape[1:]), "levels"
+        return DataSpec(
+            name,
+            shape,
+            kind,
+            source.n_classes,
+            self.n_labels,
+            n_objects=source.n_objects,
+            pairs=self.pairs is not None,
+        )
 
     @property
     def spec(self) -> DataSpec:
@@ -164,9 +193,23 @@ class ImageDataModule(ResidentDataModule):
         if spec.kind == "real" or spec.row != "image" or spec.shape[0] not in (1, 3):
             raise UserError(f"{self._name} has no images that a picture could be one of; split=test has its rows")
         x = decode_pictures(files, spec.shape, self.source.crop)
-        x = threshold_bits(x) if self.source.binary else self._evaluated(Images(x, None), "own pictures").x
+        if self.nuisance == "none":
+            x = threshold_bits(x) if self.source.binary else self._evaluated(Images(x, None), "own pictures").x
         scale = 255 if spec.kind == "levels" else 1
         return ImageSplit(x, None, scale=scale).materialize(torch.arange(len(x))).x
+
+    # Pairs of rows
+
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        if self.pairs is not None and self._pairing is None:
+            self._pairing = pairing_of(self._splits["train"], self.pairs, self._name)
+
+    def materialize(self, index: Tensor, split: Split) -> Batch:
+        batch = super().materialize(index, split)
+        if self._pairing is None or split != "train":
+            return batch
+        return batch._replace(partner=super().materialize(self._pairing.partners(index), split).x)
 
     # Files to tensors
 
@@ -188,6 +231,8 @@ class ImageDataModule(ResidentDataModule):
         split = self._split("train")
         if not isinstance(split, ImageSplit):
             raise ConfigError(f"model.standardize is of pixels, {self._name} has real numbers: data.standardize=each")
+        if split.nuisance != "none":
+            raise ConfigError("model.standardize is of pixels that are there: not with data.nuisance, which is drawn")
         x = unpack_bits(split.x) if split.bits else split.x
         levels = torch.arange(256, dtype=torch.float64) / (255 if split.draw else split.scale)
         # Counted, not summed: exact, and the bytes stay bytes.
@@ -202,7 +247,10 @@ class ImageDataModule(ResidentDataModule):
         return {"flip": self.flip, "crop": self.crop}
 
     def _content(self) -> tuple[Any, ...]:
-        return self.source, self.binarize, self._moves, self.validation_size, self.train_size, self.n_labels
+        return (
+            *(self.source, self.binarize, self._moves, self.validation_size, self.train_size, self.n_labels),
+            self.nuisance,
+        )
 
     def _load(self) -> Splits:
         train, test = (check_rows(self.source, images) for images in self.source.load(self.root))
@@ -213,15 +261,15 @@ class ImageDataModule(ResidentDataModule):
         shown = self._few_labels(shown, train_rows)._replace(segments=None)  # nobody is to learn from them
         return {
             "train": self._resident(shown, train_rows, draw=dynamic, **self._moves),
-            "validation": self._resident(evaluated, validation_rows),
-            "test": self._resident(self._evaluated(test, "test")),
+            "validation": self._resident(evaluated, validation_rows, purpose="validation"),
+            "test": self._resident(self._evaluated(test, "test"), purpose="test"),
         }
 
     def _trained(self) -> ResidentSplit:
         """Not moved, drawn once as validation rows are, and with all of their labels and segments."""
         train, _ = self.source.load(self.root)
         _, rows = self._divide(len(train.x))
-        return self._resident(self._evaluated(train, "train"), rows)
+        return self._resident(self._evaluated(train, "train"), rows, purpose="trained")
 
     def _divide(self, n: int) -> tuple[Tensor, Tensor]:
         """The rows for validation, and those to train on, shuffled, since ``train_size`` may leave some out."""
@@ -255,8 +303,9 @@ class ImageDataModule(ResidentDataModule):
             raise ConfigError(f"data.{error} training rows of {self._name}") from error
         return images._replace(y=torch.full_like(images.y, UNLABELLED).index_copy_(0, rows, kept))
 
-    def _resident(self, images: Images, rows: Tensor | None = None, draw: bool = False, **moves: Any) -> ImageSplit:
+    def _resident(self, images: Images, rows: Tensor | None = None, **options: Any) -> ImageSplit:
         x, y, segments = (t if t is None or rows is None else t.index_select(0, rows) for t in images)
         assert x is not None
         scale = 255 if self.spec.kind == "levels" else 1
-        return ImageSplit(x, y, scale=scale, draw=draw, bits=self.source.packed, segments=segments, **moves)
+        options |= {"bits": self.source.packed, "segments": segments, "nuisance": self.nuisance}
+        return ImageSplit(x, y, scale=scale, **options)

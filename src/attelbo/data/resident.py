@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attelbo.data.batch import Batch
 from attelbo.data.binarize import draw_bits
+from attelbo.data.nuisances import Nuisance, with_nuisance
 
 
 class ResidentSplit(ABC):
@@ -67,6 +68,8 @@ class ImageSplit(ResidentSplit):
         bits: x is packed, eight pixels in a byte.
         segments: the object that each pixel belongs to, (N, H, W) int8, -1 for the background, of images that are not
             mirrored.
+        nuisance: what is added to the bits of an image of one channel, which makes grey levels of three.
+        purpose: what is drawn for it is a function of the row and of this, such as the split; drawn anew if None.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class ImageSplit(ResidentSplit):
         crop: int = 0,
         bits: bool = False,
         segments: Tensor | None = None,
+        nuisance: Nuisance = "none",
+        purpose: str | None = None,
     ) -> None:
         self.x = x.contiguous()
         self.y = y
@@ -88,6 +93,8 @@ class ImageSplit(ResidentSplit):
         self.crop = crop
         self.bits = bits
         self.segments = segments
+        self.nuisance: Nuisance = nuisance
+        self.purpose = purpose
 
     def __len__(self) -> int:
         return len(self.x)
@@ -102,12 +109,15 @@ class ImageSplit(ResidentSplit):
             x = mirror_some(x)
         if self.crop:
             x = moved_at_random(x, self.crop)
+        scale = self.scale
         if self.draw:
-            x = draw_bits(x).float()
-        else:
-            x = x.float()
-            if self.scale != 1:
-                x.div_(self.scale)
+            x, scale = draw_bits(x), 1
+        if self.nuisance != "none":
+            x = with_nuisance(x, self.nuisance, None if self.purpose is None else index, self.purpose or "")
+            scale = 255
+        x = x.float()
+        if scale != 1:
+            x.div_(scale)
         y, segments = (None if t is None else t.index_select(0, index) for t in (self.y, self.segments))
         return Batch(x, y, index, None if segments is None else segments.long())
 

@@ -96,6 +96,7 @@ from attelbo.latent.priors import (
     WrappedNormalPrior,
     sampled_kl,
 )
+from attelbo.latent.sharing import Average, share_posteriors
 
 __all__ = [
     "CIWAE",
@@ -112,6 +113,7 @@ __all__ = [
     "Adversarial",
     "AutoregressiveConvolutional",
     "AutoregressiveRecurrent",
+    "Average",
     "BatchNormalizedPosterior",
     "Bernoulli",
     "BetaBinomial",
@@ -190,5 +192,6 @@ __all__ = [
     "normal_kl",
     "sampled_kl",
     "schedules",
+    "share_posteriors",
     "spaces",
 ]

@@ -2,7 +2,13 @@
 
 from attelbo.metrics.active_units import ActiveUnits
 from attelbo.metrics.code_usage import CodeUsage
-from attelbo.metrics.disentanglement import Disentanglement, Representation, disentanglement_scores
+from attelbo.metrics.disentanglement import (
+    Disentanglement,
+    Representation,
+    Similarity,
+    disentanglement_ranking,
+    disentanglement_scores,
+)
 from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
 from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information, marginal_log_prob
@@ -20,9 +26,11 @@ __all__ = [
     "Measure",
     "Representation",
     "SampleMean",
+    "Similarity",
     "TokenScores",
     "adjusted_rand_index",
     "aggregate_log_prob",
+    "disentanglement_ranking",
     "disentanglement_scores",
     "estimate_information",
     "frechet_distance",

@@ -1,5 +1,6 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
+from attelbo.models.adaptive import AdaptiveVAE, build_adaptive_vae
 from attelbo.models.air import AttendInferRepeat, build_air
 from attelbo.models.base import Model, Player, Terms, count_parameters
 from attelbo.models.classifier import (
@@ -30,6 +31,7 @@ from attelbo.models.vae import VariationalAutoencoder, build_vae
 
 __all__ = [
     "DRAW",
+    "AdaptiveVAE",
     "AttendInferRepeat",
     "Classifier",
     "Clustering",
@@ -53,6 +55,7 @@ __all__ = [
     "TextVAE",
     "TopDownVAE",
     "VariationalAutoencoder",
+    "build_adaptive_vae",
     "build_air",
     "build_conditional_vae",
     "build_data",

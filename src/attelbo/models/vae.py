@@ -113,7 +113,21 @@ class VariationalAutoencoder(LatentVariableModel):
         log_weights: bool = False,
         stop_posterior: bool = False,
     ) -> Evidence:
-        q, prior = self.infer(x, y), self.prior_of(y)
+        q = self.infer(x, y)
+        return self.evidence_under(q, x, y, n_samples, log_weights=log_weights, stop_posterior=stop_posterior)
+
+    def evidence_under(
+        self,
+        q: Distribution,
+        x: Tensor,
+        y: Tensor | None,
+        n_samples: int,
+        *,
+        log_weights: bool,
+        stop_posterior: bool,
+    ) -> Evidence:
+        """The evidence terms of x (B, C, H, W) under a posterior that need not be q(z|x); see :meth:`evidence`."""
+        prior = self.prior_of(y)
         # A point has no KL: no group of latents has any.
         kl = prior.exact_kl(q) if self.has_kl else q.mean.new_zeros(len(x), 0)  # (B, G)
         log_ratio = sample_weights = None

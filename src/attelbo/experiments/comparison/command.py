@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attelbo.errors import UserError
-from attelbo.experiments.comparison.runs import find_runs
+from attelbo.experiments.comparison.runs import Run, find_runs
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.table import (
     Comparison,
@@ -19,6 +20,9 @@ from attelbo.experiments.comparison.table import (
 )
 from attelbo.files import write_atomically
 
+if TYPE_CHECKING:
+    from attelbo.metrics import Similarity
+
 FORMS = {".csv": as_csv, ".md": as_markdown, ".tex": as_latex}
 
 
@@ -29,6 +33,7 @@ def compare(
     outputs: Sequence[Path] = (),
     pair: tuple[int, int] | None = None,
     each_run: bool = False,
+    udr: "Similarity | None" = None,
 ) -> None:
     """Print the table of all runs found, by setting; write it to files.
 
@@ -40,6 +45,7 @@ def compare(
         pair: the numbers, in the printed table, of two settings to be compared seed by seed; the two if there are just
             two.
         each_run: a line for each run in the .csv files, instead of one for each setting.
+        udr: how far the seeds of a setting agree in their latents is a column too, by this similarity of two latents.
 
     Raises:
         UserError: no runs, no run that is done, no such key, metric, setting or form of file, or it cannot be written.
@@ -52,13 +58,30 @@ def compare(
     found = find_runs(patterns)
     if not found.done:
         raise UserError(f"none of the {len(found.unfinished)} runs there is done")
-    settings, every = settings_of(found.done, by), metrics_of(found.done)
-    comparison = Comparison(settings, chosen(every, metrics), every, found)
+    settings = settings_of(found.done, by)
+    if udr is not None:
+        _agree(found.done, udr)
+    every = metrics_of(found.done)
+    first = chosen(every, ["udr"]) if udr is not None and not metrics else []
+    comparison = Comparison(settings, [*first, *chosen(every, metrics)], every, found)
     statements = _statements(comparison, pair)
     _show(comparison, statements)
     for path in outputs:
         write(path, comparison, statements, each_run)
         sys.stdout.write(f"{path}\n")
+
+
+def _agree(runs: Sequence[Run], udr: "Similarity") -> None:
+    """Give the runs that share all but their seed their UDR, one of each seed."""
+    groups = [list({run.seed: run for run in setting.runs}.values()) for setting in settings_of(runs)]
+    groups = [group for group in groups if len(group) > 1]
+    if not groups:
+        raise UserError(f"--udr {udr}: it takes at least two runs that differ in nothing but their seed")
+    from attelbo.experiments.evaluation.agreement import UDR, evaluate_agreement  # torch
+
+    for group in groups:
+        for run, value in zip(group, evaluate_agreement([run.path for run in group], udr), strict=True):
+            run.add(UDR, value)
 
 
 def write(path: Path, comparison: Comparison, statements: Sequence[str], each_run: bool = False) -> None:

@@ -54,6 +54,16 @@ class Run:
             measures += [measure for measure in more.get("measures", []) if measure[0] not in {m[0] for m in measures}]
         return {**result, "metrics": metrics, "measures": measures}
 
+    def add(self, measure: Sequence[Any], value: float) -> None:
+        """A metric of the test split that the run has among other runs only: it is not written down.
+
+        Args:
+            measure: an ``attelbo.metrics.Measure``.
+            value: of this run.
+        """
+        self.result["metrics"][f"test/{measure[0]}"] = value
+        self.result["measures"].append(measure)
+
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
         """What it was made with; empty where that was not written down."""

@@ -118,6 +118,7 @@ def _recipe(data: ImageDataModule) -> dict[str, Any]:
         "binarize": data.binarize,
         "flip": data.flip,
         "crop": data.crop,
+        "nuisance": data.nuisance,
         "n_values": _n_values(data),
         "shape": list(data.spec.shape),
         "features": N_FEATURES,

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from attelbo.metrics.disentanglement.agreement import Similarity, disentanglement_ranking
 from attelbo.metrics.disentanglement.explicitness import explicitness
 from attelbo.metrics.disentanglement.gaps import (
     gaps,
@@ -30,9 +31,11 @@ __all__ = [
     "DCI",
     "Disentanglement",
     "Representation",
+    "Similarity",
     "beta_vae_score",
     "concentrations",
     "dci",
+    "disentanglement_ranking",
     "disentanglement_scores",
     "explicitness",
     "factor_vae_score",

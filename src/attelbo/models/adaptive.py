@@ -1,0 +1,94 @@
+"""Adaptive group VAEs: what pairs of images have in common tells the factors apart (weak supervision).
+
+Locatello, Poole, Raetsch, Schoelkopf, Bachem & Tschannen 2020, "Weakly-Supervised Disentanglement Without Compromises"
+(arXiv:2002.02886), sec. 4: Ada-GVAE and Ada-ML-VAE.
+
+    x, x' -- encoder, posterior --> q(z|x), q(z|x') -- what differs least is averaged, samples --> z, z'
+    z, z' -- decoder, likelihood --> p(x|z), p(x'|z') -- objective --> loss
+
+Shapes: B pairs, (C, H, W) image. Units: nats, summed over the dimensions of x and averaged over images.
+"""
+
+from typing import Any
+
+import torch
+
+from attelbo.building import Spec
+from attelbo.checks import check_choice
+from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError
+from attelbo.latent import Average, DiagonalNormal, Evidence, share_posteriors
+from attelbo.models.parts import model_arguments
+from attelbo.models.vae import VariationalAutoencoder, vae_parts
+
+
+class AdaptiveVAE(VariationalAutoencoder):
+    """A VAE that is trained on pairs; in all else, validation too, a VAE of single images.
+
+    The evidence terms of B pairs are those of 2 B images, first all x, then all x', under the posteriors that pairs
+    share (:func:`~attelbo.latent.share_posteriors`); an objective makes of them what it makes of any, so that the ELBO
+    is the mean of the two of a pair.
+
+    Args:
+        average: of two posteriors: ``gvae`` (of moments) or ``ml_vae`` (of precisions).
+        **parts: those of :class:`VariationalAutoencoder`; the posterior is a diagonal normal.
+    """
+
+    def __init__(self, average: Average, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.average: Average = average
+
+    def evidence_of(self, batch: Batch) -> Evidence:
+        if batch.partner is None:
+            return super().evidence_of(batch)
+        x = torch.cat([batch.x, batch.partner])
+        q = self.infer(x)
+        assert isinstance(q, DiagonalNormal)
+        objective = self.objective
+        return self.evidence_under(
+            share_posteriors(q, self.average),
+            x,
+            None,
+            objective.n_samples,
+            log_weights=objective.needs_log_weights,
+            stop_posterior=objective.stops_posterior,
+        )
+
+    def latents_of(self, batch: Batch) -> Evidence:
+        return super().latents_of(batch) if batch.partner is None else self.evidence_of(batch)
+
+
+def build_adaptive_vae(
+    data: DataSpec,
+    encoder: Spec,
+    decoder: Spec,
+    posterior: Spec,
+    prior: Spec,
+    likelihood: Spec,
+    objective: Spec,
+    latent_dim: int,
+    optimizer: Spec,
+    scheduler: Spec,
+    extra: Spec | None = None,
+    average: Average = "gvae",
+) -> AdaptiveVAE:
+    """Compose an adaptive VAE from its configuration, which is that of a VAE.
+
+    Raises:
+        ConfigError: the data have no pairs, the posterior is no diagonal normal, an argument is out of range, or parts
+            do not fit together.
+    """
+    if not data.pairs:
+        raise ConfigError(
+            f"model: AdaptiveVAE learns from pairs of images, and those of {data.name} come one by one; "
+            "data.pairs=random makes pairs where factors are known, as of data=sprites"
+        )
+    with model_arguments():
+        check_choice("average", average, Average)
+    parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, extra)
+    if parts["posterior"].distribution is not DiagonalNormal:
+        raise ConfigError(
+            f"model/posterior: AdaptiveVAE averages diagonal normals, and {type(parts['posterior']).__name__} has "
+            "none; model/posterior=diagonal_normal has"
+        )
+    return AdaptiveVAE(average, **parts, optimizer=optimizer, scheduler=scheduler)
