@@ -337,6 +337,11 @@ def test_one_that_diverges_fails_alone(runs, capsys, stack):
 
 def test_a_stacked_loss_that_is_not_the_models_own_is_an_error(runs, monkeypatch, capsys):
     monkeypatch.setattr("attelbo.training.replicas.stack.ModelStack.losses", _other_noise())
+    assert main(["train", *runs.words(*STACKED)]) == 2
+    assert "trainer.stack: the stacked model gives replica 0 the loss" in capsys.readouterr().err
+    assert not runs.folder.exists()
+    # Where it shows in the training alone, as on another device, the runs that have begun have failed.
+    monkeypatch.setattr("attelbo.experiments.replicas.check_stackable", lambda models, batch: None)
     code, sweep = train(runs, *STACKED)
     assert code == 1
     assert set(states(sweep).values()) == {"failed"}
@@ -359,9 +364,9 @@ def _other_noise():
 
 def test_what_cannot_be_stacked_is_said_or_trained_in_turns(runs, monkeypatch, capsys):
     monkeypatch.setattr("attelbo.latent.distributions.DiagonalNormal.rsample", _alpha_noise)
-    code, _ = train(runs, *STACKED)
-    assert code == 1
+    assert main(["train", *runs.words(*STACKED)]) == 2
     assert "trainer.stack=true: noise is drawn by alpha_dropout" in capsys.readouterr().err
+    assert not runs.folder.exists()
     words = ("trainer.replicas=4", "trainer.max_epochs=1", f"paths.output_dir={runs.folder / 'auto'}")
     assert main(["train", *runs.words(*words)]) == 0
     assert (
