@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from attelbo.errors import UserError, one_line
@@ -67,6 +68,18 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def why_not_written(path: Path) -> str | None:
+    """Why no file can be written at ``path``, in the words of the operating system; None where one can. Nothing is
+    made, nor are its folders, which are when it is written."""
+    try:
+        if path.is_dir():
+            return os.strerror(errno.EISDIR)
+        TemporaryFile(dir=next(folder for folder in path.parents if folder.exists())).close()
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def give_second_name(path: Path, name: Path) -> None:

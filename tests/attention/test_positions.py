@@ -340,7 +340,7 @@ def test_other_features_than_there_are_angles_for() -> None:
         (lambda: Rotary(4, 5, stretch=0.5), "stretch must be at least 1, got 0.5"),
         (lambda: Rotary(4, 5, stretched="all"), "stretched must be places or base, got 'all'"),  # pyright: ignore[reportArgumentType]
         (lambda: Rotary(2, 5, stretch=2.0, stretched="base"), "stretched must be places where a single pair turns"),
-        (lambda: XPos(4, 5, causal=False), "causal attention only"),
+        (lambda: XPos(4, 5, causal=False), "causal attention only; Rotary"),
         (lambda: XPos(4, 5, decay=0.0), "decay must be positive and finite, got 0.0"),
         (lambda: AxialRotary(6, (2, 2)), "head_dim must be a multiple of 4 .*, got 6"),
         (lambda: AxialRotary(4, (2, 3), 5), "max_length must be at least the 6 places of the image, got 5"),

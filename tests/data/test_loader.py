@@ -91,6 +91,25 @@ def test_epochs_of_steps_are_cut_from_passes(digits, steps):
     assert flat([minibatch.tolist() for minibatch in found]) == flat([rows.tolist() for rows in passes[: len(found)]])
 
 
+@pytest.mark.parametrize("steps", [3, 10, 17])
+def test_the_ranks_share_the_minibatches_of_such_an_epoch(digits, steps, monkeypatch):
+    """Two of 5 rows see together what one of 10 sees; of 103 rows one is used once more, which is in no whole one."""
+
+    def minibatches(size: int, rank: int, world_size: int) -> list[torch.Tensor]:
+        data = digits(train_size=103, batch_size=size)
+        data.steps_per_epoch = steps
+        monkeypatch.setattr(data, "_place", lambda: (rank, world_size, torch.device("cpu")))
+        loader = data.train_dataloader()
+        loader.position = lambda: (1, 0)
+        return [rows for block in loader for rows in data.minibatches(block)]
+
+    of_ranks = [minibatches(5, rank, 2) for rank in range(2)]
+    alone = minibatches(10, 0, 1)
+    assert len(alone) == steps
+    for rows, *parts in zip(alone, *of_ranks, strict=True):
+        assert torch.equal(rows, torch.stack(parts, 1).flatten())
+
+
 def test_position_is_asked_at_the_first_block_and_for_every_iteration():
     position = (0, 0)
     resumable = IndexLoader("train", lambda e: training_order(20, 0, e), 20, batch_size=5, position=lambda: position)

@@ -13,6 +13,7 @@ from attelbo.cli import main
 from attelbo.data import ArrayDataModule, ImageDataModule
 from attelbo.data.sources import Digits, Images, ImageSource, Splits
 from attelbo.errors import DataError
+from attelbo.experiments.listing import package_folder
 
 (SHOWN,) = re.findall(
     r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(), re.M | re.S
@@ -54,8 +55,11 @@ def test_a_source_in_a_package_of_ones_own_is_trained_on(tmp_path: Path, monkeyp
     (tmp_path / "mylab").mkdir()
     (tmp_path / "mylab/data.py").write_text(CODE)
     (tmp_path / "conf/data").mkdir(parents=True)
-    own = "# Boards\ndefaults: [_image, _self_]\nname: checkers\nsource:\n  _target_: mylab.data.Checkers\n"
-    own += "batch_size: 8\neval_batch_size: 8\nvalidation_size: 20\nbinarize: threshold\nflip: false\n"
+    own = (package_folder() / "data/digits.yaml").read_text()  # and what CONTRIBUTING has changed in it
+    for word, mine in (("attelbo.data.sources.Digits", "mylab.data.Checkers"), ("size: 144", "size: null")):
+        assert word in own
+        own = own.replace(word, mine)
+    own = own.replace("name: digits", "name: checkers")
     (tmp_path / "conf/data/checkers.yaml").write_text(own)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

@@ -193,3 +193,26 @@ def test_byte_pairs_of_words_that_are_known_are_those_of_the_whole_text():
     assert [tokenizer.encode(text) for text in texts] == [tokenizer._ids(text) for text in texts]  # all are known now
     tokenizer.fit(["ab ab ab"], pads=True)
     assert tokenizer.encode("ab ab") == tokenizer._ids("ab ab")
+
+
+def test_the_same_pairs_of_bytes_are_learned_once(monkeypatch):
+    """As of the jobs of a sweep; not those of other texts, another size or another division into texts."""
+    from tokenizers import trainers
+
+    learned, trainer = [], trainers.BpeTrainer
+    monkeypatch.setattr(trainers, "BpeTrainer", lambda **given: learned.append(given) or trainer(**given))
+
+    def fitted(size: int, *texts: str, pads: bool = True) -> BPE:
+        tokenizer = BPE(size)
+        tokenizer.fit(texts, pads)
+        return tokenizer
+
+    first, second = (fitted(270, "one once more", "only once") for _ in range(2))
+    assert len(learned) == 1
+    assert first.state() == second.state()
+    assert first.tokens == second.tokens
+    assert first.encode("once <eos> more") == second.encode("once <eos> more")
+    fitted(271, "one once more", "only once")
+    fitted(270, "one once moreonly", " once")
+    fitted(270, "one once more", "only once", pads=False)
+    assert len(learned) == 4

@@ -1,5 +1,6 @@
 """`attelbo compare`: what is one setting, what its numbers are, and the forms it is written in."""
 
+import base64
 import csv
 import itertools
 import json
@@ -314,7 +315,7 @@ def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:
         ([], "which runs? name a folder"),
         (["{cut}"], "result.json cannot be read: "),
         (["{half}"], "status.json cannot be read: "),
-        (["{two}", "-o", "/dev/null/x.csv"], "cannot be written"),
+        (["{two}", "-o", "{two}/new/x.md", "-o", "/dev/null/x.csv"], "--output /dev/null/x.csv cannot be written: Not"),
     ],
 )
 def test_what_is_wrong_is_one_line(two, tmp_path_factory, capsys, words, message) -> None:
@@ -324,9 +325,11 @@ def test_what_is_wrong_is_one_line(two, tmp_path_factory, capsys, words, message
     half = write_run(tmp_path_factory.mktemp("half"), configuration(0), 1.0)
     (half / "status.json").write_text('{"st')
     assert main(["compare", *(word.format(two=two, empty=empty, cut=cut, half=half) for word in words)]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert not (two / "new").exists()
 
 
 # -- the page ------------------------------------------------------------------------------------------
@@ -356,6 +359,23 @@ def test_a_page_of_fifty_runs_stays_below_ten_megabytes(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert main(["compare", str(tmp_path), "-o", str(page)]) == 0
     assert 2_000_000 < page.stat().st_size < 10_000_000
+
+
+def test_the_page_has_every_kind_of_picture_of_a_run(two: Path, tmp_path: Path) -> None:
+    """Of attention each layer's, whatever it is called; not those that a command has drawn, nor of earlier epochs."""
+    (first, *_), names = sorted(two.glob("*/")), ("attention_decoder_layers_1", "samples", "confusion")
+    (first / "media").mkdir()
+    for name in (*names, "samples-n9-seed1", "samples-epoch0001"):
+        (first / "media" / f"{name}.png").write_bytes(name.encode())
+    page = tmp_path / "page.html"
+    assert main(["compare", str(two), "-o", str(page)]) == 0
+    content = page.read_text().partition('type="application/json">')[2].partition("</script>")[0]
+    shown = json.loads(content)["settings"]
+    pictures = {name: uri for setting in shown for name, uri in setting["pictures"].items()}
+    assert {name: base64.b64decode(uri.partition(",")[2]).decode() for name, uri in pictures.items()} == {
+        name: name for name in names
+    }
+    assert list(pictures) == ["samples", "confusion", "attention_decoder_layers_1"]
 
 
 CLICK = """

@@ -282,6 +282,16 @@ def test_what_cannot_be_shown(done, capsys, words, message):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["embed", "n=4", "method=tsne", "output={}/a.csv"], ["interpolate", "n=178", "output={}/a.png"]]
+)
+def test_of_what_is_refused_there_is_no_folder(done, tmp_path, words):
+    assert (
+        main([words[0], f"run={done}", "accelerator=cpu", *(w.format(tmp_path / "new" / "er") for w in words[1:])]) == 2
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_is_no_file_to_write(done, tmp_path, capsys):
     (tmp_path / "x.png").mkdir()
     assert main(["sample", f"run={done}", "n=1", f"output={tmp_path / 'x.png'}", "accelerator=cpu"]) == 2

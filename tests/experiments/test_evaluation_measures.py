@@ -22,9 +22,12 @@ from attelbo.experiments.evaluation import (
     evaluate_information,
     evaluate_quality,
     measure,
+    quality,
     write_tables,
 )
 from attelbo.experiments.evaluation.classifier import N_FEATURES, Classifier, classifier_of
+from attelbo.experiments.evaluation.disentanglement import DISENTANGLEMENT
+from attelbo.experiments.evaluation.probe import PROBE
 from attelbo.experiments.evaluation.quality import inception_metric
 from attelbo.experiments.evaluation.tables import Tables
 from attelbo.experiments.settings import Evaluation
@@ -217,6 +220,10 @@ def test_one_row_has_no_scores(runs):
             "probe=true: sprites has no labels to tell from the latents",
         ),
         (
+            ["model=cvae", "evaluation.probe=true"],
+            "probe=true: the encoder of a ConditionalVAE is told the label, which its latents may only repeat",
+        ),
+        (
             ["data=sort", "model=gpt", "evaluation.quality=true"],
             "quality=true: a LanguageModel on sort: no latent variables of images",
         ),
@@ -230,6 +237,12 @@ def test_what_is_not_there_is_told_before_anything_is_trained(tmp_path, capsys, 
     assert main(["train", *words, f"paths.output_dir={tmp_path / 'outputs'}"]) == 2
     assert capsys.readouterr().err == f"error: evaluation.{why}\n"
     assert not (tmp_path / "outputs").exists()
+
+
+def test_no_two_measures_of_images_have_one_name():
+    """In the columns of a comparison there is no room for more than it."""
+    names = [measure.label for measure in (*DISENTANGLEMENT, *quality.QUALITY, *quality.INCEPTION, *PROBE)]
+    assert len(set(names)) == len(names)
 
 
 def test_factors_that_are_not_there_are_told_before_anything_is_measured(runs, capsys):

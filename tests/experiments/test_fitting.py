@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from attelbo.building import build
 from attelbo.cli import main
 from attelbo.data.batch import Batch
-from attelbo.experiments import fitting
+from attelbo.experiments import fitting, run
 from attelbo.latent import MAF, MixtureOfGaussians, RealNVP
-from attelbo.models import FittedPrior, load_run, read_config
+from attelbo.models import FittedPrior, checkpoint_of, load_run, read_config
 from attelbo.models.fitted_prior import CrossEntropy
 
 
@@ -98,6 +99,28 @@ def test_what_cannot_be_fitted(first, capsys, words, message):
     assert main(["fit-prior", *given, *words, "accelerator=cpu"]) == 2
     assert message in capsys.readouterr().err
     assert sorted(first.parent.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("binarize", ["threshold", "dynamic"])
+def test_rows_that_are_not_drawn_anew_are_encoded_once(first, tmp_path, binarize):
+    config, epochs, seen = read_config(first), 3, []
+    config["data"] |= {"binarize": binarize, "train_size": 300}
+    prior = {"_target_": "attelbo.latent.MixtureOfGaussians", "n_components": 3}
+    spent = config["optimizer"], config["scheduler"], 0
+    config = fitting.second_stage(config, checkpoint_of(first), prior, epochs, *spent)
+    model, data = run.assemble(config)
+    trainer = build(config["trainer"], run_dir=tmp_path, seed=0, callbacks={})
+    model.encoder.register_forward_hook(lambda encoder, given, features: seen.append(len(features)))
+    kept = []
+    model.at_step = lambda step, total: kept.append(model._features)
+    trainer.fit(model, datamodule=data)
+    n, n_validation = data.n_rows("train"), data.n_rows("validation")
+    in_training = n if binarize == "threshold" else epochs * n
+    assert sum(seen) == n + in_training + epochs * n_validation  # first those by which the prior is placed
+    assert model._features is None
+    if binarize == "threshold":
+        with torch.no_grad():
+            torch.testing.assert_close(kept[-1], model.encoder(data.materialize(torch.arange(n), "train").x))
 
 
 def test_a_checkpoint_of_another_model_is_refused(second, tmp_path):

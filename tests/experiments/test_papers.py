@@ -247,6 +247,10 @@ def test_a_table_is_rebuilt_and_goes_on(runs, tmp_path: Path, capsys: pytest.Cap
         (["iwae", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         ([], "which paper? attelbo reproduce --list"),
         (
+            ["sort_reverse", "-o", "/dev/null/x.md"],
+            "reproduce: --output /dev/null/x.md cannot be written: Not a directory",
+        ),
+        (
             ["iwae", "model.latnet_dim=2"],
             "model.latnet_dim (command line): unknown key; did you mean model.latent_dim?",
         ),

@@ -127,6 +127,18 @@ def test_replicas_are_the_runs_of_a_sweep(runs, separate, count_stacked, capsys,
     assert before == {path: path.stat().st_mtime_ns for path in sweep.rglob("result.json")}
 
 
+@pytest.mark.parametrize(("stack", "tolerance"), [("true", 1e-4), ("false", 0.0)])
+def test_epochs_of_any_number_of_steps_are_those_of_each_run(runs, count_stacked, stack, tolerance):
+    words = ("trainer.steps_per_epoch=7", "callbacks=default", "seed=3")
+    code, sweep = train(runs, *words, "trainer.replicas=2", f"trainer.stack={stack}")
+    assert code == 0
+    assert count_stacked == ([2] * 4 if stack == "true" else [])  # blocks of 4 and 3 minibatches in each of two epochs
+    elsewhere = f"paths.output_dir={runs.folder / 'separate'}"
+    assert main(["train", "-m", *runs.words(*words[:2], "seed=3,4", elsewhere)]) == 0
+    (separate,) = (runs.folder / "separate" / "small").iterdir()
+    assert_equal_runs(sweep, separate, tolerance)
+
+
 @pytest.mark.parametrize("objective", ["dreg", "lagging", "piwae"])
 def test_two_sides_of_a_model_are_stacked_too(runs, count_stacked, objective):
     """Learning rates of their own, several optimizers, gradients that are not those of the value."""
@@ -337,6 +349,11 @@ def test_one_that_diverges_fails_alone(runs, capsys, stack):
 
 def test_a_stacked_loss_that_is_not_the_models_own_is_an_error(runs, monkeypatch, capsys):
     monkeypatch.setattr("attelbo.training.replicas.stack.ModelStack.losses", _other_noise())
+    assert main(["train", *runs.words(*STACKED)]) == 2
+    assert "trainer.stack: the stacked model gives replica 0 the loss" in capsys.readouterr().err
+    assert not runs.folder.exists()
+    # Where it shows in the training alone, as on another device, the runs that have begun have failed.
+    monkeypatch.setattr("attelbo.experiments.replicas.check_stackable", lambda models, batch: None)
     code, sweep = train(runs, *STACKED)
     assert code == 1
     assert set(states(sweep).values()) == {"failed"}
@@ -359,9 +376,9 @@ def _other_noise():
 
 def test_what_cannot_be_stacked_is_said_or_trained_in_turns(runs, monkeypatch, capsys):
     monkeypatch.setattr("attelbo.latent.distributions.DiagonalNormal.rsample", _alpha_noise)
-    code, _ = train(runs, *STACKED)
-    assert code == 1
+    assert main(["train", *runs.words(*STACKED)]) == 2
     assert "trainer.stack=true: noise is drawn by alpha_dropout" in capsys.readouterr().err
+    assert not runs.folder.exists()
     words = ("trainer.replicas=4", "trainer.max_epochs=1", f"paths.output_dir={runs.folder / 'auto'}")
     assert main(["train", *runs.words(*words)]) == 0
     assert (

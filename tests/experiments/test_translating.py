@@ -182,5 +182,8 @@ def test_the_end_of_a_run_shows_translations_and_an_alignment(done):
 def test_without_attention_there_is_no_map(done, tmp_path, capsys, monkeypatch):
     model, _ = load_run(done)
     monkeypatch.setattr(type(model.network), "aligns", False)
-    assert main(["translate", f"run={done}", "accelerator=cpu", "text=1", f"map={tmp_path / 'no.png'}"]) == 2
-    assert "a model without attention to the source has no alignment" in capsys.readouterr().err
+    assert main(["translate", f"run={done}", "accelerator=cpu", "text=1", f"map={tmp_path / 'new' / 'no.png'}"]) == 2
+    captured = capsys.readouterr()
+    assert "a model without attention to the source has no alignment" in captured.err
+    assert captured.out == ""
+    assert not list(tmp_path.iterdir())

@@ -1,8 +1,12 @@
 """``untrained``: the words of a command are a model, the one that ``attelbo train`` begins with."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
+import attelbo
 from attelbo.errors import UserError
 from attelbo.experiments import untrained
 from attelbo.models import LanguageModel, VariationalAutoencoder
@@ -26,3 +30,27 @@ def test_it_takes_what_the_command_line_takes_and_refuses_what_that_refuses():
     assert model(torch.zeros(2, *data.spec.shape, dtype=torch.int64)).shape == (2, *data.spec.shape, data.spec.n_tokens)
     with pytest.raises(UserError, match=r"model.dmi \(command line\): unknown key; did you mean model.dim\?"):
         untrained("data=sort", "model=gpt", "model.dmi=8")
+
+
+@pytest.mark.parametrize("words", [(), ("model.latent_dim=0",)])
+def test_the_random_numbers_of_the_program_around_it_go_on(runs, words):
+    """Else everything that is drawn after each of several models is the same."""
+
+    def drawn() -> list[float]:
+        return [random.random(), float(np.random.random()), float(torch.rand(()))]  # noqa: NPY002
+
+    def seeded() -> list[float]:
+        random.seed(5)
+        np.random.seed(5)  # noqa: NPY002
+        torch.manual_seed(5)
+        return drawn()
+
+    expected, states = seeded() + drawn(), []
+    for make in (untrained, attelbo.train):
+        states.append(seeded())
+        try:
+            make(*runs.words("trainer.max_epochs=1", *words))
+        except UserError:
+            assert words
+        states[-1] += drawn()
+    assert states == [expected, expected]

@@ -65,6 +65,24 @@ def test_sizes_stay_within_bounds(n_queries, n_keys):
     assert min(picture.shape[:2]) > 100
 
 
+@pytest.mark.parametrize(
+    ("panels", "title", "shape"),
+    [
+        (2, "three queries", (3, 40)),
+        (4, "a square", (9, 9)),
+        (1, "a title that is much longer than the panel below it is wide", (2, 2)),
+    ],
+)
+def test_nothing_is_cut_off_and_no_band_is_empty(panels, title, shape):
+    queries, keys = ["q"] * shape[0], ["k"] * shape[1]
+    picture = attention_map(torch.rand(panels, *shape), queries, keys, title, panels=["head"] * panels)
+    blank = (picture == 255).all(-1)
+    assert blank[[0, 1, -2, -1]].all()
+    assert blank[:, [0, 1, -2, -1]].all()
+    runs = "".join("01"[int(row)] for row in blank[:, : round(0.8 * blank.shape[1])].all(1)).split("0")
+    assert max(map(len, runs)) < 45  # 0.3 inches
+
+
 def test_weights_of_nothing_can_be_drawn():
     attention_map(torch.zeros(2, 2), ["a", "b"], ["a", "b"], "fully masked")
     attention_overlay(torch.rand(1, 1, 4, 4), torch.zeros(1, 1, 2, 2))

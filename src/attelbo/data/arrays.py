@@ -285,6 +285,10 @@ class RealSplit(ResidentSplit):
         self.units = units
         self.flip = flip
 
+    @property
+    def repeats(self) -> bool:
+        return not self.flip
+
     def __len__(self) -> int:
         return len(self.x)
 

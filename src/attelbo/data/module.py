@@ -173,6 +173,10 @@ class ResidentDataModule(LightningDataModule, ABC):
         padding."""
         return self._split(split).alike(index)
 
+    def repeats(self, split: Split) -> bool:
+        """Whether the same rows of a split are the same batch whenever they are asked for."""
+        return self._split(split).repeats
+
     def shown(self, x: Tensor) -> Tensor:
         """Images as a model sees or makes them, (N, C, H, W), as the eye is to see them, in [0, 1]."""
         return x

@@ -19,6 +19,12 @@ class ResidentSplit(ABC):
 
     _checksum: str | None = None
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the same rows are the same batch whenever they are asked for: not of what is drawn anew, nor of what
+        does not say so."""
+        return False
+
     @abstractmethod
     def __len__(self) -> int:
         """Rows."""
@@ -95,6 +101,10 @@ class ImageSplit(ResidentSplit):
         self.segments = segments
         self.nuisance: Nuisance = nuisance
         self.purpose = purpose
+
+    @property
+    def repeats(self) -> bool:
+        return not (self.draw or self.flip or self.crop)
 
     def __len__(self) -> int:
         return len(self.x)

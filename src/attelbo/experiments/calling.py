@@ -1,6 +1,11 @@
 """Commands for programs and notebooks: ``attelbo.train``, and what it would begin with."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
 
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError
@@ -15,20 +20,36 @@ def train(*words: str) -> run.Outcome:
     composed = _composed(words)
     if composed.config["trainer"]["replicas"] > 1:
         raise ConfigError("trainer.replicas must be 1: one call is one run; the command trains several")
-    outcome = run.train(composed.config, list(words), composed.choices, None)
+    with _noise_of_its_own():
+        outcome = run.train(composed.config, list(words), composed.choices, None)
     if outcome.stopped_by is not None:
         raise outcome.stopped_by
     return outcome
 
 
 def untrained(*words: str) -> tuple[Model, ResidentDataModule]:
-    """The model that ``attelbo train`` would begin with after these words, and its data; nothing is written. Such as
-    ``untrained("model=gpt", "data=reference_text", "model.dim=64")``.
+    """The model that ``attelbo train`` would begin with after these words, and its data; nothing is written, and the
+    caller's random numbers go on as they would have. Such as ``untrained("model=gpt", "data=reference_text",
+    "model.dim=64")``.
 
     Raises:
         UserError: a word, or what is composed of all of them, is wrong.
     """
-    return assemble(_composed(words).config)
+    config = _composed(words).config
+    with _noise_of_its_own():
+        return assemble(config)
+
+
+@contextmanager
+def _noise_of_its_own() -> Iterator[None]:
+    """What seeds and draws inside leaves no trace in the random numbers of the program around it."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 def _composed(words: Sequence[str]) -> Composition:

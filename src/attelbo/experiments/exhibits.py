@@ -29,12 +29,13 @@ _CAPTIONS = {
     "interpolations.txt": ("Interpolations", "what the model writes on the way from one posterior mean to another"),
     "attention_context.png": ("Attention", "which of the known points a target, a row or the green pixel, looks at"),
     "attention_*.png": ("", "where it looks"),
+    "lengths.png": ("Lengths", "the same model on rows of other lengths than it was trained on"),
     "alignment_*.png": ("", "which tokens of the source each token of the target looks at"),
     "answers.txt": ("Answers", "each token given the right ones before it"),
     "translations.txt": ("Translations", "source, reference and translation"),
 }
 """Name of a file, or a pattern -> title, its own name if empty, and caption."""
-_PIXELS = ("samples", "completions", "reconstructions", "interpolations", "traversals")
+PIXELS = ("samples", "completions", "reconstructions", "interpolations", "traversals")
 """Pictures whose pixels are the data's: enlarged without smoothing."""
 _MOST_EARLIER = 12
 """Pictures and texts of earlier epochs shown for each kind."""
@@ -104,7 +105,7 @@ def image(path: Path) -> Image:
     else:
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return Image(*_titled(path), uri, width, height, pixelated=path.stem.partition("-")[0] in _PIXELS)
+    return Image(*_titled(path), uri, width, height, pixelated=path.stem.partition("-")[0] in PIXELS)
 
 
 def text(path: Path) -> Text:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from attelbo.data.module import Splits
 from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.experiments import run
@@ -24,7 +26,7 @@ from attelbo.experiments.sweeps.running import owned
 from attelbo.experiments.tables import print_replicas
 from attelbo.training import check_steps
 from attelbo.training.interruption import relayed
-from attelbo.training.replicas import Group, NotStackableError, Seat, differing_numbers
+from attelbo.training.replicas import Group, NotStackableError, Seat, check_stackable, differing_numbers, refused
 from attelbo.training.stepping import Switch
 
 _MAY_DIFFER = ("name", "seed", "tags", "ckpt", "model", "optimizer", "scheduler", "logger", "callbacks", "evaluation")
@@ -76,8 +78,8 @@ def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
     # No job runs if another cannot be built; the same job twice is one.
     jobs = list({config_hash(job[0]): _Job(*job, sweep) for job in described}.values())
     code, loaded = 0, {}
-    if any(job.directory.status()["state"] != "done" for job in jobs):
-        _check(jobs[0], loaded)
+    for group in _groups([job for job in jobs if job.directory.status()["state"] != "done"], size):
+        _check(group, loaded)
     with owned(sweep):
         ledger = Ledger.open(sweep, [(job.directory.path.name, job.words) for job in jobs])
         try:
@@ -152,12 +154,24 @@ def _groups(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
     return groups
 
 
-def _check(job: _Job, loaded: dict[str, Splits]) -> None:
-    """Raise ConfigError where it could not be trained so, on data that are ``loaded`` from now on."""
-    job.data.prepare_data()
-    job.data.share(loaded)
-    job.data.setup()
-    check_steps(trainer_of(job.config, Group(2, _stack(job.config)).seats[0]), job.model, job.data)
+def _check(group: Sequence[_Job], loaded: dict[str, Splits]) -> None:
+    """Raise ConfigError where it could not be trained so, on data that are ``loaded`` from now on. Its models are not
+    to be trained themselves."""
+    first = group[0]
+    first.data.prepare_data()
+    first.data.share(loaded)
+    first.data.setup()
+    stack = _stack(first.config)
+    steps = check_steps(trainer_of(first.config, Group(2, stack).seats[0]), first.model, first.data)
+    if stack is not True or len(group) == 1:
+        return
+    for job in group:
+        job.model.train().at_step(0, steps)
+    rows = torch.arange(min(first.data.batch_size, first.data.n_rows("train")))
+    try:
+        check_stackable([job.model for job in group], first.data.materialize(rows, "train"))
+    except NotStackableError as reason:
+        raise refused(reason) from reason
 
 
 def _stack(config: Config) -> Switch:

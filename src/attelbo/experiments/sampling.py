@@ -90,10 +90,10 @@ def sample(
         write_samples(trained, n, seed, output, {"prompt": prompt, "length": length, **options})
     elif isinstance(trained.model, LanguageModel):
         n = N_TEXTS if n is None else n
+        file = trained.path(output, f"samples-n{n}-seed{seed}{marks(prompt=prompt, length=length, **options)}.txt")
         text = together(_texts(trained.model, trained.data, n, prompt, length, options))
         sys.stdout.write(text)
-        name = f"samples-n{n}-seed{seed}{marks(prompt=prompt, length=length, **options)}.txt"
-        tell(f"{n} samples", write_atomically(trained.path(output, name), text))
+        tell(f"{n} samples", write_atomically(file, text))
     elif isinstance(trained.model, LatentVariableModel):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
         n = N_IMAGES if n is None else n

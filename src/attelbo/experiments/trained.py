@@ -1,13 +1,10 @@
 """A trained model, found by the directory of its run, for commands that do something with it."""
 
-import errno
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Literal, Self
 
 import torch
@@ -17,6 +14,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
 from attelbo.experiments.terminal import terminal
+from attelbo.files import why_not_written
 from attelbo.models import Model, load_run
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
@@ -88,21 +86,15 @@ def pick_device(accelerator: Accelerator) -> torch.device:
 
 def writable(key: str, path: Path, form: str) -> Path:
     """The file that this key names: one that can be written, and has the suffix of what is written into it. What is
-    written beside it differs in its suffix alone.
+    written beside it differs in its suffix alone. Folders that are missing are made when it is written, not before.
 
     Raises:
         ConfigError: it has another suffix, or cannot be written.
     """
     if path.suffix.lower() != form:
         raise ConfigError(f"{key}={path}: the file is {form.removeprefix('.').upper()}: its name must end in {form}")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-        TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise ConfigError(f"{key}={path}: it cannot be written: {error.strerror}") from error
+    if why := why_not_written(path):
+        raise ConfigError(f"{key}={path}: it cannot be written: {why}")
     return path
 
 

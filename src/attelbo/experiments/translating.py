@@ -104,6 +104,8 @@ def translate(
         refuse("there is no map that could show them: map=a.png draws one", heads=heads)
     path = None if map is None else writable("map", Path(map), ".png")
     translator = Translator.of(run, checkpoint, accelerator)
+    if path is not None:
+        translator.model.check_aligns()
     sentences = [text] if text is not None else sys.stdin.read().splitlines()
     sources = [translator.data.read(sentence) for sentence in sentences]
     full = [source for source in sources if len(source) > 2]

@@ -85,5 +85,6 @@ def _parts_of(trained: Trained) -> tuple[TextVAE, Any]:
 
 
 def _publish(trained: Trained, text: str, output: str | None, name: str, what: str) -> None:
+    file = trained.path(output, name)
     sys.stdout.write(text)
-    tell(what, write_atomically(trained.path(output, name), text))
+    tell(what, write_atomically(file, text))

@@ -32,6 +32,7 @@ class ConditionalVAE(VariationalAutoencoder):
         **parts: those of :class:`VariationalAutoencoder`; the encoder takes (C + 1, H, W), the decoder (D + Y,).
     """
 
+    encodes_labels = True
     _classes: Tensor
 
     def __init__(self, n_classes: int, **parts: Any) -> None:

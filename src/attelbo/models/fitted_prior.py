@@ -11,7 +11,7 @@ bits/dim of each stage beside their sum:
 
 A prior that knows labels is fitted to z given y, and the numbers are those of log p(x|y), as of a conditional VAE.
 
-Shapes: B batch, Y classes, D dimensions of x.
+Shapes: B batch, N training rows, F features of one, Y classes, D dimensions of x.
 """
 
 import math
@@ -34,6 +34,8 @@ from attelbo.models.vae import VariationalAutoencoder, vae_parts
 
 _ROWS_TO_START_FROM = 5_000
 """Encodings by which a prior is placed before its first step."""
+_MOST_FEATURES = 2**28
+"""Numbers that are kept of all training rows, a gigabyte; of more each step computes its own."""
 
 
 class CrossEntropy(Objective):
@@ -53,6 +55,9 @@ class FittedPrior(VariationalAutoencoder):
     weights: str
     _known_classes: int | None
     _classes: Tensor
+    _features: Tensor | None = None
+    """In training, what the encoder makes of each training row, (N, *F): it is frozen, and rows that are not drawn anew
+    come again in each epoch."""
 
     def freeze_first_stage(self, weights: str, n_classes: int | None) -> Self:
         """Leave nothing to train but the prior; ``weights``: the checkpoint of the first stage; ``n_classes``: Y."""
@@ -79,7 +84,10 @@ class FittedPrior(VariationalAutoencoder):
     @torch.no_grad()
     def _encodings(self, batch: Batch) -> Tensor:
         """A sample of q(z|x) for each x as the prior sees it, (1, B, ...)."""
-        q = self.infer(batch.x, batch.y)
+        if self._features is None:
+            q = self.infer(batch.x, batch.y)
+        else:
+            q = self._guided(self.posterior(self._features.index_select(0, batch.index)), batch.x, batch.y)
         return q.prior_value(q.rsample(1))
 
     @property
@@ -143,7 +151,17 @@ class FittedPrior(VariationalAutoencoder):
         super().train()  # all of it for now: the Trainer has something to say of parts that are not
 
     def on_train_start(self) -> None:
+        """The weights are those that training goes on with."""
         self.train()
+        data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        n = data.n_rows("train")
+        if data.repeats("train") and n * math.prod(self.encoder.out_shape) <= _MOST_FEATURES:
+            parts = torch.arange(n, device=self.device).split(data.eval_batch_size)
+            with torch.no_grad():
+                self._features = torch.cat([self.encoder(data.materialize(rows, "train").x) for rows in parts])
+
+    def on_train_end(self) -> None:
+        self._features = None
 
 
 def build_fitted_prior(

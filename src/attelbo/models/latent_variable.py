@@ -6,6 +6,7 @@ Units: nats.
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from attelbo.models.evidence_model import EvidenceModel
 
 class LatentVariableModel(EvidenceModel):
     """One whose latents stand for x alone: it makes z of x, and x of z."""
+
+    encodes_labels: ClassVar[bool] = False
+    """Whether ``encode`` is told the label: what it gives is then no finding about x."""
 
     @property
     def known_classes(self) -> int | None:

@@ -79,6 +79,8 @@ class SemiSupervisedVAE(ConditionalVAE):
         **parts: those of :class:`ConditionalVAE`.
     """
 
+    encodes_labels = False
+
     def __init__(self, classifier: nn.Module, alpha: float, n_classes: int, **parts: Any) -> None:
         super().__init__(n_classes, **parts)
         self.classifier = classifier

@@ -159,6 +159,10 @@ class SequenceToSequence(Model):
         Raises:
             UserError: the model has no attention to the source.
         """
+        self.check_aligns()
+        return self.network.alignment(source, target, heads)
+
+    def check_aligns(self) -> None:
+        """Raise UserError where the model has no attention to the source."""
         if not self.network.aligns:
             raise UserError(f"a model without attention to the source has no alignment ({type(self.network).__name__})")
-        return self.network.alignment(source, target, heads)

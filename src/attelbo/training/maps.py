@@ -7,6 +7,7 @@ Shapes: P panels (heads, layers or queries), T queries, S keys, N images (C, H, 
 """
 
 import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,8 @@ _MOST_LABELS = 64
 _LONGEST_LABEL = 14
 _INCHES = 0.24
 """Of a cell that has a label."""
+_INCHES_OF_TITLE = 0.105
+"""Of a character of the title, on average."""
 _FONT, _PAD = 9, 3.5
 """Of labels, and their distance from the panel, in points."""
 _OPACITY = 0.75
@@ -63,11 +66,10 @@ def attention_map(
         )
     columns = min(count, math.ceil(math.sqrt(count * n_queries / n_keys)))
     rows = -(-count // columns)
-    width, height = _inches(n_keys), _inches(n_queries)
-    figure = Figure(
-        figsize=(columns * width + 1.6, rows * (height + 0.5) + 0.9), dpi=_dpi(columns * width, rows * height)
-    )
-    figure.set_layout_engine("constrained")
+    cell = _cell_inches(max(n_keys, n_queries))
+    width, height = cell * n_keys, cell * n_queries
+    size = columns * width + 1.6, rows * (height + 0.5) + 0.9
+    figure = Figure(figsize=size, dpi=_dpi(columns * width, rows * height), layout="compressed")
     grid = figure.subplots(rows, columns, squeeze=False)
     largest = float(weights.nan_to_num(0.0).max()) or 1.0
     shades: Any = None
@@ -84,11 +86,12 @@ def attention_map(
         _label(panel.xaxis, keys if place + columns >= count else None)
         panel.set_ylabel(axes[0] if place % columns == 0 else "", color="#5b6270")
         panel.set_xlabel(axes[1] if place + columns >= count else "", color="#5b6270")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
+    written = textwrap.fill(title, max(20, int(size[0] / _INCHES_OF_TITLE)))
+    figure.suptitle(written, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
     figure.colorbar(shades, ax=grid, label=scale, shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # it is drawn as a box
-        return painted(figure)
+        return painted(figure, margin=0.1)
 
 
 def alignment_map(
@@ -172,9 +175,9 @@ def _label(axis: Any, tokens: Sequence[str] | None) -> None:
             label.set_in_layout(False)
 
 
-def _inches(n: int) -> float:
-    """The side of a panel."""
-    return max(1.6, _INCHES * n) if n <= _MOST_LABELS else 8.0
+def _cell_inches(n: int) -> float:
+    """The side of a cell, of n along the longer side of a panel."""
+    return max(1.6 / n, _INCHES) if n <= _MOST_LABELS else 8 / n
 
 
 def _dpi(width: float, height: float) -> float:

@@ -249,13 +249,19 @@ def latent_map(
     return painted(figure)
 
 
-def painted(figure: "Figure") -> Picture:
-    """The pixels of a figure of matplotlib."""
+def painted(figure: "Figure", margin: float | None = None) -> Picture:
+    """The pixels of a figure of matplotlib; with a ``margin``, in inches, those of what is drawn, wherever it lies."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    if margin is None:
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    file = io.BytesIO()
+    options = {"compress_level": 0}  # it is read at once
+    canvas.print_figure(file, dpi=figure.dpi, bbox_inches="tight", pad_inches=margin, pil_kwargs=options)
+    return np.array(Image.open(file).convert("RGB"))
 
 
 def _first_that_varies(labels: Tensor) -> Tensor:
@@ -285,16 +291,9 @@ def _scatter_by_label(
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(x))
     axes.scatter(x[order], y[order], s=size, c=colors[place[order]], linewidths=0, alpha=POINT_OPACITY)
     if len(classes) <= 20:
+        marker: Any = {"marker": "o", "linestyle": "", "markersize": 6}
+        called = [names[label] if names and label >= 0 else str(label) for label in classes]  # -1: it is not known
         handles = [
-            Line2D(
-                [],
-                [],
-                color=color,
-                marker="o",
-                linestyle="",
-                markersize=6,
-                label=names[label] if names and label >= 0 else str(label),  # -1: it is not known
-            )
-            for label, color in zip(classes, colors, strict=True)
+            Line2D([], [], color=color, label=name, **marker) for name, color in zip(called, colors, strict=True)
         ]
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handletextpad=0.2)

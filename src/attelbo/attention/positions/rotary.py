@@ -162,7 +162,10 @@ class XPos(Rotation):
         check_divides(2, "head_dim", head_dim, "pairs that turn")
         check_positive(decay=decay)
         if not causal:
-            raise ValueError("keys behind a query would count for more the farther they are: causal attention only")
+            raise ValueError(
+                "XPos: keys behind a query would count for more the farther they are: causal attention only; Rotary "
+                "(rope) without the decay, RelativeBias and Alibi tell distances on both sides"
+            )
         at, n_pairs = torch.arange(max_length, dtype=torch.float64), head_dim // 2
         zeta = (torch.arange(n_pairs, dtype=torch.float64) / n_pairs + 0.4) / 1.4
         centred = at - (max_length - 1) / 2  # changes no product, and keeps both factors in range

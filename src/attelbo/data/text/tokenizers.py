@@ -4,6 +4,7 @@
 Shapes: V tokens in the vocabulary.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -184,20 +185,10 @@ class BPE(Tokenizer):
 
     def _learn(self, texts: Sequence[str], n_specials: int) -> list[str]:
         from tokenizers import Tokenizer as Library
-        from tokenizers import decoders, models, pre_tokenizers, trainers
 
         if not any(texts):
             return []
-        library: Any = Library(models.BPE())
-        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        library.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.size,
-            special_tokens=list(SPECIALS[:n_specials]),
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        library.train_from_iterator(texts, trainer)
+        library: Any = Library.from_str(_merged(texts, self.size, n_specials))
         self._model = _taken_literally(library)
         self._words.clear()
         vocabulary: dict[str, int] = library.get_vocab()
@@ -233,6 +224,37 @@ class BPE(Tokenizer):
         self._words.clear()
         vocabulary: dict[str, int] = self._model.get_vocab()
         self._take(tuple(sorted(vocabulary, key=vocabulary.__getitem__)), state["pads"])
+
+
+_MERGED: dict[bytes, str] = {}
+"""What was learned in this process, by the digest of what it was learned from: seconds, and the jobs of a sweep read
+the same texts."""
+_MOST_MERGED = 4
+
+
+def _merged(texts: Sequence[str], size: int, n_specials: int) -> str:
+    """The library's JSON of byte pairs learned from these texts."""
+    from tokenizers import Tokenizer as Library
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    digest = hashlib.sha256(f"{size} {n_specials} {[*map(len, texts)]}".encode())
+    for text in texts:
+        digest.update(text.encode())
+    if (key := digest.digest()) not in _MERGED:
+        library: Any = Library(models.BPE())
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        library.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=list(SPECIALS[:n_specials]),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        library.train_from_iterator(texts, trainer)
+        if len(_MERGED) == _MOST_MERGED:
+            del _MERGED[next(iter(_MERGED))]
+        _MERGED[key] = library.to_str()
+    return _MERGED[key]
 
 
 _UNLIKE_WORDS = re.compile(r"[^\S ]| (?= |$)")

@@ -18,7 +18,7 @@ from attelbo.experiments.comparison.table import (
     metrics_of,
     runs_as_csv,
 )
-from attelbo.files import write_atomically
+from attelbo.files import why_not_written, write_atomically
 
 if TYPE_CHECKING:
     from attelbo.metrics import Similarity
@@ -53,6 +53,8 @@ def compare(
     for path in outputs:
         if path.suffix not in (*FORMS, ".html"):
             raise UserError(f"--output {path}: its form must be one of .html, {', '.join(FORMS)}")
+        if why := why_not_written(path):
+            raise UserError(f"--output {path} cannot be written: {why}")
     if each_run and not any(path.suffix == ".csv" for path in outputs):
         raise UserError("--runs: a line for each run is for a file; add --output FILE.csv")
     found = find_runs(patterns)

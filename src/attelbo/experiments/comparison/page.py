@@ -14,11 +14,11 @@ from typing import Any
 
 from attelbo.experiments.comparison.settings import Setting
 from attelbo.experiments.comparison.table import COSTS, Comparison, as_text, value_of
+from attelbo.experiments.exhibits import PIXELS, final
 from attelbo.experiments.pages import template
 
 ROOM = 6 * 2**20
 """Bytes of pictures in a page: with those of 50 runs it stays below 10 MB."""
-PICTURES = ("samples", "reconstructions", "latent_map", "attention")
 POINTS = 100
 """Of a curve."""
 
@@ -35,6 +35,7 @@ def page(comparison: Comparison, statements: Sequence[str] = ()) -> str:
     content = {
         "keys": comparison.keys or ["setting"],
         "metrics": [_metric(metric) for metric in (*comparison.every, *COSTS)],
+        "pixels": PIXELS,
         "shown": [metric.key for metric in (*comparison.metrics, COSTS[0])],
         "settings": [
             _setting(comparison, setting, shown) for setting, shown in zip(comparison.order, pictures, strict=True)
@@ -116,13 +117,15 @@ def _curves(setting: Setting) -> dict[str, list[list[float]]]:
 
 
 def _pictures(settings: Sequence[Setting]) -> list[dict[str, str]]:
-    """Data URIs of the first run's pictures, the kinds in their order, as long as there is room."""
+    """Data URIs of each setting's pictures by name, those of its first run that has them: the kinds in the order of a
+    report, as long as there is room. What was asked for by itself, or in an earlier epoch, has a hyphen in its name."""
+    media = [[path for run in reversed(setting.runs) for path in run.path.glob("media/*.png")] for setting in settings]
+    files = [{path.stem: path for path in paths if "-" not in path.stem} for paths in media]
     shown: list[dict[str, str]] = [{} for _ in settings]
     room = ROOM
-    for name in PICTURES:
-        for place, setting in enumerate(settings):
-            path = next((path for run in setting.runs if (path := run.picture(name))), None)
-            if path is not None and (size := path.stat().st_size * 4 // 3) <= room:
+    for name in dict.fromkeys(path.stem for path in final(path for of in files for path in of.values())):
+        for place, path in ((place, of[name]) for place, of in enumerate(files) if name in of):
+            if (size := path.stat().st_size * 4 // 3) <= room:
                 shown[place][name] = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
                 room -= size
     return shown

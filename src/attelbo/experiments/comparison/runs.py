@@ -83,11 +83,6 @@ class Run:
         """Metric -> (step, value)."""
         return RunDirectory(self.path).curves()
 
-    def picture(self, name: str) -> Path | None:
-        """A file in its ``media/``."""
-        path = self.path / "media" / f"{name}.png"
-        return path if path.is_file() else None
-
 
 @dataclass(frozen=True)
 class Found:

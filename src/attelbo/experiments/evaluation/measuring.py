@@ -94,7 +94,7 @@ def check_measurable(
         if settings.quality:
             check_classifiable(data)
         if settings.probe:
-            check_labelled(data)
+            check_labelled(model, data)
     if settings.fid:
         inception_metric()
     if settings.compress:

@@ -23,14 +23,18 @@ def _key(name: str, n_labels: int | None) -> str:
 
 
 PROBE = tuple(
-    Measure(_key(name, n), label, f"accuracy from posterior means, {n or 'all'} labels", 4, better="more")
+    Measure(_key(name, n), f"{label}, {n or 'all'} labels", "accuracy from posterior means", 4, better="more")
     for name, label in _NAMES.items()
     for n in N_LABELS
 )
 
 
-def check_labelled(data: ImageDataModule) -> None:
-    """Raise ConfigError where the data have no classes."""
+def check_labelled(model: LatentVariableModel, data: ImageDataModule) -> None:
+    """Raise ConfigError where the data have no classes, or the model knew them when it made its latents."""
+    if model.encodes_labels:
+        raise ConfigError(
+            f"probe=true: the encoder of a {type(model).__name__} is told the label, which its latents may only repeat"
+        )
     if not data.spec.n_classes:
         raise ConfigError(f"probe=true: {data.spec.name} has no labels to tell from the latents")
 

@@ -29,11 +29,11 @@ QUALITY = (
     Measure(
         "classifier_frechet_distance", "Frechet distance", "samples, in the features of a classifier", 3, better="less"
     ),
-    Measure("classifier_train_frechet_distance", "of training images", "as many, for comparison", 3),
+    Measure("classifier_train_frechet_distance", "Frechet, training", "as many training images, for comparison", 3),
     Measure(
         "classifier_kernel_distance", "kernel distance", "samples, in the features of a classifier", 5, better="less"
     ),
-    Measure("classifier_train_kernel_distance", "of training images", "as many, for comparison", 5),
+    Measure("classifier_train_kernel_distance", "kernel, training", "as many training images, for comparison", 5),
 )
 INCEPTION = (Measure("fid", "FID", "samples, in Inception features", better="less"),)
 MOST_ROWS = 10_000

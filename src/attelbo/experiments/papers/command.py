@@ -18,7 +18,7 @@ from attelbo.experiments.papers.table import FORMS, Reproduction, as_rich
 from attelbo.experiments.rundir import config_hash
 from attelbo.experiments.sweeps import running
 from attelbo.experiments.terminal import terminal
-from attelbo.files import write_atomically
+from attelbo.files import why_not_written, write_atomically
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -96,8 +96,11 @@ def reproduce(
         cells: those to run; the table has all, as far as they were run. All if empty.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written; it is told before anything runs.
     """
+    for file in outputs:
+        if why := why_not_written(file):
+            raise UserError(f"reproduce: --output {file} cannot be written: {why}")
     for_hydra = [word for word in plan.jobs[0].overrides if not is_task_word(word)]
     only = {config_hash(job.config) for cell in cells or plan.cells for jobs in plan.cells[cell] for job in jobs}
     shared = with_folders(for_hydra, plan.jobs[0].folders)

@@ -8,7 +8,8 @@ functions   torch's functions inside of that: each replica with its own noise
 """
 
 from attelbo.training.replicas.functions import NotStackableError
-from attelbo.training.replicas.group import Group, Seat
+from attelbo.training.replicas.group import Group, Seat, refused
 from attelbo.training.replicas.stack import differing_numbers
+from attelbo.training.replicas.steps import check_stackable
 
-__all__ = ["Group", "NotStackableError", "Seat", "differing_numbers"]
+__all__ = ["Group", "NotStackableError", "Seat", "check_stackable", "differing_numbers", "refused"]

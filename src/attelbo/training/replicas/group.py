@@ -89,9 +89,7 @@ class Group:
             values = steps and steps.run([work.minibatches for work in works], [work.first_step for work in works])
         except NotStackableError as reason:
             if self.stack is True:
-                self._fail(
-                    works, ConfigError(f"trainer.stack=true: {reason}; trainer.stack=false trains one after the other")
-                )
+                self._fail(works, refused(reason))
                 return
             sys.stderr.write(f"note: the replicas are trained one after the other, not stacked: {reason}\n")
             self.stack, values = False, None
@@ -120,6 +118,11 @@ class Group:
     def _fail(works: Sequence[_Work], error: Exception) -> None:
         for work in works:
             work.error = error
+
+
+def refused(reason: NotStackableError) -> ConfigError:
+    """What is said where replicas were to be stacked and cannot be."""
+    return ConfigError(f"trainer.stack=true: {reason}; trainer.stack=false trains one after the other")
 
 
 class Seat:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from attelbo.data.batch import Batch
 from attelbo.errors import ConfigError
+from attelbo.models import Model
 from attelbo.models.base import Terms
 from attelbo.training.engine import EngineMaker, Position, Share, Step, add_terms, buffers_kept, weighted
 from attelbo.training.fused_adam import joint_adam_step, rates_agree
@@ -226,35 +227,49 @@ class _StackedStep:
     def _losses(self, place: int, batches: Sequence[Batch]) -> Terms:
         if place not in self._unchecked:
             return self.stack.losses(place, batches, self.streams)
-        expected = self._own_losses(place, batches)
-        terms = self.stack.losses(place, batches, self.streams)
-        self._check(terms, expected)
+        terms = _compared_losses(self.stack, [step.model for step in self.steps], place, batches, self.streams)
         self._unchecked.discard(place)
         return terms
 
-    def _own_losses(self, place: int, batches: Sequence[Batch]) -> list[Terms]:
-        """What each model computes by itself, with the same noise; it leaves no trace."""
-        streams = self.streams.copy()
-        expected: list[Terms] = []
-        for replica, model in enumerate(step.model for step in self.steps):
-            with buffers_kept(model), streams.of(replica):
-                terms = model.players()[place].losses(batches[replica])
-            expected.append({name: value.detach() for name, value in terms.items()})
-        return expected
 
-    @staticmethod
-    def _check(terms: Terms, expected: Sequence[Terms]) -> None:
-        rounded = torch.is_autocast_enabled(terms["loss"].device.type) or terms["loss"].dtype.itemsize < 4
-        tolerance = _TOLERANCE_16_BIT if rounded else _TOLERANCE
-        for replica, own in enumerate(expected):
-            for name, value in own.items():
-                stacked = terms[name][replica].detach()
-                if not torch.allclose(stacked, value, rtol=tolerance, atol=tolerance, equal_nan=True):
-                    raise ConfigError(
-                        f"trainer.stack: the stacked model gives replica {replica} the {name} {float(stacked):.6g}, by "
-                        f"itself it has {float(value):.6g}: it does what cannot be stacked; trainer.stack=false trains "
-                        "one after the other"
-                    )
+def check_stackable(models: Sequence[Model], batch: Batch) -> None:
+    """See that the losses of these models can be computed as one, by what they are on a batch.
+
+    Raises:
+        NotStackableError: the models cannot be stacked, or compute something that cannot be.
+        ConfigError: the stacked losses are not those of the models.
+    """
+    stack, streams = ModelStack(models), streams_of(len(models), batch.x.device)
+    for place, _ in enumerate(models[0].players()):
+        _compared_losses(stack, models, place, [batch] * len(models), streams)
+
+
+def _compared_losses(
+    stack: ModelStack, models: Sequence[Model], place: int, batches: Sequence[Batch], streams: Streams
+) -> Terms:
+    """The terms of the stacked models, and an error where each by itself has others with the same noise."""
+    alone, expected = streams.copy(), []
+    for replica, model in enumerate(models):
+        with buffers_kept(model), alone.of(replica):
+            terms = model.players()[place].losses(batches[replica])
+        expected.append({name: value.detach() for name, value in terms.items()})
+    terms = stack.losses(place, batches, streams)
+    _compare(terms, expected)
+    return terms
+
+
+def _compare(terms: Terms, expected: Sequence[Terms]) -> None:
+    rounded = torch.is_autocast_enabled(terms["loss"].device.type) or terms["loss"].dtype.itemsize < 4
+    tolerance = _TOLERANCE_16_BIT if rounded else _TOLERANCE
+    for replica, own in enumerate(expected):
+        for name, value in own.items():
+            stacked = terms[name][replica].detach()
+            if not torch.allclose(stacked, value, rtol=tolerance, atol=tolerance, equal_nan=True):
+                raise ConfigError(
+                    f"trainer.stack: the stacked model gives replica {replica} the {name} {float(stacked):.6g}, by "
+                    f"itself it has {float(value):.6g}: it does what cannot be stacked; trainer.stack=false trains "
+                    "one after the other"
+                )
 
 
 def _joint(shares: Sequence[Share]) -> Share:
