@@ -105,3 +105,14 @@ def test_data_move_to_the_device_of_the_index(x, y):
     split = ImageSplit(x, y)
     assert split.materialize(INDEX.to("meta")).x.device.type == "meta"
     assert split.x.device.type == split.y.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"draw": True}, {"flip": True}, {"crop": 1}, {"nuisance": "color"}, {"nuisance": "noise", "purpose": "test"}],
+    ids=str,
+)
+def test_what_repeats_is_the_same_whenever_it_is_asked_for(options):
+    bits = (torch.rand(50, 1, 6, 6) < 0.5).to(torch.uint8) * (1 if "nuisance" in options else 100)
+    split, rows = ImageSplit(bits, None, **options), torch.arange(50)
+    assert split.repeats == torch.equal(split.materialize(rows).x, split.materialize(rows).x)

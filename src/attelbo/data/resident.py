@@ -104,7 +104,8 @@ class ImageSplit(ResidentSplit):
 
     @property
     def repeats(self) -> bool:
-        return not (self.draw or self.flip or self.crop)
+        drawn = self.nuisance != "none" and self.purpose is None
+        return not (self.draw or self.flip or self.crop or drawn)
 
     def __len__(self) -> int:
         return len(self.x)
