@@ -112,7 +112,7 @@ def test_training_functions_are_new_each_time_and_the_others_are_not(made):
     for split in ("validation", "test"):
         kept = data.materialize(rows, split)
         for again in (data, made()):
-            assert all(torch.equal(*pair) for pair in zip(again.materialize(rows, split), kept, strict=True))
+            assert all(torch.equal(*pair) for pair in zip(again.materialize(rows, split)[:4], kept[:4], strict=True))
         assert torch.equal(data.materialize(rows.flip(0), split).x, kept.x.flip(0))
 
 

@@ -20,7 +20,7 @@ COMMAND_LINE = [
         "++model.latnet_dim=3",
         "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
     ),
-    ("model=VAE", "model=VAE (command line): no such choice; did you mean vae? (there are aae, ae, ..."),
+    ("model=VAE", "model=VAE (command line): no such choice; did you mean vae? (there are aae, ada_gvae, ae, ..."),
     (
         "model=hvae model/objective=iwae",
         "model.objective.weight (conf/model/hvae.yaml): unknown key; known here: n_samples; "

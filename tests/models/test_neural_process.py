@@ -257,7 +257,7 @@ def test_evaluation_is_exact_whatever_the_batches(name, sizes):
     rows = [torch.arange(5)[functions_.target[row, :5]] for row in range(5)]
     expected = np.mean([float(log_p[row, functions_.target[row]].mean()) for row in range(len(rows))])
     for index in torch.arange(5).split(list(sizes)):
-        ours.evaluation_step(Batch(*(part[index] for part in batch)))
+        ours.evaluation_step(Batch(*(part[index] for part in batch[:4])))
     results = ours.evaluation_results()
     assert float(results["target_ll"]) == pytest.approx(expected, rel=1e-6)
     assert float(results["elbo"]) == pytest.approx(float(log_p.sum(1).mean()), rel=1e-6)

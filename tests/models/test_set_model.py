@@ -117,7 +117,7 @@ def test_evaluation_is_exact_whatever_the_batches(head, sizes):
     ours, batch = model(head=head).requires_grad_(False), sets()
     expected = {name: float(value) for name, value in ours.losses(batch).items()}
     for rows in torch.arange(7).split(list(sizes)):
-        ours.evaluation_step(Batch(*(part[rows] for part in batch)))
+        ours.evaluation_step(Batch(*(part[rows] for part in batch[:4])))
     results = {name: float(value) for name, value in ours.evaluation_results().items()}
     assert results == pytest.approx(expected, rel=1e-6)
     assert {measure.key for measure in ours.measures} <= results.keys()

@@ -106,7 +106,7 @@ def test_targets_look_at_known_points_by_place(shared_runs):
         assert not weights[row, :, :, n:].any()
     assert set(Functions(n_samples=2).draw(model, data)) == {"functions", "attention_context"}
     # Points have no order.
-    two, places = Batch(*(part[:2] for part in curves.context)), curves.places[:2]
+    two, places = Batch(*(part[:2] for part in curves.context[:4])), curves.places[:2]
     turned = Batch(two.x.flip(1), two.y, two.index, two.segments.flip(1))
     picture = draw_context_weights(weights[:2], two, places)
     np.testing.assert_array_equal(picture, draw_context_weights(weights[:2].flip(-1), turned, places))
