@@ -13,6 +13,8 @@ from dataclasses import dataclass
 LEVEL = 0.05
 MOST_EXACT = 16
 """Pairs up to which all signs are counted; above, those of Student's test, which then says the same."""
+_ROUNDING = 1e-9
+"""Of a number's size: what values that should be equal may differ by."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class Estimate:
         return cls(statistics.fmean(values), half, len(values))
 
     def text(self, digits: int = 2) -> str:
-        """``17.77 ± 0.11``; more digits where the interval would be rounded to nothing."""
+        """``17.77 ± 0.11``; more digits where the interval would be rounded to nothing, unless it is nothing but the
+        rounding of the numbers themselves."""
         if self.half_width is None or not math.isfinite(self.half_width):
             return f"{self.mean:z.{digits}f}"
-        if 0 < self.half_width < 1:
+        if _ROUNDING * abs(self.mean) < self.half_width < 1:
             digits = max(digits, 1 - math.floor(math.log10(self.half_width)))
         return f"{self.mean:z.{digits}f} ± {self.half_width:.{digits}f}"
 
