@@ -397,6 +397,11 @@ class Flat(torch.nn.Module):
         return torch.nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
 
 
+@pytest.fixture(autouse=True)
+def no_inception_of_another_test():
+    inception_metric.cache_clear()
+
+
 def test_inception_distance_is_that_of_torchmetrics_on_three_channels(trained, monkeypatch):
     model, data = trained
     real = torchmetrics.image.fid.FrechetInceptionDistance
@@ -425,10 +430,8 @@ def test_inception_is_made_once_and_measures_anew_each_time(runs, monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(torchmetrics.image.fid, "FrechetInceptionDistance", make)
-    inception_metric.cache_clear()
     words = ("trainer.max_epochs=1", "data.train_size=50", "evaluation.fid=true")
     found = [runs.train(*words, f"tags=[{tag}]").metrics["test/fid"] for tag in ("a", "b")]
-    inception_metric.cache_clear()
     assert len(made) == 1
     assert found[0] == found[1] > 0
 
