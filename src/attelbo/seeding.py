@@ -7,6 +7,9 @@ interrupted anywhere goes on bit for bit, because nothing depends on what was dr
 
 import zlib
 
+SPLITMIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+"""The numbers of SplitMix64: what is added, and the two factors."""
+_STEP, _FIRST, _SECOND = SPLITMIX
 _MASK = (1 << 64) - 1
 
 
@@ -23,7 +26,7 @@ def derive_seed(seed: int, purpose: str, *position: int) -> int:
 
 
 def _mix(x: int) -> int:
-    x = (x + 0x9E3779B97F4A7C15) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    x = (x + _STEP) & _MASK
+    x = ((x ^ (x >> 30)) * _FIRST) & _MASK
+    x = ((x ^ (x >> 27)) * _SECOND) & _MASK
     return x ^ (x >> 31)

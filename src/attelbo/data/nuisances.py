@@ -13,7 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attelbo.seeding import derive_seed
+from attelbo.seeding import SPLITMIX, derive_seed
+
+_STEP, _FIRST, _SECOND = (n - (1 << 64) for n in SPLITMIX)
+"""As int64 has them."""
 
 Nuisance = Literal["none", "color", "noise"]
 """``color``: what is white has a colour, of each image another, whose red, green and blue are in 128..255; ``noise``:
@@ -67,7 +70,3 @@ def _mixed(x: Tensor) -> Tensor:
 def _shifted(x: Tensor, bits: int) -> Tensor:
     """To the right, zeros coming in, which int64 has no operation for."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-_STEP, _FIRST, _SECOND = (n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-"""As signed numbers."""

@@ -84,10 +84,9 @@ class FittedPrior(VariationalAutoencoder):
     @torch.no_grad()
     def _encodings(self, batch: Batch) -> Tensor:
         """A sample of q(z|x) for each x as the prior sees it, (1, B, ...)."""
-        if self._features is None:
-            q = self.infer(batch.x, batch.y)
-        else:
-            q = self._guided(self.posterior(self._features.index_select(0, batch.index)), batch.x, batch.y)
+        kept = self._features
+        h = self.encoder(batch.x) if kept is None else kept.index_select(0, batch.index)
+        q = self._guided(self.posterior(h), batch.x, batch.y)
         return q.prior_value(q.rsample(1))
 
     @property
