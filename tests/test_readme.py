@@ -22,6 +22,16 @@ SMALL = {
     "evaluation.n_samples": "2",
     "evaluation.n_images": "4",
 }
+SMALL_TEXTS = {"data.windows_per_epoch": "64", "model.dim": "16", "model.network.layers": "1"}
+SMALL_SPRITES = {"data.source.test_size": "200"}
+SMALL_OF = {
+    "experiment=reference/gpt": SMALL_TEXTS,
+    "experiment=reference/masked": SMALL_TEXTS,
+    "data=sprites": SMALL_SPRITES,
+    "experiment=sprites/beta_vae": SMALL_SPRITES,
+    "prior=autoregressive_transformer": {"epochs": "1", "prior.dim": "16", "prior.layers": "1"},
+}
+"""Word of a command -> what else makes it small."""
 TRAINED_BEFORE = {
     "run=outputs/dates": "experiment=dates/bahdanau",
     "run=outputs/reference": "experiment=reference/gpt",
@@ -58,8 +68,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def small(words: list[str]) -> list[str]:
     """The words of a command, and what makes it small."""
     if words[0] == "train" or (words[0] == "fit-prior" and not any(word.startswith("run=") for word in words)):
-        language = {"experiment=reference/gpt", "experiment=reference/masked"} & {*words}
-        more = SMALL | ({"data.windows_per_epoch": "64", "model.dim": "32"} if language else {})
+        more = SMALL | {key: value for word in words for key, value in SMALL_OF.get(word, {}).items()}
         return words + [f"{key}={value}" for key, value in more.items() if not any(w.startswith(key) for w in words)]
     return [re.sub("(n_samples|epochs)=.*", r"\1=3", word) for word in words]
 
