@@ -24,7 +24,7 @@ PAIRS = (
 )
 FEW_SETS = ("data=max_of_set", "data.train_size=6400", "data.validation_size=400")
 CURVES = (
-    *("data=gp_rbf", "data.train_size=1200", "data.validation_size=40", "data.test_size=10"),
+    *("data=gp_rbf", "data.train_size=600", "data.validation_size=40", "data.test_size=10"),
     *("model.dim=16", "model.n_predictions=2"),
 )
 RECURRENT = (*DATES, "model.embedding=8", "model.hidden=16")
@@ -41,7 +41,9 @@ MAP = (
         "model.decoder.groups=4",
     ),
 )
+FEWER_ROWS = ("data.train_size=640",)
 OTHER_WORDS = {
+    **dict.fromkeys(("hvae", "m2", "piwae"), FEWER_ROWS),
     "ada_gvae": PAIRS,
     "air": SCENES,
     **dict.fromkeys(
@@ -74,7 +76,7 @@ OTHER_WORDS = {
     "transformer": (*DATES, "model.dim=16", "model.network.layers=1", "model.network.hidden=16"),
     "transformer_text_vae": (*SENTENCES, "model.dim=16", "model.latent_dim=2", "model.network.layers=1"),
     "vae_gan": ("optimizer.lr=1e-3", "data.batch_size=16"),
-    "vdvae": ("model.channels=16",),
+    "vdvae": ("model.channels=16", *FEWER_ROWS),
     "vit": ("model.dim=32", "model.network.layers=1"),
 }
 
@@ -94,7 +96,7 @@ def test_two_epochs_bring_it_forward(runs, name):
         return evaluate_bound(model.eval(), data, "validation", 144, 0, torch.device("cpu"))
 
     untrained = copy.deepcopy(model)
-    before = bound_of(untrained)
+    before = bound_of(model)  # in inference mode: nothing that it leaves behind may hinder the training
     trainer.fit(model, datamodule=data)
     after = bound_of(model)
     assert all(torch.tensor(value).isfinite() for value in after.values())

@@ -90,6 +90,40 @@ class SeedEachStep(Callback):
         torch.default_generator.manual_seed(derive_seed(0, "step", trainer.global_step, 0))
 
 
+def plain_trainer(runs, **settings) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=EPOCHS,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=runs.folder,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("model=gpt",), ("model/posterior=vector_quantized", "model/prior=uniform_codes")]
+)
+def test_a_model_is_validated_trained_and_tested_by_a_plain_trainer(runs, words):
+    model, data = run.assemble(runs.configure(*words, "data.minibatches_per_block=0"))
+    trainer = plain_trainer(runs)
+    (before,) = trainer.validate(model, data, verbose=False)
+    trainer.fit(model, data)
+    (after,) = trainer.validate(model, data, verbose=False)
+    assert after["val/loss"] < before["val/loss"]
+    (tested,) = trainer.test(model, data, verbose=False)
+    assert tested.keys() == {name.replace("val/", "test/") for name in after}
+
+
+def test_blocks_are_refused_by_a_plain_trainer(runs):
+    model, data = run.assemble(runs.configure())
+    with pytest.raises(ConfigError, match=r"^data\.minibatches_per_block: 0 is for a Trainer of your own"):
+        plain_trainer(runs).fit(model, data)
+
+
 @pytest.mark.parametrize("scheduler", ["constant", "cosine"])
 def test_equals_plain_lightning_with_automatic_optimization(runs, scheduler):
     # Without dynamic binarization, which Lightning's loop draws before any callback can seed it.
@@ -97,17 +131,7 @@ def test_equals_plain_lightning_with_automatic_optimization(runs, scheduler):
     ours = runs.fit(*words).lightning_module
 
     model, data = run.assemble(runs.configure(*words, "data.minibatches_per_block=0"))
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=EPOCHS,
-        callbacks=[SeedEachStep()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=runs.folder,
-    )
+    trainer = plain_trainer(runs, callbacks=[SeedEachStep()])
     trainer.fit(model, datamodule=data)
     assert model.automatic_optimization
     assert trainer.global_step == STEPS

@@ -46,9 +46,9 @@ class ActiveUnits(Metric):
     def update(self, mean: Tensor) -> None:
         """Take in the posterior means E[z|x] of a batch, (B, *E)."""
         mean = mean.detach().flatten(1).double()
-        self.n += len(mean)
-        self.total += mean.sum(0)
-        self.total_of_squares += mean.square().sum(0)
+        self.n = self.n + len(mean)
+        self.total = self.total + mean.sum(0)
+        self.total_of_squares = self.total_of_squares + mean.square().sum(0)
 
     def variance(self) -> Tensor:
         """Var_x(E[z|x]) of each dimension seen by this process, (D,), float64."""

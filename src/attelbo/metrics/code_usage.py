@@ -32,7 +32,7 @@ class CodeUsage(Metric):
         n_codebooks, n_codes = self.shape
         offsets = n_codes * torch.arange(n_codebooks, device=codes.device)
         places = (codes.reshape(-1, n_codebooks) + offsets).flatten()
-        self.counts.index_add_(0, places, torch.ones_like(places))
+        self.counts = self.counts.index_add(0, places, torch.ones_like(places))
 
     def compute(self) -> dict[str, Tensor]:
         counts = self.counts.view(self.shape).double()

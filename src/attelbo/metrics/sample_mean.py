@@ -39,8 +39,10 @@ class SampleMean(Metric):
         if values.keys() != set(self.names):
             raise ValueError(f"values must be those of {', '.join(self.names)}, got {', '.join(values)}")
         stacked = torch.stack([values[name].detach() for name in self.names]).double()  # (values, B)
-        self.n += stacked.shape[1]
-        self.total += stacked.sum(1)
+        # Not in place, here and in the other metrics: reset() in Trainer.validate() leaves tensors of inference mode,
+        # which Trainer.fit(), that validates without it, could not add to.
+        self.n = self.n + stacked.shape[1]
+        self.total = self.total + stacked.sum(1)
 
     def compute(self) -> dict[str, Tensor]:
         return dict(zip(self.names, (self.total / self.n).float().unbind(), strict=True))

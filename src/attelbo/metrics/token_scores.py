@@ -50,14 +50,14 @@ class TokenScores(Metric):
         predicted = target >= 0
         tokens = target[predicted]  # (N,)
         right = logits.argmax(-1) == tokens
-        self.nats += F.cross_entropy(logits, tokens, reduction="none").double().sum()
-        self.tokens += len(tokens)
-        self.correct += right.sum()
+        self.nats = self.nats + F.cross_entropy(logits, tokens, reduction="none").double().sum()
+        self.tokens = self.tokens + len(tokens)
+        self.correct = self.correct + right.sum()
         answers = predicted.any(-1)
-        self.rows += answers.sum()
-        self.exact += ((~predicted).masked_scatter(predicted, right).all(-1) & answers).sum()
+        self.rows = self.rows + answers.sum()
+        self.exact = self.exact + ((~predicted).masked_scatter(predicted, right).all(-1) & answers).sum()
         if isinstance(self.lengths, Tensor):
-            self.characters += self.lengths[tokens].sum()
+            self.characters = self.characters + self.lengths[tokens].sum()
 
     def compute(self) -> dict[str, Tensor]:
         loss = self.nats / self.tokens

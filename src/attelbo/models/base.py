@@ -129,7 +129,10 @@ class Model(LightningModule, ABC):
 
     def training_step(self, batch: Batch | Block, batch_idx: int) -> Tensor | None:
         if isinstance(batch, Block):
-            assert self.stepper is not None, "a Block of rows needs the stepper of attelbo.training"
+            if self.stepper is None:
+                raise ConfigError(
+                    "data.minibatches_per_block: 0 is for a Trainer of your own, which takes one at a time"
+                )
             self.stepper(batch)
             return None
         self.at_step(self.global_step, int(self.trainer.estimated_stepping_batches))
