@@ -106,6 +106,20 @@ def test_latent_attention_with_another_score_decodes_as_well(score) -> None:
 
 
 @pytest.mark.parametrize(("name", "kernel"), ABLE)
+def test_nothing_gives_nothing(name: str, kernel: KernelName) -> None:
+    ours, x = layer(name, "alibi", kernel=kernel), tokens()
+    assert ours(x[:0]).shape == x[:0].shape
+    assert ours(x[:, :0]).shape == x[:, :0].shape
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_tokens_of_another_shape_are_told(name: str) -> None:
+    for wrong in (tokens()[0], tokens(3, DIM - 1)):
+        with pytest.raises(ValueError, match=rf"^tokens must be \(B, T, {DIM}\), got \("):
+            layer(name)(wrong)
+
+
+@pytest.mark.parametrize(("name", "kernel"), ABLE)
 def test_kernels_agree(name: str, kernel: KernelName) -> None:
     ours, reference, x = layer(name, "alibi", kernel=kernel), layer(name, "alibi", kernel="eager"), tokens()
     torch.testing.assert_close(ours(x, mask=Causal()), reference(x, mask=Causal()))

@@ -104,8 +104,10 @@ class AttentionLayer(nn.Module, ABC):
             cache: in self-attention, the tokens before these, which go into it.
 
         Raises:
-            ValueError: a cache beside a memory.
+            ValueError: a query of another shape, or a cache beside a memory.
         """
+        if query.dim() != 3 or query.shape[2] != self.dim:
+            raise ValueError(f"tokens must be (B, T, {self.dim}), got {tuple(query.shape)}")
         if memory is not None and cache is not None:
             raise ValueError("a cache keeps the tokens of self-attention: there can be none beside a memory")
         q, k, v = self.project(query, memory, cache)

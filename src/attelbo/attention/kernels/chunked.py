@@ -120,7 +120,7 @@ def _can_fuse(mechanism: Mechanism, dropout: float) -> bool:
 def chunk_length(n_rows: int, n_queries: int, n_keys: int) -> int:
     """C, where there are so many numbers for a query and a key, of all rows and heads; T where all fit into one
     chunk."""
-    return min(n_queries, max(SHORTEST_CHUNK, CHUNK_NUMBERS // (n_rows * n_keys)))
+    return min(n_queries, max(SHORTEST_CHUNK, CHUNK_NUMBERS // max(n_rows * n_keys, 1)))
 
 
 def keys_in_range(mask: Mask | None, first: int, last: int, n_keys: int) -> tuple[int, int]:
