@@ -72,6 +72,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     data.steps_per_epoch = config["trainer"]["steps_per_epoch"]
     take_vocabulary(init, config, data)
     model = build_model(config, data)
+    _check_has_use(model, data, config)
     freeze(init, model)
     _check_callbacks(callbacks, model)
     try:
@@ -122,6 +123,17 @@ def _check_is_kept(checkpoint: Which, callbacks: Mapping[str, Any]) -> None:
         if not any(epoch % interval == 0 for interval in intervals):
             remedy = f"callbacks=epochs and an every_n_epochs that divides {epoch} keep it"
             raise ConfigError(f"evaluation.checkpoint={checkpoint}: the weights of that epoch are not kept; {remedy}")
+
+
+def _check_has_use(model: Model, data: ResidentDataModule, config: Config) -> None:
+    """Raise ConfigError where something was asked of the data that the model does not look at."""
+    asked = {"n_labels": ("few labels", "m2", data.spec.n_labels), "pairs": ("pairs", "ada_gvae", data.spec.pairs)}
+    for key, (what, other, given) in asked.items():
+        if given and key not in model.has_use_for:
+            raise ConfigError(
+                f"data.{key}={config['data'][key]}: a {type(model).__name__} does not learn from {what}; "
+                f"model={other} does, data.{key}=null is for those that do not"
+            )
 
 
 def _check_callbacks(callbacks: Mapping[str, Any], model: Model) -> None:
