@@ -211,7 +211,11 @@ def test_one_row_has_no_scores(runs):
         ),
         (
             ["data=sprites", "model.latent_dim=65", "evaluation.representation=mean"],
-            "representation=mean: no scores are computed that read it; disentanglement=true computes them",
+            "representation=mean: no scores are computed that read it; evaluation.disentanglement=true computes them",
+        ),
+        (
+            ["evaluation.stretched=base"],
+            "stretched is of rows of other lengths: evaluation.lengths=[...] names them",
         ),
         (
             ["data=sort", "model=gpt", "evaluation.representation=mean"],

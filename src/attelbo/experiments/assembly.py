@@ -1,6 +1,8 @@
 """From a checked configuration to the objects of a run. What cannot be built is told before anything is written."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     try:
         check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}", config)
     except ConfigError as error:
-        raise ConfigError(f"evaluation.{error}") from error
+        raise _of_evaluation(error) from error
     return model, data
 
 
@@ -91,7 +93,13 @@ def evaluation_of(config: Config) -> Evaluation:
     try:
         return Evaluation(**config["evaluation"])
     except ValueError as error:
-        raise ConfigError(f"evaluation.{error}") from error
+        raise _of_evaluation(error) from error
+
+
+def _of_evaluation(error: Exception) -> ConfigError:
+    """What begins with a key of evaluate.yaml, and may name others, with the names that these have in train.yaml."""
+    keys = "|".join(field.name for field in fields(Evaluation))
+    return ConfigError("evaluation." + re.sub(rf" ({keys})=", r" evaluation.\1=", str(error)))
 
 
 def trainer_of(config: Config, seat: Seat | None = None) -> Trainer:
