@@ -72,7 +72,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     data.steps_per_epoch = config["trainer"]["steps_per_epoch"]
-    take_vocabulary(init, config, data)
+    take_vocabulary(init, config, data, parent_of(config))
     model = build_model(config, data)
     _check_has_use(model, data, config)
     freeze(init, model)
