@@ -96,20 +96,26 @@ def attention_map(
     body = step_y * (rows - 1) + height
     foot = px(_PAD + _LINE + 8) + max(sheet.widest([each for each in across if len(each) > 1]), px(_FONT + 2))
     sheet.write(px(8), px(8), "\n".join(written), size=12, weight="bold", ha="left", va="top")
+    beside, below = [], []  # where labels stand: of the tokens down, and of those across
     for place in range(count):
         x, y = left + place % columns * step_x, top + place // columns * step_y
         sheet.paint(x, y, colormaps["Blues"](weights[place].numpy() / largest), cell)
         sheet.write(x + width / 2, y - px(4), panels[place], size=10, va="bottom")
         if place % columns == 0:
-            sheet.write(px(8), y + height / 2, axes[0], size=10, rotation=90, ha="left", color=_SOFT)
-            for i, token in enumerate(down):
-                sheet.write(x - px(_PAD), y + cell * (i + 0.5), token, ha="right", va="center_baseline")
+            beside.append((0, y - px(4)))
         if place + columns >= count:
-            end = y + height + px(_PAD)
-            sheet.write(x + width / 2, end + foot - px(_PAD + 8), axes[1], size=10, va="bottom", color=_SOFT)
-            for i, token in enumerate(across):
-                turned = 90 if len(token) > 1 else 0
-                sheet.write(x + cell * (i + 0.5), end, token, va="top", rotation=turned)
+            below.append((x - px(4), y + height))
+    x, y = left, beside[0][1] + px(4)
+    sheet.write(px(8), y + height / 2, axes[0], size=10, rotation=90, ha="left", color=_SOFT)
+    for i, token in enumerate(down):
+        sheet.write(x - px(_PAD), y + cell * (i + 0.5), token, ha="right", va="center_baseline")
+    sheet.repeat(beside, left, height + px(8))
+    x, y = below[0][0] + px(4), below[0][1]
+    sheet.write(x + width / 2, y + foot - px(8), axes[1], size=10, va="bottom", color=_SOFT)
+    for i, token in enumerate(across):
+        turned = 90 if len(token) > 1 else 0
+        sheet.write(x + cell * (i + 0.5), y + px(_PAD), token, va="top", rotation=turned)
+    sheet.repeat(below, width + px(8), foot)
     bar, x = max(body, px(_BAR)), left + step_x * (columns - 1) + width + px(14)
     sheet.paint(x, top, colormaps["Blues"](np.linspace(1, 0, bar))[:, None], 1, px(10))
     for tick, number in zip(ticks, numbers, strict=True):
@@ -133,6 +139,7 @@ class _Sheet:
         self._measuring = RendererAgg(1, 1, dpi)
         self._texts: list[tuple[float, float, str, dict[str, Any]]] = []
         self._shades: list[tuple[int, int, Picture]] = []
+        self._repeated: list[tuple[Sequence[tuple[int, int]], int, int]] = []
 
     def px(self, points: float) -> int:
         return round(points * self.dpi / 72)
@@ -155,6 +162,10 @@ class _Sheet:
         levels = np.rint(colors[..., :3] * 255).astype(np.uint8)
         self._shades.append((x, y, levels.repeat(height, 0).repeat(width or height, 1)))
 
+    def repeat(self, places: Sequence[tuple[int, int]], width: int, height: int) -> None:
+        """What is written in so many pixels from the first place on stands at the others too: text takes its time."""
+        self._repeated.append((places, width, height))
+
     def painted(self, width: int, height: int) -> Picture:
         from matplotlib.figure import Figure
         from matplotlib.transforms import IdentityTransform
@@ -165,6 +176,10 @@ class _Sheet:
                 figure.text(x, height - y, text, transform=IdentityTransform(), parse_math=False, **how)
         with _boxes_for_glyphs():
             picture = painted(figure)
+        for ((x, y), *others), wide, high in self._repeated:
+            written = picture[y : y + high, x : x + wide]
+            for x_there, y_there in others:
+                picture[y_there : y_there + high, x_there : x_there + wide] = written
         for x, y, shades in self._shades:
             picture[y : y + shades.shape[0], x : x + shades.shape[1]] = shades
         return picture
