@@ -38,10 +38,12 @@ def test_each_run_has_its_own_and_the_setting_their_mean(shared_runs, seeds, tmp
     shown = capsys.readouterr().out
     assert "UDR" in shown
     assert f"{sum(expected) / 3:.3f}"[:4] in shown
+    assert f"{expected[0]:.3f} ±" not in shown  # the seeds' values are made of the same pairs
+    assert "UDR is the mean over seeds" in " ".join(shown.split())
     assert not list(shared_runs.folder.rglob("evaluation-*.json"))
 
 
-def test_what_cannot_be_compared_so(shared_runs, seeds, runs, capsys):
+def test_what_cannot_be_compared_so(shared_runs, seeds, runs, tmp_path, capsys):
     assert main(["compare", str(seeds[0]), "--udr", "lasso"]) == 2
     assert capsys.readouterr().err == (
         "error: --udr lasso: it takes at least two runs that differ in nothing but their seed\n"
@@ -52,3 +54,11 @@ def test_what_cannot_be_compared_so(shared_runs, seeds, runs, capsys):
         runs.train("model/posterior=iaf", "trainer.max_epochs=1", f"seed={seed}")
     assert main(["compare", str(runs.folder), "--udr", "lasso"]) == 2
     assert "the KL of each latent by itself is not known" in capsys.readouterr().err
+    page, table = tmp_path / "page.html", tmp_path / "table.csv"
+    words = ("--udr", "spearman", "--metric", "udr", "-o", str(page), "-o", str(table))
+    assert main(["compare", str(shared_runs.folder), str(runs.folder), *words]) == 0
+    note = "no UDR of model.posterior=InverseAutoregressivePosterior model.latent_dim=2: "
+    assert note in " ".join(capsys.readouterr().out.split())
+    assert note in page.read_text()
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [(row["test/udr_n"], row["test/udr_half_width"]) for row in rows] == [("3", ""), ("0", ""), ("0", "")]

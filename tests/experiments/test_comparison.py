@@ -90,7 +90,7 @@ def test_intervals_are_students(n: int) -> None:
 def test_text_shows_the_interval_whatever_its_size() -> None:
     assert Estimate(17.7663, 0.1068, 3).text() == "17.77 ± 0.11"
     assert Estimate(17.7663, 0.0012, 3).text() == "17.7663 ± 0.0012"
-    assert Estimate(0.13960327152666885, 1.8e-16, 2).text(3) == "0.140 ± 0.000"  # of two seeds UDR is the same
+    assert Estimate(0.13960327152666885, 1.8e-16, 2).text(3) == "0.140 ± 0.000"  # the same, but for the rounding
     assert Estimate(17.7663, None, 1).text() == "17.77"
     assert Estimate(-0.0044, None, 1).text() == "0.00"
 

@@ -139,6 +139,16 @@ COMMAND_LINE = [
     ),
     # parts that do not fit together
     (
+        "data=sprites data.pairs=random",
+        "data.pairs=random: a VariationalAutoencoder does not learn from pairs; model=ada_gvae does, data.pairs=null "
+        "is for those that do not",
+    ),
+    (
+        "data.n_labels=100",
+        "data.n_labels=100: a VariationalAutoencoder does not learn from few labels; model=m2 does, data.n_labels=null "
+        "is for those that do not",
+    ),
+    (
         "model/posterior=vector_quantized model/prior=standard_normal",
         "model/prior: StandardNormal is no prior for the latents of VectorQuantizedPosterior, ...",
     ),

@@ -154,6 +154,8 @@ def test_scores_come_by_themselves_where_there_are_factors(runs, capsys):
     assert set(json.loads((run_dir / "result.json").read_text())["seconds"]) == {"train", "evaluate", "disentanglement"}
     printed = capsys.readouterr().out
     assert "MIG" in printed
+    assert printed.count("means little: a vote draws") == 2  # of 200 rows, 16 orientations
+    assert "means little: a vote draws 128 rows alike, of 12.5" in printed
     assert f"{found['test/dci_informativeness']:.3f}" in printed
     page = (run_dir / "report.html").read_text()
     assert ">SAP<" in page
@@ -209,7 +211,11 @@ def test_one_row_has_no_scores(runs):
         ),
         (
             ["data=sprites", "model.latent_dim=65", "evaluation.representation=mean"],
-            "representation=mean: no scores are computed that read it; disentanglement=true computes them",
+            "representation=mean: no scores are computed that read it; evaluation.disentanglement=true computes them",
+        ),
+        (
+            ["evaluation.stretched=base"],
+            "stretched is of rows of other lengths: evaluation.lengths=[...] names them",
         ),
         (
             ["data=sort", "model=gpt", "evaluation.representation=mean"],
@@ -291,6 +297,13 @@ def test_a_classifier_follows_from_the_data_alone(trained, known_classifier, tmp
     for name, value in known_classifier[0].state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     assert about["validation_accuracy"] == known_classifier[1]["validation_accuracy"]
+
+
+def test_a_classifier_of_few_rows_makes_few_steps(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "STEPS", 1000)
+    monkeypatch.setattr(classifier, "PASSES", 3)
+    _, about = classifier_of(trained[1], tmp_path, CPU)  # of 100 rows, which are one minibatch
+    assert about["recipe"]["steps"] == 3
 
 
 def test_a_classifier_learns(shared_runs, tmp_path, monkeypatch):

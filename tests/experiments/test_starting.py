@@ -214,3 +214,7 @@ def test_tokens_are_those_of_the_run_whose_vectors_are_taken(tmp_path, capsys):
     of_words = [word.replace("=characters", "=words") for word in words("few")]
     assert main(["check", *of_words, f"init.run={source}"]) == 2
     assert "error: data.tokenizer: the tokens of" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "abc")  # what a run goes on with, it has itself
+    capsys.readouterr()
+    assert main(["train", *words("few"), f"init.run={tmp_path / 'abc'}", "init.freeze=[embedding]", "ckpt=auto"]) == 0
+    assert f"{run} is done already" in capsys.readouterr().out

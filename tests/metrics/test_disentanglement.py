@@ -291,6 +291,15 @@ def test_votes_are_the_same_however_many_are_counted_at_a_time(monkeypatch):
     assert [score(codes, FACTORS, seed=1, n_votes=50) for score in (factor_vae_score, beta_vae_score)] == at_once
 
 
+@pytest.mark.parametrize("score", [factor_vae_score, beta_vae_score])
+def test_noise_is_told_by_chance_where_as_many_rows_agree_as_a_vote_draws(score):
+    """Of five factors 0.2, within four standard errors of the 1,600 votes or more; of few rows, far more than that."""
+    factors = torch.stack([torch.randint(n, (10_000,)) for n in (3, 6, 40, 32, 32)], 1)
+    codes = noise(10_000, 5)
+    assert score(codes, factors, seed=0, n_votes=1600) == pytest.approx(0.2, abs=0.04)
+    assert score(codes[:100], factors[:100], seed=0, n_votes=1600) > 0.28
+
+
 def test_pairs_that_agree_tell_the_factor():
     assert beta_vae_score(PERFECT, FACTORS, seed=0, n_votes=300) == 1
     rotation = torch.linalg.qr(noise(4, 4)).Q

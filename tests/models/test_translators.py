@@ -116,3 +116,9 @@ def test_what_is_out_of_range_is_one_line(model_of, name, options, message):
 def test_images_are_not_translated(model_of, name):
     with pytest.raises(ConfigError, match=r"^model: it translates, and digits has no sentences with translations"):
         model_of(name, data=DataSpec("digits", (1, 8, 8), "binary"))
+
+
+@pytest.mark.parametrize("what", [{"next_tokens": True}, {"n_hidden": 2}], ids=str)
+def test_texts_to_model_are_not_translated_into_themselves(model_of, what):
+    with pytest.raises(ConfigError, match=r"^model: it translates, and made up has no sentences with translations"):
+        model_of("transformer", data=replace(DATA, **what))

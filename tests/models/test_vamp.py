@@ -35,6 +35,21 @@ def test_the_prior_of_a_copy_is_made_of_the_posteriors_of_the_copy() -> None:
     assert not torch.equal(twin.prior.log_prob(z), density)
 
 
+def test_pseudo_inputs_are_encoded_once_for_all_importance_samples_of_a_batch() -> None:
+    model, encoded = vamp(), []
+    model.encoder.register_forward_hook(lambda module, given, out: encoded.append(len(given[0])))
+    draw = model.weight_sampler(rows())
+    torch.manual_seed(2)
+    weights = torch.cat([draw(3), draw(2)])
+    assert encoded == [4, 5]  # the rows, the pseudo-inputs
+    torch.manual_seed(2)
+    q = model.infer(rows())
+    for k, some in ((3, weights[:3]), (2, weights[3:])):
+        z, log_q = q.rsample_with_log_prob(k)
+        expected = model.explain(z, rows())[0] + model.prior.log_prob(z) - log_q
+        torch.testing.assert_close(some, expected)
+
+
 def test_a_checkpoint_holds_the_pseudo_inputs() -> None:
     model, other = vamp(), vamp()
     with torch.no_grad():

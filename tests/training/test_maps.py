@@ -57,12 +57,23 @@ def test_tokens_that_cannot_be_seen_have_signs():
     assert [shown_token(token) for token in (" ", "a b", "\n", "x" * 20)] == ["␣", "a␣b", "↵", "x" * 13 + "…"]
 
 
-@pytest.mark.parametrize(("n_queries", "n_keys"), [(1, 1), (1, 300), (300, 300), (64, 2)])
-def test_sizes_stay_within_bounds(n_queries, n_keys):
-    weights = torch.full((n_queries, n_keys), 1 / n_keys)
-    picture = attention_map(weights, ["q"] * n_queries, ["k"] * n_keys, "size")
-    assert max(picture.shape) < 4000
+@pytest.mark.parametrize(
+    ("panels", "n_queries", "n_keys", "most"),
+    [(1, 1, 1, 500), (1, 1, 300, 800), (1, 300, 300, 800), (1, 64, 2, 800), (4, 64, 64, 1400), (4, 2000, 2000, 1500)],
+)
+def test_sizes_stay_within_bounds(panels, n_queries, n_keys, most):
+    weights = torch.full((panels, n_queries, n_keys), 1 / n_keys)
+    picture = attention_map(weights, ["q"] * n_queries, ["k"] * n_keys, "size", panels=["head"] * panels)
+    assert max(picture.shape) < most
     assert min(picture.shape[:2]) > 100
+
+
+def test_of_more_tokens_than_pixels_the_largest_weight_is_seen():
+    weights = torch.zeros(1000, 1000)
+    weights[333, 777] = 1.0
+    picture = attention_map(weights, ["q"] * 1000, ["k"] * 1000, "one")
+    dark = (np.abs(picture - np.asarray(colormaps["Blues"](1.0))[:3] * 255) <= 2).all(-1)
+    assert dark[:, : picture.shape[1] * 4 // 5].any()
 
 
 @pytest.mark.parametrize(

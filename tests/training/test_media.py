@@ -116,7 +116,7 @@ def test_every_class_has_its_own_color(n_classes):
 def test_latent_map_paints_the_points_in_the_colors_of_their_classes():
     corners = torch.tensor([[0.03, 0.03], [0.03, 1.03], [1.03, 0.03], [1.03, 1.03]])  # beside the grid lines
     picture = latent_map(corners, torch.tensor([5, 5, 8, 8]))
-    assert picture.shape == (960, 960, 3)
+    assert picture.shape == (768, 768, 3)
     for color in label_colors(2)[:, :3]:
         blended = 255 * (POINT_OPACITY * color + 1 - POINT_OPACITY)
         near = (np.abs(picture - blended) <= 1.5).all(-1)

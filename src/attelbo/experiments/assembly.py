@@ -1,6 +1,8 @@
 """From a checked configuration to the objects of a run. What cannot be built is told before anything is written."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +72,15 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     data.steps_per_epoch = config["trainer"]["steps_per_epoch"]
-    take_vocabulary(init, config, data)
+    take_vocabulary(init, config, data, parent_of(config))
     model = build_model(config, data)
+    _check_has_use(model, data, config)
     freeze(init, model)
     _check_callbacks(callbacks, model)
     try:
         check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}", config)
     except ConfigError as error:
-        raise ConfigError(f"evaluation.{error}") from error
+        raise _of_evaluation(error) from error
     return model, data
 
 
@@ -90,7 +93,13 @@ def evaluation_of(config: Config) -> Evaluation:
     try:
         return Evaluation(**config["evaluation"])
     except ValueError as error:
-        raise ConfigError(f"evaluation.{error}") from error
+        raise _of_evaluation(error) from error
+
+
+def _of_evaluation(error: Exception) -> ConfigError:
+    """What begins with a key of evaluate.yaml, and may name others, with the names that these have in train.yaml."""
+    keys = "|".join(field.name for field in fields(Evaluation))
+    return ConfigError("evaluation." + re.sub(rf" ({keys})=", r" evaluation.\1=", str(error)))
 
 
 def trainer_of(config: Config, seat: Seat | None = None) -> Trainer:
@@ -122,6 +131,17 @@ def _check_is_kept(checkpoint: Which, callbacks: Mapping[str, Any]) -> None:
         if not any(epoch % interval == 0 for interval in intervals):
             remedy = f"callbacks=epochs and an every_n_epochs that divides {epoch} keep it"
             raise ConfigError(f"evaluation.checkpoint={checkpoint}: the weights of that epoch are not kept; {remedy}")
+
+
+def _check_has_use(model: Model, data: ResidentDataModule, config: Config) -> None:
+    """Raise ConfigError where something was asked of the data that the model does not look at."""
+    asked = {"n_labels": ("few labels", "m2", data.spec.n_labels), "pairs": ("pairs", "ada_gvae", data.spec.pairs)}
+    for key, (what, other, given) in asked.items():
+        if given and key not in model.has_use_for:
+            raise ConfigError(
+                f"data.{key}={config['data'][key]}: a {type(model).__name__} does not learn from {what}; "
+                f"model={other} does, data.{key}=null is for those that do not"
+            )
 
 
 def _check_callbacks(callbacks: Mapping[str, Any], model: Model) -> None:

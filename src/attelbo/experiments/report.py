@@ -13,14 +13,12 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from attelbo.experiments.curves import Curve, line_chart
 from attelbo.experiments.exhibits import earlier, final, image, text
 from attelbo.experiments.pages import template
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.tables import measured
-from attelbo.files import write_atomically
+from attelbo.files import read_yaml, write_atomically
 from attelbo.metrics import Measure
 from attelbo.training.callbacks.progress import clock_time
 
@@ -59,7 +57,7 @@ def write_report(run_dir: Path) -> Path:
     """Write ``<run_dir>/report.html`` and return its path."""
     run, config_file = RunDirectory(run_dir), run_dir / "config.yaml"
     config_text = config_file.read_text(encoding="utf-8") if config_file.exists() else ""
-    config = yaml.safe_load(config_text) or {}
+    config = (read_yaml(config_file) if config_text else None) or {}
     status, provenance, result = (run.read(f"{name}.json") or {} for name in ("status", "provenance", "result"))
     media = sorted((run_dir / "media").glob("*"))
     pictures, texts = ([path for path in media if path.suffix in kinds] for kinds in ((".png", ".gif"), (".txt",)))

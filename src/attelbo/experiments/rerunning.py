@@ -13,7 +13,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from rich.table import Table
 
 from attelbo.data.module import Splits
@@ -26,6 +25,7 @@ from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.terminal import terminal
 from attelbo.experiments.trained import pick_device
+from attelbo.files import read_yaml
 from attelbo.models import build_data, checkpoint_of, load_weights, read_config
 from attelbo.training.threads import use_threads
 
@@ -127,10 +127,7 @@ def _tell_origins(run: RunDirectory, config: Config) -> None:
 
 def _words_of(run: RunDirectory) -> tuple[list[str], dict[str, str | None]]:
     """The words of its command line, and its choices."""
-    words, choices = (
-        yaml.safe_load((run.path / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
-        for name in ("overrides", "choices")
-    )
+    words, choices = (read_yaml(run.path / ".hydra" / f"{name}.yaml") for name in ("overrides", "choices"))
     return words or [], choices or {}
 
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import yaml
 
 from attelbo.errors import UserError
-from attelbo.files import METRICS_FILE, find_run, read_json, read_metrics, write_atomically
+from attelbo.files import METRICS_FILE, find_run, read_json, read_metrics, read_yaml, write_atomically
 
 State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
 
@@ -148,7 +148,7 @@ class RunDirectory:
     def choices(self) -> dict[str, str | None]:
         """Group -> choice, of the run's configuration."""
         file = self.path / ".hydra" / "choices.yaml"
-        return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return read_yaml(file) if file.is_file() else {}
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """Metric -> (step, value), in the order of the steps."""

@@ -35,8 +35,9 @@ def init_of(config: Mapping[str, Any]) -> Init:
     return init
 
 
-def take_vocabulary(init: Init, config: Mapping[str, Any], data: ResidentDataModule) -> None:
-    """The tokens of text are those of the other run, whose vectors are taken over; before ``spec`` is asked for.
+def take_vocabulary(init: Init, config: Mapping[str, Any], data: ResidentDataModule, parent: Path) -> None:
+    """The tokens of text are those of the other run, whose vectors are taken over; before ``spec`` is asked for. A run
+    in the folder ``parent`` that ``ckpt=auto`` goes on with has them itself: the other one may be gone by now.
 
     Raises:
         ConfigError: its tokens are of another kind.
@@ -44,7 +45,8 @@ def take_vocabulary(init: Init, config: Mapping[str, Any], data: ResidentDataMod
     kinds = {key: node["_target_"] for key, node in config["data"].items() if key.endswith("tokenizer") and node}
     if init.run is None or not kinds:
         return
-    source = _source(init.run)
+    begun = RunDirectory.latest(parent, config) if config.get("ckpt") == "auto" else None
+    source = begun.path if begun and begun.resumable else _source(init.run)
     of_source = read_config(source)["data"]
     for key, kind in kinds.items():
         if (other := (of_source.get(key) or {}).get("_target_")) != kind:

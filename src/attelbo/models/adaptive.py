@@ -34,6 +34,8 @@ class AdaptiveVAE(VariationalAutoencoder):
         **parts: those of :class:`VariationalAutoencoder`; the posterior is a diagonal normal.
     """
 
+    has_use_for = ("pairs",)
+
     def __init__(self, average: Average, **parts: Any) -> None:
         super().__init__(**parts)
         self.average: Average = average

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -76,6 +76,9 @@ class Player:
 
 class Model(LightningModule, ABC):
     """A model with one optimizer implements :meth:`losses`; one with several also :meth:`players`."""
+
+    has_use_for: ClassVar[tuple[str, ...]] = ()
+    """Of the keys of data that some models are made for, ``n_labels`` and ``pairs``, those that it learns by."""
 
     def __init__(self, optimizer: Spec, scheduler: Spec) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ import yaml
 from attelbo.building import build, lacking
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError, one_line
-from attelbo.files import find_run
+from attelbo.files import find_run, read_yaml
 from attelbo.models.base import Model
 
 
@@ -52,7 +52,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / "config.yaml"
     try:
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return dict(read_yaml(path))
     except OSError as error:
         raise UserError(f"{run_dir} is not a run directory: it has no readable config.yaml") from error
     except (yaml.YAMLError, ValueError, TypeError) as error:

@@ -180,7 +180,8 @@ def check_parallel(data: DataSpec) -> DataSpec:
     Raises:
         ConfigError: the data are not sentences with other sentences as their targets.
     """
-    if data.kind != "tokens" or data.target is None or not (data.pads and data.target.pads):
+    of_itself = data.next_tokens or data.n_hidden is not None
+    if data.kind != "tokens" or data.target is None or not (data.pads and data.target.pads) or of_itself:
         raise ConfigError(f"model: it translates, and {data.name} has no sentences with translations; try data=dates")
     return data.target
 

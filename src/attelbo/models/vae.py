@@ -193,12 +193,12 @@ class VariationalAutoencoder(LatentVariableModel):
 
     @torch.no_grad()
     def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
-        q, prior = self.infer(x, y), self.prior_of(y)
+        q, log_prior = self.infer(x, y), self.prior_of(y).density()
 
         @torch.no_grad()
         def draw(n_samples: int) -> Tensor:
             z, log_q = q.rsample_with_log_prob(n_samples)
-            return self.explain(z, x, y)[0] + prior.log_prob(q.prior_value(z)) - log_q
+            return self.explain(z, x, y)[0] + log_prior(q.prior_value(z)) - log_q
 
         if q.deterministic:  # one sample says it all
             weights = draw(1)

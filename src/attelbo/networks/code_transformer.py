@@ -116,7 +116,7 @@ class AutoregressiveTransformer(AutoregressiveCodes):
         return torch.stack(codes, dim=1).view(len(start), *self.latent_shape)
 
 
-class _Given:
+class _Given(Density):
     """p(codes|y) of a batch of labels, whose first tokens are (B, E)."""
 
     def __init__(self, prior: AutoregressiveTransformer, start: Tensor) -> None:

@@ -9,25 +9,33 @@ Shapes: P panels (heads, layers or queries), T queries, S keys, N images (C, H, 
 import math
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from attelbo.training.media import Picture, image_grid, painted
 
-_MOST_LABELS = 64
-"""Along a side: of more tokens the labels would not be legible, and places are numbered instead."""
+_SIDE = 640
+"""The most pixels of a panel: of more tokens the largest weight that falls into a pixel is shown."""
+_CELL, _LEAST = 24, 10
+"""Pixels of a cell that has a label, and the fewest beside which labels are legible: of 64 tokens. Of more tokens none
+has a label."""
+_SMALLEST = 240
+"""Pixels of the longer side of a panel, however few its cells."""
 _LONGEST_LABEL = 14
-_INCHES = 0.24
-"""Of a cell that has a label."""
-_INCHES_OF_TITLE = 0.105
-"""Of a character of the title, on average."""
-_FONT, _PAD = 9, 3.5
-"""Of labels, and their distance from the panel, in points."""
+_FONT, _PAD, _LINE = 9, 3.5, 14
+"""Of labels, their distance from the panel, and the height of a line above or below, in points."""
+_TITLE, _OF_CHARACTER = 16, 7.6
+"""The height of a line of the title, and the width of one of its characters, on average, in points."""
+_BAR = 110
+"""The least height of the scale, in points."""
 _OPACITY = 0.75
+_SOFT = "#5b6270"
 
 
 def attention_map(
@@ -54,7 +62,8 @@ def attention_map(
     Raises:
         ValueError: labels that are not as many as rows, columns or panels.
     """
-    from matplotlib.figure import Figure
+    from matplotlib import colormaps
+    from matplotlib.ticker import MaxNLocator
 
     weights = weights.detach().float().cpu().reshape(-1, *weights.shape[-2:])
     count, n_queries, n_keys = weights.shape
@@ -66,32 +75,122 @@ def attention_map(
         )
     columns = min(count, math.ceil(math.sqrt(count * n_queries / n_keys)))
     rows = -(-count // columns)
-    cell = _cell_inches(max(n_keys, n_queries))
-    width, height = cell * n_keys, cell * n_queries
-    size = columns * width + 1.6, rows * (height + 0.5) + 0.9
-    figure = Figure(figsize=size, dpi=_dpi(columns * width, rows * height), layout="compressed")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    largest = float(weights.nan_to_num(0.0).max()) or 1.0
-    shades: Any = None
-    for place, panel in enumerate(grid.flat):
-        if place >= count:
-            panel.set_visible(False)
-            continue
-        shades = panel.imshow(weights[place].numpy(), cmap="Blues", vmin=0, vmax=largest, interpolation="nearest")
-        panel.set_title(panels[place], fontsize=10, parse_math=False)
-        panel.spines[:].set_visible(False)
-        panel.tick_params(length=0, pad=_PAD, labelsize=_FONT)
-        # Panels have the same tokens: only those at the left and at the lower end are labelled.
-        _label(panel.yaxis, queries if place % columns == 0 else None)
-        _label(panel.xaxis, keys if place + columns >= count else None)
-        panel.set_ylabel(axes[0] if place % columns == 0 else "", color="#5b6270")
-        panel.set_xlabel(axes[1] if place + columns >= count else "", color="#5b6270")
-    written = textwrap.fill(title, max(20, int(size[0] / _INCHES_OF_TITLE)))
-    figure.suptitle(written, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
-    figure.colorbar(shades, ax=grid, label=scale, shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
+    weights = weights.nan_to_num(0.0)
+    largest = float(weights.max()) or 1.0
+    weights = F.adaptive_max_pool2d(weights, (min(n_queries, _SIDE), min(n_keys, _SIDE)))
+    longer = max(weights.shape[1:])
+    cell = min(max(_CELL, _SMALLEST // longer), _SIDE // longer)
+    sheet = _Sheet(dpi=min(150.0, 6.25 * cell) if cell >= _LEAST else 100.0)
+    down, across = (_labels(tokens, cell) for tokens in (queries, keys))
+    ticks = [tick for tick in MaxNLocator(5).tick_values(0, largest) if tick <= largest]
+    numbers = [f"{tick:g}" for tick in ticks]
+
+    # In pixels, from the upper left. All panels have the same tokens: only those at the left and below are labelled.
+    px, height, width = sheet.px, cell * weights.shape[1], cell * weights.shape[2]
+    step_x, step_y = width + px(10), height + px(10) + any(panels) * px(_LINE)
+    left = px(_LINE + 8 + _PAD) + sheet.widest(down)
+    right = px(14 + 10 + 4 + _LINE + 12) + sheet.widest(numbers)
+    total = max(left + step_x * (columns - 1) + width + right, px(170))
+    written = textwrap.wrap(title, int((total - px(16)) / px(_OF_CHARACTER)))
+    top = px(14) + len(written) * px(_TITLE) + any(panels) * px(_LINE)
+    body = step_y * (rows - 1) + height
+    foot = px(_PAD + _LINE + 8) + max(sheet.widest([each for each in across if len(each) > 1]), px(_FONT + 2))
+    sheet.write(px(8), px(8), "\n".join(written), size=12, weight="bold", ha="left", va="top")
+    beside, below = [], []  # where labels stand: of the tokens down, and of those across
+    for place in range(count):
+        x, y = left + place % columns * step_x, top + place // columns * step_y
+        sheet.paint(x, y, colormaps["Blues"](weights[place].numpy() / largest), cell)
+        sheet.write(x + width / 2, y - px(4), panels[place], size=10, va="bottom")
+        if place % columns == 0:
+            beside.append((0, y - px(4)))
+        if place + columns >= count:
+            below.append((x - px(4), y + height))
+    x, y = left, beside[0][1] + px(4)
+    sheet.write(px(8), y + height / 2, axes[0], size=10, rotation=90, ha="left", color=_SOFT)
+    for i, token in enumerate(down):
+        sheet.write(x - px(_PAD), y + cell * (i + 0.5), token, ha="right", va="center_baseline")
+    sheet.repeat(beside, left, height + px(8))
+    x, y = below[0][0] + px(4), below[0][1]
+    sheet.write(x + width / 2, y + foot - px(8), axes[1], size=10, va="bottom", color=_SOFT)
+    for i, token in enumerate(across):
+        turned = 90 if len(token) > 1 else 0
+        sheet.write(x + cell * (i + 0.5), y + px(_PAD), token, va="top", rotation=turned)
+    sheet.repeat(below, width + px(8), foot)
+    bar, x = max(body, px(_BAR)), left + step_x * (columns - 1) + width + px(14)
+    sheet.paint(x, top, colormaps["Blues"](np.linspace(1, 0, bar))[:, None], 1, px(10))
+    for tick, number in zip(ticks, numbers, strict=True):
+        sheet.write(x + px(14), top + bar * (1 - tick / largest), number, ha="left", va="center_baseline")
+    sheet.write(total - px(8), top + bar / 2, scale, size=10, rotation=90, ha="right", color=_SOFT)
+    return sheet.painted(total, top + max(body + foot, bar + px(14)))
+
+
+class _Sheet:
+    """Texts and rectangles at given places, in pixels from the upper left corner. Axes of matplotlib and its layouts,
+    which measure every text several times, would take ten times as long.
+
+    Args:
+        dpi: pixels of an inch, which has 72 points.
+    """
+
+    def __init__(self, dpi: float) -> None:
+        from matplotlib.backends.backend_agg import RendererAgg
+
+        self.dpi = dpi
+        self._measuring = RendererAgg(1, 1, dpi)
+        self._texts: list[tuple[float, float, str, dict[str, Any]]] = []
+        self._shades: list[tuple[int, int, Picture]] = []
+        self._repeated: list[tuple[Sequence[tuple[int, int]], int, int]] = []
+
+    def px(self, points: float) -> int:
+        return round(points * self.dpi / 72)
+
+    def widest(self, labels: Sequence[str]) -> int:
+        """Pixels of the widest of some labels; 0 of none."""
+        from matplotlib.font_manager import FontProperties
+
+        font = FontProperties(size=_FONT)
+        with _boxes_for_glyphs():
+            widths = [self._measuring.get_text_width_height_descent(each, font, False)[0] for each in labels if each]
+        return math.ceil(max(widths, default=0))
+
+    def write(self, x: float, y: float, text: str, **how: Any) -> None:
+        """``how`` as matplotlib's ``Text`` takes it."""
+        self._texts.append((x, y, text, {"size": _FONT, "ha": "center", "va": "center", **how}))
+
+    def paint(self, x: int, y: int, colors: Any, height: int, width: int | None = None) -> None:
+        """Cells (h, w, 4), in 0..1, of so many pixels; squares if no width is given."""
+        levels = np.rint(colors[..., :3] * 255).astype(np.uint8)
+        self._shades.append((x, y, levels.repeat(height, 0).repeat(width or height, 1)))
+
+    def repeat(self, places: Sequence[tuple[int, int]], width: int, height: int) -> None:
+        """What is written in so many pixels from the first place on stands at the others too: text takes its time."""
+        self._repeated.append((places, width, height))
+
+    def painted(self, width: int, height: int) -> Picture:
+        from matplotlib.figure import Figure
+        from matplotlib.transforms import IdentityTransform
+
+        figure = Figure(figsize=((width + 0.5) / self.dpi, (height + 0.5) / self.dpi), dpi=self.dpi)
+        for x, y, text, how in self._texts:
+            if text:
+                figure.text(x, height - y, text, transform=IdentityTransform(), parse_math=False, **how)
+        with _boxes_for_glyphs():
+            picture = painted(figure)
+        for ((x, y), *others), wide, high in self._repeated:
+            written = picture[y : y + high, x : x + wide]
+            for x_there, y_there in others:
+                picture[y_there : y_there + high, x_there : x_there + wide] = written
+        for x, y, shades in self._shades:
+            picture[y : y + shades.shape[0], x : x + shades.shape[1]] = shades
+        return picture
+
+
+@contextmanager
+def _boxes_for_glyphs() -> Iterator[None]:
+    """What is missing from the font is drawn as a box, and nothing said of it."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # it is drawn as a box
-        return painted(figure, margin=0.1)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def alignment_map(
@@ -145,44 +244,9 @@ def shown_token(token: str) -> str:
     return visible if len(visible) <= _LONGEST_LABEL else f"{visible[: _LONGEST_LABEL - 1]}…"
 
 
-def _label(axis: Any, tokens: Sequence[str] | None) -> None:
-    """Write tokens along an axis; nothing if None, and numbers if there are too many.
-
-    The longest is a tick of the axis, for which room is made; the others are written beside it without being measured:
-    hundreds of ticks take seconds.
-    """
-    if tokens is None:
-        axis.set_ticks([])
-        return
-    if len(tokens) > _MOST_LABELS:
-        return
-    shown, across = [shown_token(token) for token in tokens], axis.axis_name == "x"
-    longest = max(range(len(shown)), key=lambda place: len(shown[place]))
-    axis.set_ticks([longest], [shown[longest]], parse_math=False)
-    axis.get_ticklabels()[0].set_rotation(90 if across and len(shown[longest]) > 1 else 0)
-    beside: Any = (
-        {"xycoords": ("data", "axes fraction"), "xytext": (0, -_PAD), "ha": "center", "va": "top"}
-        if across
-        else {"xycoords": ("axes fraction", "data"), "xytext": (-_PAD, 0), "ha": "right", "va": "center_baseline"}
-    )
-    for place, token in enumerate(shown):
-        if place != longest:
-            at = (place, 0) if across else (0, place)
-            turned = 90 if across and len(token) > 1 else 0
-            label = axis.axes.annotate(
-                token, at, **beside, textcoords="offset points", fontsize=_FONT, rotation=turned, parse_math=False
-            )
-            label.set_in_layout(False)
-
-
-def _cell_inches(n: int) -> float:
-    """The side of a cell, of n along the longer side of a panel."""
-    return max(1.6 / n, _INCHES) if n <= _MOST_LABELS else 8 / n
-
-
-def _dpi(width: float, height: float) -> float:
-    """So many that a large figure does not become a huge picture."""
-    return min(150.0, 3200 / max(width, height))
+def _labels(tokens: Sequence[str], cell: int) -> list[str]:
+    """Of the tokens along a side; none where there is no room for them."""
+    return [shown_token(token) for token in tokens] if cell >= _LEAST or len(tokens) == 1 else []
 
 
 def _heat_colors(heat: Tensor) -> Tensor:

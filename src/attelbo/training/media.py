@@ -174,7 +174,7 @@ def png_bytes(picture: Picture) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
+    Image.fromarray(picture).save(buffer, format="PNG", compress_level=3)  # two thirds of the time, a tenth more bytes
     return buffer.getvalue()
 
 
@@ -226,7 +226,7 @@ def latent_map(
     plane, share = project_to_plane(means)
     x, y = plane.numpy().T
     # The object interface, not pyplot: no global figure, no window, no backend to choose.
-    figure = Figure(figsize=(6.4, 6.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.4, 6.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(12_000 / len(x), 3, 20))
     if labels is None:
@@ -249,19 +249,13 @@ def latent_map(
     return painted(figure)
 
 
-def painted(figure: "Figure", margin: float | None = None) -> Picture:
-    """The pixels of a figure of matplotlib; with a ``margin``, in inches, those of what is drawn, wherever it lies."""
+def painted(figure: "Figure") -> Picture:
+    """The pixels of a figure of matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
 
     canvas = FigureCanvasAgg(figure)
-    if margin is None:
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    file = io.BytesIO()
-    options = {"compress_level": 0}  # it is read at once
-    canvas.print_figure(file, dpi=figure.dpi, bbox_inches="tight", pad_inches=margin, pil_kwargs=options)
-    return np.array(Image.open(file).convert("RGB"))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _first_that_varies(labels: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ eighth of the step of a small VAE, for which nothing is computed.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -62,6 +63,16 @@ def choose_optimizations(
     return [LightningOptimization(model)]
 
 
+def running_averages(model: nn.Module) -> list[Tensor]:
+    """What its modules remember of the batches that they saw: torch's batch normalization, and those that have
+    ``running_averages``, the names of such buffers."""
+    found: list[Tensor] = []
+    for module in model.modules():
+        of_torch = ("running_mean", "running_var") if isinstance(module, nn.BatchNorm1d) else ()
+        found += [module.get_buffer(name) for name in getattr(module, "running_averages", of_torch)]
+    return found
+
+
 class LightningOptimization:
     """Manual optimization as Lightning means it; the gradient is clipped in ``on_before_optimizer_step``."""
 
@@ -84,7 +95,14 @@ class LightningOptimization:
             parameter.grad = None
 
     def end_block(self, steps: int) -> None:
-        """Lightning has counted the steps itself."""
+        """Lightning has counted the steps itself. Averages over batches, of which each process has seen its own, become
+        those of all; DDP by itself goes on with the first one's."""
+        if averages := running_averages(self.model):
+            mean = self.model.trainer.strategy.reduce(
+                torch.cat([each.flatten() for each in averages]), reduce_op="mean"
+            )
+            for average, value in zip(averages, mean.split([each.numel() for each in averages]), strict=True):
+                average.copy_(value.view_as(average))
 
 
 class DirectOptimization:

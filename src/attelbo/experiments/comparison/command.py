@@ -9,6 +9,7 @@ from attelbo.errors import UserError
 from attelbo.experiments.comparison.runs import Run, find_runs
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.table import (
+    UDR,
     Comparison,
     as_csv,
     as_latex,
@@ -61,11 +62,10 @@ def compare(
     if not found.done:
         raise UserError(f"none of the {len(found.unfinished)} runs there is done")
     settings = settings_of(found.done, by)
-    if udr is not None:
-        _agree(found.done, udr)
+    notes = [] if udr is None else _agree(found.done, udr)
     every = metrics_of(found.done)
     first = chosen(every, ["udr"]) if udr is not None and not metrics else []
-    comparison = Comparison(settings, [*first, *chosen(every, metrics)], every, found)
+    comparison = Comparison(settings, [*first, *chosen(every, metrics)], every, found, notes)
     statements = _statements(comparison, pair)
     _show(comparison, statements)
     for path in outputs:
@@ -73,17 +73,34 @@ def compare(
         sys.stdout.write(f"{path}\n")
 
 
-def _agree(runs: Sequence[Run], udr: "Similarity") -> None:
-    """Give the runs that share all but their seed their UDR, one of each seed."""
-    groups = [list({run.seed: run for run in setting.runs}.values()) for setting in settings_of(runs)]
-    groups = [group for group in groups if len(group) > 1]
+def _agree(runs: Sequence[Run], udr: "Similarity") -> list[str]:
+    """Give the runs that share all but their seed their UDR, one of each seed; what is to be said of it.
+
+    Raises:
+        UserError: no setting has one.
+    """
+    groups = {setting.label: list({run.seed: run for run in setting.runs}.values()) for setting in settings_of(runs)}
+    groups = {label: group for label, group in groups.items() if len(group) > 1}
     if not groups:
         raise UserError(f"--udr {udr}: it takes at least two runs that differ in nothing but their seed")
-    from attelbo.experiments.evaluation.agreement import UDR, evaluate_agreement  # torch
+    from attelbo.experiments.evaluation.agreement import MEASURE, evaluate_agreement  # torch
 
-    for group in groups:
-        for run, value in zip(group, evaluate_agreement([run.path for run in group], udr), strict=True):
-            run.add(UDR, value)
+    lacking: dict[str, UserError] = {}
+    for label, group in groups.items():
+        try:
+            values = evaluate_agreement([run.path for run in group], udr)
+        except UserError as error:
+            lacking[label] = error
+            continue
+        for run, value in zip(group, values, strict=True):
+            run.add(MEASURE, value)
+    if len(lacking) == len(groups):
+        raise UserError(f"--udr {udr}: {next(iter(lacking.values()))}")
+    return [
+        "UDR is the mean over seeds of how far each agrees with the others; it has no interval, since these values are "
+        "made of the same pairs of seeds",
+        *(f"no UDR of {label}: {error}" for label, error in lacking.items()),
+    ]
 
 
 def write(path: Path, comparison: Comparison, statements: Sequence[str], each_run: bool = False) -> None:
@@ -117,6 +134,8 @@ def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[st
     a, b = order[pair[0] - 1], order[pair[1] - 1]
     statements = []
     for metric in comparison.metrics:
+        if metric.key == UDR:
+            continue
         result = comparison.paired(a, b, metric)
         if result is None:
             return [f"{a.label} and {b.label} share fewer than two seeds: nothing can be said about their difference"]
@@ -132,7 +151,7 @@ def _show(comparison: Comparison, statements: Sequence[str]) -> None:
     # No name of a setting is cut off, however narrow the terminal.
     console.width = max(console.width, console.measure(table, options=console.options.update(max_width=10_000)).maximum)
     console.print(table)
-    for statement in statements:
+    for statement in (*comparison.notes, *statements):
         console.print(statement, highlight=False, markup=False)
     found = comparison.found
     if found.repeated:

@@ -47,6 +47,7 @@ def page(comparison: Comparison, statements: Sequence[str] = ()) -> str:
         n_runs=len(found.done),
         repeated=found.repeated,
         unfinished=[(run.path, run.state, run.reason) for run in found.unfinished],
+        notes=comparison.notes,
         statements=statements,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         # No value ends the script that it stands in.

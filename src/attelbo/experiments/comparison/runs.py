@@ -14,9 +14,7 @@ import yaml
 
 from attelbo.errors import UserError, one_line
 from attelbo.experiments.rundir import RunDirectory
-
-# PyYAML's own parser takes 30 ms for a configuration: six seconds for 200 runs.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from attelbo.files import read_yaml
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +129,9 @@ def read_run(path: Path) -> Run | None:
     try:
         if not (path / "config.yaml").is_file():
             return None
-        config = yaml.load((path / "config.yaml").read_text(encoding="utf-8"), _Loader)  # a safe loader
+        config = read_yaml(path / "config.yaml")
         choices = path / ".hydra" / "choices.yaml"
-        chosen = yaml.load(choices.read_text(encoding="utf-8"), _Loader) if choices.is_file() else {}
+        chosen = read_yaml(choices) if choices.is_file() else {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     return Run(path, config, chosen or {}, RunDirectory(path).status())

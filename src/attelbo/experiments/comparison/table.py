@@ -18,6 +18,9 @@ from attelbo.experiments.listing import nearest_of
 if TYPE_CHECKING:
     from rich.table import Table
 
+UDR = "test/udr"
+"""How far the seeds of a setting agree, of one seed after the other: made of the same pairs of seeds, these values are
+no independent draws, and neither an interval nor a test may count them as such."""
 AT_FIRST = 5
 """Metrics of a table where none was asked for."""
 
@@ -56,6 +59,8 @@ class Comparison:
     every: Sequence[Metric]
     """All that any run has."""
     found: Found
+    notes: Sequence[str] = ()
+    """What is to be said of its columns, below the table."""
 
     @property
     def keys(self) -> list[str]:
@@ -79,8 +84,10 @@ class Comparison:
     @staticmethod
     def estimate(setting: Setting, metric: Metric) -> Estimate | None:
         """The mean over the seeds that have the metric."""
-        values = by_seed(setting.runs, metric.key)
-        return Estimate.of(list(values.values())) if values else None
+        values = list(by_seed(setting.runs, metric.key).values())
+        if metric.key == UDR and values:
+            return Estimate(fmean(values), None, len(values))
+        return Estimate.of(values) if values else None
 
     def paired(self, a: Setting, b: Setting, metric: Metric) -> Paired | None:
         """The difference over the seeds that two settings share."""

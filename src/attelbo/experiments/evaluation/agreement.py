@@ -15,7 +15,7 @@ from attelbo.models import LatentVariableModel, Model
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
-UDR = Measure("udr", "UDR", "0..1, agreement of seeds", 3, better="more")
+MEASURE = Measure("udr", "UDR", "0..1, agreement of seeds", 3, better="more")
 N_ROWS = 2000
 """Of the test split, spread evenly over it."""
 _AT_ONCE = 200
@@ -43,7 +43,7 @@ def evaluate_agreement(runs: Sequence[Path], kind: Similarity) -> list[float]:
 def _encoded(model: Model, data: ResidentDataModule, trained: Trained) -> tuple[Tensor, Tensor]:
     """Posterior means (N, D), and the mean KL of each latent, (D,), nats."""
     if not (isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule)):
-        raise UserError(f"--udr: {trained.described}: no latent variables of images")
+        raise UserError(f"{trained.described}: no latent variables of images")
     means, kls = [], []
     for i, batch in enumerate(batches(data, "test", N_ROWS, _AT_ONCE, trained.device)):
         seed_default_generator(derive_seed(0, "agreement", i), trained.device)
@@ -51,5 +51,5 @@ def _encoded(model: Model, data: ResidentDataModule, trained: Trained) -> tuple[
         means.append(evidence.posterior.mean.flatten(1).cpu())
         kls.append(evidence.kl.cpu())
         if kls[-1].shape != means[-1].shape:
-            raise UserError(f"--udr: {trained.described}: the KL of each latent by itself is not known")
+            raise UserError(f"{trained.described}: the KL of each latent by itself is not known")
     return torch.cat(means), torch.cat(kls).double().mean(0)

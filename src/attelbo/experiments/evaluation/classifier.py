@@ -1,7 +1,8 @@
 """A small classifier of a data set's labels or factors, in whose features samples and data are compared.
 
 It is trained once for each data set, from a seed of its own, and kept with its provenance in
-``<output_dir>/classifiers/<data>-<hash>/``: all runs on these data are measured by the same features.
+``<output_dir>/classifiers/<data>-<hash>/``: all runs on these data are measured by the same features. It takes
+``STEPS`` optimizer steps, but no more than ``PASSES`` over the training rows; ``result.json`` says how many.
 
 Shapes: B batch, (C, H, W) image, D features, V values of all labels or factors together.
 """
@@ -30,6 +31,7 @@ from attelbo.training import seed_default_generator
 
 N_FEATURES = 64
 STEPS = 1000
+PASSES = 100
 BATCH_SIZE = 128
 LEARNING_RATE = 2e-3
 _SEED = 0
@@ -78,7 +80,7 @@ def classifier_of(data: ImageDataModule, folder: Path, device: torch.device) -> 
         classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         return classifier.to(device).eval(), json.loads(about.read_text(encoding="utf-8")) | {"folder": str(place)}
     started = time.perf_counter()
-    classifier = _train(data, recipe["n_values"], device)
+    classifier = _train(data, recipe["n_values"], recipe["steps"], device)
     known = {
         "recipe": recipe,
         "validation_accuracy": accuracy(classifier, data, device),
@@ -122,20 +124,24 @@ def _recipe(data: ImageDataModule) -> dict[str, Any]:
         "n_values": _n_values(data),
         "shape": list(data.spec.shape),
         "features": N_FEATURES,
-        "steps": STEPS,
+        "steps": min(STEPS, PASSES * _steps_of_a_pass(data)),
         "batch_size": BATCH_SIZE,
         "learning_rate": LEARNING_RATE,
     }
 
 
-def _train(data: ImageDataModule, n_values: Sequence[int], device: torch.device) -> Classifier:
+def _steps_of_a_pass(data: ImageDataModule) -> int:
+    return max(1, data.n_rows("train") // BATCH_SIZE)
+
+
+def _train(data: ImageDataModule, n_values: Sequence[int], n_steps: int, device: torch.device) -> Classifier:
     seed_default_generator(derive_seed(_SEED, "classifier"), torch.device("cpu"))
     classifier = Classifier(data.spec.shape, n_values).to(device)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    n, per_epoch = data.n_rows("train"), max(1, data.n_rows("train") // BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    n, per_epoch = data.n_rows("train"), _steps_of_a_pass(data)
     order: Tensor = torch.empty(0)
-    for step in track(range(STEPS), "classifier", transient=True):
+    for step in track(range(n_steps), "classifier", transient=True):
         epoch, place = divmod(step, per_epoch)
         if place == 0:
             generator = torch.Generator().manual_seed(derive_seed(_SEED, "classifier order", epoch))

@@ -23,6 +23,8 @@ DISENTANGLEMENT = (
     Measure("dci_completeness", "DCI completeness", "0..1", 3, better="more"),
     Measure("dci_informativeness", "DCI informativeness", "accuracy, 0..1", 3, better="more"),
 )
+DRAWN = {"factor_vae_score": 200, "beta_vae_score": 128}
+"""Rows that agree in a factor, of each vote of these scores: of fewer rows than that, they are those of noise too."""
 MOST_ROWS = 10_000
 """Of a split: the scores gain nothing from more, and the forests take their time."""
 
@@ -35,6 +37,17 @@ def has_factors(data: ResidentDataModule) -> bool:
     """Whether there are at least two factors that vary."""
     factors = data.source.factors if isinstance(data, ImageDataModule) else ()
     return sum(factor.n_values > 1 for factor in factors) > 1
+
+
+def disentanglement_measures(tables: Tables) -> list[Measure]:
+    """``DISENTANGLEMENT``, with a note at the scores for which there are too few rows."""
+    n = tables.found.agreeing
+    return [
+        measure
+        if n >= (drawn := DRAWN.get(measure.key, 0))
+        else measure._replace(note=f"means little: a vote draws {drawn} rows alike, of {n:.3g}")
+        for measure in DISENTANGLEMENT
+    ]
 
 
 @torch.inference_mode()

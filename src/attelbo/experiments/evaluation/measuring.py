@@ -14,8 +14,8 @@ from attelbo.data.batch import Evaluated
 from attelbo.experiments.evaluation.classifier import check_classifiable, classifier_of
 from attelbo.experiments.evaluation.compression import COMPRESSION, check_compressible, evaluate_compression
 from attelbo.experiments.evaluation.disentanglement import (
-    DISENTANGLEMENT,
     MOST_LATENTS,
+    disentanglement_measures,
     evaluate_disentanglement,
     has_factors,
 )
@@ -139,14 +139,18 @@ def measure(
                 found = evaluate_disentanglement(model, *where, settings.representation)
             if found is not None:
                 metrics |= {f"{split_key(split)}/{name}": value for name, value in found.scores.items()}
-                measures += DISENTANGLEMENT
+                measures += disentanglement_measures(found)
                 drawn["factors"] = partial(write_tables, found)
         if settings.quality:
             with _timed(seconds, "quality"):
                 classifier, about = classifier_of(data, output_dir / "classifiers", device)
                 metrics |= evaluate_quality(model, classifier, *where)
             measures += QUALITY
-            result["classifier"] = {name: about[name] for name in ("folder", "validation_accuracy")}
+            result["classifier"] = {
+                "folder": about["folder"],
+                "steps": about["recipe"]["steps"],
+                "validation_accuracy": about["validation_accuracy"],
+            }
         if settings.probe:
             with _timed(seconds, "probe"):
                 metrics |= evaluate_probe(model, *where)

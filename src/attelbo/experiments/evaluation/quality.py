@@ -87,7 +87,7 @@ def inception_metric() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         raise ConfigError(
             "fid=true: needs the package torch-fidelity and the Inception weights that it downloads "
-            f"(pip install torch-fidelity; quality=true needs neither): {one_line(error)}"
+            f"(pip install torch-fidelity), quality=true needs neither: {one_line(error)}"
         ) from error
 
 

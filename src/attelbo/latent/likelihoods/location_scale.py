@@ -67,6 +67,7 @@ class LocationScale(Likelihood):
         self.data_shape = tuple(data_shape)
         self.calibration = calibration
         if calibration == "optimal":
+            self.running_averages = ("_running_error",)
             self.register_buffer("_running_error", torch.tensor(scale**self.power))
             self.register_buffer("_n_batches", torch.tensor(0.0))
         elif calibration == "learned":

@@ -30,8 +30,8 @@ class BatchNormalizedPosterior(Posterior):
     averages of what was seen in training: there q is a function of its own x, and the bound is one.
 
     A batch of which parts are computed one after the other (``trainer.micro_batches``) or on several devices is
-    normalized part by part. A row by itself, such as an epoch's last, has no variance: it is normalized as in
-    evaluation and moves no average.
+    normalized part by part; the moving averages are those of all parts. A row by itself, such as an epoch's last, has
+    no variance: it is normalized as in evaluation and moves no average.
 
     Args:
         in_shape: F, the shape of h for one x.
@@ -45,6 +45,7 @@ class BatchNormalizedPosterior(Posterior):
     """
 
     distribution = DiagonalNormal
+    running_averages = ("average", "variance")
     average: Tensor
     variance: Tensor
 

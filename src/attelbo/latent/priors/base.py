@@ -18,6 +18,10 @@ class Density(Protocol):
         """log p(z) of z (n, B, *E), summed over the event: (n, B), nats."""
         ...
 
+    def density(self) -> Callable[[Tensor], Tensor]:
+        """``log_prob`` for many calls while no parameter moves: what is the same for every z is computed here, once."""
+        return self.log_prob
+
     def sample(self, n: int) -> Tensor:
         """n samples, (n, *E); given labels, n is their number."""
         ...
@@ -43,6 +47,10 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) of z (n, B, *E), summed over the event: (n, B), nats."""
+
+    def density(self) -> Callable[[Tensor], Tensor]:
+        """``log_prob`` for many calls while no parameter moves: what is the same for every z is computed here, once."""
+        return self.log_prob
 
     @abstractmethod
     def sample(self, n: int) -> Tensor:

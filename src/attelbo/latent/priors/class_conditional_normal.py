@@ -57,7 +57,7 @@ class ClassConditionalNormal(Prior):
         return DiagonalNormal(self.means[y], self.log_stds[y]).rsample(1)[0]
 
 
-class _Given:
+class _Given(Density):
     """p(z|y) of a batch of labels, one normal for each row."""
 
     def __init__(self, normals: DiagonalNormal) -> None:

@@ -22,8 +22,9 @@ class VampPrior(Prior):
     not exist. The pseudo-inputs are sigmoids of free parameters, data in (0, 1), and start as noise around mid-grey;
     the authors' code clips them to [0, 1], where what lies outside no longer learns.
 
-    No closed-form KL exists; the K-sample estimate is used. Each call of ``log_prob`` encodes the M pseudo-inputs once;
-    memory grows with n B M, and with n B M D unless q(z|x) is a diagonal normal.
+    No closed-form KL exists; the K-sample estimate is used. Each call of ``log_prob`` encodes the M pseudo-inputs, and
+    so does ``density``, for all calls of what it returns; memory grows with n B M, and with n B M D unless q(z|x) is a
+    diagonal normal.
 
     Args:
         latent_shape: E, the shape of one z.
@@ -54,8 +55,16 @@ class VampPrior(Prior):
         return self.logits.sigmoid()
 
     def log_prob(self, z: Tensor) -> Tensor:
-        log_components = self._infer(self.pseudo_inputs).cross_log_prob(z.flatten(0, 1))  # (n B, M)
-        return (log_components.logsumexp(-1) - math.log(self.n_components)).unflatten(0, z.shape[:2])
+        return self.density()(z)
+
+    def density(self) -> Callable[[Tensor], Tensor]:
+        components = self._infer(self.pseudo_inputs)
+
+        def log_prob(z: Tensor) -> Tensor:
+            log_components = components.cross_log_prob(z.flatten(0, 1))  # (n B, M)
+            return (log_components.logsumexp(-1) - math.log(self.n_components)).unflatten(0, z.shape[:2])
+
+        return log_prob
 
     def sample(self, n: int) -> Tensor:
         component = torch.randint(self.n_components, (n,), device=self.logits.device)

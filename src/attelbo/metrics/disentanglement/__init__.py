@@ -69,6 +69,8 @@ class Disentanglement(NamedTuple):
     """Of latents for factors in the forests of DCI, (D, K)."""
     accuracies: Tensor
     """Of these forests, (K,)."""
+    agreeing: float
+    """Rows that have a value in common, on average, of the factor for which they are fewest."""
 
 
 def disentanglement_scores(
@@ -126,4 +128,5 @@ def disentanglement_scores(
         "dci_completeness": forest.completeness,
         "dci_informativeness": forest.informativeness,
     }
-    return Disentanglement(scores, varies.tolist(), information, table, forest.importance, forest.accuracies)
+    agreeing = min(len(factors) / len(values.unique()) for values in factors.unbind(1))
+    return Disentanglement(scores, varies.tolist(), information, table, forest.importance, forest.accuracies, agreeing)
