@@ -7,7 +7,6 @@ jobs' configurations, so it is known only when they are composed.
 """
 
 import copy
-import inspect
 import pickle
 from codecs import BOM_UTF8
 from collections.abc import Hashable, Iterator
@@ -15,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from hydra import initialize_config_dir
-from hydra._internal import defaults_list
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
@@ -29,25 +29,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attelbo.errors import ConfigError
-from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.listing import NESTED, package_folder
 from attelbo.experiments.origins import shown
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
-
-
-_interpolation_map = defaults_list._create_interpolation_map
-
-
-def _map_where_it_is_read(overrides: Any, defaults: list[Any], self_added: bool) -> DictConfig:
-    """Hydra maps all choices so far anew at each file, a third of the time of a composition, for a ``${...}`` among the
-    file's defaults that is hardly ever there."""
-    needed = any(default.is_interpolation() for default in defaults)
-    return _interpolation_map(overrides, defaults, self_added) if needed else DictConfig({})
-
-
-defaults_list._create_interpolation_map = _map_where_it_is_read
 
 
 class Files(ConfigRepository):
@@ -101,8 +87,8 @@ class Loader(ConfigLoaderImpl):
         config_name: str | None,
         overrides: list[str],
         run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
+        *options: Any,
+        **more: Any,
     ) -> DictConfig:
         """Hydra's: first the files that words choose, from memory if they were chosen before, then the words that set
         values. Values choose no files, so they may come last."""
@@ -114,24 +100,19 @@ class Loader(ConfigLoaderImpl):
         key = (config_name, run_mode, *sorted(choosing, key=lambda word: "" if is_task_word(word) else word))
         if key not in self._known:
             self._known[key] = pickle.dumps(
-                super()._load_configuration_impl(config_name, choosing, run_mode, from_shell, validate_sweep_overrides)
+                super()._load_configuration_impl(config_name, choosing, run_mode, *options, **more)
             )
         config: DictConfig = pickle.loads(self._known[key])  # whoever asked will write into it
         self._apply_overrides_to_config(values, config)
         config.hydra.runtime.cwd = str(Path.cwd())
         given = [word for word in words if not word.is_hydra_override()]
         config.hydra.overrides.task = [word.input_line for word in given]
-        config.hydra.job.override_dirname = get_overrides_dirname(given, **config.hydra.job.config.override_dirname)
+        # Hydra 1.4 has no such function: there the name is made when it is asked for.
+        if dirname_of := getattr(config_loader_impl, "get_overrides_dirname", None):
+            config.hydra.job.override_dirname = dirname_of(given, **config.hydra.job.config.override_dirname)
         if self._sweep_dir is not None:
             config.hydra.sweep.dir = str(self._sweep_dir)
         return config
-
-    def _parse_overrides_and_create_caching_repo(
-        self, config_name: str | None, overrides: list[str]
-    ) -> tuple[list[Override], CachingConfigRepository]:
-        words, files = Grammar.create().parse_overrides(overrides), CachingConfigRepository(self.repository)
-        self._process_config_searchpath(config_name, words, files)
-        return words, files
 
     def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DefaultsList:
         return super().compute_defaults_list(config_name, without_default_experiment(config_name, overrides), run_mode)
@@ -189,16 +170,15 @@ def session() -> Iterator["Hydra"]:
     if outer is not None and isinstance(outer.config_loader, Loader):
         yield outer
         return
-    # The one place for version_base: Hydra 1.3 wants it, 1.4 no longer knows it.
-    accepted = inspect.signature(initialize_config_dir).parameters
-    version = {"version_base": "1.3"} if "version_base" in accepted else {}
+    # The one place for version_base: Hydra 1.3 wants it, 1.4 warns of it.
+    version = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
     GlobalHydra.instance().clear()
     try:
         initialize_config_dir(config_dir=str(package_folder()), job_name="attelbo", **version)
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        hydra.config_loader = Loader(hydra.config_loader.get_search_path())
-        yield hydra
+        inner = GlobalHydra.instance().hydra
+        assert inner is not None
+        inner.config_loader = Loader(inner.config_loader.get_search_path())
+        yield inner
     finally:
         GlobalHydra.instance().hydra = outer
 
