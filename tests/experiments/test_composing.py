@@ -17,6 +17,7 @@ from attelbo.cli import main
 from attelbo.errors import ConfigError
 from attelbo.experiments import assembly, configuration, run
 from attelbo.experiments.composing import loader_of, session, without_default_experiment
+from attelbo.experiments.grammar import _parsed
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.sweeps.expanding import expand
@@ -143,6 +144,34 @@ def test_a_file_is_read_once_and_one_in_another_folder_is_another(monkeypatch, t
     again.hydra.overrides.task = ["name=a"]
     again.hydra.job.override_dirname = "name=a"
     assert again == plain[0]
+
+
+def test_no_word_is_taken_apart_twice():
+    words = ["seed=3", "model.latent_dim=3", "tags=[a,b]"]
+    with session() as hydra:
+        configuration.compose("train", words)
+        before = _parsed.cache_info().misses
+        compose(hydra, *words)
+        assert expand("train", ["seed=3", "model.latent_dim=2,3"]) == [
+            ["seed=3", f"model.latent_dim={n}"] for n in (2, 3)
+        ]
+    assert _parsed.cache_info().misses <= before + 2  # what the words are made of in the sweep
+    one, two = (configuration.parse(["tags=[a,b]"])[0] for _ in range(2))
+    one.value().append("c")
+    one.config_loader = hydra
+    assert (two.value(), two.config_loader) == (["a", "b"], None)
+
+
+def test_a_choice_among_the_defaults_may_follow_another(tmp_path):
+    for path, content in {
+        "experiment/mine.yaml": "# @package _global_\ndefaults:\n  - /own: of_${experiment}\n",
+        "own/of_mine.yaml": "# @package _global_\nname: followed\n",
+    }.items():
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(content)
+    with session() as hydra:
+        found = compose(hydra, "experiment=mine", f"hydra.searchpath=['file://{tmp_path}']")
+    assert found.name == "followed"
 
 
 def test_a_loader_that_is_sent_elsewhere_takes_no_memory_along_and_finds_the_same(tmp_path):

@@ -4,14 +4,15 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch.strategies.launchers import subprocess_script
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import attelbo
 from attelbo.cli import main
@@ -23,6 +24,7 @@ from attelbo.files import read_metrics
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.models import VariationalAutoencoder
 from attelbo.models.schedulers import Cosine
+from forked import Forked, take_rank
 
 
 @pytest.fixture(scope="module")
@@ -544,44 +546,51 @@ def test_a_job_of_a_sweep_may_start_from_a_checkpoint(runs, done, shared_runs):
 # -- several processes ---------------------------------------------------------------------------------
 
 
-def launch(command: list[str], words: list[str]) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, without a GPU and without what this process left in the environment."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "LOCAL_", "RANK"))}
-    return subprocess.run(
-        [sys.executable, "-m", *command, "train", *words],
-        env=environment | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
 # 100 rows, two processes: 5 minibatches of 10 rows each in an epoch, so 20 rows in a step.
-TORCHRUN = ("torch.distributed.run", "--nproc-per-node", "2")
 DISTRIBUTED = ("trainer=ddp_cpu", "callbacks=checkpoint", "data.binarize=threshold")
 
 
-def test_two_processes_write_one_run_whoever_starts_them(runs):
-    done = launch(["attelbo"], ["-m", *runs.words(*DISTRIBUTED, "seed=0,1")])  # Lightning starts the other one
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+def help_by_a_fork(command: list[str], env: dict[str, str], cwd: str | None) -> Forked:
+    """In place of the process that Lightning starts: a fork that is told the same and does the same."""
+    return Forked(lambda: main(["train"]), environment=env)
+
+
+def sweep_whose_jobs_have_helpers(words: list[str]) -> int:
+    subprocess_script.subprocess = SimpleNamespace(Popen=help_by_a_fork)
+    return main(["train", "-m", *words])
+
+
+def as_torchrun_does(words: list[str]) -> None:
+    """torchrun's own launcher, of two processes, which forks instead of starting python twice."""
+    settings = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="fork", rdzv_backend="c10d")
+    settings.rdzv_endpoint = "localhost:0"
+
+    def begin() -> int:
+        take_rank()
+        return main(["train", *words])
+
+    codes = elastic_launch(settings, begin)()
+    assert codes == {0: 0, 1: 0}, codes
+
+
+def test_two_processes_write_one_run_whoever_starts_them(runs, tmp_path):
+    words = runs.words(*DISTRIBUTED, "seed=0,1")
+    process = Forked(lambda: sweep_whose_jobs_have_helpers(words), tmp_path / "lightning")
+    assert process.wait() == 0, process.written()
     (sweep,) = (runs.folder / "small").iterdir()
     jobs = [folder for folder in sweep.iterdir() if folder.is_dir()]
     assert len(jobs) == 2
     for folder in jobs:
         assert_distributed_run(folder)
-    assert output.count("importance samples") == 2  # each table is printed once
-    assert "It is recommended" not in output
+    assert process.written().count("importance samples") == 2  # each table is printed once
+    assert "It is recommended" not in process.written()
 
-    done = launch(
-        [*TORCHRUN, "-m", "attelbo"], runs.words(*DISTRIBUTED, f"paths.output_dir={runs.folder / 'torchrun'}")
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    words = runs.words(*DISTRIBUTED, f"paths.output_dir={runs.folder / 'torchrun'}")
+    process = Forked(lambda: as_torchrun_does(words), tmp_path / "torchrun")
+    assert process.wait() == 0, process.written()
     (folder,) = (runs.folder / "torchrun" / "small").iterdir()
     assert_distributed_run(folder)
-    assert output.count("importance samples") == 1
+    assert process.written().count("importance samples") == 1
 
     (same_seed,) = (job for job in jobs if job.name in folder.name)  # both end with the configuration's hash
     weights = [runs.checkpoint(run.Outcome(path, "done", 0))["state_dict"] for path in (same_seed, folder)]

@@ -2,10 +2,7 @@
 
 import fcntl
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory, locked
 from attelbo.experiments.sweeps.expanding import expand, shared_words
 from attelbo.experiments.sweeps.ledger import Ledger
+from forked import command
 
 HASHES = ["aaaaaaaa", "bbbbbbbb", "cccccccc"]
 
@@ -111,9 +109,9 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys) -> 
 
 
 def test_a_sweep_belongs_to_one_process_at_a_time(tmp_path: Path, capsys) -> None:
-    command = ["train", "-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    words = ["train", "-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
     with locked(tmp_path):  # the same command, given twice in the same second
-        assert main(command) == 2
+        assert main(words) == 2
     error = capsys.readouterr().err
     assert error == f"error: {tmp_path} is being written by another process\n"
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
@@ -189,20 +187,17 @@ def test_a_sweep_killed_at_any_moment_ends_as_if_it_had_not_been(runs, tmp_path)
     words = runs.words("logger=csv", "trainer.max_epochs=3", "seed=1,2", "callbacks=checkpoint")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
-    def command(folder: Path) -> list[str]:
+    def sweep(folder: Path) -> list[str]:
         given = [word for word in words if not word.startswith("paths.output_dir=")]
-        return [sys.executable, "-m", "attelbo", "train", "-m", *given, f"paths.output_dir={folder}"]
+        return ["train", "-m", *given, f"paths.output_dir={folder}"]
 
-    subprocess.run(command(whole), check=True, capture_output=True, timeout=300)
-    process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        begun = time.monotonic()
-        while not list(killed.glob("**/last.ckpt")) and time.monotonic() < begun + 120:
-            time.sleep(0.01)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(command(killed), check=True, capture_output=True, timeout=300)
+    assert main(sweep(whole)) == 0
+    process = command(sweep(killed), tmp_path / "output")
+    while not list(killed.glob("**/last.ckpt")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.written()
+    assert main(sweep(killed)) == 0
     results = [
         {path.parent.name: RunDirectory(path.parent).read("result.json") for path in folder.glob("**/result.json")}
         for folder in (whole, killed)

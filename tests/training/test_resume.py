@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from attelbo.experiments import run
 from attelbo.training import BlockStepper
 from attelbo.training.compilation import compiler_missing
 from equal_runs import assert_equal_runs, metrics, same
+from forked import Forked, command
 
 # Three epochs of 3 blocks; everything that keeps a state of its own takes part.
 WORDS = ("trainer.max_epochs=3", "scheduler=cosine", "callbacks=early_stopping")
@@ -321,25 +320,16 @@ def test_a_compiled_run_goes_on_with_a_short_minibatch(runs, shared_runs, monkey
 
 # -- real processes ------------------------------------------------------------------------------------
 
-LONG = ("trainer.max_epochs=40", "trainer.threads=1", "callbacks=early_stopping")
+LONG = ("trainer.max_epochs=20", "trainer.threads=1", "callbacks=early_stopping")
 
 
-def start(runs) -> subprocess.Popen[str]:
-    config = runs.words(*LONG)
-    return subprocess.Popen(
-        [sys.executable, "-m", "attelbo", "train", *config], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def wait_for_checkpoint(runs, process: subprocess.Popen[str]) -> Path:
+def wait_for_checkpoint(runs, process: Forked) -> Path:
     """Until the first epoch of the process is over; its run directory."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while process.poll() is None:
         for checkpoint in runs.folder.glob("*/*/checkpoints/last.ckpt"):
             return checkpoint.parent.parent
-        time.sleep(0.02)
-    process.kill()
-    raise AssertionError(f"no checkpoint was written:\n{process.communicate()[0]}")
+        time.sleep(0.01)
+    raise AssertionError(f"no checkpoint was written:\n{process.written()}")
 
 
 @pytest.fixture(scope="module")
@@ -348,12 +338,13 @@ def long_run(shared_runs) -> run.Outcome:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_process_stopped_at_any_moment(runs, long_run, number):
-    process = start(runs)
+def test_a_process_stopped_at_any_moment(runs, long_run, tmp_path, number):
+    process = command(["train", *runs.words(*LONG)], tmp_path / "output")
     folder = wait_for_checkpoint(runs, process)
-    time.sleep(random.Random().uniform(0, 0.3))
+    time.sleep(random.Random().uniform(0, 0.2))
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    process.wait()
+    output = process.written()
     state = run.RunDirectory(folder).status()["state"]
     if number == signal.SIGTERM:
         assert process.returncode == 143, output

@@ -155,6 +155,14 @@ def _check_inside(value: Any, key: str) -> None:
 
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     try:
+        return _adapter_of(annotation)
+    except TypeError:  # the annotation cannot be hashed
+        return _adapter_of.__wrapped__(annotation)
+
+
+@lru_cache(maxsize=1024)
+def _adapter_of(annotation: Any) -> TypeAdapter[Any] | None:
+    try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError, NameError):
         return None  # an annotation that pydantic cannot read, or that has a configuration of its own

@@ -7,15 +7,17 @@ jobs' configurations, so it is known only when they are composed.
 """
 
 import copy
-import inspect
+import pickle
 from codecs import BOM_UTF8
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_search_path import ConfigSearchPath
@@ -35,21 +37,22 @@ if TYPE_CHECKING:
 
 
 class Files(ConfigRepository):
-    """Hydra's view of the configuration files, each read once."""
+    """Hydra's view of the configuration files, each read once, and kept pickled: that is the fastest way to a copy."""
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._read: dict[Hashable, ConfigResult | None] = {}
+        self._read: dict[Hashable, bytes] = {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         key = (config_path, *(source.path for source in self.sources))
         if key not in self._read:
-            found = self._read[key] = super().load_config(config_path)
+            found = super().load_config(config_path)
             if found is not None:
                 _refuse_mark(Path(found.path.removeprefix("file://")) / f"{config_path}.yaml")
             if found is not None and config_path.startswith("hydra/launcher/"):
                 found.is_schema_source = True  # or Hydra holds it against the plugin's settings of the same name
-        return copy.deepcopy(self._read[key])  # Hydra takes the list of defaults out of it
+            self._read[key] = pickle.dumps(found)
+        return pickle.loads(self._read[key])  # Hydra takes the list of defaults out of it
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Files":
         # Every composition begins with a copy, since it may add folders.
@@ -67,7 +70,7 @@ class Loader(ConfigLoaderImpl):
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self.repository = Files(config_search_path)
-        self._known: dict[Hashable, DictConfig] = {}
+        self._known: dict[Hashable, bytes] = {}
         self._sweep_dir: Path | None = None
 
     @contextmanager
@@ -84,8 +87,8 @@ class Loader(ConfigLoaderImpl):
         config_name: str | None,
         overrides: list[str],
         run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
+        *options: Any,
+        **more: Any,
     ) -> DictConfig:
         """Hydra's: first the files that words choose, from memory if they were chosen before, then the words that set
         values. Values choose no files, so they may come last."""
@@ -96,15 +99,17 @@ class Loader(ConfigLoaderImpl):
         choosing = [word.input_line or "" for word in words if word not in values]
         key = (config_name, run_mode, *sorted(choosing, key=lambda word: "" if is_task_word(word) else word))
         if key not in self._known:
-            self._known[key] = super()._load_configuration_impl(
-                config_name, choosing, run_mode, from_shell, validate_sweep_overrides
+            self._known[key] = pickle.dumps(
+                super()._load_configuration_impl(config_name, choosing, run_mode, *options, **more)
             )
-        config = copy.deepcopy(self._known[key])  # whoever asked will write into it
+        config: DictConfig = pickle.loads(self._known[key])  # whoever asked will write into it
         self._apply_overrides_to_config(values, config)
         config.hydra.runtime.cwd = str(Path.cwd())
         given = [word for word in words if not word.is_hydra_override()]
         config.hydra.overrides.task = [word.input_line for word in given]
-        config.hydra.job.override_dirname = get_overrides_dirname(given, **config.hydra.job.config.override_dirname)
+        # Hydra 1.4 has no such function: there the name is made when it is asked for.
+        if dirname_of := getattr(config_loader_impl, "get_overrides_dirname", None):
+            config.hydra.job.override_dirname = dirname_of(given, **config.hydra.job.config.override_dirname)
         if self._sweep_dir is not None:
             config.hydra.sweep.dir = str(self._sweep_dir)
         return config
@@ -165,16 +170,15 @@ def session() -> Iterator["Hydra"]:
     if outer is not None and isinstance(outer.config_loader, Loader):
         yield outer
         return
-    # The one place for version_base: Hydra 1.3 wants it, 1.4 no longer knows it.
-    accepted = inspect.signature(initialize_config_dir).parameters
-    version = {"version_base": "1.3"} if "version_base" in accepted else {}
+    # The one place for version_base: Hydra 1.3 wants it, 1.4 warns of it.
+    version = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
     GlobalHydra.instance().clear()
     try:
         initialize_config_dir(config_dir=str(package_folder()), job_name="attelbo", **version)
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        hydra.config_loader = Loader(hydra.config_loader.get_search_path())
-        yield hydra
+        inner = GlobalHydra.instance().hydra
+        assert inner is not None
+        inner.config_loader = Loader(inner.config_loader.get_search_path())
+        yield inner
     finally:
         GlobalHydra.instance().hydra = outer
 

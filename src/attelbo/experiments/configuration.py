@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
@@ -24,6 +23,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments import explaining, origins
 from attelbo.experiments.checking import FaultError, Part, Parts, check_node
 from attelbo.experiments.composing import session
+from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.listing import config_folders
 from attelbo.experiments.settings import Evaluation, Init
 from attelbo.experiments.sweeps.launching import build_own, own_settings
@@ -151,7 +151,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         ConfigError: a word is not of the form key=value.
     """
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        return Grammar.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise ConfigError(
             f"'{error.override}' (command line): not of the form key=value; "
@@ -218,8 +218,10 @@ def _resolve(
 ) -> dict[str, Any]:
     """Plain containers with every interpolation resolved and nothing missing."""
     outer = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(full)  # for interpolations like ${hydra:runtime.cwd}
-    task = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
+    OmegaConf.set_readonly(full.hydra, True)
+    HydraConfig.instance().cfg = full  # pyright: ignore[reportAttributeAccessIssue] - for interpolations like ${hydra:runtime.cwd}
+    own = {key: node for key, node in full.items_ex(resolve=False) if key != "hydra"}
+    task = DictConfig(own, flags={"no_deepcopy_set_nodes": True})  # the nodes themselves: nobody else resolves them
     try:
         plain = OmegaConf.to_container(task, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

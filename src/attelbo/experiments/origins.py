@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -13,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from attelbo.errors import ConfigError, one_line
+from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.listing import choices
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_layers(hydra: "Hydra", root: str, overrides: Sequence[str], folders: Se
         if path is not None:
             files.append((shown(path, folders), default.package or "", OmegaConf.to_container(OmegaConf.load(path))))
     groups = choices(folders)
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = Grammar.create().parse_overrides(list(overrides))
     return Layers(files, [override for override in parsed if override.key_or_group not in groups], groups)
 
 

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from attelbo.errors import ConfigError, first_line
 from attelbo.experiments.composing import is_task_word, session
 from attelbo.experiments.configuration import compose, parse
+from attelbo.experiments.grammar import Grammar
 
 _ZIPPED = re.compile(r"(zip\w*):(.+=.*)", re.DOTALL)
 
@@ -43,7 +43,7 @@ def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = Non
     for_hydra = [word for word in others if not is_task_word(word)]
     with session() as hydra:
         words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(filter(is_task_word, others))
-        parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+        parsed = Grammar.create(config_loader=hydra.config_loader).parse_overrides(words)
         if wide := next((each for each in parsed if each.is_sweep_override() and not each.is_discrete_sweep()), None):
             raise ConfigError(f"{wide.input_line} (command line): an interval is for a search: add sweep.sampler=tpe")
         for each in parsed:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.composing import is_task_word, session
+from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.sweeps.specification import Sampler
 from attelbo.seeding import derive_seed
 
@@ -91,7 +91,7 @@ def space_of(words: Sequence[str]) -> list[Parameter]:
         ConfigError: there is none, or one has nowhere to look.
     """
     with session() as hydra:
-        overrides = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(
+        overrides = Grammar.create(config_loader=hydra.config_loader).parse_overrides(
             [word for word in words if is_task_word(word)]
         )
         found = [_parameter(override) for override in overrides if override.is_sweep_override()]
