@@ -83,11 +83,14 @@ def _drawn(tables: Tables) -> Picture:
         ("predictability", "SAP", found.predictability, gaps(found.predictability)),
         ("importance", "DCI completeness", found.importance, concentrations(found.importance.T)),
     ]
-    width, height = 0.75 * len(tables.factors) + 1.1, 0.24 * len(shown)
-    figure = Figure(figsize=(3 * width + 1.2, height + 1.9), dpi=120)
-    figure.set_layout_engine("constrained")
+    # In inches; a layout of matplotlib, which measures every text several times, would take most of the time.
+    panel_width, left, gap, right, above, below = max(0.75 * len(tables.factors), 2.4), 0.5, 0.35, 1.5, 0.75, 0.75
+    width, height = left + 3 * panel_width + 2 * gap + right, 0.24 * len(shown) + 0.4 + above + below
+    figure = Figure(figsize=(width, height), dpi=120)
+    inside = {"left": left / width, "right": 1 - right / width, "bottom": below / height, "top": 1 - above / height}
+    grid = figure.subplots(1, 3, sharey=True, gridspec_kw={**inside, "wspace": gap / panel_width})
     shades: Any = None
-    for panel, (title, score, table, by_factor) in zip(figure.subplots(1, 3), panels, strict=True):
+    for panel, (title, score, table, by_factor) in zip(grid, panels, strict=True):
         shades = panel.imshow(
             table[shown].numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto"
         )
@@ -100,7 +103,7 @@ def _drawn(tables: Tables) -> Picture:
         panel.set_xlabel(f"{score} {tables.scores[_KEYS[score]]:.3f}", color="#5b6270")
         panel.spines[:].set_visible(False)
         panel.tick_params(length=0, labelsize=9)
-    beside = figure.axes[-1].secondary_yaxis("right")
+    beside = grid[-1].secondary_yaxis("right")
     beside.set_yticks(range(len(shown)), [f"{value:.2f}" for value in importance.tolist()])
     beside.tick_params(length=0, labelsize=9)
     beside.spines[:].set_visible(False)
@@ -108,7 +111,8 @@ def _drawn(tables: Tables) -> Picture:
     less = "" if len(shown) == n else f", {len(shown)} of {n} latents"
     title = f"Latents and factors, {tables.of}{less}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
-    figure.colorbar(shades, ax=figure.axes, shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
+    scale = figure.add_axes((1 - 0.65 / width, inside["bottom"], 0.12 / width, inside["top"] - inside["bottom"]))
+    figure.colorbar(shades, cax=scale).outline.set_visible(False)
     return painted(figure)
 
 
