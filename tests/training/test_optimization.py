@@ -17,6 +17,7 @@ class Parts(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.norm = nn.BatchNorm1d(3)
+        self.norm_of_maps = nn.BatchNorm2d(3)
         self.posterior = BatchNormalizedPosterior((3,), 2)
         self.likelihood = Normal((3,), calibration="optimal")
         self.trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=self._mean))
@@ -29,6 +30,7 @@ class Parts(nn.Module):
 
     def see(self, x: Tensor) -> None:
         self.norm(x)
+        self.norm_of_maps(x.view(*x.shape, 1, 1))
         self.posterior(x)
         self.likelihood.log_prob(torch.zeros(1, *x.shape), x)
 
@@ -50,8 +52,9 @@ def test_averages_over_batches_become_those_of_all_processes():
         average = 0.9 * average + 0.1 * raw.mean((0, 1))
         spread = 0.9 * spread + 0.1 * raw.var(1, correction=0).mean(0)
         error.append(x.square().mean())  # the plain mean of so few batches
-    torch.testing.assert_close(model.norm.running_mean, mean)
-    torch.testing.assert_close(model.norm.running_var, variance)
+    for norm in (model.norm, model.norm_of_maps):
+        torch.testing.assert_close(norm.running_mean, mean)
+        torch.testing.assert_close(norm.running_var, variance)
     torch.testing.assert_close(model.posterior.average, average.detach())
     torch.testing.assert_close(model.posterior.variance, spread.detach())
     torch.testing.assert_close(model.likelihood._running_error, torch.stack(error).mean())

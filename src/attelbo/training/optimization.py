@@ -68,8 +68,8 @@ def running_averages(model: nn.Module) -> list[Tensor]:
     ``running_averages``, the names of such buffers."""
     found: list[Tensor] = []
     for module in model.modules():
-        of_torch = ("running_mean", "running_var") if isinstance(module, nn.BatchNorm1d) else ()
-        found += [module.get_buffer(name) for name in getattr(module, "running_averages", of_torch)]
+        names = getattr(module, "running_averages", ("running_mean", "running_var"))
+        found += [buffer for name, buffer in module.named_buffers(recurse=False) if name in names]
     return found
 
 
