@@ -3,6 +3,7 @@
 1,797 images of the UCI "Optical Recognition of Handwritten Digits" set (Alpaydin & Kaynak 1998).
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,7 @@ class Digits(ImageSource):
 
     def load(self, root: Path) -> Splits:
         """From the installed package; ``root`` is not used."""
-        from sklearn.datasets import load_digits  # slow to import
-
-        digits: Any = load_digits()
+        digits = _bunch()
         x = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
         y = torch.from_numpy(digits.target.astype(np.int64))
         position_in_class = torch.empty_like(y)
@@ -34,3 +33,11 @@ class Digits(ImageSource):
             position_in_class[rows] = torch.arange(len(rows))
         test = position_in_class % 5 == 4
         return Splits(Images(x[~test], y[~test]), Images(x[test], y[test]))
+
+
+@lru_cache(1)
+def _bunch() -> Any:
+    """Of scikit-learn, which takes them out of a compressed table of text: kept for the next run of this process."""
+    from sklearn.datasets import load_digits  # slow to import
+
+    return load_digits()
