@@ -89,6 +89,13 @@ def test_composition_keeps_precedence() -> None:
     assert isinstance(mask.first, And)
 
 
+class _Distances(Mask):
+    """Says how far, not whether."""
+
+    def allows(self, batch: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return query - key + batch
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -98,6 +105,8 @@ def test_composition_keeps_precedence() -> None:
         (lambda: Padding(torch.ones(2, 3)), "valid must be a bool tensor .* did you mean a bias"),
         (lambda: Document(torch.ones(2, 3)), "ids must be integers"),
         (lambda: Padding(VALID[:1]) & Document(IDS), r"masks of batches of different sizes .*: \[1, 2\]"),
+        (lambda: _Distances().dense(2, 3, device=None), "mask: _Distances.allows must give bools .*, got int64;"),
+        (lambda: (_Distances() & Causal()).dense(2, 3, device=None), "mask: _Distances.allows must give bools"),
     ],
 )
 def test_bad_arguments(make, message: str) -> None:

@@ -207,6 +207,20 @@ def check_heads(dim: int, heads: int) -> None:
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
 
 
+def check_said(score: Score | None, mask: Mask | None, heads: int, head_dim: int, max_length: int | None) -> None:
+    """Score and mask, which may be of one's own, must say what they have to of a query and two keys, or of the one that
+    there is.
+
+    Raises:
+        ValueError: they do not; the message begins with the name of the part.
+    """
+    places = torch.arange(min(max_length or 2, 2))
+    if score is not None:
+        score(torch.zeros(1, heads, 1, head_dim), torch.zeros(1, heads, len(places), head_dim))
+    if mask is not None:
+        mask.allowed(places[:1], places[:, None], places)
+
+
 def check_kernel(name: KernelName, mechanism: Mechanism, dropout: float, mask: Mask | None) -> KernelName:
     """The name of a kernel that can compute what is asked for.
 
