@@ -32,6 +32,26 @@ def test_it_takes_what_the_command_line_takes_and_refuses_what_that_refuses():
         untrained("data=sort", "model=gpt", "model.dmi=8")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((["data=sort", "model=gpt"],), r"^each word is a string of its own, .*; got \['data=sort', 'model=gpt'\]$"),
+        (("model=vae", 3), "^each word is a string of its own, .*; got 3$"),
+        (("-m", "seed=1,2"), "^-m: one call is one run; "),
+    ],
+)
+def test_words_that_are_none_are_told_in_a_line(words, said):
+    with pytest.raises(UserError, match=said):
+        untrained(*words)
+
+
+def test_a_split_that_there_is_not_is_told():
+    _, data = untrained("data=digits", "model=vae")
+    for ask in (lambda: data.n_rows("val"), lambda: data.materialize(torch.arange(2), "tset")):
+        with pytest.raises(ValueError, match=r"^split must be one of train, validation, test, got '(val|tset)'$"):
+            ask()
+
+
 @pytest.mark.parametrize("words", [(), ("model.latent_dim=0",)])
 def test_the_random_numbers_of_the_program_around_it_go_on(runs, words):
     """Else everything that is drawn after each of several models is the same."""

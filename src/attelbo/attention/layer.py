@@ -49,7 +49,8 @@ class AttentionLayer(nn.Module, ABC):
             :meth:`explain` tells; "eager" where second derivatives are needed.
 
     Raises:
-        ValueError: a dropout outside [0, 1), a kernel that cannot compute what is asked for.
+        ValueError: a dropout outside [0, 1), a position for another number of heads, a kernel that cannot compute
+            what is asked for.
     """
 
     output: nn.Linear
@@ -78,6 +79,8 @@ class AttentionLayer(nn.Module, ABC):
         self.score = score or ScaledDot(head_dim)
         self.normalizer = normalizer or Softmax()
         self.position = position or NoPosition()
+        if self.position.heads not in (None, heads):
+            raise ValueError(f"position: the {type(position).__name__} is for {self.position.heads} heads, got {heads}")
         self.mechanism = Mechanism(self.score, self.normalizer, self.position, soft_cap)
         self.kernel = KERNELS[check_kernel(kernel, self.mechanism, dropout, mask)]
         self.last_call: Call | None = None

@@ -148,6 +148,8 @@ class ResidentDataModule(LightningDataModule, ABC):
         self.setup()
         if split == "trained" and split not in self._splits:  # few ask for it
             self._splits[split] = self._trained()
+        if split not in self._splits:
+            raise ValueError(f"split must be one of {', '.join(self._splits)}, got {split!r}")
         return self._splits[split]
 
     def _trained(self) -> ResidentSplit:

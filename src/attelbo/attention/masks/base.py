@@ -101,7 +101,17 @@ class Mask(ABC):
 
 
 def merged(first: Mask | None, second: Mask | None) -> Mask | None:
-    """What both allow; None stands for a mask that allows everything."""
+    """What both allow; None stands for a mask that allows everything.
+
+    Raises:
+        TypeError: one is no mask, such as a tensor.
+    """
+    for mask in (first, second):
+        if mask is not None and not isinstance(mask, Mask):
+            raise TypeError(
+                f"mask must be a Mask, such as Causal() or Padding(valid), got a {type(mask).__name__}; "
+                "did you mean a bias on the scores? that is a Position"
+            )
     if first is None or second is None:
         return second if first is None else first
     return first & second
