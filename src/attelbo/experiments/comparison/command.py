@@ -64,8 +64,12 @@ def compare(
     if udr is not None:
         _agree(found.done, udr)
     every = metrics_of(found.done)
-    first = chosen(every, ["udr"]) if udr is not None and not metrics else []
-    comparison = Comparison(settings, [*first, *chosen(every, metrics)], every, found)
+    columns, agreement = chosen(every, metrics), [] if udr is None else chosen(every, ["udr"])
+    if metrics:  # the first of them sorts
+        columns += [column for column in agreement if column not in columns]
+    else:
+        columns = [*agreement, *columns]
+    comparison = Comparison(settings, columns, every, found)
     statements = _statements(comparison, pair)
     _show(comparison, statements)
     for path in outputs:
