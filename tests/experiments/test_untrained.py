@@ -1,6 +1,7 @@
 """``untrained``: the words of a command are a model, the one that ``attelbo train`` begins with."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,8 +48,9 @@ def test_words_that_are_none_are_told_in_a_line(words, said):
 
 def test_a_split_that_there_is_not_is_told():
     _, data = untrained("data=digits", "model=vae")
-    for ask in (lambda: data.n_rows("val"), lambda: data.materialize(torch.arange(2), "tset")):
-        with pytest.raises(ValueError, match=r"^split must be one of train, validation, test, got '(val|tset)'$"):
+    absent: Any = "tset"
+    for ask in (lambda: data.n_rows(absent), lambda: data.materialize(torch.arange(2), absent)):
+        with pytest.raises(ValueError, match=r"^split must be one of train, validation, test, got 'tset'$"):
             ask()
 
 
