@@ -8,8 +8,10 @@ whoever owns them builds them, with the shapes that only the owner knows.
 import importlib
 import inspect
 import os
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, get_origin
 
 from attelbo.errors import ConfigError
 
@@ -38,10 +40,12 @@ def locate(target: str) -> Callable[..., Any]:
         ConfigError: outside the allowed packages, no such name, or a file that is no Python.
     """
     package = target.partition(".")[0]
-    allowed = (*PACKAGES, *filter(None, map(str.strip, os.environ.get(OWN, "").split(","))))
+    own = [*filter(None, map(str.strip, os.environ.get(OWN, "").split(",")))]
+    allowed = (*PACKAGES, *own)
     if package not in allowed:
         raise ConfigError(
-            f"_target_ '{target}' is outside the allowed packages: {', '.join(allowed)}; {OWN}={package} allows it too"
+            f"_target_ '{target}' is outside the allowed packages: {', '.join(allowed)}; "
+            f"{OWN}={','.join([*own, package])} allows it too"
         )
     module, _, name = target.rpartition(".")
     try:
@@ -74,7 +78,7 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
 
     Raises:
         ConfigError: no ``_target_``, one of its arguments is out of range, there is none of what it needs, or it is no
-            such part.
+            such part, or lacks an attribute of one.
     """
     if "_target_" not in spec:
         raise ConfigError(f"model.{name}._target_: its file names no class, only {dict(spec)}; add _target_ to it")
@@ -88,10 +92,25 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
     try:
         made = build(spec, **given)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.{name}: {error} [{spec['_target_']}]") from error
-    if (kind := KINDS.get(name)) and not isinstance(made, locate(kind)):  # pyright: ignore[reportArgumentType]
-        raise ConfigError(f"model.{name}: {spec['_target_']} is no {kind}; a class of one's own is derived from it")
+        raise ConfigError(f"model.{name}: {blamed(error, spec['_target_'])}") from error
+    if kind := KINDS.get(name):
+        base: Any = locate(kind)
+        if not isinstance(made, base):
+            raise ConfigError(f"model.{name}: {spec['_target_']} is no {kind}; a class of one's own is derived from it")
+        said = (key for key, kept in base.__annotations__.items() if get_origin(kept) is not ClassVar)
+        if unsaid := [attribute for attribute in said if not hasattr(made, attribute)]:
+            raise ConfigError(f"model.{name}: {spec['_target_']} lacks {' and '.join(unsaid)}, which every {kind} has")
     return made
+
+
+def blamed(error: Exception, target: str) -> str:
+    """What is wrong with what ``target`` names, and where in its package that was found, where that is one's own."""
+    own, line = target.partition(".")[0], ""
+    if own not in PACKAGES:
+        for frame, number in traceback.walk_tb(error.__traceback__):
+            if frame.f_globals.get("__name__", "").partition(".")[0] == own:
+                line = f", {Path(frame.f_code.co_filename).name} line {number}"
+    return f"{error} [{target}{line}]"
 
 
 def lacking(spec: Spec, given: Collection[str]) -> list[str]:

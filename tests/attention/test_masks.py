@@ -5,7 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attelbo.attention import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
+from attelbo.attention import (
+    And,
+    Block,
+    Causal,
+    Document,
+    Full,
+    Mask,
+    MultiHeadAttention,
+    Or,
+    Padding,
+    Prefix,
+    SlidingWindow,
+)
 
 VALID = torch.tensor([[1, 1, 1, 0, 1, 0, 1, 1], [0, 0, 1, 1, 1, 1, 1, 0]], dtype=torch.bool)
 IDS = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1], [3, 3, 1, 1, 1, 1, 1, -1]])
@@ -89,6 +101,13 @@ def test_composition_keeps_precedence() -> None:
     assert isinstance(mask.first, And)
 
 
+class _Distances(Mask):
+    """Says how far, not whether."""
+
+    def allows(self, batch: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return query - key + batch
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -98,8 +117,16 @@ def test_composition_keeps_precedence() -> None:
         (lambda: Padding(torch.ones(2, 3)), "valid must be a bool tensor .* did you mean a bias"),
         (lambda: Document(torch.ones(2, 3)), "ids must be integers"),
         (lambda: Padding(VALID[:1]) & Document(IDS), r"masks of batches of different sizes .*: \[1, 2\]"),
+        (lambda: _Distances().dense(2, 3, device=None), "mask: _Distances.allows must give bools .*, got int64;"),
+        (lambda: (_Distances() & Causal()).dense(2, 3, device=None), "mask: _Distances.allows must give bools"),
     ],
 )
 def test_bad_arguments(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_tensor_in_place_of_a_mask_is_told() -> None:
+    layer = MultiHeadAttention(8, heads=2)
+    with pytest.raises(TypeError, match=r"^mask must be a Mask, .*, got a Tensor; did you mean a bias on the scores\?"):
+        layer(torch.ones(1, 3, 8), mask=torch.ones(3, 3))  # pyright: ignore[reportArgumentType]

@@ -354,3 +354,10 @@ def test_other_features_than_there_are_angles_for() -> None:
 def test_bad_arguments(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("position", [Alibi(8), RelativeBias(8)], ids=["alibi", "relative_bias"])
+def test_a_bias_for_other_heads_is_refused(position: Alibi | RelativeBias) -> None:
+    """Four heads would take the first four of eight slopes."""
+    with pytest.raises(ValueError, match=r"^position: the (Alibi|RelativeBias) is for 8 heads, got 4$"):
+        MultiHeadAttention(32, heads=4, position=position)

@@ -9,6 +9,7 @@ from attention_contract import HEAD_DIM, HEADS, MAX_LENGTH, build_part, names, n
 from torch import Tensor
 
 from attelbo.attention import Additive, Cosine, DotProductScore, Location
+from attelbo.attention.scores import Score
 
 FORMULAS: dict[str, Callable[..., Tensor]] = {
     "additive": lambda score, n, s, q, k: (
@@ -76,6 +77,13 @@ def test_a_cosine_does_not_grow_with_its_vectors() -> None:
     torch.testing.assert_close(score(q, q).diagonal(dim1=-2, dim2=-1), torch.full((1, 1, 3), 5.0, dtype=torch.float64))
 
 
+class _Summed(Score):
+    """Of each query one number, which would serve all of its keys alike."""
+
+    def compare(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return query.sum(-1, keepdim=True)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -88,6 +96,10 @@ def test_a_cosine_does_not_grow_with_its_vectors() -> None:
                 torch.ones(1, HEADS, 2, HEAD_DIM), torch.ones(1, HEADS, 17, 4)
             ),
             "location scores know 16 places, got 17 keys",
+        ),
+        (
+            lambda: _Summed()(torch.ones(1, HEADS, 2, HEAD_DIM), torch.ones(1, HEADS, 3, HEAD_DIM)),
+            r"score: _Summed.compare must give .* here \(1, \d, 2, 3\), got \(1, \d, 2, 1\)",
         ),
     ],
 )

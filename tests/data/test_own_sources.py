@@ -108,6 +108,17 @@ def test_rows_that_are_not_what_the_source_says_are_told_in_a_line(source, said)
     assert str(error.value) == f"Own.load: {said}"
 
 
+@pytest.mark.parametrize(
+    ("read", "got"),
+    [((X, X), "tuple of Tensor, Tensor"), (None, "NoneType"), (Images(X, Y), "Images of Tensor, Tensor, NoneType")],
+)
+def test_what_is_no_splits_is_told_in_a_line(read, got, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Own, "load", lambda self, root: read)
+    with pytest.raises(DataError) as error:
+        ImageDataModule(source=Own(X, shape=(1, 4, 4)), validation_size=10, **GIVEN).setup()
+    assert str(error.value) == f"Own.load must give Splits(Images(x, y), Images(x, y)), got a {got}"
+
+
 def test_a_source_without_a_shape_and_one_of_real_numbers_are_told_what_is_missing():
     with pytest.raises(ValueError, match=r"^source must have a shape, \(C, H, W\); Own has none$"):
         ImageDataModule(source=Own(X), validation_size=10, **GIVEN)

@@ -43,6 +43,16 @@ def test_each_run_has_its_own_and_the_setting_their_mean(shared_runs, seeds, tmp
     assert not list(shared_runs.folder.rglob("evaluation-*.json"))
 
 
+@pytest.mark.usefixtures("seeds")
+def test_it_is_a_column_beside_those_that_are_asked_for(shared_runs, tmp_path):
+    table = tmp_path / "table.md"
+    words = ["compare", str(shared_runs.folder), "--udr", "spearman", "-o", str(table)]
+    assert main([*words, "--metric", "nll", "--metric", "elbo"]) == 0
+    assert "| seeds | NLL, nats | ELBO, nats | UDR | time, s |" in table.read_text().splitlines()[0]
+    assert main([*words, "--metric", "udr"]) == 0
+    assert table.read_text().splitlines()[0].endswith("| seeds | UDR | time, s |")
+
+
 def test_what_cannot_be_compared_so(shared_runs, seeds, runs, tmp_path, capsys):
     assert main(["compare", str(seeds[0]), "--udr", "lasso"]) == 2
     assert capsys.readouterr().err == (

@@ -175,6 +175,17 @@ COMMAND_LINE = [
         "model/network=bidirectional_gru",
         "model/network (command line): nothing to override here; the chosen model has no such part: another model, ...",
     ),
+    # whose name is like that of another group, or of a group that this model has not
+    (
+        "model/normalizer=top_k",
+        "model/normalizer (command line): nothing to override here; the chosen model has no such part: another model, "
+        "another experiment=..., or none",
+    ),
+    (
+        "model.network.norm=rms",
+        "model.network.norm (command line): unknown key; the chosen model has no such part: another model, ...",
+    ),
+    ("data/tokenizer=bpe", "data/tokenizer (command line): nothing to override here; the chosen data have no such ..."),
     ("-m --cfg job seed=1,2", "command line: --cfg prints one configuration: leave out -m; see attelbo train --help"),
     ("-m seed=1,x", "seed (command line): expected int, got 'x'"),
     ("-m model.latent_dim=3,0", "model.latent_dim must be at least 1, got 0"),

@@ -75,6 +75,9 @@ def test_no_file_starts_what_the_user_did_not_allow(
     problem = capsys.readouterr().err
     assert "'its_lab.likelihoods.Flipped' is outside the allowed packages: attelbo, torch," in problem
     assert "; ATTELBO_PACKAGES=its_lab allows it too" in problem
+    monkeypatch.setenv("ATTELBO_PACKAGES", "other")
+    assert main(["train", *WORDS]) == 2
+    assert "torchmetrics, other; ATTELBO_PACKAGES=other,its_lab allows it too" in capsys.readouterr().err
 
 
 def test_a_module_with_a_slip_is_told_by_its_line(laboratory: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,3 +106,171 @@ def test_a_file_without_a_class_is_told_by_its_key(laboratory: Path, capsys: pyt
     assert main(["check", "model/likelihood=flipped"]) == 2
     said = "error: model.likelihood._target_: its file names no class, only {'scale': 1.0}; add _target_ to it\n"
     assert capsys.readouterr().err == said
+
+
+SLIPS = """
+import torch
+from torch import nn
+
+from attelbo.attention import Mask
+from attelbo.attention.scores import Score
+from attelbo.data.sources import ImageSource
+from attelbo.latent import Objective
+from attelbo.models import Model
+
+
+class Unfinished(Model):
+    def losses(self, batch): ...
+
+
+class Whole(Model):
+    def __init__(self, data, optimizer, scheduler, width: int = 3):
+        super().__init__(optimizer, scheduler)
+        self.net = nn.Linear(64, 64)
+        if width % 2 == 0:
+            raise ValueError("width must be odd")
+
+    def losses(self, batch):
+        return self.net(batch.x.flatten(1)).mean()
+
+    def evaluation_step(self, batch): ...
+
+    def evaluation_results(self):
+        return {"loss": torch.zeros(())}
+
+
+class Rows(Whole):
+    def losses(self, batch):
+        return {"loss": self.net(batch.x.flatten(1)).mean(1), "more": torch.zeros(())}
+
+
+class Nameless(Whole):
+    def losses(self, batch):
+        return {"mse": self.net(batch.x.flatten(1)).mean()}
+
+
+class Still(Whole):
+    def losses(self, batch):
+        return {"loss": batch.x.mean()}
+
+
+def plain(data, optimizer, scheduler):
+    return nn.Linear(1, 1)
+
+
+class Countless(Objective):
+    def forward(self, evidence):
+        return -evidence.elbo.mean()
+
+
+class Transposed(Score):
+    def compare(self, query, key):
+        return key @ query.mT
+
+
+class Numbers(Mask):
+    def allows(self, batch, query, key):
+        return ((query - key) % 2 == 0).float()
+
+
+class Unread(ImageSource):
+    shape = (1, 8, 8)
+
+
+class NoCallback: ...
+"""
+
+
+@pytest.fixture
+def slips(laboratory: Path) -> Path:
+    (laboratory / "its_lab/slips.py").write_text(SLIPS)
+    for group in ("", "objective", "score", "mask"):
+        (laboratory / "conf/model" / group).mkdir(exist_ok=True)
+    sys.modules.pop("its_lab.slips", None)
+    return laboratory
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "words", "said"),
+    [
+        ("model", "Unfinished", [], "model: Can't instantiate abstract class Unfinished"),
+        ("model", "plain", [], "model: its_lab.slips.plain makes no attelbo.models.Model; a class of one's own"),
+        ("model", "Whole", ["+model.width=2"], "model: width must be odd [its_lab.slips.Whole, slips.py line 21]\n"),
+        (
+            *("model/objective", "Countless", ["~experiment"]),
+            "model.objective: its_lab.slips.Countless lacks n_samples, which every attelbo.latent.Objective has\n",
+        ),
+        (
+            *("model/score", "Transposed", ["experiment=reference/gpt"]),
+            "model.score: Transposed.compare must give (B, N, T, S), a number for each query and key, here (1, 4, 1, 2)"
+            ", got (1, 4, 2, 1)\n",
+        ),
+        (
+            *("model/mask", "Numbers", ["experiment=reference/gpt"]),
+            "model.mask: Numbers.allows must give bools in a tensor, True = may attend, got float32; did you mean a "
+            "bias on the scores? that is a Position\n",
+        ),
+    ],
+)
+def test_what_a_class_of_ones_own_lacks_is_told_in_a_line(
+    group: str, name: str, words: list[str], said: str, slips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (slips / f"conf/{group}/mine.yaml").write_text(f"# Mine\n_target_: its_lab.slips.{name}\n")
+    assert main(["check", f"{group}=mine", *words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {said}")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.usefixtures("slips")
+def test_a_source_without_load_is_told_by_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "data.source._target_=its_lab.slips.Unread"]) == 2
+    assert capsys.readouterr().err.startswith("error: data.source: Can't instantiate abstract class Unread ")
+
+
+MUST = "must be scalars by their names, means over the batch, and 'loss', which is minimized, one of them; they are"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Whole", "a Tensor"),
+        ("Rows", "loss of shape (32,), more of shape ()"),
+        ("Nameless", "mse of shape ()"),
+        ("Still", "a loss that depends on nothing that is trained"),
+    ],
+)
+def test_losses_that_are_none_are_told_in_a_line(
+    name: str, found: str, slips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (slips / "conf/model/mine.yaml").write_text(f"# Mine\n_target_: its_lab.slips.{name}\n")
+    assert main(["train", "model=mine", "data.train_size=64", "callbacks=none", "logger=none"]) == 2
+    assert capsys.readouterr().err == f"error: model: losses of a {name} {MUST} {found}\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "words", "said"),
+    [
+        ("its_lab.slips.NoCallback", [], "a NoCallback is no lightning.pytorch.Callback"),
+        (
+            *("lightning.pytorch.callbacks.StochasticWeightAveraging", ["+callbacks.mine.swa_lrs=0.1"]),
+            "a StochasticWeightAveraging is for steps that Lightning takes; callbacks=average keeps a mean of the "
+            "weights",
+        ),
+        (
+            *("lightning.pytorch.callbacks.EMAWeightAveraging", []),
+            "a WeightAveraging is for steps that Lightning takes; callbacks=average keeps a mean of the weights",
+        ),
+        (
+            *("lightning.pytorch.callbacks.GradientAccumulationScheduler", ["+callbacks.mine.scheduling={0:2}"]),
+            "a GradientAccumulationScheduler is for steps that Lightning takes; trainer.micro_batches=4 has parts of "
+            "data.batch_size",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("slips")
+def test_a_callback_that_cannot_work_is_told_by_its_key(
+    target: str, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", f"+callbacks.mine._target_={target}", *words]) == 2
+    assert capsys.readouterr().err == f"error: callbacks.mine: {said}\n"

@@ -1,6 +1,7 @@
 """``untrained``: the words of a command are a model, the one that ``attelbo train`` begins with."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,27 @@ def test_it_takes_what_the_command_line_takes_and_refuses_what_that_refuses():
     assert model(torch.zeros(2, *data.spec.shape, dtype=torch.int64)).shape == (2, *data.spec.shape, data.spec.n_tokens)
     with pytest.raises(UserError, match=r"model.dmi \(command line\): unknown key; did you mean model.dim\?"):
         untrained("data=sort", "model=gpt", "model.dmi=8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((["data=sort", "model=gpt"],), r"^each word is a string of its own, .*; got \['data=sort', 'model=gpt'\]$"),
+        (("model=vae", 3), "^each word is a string of its own, .*; got 3$"),
+        (("-m", "seed=1,2"), "^-m: one call is one run; "),
+    ],
+)
+def test_words_that_are_none_are_told_in_a_line(words, said):
+    with pytest.raises(UserError, match=said):
+        untrained(*words)
+
+
+def test_a_split_that_there_is_not_is_told():
+    _, data = untrained("data=digits", "model=vae")
+    absent: Any = "tset"
+    for ask in (lambda: data.n_rows(absent), lambda: data.materialize(torch.arange(2), absent)):
+        with pytest.raises(ValueError, match=r"^split must be one of train, validation, test, got 'tset'$"):
+            ask()
 
 
 @pytest.mark.parametrize("words", [(), ("model.latent_dim=0",)])

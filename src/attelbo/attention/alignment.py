@@ -56,7 +56,7 @@ class Attention(nn.Module):
     def weights(self, query: Tensor, memory: Tensor | KeyValues, *, mask: Mask | None = None) -> Tensor:
         """The weights as (B, 1, T, S), one head; arguments as in :meth:`forward`."""
         key, _ = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
-        scores = self.score.compare(self.score.at_query(query.unsqueeze(1)), key)
+        scores = self.score.compared(self.score.at_query(query.unsqueeze(1)), key)
         allowed = None if mask is None else mask.dense(query.shape[1], key.shape[2], device=query.device)
         return self.normalizer(scores, allowed)
 

@@ -49,7 +49,8 @@ class AttentionLayer(nn.Module, ABC):
             :meth:`explain` tells; "eager" where second derivatives are needed.
 
     Raises:
-        ValueError: a dropout outside [0, 1), a kernel that cannot compute what is asked for.
+        ValueError: a dropout outside [0, 1), a position for another number of heads, a kernel that cannot compute
+            what is asked for.
     """
 
     output: nn.Linear
@@ -78,6 +79,8 @@ class AttentionLayer(nn.Module, ABC):
         self.score = score or ScaledDot(head_dim)
         self.normalizer = normalizer or Softmax()
         self.position = position or NoPosition()
+        if self.position.heads not in (None, heads):
+            raise ValueError(f"position: the {type(position).__name__} is for {self.position.heads} heads, got {heads}")
         self.mechanism = Mechanism(self.score, self.normalizer, self.position, soft_cap)
         self.kernel = KERNELS[check_kernel(kernel, self.mechanism, dropout, mask)]
         self.last_call: Call | None = None
@@ -207,6 +210,20 @@ def check_heads(dim: int, heads: int) -> None:
     if heads < 1 or dim % heads:
         divisors = [n for n in range(1, dim + 1) if dim % n == 0]
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
+
+
+def check_said(score: Score | None, mask: Mask | None, heads: int, head_dim: int, max_length: int | None) -> None:
+    """Score and mask, which may be of one's own, must say what they have to of a query and two keys, or of the one that
+    there is.
+
+    Raises:
+        ValueError: they do not; the message begins with the name of the part.
+    """
+    places = torch.arange(min(max_length or 2, 2))
+    if score is not None:
+        score(torch.zeros(1, heads, 1, head_dim), torch.zeros(1, heads, len(places), head_dim))
+    if mask is not None:
+        mask.allowed(places[:1], places[:, None], places)
 
 
 def check_kernel(name: KernelName, mechanism: Mechanism, dropout: float, mask: Mask | None) -> KernelName:

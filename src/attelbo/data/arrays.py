@@ -19,7 +19,7 @@ from attelbo.data.module import Splits
 from attelbo.data.nuisances import Nuisance
 from attelbo.data.pairs import Pairs
 from attelbo.data.resident import ResidentSplit, mirror_some
-from attelbo.data.sources.base import Factor, Images, ImageSource, check_rows
+from attelbo.data.sources.base import Factor, Images, ImageSource, checked
 from attelbo.errors import DataError
 from attelbo.files import write_atomically
 
@@ -226,7 +226,7 @@ class ArrayDataModule(ImageDataModule):
         kind = super().spec.kind
         if kind != "real":
             return super()._load()
-        train, test = (check_rows(self.source, images) for images in self.source.load(self.root))
+        train, test = checked(self.source, self.root)
         validation_rows, train_rows = self._divide(len(train.x))
         units = self._units or self._measured(train.x, train_rows)
         labelled = self._few_labels(train, train_rows)

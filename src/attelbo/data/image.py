@@ -23,7 +23,7 @@ from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_ge
 from attelbo.data.nuisances import Nuisance
 from attelbo.data.pairs import Pairing, Pairs, check_pairs, pairing_of
 from attelbo.data.resident import ImageSplit, ResidentSplit, unpack_bits
-from attelbo.data.sources.base import Images, ImageSource, check_rows
+from attelbo.data.sources.base import Images, ImageSource, checked
 from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.data.text.vocabulary import FILE, load_vocabularies, save_vocabularies
 from attelbo.errors import ConfigError, UserError
@@ -253,7 +253,7 @@ class ImageDataModule(ResidentDataModule):
         )
 
     def _load(self) -> Splits:
-        train, test = (check_rows(self.source, images) for images in self.source.load(self.root))
+        train, test = checked(self.source, self.root)
         validation_rows, train_rows = self._divide(len(train.x))
         evaluated = self._evaluated(train, "train")
         dynamic = self.binarize == "dynamic"

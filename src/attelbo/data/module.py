@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from attelbo.building import build
+from attelbo.building import blamed, build
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, Block, DataSpec, Evaluated, Split
 from attelbo.data.loader import IndexLoader, Position, cut_from_passes, rows_per_rank, training_order
@@ -148,6 +148,8 @@ class ResidentDataModule(LightningDataModule, ABC):
         self.setup()
         if split == "trained" and split not in self._splits:  # few ask for it
             self._splits[split] = self._trained()
+        if split not in self._splits:
+            raise ValueError(f"split must be one of {', '.join(self._splits)}, got {split!r}")
         return self._splits[split]
 
     def _trained(self) -> ResidentSplit:
@@ -290,11 +292,14 @@ def build_part(name: str, spec: Any) -> Any:
     """Build a part of a data module from its node; what is no node was built already, by whoever works in Python.
 
     Raises:
-        ValueError: one of its arguments is out of range; the message begins with ``name``, as the key does.
+        ValueError: one of its arguments is out of range, or it cannot be made at all; the message begins with ``name``,
+            as the key does.
     """
     if not isinstance(spec, Mapping):
         return spec
     try:
         return build(spec)
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
+        raise ValueError(f"{name}: {blamed(error, spec['_target_'])}") from error
+    except ValueError as error:
         raise ValueError(f"{name}.{error}") from error

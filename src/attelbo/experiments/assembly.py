@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import callbacks as lightning
 
 from attelbo.building import Spec, build
 from attelbo.data import ResidentDataModule
@@ -144,10 +145,24 @@ def _check_has_use(model: Model, data: ResidentDataModule, config: Config) -> No
             )
 
 
+_WITHOUT_LIGHTNINGS_STEP = {
+    lightning.GradientAccumulationScheduler: "trainer.micro_batches=4 has parts of data.batch_size",
+    lightning.StochasticWeightAveraging: "callbacks=average keeps a mean of the weights",
+    lightning.WeightAveraging: "callbacks=average keeps a mean of the weights",
+}
+"""Callbacks that change how Lightning takes an optimizer step, which a model here takes itself, and what does it."""
+
+
 def _check_callbacks(callbacks: Mapping[str, Any], model: Model) -> None:
-    """Raise ConfigError where two of them would keep their state in one place, or one has nothing to watch."""
+    """Raise ConfigError where one is none, or one that cannot work here, where two of them would keep their state in
+    one place, or one has nothing to watch."""
     first: dict[str, str] = {}
     for name, callback in callbacks.items():
+        if not isinstance(callback, lightning.Callback):
+            raise ConfigError(f"callbacks.{name}: a {type(callback).__name__} is no lightning.pytorch.Callback")
+        for kind, remedy in _WITHOUT_LIGHTNINGS_STEP.items():
+            if isinstance(callback, kind):
+                raise ConfigError(f"callbacks.{name}: a {kind.__name__} is for steps that Lightning takes; {remedy}")
         if not isinstance(callback, Checkpoint | EarlyStopping):
             continue
         if (other := first.setdefault(callback.state_key, name)) != name:

@@ -53,6 +53,10 @@ def _noise_of_its_own() -> Iterator[None]:
 
 
 def _composed(words: Sequence[str]) -> Composition:
+    if odd := [word for word in words if not isinstance(word, str)]:
+        raise ConfigError(f"each word is a string of its own, such as 'model.latent_dim=8'; got {odd[0]!r}")
+    if {"-m", "--multirun"} & set(words):
+        raise ConfigError("-m: one call is one run; in a loop over them, or by the command, there are several")
     composed = compose("train", words)
     check(composed)
     return composed

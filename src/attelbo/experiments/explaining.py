@@ -21,7 +21,7 @@ from attelbo.building import locate
 from attelbo.errors import ConfigError, first_line, nearest
 from attelbo.experiments import origins
 from attelbo.experiments.checking import FaultError, parameters_of
-from attelbo.experiments.listing import choices, nearest_of
+from attelbo.experiments.listing import choices, nearest_of, no_such_part
 from attelbo.experiments.origins import COMMAND_LINE, Layers, has, keys, leaf, parent, read_layers, select, shown
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 OPTIONAL_GROUPS = ("experiment", "debug", "model/")
 """What these begin with may be left out: of a model's parts it says itself which it needs."""
-NO_SUCH_PART = "the chosen model has no such part: another model, another experiment=..., or none"
 GLOBAL = "begin the file with the line: # @package _global_"
 """The remedy for a file of experiment/ or debug/ that was merged under its group's name, not at the root."""
 
@@ -229,7 +228,7 @@ def _wrong_default(error: Exception, folders: Sequence[Path]) -> str | None:
                 GLOBAL if written.endswith(f"/{group}") else f"in a file of {group.partition('/')[0]}/ write: {written}"
             )
             return f"{group} ({where}): nothing to override here; {advice}"
-        return f"{group} ({where}): nothing to override here; {NO_SUCH_PART}"
+        return f"{group} ({where}): nothing to override here; {no_such_part(group)}"
     inside = group.removeprefix(f"{found['file'].partition('/')[0]}/")
     if inside in known:
         return f"{inside} ({where}): groups are named from the root here; write: override /{inside}"
@@ -267,6 +266,8 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
         if key in arguments:
             return f"{key} ({COMMAND_LINE}): stands in no file; add it with +{override.input_line}"
         problem = "nothing to delete" if override.is_delete() else "unknown key"
+        if parent(key).replace(".", "/") in groups and not has(plain, parent(key)):
+            return f"{key} ({COMMAND_LINE}): {problem}; {no_such_part(key)}"
         guess = found.meant(_guess(key, [*neighbours, *arguments], plain, groups))
         known = ", ".join(map(leaf, neighbours)) if has(plain, parent(key)) or not parent(key) else ""
         advice = f"known here: {known}" if known else "the option --cfg job prints the keys"
@@ -282,9 +283,11 @@ def _wrong_group(error: Exception, root: str, folders: Sequence[Path], hydra: "H
     group, known = found["group"], choices(folders)
     if group not in known:
         return f"{group} ({COMMAND_LINE}): no such group{nearest_of(group, known)}"
-    own = [str(key) for key in hydra.compose_config(root, [], run_mode=RunMode.RUN) if key not in _NOT_MEANT]
-    guess = nearest(group.rpartition("/")[2], own)
-    advice = f"did you mean {guess}?" if guess else NO_SUCH_PART if root == "train" else f"known here: {', '.join(own)}"
+    advice = no_such_part(group)
+    if root != "train":
+        own = [str(key) for key in hydra.compose_config(root, [], run_mode=RunMode.RUN) if key not in _NOT_MEANT]
+        guess = nearest(group.rpartition("/")[2], own)
+        advice = f"did you mean {guess}?" if guess else f"known here: {', '.join(own)}"
     return f"{group} ({COMMAND_LINE}): nothing to override here; {advice}"
 
 

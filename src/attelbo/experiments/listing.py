@@ -90,6 +90,12 @@ def nearest_in_parts(word: str, candidates: Iterable[str]) -> str | None:
     return parts[guess] if guess else None
 
 
+def no_such_part(name: str) -> str:
+    """Advice where a group or a key is one of a part that another model has, or other data have."""
+    owner, other = ("data have", "other data") if name.startswith("data") else ("model has", "another model")
+    return f"the chosen {owner} no such part: {other}, another experiment=..., or none"
+
+
 def nearest_of(word: str, candidates: Iterable[str]) -> str:
     """The tail of an error message: ``; did you mean X? (there are X, Y, Z)``."""
     candidates = list(candidates)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from attelbo.building import build, lacking
+from attelbo.building import blamed, build, lacking
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.files import find_run, read_yaml
@@ -26,7 +26,9 @@ def build_data(config: dict[str, Any]) -> ResidentDataModule:
     """
     try:
         return build(config["data"])
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
+        raise ConfigError(f"data: {blamed(error, config['data']['_target_'])}") from error
+    except ValueError as error:
         raise ConfigError(f"data.{error}") from error
 
 
@@ -41,7 +43,15 @@ def build_model(config: dict[str, Any], data: ResidentDataModule) -> Model:
     if "_target_" in spec and (missing := lacking(spec, given)):
         target = spec["_target_"]
         raise ConfigError(f"model.{missing[0]}: {target} cannot do without, and no file and no word gives it")
-    return build(spec, **given)
+    try:
+        model = build(spec, **given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model: {blamed(error, spec['_target_'])}") from error
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"model: {spec['_target_']} makes no attelbo.models.Model; a class of one's own is derived from it"
+        )
+    return model
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from attelbo.attention import (
     norm_layer,
 )
 from attelbo.attention.blocks import FeedForwardActivation
-from attelbo.attention.layer import check_heads
+from attelbo.attention.layer import check_heads, check_said
 from attelbo.attention.masks import merged
 from attelbo.attention.norms import NormName
 from attelbo.attention.residuals import ResidualName, deepnorm_constants, ends_with_norm
@@ -97,6 +97,10 @@ class AttentionParts:
         chosen = {"score": self.score, "normalizer": self.normalizer, "mask": own}
         parts = {name: part(self._key(name), spec, **offered) for name, spec in chosen.items() if spec is not None}
         self._check_taken(parts, position)
+        try:
+            check_said(parts.get("score"), parts.get("mask"), self.attention["heads"], head_dim, max_length)
+        except ValueError as error:
+            raise ConfigError(f"model.{self._key(str(error))}") from error
         parts["mask"] = merged(mask, parts.get("mask"))
         if "feature_map" in self.attention:
             parts["feature_map"] = part(self._key("attention.feature_map"), self.attention["feature_map"], dim=head_dim)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.data.batch import Batch, ResidentData
+from attelbo.errors import ConfigError
 from attelbo.models import Model, Player, Terms
 from attelbo.seeding import derive_seed
 from attelbo.training.optimization import DirectOptimization, Optimization
@@ -161,6 +162,8 @@ class Step:
         for player, optimization in self.turns:
             for batch, share in zip(batches, shares, strict=True):
                 terms = player.losses(batch)
+                if not self.terms:
+                    check_terms(terms, self.model)
                 optimization.backward(weighted(terms["loss"], share))
                 add_terms(values, terms, share, player.prefix)
             optimization.step()
@@ -203,6 +206,25 @@ class EagerEngine:
             values += self.step(rows)
         self.step.end_block(len(minibatches))
         return torch.stack(values).unflatten(0, (len(minibatches), -1))
+
+
+def check_terms(terms: Terms, model: Model) -> None:
+    """Raise ConfigError unless the terms of a step are what a model has to give: they are looked at once in a run."""
+    scalars = isinstance(terms, dict) and "loss" in terms and all(value.ndim == 0 for value in terms.values())
+    if scalars and terms["loss"].requires_grad:
+        return
+    if scalars:
+        found = "a loss that depends on nothing that is trained"
+    elif isinstance(terms, dict):
+        found = ", ".join(f"{name} of shape {tuple(value.shape)}" for name, value in terms.items())
+    else:
+        found = f"a {type(terms).__name__}"
+    objective = getattr(model, "objective", None)
+    beside = "" if objective is None else f" (its loss by {type(objective).__name__})"
+    raise ConfigError(
+        f"model: losses of a {type(model).__name__}{beside} must be scalars by their names, means over the batch, and "
+        f"'loss', which is minimized, one of them; they are {found}"
+    )
 
 
 def weighted(value: Tensor, share: Share) -> Tensor:

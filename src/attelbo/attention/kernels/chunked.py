@@ -89,7 +89,7 @@ class Chunked(Kernel):
             if use_fused:
                 return fused(query, key, value, mechanism, allowed=allowed)
             bias = dense_bias(mechanism, n_heads, n, high - low, at, query.device, low)
-            weights = weights_of(score.compare(query, key), mechanism, bias, allowed)
+            weights = weights_of(score.compared(query, key), mechanism, bias, allowed)
             if dropout > 0:
                 weights = F.dropout(weights, dropout)
             return weights @ value

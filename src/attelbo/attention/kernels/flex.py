@@ -82,7 +82,7 @@ def _block_mask(mask: Mask, n_queries: int, n_keys: int, offset: int, device: to
     from torch.nn.attention.flex_attention import create_block_mask
 
     def allows(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return mask.allows(batch, query + offset, key)
+        return mask.allowed(batch, query + offset, key)
 
     return create_block_mask(allows, mask.batch_size, None, n_queries, n_keys, device=str(device))
 

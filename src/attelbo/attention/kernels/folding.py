@@ -93,7 +93,7 @@ def attend_nearby(
     # What hangs over is not there; masks and biases are asked of places that are.
     at_query, at_key = at_query.clamp(max=offset + n_queries - 1), at_key.clamp(0, n_keys - 1)
     batch = torch.arange(mask.batch_size or 1, device=device)[:, None, None, None, None]
-    allowed = mask.allows(batch, at_query, at_key) & there  # (B or 1, G, 1, R, P)
+    allowed = mask.allowed(batch, at_query, at_key) & there  # (B or 1, G, 1, R, P)
     if use_fused:
         allowed = allowed.expand(n_rows, -1, -1, -1, -1).flatten(0, 1)
         attended = fused(query, key, value, mechanism, allowed=allowed)
@@ -102,7 +102,7 @@ def attend_nearby(
         if mechanism.position.has_bias:
             head = torch.arange(query.shape[1], device=device)[:, None, None]
             bias = mechanism.position.bias(head, at_query, at_key)
-        scores = mechanism.score.compare(query, key).unflatten(0, (n_rows, n_runs))
+        scores = mechanism.score.compared(query, key).unflatten(0, (n_rows, n_runs))
         weights = weights_of(scores, mechanism, bias, allowed).flatten(0, 1)
         if dropout > 0:
             weights = F.dropout(weights, dropout)

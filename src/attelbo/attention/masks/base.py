@@ -29,6 +29,21 @@ class Mask(ABC):
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Whether the key may be attended to: three integer tensors that broadcast -> bool."""
 
+    def allowed(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """What :meth:`allows` says, which must be True or False of each pair.
+
+        Raises:
+            ValueError: it is something else, such as numbers to be added to the scores.
+        """
+        said = self.allows(batch, query, key)
+        if not isinstance(said, Tensor) or said.dtype != torch.bool:
+            kind = str(said.dtype).removeprefix("torch.") if isinstance(said, Tensor) else type(said).__name__
+            raise ValueError(
+                f"mask: {type(self).__name__}.allows must give bools in a tensor, True = may attend, got {kind}; "
+                "did you mean a bias on the scores? that is a Position"
+            )
+        return said
+
     @property
     def batch_size(self) -> int | None:
         """B where it differs between the rows of a batch; None: it is the same for all."""
@@ -75,7 +90,7 @@ class Mask(ABC):
         batch = torch.arange(self.batch_size or 1, device=device)[:, None, None]
         query = torch.arange(offset, offset + n_queries, device=device)[:, None]
         key = torch.arange(first_key, first_key + n_keys, device=device)
-        allowed = self.allows(batch, query, key)
+        allowed = self.allowed(batch, query, key)
         return allowed.expand(len(batch), n_queries, n_keys).unsqueeze(1)
 
     def __and__(self, other: "Mask") -> "Mask":
@@ -86,7 +101,17 @@ class Mask(ABC):
 
 
 def merged(first: Mask | None, second: Mask | None) -> Mask | None:
-    """What both allow; None stands for a mask that allows everything."""
+    """What both allow; None stands for a mask that allows everything.
+
+    Raises:
+        TypeError: one is no mask, such as a tensor.
+    """
+    for mask in (first, second):
+        if mask is not None and not isinstance(mask, Mask):
+            raise TypeError(
+                f"mask must be a Mask, such as Causal() or Padding(valid), got a {type(mask).__name__}; "
+                "did you mean a bias on the scores? that is a Position"
+            )
     if first is None or second is None:
         return second if first is None else first
     return first & second
@@ -116,7 +141,7 @@ class And(_Pair):
     """What both allow."""
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return self.first.allows(batch, query, key) & self.second.allows(batch, query, key)
+        return self.first.allowed(batch, query, key) & self.second.allowed(batch, query, key)
 
     def key_range(self, first: int, last: int) -> tuple[int, int]:
         (low, high), (other_low, other_high) = self.first.key_range(first, last), self.second.key_range(first, last)
@@ -146,7 +171,7 @@ class Or(_Pair):
     """What one of them allows."""
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return self.first.allows(batch, query, key) | self.second.allows(batch, query, key)
+        return self.first.allowed(batch, query, key) | self.second.allowed(batch, query, key)
 
     def key_range(self, first: int, last: int) -> tuple[int, int]:
         (low, high), (other_low, other_high) = self.first.key_range(first, last), self.second.key_range(first, last)

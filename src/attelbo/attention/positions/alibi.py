@@ -27,6 +27,7 @@ class Alibi(Position):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
+        self.heads = heads
         self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)), persistent=False)
 
     def bias(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ class Position(nn.Module, ABC):
 
     max_length: int | None = None
     """The most tokens that it can tell the places of; None: any number."""
+    heads: int | None = None
+    """N, where its bias is another for each head."""
     has_bias: bool = False
     """Whether there is a bias on the scores."""
     learns_bias: bool = False

@@ -43,6 +43,7 @@ class RelativeBias(Position):
                 f"max_distance must be above the {buckets // directions // 2} distances with their own bucket, got "
                 f"{max_distance}"
             )
+        self.heads = heads
         self.max_distance = max_distance
         self.table = nn.Parameter(torch.zeros(buckets, heads))
         offsets = torch.arange(-max_distance, max_distance + 1)

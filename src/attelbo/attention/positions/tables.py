@@ -31,7 +31,9 @@ def rows_and_columns(size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
         ValueError: None, since whoever owns the position has no image, or not two sizes of at least 1.
     """
     if size is None:
-        raise ValueError("rows and columns are those of an image, and there is none")
+        raise ValueError(
+            "rows and columns are those of an image, and there is none; sinusoidal and rope are for tokens in a row"
+        )
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size must be (height, width) of the grid of tokens, got {tuple(size)}")
     row, column = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")

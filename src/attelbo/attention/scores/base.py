@@ -33,7 +33,21 @@ class Score(nn.Module, ABC):
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """query (B, N, T, D), key (B, N, S, D) -> (B, N, T, S)."""
-        return self.compare(self.at_query(query), self.at_key(key))
+        return self.compared(self.at_query(query), self.at_key(key))
+
+    def compared(self, query: Tensor, key: Tensor) -> Tensor:
+        """What :meth:`compare` gives, which must be a score for each pair.
+
+        Raises:
+            ValueError: it is not.
+        """
+        scores, wanted = self.compare(query, key), (*query.shape[:3], key.shape[2])
+        if scores.shape != wanted:
+            raise ValueError(
+                f"score: {type(self).__name__}.compare must give (B, N, T, S), a number for each query and key, here "
+                f"{tuple(wanted)}, got {tuple(scores.shape)}"
+            )
+        return scores
 
 
 class DotProductScore(Score):

@@ -145,12 +145,21 @@ def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor | None) -> I
     return Images(x, y)
 
 
-def check_rows(source: ImageSource, images: Images) -> Images:
-    """Rows as they are, if they are what their source says of itself.
+def checked(source: ImageSource, root: Path) -> Splits:
+    """What a source reads, if it is what that says of itself.
 
     Raises:
-        DataError: they are not.
+        DataError: a file is missing or damaged, or it is not.
     """
+    splits = source.load(root)
+    kinds = [type(images).__name__ for images in splits] if isinstance(splits, tuple) else []
+    if kinds != [Images.__name__] * 2:
+        got = type(splits).__name__ + (f" of {', '.join(kinds)}" if kinds else "")
+        raise DataError(f"{type(source).__name__}.load must give Splits(Images(x, y), Images(x, y)), got a {got}")
+    return Splits(*(_check_rows(source, images) for images in splits))
+
+
+def _check_rows(source: ImageSource, images: Images) -> Images:
     x, y = images.x, images.y
     shape = (*source.shape[:-1], source.shape[-1] // 8) if source.packed else tuple(source.shape)
     loaded = f"{type(source).__name__}.load"

@@ -64,8 +64,10 @@ def compare(
     settings = settings_of(found.done, by)
     notes = [] if udr is None else _agree(found.done, udr)
     every = metrics_of(found.done)
-    first = chosen(every, ["udr"]) if udr is not None and not metrics else []
-    comparison = Comparison(settings, [*first, *chosen(every, metrics)], every, found, notes)
+    columns, agreement = chosen(every, metrics), [] if udr is None else chosen(every, ["udr"])
+    # The first column sorts: one that was asked for by name, or else UDR.
+    columns = list(dict.fromkeys([*columns, *agreement] if metrics else [*agreement, *columns]))
+    comparison = Comparison(settings, columns, every, found, notes)
     statements = _statements(comparison, pair)
     _show(comparison, statements)
     for path in outputs:
