@@ -36,12 +36,27 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 
+class Kept:
+    """Something of OmegaConf's to be copied often: by pickling, in a fraction of the time that copying its nodes takes,
+    where that can be done. It cannot where a launcher has sent a job's process the classes of Hydra's plugins."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+        try:
+            self._pickled = pickle.dumps(original)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            self._pickled = None
+
+    def copy(self) -> Any:
+        return copy.deepcopy(self._original) if self._pickled is None else pickle.loads(self._pickled)
+
+
 class Files(ConfigRepository):
-    """Hydra's view of the configuration files, each read once, and kept pickled: that is the fastest way to a copy."""
+    """Hydra's view of the configuration files, each read once."""
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._read: dict[Hashable, bytes] = {}
+        self._read: dict[Hashable, Kept] = {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         key = (config_path, *(source.path for source in self.sources))
@@ -51,8 +66,8 @@ class Files(ConfigRepository):
                 _refuse_mark(Path(found.path.removeprefix("file://")) / f"{config_path}.yaml")
             if found is not None and config_path.startswith("hydra/launcher/"):
                 found.is_schema_source = True  # or Hydra holds it against the plugin's settings of the same name
-            self._read[key] = pickle.dumps(found)
-        return pickle.loads(self._read[key])  # Hydra takes the list of defaults out of it
+            self._read[key] = Kept(found)
+        return self._read[key].copy()  # Hydra takes the list of defaults out of it
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Files":
         # Every composition begins with a copy, since it may add folders.
@@ -70,7 +85,7 @@ class Loader(ConfigLoaderImpl):
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self.repository = Files(config_search_path)
-        self._known: dict[Hashable, bytes] = {}
+        self._known: dict[Hashable, Kept] = {}
         self._sweep_dir: Path | None = None
 
     @contextmanager
@@ -99,10 +114,8 @@ class Loader(ConfigLoaderImpl):
         choosing = [word.input_line or "" for word in words if word not in values]
         key = (config_name, run_mode, *sorted(choosing, key=lambda word: "" if is_task_word(word) else word))
         if key not in self._known:
-            self._known[key] = pickle.dumps(
-                super()._load_configuration_impl(config_name, choosing, run_mode, *options, **more)
-            )
-        config: DictConfig = pickle.loads(self._known[key])  # whoever asked will write into it
+            self._known[key] = Kept(super()._load_configuration_impl(config_name, choosing, run_mode, *options, **more))
+        config: DictConfig = self._known[key].copy()  # whoever asked will write into it
         self._apply_overrides_to_config(values, config)
         config.hydra.runtime.cwd = str(Path.cwd())
         given = [word for word in words if not word.is_hydra_override()]
