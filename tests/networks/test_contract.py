@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attelbo.building import build
+from attelbo.experiments.composing import session
 from attelbo.experiments.configuration import compose
 from attelbo.networks import Decoder, Encoder
 
@@ -21,7 +22,8 @@ LATENT_SHAPES = [(5,), (1,), (2, 3, 4), (2, 2, 1), (3, 3, 2)]  # of 9 x 6 pixels
 def written(group: str) -> dict[str, dict[str, Any]]:
     """Every part of the group, as its YAML file and what it inherits say."""
     names = sorted(path.stem for path in (CONF / "model" / group).glob("*.yaml"))
-    return {name: compose("train", [f"model/{group}={name}"]).config["model"][group] for name in names}
+    with session():  # tests are collected outside of the one that they have in common
+        return {name: compose("train", [f"model/{group}={name}"]).config["model"][group] for name in names}
 
 
 def specs(group: str) -> dict[str, dict[str, Any]]:

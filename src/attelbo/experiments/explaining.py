@@ -19,10 +19,9 @@ from yaml import MarkedYAMLError, YAMLError
 
 from attelbo.building import locate
 from attelbo.errors import ConfigError, first_line, nearest
-from attelbo.experiments import origins
 from attelbo.experiments.checking import FaultError, parameters_of
 from attelbo.experiments.listing import choices, nearest_of, no_such_part
-from attelbo.experiments.origins import COMMAND_LINE, Layers, has, keys, leaf, parent, read_layers, select, shown
+from attelbo.experiments.origins import COMMAND_LINE, Layers, has, keys, leaf, load, parent, read_layers, select, shown
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -146,7 +145,7 @@ def _wrong_list(error: Exception, root: str, folders: Sequence[Path], hydra: "Hy
         return f"{found[1]} ({file}): is chosen already; write: {_override(own, found[1])}: {found[2]}"
     if (found := re.match(r"In '(.+)': ConfigTypeError raised", str(error))) and (path := _path(found[1], folders)):
         plain = OmegaConf.to_container(hydra.compose_config(root, [], run_mode=RunMode.RUN), resolve=False)
-        content = origins.content_of(path)
+        content = load(path)
         for key in keys(content):
             own, meant = select(content, key), "a list" if isinstance(select(plain, key), list) else "a mapping"
             if isinstance(own, list | dict) and has(plain, key) and isinstance(own, list) != (meant == "a list"):
@@ -190,7 +189,7 @@ def _contents(folders: Sequence[Path], names: Collection[str] = ("",)) -> Iterat
         if not path.as_posix().endswith(ends):
             continue
         try:
-            yield path, origins.content_of(path)
+            yield path, load(path)
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as problem:
             yield path, problem
 

@@ -65,20 +65,20 @@ def read_layers(hydra: "Hydra", root: str, overrides: Sequence[str], folders: Se
     for default in found.defaults:
         path = next((p for f in folders if (p := f / f"{default.config_path}.yaml").is_file()), None)
         if path is not None:
-            files.append((shown(path, folders), default.package or "", content_of(path)))
+            files.append((shown(path, folders), default.package or "", load(path)))
     groups = choices(folders)
     parsed = Grammar.create().parse_overrides(list(overrides))
     return Layers(files, [override for override in parsed if override.key_or_group not in groups], groups)
 
 
-def content_of(path: Path) -> Any:
+def load(path: Path) -> Any:
     """What is in a file, to be looked at only; one message may look into a file of attelbo's three times."""
     state = path.stat()
-    return _content_of(path, state.st_mtime_ns, state.st_size)
+    return _load(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(1024)
-def _content_of(path: Path, *state: int) -> Any:
+def _load(path: Path, *state: int) -> Any:
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
