@@ -105,7 +105,7 @@ def attention_map(
             beside.append((0, y - px(4)))
         if place + columns >= count:
             below.append((x - px(4), y + height))
-    x, y = left, beside[0][1] + px(4)
+    x, y = left, top
     sheet.write(px(8), y + height / 2, axes[0], size=10, rotation=90, ha="left", color=_SOFT)
     for i, token in enumerate(down):
         sheet.write(x - px(_PAD), y + cell * (i + 0.5), token, ha="right", va="center_baseline")
