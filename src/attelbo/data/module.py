@@ -250,6 +250,10 @@ class ResidentDataModule(LightningDataModule, ABC):
         """One minibatch in a block, in order, every row once."""
         return self._evaluation_loader("test")
 
+    def predict_dataloader(self) -> IndexLoader:
+        """The test rows, as :meth:`test_dataloader` yields them."""
+        return self._evaluation_loader("test")
+
     def _evaluation_loader(self, split: Split) -> IndexLoader:
         rank, world_size, device = self._place()
         # Not padded: a row counted twice would falsify the mean.

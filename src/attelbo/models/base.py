@@ -172,6 +172,14 @@ class Model(LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         self._log_results("test")
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> Any:
+        with torch.autocast(self.device.type, enabled=False):
+            return self.predicted(batch)
+
+    def predicted(self, batch: Batch) -> Any:
+        """What ``Trainer.predict`` returns of a batch: that which this kind of model is usually asked for."""
+        raise NotImplementedError(f"{type(self).__name__}.predicted, which Trainer.predict asks for")
+
     def _log_results(self, split: str) -> None:
         # The results are the same on every rank; without sync_dist Lightning would warn that they might not be.
         self.log_dict({f"{split}/{name}": value for name, value in self.evaluation_results().items()}, sync_dist=True)

@@ -112,6 +112,10 @@ class Classifier(Model):
         """p(y|x) of x (B, C, H, W) or (B, T): (B, Y)."""
         return self(x).softmax(-1)
 
+    def predicted(self, batch: Batch) -> Tensor:
+        """p(y|x), (B, Y)."""
+        return self.classify(batch.x)
+
 
 def build_image_classifier(
     data: DataSpec,

@@ -135,6 +135,10 @@ class LanguageModel(Model):
         nats = F.cross_entropy(self.logits(features[asked]), y[asked], reduction="none")
         return nats.new_zeros(y.shape).masked_scatter(asked, nats), y
 
+    def predicted(self, batch: Batch) -> Tensor:
+        """-log p of each token that is to be predicted, nats, 0 where there is none: (B, K)."""
+        return self.surprise(batch)[0]
+
     @property
     def limit(self) -> int | None:
         """The most tokens that it can see; None: any number."""

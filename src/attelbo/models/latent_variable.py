@@ -74,6 +74,14 @@ class LatentVariableModel(EvidenceModel):
 
     # -- what one does with a trained model --------------------------------------------------------
 
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """:meth:`reconstruct`."""
+        return self.reconstruct(x, y)
+
+    def predicted(self, batch: Batch) -> Tensor:
+        """The latents that :meth:`encode` gives, (B, D)."""
+        return self.encode(batch.x, batch.y)
+
     @abstractmethod
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """The centers of the posteriors of x (B, C, H, W), their means where latents are real numbers, flat: (B, D)."""

@@ -191,6 +191,11 @@ class NeuralProcess(EvidenceModel):
         features = self.features(functions.both, functions.context, places)
         return self.likelihood.mean_std(self.decoder(places, features, prior.rsample(n_samples)))
 
+    def predicted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of p(y|x, C) at the places of a batch, (B, N, Y), z averaged out by samples."""
+        mean, std = self.predict(batch, Points.of(batch).x, self.n_predictions)  # (K, B, N, Y)
+        return mean.mean(0), (std.square() + mean.square()).mean(0).sub(mean.mean(0).square()).clamp_min(0).sqrt()
+
     def predictive(self, functions: Points) -> Tensor:
         """log p(y_i|x_i, C) of each point by itself, (B, N), nats: z is summed out by samples of q(z|C), for each point
         apart, as in the re-measured table; zero where there is no point."""

@@ -163,6 +163,10 @@ class SemiSupervisedVAE(ConditionalVAE):
         """q(y|x) of x (B, C, H, W): (B, Y)."""
         return self.log_classes(x).exp()
 
+    def predicted(self, batch: Batch) -> Tensor:
+        """q(y|x), (B, Y)."""
+        return self.classify(batch.x)
+
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """The means of q(z|x,y), (B, D), y the most probable class: labels are not looked at."""
         return super().encode(x, self._guess(x))

@@ -151,6 +151,10 @@ class SequenceToSequence(Model):
             raise UserError(str(error)) from error
         return [[token for token in row if token not in SPECIAL] for row in found.tokens.tolist()]
 
+    def predicted(self, batch: Batch) -> list[list[int]]:
+        """The translation of each source, as tokens."""
+        return self.translate(batch.x)
+
     @torch.no_grad()
     def alignment(self, source: Tensor, target: Tensor, heads: bool = False) -> Tensor:
         """How much the prediction behind each token of target (B, U), BOS first, looks at each one of source (B, S):

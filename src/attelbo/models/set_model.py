@@ -161,12 +161,15 @@ class SetModel(Model):
     def losses(self, batch: Batch) -> Terms:
         return {name: values.mean() for name, values in self._terms(batch).items()}
 
+    def predicted(self, batch: Batch) -> Tensor:
+        """Outputs (B, O, F), which the head reads."""
+        return self(batch.x, None if batch.segments is None else batch.segments >= 0)
+
     def _terms(self, batch: Batch) -> Terms:
         """Of each set, (B,)."""
         assert batch.y is not None, "sets without y"
-        there = None if batch.segments is None else batch.segments >= 0
-        outputs = self(batch.x, there)
-        every = batch.x.new_ones(batch.x.shape[:2], dtype=torch.bool) if there is None else there
+        outputs = self.predicted(batch)
+        every = batch.x.new_ones(batch.x.shape[:2], dtype=torch.bool) if batch.segments is None else batch.segments >= 0
         terms = self.head.terms(outputs, batch.x, batch.y, every)
         return {name: values if name == "loss" else values.detach() for name, values in terms.items()}
 
