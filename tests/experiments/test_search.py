@@ -33,7 +33,7 @@ from attelbo.experiments.sweeps.expanding import latest
 from attelbo.experiments.sweeps.ledger import Ledger
 from attelbo.experiments.sweeps.space import Parameter, point, size_of, space_of
 from attelbo.experiments.sweeps.specification import read
-from attelbo.experiments.sweeps.study import Study
+from attelbo.experiments.sweeps.study import Study, storage_of
 from attelbo.training.callbacks import Pruning
 
 LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
@@ -231,7 +231,7 @@ def test_a_search_killed_at_any_moment_chooses_the_same_jobs(searches, monkeypat
     assert attempts > 1
     assert searches.jobs("killed") == whole
     assert Counter(name for name, _ in searches.trained[n_trained:]) == Counter(whole)
-    study = optuna.load_study(study_name="search", storage="sqlite:///killed/search.db")
+    study = optuna.load_study(study_name="search", storage=storage_of(Path("killed/search.db")))
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     assert [trial.user_attrs["job"] for trial in complete] == whole
     assert all(trial.state.is_finished() for trial in study.trials)
@@ -239,7 +239,7 @@ def test_a_search_killed_at_any_moment_chooses_the_same_jobs(searches, monkeypat
 
 def test_the_study_knows_what_became_of_the_jobs(searches) -> None:
     assert searches.run("search", "sweep.sampler=random", "sweep.n_trials=5") == 0
-    study = optuna.load_study(study_name="search", storage="sqlite:///search/search.db")
+    study = optuna.load_study(study_name="search", storage=storage_of(Path("search/search.db")))
     rates = dict(searches.trained)
     assert [trial.user_attrs["job"] for trial in study.trials] == list(rates)
     for trial in study.trials:
@@ -280,13 +280,13 @@ def test_failed_jobs_are_told_and_tried_again_and_a_lost_study_is_made_anew(sear
     assert "2 done, 1 failed" in out
     assert "the same command again goes on from here" in out
     assert searches.run("search", "sweep.sampler=tpe", "sweep.n_trials=4") == 0
-    study = optuna.load_study(study_name="search", storage="sqlite:///search/search.db")
+    study = optuna.load_study(study_name="search", storage=storage_of(Path("search/search.db")))
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
     again, failed = study.trials[3].params, study.trials[1].params
     assert again == {**failed, "optimizer.lr": pytest.approx(failed["optimizer.lr"], rel=1e-5)}
     Path("search/search.db").rename("old.db")
     assert searches.run("search", "sweep.sampler=tpe", "sweep.n_trials=5") == 0
-    study = optuna.load_study(study_name="search", storage="sqlite:///search/search.db")
+    study = optuna.load_study(study_name="search", storage=storage_of(Path("search/search.db")))
     assert [trial.user_attrs["job"] for trial in study.trials] == searches.jobs("search")
     Path("search/search.db").rename("older.db")
     Path("search/search.db").write_text("no database")

@@ -15,8 +15,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from attelbo.errors import UserError, first_line
 from attelbo.experiments.sweeps.ledger import Job, Ledger
@@ -27,6 +29,13 @@ from attelbo.seeding import derive_seed
 FILE = "search.db"
 _JOB = "job"
 """The attribute of a trial that names its job, by its hash."""
+
+
+def storage_of(file: Path) -> RDBStorage:
+    """The storage in a file, which is open only while it is read or written."""
+    # Connections of a pool are closed by the garbage collector, of which Python warns from 3.13 on.
+    options = {"connect_args": {"timeout": 60}, "poolclass": NullPool}
+    return RDBStorage(f"sqlite:///{file}", engine_kwargs=options)
 
 
 class Study:
@@ -44,11 +53,11 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._file = folder / FILE
         with self._used():
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{self._file}", engine_kwargs={"connect_args": {"timeout": 60}}
-            )
             self._study = optuna.create_study(
-                storage=storage, study_name="search", direction=search["direction"], load_if_exists=True
+                storage=storage_of(self._file),
+                study_name="search",
+                direction=search["direction"],
+                load_if_exists=True,
             )
 
     @contextmanager
