@@ -43,4 +43,4 @@ def test_it_brings_the_command_and_the_licence(files):
     described = {name.partition(".dist-info/")[2]: text for name, text in files.items() if ".dist-info/" in name}
     assert b"attelbo = attelbo.cli:main" in described["entry_points.txt"]
     assert described["licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
-    assert b"\nRequires-Python: <3.14,>=3.11\n" in described["METADATA"]
+    assert b"\nRequires-Python: <3.15,>=3.11\n" in described["METADATA"]

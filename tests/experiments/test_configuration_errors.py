@@ -240,8 +240,8 @@ COMMANDS = [
         "trainer.max_epoch (command line): unknown key; did you mean trainer.max_epochs? ...",
     ),
     (
-        "compare . --metrc nll",
-        "command line: unrecognized arguments: --metrc nll; see attelbo compare --help; did you mean --metric?",
+        "compare . --metrc",
+        "command line: unrecognized arguments: --metrc; see attelbo compare --help; did you mean --metric?",
     ),
     ("reproduce sort_revers", "reproduce sort_revers: no such paper; did you mean sort_reverse? ..."),
     (
