@@ -33,9 +33,9 @@ class MultiHeadAttention(AttentionLayer):
         heads: N; must divide ``dim``.
         kv_heads: M; must divide ``heads``. N if None; 1 is multi-query attention.
         memory_dim: E', of a memory whose tokens have another size; such attention is cross-attention only.
-        score: how well a key answers a query; 1 / sqrt(D) times the dot product if None.
+        score: how well a key matches a query; 1 / sqrt(D) times the dot product if None.
         normalizer: from scores to weights; softmax if None.
-        position: how it knows where a token stands; not at all if None.
+        position: the encoding of where tokens stand; none if None.
         mask: who may attend to whom, in every call.
         soft_cap: c, where scores become c tanh(score / c).
         dropout: the probability with which an attention weight is dropped in training.
@@ -48,7 +48,7 @@ class MultiHeadAttention(AttentionLayer):
     """
 
     n_maps = 1
-    """Queries and keys of each head, all of them with the same values."""
+    """Attention maps of each head: each has its own queries and keys, all share the values."""
 
     def __init__(
         self,

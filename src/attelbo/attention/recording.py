@@ -1,8 +1,7 @@
 """Attention maps of chosen layers, while the model keeps its fast kernels.
 
-A fused kernel has no weights to show. So a layer that is to be looked at computes them a second time, by the reference
-and for a few rows, whenever it is called; what the model itself computes is the same to the last bit, and a model that
-nobody looks at knows nothing of it.
+A fused kernel never forms the weights. So a recorded layer computes them a second time in each call, with the reference
+kernel and for a few rows; the output of the model is the same to the last bit, and without recording nothing is added.
 
     with record_attention(model, layers=("encoder.*",), rows=slice(4)) as maps:
         model(x)

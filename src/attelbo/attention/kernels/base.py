@@ -66,7 +66,7 @@ class Call:
 
 
 class Kernel(ABC):
-    """One way to compute attention. It holds nothing: one of each serves all."""
+    """One way to compute attention. Stateless: one instance serves all layers."""
 
     name: KernelName
 
@@ -91,7 +91,7 @@ class Kernel(ABC):
     ) -> Tensor:
         """query (B, N, T, D), key (B, M, S, D), value (B, M, S, V) -> (B, N, T, V); zeros where there is no key.
 
-        Whatever stands in padding, as ``Padding`` and ``Document`` tell it, NaN included, shows nowhere.
+        What is in padding, as given by ``Padding`` and ``Document``, never affects the output, not even NaN.
 
         Args:
             query: of T tokens.

@@ -3,7 +3,7 @@
 The mask is rendered by blocks: those in which nobody may attend to anybody are left out, at any distance, which suits
 packed documents. On a GPU the kernel is compiled for each mechanism and size, half a minute the first time. On a CPU
 there is no backward pass (PyTorch issue 148752), and it runs uncompiled here: O(T S) memory, slower than the others;
-good for a look at what a GPU has trained.
+meant for inspecting what a GPU has trained.
 
 Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
 
@@ -116,7 +116,8 @@ def _compiled() -> Callable[..., Tensor]:
 
 
 def _uncompiled(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-    """Without a word on being slow, which :meth:`Flex.describe` says, and without tracing it again for every mask."""
+    """Without PyTorch's warning of being slow, which :meth:`Flex.describe` gives, and without retracing for every
+    mask."""
     from torch.nn.attention import flex_attention
 
     module: Any = flex_attention

@@ -1,4 +1,4 @@
-"""Attention to keys that are near: runs of queries are put beside each other, each with the keys around it.
+"""Local attention: runs of queries become a batch of small problems, each with the keys around it.
 
 The queries are cut into G runs of R. Run g sees the keys of its own run and of as many runs before and behind as the
 mask reaches: P keys instead of S, in one batch of G small problems. Time and memory are O(T P), and no mask is larger.
@@ -22,7 +22,7 @@ from attelbo.attention.kernels.sdpa import fused
 from attelbo.attention.masks import Mask
 
 SHORTEST_RUN = 32
-"""Of shorter ones the products are too small to be fast."""
+"""The matrix products of shorter runs are too small to be fast."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def attend_nearby(
     at_query = offset + folding.run * run + torch.arange(folding.run, device=device)[:, None]  # (G, 1, R, 1)
     at_key = first_key + folding.run * run + torch.arange(folding.sight, device=device)  # (G, 1, 1, P)
     there = (at_key >= 0) & (at_key < n_keys)
-    # What hangs over is not there; masks and biases are asked of places that are.
+    # Positions beyond both ends are masked; masks and biases are evaluated at clamped positions.
     at_query, at_key = at_query.clamp(max=offset + n_queries - 1), at_key.clamp(0, n_keys - 1)
     batch = torch.arange(mask.batch_size or 1, device=device)[:, None, None, None, None]
     allowed = mask.allowed(batch, at_query, at_key) & there  # (B or 1, G, 1, R, P)

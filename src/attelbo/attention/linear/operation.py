@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CHUNK = 128
-"""Tokens that meet pair by pair; between chunks, sums are handed on."""
+"""Tokens that interact in pairs; between chunks, sums are passed on."""
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -32,8 +32,8 @@ def causal_linear_attention(
     """The same, where query t sees the keys s <= t, after those that are in ``sums`` already.
 
     query, key (B, N, T, F), value (B, N, T, V), sums (B, N, F, V + 1) -> output (B, N, T, V) and the new sums.
-    Inside a chunk tokens meet pair by pair, before it they are sums: no loop over tokens, O(T) time and memory. With
-    T = 1 it is a step of the recurrent form.
+    Tokens of a chunk interact in pairs, those before it as sums: no loop over tokens, O(T) time and memory. With T = 1
+    it is a step of the recurrent form.
     """
     value = _with_one(value)
     length = query.shape[-2]

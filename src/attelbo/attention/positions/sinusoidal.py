@@ -47,7 +47,7 @@ class Sinusoidal2d(Position):
 
     Args:
         dim: E, a multiple of 4.
-        size: (H, W) of the grid of tokens; more than H W tokens are an error. None is one at once.
+        size: (H, W) of the grid of tokens; more than H W tokens are an error, and so is None.
         base: the longest wave is 2 pi times so many rows or columns.
 
     Raises:

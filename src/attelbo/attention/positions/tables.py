@@ -1,4 +1,4 @@
-"""What positions that are looked up share: a row for each place, and a clear word where there are no more.
+"""Shared by positions in tables: a row for each place, and a clear error beyond the last one.
 
 Shapes: L places, T tokens, E features of a token, H x W places of an image.
 """

@@ -16,18 +16,18 @@ from attelbo.attention.sets.padding import without_padding
 from attelbo.checks import check_at_least
 
 _SHARE = 1e-8
-"""Of an element that every slot gets, so that the weights of a slot that nobody chose can be made to sum to one."""
+"""Added to every share, so that the weights of a slot that wins nothing can still be normalized."""
 
 
 class SlotAttention(nn.Module):
     """Slots that begin as draws from N(mean, std^2), the same for all, or as learned vectors, one for each, and are
-    changed some times by what they have won.
+    updated several times by the elements that they have won.
 
         a = softmax over slots of k . q / sqrt(E),   u_k = sum_s a_sk v_s / sum_s a_sk,   slot <- GRU(u, slot)
         slot <- slot + MLP(norm(slot))
 
-    Equivariant to the order in which slots begin, invariant to that of the elements; of drawn slots there may be
-    another number in each call. The draw is made in evaluation too.
+    Equivariant to the order in which slots begin, invariant to that of the elements; the number of drawn slots may
+    differ between calls. The draw is made in evaluation too.
 
     Args:
         dim: E.
@@ -73,7 +73,7 @@ class SlotAttention(nn.Module):
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
     def initial(self, batch: int, n_slots: int | None = None) -> Tensor:
-        """Slots before they have seen anything, (B, K, E); where they are drawn, a draw for each row.
+        """Initial slots, (B, K, E); where they are drawn, a draw for each row.
 
         Raises:
             ValueError: another number of them than was learned.
