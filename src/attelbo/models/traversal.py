@@ -5,6 +5,7 @@ Shapes: N rows, D latents, S values of one of them.
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attelbo.latent.spaces import Ball, OneHot, Product, Real, Space, Sphere
 from attelbo.models.latent_variable import LatentVariableModel
@@ -51,10 +52,20 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
         path = base.repeat(steps if classes == 1 else classes, 1)
         if classes == 1:
             path[:, place] = center[place] + positions * spread[place]
+            path = _on_sphere(path, place) if isinstance(space, Sphere) else path
         else:
             path[:, place : place + classes] = torch.eye(classes, dtype=base.dtype, device=base.device)
         paths.append(path)
     return paths
+
+
+def _on_sphere(path: Tensor, place: int) -> Tensor:
+    """Unit vectors (S, D) with the same latent at ``place``, cut to [-1, 1], and the others in the same proportions."""
+    kept = torch.zeros_like(path)
+    kept[:, place] = path[:, place].clamp(-1, 1)
+    others = path.clone()
+    others[:, place] = 0
+    return kept + (1 - kept[:, place, None].square()).sqrt() * F.normalize(others)
 
 
 def traversals(
