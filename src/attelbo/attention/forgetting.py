@@ -70,7 +70,7 @@ class ForgettingAttention(MultiHeadAttention):
         check_heads(dim, heads)
         if not causal and position is not None:
             raise ValueError(
-                "forgetting attention looks back only: tokens that see those behind them too take MultiHeadAttention"
+                "forgetting attention looks back only: tokens that see those after them too take MultiHeadAttention"
             )
         super().__init__(
             dim,

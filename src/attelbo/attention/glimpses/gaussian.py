@@ -74,7 +74,7 @@ def gaussian_window(parameters: Tensor, n: int, size: tuple[int, int]) -> Gaussi
 
 
 def _place(relative: Tensor, length: int) -> Tensor:
-    """From -1 .. 1 to one pixel before the first .. one behind the last (eq. 22-23)."""
+    """From -1 .. 1 to one pixel before the first .. one after the last (eq. 22-23)."""
     return 0.5 * (length + 1) * (relative + 1) - 1
 
 

@@ -51,7 +51,7 @@ def _with_one(value: Tensor) -> Tensor:
 
 
 def _in_chunks(t: Tensor, chunk: int) -> Tensor:
-    """(B, N, T, X) -> (B, N, M, C, X), zeros behind the last token."""
+    """(B, N, T, X) -> (B, N, M, C, X), zeros after the last token."""
     return F.pad(t, (0, 0, 0, -t.shape[-2] % chunk)).unflatten(-2, (-1, chunk))
 
 

@@ -163,7 +163,7 @@ class XPos(Rotation):
         check_positive(decay=decay)
         if not causal:
             raise ValueError(
-                "XPos: keys behind a query would count for more the farther they are: causal attention only; Rotary "
+                "XPos: keys after a query would count for more the farther they are: causal attention only; Rotary "
                 "(rope) without the decay, RelativeBias and Alibi tell distances on both sides"
             )
         at, n_pairs = torch.arange(max_length, dtype=torch.float64), head_dim // 2

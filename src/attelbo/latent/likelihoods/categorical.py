@@ -17,8 +17,8 @@ from attelbo.latent.likelihoods.base import LEVELS, Likelihood, all_levels
 class CategoricalLevels(Likelihood):
     """p(x|z) = prod_i softmax(eta_i)[255 x_i] over the 256 levels 0, 1/255, ..., 1.
 
-    eta holds the logits of the levels. No shape is assumed, and none helps: levels that lie side by side share nothing.
-    Memory: the decoder's output is 256 times as large as x.
+    eta holds the logits of the levels. No shape is assumed, so neighbouring levels share nothing. Memory: the decoder's
+    output is 256 times as large as x.
 
     Args:
         data_shape: (C, ...).

@@ -69,7 +69,7 @@ def log_bin_probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     precision = (-log_scale).exp()
     half_width = precision / (LEVELS - 1)
     centre = (2 * x - 1 - mean) * precision
-    # Which bins have an edge on that side; half a level of tolerance, as x may have been computed.
+    # Which bins have an edge on that side; with half a level of tolerance, since x may be rounded.
     has_lower = (x > 0.5 / (LEVELS - 1)).to(mean.dtype)
     has_upper = (x < 1 - 0.5 / (LEVELS - 1)).to(mean.dtype)
     log_p = F.logsigmoid(centre + half_width) * has_upper

@@ -20,14 +20,14 @@ from attelbo.latent.likelihoods.base import Likelihood
 Calibration = Literal["fixed", "learned", "optimal"]
 
 MIN_SCALE = math.exp(-6)
-"""The floor of the optimal scale, that of Rybkin et al.'s code: below it lies less than a grey level."""
+"""The floor of the optimal scale, as in Rybkin et al.'s code: smaller than a grey level."""
 
 MEMORY = 100
-"""Training batches that the running scale remembers."""
+"""The number of training batches over which the running scale averages."""
 
 
 class LocationScale(Likelihood):
-    """p(x|z) = prod_i exp(-|x_i - eta_i|^p / (p s^p)) / (s c): eta is the location, without a squashing.
+    """p(x|z) = prod_i exp(-|x_i - eta_i|^p / (p s^p)) / (s c): eta is the location, without a squashing nonlinearity.
 
     The scale s is
       - ``fixed``: the one that is given;

@@ -31,7 +31,8 @@ class Posterior(nn.Module, ABC):
     def forward(self, h: Tensor) -> Distribution: ...
 
     def at_step(self, step: int, total_steps: int) -> None:
-        """Called before optimizer step ``step`` of ``total_steps``: what changes with it is written into buffers."""
+        """Called before optimizer step ``step`` of ``total_steps``: values that follow a schedule are written into
+        buffers."""
 
     def from_prior(self, value: Tensor) -> Tensor:
         """What a prior has drawn, (n, *space.shape), as the decoder sees it, (n, *E)."""
@@ -39,5 +40,5 @@ class Posterior(nn.Module, ABC):
 
 
 def flat_features(h: Tensor) -> Tensor:
-    """h (B, *F) -> (B, D), of a feature map (C, H, W) pixel by pixel: a view where it lies channels_last."""
+    """h (B, *F) -> (B, D), a feature map (C, H, W) pixel by pixel: a view of channels_last memory."""
     return h.movedim(1, -1).flatten(1)

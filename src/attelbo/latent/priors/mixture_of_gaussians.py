@@ -38,7 +38,7 @@ class MixtureOfGaussians(Prior):
         self.log_stds = nn.Parameter(torch.zeros(n_components, *self.latent_shape))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        # The deviations as they are, not expanded into matrix products: those cancel in float32.
+        # Not expanded into matrix products, which would cancel in float32.
         standardized = (z.unsqueeze(2) - self.means) * (-self.log_stds).exp()  # (n, B, M, *E)
         normalizer = sum_event(self.log_stds + 0.5 * LOG_2PI, 1)  # (M,)
         log_components = -0.5 * sum_event(standardized.square(), 3) - normalizer  # (n, B, M)
