@@ -80,8 +80,11 @@ def log_bin_probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 def clipped_mean(mean: Tensor, log_scale: Tensor) -> Tensor:
     """E[X clipped to the range], in data units; elementwise."""
     mean, scale = (mean + 1) / 2, log_scale.exp() / 2
-    # 1 - integral of the distribution function over [0, 1]
-    return 1 - scale * (F.softplus((1 - mean) / scale) - F.softplus(-mean / scale))
+    # The integral of the survival function over [0, 1], for a mean below 1/2: of a far one both terms vanish, where
+    # above 1/2 they would be large and cancel.
+    below = torch.minimum(mean, 1 - mean)
+    clipped = scale * (F.softplus(below / scale) - F.softplus((below - 1) / scale))
+    return torch.where(mean < 0.5, clipped, 1 - clipped)
 
 
 def sample_level(mean: Tensor, log_scale: Tensor) -> Tensor:
