@@ -79,12 +79,12 @@ class FeedForward(nn.Module):
 
 @dataclass
 class BlockCache:
-    """What one block keeps while tokens are decoded one by one."""
+    """The cache of one block in decoding token by token."""
 
     tokens: KeyValueCache
     """Keys and values of the tokens so far."""
     memory: KeyValues | None = None
-    """Those of the memory, once they are projected."""
+    """Keys and values of the memory, once they are projected."""
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with these rows (B',) of the batch."""
@@ -93,7 +93,7 @@ class BlockCache:
             self.memory = KeyValues(*(part.index_select(0, rows) for part in self.memory))
 
     def exchange(self, rows: Tensor) -> None:
-        """Go on with these rows (B,), each in the place of one with the same memory."""
+        """Go on with these rows (B,), each replacing one with the same memory."""
         self.tokens.reorder(rows)
 
 
@@ -180,7 +180,7 @@ class TransformerBlock(nn.Module):
         return self.around_feed_forward(x, self.feed_forward)
 
     def residual_outputs(self) -> list[nn.Linear]:
-        """The last layer of everything that is added to the tokens."""
+        """The last layer of each residual branch."""
         attentions = [self.attention] if self.cross is None else [self.attention, self.cross]
         return [*(attention.output for attention in attentions), self.feed_forward.second]
 

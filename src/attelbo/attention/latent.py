@@ -46,7 +46,7 @@ class LatentAttention(AttentionLayer):
 
     Raises:
         ValueError: a size below 1, heads that do not divide, a ``placed_dim`` that leaves nothing of D; a dropout
-            outside [0, 1), a kernel that cannot compute what is asked for.
+            outside [0, 1), a kernel that cannot compute this.
     """
 
     def __init__(
@@ -144,8 +144,8 @@ class LatentAttention(AttentionLayer):
         return self.output(join_heads(heads))
 
     def _placed(self, x: Tensor, cache: KeyValueCache | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of self-attention, the two parts of the queries (B, N, T, D - P) and (B, N, T, P), and what
-        :meth:`_compress` makes of the tokens; told where they stand, and with the tokens before."""
+        """Of self-attention, the two parts of the queries (B, N, T, D - P) and (B, N, T, P), and the output of
+        :meth:`_compress`; with positions, and with the tokens in the cache."""
         own, placed = split_heads(self.query(x), self.heads).split(self.own_placed, -1)
         latent, placed_key = self._compress(x)
         placed, placed_key = self.position.at_query_key(placed, placed_key, 0 if cache is None else cache.length)

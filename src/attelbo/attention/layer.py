@@ -49,8 +49,7 @@ class AttentionLayer(nn.Module, ABC):
             :meth:`explain` tells; "eager" where second derivatives are needed.
 
     Raises:
-        ValueError: a dropout outside [0, 1), a position for another number of heads, a kernel that cannot compute
-            what is asked for.
+        ValueError: a dropout outside [0, 1), a position for another number of heads, a kernel that cannot compute this.
     """
 
     output: nn.Linear
@@ -87,7 +86,8 @@ class AttentionLayer(nn.Module, ABC):
 
     @staticmethod
     def head_features(dim: int, heads: int, **options: Any) -> HeadFeatures:
-        """Those of a layer with these arguments, needed to build its score and position before the layer."""
+        """The head features of a layer with these arguments, needed to build its score and position before the
+        layer."""
         return HeadFeatures(dim // heads, dim // heads)
 
     def forward(
@@ -107,7 +107,7 @@ class AttentionLayer(nn.Module, ABC):
             cache: in self-attention, the tokens before these, which go into it.
 
         Raises:
-            ValueError: a query of another shape, or a cache beside a memory.
+            ValueError: a query of another shape, or both a cache and a memory.
         """
         if query.dim() != 3 or query.shape[2] != self.dim:
             raise ValueError(f"tokens must be (B, T, {self.dim}), got {tuple(query.shape)}")
@@ -134,7 +134,7 @@ class AttentionLayer(nn.Module, ABC):
     def project(
         self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, N, T, D), k (B, M, S, D) and v (B, M, S, V), told where they stand."""
+        """q (B, N, T, D), k (B, M, S, D) and v (B, M, S, V), with positions."""
 
     @abstractmethod
     def keys_values(self, memory: Tensor) -> KeyValues:
@@ -226,7 +226,7 @@ def check_said(score: Score | None, mask: Mask | None, heads: int, head_dim: int
 
 
 def check_kernel(name: KernelName, mechanism: Mechanism, dropout: float, mask: Mask | None) -> KernelName:
-    """The name of a kernel that can compute what is asked for.
+    """The name, checked to be that of a kernel that can compute this.
 
     Raises:
         ValueError: it cannot; those that can are named.

@@ -26,8 +26,8 @@ Rows = slice | Tensor
 
 @runtime_checkable
 class Attends(Protocol):
-    """What a module must do to be recorded: say how much each query attends to each key, (B, N, T, S), given the
-    arguments of its ``forward``."""
+    """What a module needs to be recorded: the attention weights (B, N, T, S), given the arguments of its
+    ``forward``."""
 
     def weights(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
@@ -53,7 +53,7 @@ class RecordedMaps(Mapping[str, Tensor]):
 def record_attention(
     model: nn.Module, layers: Sequence[str] = ("*",), rows: Rows | None = None
 ) -> Iterator[RecordedMaps]:
-    """Record the attention of a model's layers in whatever is computed with it inside.
+    """Record the attention of a model's layers in all its calls inside the context.
 
     Args:
         model: whose layers.

@@ -80,8 +80,8 @@ class MovingCodebook(Codebook):
     step begins, so that it does not matter into how many parts a minibatch is split. All of it stays in buffers,
     without a synchronization.
 
-    Differs from the paper: N and m begin at zero, so that the first step already puts codes where the data are; N is
-    not smoothed, since dead codes are restarted.
+    Differs from the paper: N and m begin at zero, so that the first step moves codes to the data; N is not smoothed,
+    since dead codes are restarted.
 
     Args:
         n_codes: K.

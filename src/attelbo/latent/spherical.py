@@ -63,7 +63,7 @@ class CosineProfile:
             root = (m * m + 4 * k * k).sqrt()
             excess = 2 * k * k / (m + root)  # lambda - m
             lam = m + excess
-            # tan(t* / 2), and the logarithm of the density at the mode, beside exp(kappa)
+            # tan(t* / 2), and the logarithm of the density at the mode, divided by exp(kappa)
             self._mode = (m / lam).sqrt() / (1 + k / lam)
             log_peak = -k * m / (lam * (1 + k / lam)) - 0.5 * m * (excess / m).log1p()
 

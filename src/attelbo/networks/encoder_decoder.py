@@ -32,7 +32,7 @@ class Decoding(ABC):
 
     @abstractmethod
     def reorder(self, rows: Tensor) -> None:
-        """Go on with these rows (B',), each as often as it is named."""
+        """Go on with these rows (B',), with repetition."""
 
     def exchange(self, rows: Tensor) -> None:
         """Go on with these rows (B,), each replacing one with the same source, so that what has been read of sources
@@ -58,10 +58,10 @@ class EncoderDecoder(nn.Module, ABC):
 
     @abstractmethod
     def begin(self, source: Tensor, capacity: int) -> Decoding:
-        """Read source (B, S) and be ready to decode, up to ``capacity`` tokens.
+        """Read source (B, S) and start decoding, up to ``capacity`` tokens.
 
         Raises:
-            ValueError: a source is too long, or ``capacity`` too much, for the positions that there are.
+            ValueError: a source or ``capacity`` is longer than the positions allow.
         """
 
     @property

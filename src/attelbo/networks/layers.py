@@ -59,7 +59,7 @@ def activation_layer(name: Activation, *, overwrite: bool = False) -> nn.Module:
 
 
 def attention_layer(name: FeatureMapAttention, channels: int, heads: int) -> nn.Module:
-    """The attention with this name, on feature maps of so many channels.
+    """The attention with this name, on feature maps of this number of channels.
 
     Raises:
         ValueError: no such name, or heads that do not divide the channels.
@@ -188,10 +188,10 @@ def levels(channels: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_attention_at(attention_at: Sequence[int], sizes: Sequence[Size]) -> None:
-    """Every height at which attention is asked for must be that of a feature map.
+    """Check that every height in ``attention_at`` is that of a feature map.
 
     Raises:
-        ValueError: it is not. The message names the heights that there are.
+        ValueError: it is not. The message names the existing heights.
     """
     heights = sorted({height for height, _ in sizes}, reverse=True)
     missing = [height for height in attention_at if height not in heights]

@@ -80,7 +80,7 @@ class SetReader(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, elements: Tensor, mask: Padding | None = None) -> Tensor:
-        """Elements (B, S, F), of which those in the mask are there -> (B, M E)."""
+        """Elements (B, S, F), without padding -> (B, M E)."""
         return self.norm(self.perceiver(self.project(elements), mask=mask)).flatten(1)
 
 
@@ -94,7 +94,7 @@ class PerceiverEncoder(Encoder):
         heads: must divide ``dim``.
         layers: transformer blocks of the latents in each round.
         rounds: how often they attend to the pixels.
-        bands: K, frequencies in which a place is told.
+        bands: K, frequencies of the Fourier features of a place.
 
     Raises:
         ValueError: not an image, a size below 1, or heads that do not divide ``dim``.
@@ -188,7 +188,7 @@ class PerceiverDecoder(Decoder):
         n_latents: M.
         heads: must divide ``dim``.
         layers: transformer blocks of the latents.
-        bands: K, frequencies in which a place is told.
+        bands: K, frequencies of the Fourier features of a place.
 
     Raises:
         ValueError: not an image, a size below 1, or heads that do not divide ``dim``.

@@ -29,7 +29,7 @@ class Pooling(nn.Module, ABC):
 
         Args:
             x: the tokens.
-            valid: which are there, (B, O + T), bool; all if None.
+            valid: which are not padding, (B, O + T), bool; all if None.
         """
 
 
@@ -114,5 +114,5 @@ class AttentionPooling(Pooling):
 
 
 def with_own(valid: Tensor | None, pooling: Pooling) -> Tensor | None:
-    """Which tokens are there, (B, T), with the pooling's own in front: (B, O + T)."""
+    """Which tokens are not padding, (B, T), with the pooling's own in front: (B, O + T)."""
     return valid if valid is None or not pooling.n_own else F.pad(valid, (pooling.n_own, 0), value=True)

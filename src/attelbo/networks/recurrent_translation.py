@@ -36,12 +36,12 @@ BOUND = 0.08
 
 @dataclass
 class Source:
-    """What the decoder knows of a source."""
+    """The encoded source, as the decoder uses it."""
 
     memory: KeyValues | None
     """The encoder's states, as keys and values."""
     valid: Tensor
-    """Which of them are there, (B, S)."""
+    """Which of them are not padding, (B, S)."""
     last: Tensor
     """The last state of the last layer, (B, H)."""
 

@@ -111,7 +111,7 @@ class ResNetEncoder(Encoder):
         attention_at: the heights of the levels at whose end there is attention.
         attention: which, one of ``FEATURE_MAP_ATTENTION``; None: none, not in the middle either.
         heads: of each attention that has heads; must divide the channels there.
-        middle: whether there are, at the smallest size, two more residual blocks with attention between them.
+        middle: whether to add two residual blocks with attention between them at the smallest size.
 
     Raises:
         ValueError: not an image, a size below 1, groups or heads that do not divide the channels, a height
@@ -169,7 +169,7 @@ class ResNetDecoder(Decoder):
         attention_at: the heights of the levels at whose end there is attention.
         attention: which, one of ``FEATURE_MAP_ATTENTION``; None: none, not in the middle either.
         heads: of each attention that has heads; must divide the channels there.
-        middle: whether there are, at the smallest size, two more residual blocks with attention between them.
+        middle: whether to add two residual blocks with attention between them at the smallest size.
 
     Raises:
         ValueError: as ``ResNetEncoder``.

@@ -30,8 +30,8 @@ class ViTEncoder(Encoder):
 
     Args:
         in_shape: (C, H, W).
-        attention: what the layers of attention are.
-        position: what is told of a patch's place.
+        attention: of each layer.
+        position: the encoding of a patch's place.
         network: of the tokens, such as a stack of transformer blocks.
         score: of a query and a key; None where the attention has none, as linear attention.
         normalizer: of the scores; likewise.
@@ -83,8 +83,8 @@ class ViTDecoder(Decoder):
     Args:
         in_shape: the shape of one z.
         out_shape: (C', H, W).
-        attention: what the layers of attention are.
-        position: what is told of a patch's place.
+        attention: of each layer.
+        position: the encoding of a patch's place.
         network: of the tokens, such as a stack of transformer blocks.
         score: of a query and a key; None where the attention has none, as linear attention.
         normalizer: of the scores; likewise.

@@ -42,9 +42,9 @@ class WindowBias(Position):
 class WindowAttention2d(nn.Module):
     """x + attention(LayerNorm(x)) within windows of w x w pixels, with a learned bias by relative position.
 
-    Where w does not divide the height or the width, the last windows reach beyond the map; nobody attends to what is
-    there. Windows are shifted down and to the right by ``shift`` and cut at the border: a second block with shift = w /
-    2 joins what the windows of the first kept apart. Time and memory grow with H W w^2.
+    Where w does not divide the height or the width, the last windows reach beyond the map, where everything is masked.
+    Windows are shifted down and to the right by ``shift`` and cut at the border: a second block with shift = w / 2
+    joins what the windows of the first kept apart. Time and memory grow with H W w^2.
 
     Args:
         channels: C.

@@ -24,7 +24,7 @@ _EAGER, _SDPA, _CHUNKED = Eager(), Sdpa(), Chunked()
 
 
 class Auto(Kernel):
-    """The fastest of the others that can compute what is asked for, for the sizes at hand."""
+    """The fastest of the others that can compute a call, given its sizes."""
 
     name = "auto"
 
@@ -76,7 +76,7 @@ def choose(mechanism: Mechanism, mask: Mask | None, call: Call) -> tuple[Kernel,
 
 
 def _in_sight(mask: Mask | None, call: Call) -> int:
-    """The keys that are left when those are cut off that no query near another may attend to."""
+    """The number of keys that a run of neighbouring queries may attend to."""
     if mask is None:
         return call.n_keys
     folding = folding_of(mask, call.n_queries, call.n_keys, call.offset)

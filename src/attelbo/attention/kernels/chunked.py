@@ -33,7 +33,7 @@ _private: Any = torch._C  # there is no public way to ask
 
 
 class Chunked(Kernel):
-    """Computes what eager does, a chunk at a time; where PyTorch's fused kernel can compute a chunk, by that.
+    """Computes what eager does, a chunk at a time, with PyTorch's fused kernel where that can compute a chunk.
 
     Under ``torch.vmap``, as with replicas, weights are kept: recomputation does not work there.
     """
@@ -118,7 +118,7 @@ def _can_fuse(mechanism: Mechanism, dropout: float) -> bool:
 
 
 def chunk_length(n_rows: int, n_queries: int, n_keys: int) -> int:
-    """C, where there are so many numbers for a query and a key, of all rows and heads; T where all fit into one
+    """C, given the numbers held for each query and key, over all rows and heads; T if all queries fit into one
     chunk."""
     return min(n_queries, max(SHORTEST_CHUNK, CHUNK_NUMBERS // max(n_rows * n_keys, 1)))
 

@@ -98,7 +98,7 @@ def fused(
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Query and key as the score has made them, value (B, M, S, V) -> (B, N, T, V), with a dense bias and a mask that
+    """Query and key after the maps of the score, value (B, M, S, V) -> (B, N, T, V), with a dense bias and a mask that
     broadcast to (B, N, T, S)."""
     score, n_features = mechanism.score, value.shape[-1]
     assert isinstance(score, DotProductScore)
@@ -134,7 +134,7 @@ def fused(
 
 
 def _filled(tensor: Tensor, width: int) -> Tensor:
-    """With zeros up to so many features, the last dimension contiguous."""
+    """Padded with zeros to this width, the last dimension contiguous."""
     if tensor.shape[-1] < width:
         return F.pad(tensor, (0, width - tensor.shape[-1]))
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

@@ -90,7 +90,7 @@ class LinearAttention(nn.Module):
         Args:
             query: the tokens that attend.
             memory: those that are attended to.
-            mask: which of them are there. What is in the place of the others has no influence on the output.
+            mask: which of them are not padding, whose contents have no influence on the output.
             cache: the tokens before these, to which these are added; of causal attention.
 
         Raises:
@@ -142,8 +142,8 @@ class LinearAttention(nn.Module):
     def _keys(
         self, k: Tensor, v: Tensor, valid: Tensor | None, cache: LinearCache | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """phi(k) / exp(log_scale) and v, both zero for keys that are not there; and log_scale (B, N, 1, 1), that of the
-        largest so far."""
+        """phi(k) / exp(log_scale) and v, both zero for padding; and log_scale (B, N, 1, 1), that of the largest so
+        far."""
         k, log_factor = self.feature_map(k)
         log_scale = None
         if log_factor is not None:
@@ -166,7 +166,7 @@ def _sums_of(cache: LinearCache | None, log_scale: Tensor | None) -> Tensor | No
 
 
 def _valid(mask: Mask | None) -> Tensor | None:
-    """Which keys are there, (B, 1, S, 1)."""
+    """Which keys are not padding, (B, 1, S, 1)."""
     if mask is None:
         return None
     if not isinstance(mask, Padding):

@@ -29,7 +29,7 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def causal_linear_attention(
     query: Tensor, key: Tensor, value: Tensor, sums: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The same, where query t sees the keys s <= t, after those that are in ``sums`` already.
+    """The same, where query t sees the keys s <= t, after those that are already in ``sums``.
 
     query, key (B, N, T, F), value (B, N, T, V), sums (B, N, F, V + 1) -> output (B, N, T, V) and the new sums.
     Tokens of a chunk interact in pairs, those before it as sums: no loop over tokens, O(T) time and memory. With T = 1

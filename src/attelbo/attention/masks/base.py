@@ -1,4 +1,4 @@
-"""What a mask is: it says who may attend to whom. True = may attend, everywhere.
+"""What a mask is: a predicate for who may attend to whom. True = may attend, everywhere.
 
 A mask is a predicate on positions, and masks compose: ``Causal() & SlidingWindow(128) | Prefix(n)``. Each is rendered
 as a kernel wants it: a dense tensor, a predicate for FlexAttention, the ``is_causal`` of PyTorch's fused kernel, or the

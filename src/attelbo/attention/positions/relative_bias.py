@@ -26,7 +26,7 @@ class RelativeBias(Position):
 
     Raises:
         ValueError: too few buckets for two of each kind, an odd number of them for two directions, or a max_distance
-            that single distances reach already.
+            within the range of single distances.
     """
 
     has_bias = True

@@ -92,11 +92,11 @@ class Rotary(Rotation):
         head_dim: D, even.
         max_length: L; a longer sequence is an error.
         layout: which features are a pair.
-        base: the slowest pair turns once in about 2 pi times so many tokens.
+        base: the slowest pair turns once in about 2 pi base tokens.
         share: the fraction of the pairs that turn, the first ones; at least one does.
         stretch: the factor by which sequences may be longer than those that the angles were meant for.
-        stretched: what is stretched: "places" (all angles are so many times smaller) or "base" (the fastest pair turns
-            as before, the slowest so many times more slowly).
+        stretched: what is stretched: "places" (all angles are divided by it) or "base" (the fastest pair turns as
+            before, the slowest slower by this factor).
 
     Raises:
         ValueError: an odd D, no places, no such layout, a share outside (0, 1], a stretch below 1, nothing of that name

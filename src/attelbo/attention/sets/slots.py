@@ -105,7 +105,8 @@ class SlotAttention(nn.Module):
         return state
 
     def shares(self, x: Tensor, slots: Tensor, *, mask: Padding | None = None) -> Tensor:
-        """How much of each element each of the slots (B, K, E) gets: (B, K, S), which sums to one over the slots."""
+        """The share of each element that each of the slots (B, K, E) gets: (B, K, S), which sums to one over the
+        slots."""
         return self._shares(self._keys_values(x, mask)[0], slots, mask)
 
     def _keys_values(self, x: Tensor, mask: Padding | None) -> tuple[Tensor, ...]:

@@ -32,7 +32,7 @@ class MSSSIM(Extra):
 
     Args:
         data_shape: (C, H, W).
-        weight: of the distance, which lies between 0 and 1, beside a reconstruction in nats.
+        weight: of the distance, which lies between 0 and 1, relative to a reconstruction in nats.
 
     Raises:
         ValueError: not an image of at least 3 pixels each way, or a negative or infinite weight.

@@ -35,7 +35,7 @@ class CategoricalLevels(Likelihood):
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         logits, dim = self._logits(eta)
         level = ((LEVELS - 1) * x).round().long().unsqueeze(dim).expand(*logits.shape[:2], 1, *x.shape[1:])
-        # Not log_softmax, whose output would be kept for the backward pass beside its input.
+        # Not log_softmax, whose output would be saved for the backward pass in addition to its input.
         return sum_event(logits.gather(dim, level).squeeze(dim) - logits.logsumexp(dim), 2)
 
     def log_table(self, eta: Tensor) -> Tensor:

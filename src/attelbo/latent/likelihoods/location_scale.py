@@ -33,10 +33,10 @@ class LocationScale(Likelihood):
       - ``fixed``: the one that is given;
       - ``learned``: one parameter, log s, that starts there;
       - ``optimal``: the maximizer of the likelihood, s^p = mean |x - eta|^p (Rybkin et al., eq. 5, for p = 2),
-        in training that of the batch at hand. A scale fitted to the very x it scores gives no bound on
-        log p(x), so evaluation uses the running value of the training batches: a constant, and hence a
-        true bound. Before the first training batch that constant is the one that is given. No gradient flows
-        through s: for the ELBO it is zero anyway, at the maximum.
+        in training that of the current batch. A scale fitted to the same x that it scores gives no bound on log p(x),
+        so evaluation uses the running value of the training batches: a constant, and hence a true bound. Before the
+        first training batch that constant is the one that is given. No gradient flows through s: for the ELBO it is
+        zero anyway, at the maximum.
 
     This is a density: bits per dimension and NLL are not comparable with those of discrete likelihoods.
 

@@ -33,8 +33,8 @@ class Capacity(Objective):
         n_samples: K, samples of z for each x.
 
     Raises:
-        ValueError: a number that is negative or not finite, n_samples below 1, or a discrete_capacity where there are
-            no choices beside other latents.
+        ValueError: a number that is negative or not finite, n_samples below 1, or a discrete_capacity without both
+            categorical and other latents.
     """
 
     watched = "loss"
@@ -75,7 +75,8 @@ class Capacity(Objective):
 
 
 def _choices(space: Space) -> Tensor:
-    """Which groups of KL are those of choices, (G,): one group for each choice, and for each real number."""
+    """Which groups of KL belong to categorical latents, (G,): one group for each categorical, and for each real
+    number."""
     parts = space.parts if isinstance(space, Product) else (space,)
     kinds = [isinstance(part, OneHot) for part in parts]
     if all(kinds) or not any(kinds):

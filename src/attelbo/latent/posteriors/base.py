@@ -24,7 +24,7 @@ class Posterior(nn.Module, ABC):
 
     @property
     def space(self) -> Space:
-        """Where z lives, for the prior: real numbers of shape E, unless a subclass says otherwise."""
+        """The space of z, for the prior: real numbers of shape E by default."""
         return Real(self.latent_shape)
 
     @abstractmethod
@@ -35,7 +35,7 @@ class Posterior(nn.Module, ABC):
         buffers."""
 
     def from_prior(self, value: Tensor) -> Tensor:
-        """What a prior has drawn, (n, *space.shape), as the decoder sees it, (n, *E)."""
+        """Samples of a prior, (n, *space.shape), as the decoder sees them, (n, *E)."""
         return value
 
 

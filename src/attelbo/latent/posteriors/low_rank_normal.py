@@ -1,4 +1,4 @@
-"""The normal posterior with a covariance of low rank beside a diagonal (Rezende, Mohamed & Wierstra 2014, "Stochastic
+"""The normal posterior with a diagonal plus low-rank covariance (Rezende, Mohamed & Wierstra 2014, "Stochastic
 Backpropagation", sec. 4.3).
 
 Shapes: B batch, F the encoder's output shape, D = latent_dim, R rank.

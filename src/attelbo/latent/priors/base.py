@@ -19,7 +19,7 @@ class Density(Protocol):
         ...
 
     def density(self) -> Callable[[Tensor], Tensor]:
-        """``log_prob`` for many calls while no parameter moves: what is the same for every z is computed here, once."""
+        """``log_prob`` for many calls with fixed parameters: what does not depend on z is computed once, here."""
         return self.log_prob
 
     def sample(self, n: int) -> Tensor:
@@ -49,7 +49,7 @@ class Prior(nn.Module, ABC):
         """log p(z) of z (n, B, *E), summed over the event: (n, B), nats."""
 
     def density(self) -> Callable[[Tensor], Tensor]:
-        """``log_prob`` for many calls while no parameter moves: what is the same for every z is computed here, once."""
+        """``log_prob`` for many calls with fixed parameters: what does not depend on z is computed once, here."""
         return self.log_prob
 
     @abstractmethod

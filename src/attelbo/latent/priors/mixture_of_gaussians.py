@@ -17,9 +17,8 @@ from attelbo.latent.priors.base import Prior
 class MixtureOfGaussians(Prior):
     """p(z) = sum_m w_m N(z; mean_m, diag(std_m^2)), with weights, means and stds learned.
 
-    Starts from equal weights, unit stds and means drawn from N(0, I): distinct, or all components would
-    receive the same gradient for ever. No closed-form KL exists; the K-sample estimate is used. Memory
-    grows with n * B * M * D.
+    Starts from equal weights, unit stds and means drawn from N(0, I): distinct, or all components would always receive
+    the same gradient. No closed-form KL exists; the K-sample estimate is used. Memory grows with n * B * M * D.
 
     Args:
         latent_shape: E, the shape of one z.
