@@ -112,7 +112,7 @@ class AttentionLayer(nn.Module, ABC):
         if query.dim() != 3 or query.shape[2] != self.dim:
             raise ValueError(f"tokens must be (B, T, {self.dim}), got {tuple(query.shape)}")
         if memory is not None and cache is not None:
-            raise ValueError("a cache keeps the tokens of self-attention: there can be none beside a memory")
+            raise ValueError("a cache is for self-attention, not for attention to a memory")
         q, k, v = self.project(query, memory, cache)
         return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
 
@@ -178,7 +178,7 @@ class AttentionLayer(nn.Module, ABC):
             n_keys = n_queries if n_keys is None else n_keys
             call = Call(batch_size, self.heads, n_queries, n_keys, n_keys - n_queries, dropout, training, device.type)
         if call is None:
-            raise ValueError("there was no call yet: say for how many queries and keys")
+            raise ValueError("there was no call yet: give the numbers of queries and keys")
         return explain(self.kernel.name, self.mechanism, merged(self.mask, mask), call)
 
     def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:

@@ -283,7 +283,9 @@ def build_air(
         raise ConfigError(f"model/likelihood: AIR paints means of bernoulli, normal or laplace, not {type(p).__name__}")
     o = part("objective", objective)
     if not isinstance(o, ELBO) or o.has_free_bits:
-        raise ConfigError("model/objective: AIR takes elbo without free bits, of which its presences know the gradient")
+        raise ConfigError(
+            "model/objective: AIR takes elbo without free bits, since the gradient of its presences is that of the elbo"
+        )
     shape = (channels, glimpse, glimpse)
     finder = ObjectFinder(
         encoder=part("encoder", encoder, in_shape=shape),

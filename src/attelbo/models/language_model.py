@@ -193,7 +193,7 @@ class LanguageModel(Model):
 
     def _check_prompt(self, prompt: Tensor, length: int, truncate: bool) -> None:
         if not self.causal:
-            raise UserError("a model that sees all of a row (model.causal=false) cannot go on with it")
+            raise UserError("a model that sees all of a row (model.causal=false) cannot continue a text")
         if length < 1 or prompt.shape[1] < 1:
             raise UserError(f"prompt and length must be at least 1 token, got {prompt.shape[1]} and {length}")
         n_tokens = self.embedding.vectors.num_embeddings
@@ -202,8 +202,8 @@ class LanguageModel(Model):
         seen = prompt.shape[1] + length - 1  # the last one is not read
         if self.limit is not None and seen > self.limit and not truncate:
             raise UserError(
-                f"to go on with {prompt.shape[1]} tokens for {length} more takes a context of {seen} tokens, "
-                f"{seen - self.limit} more than the {self.limit} of the model; truncate=true forgets the first of them"
+                f"to continue {prompt.shape[1]} tokens by {length} takes a context of {seen} tokens, "
+                f"{seen - self.limit} more than the {self.limit} of the model; truncate=true drops the first of them"
             )
 
 
@@ -250,7 +250,7 @@ def build_language_model(
         raise ConfigError(f"model.context must be at least {length}, the tokens of a row of {data.name}, got {context}")
     if causal and data.n_hidden is not None:
         raise ConfigError(
-            f"model.causal: {data.name} hides tokens (data.masked), which those on both sides of them tell; "
+            f"model.causal: {data.name} hides tokens (data.masked), which are predicted from both sides; "
             "model.causal=false sees them"
         )
     if not causal and data.next_tokens:

@@ -274,8 +274,8 @@ def build_neural_process(
     check_objective_of_terms(o, "a neural process")
     if not latent and o.turns():
         raise ConfigError(
-            f"model/objective: {type(o).__name__} trains something that looks at z by itself, and without "
-            "model.latent_dim there is no z; model/objective=elbo says all that there is"
+            f"model/objective: {type(o).__name__} trains a network on z, and without model.latent_dim there is no z; "
+            "model/objective=elbo does without"
         )
     with model_arguments():
         check_at_least(1, dim=dim, n_predictions=n_predictions, latent_dim=latent_dim)

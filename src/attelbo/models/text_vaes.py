@@ -203,7 +203,7 @@ def _beside(q: Posterior, data: DataSpec, prior: Spec, objective: Spec) -> dict[
     check_objective(o, q)
     if o.needs_eta:
         raise ConfigError(
-            f"model/objective: {type(o).__name__} looks at what the decoder makes of z alone, and a text is decoded "
+            f"model/objective: {type(o).__name__} needs the decoder's output for z alone, and a text is decoded "
             "token by token"
         )
     r = part("prior", prior, **offered)

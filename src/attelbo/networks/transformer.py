@@ -125,8 +125,8 @@ class AttentionParts:
             raise ConfigError(f"{choice}: {target} takes none; ~{choice} does without")
         if position is not None and "position" not in taken and not position.is_at_input:
             raise ConfigError(
-                f"{self._choice('position')}: {target} takes nothing of what {type(position).__name__} says to queries "
-                "and keys; learned and sinusoidal positions are told to the tokens"
+                f"{self._choice('position')}: {target} ignores the encoding of queries, keys and scores by "
+                f"{type(position).__name__}; learned and sinusoidal positions are added to the tokens"
             )
 
     def _key(self, name: str) -> str:

@@ -80,7 +80,7 @@ class SlotAttention(nn.Module):
         """
         if self.learned:
             if n_slots not in (None, self.n_slots):
-                raise ValueError(f"n_slots must be {self.n_slots}, so many were learned, got {n_slots}")
+                raise ValueError(f"n_slots must be {self.n_slots}, the number of learned slots, got {n_slots}")
             return self.beginnings.expand(batch, -1, -1)
         noise = torch.randn(
             batch, n_slots or self.n_slots, len(self.mean), dtype=self.mean.dtype, device=self.mean.device
