@@ -137,8 +137,8 @@ def check_objective_of_terms(objective: Objective, owner: str) -> None:
     """Raise ConfigError unless the objective needs the evidence terms only, which are all that its owner has."""
     if takes_more_than_terms(objective):
         raise ConfigError(
-            f"model/objective: {type(objective).__name__} needs more than {owner} has, which are the "
-            "evidence terms; elbo and iwae need no more"
+            f"model/objective: {type(objective).__name__} needs more than the evidence terms, which are all "
+            f"that {owner} has; choose one that needs no more, such as elbo or iwae"
         )
 
 
