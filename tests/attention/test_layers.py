@@ -152,7 +152,7 @@ def test_keys_and_values_of_a_memory_serve_several_calls(name: str) -> None:
 def test_there_is_no_cache_beside_a_memory(name: str) -> None:
     given = layer(name, score=Dot())
     x = torch.randn(1, 2, DIM, dtype=torch.float64)
-    with pytest.raises(ValueError, match="a cache keeps the tokens of self-attention"):
+    with pytest.raises(ValueError, match="a cache is for self-attention"):
         given(x, x, cache=given.cache(4))
 
 

@@ -15,7 +15,7 @@ from attelbo.cli import main
 from attelbo.experiments.assembly import assemble
 from attelbo.experiments.drawing import slerp
 from attelbo.experiments.sampled import GROUP, write_folder
-from attelbo.latent.spaces import OneHot, Product, Real
+from attelbo.latent.spaces import OneHot, Product, Real, Sphere
 from attelbo.models import VariationalAutoencoder, load_run
 from attelbo.models.traversal import axes_of
 from attelbo.seeding import derive_seed
@@ -188,6 +188,21 @@ def test_choices_go_through_their_classes():
     assert (paths[1][:, 2:] == torch.eye(3)).all()
     assert (paths[1][:, :2] == base[:2]).all()
     assert (paths[0][:, [0, 2, 3, 4]] == base[[0, 2, 3, 4]]).all()
+
+
+def test_latents_on_a_sphere_stay_there_as_one_of_them_moves():
+    means = torch.nn.functional.normalize(torch.randn(100, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    paths = axes_of(Sphere((4,)), means[0], means, steps=5, limit=2.5)
+    assert len(paths) == 4
+    for path in paths:
+        torch.testing.assert_close(path.norm(dim=1), torch.ones(5))
+        moved = int((path.amax(0) - path.amin(0)).argmax())
+        center, spread = means.mean(0)[moved], means.std(0, correction=0)[moved]
+        wanted = center + torch.linspace(-2.5, 2.5, 5) * spread
+        torch.testing.assert_close(path[:, moved], wanted.clamp(-1, 1))
+        others = torch.arange(4) != moved
+        cosine = torch.cosine_similarity(path[:, others], means[:1, others])  # the others keep their proportions
+        torch.testing.assert_close(cosine[wanted.abs() < 1], torch.ones(int((wanted.abs() < 1).sum())))
 
 
 def test_slerp_goes_along_the_great_circle():

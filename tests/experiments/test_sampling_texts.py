@@ -78,7 +78,7 @@ def test_by_default_it_begins_with_a_line_break_and_ends_where_the_model_must_fo
 
 def test_longer_texts_are_for_those_who_let_it_forget(done, capsys):
     assert main(["sample", f"run={done}", "prompt=dog", "length=20", "accelerator=cpu"]) == 2
-    assert "truncate=true forgets the first of them" in capsys.readouterr().err
+    assert "truncate=true drops the first of them" in capsys.readouterr().err
     assert main(["sample", f"run={done}", "prompt=dog", "length=20", "truncate=true", "accelerator=cpu"]) == 0
     assert len(capsys.readouterr().out.partition("1 samples")[0]) == 24
     assert main(["sample", f"run={done}", "truncate=true", "accelerator=cpu"]) == 0

@@ -500,3 +500,10 @@ def test_discretized_logistic_mean_is_within_half_a_level() -> None:
     probabilities = part.log_prob(eta.expand(256, -1, -1).reshape(1, -1, 2), LEVELS.repeat_interleave(527)[:, None])
     exact = probabilities.exp().reshape(256, 527).T @ LEVELS
     assert (part.mean(eta)[0, :, 0] - exact).abs().max() <= 0.5 / 255 + 1e-12
+
+
+def test_discretized_logistic_mean_of_wild_parameters_is_the_nearer_end_of_the_range() -> None:
+    part = DiscretizedLogistic((1,))
+    far = torch.tensor([-1e8, -1e6, -1e4, 1e4, 1e6, 1e8])
+    eta = torch.stack([far, torch.zeros_like(far)], -1).unsqueeze(0)
+    torch.testing.assert_close(part.mean(eta)[0, :, 0], torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), atol=0, rtol=0)

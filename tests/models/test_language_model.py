@@ -170,7 +170,7 @@ def test_what_a_model_would_copy_or_cannot_see_is_refused():
         untrained(following, causal=False)
     with pytest.raises(ConfigError, match=r"model.causal: hidden hides tokens .* model.causal=false sees them"):
         untrained(HIDDEN)
-    with pytest.raises(UserError, match="cannot go on with it"):
+    with pytest.raises(UserError, match="cannot continue a text"):
         made(HIDDEN, causal=False).generate(tokens(1, 2), 2)
 
 
@@ -213,9 +213,7 @@ def test_greedy_takes_the_likeliest_token():
 
 def test_a_window_slides_only_if_told():
     model, prompt = made(), tokens(2, 6)
-    message = (
-        r"go on with 6 tokens for 4 more takes a context of 9 tokens, 1 more than the 8 of the model; truncate=true"
-    )
+    message = r"to continue 6 tokens by 4 takes a context of 9 tokens, 1 more than the 8 of the model; truncate=true"
     with pytest.raises(UserError, match=message):
         model.generate(prompt, 4)
     assert model.generate(prompt, 3).shape == (2, 9)  # nothing is asked about the last one

@@ -367,7 +367,7 @@ def test_batch_normalization_keeps_the_kl_up_in_training() -> None:
                 "posterior": {"_target_": "attelbo.latent.posteriors.DeterministicPosterior"},
                 "objective": {"_target_": "attelbo.latent.RAE"},
             },
-            "model/objective: RAE looks at what the decoder makes of z alone, and a text is decoded token by token",
+            "model/objective: RAE needs the decoder's output for z alone, and a text is decoded token by token",
         ),
         (
             {"prior": {"_target_": "attelbo.latent.VampPrior"}},

@@ -95,7 +95,7 @@ LINEAR = {"_target_": f"{PACKAGE}.LinearAttention", "heads": 2}
         ({"mask": {"_target_": f"{PACKAGE}.Block", "size": 2}}, "model/mask: .*LinearAttention takes none"),
         (
             {"position": {"_target_": f"{PACKAGE}.Rotary"}},
-            "model/position: .*LinearAttention takes nothing of what Rotary",
+            "model/position: .*LinearAttention ignores the encoding of queries, keys and scores by Rotary",
         ),
     ],
 )

@@ -1,12 +1,12 @@
-"""Attention of a decoder's states to an encoder's: which part of the source is spoken of.
+"""Attention from a decoder's states to an encoder's: which part of the source is being translated.
 
     weights = normalizer(score(s, h_1), ..., score(s, h_S));   output = sum_j weights_j h_j + s
 
 Source: Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and Translate", eq. 4-6,
 and, for other scores, Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation".
-Both put context and state side by side; here the state is added, as around the layers of a transformer.
+Both concatenate context and state; here the state is added, as around the layers of a transformer.
 
-Shapes: B batch, T states that ask, S states that are asked, D features of the former, E of the latter.
+Shapes: B batch, T query states, S memory states, D features of the former, E of the latter.
 """
 
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Attention(nn.Module):
     Args:
         dim: D.
         memory_dim: E; D if None.
-        score: how well a state that is asked answers one that asks; of one head with D features.
+        score: how well a memory state matches a query state; of one head with D features.
         normalizer: from scores to weights; softmax if None.
 
     Raises:
@@ -42,12 +42,12 @@ class Attention(nn.Module):
         self.projection = nn.Identity() if memory_dim == dim else nn.Linear(memory_dim, dim, bias=False)
 
     def forward(self, query: Tensor, memory: Tensor | KeyValues, *, mask: Mask | None = None) -> tuple[Tensor, Tensor]:
-        """query (B, T, D) asks memory (B, S, E) -> output (B, T, D), weights (B, T, S).
+        """query (B, T, D) attends to memory (B, S, E) -> output (B, T, D), weights (B, T, S).
 
         Args:
             query: the decoder's states.
             memory: the encoder's, or their :meth:`keys_values`.
-            mask: who may ask whom; a state that may ask nobody is returned as it is.
+            mask: who may attend to whom; a state that may attend to nobody is returned as it is.
         """
         known = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
         weights = self.weights(query, known, mask=mask)
@@ -61,6 +61,6 @@ class Attention(nn.Module):
         return self.normalizer(scores, allowed)
 
     def keys_values(self, memory: Tensor) -> KeyValues:
-        """What the score makes of a memory (B, S, E), and its values (B, 1, S, D), for several calls."""
+        """The score's keys of a memory (B, S, E), and its values (B, 1, S, D), for several calls."""
         value = self.projection(memory).unsqueeze(1)
         return KeyValues(self.score.at_key(value), value)

@@ -33,17 +33,17 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class FeedForward(nn.Module):
     """Two linear layers on each token (B, T, E), with an activation or a gate between them.
 
-    The first layer of a gate makes 2 H features: values, and as many that open and close them. Where as many parameters
-    as without a gate are wanted, H has to be two thirds as large.
+    The first layer of a gate makes 2 H features: H values and H gates. For as many parameters as without a gate, H has
+    to be two thirds as large.
 
     Args:
         dim: E.
         hidden: H.
         activation: between the layers: "relu", "gelu" or the square of the ReLU ("relu2"); or a gate of ReLU ("reglu"),
             GELU ("geglu") or SiLU ("swiglu").
-        dropout: behind the second one, in training.
+        dropout: after the second one, in training.
         bias: whether the layers have one.
-        hidden_dropout: between them, behind the activation, in training.
+        hidden_dropout: between them, after the activation, in training.
 
     Raises:
         ValueError: a size below 1, or no such activation.
@@ -79,12 +79,12 @@ class FeedForward(nn.Module):
 
 @dataclass
 class BlockCache:
-    """What one block keeps while tokens are decoded one by one."""
+    """The cache of one block in decoding token by token."""
 
     tokens: KeyValueCache
     """Keys and values of the tokens so far."""
     memory: KeyValues | None = None
-    """Those of the memory, once they are projected."""
+    """Keys and values of the memory, once they are projected."""
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with these rows (B',) of the batch."""
@@ -93,7 +93,7 @@ class BlockCache:
             self.memory = KeyValues(*(part.index_select(0, rows) for part in self.memory))
 
     def exchange(self, rows: Tensor) -> None:
-        """Go on with these rows (B,), each in the place of one with the same memory."""
+        """Go on with these rows (B,), each replacing one with the same memory."""
         self.tokens.reorder(rows)
 
 
@@ -106,10 +106,10 @@ class TransformerBlock(nn.Module):
         cross: to a memory; None: the block is an encoder's, or that of a language model.
         norm: of the tokens, see ``norms``.
         bias: whether norms have one.
-        residual: how what they make of the tokens is added to them, see ``residuals``.
+        residual: how their outputs are added to the tokens, see ``residuals``.
         alpha: of deepnorm.
-        layer_scale: the learned factor that each feature of what is added begins with; None: it has none.
-        dropout: on what attention adds, in training.
+        layer_scale: the initial learned factor of each feature of a branch; None: no factor.
+        dropout: on the output of attention, in training.
         drop_path: the probability with which attention, and then the feed-forward network, adds nothing to a row.
 
     Raises:
@@ -180,7 +180,7 @@ class TransformerBlock(nn.Module):
         return self.around_feed_forward(x, self.feed_forward)
 
     def residual_outputs(self) -> list[nn.Linear]:
-        """The last layer of everything that is added to the tokens."""
+        """The last layer of each residual branch."""
         attentions = [self.attention] if self.cross is None else [self.attention, self.cross]
         return [*(attention.output for attention in attentions), self.feed_forward.second]
 

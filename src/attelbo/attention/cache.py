@@ -1,4 +1,4 @@
-"""What decoding token by token keeps of the tokens before: their keys and values.
+"""The cache of decoding token by token: keys and values of the tokens so far.
 
 Shapes: B batch, M heads of keys and values, S keys, D features of a head, V of a value.
 """

@@ -1,4 +1,4 @@
-"""Differential attention: the difference of two softmax maps, in which what both attend to for no reason cancels.
+"""Differential attention: the difference of two softmax maps, in which noise that both share cancels.
 
     head = (softmax(q1 k1^T / sqrt(d)) - lambda softmax(q2 k2^T / sqrt(d))) v
     lambda = exp(lambda_q1 . lambda_k1) - exp(lambda_q2 . lambda_k2) + lambda_init
@@ -29,7 +29,7 @@ from attelbo.checks import check_at_least
 class DifferentialAttention(MultiHeadAttention):
     """Multi-head attention whose heads have two queries and two keys of D / 2 features each, and one value of D.
 
-    It has as many parameters as ``MultiHeadAttention`` with the same arguments, and a few for lambda and the norm; the
+    It has the parameters of ``MultiHeadAttention`` with the same arguments, and a few more for lambda and the norm; the
     paper takes half as many heads. The kernel is called once for each of the two maps.
 
     Args:

@@ -1,11 +1,11 @@
-"""Forgetting attention: each token says how much of what stands before it each head forgets.
+"""Forgetting attention: in each head, every token has a forget gate on the tokens before it.
 
     f_t = sigmoid(<w_n, x_t> + b_n),   c_t = log f_1 + ... + log f_t
     weights_t = normalizer over s <= t of score(q_t, k_s) + c_t - c_s
 
-What is added is the logarithm of the gates between both tokens, f_(s+1) ... f_t: a bias as ALiBi's, which it is where
-all gates are equal, f_t = exp(-slope). It is a dot product too, so it stands in the queries and keys, and whatever
-kernel computes dot products computes it, fused and without a bias (T, S):
+The added term is the logarithm of the product of the gates f_(s+1) ... f_t, a bias; where all gates are equal, f_t =
+exp(-slope), it is ALiBi's. Since it is a dot product too, it goes into the queries and keys, and any kernel for dot
+products computes it, fused and without a bias (T, S):
 
     <q_t, k_s> + c_t - c_s = <[q_t, c_t, 1], [k_s, 1, -c_s]>
 
@@ -31,14 +31,14 @@ from attelbo.attention.precision import full_precision
 from attelbo.attention.scores import DotProductScore, ScaledDot, Score, is_dot_product
 
 UNIT = 256.0
-"""Sums are counted in so many nats: float16 has numbers up to 65,504 only."""
+"""The unit of the sums, in nats: float16 ends at 65,504."""
 
 
 class ForgettingAttention(MultiHeadAttention):
-    """Causal multi-head attention with a forget gate for each head; without gates where it attends to a memory, in
-    which nothing is before or behind.
+    """Causal multi-head attention with a forget gate for each head; without gates where it attends to a memory, whose
+    tokens are neither before nor after the queries.
 
-    What stands in padding is no token and forgets nothing. A cache holds R numbers more for each token: log f.
+    The gates of padding are 1. A cache holds R more numbers for each token: log f.
 
     Args:
         causal: whether it is self-attention, and has gates; else it is for a memory only.
@@ -70,7 +70,7 @@ class ForgettingAttention(MultiHeadAttention):
         check_heads(dim, heads)
         if not causal and position is not None:
             raise ValueError(
-                "forgetting attention looks back only: tokens that see those behind them too take MultiHeadAttention"
+                "forgetting attention looks back only: tokens that see those after them too take MultiHeadAttention"
             )
         super().__init__(
             dim,
@@ -118,8 +118,8 @@ class ForgettingAttention(MultiHeadAttention):
         return super().attention_weights(*self._told(q, k, mask))
 
     def _told(self, q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor, Mask | None]:
-        """Queries and keys with what is forgotten between them, (B, N, T, D + P + P R) and (B, M, S, D + P + P R), and
-        a mask that looks back; of a memory all as it is."""
+        """Queries and keys with the sums of log gates as further features, (B, N, T, D + P + P R) and (B, M, S, D + P +
+        P R), and a causal mask; for a memory all are unchanged."""
         n_features, n_queries, n_keys = q.shape[-1], q.shape[2], k.shape[2]
         if k.shape[-1] == n_features:
             return q, k, mask
@@ -133,7 +133,7 @@ class ForgettingAttention(MultiHeadAttention):
         of_query = sums[:, :, n_keys - n_queries :].transpose(2, 3).flatten(1, 2).unsqueeze(-1)  # (B, N, T, 1)
         own_c, c = (_parts(each, q.dtype) for each in (of_query, sums))
         n_parts, shared = own_c.shape[-1], sums.shape[-1]
-        # A query asks for the sums of its own head, among those of the heads that share a key.
+        # A query selects the sums of its own head among those of the heads that share a key.
         own_head = UNIT * torch.eye(shared, dtype=q.dtype, device=q.device).repeat(self.kv_heads, n_parts)
         asked = own_head[:, None].expand(len(q), -1, n_queries, -1)
         units = torch.full_like(c[..., :1], UNIT).expand(-1, -1, -1, n_parts)

@@ -1,9 +1,9 @@
-"""Gated attention: a token says how much it takes of what its heads have found.
+"""Gated attention: a sigmoid gate on the outputs of the heads, computed from the query token.
 
     output = (sigmoid(x W_g) * [head_1, ..., head_N]) W_o
 
 Source: Qiu et al. 2025, "Gated Attention for Large Language Models: Non-linearity, Sparsity, and Attention-Sink-Free",
-section 2.2, eq. 5, at position G1 (behind the attention), which they found best; x is what the queries are made of.
+section 2.2, eq. 5, at position G1 (after the attention), which they found best; x is the input of the query projection.
 
 Shapes: B batch, T queries, E features of a token, N heads, D features of a head.
 """

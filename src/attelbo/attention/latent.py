@@ -1,16 +1,17 @@
-"""Multi-head latent attention: keys and values are made of a short latent vector, and that is what a cache holds.
+"""Multi-head latent attention: keys and values are projections of a low-dimensional latent vector, which a cache holds
+in their place.
 
     c = norm(m W_down),   k_n = [c W_n, R k_p],   v_n = c W'_n,   q_n = [x W_n'', R (x W_n''')]
 
-Half of a key's features are its head's own and know nothing of its place; the others, k_p, are the same for all heads
-and turned by it (R, decoupled rotary positions), since W_n could not be moved to the queries with R between them.
+Some of a key's features are its head's own and carry no position; the others, k_p, are shared by all heads and rotated
+(R, decoupled rotary positions), since with R in between W_n could not be absorbed into the queries.
 
 Source: DeepSeek-AI 2024, "DeepSeek-V2: A Strong, Economical, and Efficient Mixture-of-Experts Language Model", section
 2.1, eqs. 9-19. Ours differs: queries are projected directly, not by a latent of their own (as in their small model);
 both parts of a key together have the D features of a value, so that fused kernels serve; any position may be chosen.
 
-Shapes: B batch, T queries, S tokens of the memory m, E features of a token, N heads, D = E / N, P of them placed, R
-features of the latent.
+Shapes: B batch, T queries, S tokens of the memory m, E features of a token, N heads, D = E / N, P of them with a
+position, R features of the latent.
 """
 
 from typing import Any
@@ -33,8 +34,8 @@ from attelbo.checks import check_at_least
 class LatentAttention(AttentionLayer):
     """Self-attention over tokens (B, T, E), or cross-attention from them to a memory (B, S, E').
 
-    A cache holds R + P numbers for each token, not 2 E. With a dot product as the score, decoding leaves it as it is:
-    keys and values are never made, their projections are moved to the queries and behind the kernel.
+    A cache holds R + P numbers for each token, not 2 E. With a dot product as the score, decoding never expands it to
+    keys and values: their projections are absorbed into the queries and applied after the kernel.
 
     Args:
         dim: E.
@@ -45,7 +46,7 @@ class LatentAttention(AttentionLayer):
 
     Raises:
         ValueError: a size below 1, heads that do not divide, a ``placed_dim`` that leaves nothing of D; a dropout
-            outside [0, 1), a kernel that cannot compute what is asked for.
+            outside [0, 1), a kernel that cannot compute this.
     """
 
     def __init__(
@@ -143,8 +144,8 @@ class LatentAttention(AttentionLayer):
         return self.output(join_heads(heads))
 
     def _placed(self, x: Tensor, cache: KeyValueCache | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of self-attention, the two parts of the queries (B, N, T, D - P) and (B, N, T, P), and what
-        :meth:`_compress` makes of the tokens; told where they stand, and with the tokens before."""
+        """Of self-attention, the two parts of the queries (B, N, T, D - P) and (B, N, T, P), and the output of
+        :meth:`_compress`; with positions, and with the tokens in the cache."""
         own, placed = split_heads(self.query(x), self.heads).split(self.own_placed, -1)
         latent, placed_key = self._compress(x)
         placed, placed_key = self.position.at_query_key(placed, placed_key, 0 if cache is None else cache.length)

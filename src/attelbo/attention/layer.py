@@ -24,7 +24,7 @@ from attelbo.checks import check_at_least, check_below_one
 
 
 class HeadFeatures(NamedTuple):
-    """How many features of a head's query and key other parts have to do with."""
+    """How many features of a head's query and key its score and its position are built for."""
 
     scored: int
     """D, which the score compares."""
@@ -39,9 +39,9 @@ class AttentionLayer(nn.Module, ABC):
         dim: E.
         heads: N.
         head_dim: D.
-        score: how well a key answers a query; 1 / sqrt(D) times the dot product if None.
+        score: how well a key matches a query; 1 / sqrt(D) times the dot product if None.
         normalizer: from scores to weights; softmax if None.
-        position: how it knows where a token stands; not at all if None.
+        position: the encoding of where tokens stand; none if None.
         mask: who may attend to whom, in every call.
         soft_cap: c, where scores become c tanh(score / c).
         dropout: the probability with which an attention weight is dropped in training.
@@ -49,8 +49,7 @@ class AttentionLayer(nn.Module, ABC):
             :meth:`explain` tells; "eager" where second derivatives are needed.
 
     Raises:
-        ValueError: a dropout outside [0, 1), a position for another number of heads, a kernel that cannot compute
-            what is asked for.
+        ValueError: a dropout outside [0, 1), a position for another number of heads, a kernel that cannot compute this.
     """
 
     output: nn.Linear
@@ -87,7 +86,8 @@ class AttentionLayer(nn.Module, ABC):
 
     @staticmethod
     def head_features(dim: int, heads: int, **options: Any) -> HeadFeatures:
-        """Those of a layer with these arguments, which whoever builds its score and position has to know before."""
+        """The head features of a layer with these arguments, needed to build its score and position before the
+        layer."""
         return HeadFeatures(dim // heads, dim // heads)
 
     def forward(
@@ -107,12 +107,12 @@ class AttentionLayer(nn.Module, ABC):
             cache: in self-attention, the tokens before these, which go into it.
 
         Raises:
-            ValueError: a query of another shape, or a cache beside a memory.
+            ValueError: a query of another shape, or both a cache and a memory.
         """
         if query.dim() != 3 or query.shape[2] != self.dim:
             raise ValueError(f"tokens must be (B, T, {self.dim}), got {tuple(query.shape)}")
         if memory is not None and cache is not None:
-            raise ValueError("a cache keeps the tokens of self-attention: there can be none beside a memory")
+            raise ValueError("a cache is for self-attention, not for attention to a memory")
         q, k, v = self.project(query, memory, cache)
         return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
 
@@ -134,14 +134,14 @@ class AttentionLayer(nn.Module, ABC):
     def project(
         self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, N, T, D), k (B, M, S, D) and v (B, M, S, V), told where they stand."""
+        """q (B, N, T, D), k (B, M, S, D) and v (B, M, S, V), with positions."""
 
     @abstractmethod
     def keys_values(self, memory: Tensor) -> KeyValues:
         """Keys and values of a memory (B, S, E'), for several calls."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
-        """What each head makes of what it attends to: (B, N, T, V)."""
+        """The outputs of the heads: (B, N, T, V)."""
         dropout = self.dropout if self.training else 0.0
         if not torch.compiler.is_compiling():
             self.last_call = Call.of(q, k, v, dropout=dropout)
@@ -157,7 +157,7 @@ class AttentionLayer(nn.Module, ABC):
         training: bool | None = None,
         device: torch.device | str | None = None,
     ) -> str:
-        """Which kernel computes the heads and why, and what the others say to it; a line for each.
+        """Which kernel computes the heads and why, and what each of the others would do; a line for each.
 
         Args:
             n_queries: T; those of the last call if None.
@@ -178,16 +178,16 @@ class AttentionLayer(nn.Module, ABC):
             n_keys = n_queries if n_keys is None else n_keys
             call = Call(batch_size, self.heads, n_queries, n_keys, n_keys - n_queries, dropout, training, device.type)
         if call is None:
-            raise ValueError("there was no call yet: say for how many queries and keys")
+            raise ValueError("there was no call yet: give the numbers of queries and keys")
         return explain(self.kernel.name, self.mechanism, merged(self.mask, mask), call)
 
     def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
-        """The weights (B, N, T, S) with which :meth:`attend` does it."""
+        """The weights (B, N, T, S) that :meth:`attend` applies."""
         return attention_weights(q, k, self.mechanism, mask=mask)
 
     @abstractmethod
     def combine(self, heads: Tensor, query: Tensor) -> Tensor:
-        """The heads (B, N, T, V), and the tokens (B, T, E) that asked -> (B, T, E)."""
+        """The outputs of the heads (B, N, T, V), and the query tokens (B, T, E) -> (B, T, E)."""
 
 
 def split_heads(projected: Tensor, heads: int) -> Tensor:
@@ -213,11 +213,10 @@ def check_heads(dim: int, heads: int) -> None:
 
 
 def check_said(score: Score | None, mask: Mask | None, heads: int, head_dim: int, max_length: int | None) -> None:
-    """Score and mask, which may be of one's own, must say what they have to of a query and two keys, or of the one that
-    there is.
+    """Try a score and a mask, which may be user-defined, on a query and two keys, or one if there can be no more.
 
     Raises:
-        ValueError: they do not; the message begins with the name of the part.
+        ValueError: they give something else than they must; the message begins with the name of the part.
     """
     places = torch.arange(min(max_length or 2, 2))
     if score is not None:
@@ -227,7 +226,7 @@ def check_said(score: Score | None, mask: Mask | None, heads: int, head_dim: int
 
 
 def check_kernel(name: KernelName, mechanism: Mechanism, dropout: float, mask: Mask | None) -> KernelName:
-    """The name of a kernel that can compute what is asked for.
+    """The name, checked to be that of a kernel that can compute this.
 
     Raises:
         ValueError: it cannot; those that can are named.

@@ -33,9 +33,9 @@ class MultiHeadAttention(AttentionLayer):
         heads: N; must divide ``dim``.
         kv_heads: M; must divide ``heads``. N if None; 1 is multi-query attention.
         memory_dim: E', of a memory whose tokens have another size; such attention is cross-attention only.
-        score: how well a key answers a query; 1 / sqrt(D) times the dot product if None.
+        score: how well a key matches a query; 1 / sqrt(D) times the dot product if None.
         normalizer: from scores to weights; softmax if None.
-        position: how it knows where a token stands; not at all if None.
+        position: the encoding of where tokens stand; none if None.
         mask: who may attend to whom, in every call.
         soft_cap: c, where scores become c tanh(score / c).
         dropout: the probability with which an attention weight is dropped in training.
@@ -44,11 +44,11 @@ class MultiHeadAttention(AttentionLayer):
 
     Raises:
         ValueError: a size below 1, heads that do not divide, a dropout outside [0, 1), a kernel that cannot compute
-            what is asked for.
+            this.
     """
 
     n_maps = 1
-    """Queries and keys of each head, all of them with the same values."""
+    """Attention maps of each head: each has its own queries and keys, all share the values."""
 
     def __init__(
         self,
@@ -119,14 +119,14 @@ class MultiHeadAttention(AttentionLayer):
         return q, k, v
 
     def placed(self, x: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, N, T, D), k and v (B, M, T, D) of tokens x (B, T, E) that stand at ``first``, first + 1, ..."""
+        """q (B, N, T, D), k and v (B, M, T, D) of tokens x (B, T, E) at positions ``first``, first + 1, ..."""
         n_heads = (self.n_maps * self.heads, self.n_maps * self.kv_heads, self.kv_heads)
         parts = self.qkv(x).split(self.widths, -1)
         q, k, v = (split_heads(*pair) for pair in zip(parts, n_heads, strict=True))
         return *self.position.at_query_key(q, k, first), v
 
     def keys_values(self, memory: Tensor, values: Tensor | None = None) -> KeyValues:
-        """Keys of a memory (B, S, E'), and values of it too, unless they are to be those of other tokens (B, S, E')."""
+        """Keys and values of a memory (B, S, E'); the values of other tokens (B, S, E') if given."""
         first, middle, last = self.dim, sum(self.widths[:2]), sum(self.widths)
         if values is None:
             k, v = F.linear(memory, *self._rows(first, last)).split(self.widths[1:], -1)

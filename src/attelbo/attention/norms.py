@@ -1,4 +1,4 @@
-"""Norms over the E features of a token, and what stands for one.
+"""Norms over the E features of a token, and a substitute for one.
 
     layer          g (x - mean) / std + b         Ba, Kiros & Hinton 2016
     rms            g x / rms(x)                   Zhang & Sennrich 2019, eq. 4
@@ -21,7 +21,7 @@ NormName = Literal["layer", "rms", "scale", "dynamic_tanh"]
 
 
 class ScaleNorm(nn.Module):
-    """x (..., E) -> (..., E), all of the same length, which is learned."""
+    """x (..., E) -> (..., E), scaled to the same length, which is learned."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -32,8 +32,8 @@ class ScaleNorm(nn.Module):
 
 
 class DynamicTanh(nn.Module):
-    """x (..., E) -> (..., E), each number by itself: what is small stays small. A language model, whose
-    vectors begin so, learns slowly until they have grown; the paper multiplies them by a number that it learns."""
+    """x (..., E) -> (..., E), elementwise: small inputs stay small. A language model, whose embeddings start small,
+    therefore learns slowly until they have grown; the paper multiplies them by a learned scalar."""
 
     def __init__(self, dim: int, bias: bool = True) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class DynamicTanh(nn.Module):
 
 
 def norm_layer(name: NormName, dim: int, bias: bool = True) -> nn.Module:
-    """The norm with this name, over the E features of a token; with a ``bias``, where such a norm can have one.
+    """The norm of this name over the E features of a token, with a ``bias`` if this kind of norm has one.
 
     Raises:
         ValueError: no such norm.

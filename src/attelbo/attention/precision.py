@@ -1,4 +1,4 @@
-"""Full precision for what half precision would round away."""
+"""Float32 arithmetic for inputs in half precision."""
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ def full_precision(t: Tensor) -> Tensor:
 
 
 def rms_normed(x: Tensor, norm: nn.RMSNorm) -> Tensor:
-    """What the norm makes of x, in float32 at least and rounded only then; of modules in half precision too."""
+    """The norm of x, computed in float32 at least and rounded to the type of x at the end; also for modules in half
+    precision."""
     weight = None if norm.weight is None else full_precision(norm.weight)
     return F.rms_norm(full_precision(x), norm.normalized_shape, weight, norm.eps).to(x.dtype)

@@ -1,8 +1,7 @@
 """Attention maps of chosen layers, while the model keeps its fast kernels.
 
-A fused kernel has no weights to show. So a layer that is to be looked at computes them a second time, by the reference
-and for a few rows, whenever it is called; what the model itself computes is the same to the last bit, and a model that
-nobody looks at knows nothing of it.
+A fused kernel never forms the weights. So a recorded layer computes them a second time in each call, with the reference
+kernel and for a few rows; the output of the model is the same to the last bit, and without recording nothing is added.
 
     with record_attention(model, layers=("encoder.*",), rows=slice(4)) as maps:
         model(x)
@@ -27,8 +26,8 @@ Rows = slice | Tensor
 
 @runtime_checkable
 class Attends(Protocol):
-    """What a module must do to be recorded: say how much each query attends to each key, (B, N, T, S), given the
-    arguments of its ``forward``."""
+    """What a module needs to be recorded: the attention weights (B, N, T, S), given the arguments of its
+    ``forward``."""
 
     def weights(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
@@ -54,7 +53,7 @@ class RecordedMaps(Mapping[str, Tensor]):
 def record_attention(
     model: nn.Module, layers: Sequence[str] = ("*",), rows: Rows | None = None
 ) -> Iterator[RecordedMaps]:
-    """Record the attention of a model's layers in whatever is computed with it inside.
+    """Record the attention of a model's layers in all its calls inside the context.
 
     Args:
         model: whose layers.

@@ -1,4 +1,4 @@
-"""Residual connections: how what a layer f makes of the tokens x is added to them.
+"""Residual connections: how the output of a layer f is added to its input x.
 
     pre_norm       x + f(norm(x))            Xiong et al. 2020, figure 1 (b)
     post_norm      norm(x + f(x))            Vaswani et al. 2017, section 3.1
@@ -6,8 +6,8 @@
     deepnorm       norm(alpha x + f(x))      Wang et al. 2022 (DeepNet), figure 2
     rezero         x + a f(x), a = 0         Bachlechner et al. 2020, eq. 1, with no norm; a is learned
 
-In each form what is added may have a learned factor for each feature (LayerScale: Touvron et al. 2021, "Going deeper
-with Image Transformers", eq. 3), and be left out for some rows (stochastic depth: Huang et al. 2016, eq. 2).
+In each form the branch f may have a learned factor for each feature (LayerScale: Touvron et al. 2021, "Going deeper
+with Image Transformers", eq. 3), and be dropped for some rows (stochastic depth: Huang et al. 2016, eq. 2).
 
 Shapes: B batch, T tokens, E features of a token.
 """
@@ -28,8 +28,8 @@ ResidualName = Literal["pre_norm", "post_norm", "sandwich_norm", "deepnorm", "re
 class Residual(nn.Module):
     """x (B, T, E), and a layer that keeps its shape -> both together (B, T, E).
 
-    Stochastic depth differs from the paper: what is kept is divided by the probability of being kept in training, and
-    nothing is multiplied in evaluation.
+    Stochastic depth differs from the paper: branches that are kept are divided by the probability of being kept in
+    training, and nothing is scaled in evaluation.
 
     Args:
         dim: E.
@@ -37,7 +37,7 @@ class Residual(nn.Module):
         norm: see ``norms``.
         bias: whether norms have one.
         alpha: of deepnorm, see :func:`deepnorm_constants`; 1 in the other forms.
-        layer_scale: the factor that each feature of what is added begins with; None: it has none.
+        layer_scale: the initial factor of each feature of the branch; None: no factor.
         drop: the probability with which a row adds nothing, in training.
 
     Raises:
@@ -84,9 +84,9 @@ class Residual(nn.Module):
 
 
 def ends_with_norm(form: ResidualName) -> bool:
-    """Whether a stack of blocks of this form has a norm behind the last one: where what they add up has none. With
-    ReZero it differs from the paper: a language model that shares its vectors with the logits begins with small ones,
-    and with small logits without it.
+    """Whether a stack of blocks of this form has a norm after the last one: if the blocks do not end with one. For
+    ReZero this differs from the paper: with tied embeddings, which start small, a language model would have small
+    logits without it.
     """
     return form not in ("post_norm", "deepnorm")
 

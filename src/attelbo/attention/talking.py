@@ -1,4 +1,4 @@
-"""Talking-heads attention: heads mix their scores before the normalizer, and their weights behind it.
+"""Talking-heads attention: heads mix their scores before the normalizer, and their weights after it.
 
     scores'_n = sum_m P_nm scores_m,   weights_n = sum_m W_nm normalizer(scores'_m)
 
@@ -23,10 +23,10 @@ from attelbo.attention.scores import Score
 
 
 class TalkingHeadsAttention(MultiHeadAttention):
-    """Multi-head attention whose heads are mixed before and behind the normalizer, by a learned matrix each.
+    """Multi-head attention whose heads are mixed before and after the normalizer, by a learned matrix each.
 
-    What is fused never shows the scores of a head to another: kernels that have them at hand, eager and chunked, can
-    compute it. Weights may be below zero, and need not sum to one.
+    A fused kernel never shows the scores of one head to another: only eager and chunked, which hold them, can compute
+    it. Weights may be below zero, and need not sum to one.
 
     Args:
         dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in

@@ -1,7 +1,7 @@
-"""The little arithmetic that every part shares: sums over an event, in full precision.
+"""Arithmetic that all parts share: sums over an event, in full precision.
 
-Under autocast a network hands over bfloat16 or float16, in which a sum over 784 pixels is worthless;
-every part therefore lifts what it receives before the first logarithm.
+Under autocast a network gives bfloat16 or float16, in which a sum over 784 pixels is useless; every part therefore
+converts its inputs to full precision before the first logarithm.
 """
 
 import math
@@ -14,11 +14,11 @@ LOG_2PI = math.log(2 * math.pi)
 LOG_STD_BOUND = 10.0
 """The logarithm of a posterior's standard deviation is clamped to [-10, 10] (std in 4.5e-5 .. 2.2e4).
 
-Inside, nothing changes; outside, the gradient is zero. Without it, one wild activation overflows
-exp(2 * log_std) and the run is lost to NaN."""
+Inside, nothing changes; outside, the gradient is zero. Without it, one extreme activation overflows exp(2 * log_std)
+and the run is lost to NaN."""
 
 SMALL = 0.25
-"""Below it, power series take the place of differences of hyperbolic functions that would cancel: good to 1e-14."""
+"""Below it, power series replace differences of hyperbolic functions, which would cancel: accurate to 1e-14."""
 
 
 def full_precision(t: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""A codebook: K vectors, and for each vector that comes the nearest of them.
+"""A codebook: K vectors, to the nearest of which each input vector is quantized.
 
 van den Oord, Vinyals & Kavukcuoglu 2017, "Neural Discrete Representation Learning", eq. 1-3, and appendix A.1 for the
-moving averages; codes that nobody uses begin anew as in Dhariwal et al. 2020, "Jukebox", sec. 3.1.
+moving averages; dead codes are restarted as in Dhariwal et al. 2020, "Jukebox", sec. 3.1.
 
-Shapes: M vectors that come, of D dimensions; K codes.
+Shapes: M input vectors of D dimensions; K codes.
 """
 
 from typing import NamedTuple
@@ -14,18 +14,18 @@ from torch import Tensor, distributed, nn
 from attelbo.checks import check_at_least, check_below_one, check_not_negative
 
 _SMALLEST = 1e-5
-"""What the count of a code is divided by at least: one that was never used stays where it is."""
+"""The smallest count by which a sum is divided: a code that was never used stays where it is."""
 
 
 class Nearest(NamedTuple):
-    """What a codebook makes of vectors v (..., D)."""
+    """The quantization of vectors v (..., D)."""
 
     vectors: Tensor
     """e_k, the nearest codes, (..., D); no gradient reaches v through them."""
     codes: Tensor
     """k, (...), int64."""
     penalty: Tensor
-    """What training adds to the loss for each v, (...)."""
+    """The term of the training loss for each v, (...)."""
 
 
 class Codebook(nn.Module):
@@ -34,7 +34,7 @@ class Codebook(nn.Module):
     Args:
         n_codes: K.
         dim: D.
-        commitment: the weight beta of what draws v to its code.
+        commitment: the weight beta of the term that draws v to its code.
 
     Raises:
         ValueError: n_codes below 2, or a negative commitment.
@@ -65,7 +65,7 @@ class Codebook(nn.Module):
         return nn.functional.embedding(codes, self.embedding)
 
     def at_step(self, step: int) -> None:
-        """Told before each optimizer step which it is."""
+        """Called before each optimizer step with its number."""
 
 
 class MovingCodebook(Codebook):
@@ -73,21 +73,22 @@ class MovingCodebook(Codebook):
 
         N_k <- decay N_k + (1 - decay) n_k        m_k <- decay m_k + (1 - decay) sum v        e_k = m_k / N_k
 
-    with n_k vectors nearest to e_k in a step. A code whose N_k is below ``restart_below`` times the mean of n begins
-    anew at a random v of the step, with that mean as its N_k.
+    with n_k vectors nearest to e_k in a step. A code whose N_k is below ``restart_below`` times the mean of n is
+    restarted at a random v of the step, with that mean as its N_k.
 
-    A step's sums are gathered over all parts of its minibatch and all processes, and move the codebook when the next
-    step begins: it does not matter into how many parts a minibatch is split. All in buffers, without a look at them.
+    A step's sums are accumulated over all parts of its minibatch and all processes, and move the codebook when the next
+    step begins, so that it does not matter into how many parts a minibatch is split. All of it stays in buffers,
+    without a synchronization.
 
-    Differs from the paper: N and m begin at zero, so that the first step already puts codes where the data are; N is
-    not smoothed, since codes begin anew.
+    Differs from the paper: N and m begin at zero, so that the first step moves codes to the data; N is not smoothed,
+    since dead codes are restarted.
 
     Args:
         n_codes: K.
         dim: D.
-        commitment: the weight beta of what draws v to its code.
+        commitment: the weight beta of the term that draws v to its code.
         decay: of the moving averages.
-        restart_below: the share of the mean use below which a code begins anew; 0: never.
+        restart_below: the fraction of the mean use below which a code is restarted; 0: never.
 
     Raises:
         ValueError: n_codes below 2, a negative commitment, a decay or restart_below outside of [0, 1).
@@ -112,7 +113,7 @@ class MovingCodebook(Codebook):
             self.register_buffer(name, torch.zeros(n_codes, *shape))
             self.register_buffer(f"step_{name}", torch.zeros(n_codes, *shape))
         self.register_buffer("step_vectors", torch.zeros(n_codes, dim))
-        # The optimizer step that comes, and the one that the step's sums are of.
+        # The current optimizer step, and the one that the sums belong to.
         self.register_buffer("step", torch.tensor(-1))
         self.register_buffer("gathered", torch.tensor(-1))
 
@@ -135,7 +136,7 @@ class MovingCodebook(Codebook):
         return Nearest(e, codes, self.commitment * (v - e).square().sum(-1))
 
     def _move(self) -> None:
-        """Where another step has begun, take the last one's sums into the moving averages, and clear them."""
+        """If another step has begun, move the averages by the sums of the last one, and clear these."""
         begun = self.step != self.gathered
         counts = torch.lerp(self.step_counts, self.counts, self.decay)
         sums = torch.lerp(self.step_sums, self.sums, self.decay)
@@ -171,7 +172,7 @@ class MovingCodebook(Codebook):
 
 def nearest(v: Tensor, embedding: Tensor) -> Tensor:
     """Which of the embedding's rows (K, D) is nearest to each of v (M, D): (M,)."""
-    # |v - e|^2 less |v|^2, which is the same for all. Autocast would round away what codes differ in.
+    # |v - e|^2 less |v|^2, which is the same for all. Autocast would round away the differences between codes.
     with torch.autocast(v.device.type, enabled=False):
         distances = torch.addmm(0.5 * embedding.square().sum(-1), v, embedding.mT, alpha=-1)
     return distances.argmin(-1)

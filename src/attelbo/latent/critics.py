@@ -1,9 +1,9 @@
-"""Discriminators: networks that tell two kinds of things apart, and the losses of both sides of the game.
+"""Discriminators: networks that tell real samples from generated ones, and the losses of both players.
 
-Goodfellow et al. 2014, "Generative Adversarial Nets", arXiv:1406.2661. A discriminator that is at its best gives the
-log density ratio log p_real / p_made as its logit, which makes it an estimator too (Sugiyama et al. 2012).
+Goodfellow et al. 2014, "Generative Adversarial Nets", arXiv:1406.2661. The logit of an optimal discriminator is the log
+density ratio log p_real / p_made, which makes it an estimator too (Sugiyama et al. 2012).
 
-Shapes: N things, E the shape of one, (C, H, W) an image.
+Shapes: N samples, E the shape of one, (C, H, W) an image.
 """
 
 import math
@@ -24,7 +24,7 @@ BETAS = (0.5, 0.9)
 
 
 class Critic(nn.Module):
-    """t (N, *E) -> logit (N,), by fully connected layers; high for what is real.
+    """t (N, *E) -> logit (N,), by fully connected layers; high for real samples.
 
     Args:
         in_shape: E.
@@ -51,7 +51,8 @@ class ImageCritic(nn.Module):
     """x (N, C, H, W) -> logit (N,) and the features of the last level (N, F), of any image size.
 
     Strided 3 x 3 convolutions with group normalization over all channels: batch normalization, as in DCGAN and VAE/GAN,
-    would tie the rows of a batch together. Normalized features have a scale, and distances between them a meaning.
+    would tie the rows of a batch together. Normalized features have a fixed scale, so that distances between them are
+    meaningful.
 
     Args:
         data_shape: (C, H, W).
@@ -82,13 +83,14 @@ class ImageCritic(nn.Module):
 
 
 def loss_of_critic(real: Tensor, made: Tensor) -> Tensor:
-    """Cross-entropy of telling apart logits of real and of made things, (N,) each, a scalar, nats: 2 log 2 if blind."""
+    """The cross-entropies of logits of real and of made samples, (N,) each, added, a scalar, nats: 2 log 2 at
+    chance."""
     return F.softplus(-real).mean() + F.softplus(made).mean()
 
 
 def loss_of_maker(made: Tensor) -> Tensor:
-    """-log D(made), a scalar, nats, of logits (N,): in place of log(1 - D), whose gradient is lost where the critic is
-    sure (Goodfellow et al., sec. 3)."""
+    """-log D(made), a scalar, nats, of logits (N,): in place of log(1 - D), whose gradient vanishes where the critic is
+    certain (Goodfellow et al., sec. 3)."""
     return F.softplus(-made).mean()
 
 

@@ -31,8 +31,8 @@ def check_kernel(kernel: str) -> None:
 def maximum_mean_discrepancy(z: Tensor, other: Tensor, kernel: Kernel) -> Tensor:
     """The unbiased estimate of MMD^2 between the distributions of z and other, (n, B, D) each: (n,).
 
-    Between -1 and 2, near 0 where the distributions are equal. A set of one sample, of which there is no estimate,
-    gives the terms that it has.
+    Between -1 and 2, near 0 where the distributions are equal. For sets of one sample, where it is not defined, the
+    terms within sets are 0.
     """
     z, other = full_precision(z), full_precision(other)
     batch, dimensions = z.shape[-2:]
@@ -43,7 +43,7 @@ def maximum_mean_discrepancy(z: Tensor, other: Tensor, kernel: Kernel) -> Tensor
         products = both @ both.mT
     squared = (norms.unsqueeze(-1) + norms.unsqueeze(-2) - 2 * products).clamp(min=0)
     values = _mean_over_scales(squared, 2.0 * dimensions, kernel)  # (n, 2 B, 2 B)
-    # +1 within a set, -1 across; a sample with itself says nothing.
+    # +1 within a set, -1 across; the diagonal is left out.
     sign = torch.ones(2 * batch, device=z.device, dtype=z.dtype)
     sign[batch:] = -1
     pairs = max(batch * (batch - 1), 1)
@@ -62,7 +62,7 @@ def _mean_over_scales(squared: Tensor, base: float, kernel: Kernel) -> Tensor:
 
 def sliced_wasserstein(z: Tensor, other: Tensor, n_projections: int) -> Tensor:
     """The mean over ``n_projections`` random directions of the squared 2-Wasserstein distance between the projections
-    of z and other, (n, B, D) each: (n,). In one dimension the best transport pairs the samples in their order."""
+    of z and other, (n, B, D) each: (n,). In one dimension optimal transport pairs the sorted samples."""
     z, other = full_precision(z), full_precision(other)
     directions = F.normalize(torch.randn(z.shape[-1], n_projections, dtype=z.dtype, device=z.device), dim=0)
     with torch.autocast(z.device.type, enabled=False):

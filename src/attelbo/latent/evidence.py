@@ -1,4 +1,4 @@
-"""The evidence terms of a batch: what every model yields and every objective and metric reads.
+"""The evidence terms of a batch: computed by every model, read by every objective and metric.
 
 Shapes: K importance samples, B batch, G groups of latents whose KL is known separately (the
 dimensions of a factorized posterior, the layers of a hierarchy, or 1), E the event shape of z.
@@ -17,7 +17,7 @@ from attelbo.latent.priors.base import Density, Prior
 
 
 class Generative(Protocol):
-    """The side of a model that makes x from z, for objectives that look beyond the terms."""
+    """The generative side of a model, for objectives that need more than the terms."""
 
     @property
     def prior(self) -> Prior: ...
@@ -68,15 +68,15 @@ class Evidence:
     log_weights: Tensor | None = None
     """log p(x, z_k) - log q(z_k|x), (K, B), where the objective asked for it."""
     sample_weights: Tensor | None = None
-    """Zeros (K, B), where the objective stops the posterior: through them it says how much the gradient of each sample
-    counts for q. See ``attelbo.latent.gradients.weigh_samples``."""
+    """Zeros (K, B), where the objective stops the posterior: their gradients weight those of the samples on the way to
+    q. See ``attelbo.latent.gradients.weigh_samples``."""
     x: Tensor | None = None
     """The data, (B, C, ...)."""
     y: Tensor | None = None
     """Its labels, (B,), for models that know them."""
     eta: Tensor | None = None
-    """The likelihood's parameters for each sample, (K, B, P * C, ...); None where they depend on x too, as those of a
-    text do, each token given the ones before it."""
+    """The likelihood's parameters for each sample, (K, B, P * C, ...); None where they depend on x too, as for texts,
+    where each token is conditioned on those before it."""
     generative: Generative | None = None
     """The model itself; None, as are x and eta, where it has more than one layer of latents."""
 

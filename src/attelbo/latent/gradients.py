@@ -1,4 +1,4 @@
-"""Gradients that are not those of the value, as functions that autograd, ``torch.compile`` and vmap know."""
+"""Gradients that differ from those of the value, as functions that support autograd, ``torch.compile`` and vmap."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def weigh_samples(z: Tensor) -> tuple[Tensor, Tensor]:
-    """z as it is, and zeros through which a loss says how much the gradient of each sample counts.
+    """z unchanged, and zeros through which a loss sets the weight of each sample's gradient.
 
-    A loss that adds ``(w * zeros).sum()``, w >= 0, sends back to the first z of sample k and row b its own gradient
-    times w[k, b] / sum_k w[k, b]; what lies behind the returned z, such as a decoder, gets the gradient as it is.
-    What multiplies the whole loss does not change the weights; a loss without the zeros has its ordinary gradient.
+    A loss that adds ``(w * zeros).sum()``, w >= 0, multiplies the gradient that reaches the input z of sample k and row
+    b by w[k, b] / sum_k w[k, b]; what is computed from the returned z, such as a decoder, gets its ordinary gradient. A
+    factor of the whole loss does not change the weights; a loss without the zeros has its ordinary gradient.
 
     Args:
         z: samples, (K, B, *E).

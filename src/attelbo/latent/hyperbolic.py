@@ -1,12 +1,12 @@
-"""The Poincare ball of curvature -c, in coordinates that have room for all of it.
+"""The Poincare ball of curvature -c, in coordinates without the loss of precision near its border.
 
 In float32 the ball |w| < 1 / sqrt(c) ends at a distance of about 17 / sqrt(c) from its origin, and long before that
-points that are far from each other are neighbours. Here a point is therefore written as its logarithmic map at the
+points that are far apart become indistinguishable. Here a point is therefore written as its logarithmic map at the
 origin, scaled so that |z| is its distance from there: z may be any real numbers, and ``to_ball`` gives w. The
-exponential map at mu of a tangent vector that has been carried there from the origin, exp_mu(v / lambda_mu) =
-mu (+) to_ball(v), with Moebius addition and the conformal factor lambda_mu = 2 / (1 - c |mu|^2), is ``translate``
-(Mathieu et al. 2019, "Continuous Hierarchical Representations with Poincare Variational Auto-Encoders",
-arXiv:1901.06033, sec. 2; Ungar 2008, "A Gyrovector Space Approach to Hyperbolic Geometry", for the addition).
+exponential map at mu of a tangent vector that has been carried there from the origin, exp_mu(v / lambda_mu) = mu (+)
+to_ball(v), with Moebius addition and the conformal factor lambda_mu = 2 / (1 - c |mu|^2), is ``translate`` (Mathieu et
+al. 2019, "Continuous Hierarchical Representations with Poincare Variational Auto-Encoders", arXiv:1901.06033, sec. 2;
+Ungar 2008, "A Gyrovector Space Approach to Hyperbolic Geometry", for the addition).
 
 With x = tanh(a / 2), y = tanh(b / 2) along the two vectors, a and b their lengths times sqrt(c), and s = x + y,
 
@@ -26,13 +26,13 @@ from torch.nn import functional as F
 from attelbo.latent.arithmetic import log_sinhc
 
 _LOG_LARGE = 40.0
-"""From sinh(r / 2) = exp(40) on, r / 2 is 40 + log 2 more than what is left in the logarithm, to all digits."""
+"""Where log sinh(r / 2) is above it, r / 2 = log sinh(r / 2) + log 2 to all digits."""
 
 
 def translate(by: Tensor, z: Tensor, curvature: float) -> Tensor:
     """``by`` (+) z: the point that z becomes under the translation along a geodesic that takes the origin to ``by``.
 
-    The origin becomes ``by``; lengths and angles stay as they are; ``translate(-by, ...)`` undoes it.
+    An isometry that takes the origin to ``by``; ``translate(-by, ...)`` is its inverse.
     """
     root = math.sqrt(curvature)
     a, b = (length(v) * root for v in (by, z))
@@ -57,8 +57,8 @@ def to_ball(z: Tensor, curvature: float) -> Tensor:
 
 
 def log_volume(z: Tensor, curvature: float) -> Tensor:
-    """The logarithm of how much volume of the ball there is at z for each volume of the coordinates, (...):
-    (D - 1) log(sinh r / r), r = sqrt(c) |z|."""
+    """The log density of the hyperbolic volume with respect to that of the coordinates at z, (...): (D - 1) log(sinh r
+    / r), r = sqrt(c) |z|."""
     return (z.shape[-1] - 1) * log_sinhc(math.sqrt(curvature) * length(z))
 
 

@@ -1,4 +1,4 @@
-"""The log-likelihood by importance sampling, as a stream: memory is bounded by the chunk.
+"""The log-likelihood by importance sampling, in chunks that bound the memory.
 
 Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", sec. 5; the effective sample
 size: Kong 1992.
@@ -17,7 +17,7 @@ from attelbo.checks import check_at_least
 
 
 class ImportanceEstimate(NamedTuple):
-    """What S importance samples say about log p(x); each (B,), float64."""
+    """The estimate of log p(x) from S importance samples; each (B,), float64."""
 
     log_likelihood: Tensor
     """log (1/S sum_s w_s), nats: in expectation a lower bound on log p(x), tighter the larger S."""
@@ -36,7 +36,7 @@ def estimate_log_likelihood(
     Args:
         log_weights_fn: k -> log p(x, z) - log q(z|x) of k fresh samples, (k, B), nats.
         n_samples: S.
-        chunk: samples asked for at once; the last call asks for what is left.
+        chunk: samples drawn in one call; the last call draws the rest.
 
     Raises:
         ValueError: n_samples or chunk below 1, or another number of weights than was asked for.
@@ -52,7 +52,7 @@ def estimate_log_likelihood(
         log_weights = log_weights.double()
         log_sum = torch.logaddexp(log_sum.to(log_weights.device), log_weights.logsumexp(0))
         log_sum_of_squares = torch.logaddexp(log_sum_of_squares.to(log_weights.device), (2 * log_weights).logsumexp(0))
-    # Where every weight is zero, nothing is known: no effective sample.
+    # Where every weight is zero there is no effective sample.
     effective = (2 * log_sum - log_sum_of_squares).exp().masked_fill(log_sum.isneginf(), 0.0)
     # Var(mean w) / (mean w)^2 = (S sum w^2 / (sum w)^2 - 1) / (S - 1)
     excess = (n_samples / effective - 1).clamp(min=0)

@@ -1,4 +1,4 @@
-"""A number of a part that follows a schedule."""
+"""A hyperparameter that follows a schedule."""
 
 import math
 
@@ -12,11 +12,11 @@ _LONG = 10**9
 
 
 class Scheduled(nn.Module):
-    """The value that a schedule has at the present step, where a captured or compiled step reads it anew.
+    """The current value of a schedule, in a buffer that captured or compiled steps read.
 
     Args:
         spec: a number or a schedule (``attelbo.latent.schedules``).
-        name: what it is called in errors.
+        name: its name in errors.
 
     Raises:
         ValueError: a negative or infinite number, or a node that is no schedule; begins with ``name``.
@@ -40,6 +40,6 @@ class Scheduled(nn.Module):
     def at_step(self, step: int, total_steps: int) -> None:
         """Move to ``step`` of ``total_steps``."""
         value = self.schedule(step, total_steps)
-        if (value, self.value._version) != self._written:  # its version: a checkpoint may have been loaded into it
+        if (value, self.value._version) != self._written:  # a checkpoint may have been loaded into it
             self.value.fill_(value)
             self._written = value, self.value._version

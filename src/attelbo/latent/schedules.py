@@ -1,4 +1,4 @@
-"""Weights as pure functions of the optimizer step: resuming needs no state of theirs.
+"""Weights as pure functions of the optimizer step, without state to be resumed.
 
 In a configuration, a weight is a number or a node:
 
@@ -98,8 +98,8 @@ class Logistic(Schedule):
 
 @dataclass(frozen=True)
 class Pulse(Schedule):
-    """Over the first ``fraction`` of the run 1 at every ``period``-th step and 0 between, then 1: of a learning rate,
-    it lets the rest of a model take ``period`` steps for one.
+    """Over the first ``fraction`` of the run 1 at every ``period``-th step and 0 between, then 1: as a factor of a
+    learning rate, it lets the rest of a model take ``period`` steps for one.
 
     He et al. 2019, "Lagging Inference Networks and Posterior Collapse in Variational Autoencoders", algorithm 1.
     """

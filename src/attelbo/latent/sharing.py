@@ -1,4 +1,4 @@
-"""What two images have in common: the latents in which their posteriors differ least have one posterior for both.
+"""Shared latents of pairs of images: where their posteriors differ least, both get the same posterior.
 
 Locatello, Poole, Raetsch, Schoelkopf, Bachem & Tschannen 2020, "Weakly-Supervised Disentanglement Without Compromises"
 (arXiv:2002.02886), sec. 4.
@@ -21,10 +21,10 @@ Variational Autoencoder")."""
 
 
 def share_posteriors(q: DiagonalNormal, average: Average) -> DiagonalNormal:
-    """The posteriors of pairs, those that differ least replaced by an average of the two.
+    """The posteriors of pairs, with those dimensions that differ least replaced by an average of the two.
 
     A dimension is shared if its distance (:func:`distances`) is below the mean of the smallest and the largest one of
-    the pair: how many factors the two have in common need not be known. No gradient flows through the choice.
+    the pair: the number of shared factors need not be known. No gradient flows through the choice.
 
     Differs from the paper: the product of ``ml_vae`` is that of the square roots, as in the authors' code, so that two
     equal posteriors have themselves as their average; the product of Bouchacourt et al. has half its variance.

@@ -1,6 +1,6 @@
-"""The sets that latents live in: what a posterior says of its z, and a prior of the z that it is a density of.
+"""The spaces of latents: a posterior declares that of its z, a prior those on which it is a density.
 
-A posterior and a prior fit together if the prior knows the posterior's space (``Prior.spaces``); a normal prior over
+A posterior and a prior are compatible if the prior lists the posterior's space (``Prior.spaces``); a normal prior over
 codes, say, is refused before anything runs.
 """
 
@@ -48,7 +48,7 @@ class Ball(Space):
 
 @dataclass(frozen=True)
 class OneHot(Space):
-    """One-hot vectors, ``shape`` (G, K): G choices among K, probability (or, relaxed, what stands for it)."""
+    """One-hot vectors, ``shape`` (G, K): G choices among K, probability (or, relaxed, its surrogate)."""
 
     def __str__(self) -> str:
         return f"{self.shape[0]} choices among {self.shape[1]}"
@@ -60,7 +60,7 @@ class Codes(Space):
 
     n_codes: int
     n_codebooks: int = 1
-    """More than one: the last dimension of ``shape`` goes through them, and an index means something else in each."""
+    """More than one: the last dimension of ``shape`` indexes them, and the same index means different codes in each."""
 
     def __str__(self) -> str:
         return f"{math.prod(self.shape)} codes out of {self.n_codes:,}"
@@ -68,7 +68,7 @@ class Codes(Space):
 
 @dataclass(frozen=True)
 class Product(Space):
-    """Several spaces beside each other, flattened and put end to end: ``shape`` (D,)."""
+    """Several spaces, flattened and concatenated: ``shape`` (D,)."""
 
     parts: tuple[Space, ...]
 

@@ -1,7 +1,7 @@
 """Spectral normalization: layers whose weight has no singular value above 1.
 
 Miyato, Kataoka, Koyama & Yoshida 2018, "Spectral Normalization for Generative Adversarial Networks", arXiv:1802.05957,
-algorithm 1. torch's own writes its estimate by ``out=``, which replicas that are stacked cannot.
+algorithm 1. torch's own writes its estimate by ``out=``, which stacked replicas do not support.
 
 Shapes: O outputs, I the rest of a weight.
 """
@@ -12,18 +12,18 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 _SHIFT = 1e-6
-"""Of the power iteration, for weights that begin at zero: u would be lost in them."""
+"""Added in the power iteration, so that u does not vanish for weights that start at zero."""
 
 
 class SpectralNorm(nn.Module):
     """W -> W / max(1, sigma(W)), sigma estimated by one power iteration in each training step.
 
-    The paper divides by sigma itself; ours leaves a layer alone that is below 1 already, since some begin at zero.
-    The weight of a convolution counts as the matrix (O, I k k), as in the paper; the norm of the convolution itself
-    is another number, at most k times as large.
+    The paper divides by sigma itself; ours does not change a layer whose norm is below 1, since some start at zero. The
+    weight of a convolution counts as the matrix (O, I k k), as in the paper; the norm of the convolution itself is
+    another number, at most k times as large.
 
     Args:
-        weight: that the estimate begins with.
+        weight: the initial weight.
         dim: of the outputs in the weight.
     """
 
@@ -57,8 +57,8 @@ class SpectralNorm(nn.Module):
 
 
 def normalize_spectrally(module: nn.Module, but: nn.Module | None = None) -> None:
-    """Put a ``SpectralNorm`` on the weight of every linear, convolutional and transposed layer inside, ``but`` one;
-    what has one keeps it."""
+    """Put a ``SpectralNorm`` on the weight of every linear, convolutional and transposed layer inside, except ``but``;
+    layers that have one keep it."""
     for layer in [layer for layer in module.modules() if layer is not but]:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not parametrize.is_parametrized(layer):
             outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0

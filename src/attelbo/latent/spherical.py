@@ -15,8 +15,8 @@ a sum of two terms that are not negative: nothing cancels, for any kappa from 0 
 all rows, gives everything: the normalizer and the moments by the trapezoidal rule, which converges exponentially for
 such a function; the distribution function, and its derivative by kappa, by cumulated sums.
 
-Shapes: n samples, B batch, Q grid points. Double precision throughout: B numbers cost nothing, and differences of
-cumulated sums are wanted.
+Shapes: n samples, B batch, Q grid points. Double precision throughout: it is cheap, and differences of cumulated sums
+are needed.
 """
 
 import math
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 _TAIL = 20.0
-"""The grid ends where the density has fallen to exp(-20) of that at the mode, for whichever kappa that is last."""
+"""The grid ends where the density has fallen to exp(-20) of that at the mode, for all kappa."""
 _SPACING = 0.2
 """Of grid points, in standard deviations where the density is narrowest (kappa -> infinity)."""
 
@@ -46,7 +46,7 @@ class CosineProfile:
     """
 
     log_mean_exp: Tensor
-    """log E[exp(kappa (w - 1))] over the uniform distribution on the sphere, (B,): from 0 at kappa = 0 on falling.
+    """log E[exp(kappa (w - 1))] over the uniform distribution on the sphere, (B,): 0 at kappa = 0, then decreasing.
 
     The logarithm of Gamma(d/2) (2 / kappa)^(d/2 - 1) I_(d/2 - 1)(kappa) exp(-kappa)."""
     gap: Tensor
@@ -63,7 +63,7 @@ class CosineProfile:
             root = (m * m + 4 * k * k).sqrt()
             excess = 2 * k * k / (m + root)  # lambda - m
             lam = m + excess
-            # tan(t* / 2), and the logarithm of the density at the mode, beside exp(kappa)
+            # tan(t* / 2), and the logarithm of the density at the mode, divided by exp(kappa)
             self._mode = (m / lam).sqrt() / (1 + k / lam)
             log_peak = -k * m / (lam * (1 + k / lam)) - 0.5 * m * (excess / m).log1p()
 
@@ -80,7 +80,7 @@ class CosineProfile:
             deviation = gap - below_one  # w - E[w]
             variance = (density * deviation.square()).sum(-1) / total.squeeze(-1)
 
-            # What the cells hold, by the trapezoidal rule with the derivative's correction (Euler & Maclaurin).
+            # The mass of the cells, by the trapezoidal rule with the derivative's correction (Euler & Maclaurin).
             weights = density / (total * self._step)
             slope = k * (2 * q * scale).square() - m * (1 - below_one)  # d log density / dy
             tilt = weights * deviation
@@ -128,7 +128,7 @@ class CosineProfile:
 
 
 def _first_order(value: Tensor, at: Tensor, slope: Tensor) -> Tensor:
-    """The value, of the type of ``at``, with its derivative there: autograd goes through the line and no further."""
+    """The value, in the type of ``at``, with a given first derivative; second derivatives are zero."""
     return value.to(at.dtype) + slope.to(at.dtype) * (at - at.detach())
 
 

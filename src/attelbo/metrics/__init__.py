@@ -1,4 +1,5 @@
-"""What is measured: metrics that grow with a split, reducible over processes, and functions of all of its rows."""
+"""Metrics: some accumulate over the batches of a split and reduce over processes, others are functions of all of its
+rows."""
 
 from attelbo.metrics.active_units import ActiveUnits
 from attelbo.metrics.code_usage import CodeUsage

@@ -17,8 +17,8 @@ class ActiveUnits(Metric):
     """The number of dimensions u with Var_x(E[z_u|x]) above a threshold.
 
     The variance is that of the population, divided by the number of x. Sums and sums of squares are kept
-    in float64, so batches and processes merge by addition. Rounding costs the variance a relative error
-    of at most 1e-16 * batches * mean^2 / variance: nothing, for latents near a standard normal prior.
+    in float64, so batches and processes merge by addition. The relative rounding error of the variance is at most 1e-16
+    * batches * mean^2 / variance: negligible for latents near a standard normal prior.
 
     Args:
         latent_shape: E.

@@ -11,12 +11,12 @@ from torchmetrics import Metric
 class CodeUsage(Metric):
     """The distribution of codes over a split, all positions together.
 
-    ``perplexity`` is exp(-sum_k p_k log p_k), between 1 and K: so many codes, used equally, would be as diverse; of
-    several codebooks the geometric mean. ``code_usage`` is the share of codes that occur at all.
+    ``perplexity`` is exp(-sum_k p_k log p_k), between 1 and K: the number of equally used codes with the same entropy;
+    for several codebooks the geometric mean. ``code_usage`` is the share of codes that occur at all.
 
     Args:
         n_codes: K.
-        n_codebooks: Q; more than one: the last dimension of the codes goes through them.
+        n_codebooks: Q; if more than one, the last dimension of the codes indexes them.
     """
 
     full_state_update = False

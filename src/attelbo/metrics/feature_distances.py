@@ -1,11 +1,11 @@
-"""Distances between two sets of images by their features under some network.
+"""Distances between two sets of images in the feature space of a network.
 
 - Frechet distance between normal distributions with the sets' moments: Dowson & Landau 1982; of Inception features it
   is the FID of Heusel et al. 2017.
 - Kernel distance: the squared maximum mean discrepancy, kernel (x.y / D + 1)^3, unbiased: Binkowski et al. 2018,
   "Demystifying MMD GANs"; of Inception features it is the KID.
 
-Numbers of different networks, or of the Frechet distance with different numbers of images, do not compare.
+Values from different networks, or Frechet distances with different numbers of images, are not comparable.
 
 Shapes: N and M images, D features.
 """
@@ -19,7 +19,7 @@ _ROWS_AT_ONCE = 1024
 def frechet_distance(features: Tensor, others: Tensor) -> float:
     """|m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) with means m and covariances S.
 
-    Too large for finite sets, by a term that falls as 1 / N: two sets from one source are not at distance 0.
+    Biased upwards for finite sets, by a term of order 1 / N: two sets from one source are not at distance 0.
 
     Args:
         features: (N, D), N at least 2.
@@ -39,8 +39,8 @@ def frechet_distance(features: Tensor, others: Tensor) -> float:
 
 
 def kernel_distance(features: Tensor, others: Tensor) -> float:
-    """The unbiased estimate of the squared maximum mean discrepancy: 0 on average for sets from one source, so it may
-    be negative.
+    """The unbiased estimate of the squared maximum mean discrepancy: 0 in expectation for sets from one source, so it
+    may be negative.
 
     Args:
         features: (N, D), N at least 2.

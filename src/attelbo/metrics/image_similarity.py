@@ -1,6 +1,6 @@
 """How close reconstructions are to their images: PSNR, SSIM and MS-SSIM, by torchmetrics.
 
-- Structural similarity: Wang, Bovik, Sheikh & Simoncelli 2004; windows at the border see the image mirrored.
+- Structural similarity: Wang, Bovik, Sheikh & Simoncelli 2004; the image is mirrored at its border.
 - Multi-scale structural similarity: Wang, Simoncelli & Bovik 2003.
 
 Shapes: N images (C, H, W) with values in [0, 1].

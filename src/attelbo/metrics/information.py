@@ -1,17 +1,17 @@
-"""What z says about x: mutual information and the distance of the aggregate posterior from the prior.
+"""Information in z about x: mutual information and the divergence of the aggregate posterior from the prior.
 
 Hoffman & Johnson 2016, "ELBO surgery": with q(z) = 1/N sum_n q(z|x_n),
 
     1/N sum_n KL(q(z|x_n) || p(z)) = I_q(x; z) + KL(q(z) || p(z)).
 
-Where q(z|x) and p(z) are products over the dimensions of z, the last term falls apart once more (Chen et al. 2018,
+Where q(z|x) and p(z) are products over the dimensions of z, the last term decomposes further (Chen et al. 2018,
 "Isolating Sources of Disentanglement in VAEs", eq. 2), into total correlation and dimension-wise KL:
 
     KL(q(z) || p(z)) = KL(q(z) || prod_d q(z_d)) + sum_d KL(q(z_d) || p(z_d)).
 
 All terms are averages of log densities at one sample z_n ~ q(z|x_n) for each row, with q(z_n) over all N encodings:
-unbiased estimates, as far as these N rows go. What z says of N rows is at most log N, so a mutual information near that
-says more of N than of the data, and is too small for them; the aggregate KL is then too large by as much.
+unbiased estimates for these N rows. Their mutual information is at most log N, so an estimate near that is limited by N
+and too small for the data; the aggregate KL is then too large by as much.
 
 Shapes: N rows, B rows of one batch, M samples, E event shape of z, D its dimensions.
 """
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 _NUMBERS_AT_ONCE = 2**21
-"""Of the samples as each encoding sees them: 8 MB of float32."""
+"""Of samples times encodings: 8 MB of float32."""
 
 
 class Density(Protocol):
@@ -44,8 +44,8 @@ class FactorialDensity(Density, Protocol):
 
 
 class Information(NamedTuple):
-    """Two estimates, and two more that the second is the sum of, NaN where they were not asked for; each with its
-    standard error, which is that of the noise in z and of the rows. Nats."""
+    """Two estimates, and two more that add up to the second, NaN if not requested; each with its standard error, over
+    the noise in z and the rows. Nats."""
 
     mutual_information: float
     mutual_information_std_error: float
@@ -58,15 +58,15 @@ class Information(NamedTuple):
 
 
 def aggregate_log_prob(z: Tensor, posteriors: Sequence[Density], sizes: Sequence[int]) -> Tensor:
-    """log q(z) under the mixture of all encodings, each with the same weight.
+    """log q(z) under the mixture of all encodings with equal weights.
 
     Args:
         z: (M, *E).
         posteriors: q(z|x) of the N rows, in batches.
-        sizes: how many rows each batch has; they add up to N.
+        sizes: the number of rows of each batch; they add up to N.
 
     Returns:
-        (M,), nats, float64. Memory is bounded: so many samples at a time as suit the batch.
+        (M,), nats, float64. Memory is bounded by processing samples in parts.
     """
     total = torch.full((len(z),), -math.inf, dtype=torch.float64, device=z.device)
     for q, size in zip(posteriors, sizes, strict=True):
@@ -78,7 +78,7 @@ def aggregate_log_prob(z: Tensor, posteriors: Sequence[Density], sizes: Sequence
 
 def marginal_log_prob(z: Tensor, posteriors: Sequence[FactorialDensity], sizes: Sequence[int]) -> Tensor:
     """sum_d log q(z_d), each dimension under its own mixture of all encodings; arguments and result as of
-    :func:`aggregate_log_prob`. It takes N M D exponentials where that takes N M."""
+    :func:`aggregate_log_prob`. It takes N M D exponentials instead of N M."""
     total = torch.full((len(z), z[0].numel()), -math.inf, dtype=torch.float64, device=z.device)
     for q, size in zip(posteriors, sizes, strict=True):
         at_once = max(1, _NUMBERS_AT_ONCE // (size * max(1, z[0].numel())))
@@ -105,8 +105,8 @@ def estimate_information(
         posteriors: q(z|x) of the N rows, in batches.
         sizes: how many rows each batch has.
         log_marginals: sum_d log q(z_d) at these samples, (N,), nats, for the terms of the aggregate KL.
-        some: the samples that it was taken at, (M,) int64, where not at all: their terms add up to the aggregate KL
-            within its error only.
+        some: the samples at which ``log_marginals`` was computed, (M,) int64; None: all. For some, the terms add up to
+            the aggregate KL within its error only.
 
     Raises:
         ValueError: not one sample for each row.

@@ -1,8 +1,8 @@
-"""Whether a representation is of use: how well simple classifiers tell the labels from it, given few of them or all.
+"""How useful a representation is: the accuracy of simple classifiers on it, trained on few labels or on all.
 
 Alain & Bengio 2017, "Understanding intermediate layers using linear classifier probes".
 
-Shapes: N rows to learn from, M rows to be tried on, D dimensions.
+Shapes: N training rows, M test rows, D dimensions.
 """
 
 import math
@@ -14,11 +14,11 @@ from torch import Tensor
 
 NEIGHBOURS = 5
 DRAWS = 5
-"""Of the labels, where only some are used."""
+"""Random subsets of the labels, if only some are used."""
 
 
 class Accuracy(NamedTuple):
-    """A share of the M rows, and its standard error: that of the rows and, where labels were drawn, of the draws."""
+    """A share of the M rows, and its standard error, over the rows and, if labels were drawn, the draws."""
 
     value: float
     std_error: float
@@ -28,14 +28,14 @@ def probe_accuracy(
     codes: Tensor, labels: Tensor, tried: Tensor, answers: Tensor, n_labels: int | None, seed: int
 ) -> dict[str, Accuracy]:
     """The accuracy of a logistic regression on standardized codes (``linear``), and of the ``NEIGHBOURS`` nearest rows
-    in the codes as they are (``knn``).
+    in the unstandardized codes (``knn``).
 
     Args:
-        codes: what is learned from, (N, D).
+        codes: of the training rows, (N, D).
         labels: their classes, (N,), int64.
-        tried: what the classifiers are tried on, (M, D).
+        tried: codes of the test rows, (M, D).
         answers: their classes, (M,).
-        n_labels: so many of the N rows, drawn ``DRAWS`` times; all of them if None.
+        n_labels: how many of the N rows to use, drawn ``DRAWS`` times; all if None.
         seed: of the draws.
 
     Raises:

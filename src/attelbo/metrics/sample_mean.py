@@ -13,11 +13,11 @@ from torchmetrics import Metric
 class SampleMean(Metric):
     """The means of several per-sample values at once, each sample with the same weight.
 
-    In place of one ``torchmetrics.MeanMetric`` for each value: those look for NaN at every update, which
-    waits for the device, and add up in float32.
+    Replaces one ``torchmetrics.MeanMetric`` for each value, which check for NaN at every update, a synchronization with
+    the device, and accumulate in float32.
 
     Args:
-        names: of the values, in the order in which they are to be reported.
+        names: of the values, in the order of the report.
     """
 
     full_state_update = False
@@ -34,13 +34,13 @@ class SampleMean(Metric):
         """Take in a batch: for each name, its values (B,).
 
         Raises:
-            ValueError: other names than those announced.
+            ValueError: other names than those of the constructor.
         """
         if values.keys() != set(self.names):
             raise ValueError(f"values must be those of {', '.join(self.names)}, got {', '.join(values)}")
         stacked = torch.stack([values[name].detach() for name in self.names]).double()  # (values, B)
-        # Not in place, here and in the other metrics: reset() in Trainer.validate() leaves tensors of inference mode,
-        # which Trainer.fit(), that validates without it, could not add to.
+        # Not in place, here and in the other metrics: reset() in Trainer.validate() leaves inference tensors, which
+        # Trainer.fit(), which validates outside of inference mode, could not update in place.
         self.n = self.n + stacked.shape[1]
         self.total = self.total + stacked.sum(1)
 

@@ -1,4 +1,4 @@
-"""How well pixels are told apart that belong to different objects.
+"""Agreement of segmentations.
 
 Shapes: B batch, S elements of an image, such as its pixels.
 """
@@ -9,16 +9,16 @@ from torch.nn import functional as F
 
 
 def adjusted_rand_index(found: Tensor, true: Tensor) -> Tensor:
-    """The Rand index of each image, corrected for chance: 1 for the same partition whatever its labels, 0 on average
-    for one drawn at random with clusters of the same sizes.
+    """The Rand index of each image, corrected for chance: 1 for the same partition whatever its labels, 0 in
+    expectation for a random one with clusters of the same sizes.
 
-    Hubert & Arabie 1985, "Comparing Partitions", equation 5. Elements that belong to nothing do not count: with the
-    background left out this is what papers on objects call the foreground ARI, of which the scores of the images are
-    averaged (Locatello et al. 2020, section 4.1).
+    Hubert & Arabie 1985, "Comparing Partitions", equation 5. Elements without a true cluster do not count: with the
+    background left out this is the foreground ARI, which papers average over images (Locatello et al. 2020, section
+    4.1).
 
     Args:
-        found: the clusters that elements are put in, (B, S), integers from 0 on.
-        true: those that they belong to, (B, S), integers, -1 for what does not count.
+        found: predicted clusters of the elements, (B, S), integers from 0 on.
+        true: true clusters, (B, S), integers, -1 for elements that do not count.
 
     Returns:
         (B,), float64, at most 1; NaN where nothing counts.

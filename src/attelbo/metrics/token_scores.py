@@ -1,4 +1,4 @@
-"""What a prediction of tokens is measured by, exact for each token however they came in batches.
+"""Scores of token predictions: exact means over tokens, independent of batches.
 
 Shapes: B rows, T tokens of a row, N predicted ones of all rows, V vocabulary.
 """
@@ -17,14 +17,14 @@ _SUMS = ("nats", "tokens", "correct", "characters", "rows", "exact")
 
 
 class TokenScores(Metric):
-    """Mean nats per predicted token (``loss``), its exponential (``perplexity``), and the share of tokens that were the
-    likeliest (``accuracy``); where they are known, bits per character and the share of rows without a wrong token
+    """Mean nats per predicted token (``loss``), its exponential (``perplexity``), and the share of tokens that are
+    predicted right (``accuracy``); if applicable, bits per character and the share of rows without a wrong token
     (``exact``).
 
     Args:
-        characters: those that each token of the vocabulary stands for, V of them; None: not known.
+        characters: the number of characters of each token of the vocabulary, V of them; None: not known.
         answers: whether a row's tokens are an answer that is right or wrong as a whole.
-        hidden: whether the tokens are some that were hidden: what they cost given the others is of no density of the
+        hidden: whether the tokens are masked ones: their conditional probabilities do not make up a density of the
             text, so there is no perplexity.
     """
 
@@ -46,7 +46,7 @@ class TokenScores(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Take in logits (N, V) for those tokens of target (B, T) that are predicted: it is negative elsewhere."""
+        """Take in logits (N, V) for the predicted tokens of target (B, T), which is negative elsewhere."""
         predicted = target >= 0
         tokens = target[predicted]  # (N,)
         right = logits.argmax(-1) == tokens
@@ -72,7 +72,7 @@ class TokenScores(Metric):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        """What is shown of them."""
+        """How they are displayed."""
         each = "hidden token, the others seen" if self.hidden else "token"
         return (
             Measure("loss", "loss", f"nats per {each}", 4, better="less"),

@@ -1,9 +1,9 @@
-"""Adaptive group VAEs: what pairs of images have in common tells the factors apart (weak supervision).
+"""Adaptive group VAEs: pairs of images that share factors disentangle them (weak supervision).
 
 Locatello, Poole, Raetsch, Schoelkopf, Bachem & Tschannen 2020, "Weakly-Supervised Disentanglement Without Compromises"
 (arXiv:2002.02886), sec. 4: Ada-GVAE and Ada-ML-VAE.
 
-    x, x' -- encoder, posterior --> q(z|x), q(z|x') -- what differs least is averaged, samples --> z, z'
+    x, x' -- encoder, posterior --> q(z|x), q(z|x') -- similar dimensions averaged, samples --> z, z'
     z, z' -- decoder, likelihood --> p(x|z), p(x'|z') -- objective --> loss
 
 Shapes: B pairs, (C, H, W) image. Units: nats, summed over the dimensions of x and averaged over images.
@@ -23,11 +23,11 @@ from attelbo.models.vae import VariationalAutoencoder, vae_parts
 
 
 class AdaptiveVAE(VariationalAutoencoder):
-    """A VAE that is trained on pairs; in all else, validation too, a VAE of single images.
+    """A VAE that is trained on pairs; otherwise, in validation too, a VAE of single images.
 
     The evidence terms of B pairs are those of 2 B images, first all x, then all x', under the posteriors that pairs
-    share (:func:`~attelbo.latent.share_posteriors`); an objective makes of them what it makes of any, so that the ELBO
-    is the mean of the two of a pair.
+    share (:func:`~attelbo.latent.share_posteriors`); objectives treat them as usual, so that the ELBO is the mean of
+    the two of a pair.
 
     Args:
         average: of two posteriors: ``gvae`` (of moments) or ``ml_vae`` (of precisions).

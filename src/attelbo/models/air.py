@@ -1,4 +1,4 @@
-"""Attend, infer, repeat: an image is explained by objects, one after the other, as many as there are.
+"""Attend, infer, repeat: an image is explained by a variable number of objects, inferred one after the other.
 
 Eslami et al. 2016, "Attend, Infer, Repeat: Fast Scene Understanding with Generative Models", arXiv:1603.08575.
 
@@ -8,15 +8,14 @@ Eslami et al. 2016, "Attend, Infer, Repeat: Fast Scene Understanding with Genera
         what_t ~ N(encoder(x cut out at where_t))               prior: N(0, I)
     E[x|z] = sum_t present_t paste(sigmoid(decoder(what_t)), where_t)
 
-The gradient of the presences is that of the score function, with a baseline that is learned from x and the state
-(Mnih & Gregor 2014, "Neural Variational Inference and Learning in Belief Networks", section 2.3); all else is
-reparametrized.
+The gradient of the presences is a score-function estimate, with a baseline that is learned from x and the state (Mnih &
+Gregor 2014, "Neural Variational Inference and Learning in Belief Networks", section 2.3); all else is reparametrized.
 
-Ours differs: a step sees of the learning signal only what it can change, and the KL of a presence is exact given those
-before it; presences stay as they begin until objects look like something; sizes are sigmoids of normal variables, so
-that they are positive; q(where) begins as the prior. Public implementations let the prior of the presences fall to 1e-7
-in training, lest an object be made of several; here a cost of each object is added to the loss, and the bound is that
-of one prior.
+Ours differs: the learning signal of a step has only those terms that depend on it, and the KL of a presence is exact
+given those before it; presences are not trained until objects are recognizable; sizes are sigmoids of normal variables,
+so that they are positive; q(where) is initialized to the prior. Public implementations let the prior of the presences
+fall to 1e-7 in training, to keep objects from being split into several; here a cost for each object is added to the
+loss, and the bound has one fixed prior.
 
 Shapes: K samples, B batch, N = K B rows, T steps, D dimensions of a what, (C, H, W) image, n x n of a glimpse. Flat,
 a z is (present, where, what) of each step, T (4 + D) numbers, zeros where there is no object. Units: nats.
@@ -57,7 +56,7 @@ from attelbo.models.parts import check_images, likelihood_of, model_arguments
 from attelbo.networks import Decoder
 
 EPSILON = 1e-3
-"""Of a Bernoulli's mean: a pixel that no object covers may still be one."""
+"""The least distance of a Bernoulli's mean from 0 and 1: a pixel that no object covers may still be 1."""
 
 
 class AttendInferRepeat(LatentVariableModel):
@@ -129,10 +128,11 @@ class AttendInferRepeat(LatentVariableModel):
         return torch.stack([step.reached * present, step.present * where, step.present * what])
 
     def _score(self, steps: Sequence[Step], log_likelihood: Tensor, kl: Tensor, costs: Tensor) -> Tensor:
-        """Zeros (N,) whose gradient is what the presences lack in that of the loss, and that of the baseline."""
+        """Zeros (N,) whose gradient is the score-function term of the presences, and that of the loss of the
+        baseline."""
         weight = self.objective.weight.value if isinstance(self.objective, ELBO) else 1.0
         present, where, what = (weight * kl.detach()).unbind(1)
-        known = present + costs.detach()  # before the presence of the step is
+        known = present + costs.detach()  # before the presence of the step is drawn
         behind = (known + where + what).flip(0).cumsum(0).flip(0) - known
         signals = log_likelihood.detach() - behind  # (T, N)
         total = torch.zeros_like(log_likelihood)
@@ -252,7 +252,7 @@ def build_air(
         likelihood: of x, one whose mean can be painted: Bernoulli, normal or Laplace.
         objective: the ELBO, without free bits.
         latent_dim: D.
-        hidden: units of the LSTM, and of what it reads.
+        hidden: units of the LSTM, and of its input.
         steps: T, objects at most.
         glimpse: n.
         presence: the prior probability of one more object.
@@ -260,9 +260,9 @@ def build_air(
         object_size: the prior's size of objects, as a share of the image's sides.
         size_std: its standard deviation, of log(size / (1 - size)).
         spread: the prior's standard deviation of a center; the image ends at -1 and 1.
-        waiting: the part of the run in which presences do not learn. Before objects look like something, they make a
-            scene worse than none would, or one of them does for all: a presence that has become certain of that is
-            never tried otherwise again.
+        waiting: the fraction of the run in which presences are not trained. Before objects are recognizable, they make
+            a scene worse than none would, or one of them explains everything: presences that become certain then never
+            explore again.
         optimizer: its configuration.
         scheduler: the learning rate's.
 
@@ -283,7 +283,9 @@ def build_air(
         raise ConfigError(f"model/likelihood: AIR paints means of bernoulli, normal or laplace, not {type(p).__name__}")
     o = part("objective", objective)
     if not isinstance(o, ELBO) or o.has_free_bits:
-        raise ConfigError("model/objective: AIR takes elbo without free bits, of which its presences know the gradient")
+        raise ConfigError(
+            "model/objective: AIR takes elbo without free bits, since the gradient of its presences is that of the elbo"
+        )
     shape = (channels, glimpse, glimpse)
     finder = ObjectFinder(
         encoder=part("encoder", encoder, in_shape=shape),

@@ -1,8 +1,8 @@
 """What a model is: a LightningModule that states its loss once.
 
-A model says how a batch becomes a loss (:meth:`Model.losses`). How batches become optimizer steps, one
-by one or in blocks, is the business of the stepper that training hands to it; without one, a model is
-an ordinary LightningModule and any ``lightning.Trainer`` trains it.
+A model defines how a batch becomes a loss (:meth:`Model.losses`). How batches become optimizer steps, one by one or in
+blocks, is left to a stepper that training sets; without one, a model is an ordinary LightningModule that any
+``lightning.Trainer`` trains.
 """
 
 import inspect
@@ -27,11 +27,11 @@ Monitor = tuple[str, Literal["min", "max"]]
 """A validation metric, and whether less or more of it is better."""
 
 Terms = dict[str, Tensor]
-"""Scalars by name, each a mean over the batch; the first is ``loss``, what is minimized. Nats."""
+"""Scalars by name, each a mean over the batch; the first is ``loss``, which is minimized. Nats."""
 
 
 Rate = Callable[[int, int], float]
-"""(step, total_steps) -> what a learning rate is multiplied with; steps count from 0."""
+"""(step, total_steps) -> the factor of a learning rate; steps count from 0."""
 
 
 class Stepper(Protocol):
@@ -47,27 +47,27 @@ class Stepper(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """One of those who train a model in turns, each with an optimizer: what it minimizes, and what it moves."""
+    """One of several players that train a model in turns, each with its own optimizer, losses and parameters."""
 
     losses: Callable[[Batch], Terms]
     """The first term, ``loss``, is minimized."""
     parameters: list[nn.Parameter]
     prefix: str = ""
-    """What is put before the names of its terms, such as ``critic_``."""
+    """The prefix of the names of its terms, such as ``critic_``."""
     rates: Sequence[tuple[str, list[nn.Parameter], Rate]] = ()
-    """Some of its parameters under a name, and what moves their learning rate beside the scheduler."""
+    """Groups of its parameters by name, with a factor of their learning rate besides the scheduler."""
     betas: tuple[float, float] | None = None
     """Of its Adam, in place of those in the configuration."""
     rate: float = 1.0
-    """Its learning rate, in those of the configuration."""
+    """Its learning rate, as a multiple of the configured one."""
 
     def __post_init__(self) -> None:
-        """It moves nothing that is frozen."""
+        """Leave out frozen parameters."""
         object.__setattr__(self, "parameters", _trainable(self.parameters))
         object.__setattr__(self, "rates", [(name, _trainable(own), rate) for name, own, rate in self.rates])
 
     def groups(self) -> list[dict[str, Any]]:
-        """Its parameters as an optimizer takes them."""
+        """Its parameter groups for an optimizer."""
         rated = {parameter for _, parameters, _ in self.rates for parameter in parameters}
         rest = [parameter for parameter in self.parameters if parameter not in rated]
         groups = [{"params": rest}, *({"params": parameters, "name": name} for name, parameters, _ in self.rates)]
@@ -78,7 +78,7 @@ class Model(LightningModule, ABC):
     """A model with one optimizer implements :meth:`losses`; one with several also :meth:`players`."""
 
     has_use_for: ClassVar[tuple[str, ...]] = ()
-    """Of the keys of data that some models are made for, ``n_labels`` and ``pairs``, those that it learns by."""
+    """The keys of data for special models, ``n_labels`` and ``pairs``, that it makes use of."""
 
     def __init__(self, optimizer: Spec, scheduler: Spec) -> None:
         super().__init__()
@@ -91,39 +91,40 @@ class Model(LightningModule, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch) -> Terms:
-        """The scalar to minimize, ``loss``, and those worth watching, as means over the batch."""
+        """The scalar to minimize, ``loss``, and others to be logged, as means over the batch."""
 
     def counted(self, batch: Batch) -> int | Tensor:
-        """How many things ``losses`` takes its means over: rows, unless a subclass says otherwise. It is by this that
-        the parts of a minibatch count."""
+        """The number of items that ``losses`` averages over: rows, unless a subclass overrides it. Parts of a minibatch
+        are weighted by it."""
         return len(batch.x)
 
     def players(self) -> list[Player]:
-        """Who takes an optimizer step on each minibatch, in this order: one player with all parameters, unless a
-        subclass says otherwise, as for adversarial training."""
+        """The players that take an optimizer step on each minibatch, in this order: one with all parameters, unless a
+        subclass overrides it, as for adversarial training."""
         return [Player(self.losses, list(self.parameters()))]
 
     @property
     def monitor(self) -> Monitor | None:
-        """What tells the best epoch; None: nothing does, the last one is the best."""
+        """The metric that selects the best epoch; None: the last epoch is taken."""
         return "val/loss", "min"
 
     def freeze_parts(self, parts: Iterable[nn.Module]) -> None:
-        """Leave parts of it as they are: they get no gradient and no optimizer, and stay in evaluation mode, without
-        dropout and with the running means that they have, so that nothing of them moves."""
+        """Freeze parts: they get no gradient and no optimizer, and stay in evaluation mode, without dropout and with
+        fixed running means."""
         self._frozen = tuple(parts)
         for part in self._frozen:
             part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """What is frozen stays in evaluation mode."""
+        """Frozen parts stay in evaluation mode."""
         super().train(mode)
         for part in self._frozen:
             part.eval()
         return self
 
     def at_step(self, step: int, total_steps: int) -> None:
-        """Called before optimizer step ``step``, counted from 0: schedules move here, the learning rate's first."""
+        """Called before optimizer step ``step``, counted from 0: sets the learning rate, and in subclasses other
+        schedules."""
         factor = self._schedule(step, total_steps)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
@@ -151,11 +152,11 @@ class Model(LightningModule, ABC):
 
     @abstractmethod
     def evaluation_results(self) -> Terms:
-        """The metrics of the pass, by their name without the split, and a clean slate for the next."""
+        """The metrics of the pass, by their name without the split; they are reset for the next one."""
 
     @property
     def measures(self) -> Sequence[Measure]:
-        """What is shown of these results, the most comparable first; those that there are not are left out."""
+        """Which of these results are shown, the most comparable first; missing ones are left out."""
         return (Measure("loss", "loss", "what is minimized", 4, better="less"),)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -188,17 +189,17 @@ class Model(LightningModule, ABC):
 
     @classmethod
     def from_run(cls, run_dir: str | Path, checkpoint: str = "best") -> Self:
-        """The trained model of a run directory, in evaluation mode on the CPU; ``load_run`` gives its data as well, and
-        so the vocabulary of texts.
+        """The trained model of a run directory, in evaluation mode on the CPU; ``load_run`` also gives its data, with
+        the vocabulary of texts.
 
         Args:
-            run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
+            run_dir: ``outputs/<name>/<run id>``, or a folder, for its newest run.
             checkpoint: ``best``, ``last``, ``average`` or ``epoch<n>``.
 
         Raises:
             UserError: not a run directory, no checkpoint in it, or the run of another kind of model.
         """
-        from attelbo.models.loading import load_run  # which knows models
+        from attelbo.models.loading import load_run  # which imports this module
 
         model, _ = load_run(run_dir, checkpoint=checkpoint)
         if not isinstance(model, cls):
@@ -211,7 +212,7 @@ class Model(LightningModule, ABC):
         """One optimizer for each player. The learning rate's schedule is a function of the step: see ``at_step``.
 
         Raises:
-            ConfigError: several players, and no stepper to let them take turns.
+            ConfigError: several players without a stepper.
         """
         players = self.players()
         if len(players) > 1 and self.stepper is None:

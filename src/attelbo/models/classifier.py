@@ -38,9 +38,9 @@ class Classifier(Model):
         optimizer: its configuration.
         scheduler: the learning rate's.
         label_smoothing: the share of the target that is spread evenly over all classes (Szegedy et al. 2016, section
-            7), in training and evaluation: where it is above 0, the loss is not the cross-entropy of the labels.
+            7), in training and evaluation: above 0, the loss is not the cross-entropy of the labels.
         dropout: on the features, in training.
-        standardize: what is made of images before the body sees them; nothing if None.
+        standardize: of images, before the body; none if None.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Classifier(Model):
         return self.head(self.body(x if self.standardize is None else self.standardize(x)))
 
     def on_fit_start(self) -> None:
-        """What training images are like is known now.
+        """Learn the mean and standard deviation of the training images.
 
         Raises:
-            ConfigError: the trainer was given a loader by itself, which does not know.
+            ConfigError: the trainer has only a loader, without a data module that knows them.
         """
         if self.standardize is not None:
             moments: Any = getattr(getattr(self.trainer, "datamodule", None), "pixel_moments", None)
@@ -126,7 +126,7 @@ def build_image_classifier(
     dropout: float = 0.0,
     standardize: bool = False,
 ) -> Classifier:
-    """Compose a classifier of images from the encoder of a VAE, which is given the images standardized, if asked for.
+    """Compose a classifier of images from the encoder of a VAE, with images standardized if asked for.
 
     Raises:
         ConfigError: the data are no images or lack labels, or an argument is out of range.
@@ -154,7 +154,7 @@ def build_vision_transformer(
     dropout: float = 0.0,
     standardize: bool = False,
 ) -> Classifier:
-    """Compose a vision transformer from its configuration; it is given the images standardized, if asked for.
+    """Compose a vision transformer from its configuration, with images standardized if asked for.
 
     Raises:
         ConfigError: the data are no images or lack labels, an argument is out of range, or parts do not fit together.

@@ -1,11 +1,11 @@
-"""The conditional variational autoencoder: every distribution of a VAE is given the label.
+"""The conditional variational autoencoder: every distribution of a VAE is conditioned on the label.
 
 Sohn, Lee & Yan 2015, "Learning Structured Output Representation using Deep Conditional Generative Models", with the
-label in the place of what is conditioned on.
+label as the condition.
 
     (x, y) -- encoder, posterior --> q(z|x,y)        prior p(z|y)        (z, y) -- decoder, likelihood --> p(x|y,z)
 
-The numbers are those of log p(x|y): not to be compared with those of log p(x).
+Its bounds are on log p(x|y), not comparable with those on log p(x).
 
 Shapes: K samples of z for each x, B batch, Y classes, (C, H, W) image, E event shape of z, D its dimensions.
 Units: nats, summed over the dimensions of x and averaged over the batch.
@@ -24,8 +24,8 @@ from attelbo.models.vae import VariationalAutoencoder, vae_parts
 
 
 class ConditionalVAE(VariationalAutoencoder):
-    """A VAE of x given its label. The encoder sees the label as one more channel, a learned plane for each class; the
-    decoder sees it one-hot beside z. See :func:`build_conditional_vae`.
+    """A VAE of x given its label. The encoder gets the label as one more channel, a learned plane for each class; the
+    decoder gets it one-hot, concatenated to z. See :func:`build_conditional_vae`.
 
     Args:
         n_classes: Y.
@@ -43,7 +43,7 @@ class ConditionalVAE(VariationalAutoencoder):
         self.planes = nn.Parameter(torch.randn(n_classes, 1, *size))
 
     def one_hot(self, y: Tensor) -> Tensor:
-        """Labels y (...), as (..., Y); of an unknown label, -1, zeros."""
+        """Labels y (...) as (..., Y); zeros for an unknown label, -1."""
         return (y.unsqueeze(-1) == self._classes).to(self.planes.dtype)
 
     # -- from a batch to its evidence ---------------------------------------------------------------

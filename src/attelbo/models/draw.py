@@ -1,4 +1,4 @@
-"""DRAW: an image is painted in T strokes, each from a z of its own, and seen through a window that moves.
+"""DRAW: an image is painted in T strokes, each from its own z, and read through a moving window.
 
 Gregor et al. 2015, "DRAW: A Recurrent Neural Network For Image Generation", arXiv:1502.04623, eq. 3-17.
 
@@ -8,7 +8,7 @@ Gregor et al. 2015, "DRAW: A Recurrent Neural Network For Image Generation", arX
         h_dec = LSTM(h_dec, z_t);  c = c + write(h_dec)
     eta = c -- likelihood --> p(x|z_1 .. z_T)
 
-A hierarchy with a layer for each stroke: the KL of each is known, the bound and everything else are as for others.
+A hierarchy with a layer for each stroke: the KL of each has a closed form, and the bound is that of any hierarchy.
 
 Ours differs: any likelihood; the error image is x minus the mean of the likelihood at the canvas, which for a Bernoulli
 is the paper's.
@@ -42,14 +42,14 @@ from attelbo.networks.layers import initialize
 
 
 class Stroke(NamedTuple):
-    """How things stand after a stroke."""
+    """The state after a stroke."""
 
     canvas: Tensor
     """(N, P C, H, W)."""
     read: GaussianWindow | None
-    """What was looked through before; None without a window or without x."""
+    """The window of the reading before it; None without a window or without x."""
     write: GaussianWindow | None
-    """What was painted through; None without a window."""
+    """The window of the painting; None without a window."""
 
 
 class DRAW(Hierarchy):
@@ -81,7 +81,7 @@ class DRAW(Hierarchy):
         self.decoder_start = nn.Parameter(torch.zeros(2, hidden))
 
     def bottom_up(self, x: Tensor) -> list[Tensor]:
-        """x itself: what is read from it depends on the canvas."""
+        """x itself, since reading depends on the canvas."""
         return [x]
 
     def descend(self, n: int, choose: Choice, activations: list[Tensor] | None) -> Tensor:
@@ -91,7 +91,7 @@ class DRAW(Hierarchy):
         return canvas
 
     def strokes(self, n: int, choose: Choice, x: Tensor | None = None) -> Iterator[Stroke]:
-        """T strokes on n canvases, the z of each as ``choose`` says; q is there where x (n, C, H, W) is."""
+        """T strokes on n canvases, with the z of each from ``choose``; q is given if x (n, C, H, W) is."""
         canvas = self.blank.expand(n, *self.blank.shape)
         encoder, decoder = _rows(self.encoder_start, n), _rows(self.decoder_start, n)
         for _ in self.layer_shapes:

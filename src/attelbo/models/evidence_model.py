@@ -1,8 +1,8 @@
-"""Models with latent variables: whatever their structure, a batch becomes evidence terms, and those a loss.
+"""Models with latent variables: whatever their structure, a batch becomes evidence terms, and these become a loss.
 
     batch -- evidence --> log p(x|z), log p(z), log q(z|x), KL -- objective --> loss
 
-A subclass of :class:`EvidenceModel` says how; objectives, metrics and evaluation are here, and the same for all.
+A subclass of :class:`EvidenceModel` computes the terms; objectives, metrics and evaluation are shared.
 
 Shapes: K samples of z for each x, B batch, (C, H, W) image, E event shape of z, D its dimensions.
 Units: nats, summed over the dimensions of x and averaged over the batch.
@@ -30,17 +30,17 @@ class EvidenceModel(Model):
 
     Args:
         likelihood: p(x|z).
-        objective: what becomes of the evidence terms.
+        objective: the loss as a function of the evidence terms.
         n_latent: D, the numbers in one z, all layers together.
         has_kl: whether q(z|x) has a density: not where it is a point among real numbers.
         optimizer: its configuration.
         scheduler: the learning rate's.
         codes: the space of q(z|x), where it is one of codes.
-        extra: a distance between x and E[x|z] that is added to the loss, and is no part of a bound.
+        extra: a distance between x and E[x|z] that is added to the loss, no part of a bound.
     """
 
     has_dimensions: ClassVar[bool] = True
-    """Whether every x has as many dimensions as the next, among which bits can be shared."""
+    """Whether all x have the same number of dimensions, so that there are bits per dimension."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class EvidenceModel(Model):
         self.extra = extra
         self.has_kl = has_kl
         self.bounded = has_kl and likelihood.normalized
-        # Where p(x|z) is no distribution, reconstruction + KL does not go by the name of a bound.
+        # Where p(x|z) is not a normalized distribution, reconstruction + KL is not called a bound.
         self._sum, self._sign = ("elbo", -1) if self.bounded else ("distortion_rate", 1)
         self.n_latent = n_latent
         self.has_bits = self.bounded and likelihood.discrete and self.has_dimensions
@@ -69,11 +69,11 @@ class EvidenceModel(Model):
         self.active_units = ActiveUnits((n_latent,))
         self.code_usage = None if codes is None else CodeUsage(codes.n_codes, codes.n_codebooks)
         self.findings: SampleMean | None = None
-        """Of what a subclass measures beside the evidence: it puts one here, and fills it by ``found_in``."""
+        """Means of further measurements of a subclass, which sets it, and fills it by ``found_in``."""
 
     @property
     def monitor(self) -> Monitor | None:
-        """The bound, or what is in its place, where there is one and the objective is for it."""
+        """The bound, or reconstruction + KL, if it exists and is what the objective watches."""
         if self.objective.watched == "elbo" and self.has_kl:
             return f"val/{self._sum}", "max" if self.bounded else "min"
         return super().monitor if self.objective.watched else None
@@ -85,24 +85,24 @@ class EvidenceModel(Model):
         """The evidence terms of a batch, as the objective asks for them."""
 
     def latents_of(self, batch: Batch) -> Evidence:
-        """Those for a turn of the objective that reads only z and q of them: all of them, unless a subclass saves the
+        """The terms for a turn of the objective that reads z and q only: all of them, unless a subclass skips the
         rest."""
         return self.evidence_of(batch)
 
     @abstractmethod
     def weight_sampler_of(self, batch: Batch) -> Callable[[int], Tensor]:
-        """k -> log p(x, z) - log q(z|x) of k fresh samples for each row, (k, B), nats: what importance sampling
-        averages. What does not depend on the samples is computed here, however often the function is called."""
+        """k -> log p(x, z) - log q(z|x) of k fresh samples for each row, (k, B), nats: for importance sampling. What
+        does not depend on the samples is computed here, once for all calls of the function."""
 
     @abstractmethod
     def inference_parameters(self) -> list[nn.Parameter]:
-        """Those of q(z|x), for objectives that train the two sides by themselves."""
+        """The parameters of q(z|x), for objectives that train the two sides separately."""
 
     def losses(self, batch: Batch) -> Terms:
         return self._terms(self.evidence_of(batch))
 
     def _terms(self, evidence: Evidence) -> Terms:
-        """The loss and the terms beside it; those are for the eye and take no part in the backward pass."""
+        """The loss, and further terms that are only logged, without gradient."""
         extra = self._extra_of(evidence)
         terms = {"loss": self._with_penalty(self.objective(evidence), evidence, extra)}
         with torch.no_grad():
@@ -159,7 +159,7 @@ class EvidenceModel(Model):
         ]
 
     def _turn_losses(self, turn: Turn, batch: Batch) -> Terms:
-        # A discriminator learns from what the model makes and does not change it.
+        # A discriminator is trained on outputs of the model, which get no gradient.
         with torch.set_grad_enabled(torch.is_grad_enabled() and turn.moves != "objective"):
             evidence = self.evidence_of(batch) if turn.decodes else self.latents_of(batch)
         loss = turn.loss(evidence)
@@ -181,7 +181,7 @@ class EvidenceModel(Model):
     # -- evaluation: the same terms, as exact means over a split --------------------------------------
 
     def found_in(self, batch: Batch) -> Terms:
-        """What is measured beside the evidence, if ``findings`` is there: a value for each row, or for some."""
+        """Further measurements, if ``findings`` is set: a value for each row, or for some."""
         raise NotImplementedError
 
     def evaluation_step(self, batch: Batch) -> None:

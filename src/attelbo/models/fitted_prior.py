@@ -3,13 +3,13 @@ Models", section 4; Ghosh et al. 2020 and van den Oord et al. 2017 for points an
 
     x -- encoder, posterior (frozen) --> z ~ q(z|x) --> -log p(z), minimized over the prior's parameters
 
-What is minimized is the cross-entropy of the aggregate posterior q(z) = E_x q(z|x) and p(z): the part of the KL that a
-prior can change. All other numbers are those of the autoencoder with its new prior; where x is discrete, with the
-bits/dim of each stage beside their sum:
+The loss is the cross-entropy of the aggregate posterior q(z) = E_x q(z|x) and p(z): the part of the KL that depends on
+the prior. All metrics are those of the autoencoder with its new prior; where x is discrete, with the bits/dim of each
+stage besides their sum:
 
     -E_q[log p(x|z)] / (D log 2), first stage        KL(q(z|x) || p(z)) / (D log 2), prior
 
-A prior that knows labels is fitted to z given y, and the numbers are those of log p(x|y), as of a conditional VAE.
+A class-conditional prior is fitted to z given y, and bounds are on log p(x|y), as for a conditional VAE.
 
 Shapes: B batch, N training rows, F features of one, Y classes, D dimensions of x.
 """
@@ -33,13 +33,13 @@ from attelbo.models.loading import read_weights
 from attelbo.models.vae import VariationalAutoencoder, vae_parts
 
 _ROWS_TO_START_FROM = 5_000
-"""Encodings by which a prior is placed before its first step."""
+"""Encodings from which a prior is initialized."""
 _MOST_FEATURES = 2**28
-"""Numbers that are kept of all training rows, a gigabyte; of more each step computes its own."""
+"""The most numbers of features of all training rows that are cached, a gigabyte; otherwise each step computes them."""
 
 
 class CrossEntropy(Objective):
-    """loss = -mean_b log p(z), or log p(z|y), z ~ q(z|x), nats. For the second stage; nothing that could be chosen."""
+    """loss = -mean_b log p(z), or log p(z|y), z ~ q(z|x), nats. For the second stage; not configurable."""
 
     n_samples = 1
     needs_generative = True
@@ -56,11 +56,11 @@ class FittedPrior(VariationalAutoencoder):
     _known_classes: int | None
     _classes: Tensor
     _features: Tensor | None = None
-    """In training, what the encoder makes of each training row, (N, *F): it is frozen, and rows that are not drawn anew
-    come again in each epoch."""
+    """In training, the features of each training row, (N, *F), if these are the same in each epoch: the encoder is
+    frozen."""
 
     def freeze_first_stage(self, weights: str, n_classes: int | None) -> Self:
-        """Leave nothing to train but the prior; ``weights``: the checkpoint of the first stage; ``n_classes``: Y."""
+        """Freeze everything but the prior; ``weights``: the checkpoint of the first stage; ``n_classes``: Y."""
         self.weights = weights
         self._known_classes = n_classes if self.prior.knows_labels else None
         self.register_buffer("_classes", torch.arange(self._known_classes or 0), persistent=False)
@@ -72,7 +72,8 @@ class FittedPrior(VariationalAutoencoder):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """The first stage stays as it is evaluated: codebooks and running means do not move, choices are hard."""
+        """The first stage stays in evaluation mode: codebooks and running means are fixed, categorical samples are
+        hard."""
         super().train(mode)
         for frozen in (self.encoder, self.posterior, self.decoder, self.likelihood):
             frozen.eval()
@@ -94,13 +95,13 @@ class FittedPrior(VariationalAutoencoder):
         return self._known_classes
 
     def prior_of(self, y: Tensor | None = None) -> Density:
-        """p(z|y), where the prior knows labels and there are some; else p(z)."""
+        """p(z|y), if the prior is class-conditional and labels are given; else p(z)."""
         if self.known_classes is None or y is None:
             return self.prior
         return self.prior.given((y.unsqueeze(-1) == self._classes).to(torch.get_default_dtype()))
 
     def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
-        """Without labels, of the classes in turn."""
+        """Without labels, for the classes in turn."""
         if self.known_classes is not None and y is None:
             y = torch.arange(n, device=self._classes.device) % self.known_classes
         return super().sample_prior(n, y)
@@ -132,8 +133,8 @@ class FittedPrior(VariationalAutoencoder):
         return []
 
     def setup(self, stage: str) -> None:
-        """Before training: take the first stage's weights, and place the prior among its encodings. A run that goes on
-        has both replaced by its checkpoint afterwards."""
+        """Before training: load the first stage's weights, and initialize the prior from its encodings. In a resumed
+        run the checkpoint replaces both afterwards."""
         if stage != "fit":
             return
         own = self.state_dict()
@@ -147,10 +148,10 @@ class FittedPrior(VariationalAutoencoder):
         rows = torch.arange(min(_ROWS_TO_START_FROM, data.n_rows("train")), device=self.device)
         self.eval()
         self.prior.start_from(self._encodings(data.materialize(rows, "train"))[0])
-        super().train()  # all of it for now: the Trainer has something to say of parts that are not
+        super().train()  # all of it for now: the Trainer warns of modules in evaluation mode
 
     def on_train_start(self) -> None:
-        """The weights are those that training goes on with."""
+        """Weights are final now, in a resumed run too."""
         self.train()
         data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         n = data.n_rows("train")
@@ -177,7 +178,7 @@ def build_fitted_prior(
     scheduler: Spec,
     extra: Spec | None = None,
 ) -> FittedPrior:
-    """The parts of the first stage, the prior of the second.
+    """Compose the parts of the first stage and the prior of the second.
 
     Args:
         data: what is known of the data.
@@ -185,13 +186,13 @@ def build_fitted_prior(
         encoder: of the first stage, as all that is not named here.
         decoder: as above.
         posterior: as above.
-        prior: what is fitted.
+        prior: the one that is fitted.
         likelihood: as above.
-        objective: what the first stage was trained by; for the record.
+        objective: that of the first stage; for the record.
         latent_dim: as above.
         optimizer: of the prior.
         scheduler: of the prior.
-        extra: what the first stage was trained by as well; for the record.
+        extra: that of the first stage; for the record.
 
     Raises:
         ConfigError: the prior does not fit the posterior, cannot be built, has no parameters, or knows labels that not

@@ -1,10 +1,10 @@
-"""Drawing the next token from what a language model says about it.
+"""Sampling the next token from the logits of a language model.
 
 Source: the k likeliest tokens: Fan, Lewis & Dauphin 2018, section 5.4; the nucleus, the likeliest tokens that together
-have probability p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2; those that are at least
-as likely as a share of the likeliest: Nguyen et al. 2025, "Turning Up the Heat: Min-p Sampling for Creative and
-Coherent LLM Outputs" (arXiv:2407.01082), section 3. A temperature comes first, then k, then p among those that are
-left, then the share.
+have probability p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2; those with at least a
+share of the probability of the likeliest: Nguyen et al. 2025, "Turning Up the Heat: Min-p Sampling for Creative and
+Coherent LLM Outputs" (arXiv:2407.01082), section 3. The temperature is applied first, then k, then p among the
+remaining tokens, then the share.
 
 Shapes: B rows, V vocabulary.
 """
@@ -45,7 +45,7 @@ class Sampling:
             raise UserError(f"min_p must be in [0, 1], got {self.min_p}")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Those with which each token is drawn, of logits (B, V)."""
+        """The probabilities with which each token is drawn, for logits (B, V)."""
         if self.temperature == 0:
             return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
         ordered, tokens = (logits / self.temperature).sort(dim=-1, descending=True, stable=True)
@@ -62,7 +62,7 @@ class Sampling:
         return torch.zeros_like(probabilities).scatter_(-1, tokens, probabilities)
 
     def draw(self, logits: Tensor) -> Tensor:
-        """A token for each row of logits (B, V), (B,), by the default generator."""
+        """A token for each row of logits (B, V), (B,), from the default generator."""
         if self.temperature == 0:
             return logits.argmax(-1)
         return torch.multinomial(self.probabilities(logits), 1).squeeze(-1)

@@ -2,9 +2,9 @@
 
     p(x, z) = p(z_L) p(z_{L-1}|z_L) ... p(x|z)        q(z|x) = q(z_L|x) q(z_{L-1}|z_L, x) ...
 
-A subclass says how x is read from the bottom to the top, once, and how the layers are gone through from the top to the
-bottom: at each of them it asks a *choice* for z, given q (if there is an x) and p. What is chosen makes the difference
-between evidence (samples of q), reconstruction (means of q), and samples (draws from p).
+A subclass implements one bottom-up pass over x, and a top-down pass over the layers, which at each of them calls a
+*choice* for z, given q (if there is an x) and p. The choice distinguishes evidence (samples of q), reconstruction
+(means of q), and sampling (draws from p).
 
 Shapes: K samples, B batch, N = K B rows, L layers, E the event shape of a layer, D dimensions of all layers.
 """
@@ -38,11 +38,11 @@ class Layer(NamedTuple):
 
 
 class PosteriorSamples:
-    """Chooses z ~ q and keeps the terms; a KL without a closed form in training with less noise.
+    """Chooses z ~ q and keeps the terms; a KL without a closed form is estimated with a control variate in training.
 
     Args:
-        training: whether it is.
-        log_ratios: whether they are wanted where a KL is exact.
+        training: whether the model is training.
+        log_ratios: whether they are needed where a KL is exact.
     """
 
     def __init__(self, training: bool, log_ratios: bool) -> None:
@@ -90,7 +90,7 @@ def prior_samples(n: int) -> Choice:
 
 
 def given(layers: list[Tensor]) -> Choice:
-    """Chooses what is given, from the top to the bottom, each (N, *E)."""
+    """Chooses given values, from the top to the bottom, each (N, *E)."""
     rest: Iterator[Tensor] = iter(layers)
     return lambda q, p: next(rest)
 
@@ -102,11 +102,11 @@ class Hierarchy(LatentVariableModel):
 
     @abstractmethod
     def bottom_up(self, x: Tensor) -> list[Tensor]:
-        """What is read from x (B, C, H, W), for the layers' q: tensors of B rows."""
+        """The activations of x (B, C, H, W) for the layers' q: tensors of B rows."""
 
     @abstractmethod
     def descend(self, n: int, choose: Choice, activations: list[Tensor] | None) -> Tensor:
-        """Go through the layers from the top to the bottom, for n rows, and give eta (n, P * C, H, W).
+        """The top-down pass over the layers, for n rows: eta (n, P * C, H, W).
 
         Args:
             n: rows.

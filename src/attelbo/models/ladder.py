@@ -1,12 +1,13 @@
-"""The ladder VAE: posteriors that correct the prior's guess (Sonderby et al. 2016, "Ladder Variational Autoencoders",
-arXiv:1602.02282), and with ``skip`` and a VampPrior the hierarchical model of Tomczak & Welling 2018, section 4.
+"""The ladder VAE: posteriors that combine a bottom-up likelihood with the prior (Sonderby et al. 2016, "Ladder
+Variational Autoencoders", arXiv:1602.02282), and with ``skip`` and a VampPrior the hierarchical model of Tomczak &
+Welling 2018, section 4.
 
     x -- encoder --> d_1 --> d_2 --> ... --> d_L              m_l, s_l: linear maps of d_l
     z_L ~ N(m_L, s_L^2),  p(z_L): any prior
     q(z_l|z_{l+1}, x) ~ N(m_l, s_l^2) * p(z_l|z_{l+1}), normalized: precisions add up (eq. 8-10)
     z_1, or all of them -- decoder --> eta -- likelihood --> p(x|z)
 
-Ours differs: no batch normalization (it ties the rows of a batch together), so warm-up matters all the more
+Ours differs: no batch normalization (it ties the rows of a batch together), so warm-up is more important
 (``model.objective.weight``); the first stage of d and the last of the decoder are any encoder and decoder.
 
 Shapes: B batch, N rows, L layers, layer l has latent_dims[l - 1] dimensions, from the bottom (1) to the top (L).
@@ -94,7 +95,7 @@ class LadderVAE(Hierarchy):
 
 
 def precision_weighted(a: DiagonalNormal, b: DiagonalNormal) -> DiagonalNormal:
-    """The normal proportional to the product of two (Sonderby et al., eq. 8-9): precisions add, means are weighed by
+    """The normal proportional to the product of two (Sonderby et al., eq. 8-9): precisions add, means are weighted by
     them."""
     # In logarithms: sigma^-2 = a^-2 + b^-2 neither overflows nor divides by zero.
     log_std = -0.5 * torch.logaddexp(-2 * a.log_std, -2 * b.log_std)
@@ -134,7 +135,7 @@ def build_ladder(
         optimizer: its configuration.
         scheduler: the learning rate's.
         activation: after each hidden layer.
-        skip: the decoder sees all layers, not z_1 alone.
+        skip: whether the decoder reads all layers, not z_1 only.
 
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.

@@ -1,13 +1,13 @@
-"""Models of tokens: what comes next or, where all of a row is seen, what belongs at each place.
+"""Models of tokens: predict the next token or, where all of a row is seen, the token at each place.
 
     tokens -- TokenEmbedding --> x -- network --> features -- head --> logits;   loss = -log p(y)
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", with its initialization (section
-2.3: what is added to the tokens starts smaller, the deeper the network); weights shared by embedding and head: Press &
-Wolf 2017. Not causal, it is the encoder of Vaswani et al. 2017 with a prediction at each place, or where a token is
-hidden, as BERT (Devlin et al. 2019).
+2.3: the deeper the network, the smaller the initial residual branches); weights shared by embedding and head: Press &
+Wolf 2017. If not causal, it is the encoder of Vaswani et al. 2017 with a prediction at each place, or where a token is
+masked, as in BERT (Devlin et al. 2019).
 
-Shapes: B batch, T tokens, E features of a token, V vocabulary, K predicted tokens of a row (T where not known to be
+Shapes: B batch, T tokens, E features of a token, V vocabulary, K predicted tokens of a row (T unless known to be
 fewer), L layers.
 Units: nats for each predicted token.
 """
@@ -33,11 +33,11 @@ from attelbo.networks.transformer import initialize_by_depth
 
 
 class LanguageModel(Model):
-    """A network over tokens that says a token at each place. See :func:`build_language_model`.
+    """A network over tokens that predicts a token at each place. See :func:`build_language_model`.
 
     Args:
         data: the tokens.
-        embedding: of tokens, told where they stand.
+        embedding: of tokens, with positions.
         network: a stack over tokens (B, T, E).
         optimizer: its configuration.
         scheduler: the learning rate's.
@@ -86,7 +86,7 @@ class LanguageModel(Model):
     def _mask(self, tokens: Tensor, segments: Tensor | None) -> Mask | None:
         if segments is not None:
             return Document(segments)
-        # Padding stands behind all others, so that those who look back do not see it.
+        # Padding comes last, so that causal attention does not see it.
         return Padding(tokens != PAD) if self.pads and not self.causal else None
 
     def _predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ class LanguageModel(Model):
         assert batch.y is not None
         features, y = self.features(batch.x, batch.segments), batch.y
         if self.n_predicted is not None and self.n_predicted < y.shape[1]:
-            # The head is most of the arithmetic where the vocabulary is large.
+            # With a large vocabulary most of the cost is in the head.
             places = (y >= 0).to(torch.uint8).topk(self.n_predicted, -1).indices  # (B, K)
             y = y.gather(1, places)
             features = features.gather(1, places.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
@@ -128,8 +128,8 @@ class LanguageModel(Model):
 
     @torch.no_grad()
     def surprise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """-log p of each token that is to be predicted, nats, 0 where there is none, and which these are, negative
-        there: both (B, K), in their places where K is T."""
+        """-log p of each token that is to be predicted, nats, 0 where there is none, and these tokens, negative there:
+        both (B, K), in their places if K is T."""
         features, y = self._predictions(batch)
         asked = y >= 0
         nats = F.cross_entropy(self.logits(features[asked]), y[asked], reduction="none")
@@ -156,20 +156,20 @@ class LanguageModel(Model):
         min_p: float | None = None,
         truncate: bool = False,
     ) -> Tensor:
-        """Go on with prompt (B, T) for ``length`` tokens: (B, T + length), drawn by torch's default generator.
+        """Continue a prompt (B, T) by ``length`` tokens: (B, T + length), drawn from torch's default generator.
 
-        Keys and values of the tokens so far are kept, so that a token costs one step of the network. Where the tokens
-        are more than the network can see and ``truncate`` lets it forget the first of them, all those that it still
-        sees change their places, and each step computes all of them.
+        Keys and values of the tokens so far are cached, so that a token costs one step of the network. Beyond the
+        context, if ``truncate`` allows it to drop the first tokens, all others change their positions, and each step
+        recomputes all of them.
 
         Args:
             prompt: at least one token for each row.
-            length: tokens that are to be added.
+            length: the number of tokens to add.
             temperature: divides the logits; 0: always the likeliest token.
             top_k: only one of the k likeliest tokens.
             top_p: only one of the likeliest tokens that together have this probability.
             min_p: only one of the tokens that have this share of the likeliest one's probability, or more.
-            truncate: whether tokens that are too far away may be forgotten.
+            truncate: whether tokens beyond the context may be dropped.
 
         Raises:
             UserError: the model sees all of a row, a number is out of range, a token is not in the vocabulary, or the
@@ -191,23 +191,23 @@ class LanguageModel(Model):
         return tokens
 
     def _next_logits(self, tokens: Tensor, first: int = 0, caches: Sequence[BlockCache] | None = None) -> Tensor:
-        """Logits (B, V) of what follows tokens (B, T), whose first stands at ``first``."""
+        """Logits (B, V) of the token after tokens (B, T), of which the first is at position ``first``."""
         features = self.network(self.embedding(tokens, first), caches=caches)
         return self.logits(features[:, -1])
 
     def _check_prompt(self, prompt: Tensor, length: int, truncate: bool) -> None:
         if not self.causal:
-            raise UserError("a model that sees all of a row (model.causal=false) cannot go on with it")
+            raise UserError("a model that sees all of a row (model.causal=false) cannot continue a text")
         if length < 1 or prompt.shape[1] < 1:
             raise UserError(f"prompt and length must be at least 1 token, got {prompt.shape[1]} and {length}")
         n_tokens = self.embedding.vectors.num_embeddings
         if prompt.numel() and not 0 <= int(prompt.min()) <= int(prompt.max()) < n_tokens:
             raise UserError(f"the tokens of a prompt must be in 0..{n_tokens - 1}, got {prompt.unique().tolist()}")
-        seen = prompt.shape[1] + length - 1  # the last one is not looked at
+        seen = prompt.shape[1] + length - 1  # the last one is not read
         if self.limit is not None and seen > self.limit and not truncate:
             raise UserError(
-                f"to go on with {prompt.shape[1]} tokens for {length} more takes a context of {seen} tokens, "
-                f"{seen - self.limit} more than the {self.limit} of the model; truncate=true forgets the first of them"
+                f"to continue {prompt.shape[1]} tokens by {length} takes a context of {seen} tokens, "
+                f"{seen - self.limit} more than the {self.limit} of the model; truncate=true drops the first of them"
             )
 
 
@@ -232,16 +232,16 @@ def build_language_model(
     Args:
         data: tokens with a token to be predicted at some of their places.
         attention: of each layer; score, normalizer, position and mask are its parts.
-        position: how a token's place is known.
+        position: the encoding of places.
         network: the stack over tokens.
         dim: E.
         optimizer: its configuration.
         scheduler: the learning rate's.
-        score: how well a key answers a query; None where the attention has none, as linear attention.
+        score: how well a key matches a query; None where the attention has none, as linear attention.
         normalizer: from scores to weights; the same.
-        mask: who may attend to whom, besides what ``causal`` says; nothing more if None.
+        mask: who may attend to whom, in addition to ``causal``; nothing more if None.
         context: the most tokens that it can see; those of a row of the data if None.
-        causal: whether no token sees those behind it.
+        causal: whether no token sees those after it.
         tie_weights: whether embedding and head share their vectors.
         dropout: of the embedded tokens; attention and network have their own.
 
@@ -254,7 +254,7 @@ def build_language_model(
         raise ConfigError(f"model.context must be at least {length}, the tokens of a row of {data.name}, got {context}")
     if causal and data.n_hidden is not None:
         raise ConfigError(
-            f"model.causal: {data.name} hides tokens (data.masked), which those on both sides of them tell; "
+            f"model.causal: {data.name} hides tokens (data.masked), which are predicted from both sides; "
             "model.causal=false sees them"
         )
     if not causal and data.next_tokens:

@@ -1,4 +1,4 @@
-"""Models whose latents stand for x alone: with them one encodes, reconstructs and samples.
+"""Models whose latents represent x alone: they encode, reconstruct and sample.
 
 Shapes: K samples of z for each x, B batch, (C, H, W) image, D dimensions of z.
 Units: nats.
@@ -17,14 +17,14 @@ from attelbo.models.evidence_model import EvidenceModel
 
 
 class LatentVariableModel(EvidenceModel):
-    """One whose latents stand for x alone: it makes z of x, and x of z."""
+    """A model whose latents represent x alone."""
 
     encodes_labels: ClassVar[bool] = False
-    """Whether ``encode`` is told the label: what it gives is then no finding about x."""
+    """Whether ``encode`` gets the label: its result then does not depend on x alone."""
 
     @property
     def known_classes(self) -> int | None:
-        """Of the labels that it can be told when it samples; None: it knows none."""
+        """The number of classes that it can be conditioned on in sampling; None: none."""
         return None
 
     @abstractmethod
@@ -41,9 +41,9 @@ class LatentVariableModel(EvidenceModel):
 
         Args:
             x: the data.
-            y: their labels (B,), for models that know of labels.
+            y: their labels (B,), for models that use labels.
             n_samples: K.
-            log_weights: whether they are needed.
+            log_weights: whether to compute them.
             stop_posterior: whether log q(z|x) in them reaches the parameters of q through z only.
         """
 

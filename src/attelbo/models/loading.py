@@ -100,7 +100,7 @@ def read_weights(checkpoint: Path) -> tuple[dict[str, Any], str]:
 
 
 def load_weights(model: Model, checkpoint: Path) -> dict[str, Any]:
-    """Load the weights, and nothing else, of a checkpoint; all that is in it is returned.
+    """Load the weights of a checkpoint, and nothing else; its whole contents are returned.
 
     Raises:
         UserError: the file is damaged, or belongs to another model.
@@ -115,7 +115,7 @@ def load_weights(model: Model, checkpoint: Path) -> dict[str, Any]:
 
 def _read(checkpoint: Path | io.BytesIO) -> dict[str, Any]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch has to say about a file that is no checkpoint
+        warnings.simplefilter("ignore")  # torch warns of files that are not checkpoints
         return torch.load(checkpoint, map_location="cpu", weights_only=True)
 
 
@@ -123,7 +123,7 @@ _UNREADABLE = (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.U
 
 
 def _told(error: Exception) -> str:
-    """The first line of what went wrong; of weights that do not fit, the first difference."""
+    """The first line of an error; for weights that do not match, the first difference."""
     first, *others = str(error).splitlines() or [type(error).__name__]
     return shorten(others[0] if others and first.endswith(":") else first, 200, placeholder=" ...")
 
@@ -134,9 +134,9 @@ def load_run(
     """The trained model of a run, in evaluation mode on the CPU, and its data module.
 
     Args:
-        run_dir: ``outputs/<name>/<run id>``, or a folder whose newest run is meant.
+        run_dir: ``outputs/<name>/<run id>``, or a folder, for its newest run.
         checkpoint: ``best``, ``last``, ``average`` or ``epoch<n>``.
-        data_dir: where the data are now, if not where they were.
+        data_dir: where the data are now, if they have moved.
 
     Raises:
         UserError: no run there, or it has no such checkpoint.

@@ -1,14 +1,14 @@
-"""Muon: the step of a matrix is its momentum with all singular values brought near one; AdamW for all else.
+"""Muon: the step of a matrix is its momentum with all singular values brought near one; AdamW for all other parameters.
 
     M <- mu M + (1 - mu) G,   N = mu M + (1 - mu) G,   N = U S V^T,   step = lr 0.2 sqrt(max(n, m)) U V^T
 
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks" (on his pages, /posts/muon:
 Nesterov momentum, and five steps of an odd polynomial that takes each singular value to between 0.7 and 1.2 without a
-decomposition); Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2 (the factor with which a step has the
-root mean square of AdamW's, so that one learning rate and one decay serve both).
+decomposition); Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2 (the factor that matches the root mean
+square of AdamW's steps, so that one learning rate and one decay serve both).
 
-``torch.optim.Muon`` takes the same steps, of matrices only and always in bfloat16, which CPUs without units for it
-compute some twenty times slower than float32; ours takes float32 there.
+``torch.optim.Muon`` takes the same steps, of matrices only and always in bfloat16, which is some twenty times slower
+than float32 on CPUs without hardware support; ours uses float32 on CPUs.
 
 Shapes: n x m of a matrix, K matrices of one shape.
 """
@@ -34,17 +34,17 @@ class Muon(Optimizer):
 
     Args:
         params: parameters, or groups of them.
-        matrices: those of them that take orthogonal steps, see :func:`hidden_matrices`, which a model gives; AdamW
-            takes the others'.
+        matrices: those that take orthogonalized steps, given by the model, see :func:`hidden_matrices`; the others take
+            those of AdamW.
         lr: the learning rate of all.
         momentum: mu.
         betas: of AdamW.
         eps: of AdamW.
-        weight_decay: times ``lr``, the share that each step takes away of tensors with two and more dimensions; biases
-            and gains of norms are spared.
+        weight_decay: times ``lr``, the fraction by which each step shrinks tensors with two and more dimensions; biases
+            and gains of norms do not decay.
 
     Raises:
-        ValueError: a number is out of range, or matrices are no tensors.
+        ValueError: a number is out of range, or matrices are not tensors.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Muon(Optimizer):
         )
 
     def _state(self, parameter: Tensor, key: str) -> Tensor:
-        """A running mean, which begins with zeros."""
+        """A running mean, initially zero."""
         state = self.state[parameter]
         if key not in state:
             state[key] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
@@ -126,7 +126,7 @@ def _gradients(parameters: list[Tensor]) -> list[Tensor]:
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """(K, n, m) with the singular vectors that they have and singular values near one; bfloat16 on an accelerator.
+    """(K, n, m) with the same singular vectors and singular values near one; computed in bfloat16 on an accelerator.
 
     A matrix of zeros stays one.
     """
@@ -141,9 +141,9 @@ def orthogonalized(matrices: Tensor) -> Tensor:
 
 
 def hidden_matrices(model: nn.Module) -> list[Tensor]:
-    """The weights of linear layers, but of those that say something of the data: what is, or is in, a ``head``, and
-    every ``output`` that is not attention's; nor where an embedding shares its vectors. Filters, recurrent weights and
-    tables are none."""
+    """The weights of hidden linear layers: not those of output layers (a ``head`` or inside one, or an ``output`` that
+    is not attention's), nor those shared with an embedding. Filters, recurrent weights and tables are not among
+    them."""
     spared = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     modules = dict(model.named_modules())
     found: list[Tensor] = []

@@ -1,10 +1,10 @@
-"""Neural processes: models of functions, of which some points are known and others are asked for.
+"""Neural processes: models of functions, of which some points are known and others are to be predicted.
 
     context (x_C, y_C) -- paths --> features of each target --.
                        -- mean --> q(z|C) -- sample --> z ----+-- decoder --> p(y|x, z, C)
     context and targets -- mean --> q(z|C, T)
 
-Two choices make four models: whether targets look at the context by attention, and whether there is a latent variable.
+Two choices make four models: whether targets attend to the context, and whether there is a latent variable.
 
     |                    | no latent variable | latent variable |
     |---|---|---|
@@ -19,8 +19,8 @@ is among the targets, and the ELBO is a bound on it:
 
     log p(y|x, C) >= E_q(z|C,T)[sum_i log p(y_i|x_i, z, C)] - KL(q(z|C, T) || q(z|C))
 
-Without a latent variable there is nothing to bound: the ELBO is log p(y|x, C) itself. What is compared with published
-numbers is how well each target is predicted from the context: ``target_ll``.
+Without a latent variable there is nothing to bound: the ELBO is log p(y|x, C) itself. The number to compare with
+published ones is ``target_ll``, the predictive log-likelihood of each target given the context.
 
 Shapes: K samples, B functions, N points, X numbers of a place and Y of a value, D dimensions of z.
 Units: nats, summed over the points of a function; ``target_ll`` and ``context_ll`` are means over them.
@@ -50,7 +50,7 @@ SMALLEST_LATENT_STD = 0.1
 
 
 class Points(NamedTuple):
-    """The points of functions, zeros where there is none."""
+    """The points of functions, zeros in padding."""
 
     x: Tensor
     """(B, N, X)."""
@@ -59,7 +59,7 @@ class Points(NamedTuple):
     context: Tensor
     """Which of them are known, (B, N), bool."""
     target: Tensor
-    """Which are asked for, (B, N), bool."""
+    """Which are to be predicted, (B, N), bool."""
 
     @classmethod
     def of(cls, batch: Batch) -> "Points":
@@ -67,7 +67,7 @@ class Points(NamedTuple):
         assert batch.y is not None, "functions without values"
         assert batch.segments is not None, "functions without a context"
         nothing = (batch.segments < 0).unsqueeze(-1)
-        # Neither a weight of zero nor a gradient of zero keeps out what is not finite.
+        # Neither a weight of zero nor a gradient of zero excludes NaN.
         x, y = (values.masked_fill(nothing, 0.0) for values in (batch.x, batch.y))
         return cls(x, y, batch.segments == CONTEXT, batch.segments == TARGET)
 
@@ -87,10 +87,10 @@ class NeuralProcess(EvidenceModel):
 
     Args:
         paths: from the context to features of the targets.
-        latent: what the parameters of q(z|.) are read from; None: there is no z.
+        latent: the network of the parameters of q(z|.); None: there is no z.
         decoder: from a place, features and z to eta.
         likelihood: p(y|x, z, C) of one value.
-        objective: what becomes of the evidence terms.
+        objective: the loss as a function of the evidence terms.
         n_latent: D; 0 where there is no z.
         n_predictions: samples of q(z|C) in the prediction of targets.
         optimizer: its configuration.
@@ -116,7 +116,7 @@ class NeuralProcess(EvidenceModel):
         self.paths = nn.ModuleList(paths)
         self.latent = latent
         self.decoder = decoder
-        self.n_predictions = n_predictions if n_latent else 1  # more would be the same
+        self.n_predictions = n_predictions if n_latent else 1  # more would be identical
         self.predictions = SampleMean(["target_ll", "context_ll"])
 
     # -- from a batch to its evidence ---------------------------------------------------------------
@@ -129,7 +129,7 @@ class NeuralProcess(EvidenceModel):
         return [normal_of(parameters) for parameters in self.latent(points, *contexts)]
 
     def features(self, points: Tensor, context: Tensor, places: Tensor) -> list[Tensor]:
-        """What the paths say of targets at ``places`` (B, M, X), of points (B, N, X + Y) in the context (B, N)."""
+        """The features of targets at ``places`` (B, M, X), given points (B, N, X + Y) and the context (B, N)."""
         return [path(points, context, places) for path in self.paths]
 
     def log_prob(self, functions: Points, features: Sequence[Tensor], z: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class NeuralProcess(EvidenceModel):
             z, log_q = posterior.rsample_with_log_prob(n_samples)
             return self.log_prob(functions, features, z).sum(-1) + prior.log_prob(z) - log_q
 
-        if not self.n_latent:  # one sample says it all
+        if not self.n_latent:  # all samples are the same
             weights = draw(1)
             return lambda n_samples: weights.expand(n_samples, -1)
         return draw
@@ -176,10 +176,10 @@ class NeuralProcess(EvidenceModel):
     # -- predictions: from the context alone ------------------------------------------------------------
 
     def predict(self, context: Batch, places: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
-        """What is to be expected at ``places`` (B, M, X), for K functions that may be meant.
+        """Predictions at ``places`` (B, M, X), for K samples of z.
 
         Args:
-            context: functions, of which only the points of the context are looked at.
+            context: functions, of which only the points of the context are read.
             places: where.
             n_samples: K, samples of q(z|C).
 
@@ -197,8 +197,8 @@ class NeuralProcess(EvidenceModel):
         return mean.mean(0), (std.square() + mean.square()).mean(0).sub(mean.mean(0).square()).clamp_min(0).sqrt()
 
     def predictive(self, functions: Points) -> Tensor:
-        """log p(y_i|x_i, C) of each point by itself, (B, N), nats: z is summed out by samples of q(z|C), for each point
-        apart, as in the re-measured table; zero where there is no point."""
+        """log p(y_i|x_i, C) of each point by itself, (B, N), nats: z is marginalized by samples of q(z|C), for each
+        point separately, as in the re-measured table; zero where there is no point."""
         points = functions.both
         (prior,) = self.latents(points, functions.context)
         features = self.features(points, functions.context, functions.x)
@@ -255,20 +255,20 @@ def build_neural_process(
     Without a latent variable, a second path averages the context, so that all four models are equally large.
 
     Args:
-        data: what it is a model of.
+        data: functions.
         objective: elbo, or iwae.
-        heads: of attention; null: the context is averaged.
-        latent_dim: D; null: there is no latent variable.
+        heads: of attention; None: the context is averaged.
+        latent_dim: D; None: there is no latent variable.
         dim: features of a point, units of each layer.
         decoder_layers: linear layers of the decoder.
-        smallest_std: below which no standard deviation of a value can fall.
+        smallest_std: the lower bound of the standard deviation of a value.
         n_predictions: samples of q(z|C) for ``target_ll``.
         optimizer: of all parameters.
         scheduler: of the learning rate.
 
     Raises:
-        ConfigError: the data are no functions, an argument is out of range, or the objective looks at what a neural
-            process has not.
+        ConfigError: the data are not functions, an argument is out of range, or the objective needs more than a neural
+            process has.
     """
     if data.kind != "function" or data.target is None:
         raise ConfigError(f"model: a neural process is one of functions, and {data.name} has {data.kind}; data=gp_rbf")
@@ -279,8 +279,8 @@ def build_neural_process(
     check_objective_of_terms(o, "a neural process")
     if not latent and o.turns():
         raise ConfigError(
-            f"model/objective: {type(o).__name__} trains something that looks at z by itself, and without "
-            "model.latent_dim there is no z; model/objective=elbo says all that there is"
+            f"model/objective: {type(o).__name__} trains a network on z, and without model.latent_dim there is no z; "
+            "model/objective=elbo does without"
         )
     with model_arguments():
         check_at_least(1, dim=dim, n_predictions=n_predictions, latent_dim=latent_dim)

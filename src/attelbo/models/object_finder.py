@@ -1,4 +1,4 @@
-"""How AIR looks for objects: q(z|x), step by step.
+"""The inference network of AIR: q(z|x), step by step.
 
 Eslami et al. 2016, "Attend, Infer, Repeat: Fast Scene Understanding with Generative Models", arXiv:1603.08575, section
 2.1 and figure 2.
@@ -23,7 +23,7 @@ from attelbo.networks.glimpses import LSTMStep
 from attelbo.networks.layers import initialize
 
 WHERE = 3
-"""Numbers that say where an object is: size, center across and down."""
+"""The numbers of a where: size, center across and down."""
 
 
 class Step(NamedTuple):
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What is taken of q: samples, or its center."""
+    """What is chosen from q: samples, or its center."""
 
     present: Callable[[Tensor], Tensor]  # log-odds (N,) -> 0 or 1
     normal: Callable[[DiagonalNormal], Tensor]  # (N, *E)
@@ -53,7 +53,7 @@ CENTERS = Choice(lambda log_odds: (log_odds > 0).to(log_odds), lambda q: q.mean)
 
 
 class ObjectFinder(nn.Module):
-    """Looks at an image, and says of one object after the other whether it is there, where, and what.
+    """Infers one object of an image after the other: whether it is present, where, and what.
 
     Args:
         encoder: of glimpses (C, n, n).
@@ -63,7 +63,7 @@ class ObjectFinder(nn.Module):
         steps: T.
         where_mean: of the prior of where, (3,).
         where_std: its standard deviation, (3,).
-        learning: the part of their gradient that presences follow, by schedule.
+        learning: the factor of the gradient of presences, by schedule.
     """
 
     where_mean: Tensor
@@ -116,7 +116,7 @@ class ObjectFinder(nn.Module):
             seen = cut_patch(x, place_of(where), self.encoder.in_shape[-1])
             q_what = split_normal(full_precision(self.what(self.encoder(seen).flatten(1))), LOG_STD_BOUND)
             what = choose.normal(q_what)
-            # The baseline learns by itself, and teaches nobody.
+            # The baseline sends no gradient to the rest of the network.
             baseline = self.n_pixels * self.expected(torch.cat([embedding, h], 1).detach())[:, 0]
             found.append(Step(reached, log_odds, present, q_where, where, q_what, what, full_precision(baseline)))
             z = present.unsqueeze(1) * torch.cat([present.unsqueeze(1), where, what], 1)
@@ -129,12 +129,12 @@ class ObjectFinder(nn.Module):
 
 
 def place_of(where: Tensor) -> Tensor:
-    """where (N, 3), real numbers, as a place: a size in 0 .. 1, a center."""
+    """where (N, 3), unconstrained, as a place: a size in 0 .. 1, a center."""
     return torch.cat([where[:, :1].sigmoid(), where[:, 1:]], 1)
 
 
 def flat(steps: Sequence[Step]) -> Tensor:
-    """What was chosen, (N, T (4 + D))."""
+    """The chosen latents, (N, T (4 + D))."""
     present = [step.present.unsqueeze(1) for step in steps]
     parts = [p * torch.cat([p, step.where, step.what], 1) for p, step in zip(present, steps, strict=True)]
     return torch.cat(parts, 1)

@@ -1,4 +1,4 @@
-"""Optimizers as the configuration names them, where torch's own constructors do not say enough."""
+"""Optimizers of the configuration for which torch's own constructors have too few options."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -16,22 +16,22 @@ def adamw(
     decay: Literal["matrices", "all"] = "matrices",
     fused: bool | None = None,
 ) -> AdamW:
-    """torch's AdamW (Loshchilov & Hutter 2019), told which weights decay.
+    """torch's AdamW (Loshchilov & Hutter 2019), with a choice of which weights decay.
 
     Args:
         params: parameters, or groups of them.
         lr: the learning rate.
         betas: of the running means of gradients and of their squares.
         eps: added to the root of the latter.
-        weight_decay: times ``lr``, the share of a weight that each step takes away.
-        decay: whose: ``matrices``, tensors of two and more dimensions, embeddings among them, so that biases and gains
-            of norms are spared, as in nanoGPT and timm; or ``all``, as torch has it.
+        weight_decay: times ``lr``, the fraction by which each step shrinks a weight.
+        decay: what decays: ``matrices``, tensors of two and more dimensions, embeddings included, but not biases and
+            gains of norms, as in nanoGPT and timm; or ``all``, as in torch.
         fused: one kernel for all parameters of a group.
 
     Raises:
         ValueError: a number is out of range.
     """
-    if weight_decay and decay == "matrices":  # else one kernel is enough for all of a group
+    if weight_decay and decay == "matrices":  # otherwise one kernel serves a whole group
         given: list[Any] = list(params)
         groups = given if isinstance(given[0], dict) else [{"params": given}]
         params = [part for group in groups for part in _by_decay(group) if part["params"]]

@@ -1,4 +1,4 @@
-"""The parts of a model from its configuration, and whether they fit together. What does not is told in one line."""
+"""The parts of a model from its configuration, and checks that they fit together, with errors of one line."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ Part = TypeVar("Part", Prior, Objective)
 
 
 def offered_by(posterior: Posterior, data: DataSpec) -> dict[str, Any]:
-    """What a prior or an objective may be given of the posterior and the data beside it."""
+    """The arguments that a prior or an objective may take from the posterior and the data."""
     return {
         "latent_shape": posterior.latent_shape,
         "space": posterior.space,
@@ -60,10 +60,10 @@ def model_arguments() -> Iterator[None]:
 
 
 def likelihood_of(spec: Spec, data: DataSpec) -> Likelihood:
-    """Build a likelihood of data; its log-densities are those of what the file has, where that was scaled.
+    """Build a likelihood of data; if these were rescaled, its log-densities are those of the original units.
 
     Raises:
-        ConfigError: one of its arguments is out of range, or it is none of this kind of data.
+        ConfigError: one of its arguments is out of range, or it is not for this kind of data.
     """
     likelihood = part("likelihood", spec, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(likelihood, data)
@@ -71,7 +71,7 @@ def likelihood_of(spec: Spec, data: DataSpec) -> Likelihood:
 
 
 def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
-    """Raise ConfigError unless the likelihood is one of this kind of data."""
+    """Raise ConfigError unless the likelihood is for this kind of data."""
     if data.kind not in likelihood.supports:
         remedy = {
             "binary": "data.binarize=none has levels",
@@ -85,8 +85,8 @@ def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
 
 
 def check_prior(spec: Spec, space: Space, distribution: type[Distribution], owner: str) -> None:
-    """Raise ConfigError unless the prior, which is not built yet, is one on the space of its owner's latents, and if it
-    is made of posteriors, their density is known."""
+    """Raise ConfigError unless the prior, which is not built yet, is one on the space of its owner's latents, and the
+    density of posteriors is known if it is made of them."""
     chosen: Any = locate(spec["_target_"])
     if getattr(chosen, "made_of_posteriors", False) and not _knows_density(distribution):
         raise ConfigError(
@@ -129,21 +129,21 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
 
 
 def takes_more_than_terms(objective: Objective) -> bool:
-    """Whether it looks beyond the evidence terms: at the model, at how q makes its samples, or at q's parameters."""
+    """Whether it needs more than the evidence terms: the model, how q's samples are drawn, or q's parameters."""
     return objective.needs_generative or objective.stops_posterior or objective.posteriors != (Distribution,)
 
 
 def check_objective_of_terms(objective: Objective, owner: str) -> None:
-    """Raise ConfigError unless the objective is made of the evidence terms, which are all that its owner has."""
+    """Raise ConfigError unless the objective needs the evidence terms only, which are all that its owner has."""
     if takes_more_than_terms(objective):
         raise ConfigError(
-            f"model/objective: {type(objective).__name__} looks at more than {owner} has; it takes one that is made of "
-            "the evidence terms alone, such as elbo or iwae"
+            f"model/objective: {type(objective).__name__} needs more than the evidence terms, which are all "
+            f"that {owner} has; choose one that needs no more, such as elbo or iwae"
         )
 
 
 def check_batch_norm(encoder: Encoder, posterior: Posterior, prior: Prior, decoder: Decoder) -> None:
-    """Raise ConfigError where running averages over batches would be written by what is no batch of the data."""
+    """Raise ConfigError where running averages over batches would be updated by inputs that are not data."""
     for name, own in (("encoder", encoder), ("posterior", posterior)):
         if prior.made_of_posteriors and _normalizes_batch(own):
             raise ConfigError(
@@ -158,7 +158,7 @@ def check_batch_norm(encoder: Encoder, posterior: Posterior, prior: Prior, decod
 
 
 def _normalizes_batch(network: nn.Module) -> bool:
-    """Whether it has layers that normalize over the batch in training, and keep running averages."""
+    """Whether it has layers that normalize over the batch in training and keep running averages."""
     kinds = nn.BatchNorm1d | nn.BatchNorm2d | BatchNormalizedPosterior
     return any(isinstance(layer, kinds) for layer in network.modules())
 

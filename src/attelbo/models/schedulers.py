@@ -1,9 +1,8 @@
 """Learning-rate schedules: pure functions (step, total_steps) -> factor of the optimizer's ``lr``.
 
-A schedule knows nothing of the optimizer and keeps no state, so a resumed run needs only its step. Positions
-are fractions of the training: the same YAML serves a run of a minute and a run of a week. Only a warm-up, which
-papers give in steps, may be given so.
-Steps are optimizer steps counted from 0; from ``total_steps`` on the last factor holds.
+A schedule is independent of the optimizer and has no state, so a resumed run needs only its step. Positions are
+fractions of the training, so that the same YAML serves runs of any length; only a warm-up may be given in steps, as in
+papers. Steps are optimizer steps counted from 0; from ``total_steps`` on the last factor holds.
 """
 
 import math
@@ -72,7 +71,7 @@ class StepDecay:
 
     Args:
         milestones: fractions of the training, rising.
-        factor: what each milestone multiplies by.
+        factor: the multiplier at each milestone.
 
     Raises:
         ValueError: milestones outside (0, 1) or not rising, or ``factor`` outside (0, 1].
@@ -94,11 +93,11 @@ class GrowingStages:
     """Stages that grow while the rate falls: 10^(-i / (stages - 1)) in stage i (Burda, Grosse & Salakhutdinov 2016).
 
     The importance weighted autoencoder was trained for 3^i passes at 0.001 * 10^(-i/7), i = 0..7, 3,280
-    passes in all (section 5 of arXiv:1509.00519). Here the same proportions are stretched over the
-    training, whatever its length; with 3,280 epochs the boundaries are theirs.
+    passes in all (section 5 of arXiv:1509.00519). Here the same proportions are scaled to the length of the training;
+    with 3,280 epochs the boundaries are theirs.
 
     Args:
-        stages: how many; the last has a tenth of the rate.
+        stages: their number; the last has a tenth of the rate.
         growth: how many times longer each stage is than the one before.
 
     Raises:

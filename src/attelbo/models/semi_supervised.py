@@ -10,7 +10,7 @@ An image whose label is not known is summed over all classes (their eq. 7), exac
     log p(x, y) >= L(x, y) + log p(y)
     log p(x)    >= sum_y q(y|x) (L(x, y) + log p(y) - log q(y|x))
 
-Validation and test never look at labels but to count the right answers of q(y|x).
+Validation and test use labels only for the accuracy of q(y|x).
 
 Shapes: K samples of z for each x and class, B batch, Y classes, (C, H, W) image, E event shape of z, D its dimensions,
 G groups of latents. Units: nats, summed over the dimensions of x and averaged over the batch.
@@ -36,11 +36,11 @@ from attelbo.models.parts import model_arguments, takes_more_than_terms
 
 
 class Enumerated(Distribution):
-    """q(z|x) = sum_y w_y q(z|x,y): what the evidence terms of M2 say of the posterior.
+    """q(z|x) = sum_y w_y q(z|x,y): the posterior in the evidence terms of M2.
 
     Args:
         mean: E[z|x], (B, *E).
-        penalty: what training adds to the loss for each row, (B,).
+        penalty: a term of the training loss for each row, (B,).
     """
 
     def __init__(self, mean: Tensor, penalty: Tensor) -> None:
@@ -65,12 +65,13 @@ class Enumerated(Distribution):
 class SemiSupervisedVAE(ConditionalVAE):
     """M2. q(z|x,y) and p(x|y,z) are those of :class:`ConditionalVAE`; q(y|x) is a linear map of a network of its own.
 
-    A row with label -1, or all rows if there are no labels, are summed over the classes, and so is ``Evidence.z``:
-    (K, B, Y, *E). The KL has one group more: KL(q(y|x) || p(y)), or -log p(y) where y is known. In importance weights,
-    w_k = sum_y p(y) p(x|y,z_ky) p(z_ky) / q(z_ky|x,y), the label is summed out and q(y|x) does not enter.
+    The terms of a row with label -1, or of all rows if there are no labels, are summed over the classes; ``Evidence.z``
+    is (K, B, Y, *E). The KL has one more group: KL(q(y|x) || p(y)), or -log p(y) where y is known. In importance
+    weights, w_k = sum_y p(y) p(x|y,z_ky) p(z_ky) / q(z_ky|x,y), the label is summed out and q(y|x) does not enter.
 
-    A labelled row adds -alpha log q(y|x) to the loss, so that q(y|x) learns from labels: no part of the bound. Nor is
-    the penalty of q(z|x,y), such as a commitment to codes, averaged over classes as the bound's terms are.
+    A labelled row adds -alpha log q(y|x) to the loss, so that q(y|x) learns from labels: no part of the bound. Neither
+    is the penalty of q(z|x,y), such as a commitment to codes, which is averaged over classes like the terms of the
+    bound.
 
     Args:
         classifier: x -> features, the network of q(y|x).
@@ -127,12 +128,12 @@ class SemiSupervisedVAE(ConditionalVAE):
         )
 
     def _each_class(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Every row beside every label, (B Y, C, H, W) and (B Y,): all classes of a row together."""
+        """Every row with every label, (B Y, C, H, W) and (B Y,): all classes of a row together."""
         rows = x.unsqueeze(1).expand(-1, self.n_classes, *x.shape[1:]).flatten(0, 1)
         return rows, self._classes.repeat(len(x))
 
     def _sum_out(self, log_weights: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-        """log sum_y p(y) w_y of log w (K, B Y), as (K, B); of a known label its own term."""
+        """log sum_y p(y) w_y of log w (K, B Y), as (K, B); for a known label its own term."""
         excluded = ((1 - labels) * known).bool()
         log_weights = log_weights.unflatten(1, (-1, self.n_classes)).masked_fill(excluded, -math.inf)
         return log_weights.logsumexp(-1) - math.log(self.n_classes)
@@ -168,7 +169,7 @@ class SemiSupervisedVAE(ConditionalVAE):
         return self.classify(batch.x)
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """The means of q(z|x,y), (B, D), y the most probable class: labels are not looked at."""
+        """The means of q(z|x,y), (B, D), y the most probable class: labels are ignored."""
         return super().encode(x, self._guess(x))
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -180,7 +181,7 @@ class SemiSupervisedVAE(ConditionalVAE):
 
     @torch.no_grad()
     def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
-        """As in :class:`ConditionalVAE`, of log p(x): the label is summed out, whether it is known or not."""
+        """As in :class:`ConditionalVAE`, of log p(x): the label is marginalized, whether it is known or not."""
         draw = super().weight_sampler(*self._each_class(x))
         unknown = x.new_zeros(len(x), self.n_classes)
         return lambda n_samples: self._sum_out(draw(n_samples), unknown, unknown[:, :1])

@@ -1,12 +1,12 @@
-"""From sequence to sequence: translation, dates, whatever has a source and a target of its own length.
+"""Sequence-to-sequence models: translation, dates, any source with a target of its own length.
 
     log p(y | x) = sum_u log p(y_u | y_<u, x),   u over the tokens of the target and its end
 
 Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks".
 
 Shapes: B sentences, S tokens of the source, U + 1 tokens of the target with BOS and EOS, V vocabulary of the target, F
-features that the logits are made of.
-Units: nats per token of the target, EOS among them, BOS and PAD not.
+input features of the logits.
+Units: nats per token of the target, including EOS, but not BOS and PAD.
 """
 
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ class SequenceToSequence(Model):
     Args:
         network: p(y | x).
         max_length: the most tokens of a target, EOS among them.
-        label_smoothing: the part of each target's probability that the loss gives to all tokens alike (Szegedy et al.
-            2016); evaluation is without.
-        characters: those that each token of the target's vocabulary stands for; None: not known.
-        beam: hypotheses of each target that a search keeps, unless it is told another number; 1: the greedy search.
-        length_penalty: how much longer targets are favoured then, see ``networks.beam_search``.
+        label_smoothing: the share of each target's probability that the loss spreads evenly over all tokens (Szegedy et
+            al. 2016); not in evaluation.
+        characters: the number of characters of each token of the target's vocabulary; None: not known.
+        beam: hypotheses of each target that a search keeps by default; 1: greedy search.
+        length_penalty: how much a search favours longer targets, see ``networks.beam_search``.
         optimizer: its configuration.
         scheduler: the learning rate's.
 
@@ -65,13 +65,14 @@ class SequenceToSequence(Model):
         self.label_smoothing = label_smoothing
         self.beam = beam
         self.length_penalty = length_penalty
-        # A target that is right in every token, given those before, is the one that a greedy search finds.
+        # If each token is predicted right given those before, greedy search finds the whole target.
         self.scores = TokenScores(characters, answers=True)
 
     # -- from a batch to its loss ---------------------------------------------------------------
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of the predictions of the tokens behind BOS, (B, U, F), and these (B, U), IGNORE in place of PAD."""
+        """The features of the predictions of the tokens after BOS, (B, U, F), and these tokens (B, U), with IGNORE in
+        place of PAD."""
         assert batch.y is not None, "a batch without targets"
         targets = batch.y[:, 1:]
         return self.network.features(batch.x, batch.y[:, :-1]), targets.masked_fill(targets == PAD, IGNORE)
@@ -83,7 +84,7 @@ class SequenceToSequence(Model):
     def losses(self, batch: Batch) -> Terms:
         features, targets = self.features(batch)
         if features.device.type == "cpu":
-            # Logits of padding would be much of the arithmetic. Elsewhere shapes must not depend on values.
+            # Logits of padding would be much of the cost. On other devices shapes must not depend on values.
             features, targets = features[targets >= 0], targets[targets >= 0]
         loss = F.cross_entropy(
             self.logits(features).flatten(0, -2),
@@ -94,7 +95,7 @@ class SequenceToSequence(Model):
         return {"loss": loss}
 
     def counted(self, batch: Batch) -> Tensor:
-        """The tokens behind BOS."""
+        """The number of tokens after BOS."""
         assert batch.y is not None, "a batch without targets"
         return (batch.y[:, 1:] != PAD).sum()
 
@@ -128,9 +129,9 @@ class SequenceToSequence(Model):
 
         Args:
             source: (B, S).
-            beam: hypotheses of each that are kept, 1: the greedy search; the model's own number if None.
+            beam: hypotheses of each that are kept, 1: greedy search; the model's own number if None.
             length_penalty: how much longer targets are favoured; the model's own if None.
-            max_length: the most tokens, EOS among them; as many as the model allows if None.
+            max_length: the most tokens, including EOS; as many as the model allows if None.
 
         Raises:
             UserError: a source that is longer than the model allows, or a number out of range.
@@ -157,7 +158,7 @@ class SequenceToSequence(Model):
 
     @torch.no_grad()
     def alignment(self, source: Tensor, target: Tensor, heads: bool = False) -> Tensor:
-        """How much the prediction behind each token of target (B, U), BOS first, looks at each one of source (B, S):
+        """How much the prediction after each token of target (B, U), BOS first, attends to each one of source (B, S):
         weights (B, U, S), the means over heads of the last layer, or those of each of its N ``heads``, (B, N, U, S).
 
         Raises:

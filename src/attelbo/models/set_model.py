@@ -1,4 +1,4 @@
-"""Models of sets: a network that knows no order, and a head that says what its outputs mean.
+"""Models of sets: a permutation-invariant network, and a head that interprets its outputs.
 
     x -- network --> outputs -- head --> loss
 
@@ -28,7 +28,7 @@ from attelbo.models.base import Model, Terms
 
 
 class SetHead(ABC):
-    """What the outputs (B, O, F) of a network are, and how good they are.
+    """The interpretation and the loss of the outputs (B, O, F) of a network.
 
     A subclass that names ``in_features`` (D) in its constructor is given it.
     """
@@ -38,11 +38,11 @@ class SetHead(ABC):
     out_features: int
     """F."""
     measures: Sequence[Measure]
-    """What its terms are called; their keys are the terms' names."""
+    """How its terms are shown; their keys are the terms' names."""
 
     @abstractmethod
     def terms(self, outputs: Tensor, x: Tensor, y: Tensor, there: Tensor) -> Terms:
-        """Of each set (B,): ``loss``, which is minimized, and what is worth watching.
+        """For each set (B,): ``loss``, which is minimized, and further measures.
 
         Args:
             outputs: (B, O, F).
@@ -53,10 +53,10 @@ class SetHead(ABC):
 
 
 class Regression(SetHead):
-    """A number for each set, as near to y as it can be.
+    """A number for each set, an estimate of y.
 
     Args:
-        loss: the error's absolute value, as in the paper, or its square.
+        loss: the absolute error, as in the paper, or its square.
 
     Raises:
         ValueError: no such loss.
@@ -103,13 +103,13 @@ class Mixture(NamedTuple):
 class Clustering(SetHead):
     """The mixture that a set of points comes from: weights by a softmax, standard deviations by a softplus.
 
-    ``log_density`` is the mean over the points of a set, then over sets; ``gap`` how far it is below y, that of the
-    true mixtures.
+    ``log_density`` is the mean over the points of a set, then over sets; ``gap`` is y, that of the true mixture, minus
+    it.
 
     Args:
         in_features: D.
         n_components: K.
-        smallest_std: what is added to each standard deviation.
+        smallest_std: added to each standard deviation.
 
     Raises:
         ValueError: a number is out of range.
@@ -128,7 +128,7 @@ class Clustering(SetHead):
         )
 
     def mixture(self, outputs: Tensor) -> Mixture:
-        """What the outputs (B, K, 1 + 2 D) are the parameters of."""
+        """The mixture with the outputs (B, K, 1 + 2 D) as its parameters."""
         weights, means, stds = full_precision(outputs).split([1, *[outputs.shape[-1] // 2] * 2], -1)
         return Mixture(weights.squeeze(-1).log_softmax(-1), means, F.softplus(stds) + self.smallest_std)
 
@@ -143,7 +143,7 @@ class SetModel(Model):
 
     Args:
         network: x (B, N, D) and a mask -> outputs (B, O, F).
-        head: what they mean.
+        head: their interpretation.
         optimizer: its configuration.
         scheduler: the learning rate's.
     """
@@ -166,7 +166,7 @@ class SetModel(Model):
         return self(batch.x, None if batch.segments is None else batch.segments >= 0)
 
     def _terms(self, batch: Batch) -> Terms:
-        """Of each set, (B,)."""
+        """For each set, (B,)."""
         assert batch.y is not None, "sets without y"
         outputs = self.predicted(batch)
         every = batch.x.new_ones(batch.x.shape[:2], dtype=torch.bool) if batch.segments is None else batch.segments >= 0

@@ -1,12 +1,12 @@
-"""The slot-attention autoencoder: an image is a set of slots, each of which paints what it has won.
+"""The slot-attention autoencoder: an image is a set of slots that compete for its pixels.
 
 Locatello et al. 2020, "Object-Centric Learning with Slot Attention", arXiv:2006.15055, section 3.1, object discovery.
 
     x -- encoder, slot attention --> K slots -- posterior --> q(z|x) -- sample --> z_1 .. z_K
-    z_k -- decoder --> eta_k, and a claim on each pixel        eta = sum_k softmax_k(claim) eta_k
+    z_k -- decoder --> eta_k, a mask logit for each pixel        eta = sum_k softmax_k(logit) eta_k
 
-A VAE whose encoder and decoder keep slots apart; who owns a pixel, nobody tells it. Ours differs: the paper's slots are
-points and its loss is the squared error; here each z_k has a posterior and a prior, so that there is a bound, and
+A VAE whose encoder and decoder keep slots apart; it is trained without segmentations. Ours differs: the paper's slots
+are points and its loss is the squared error; here each z_k has a posterior and a prior, so that there is a bound, and
 scenes can be sampled. The weight of the KL turns one into the other.
 
 Shapes: B batch, (C, H, W) image, K slots, z (D, K, 1). Units: nats.
@@ -31,7 +31,7 @@ class SlotAutoencoder(VariationalAutoencoder):
     """A VAE with a :class:`~attelbo.networks.SlotDecoder`. See :func:`build_slot_autoencoder`.
 
     Args:
-        segmented: whether it is known of pixels to evaluate on which objects they belong to.
+        segmented: whether evaluation data have ground-truth segmentations.
         **parts: those of :class:`VariationalAutoencoder`.
     """
 
@@ -41,7 +41,7 @@ class SlotAutoencoder(VariationalAutoencoder):
 
     @property
     def slots(self) -> SlotDecoder:
-        """The decoder, which knows what each slot does."""
+        """The decoder, which paints each slot."""
         return cast(SlotDecoder, self.decoder)
 
     # -- evaluation: the objects ----------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
     x -- encoder --> h -- posterior --> q(z|x) -- sample --> z, x_<t -- decoder --> logits of x_t
 
-A text is BOS, tokens, EOS and then padding. log p(x|z) is the sum over its tokens, EOS among them, each given the right
-ones before it; what is reported for each text is in nats, and what is reported for each token is a ratio of sums.
+A text is BOS, tokens, EOS and then padding. log p(x|z) is the sum over its tokens, including EOS, each given the true
+ones before it (teacher forcing); values for each text are in nats, and values for each token are ratios of sums.
 
-Shapes: K samples of z for each x, B batch, T tokens of x, U of a written text, V vocabulary, D numbers of z, F features
-behind each token.
+Shapes: K samples of z for each x, B batch, T tokens of x, U of a generated text, V vocabulary, D numbers of z, F
+features after each token.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ GREEDY = Sampling(temperature=0)
 
 
 class TextVAE(VariationalAutoencoder):
-    """A VAE whose decoder is a language model that knows of z. See ``models.text_vaes`` for how a configuration becomes
-    one.
+    """A VAE whose decoder is a language model conditioned on z. See ``models.text_vaes`` for how a configuration
+    becomes one.
 
     Args:
-        word_dropout: the probability with which, in training, a token that the decoder is told is UNK in its place
-            (section 3.1.2 of the paper); neither what the encoder reads nor what is to be predicted.
+        word_dropout: the probability with which, in training, an input token of the decoder is replaced by UNK (section
+            3.1.2 of the paper); the encoder's input and the targets are unchanged.
         **parts: those of :class:`VariationalAutoencoder`; the encoder takes (B, T), the decoder is a ``TextDecoder``,
             the likelihood one of tokens.
     """
@@ -49,7 +49,7 @@ class TextVAE(VariationalAutoencoder):
     # -- from a batch to its evidence ---------------------------------------------------------------
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """There are no parameters of p(x|z) without the tokens before: see :meth:`explain` and :meth:`write`."""
+        """Not available, since p(x|z) is autoregressive: see :meth:`explain` and :meth:`write`."""
         raise NotImplementedError("a text is decoded token by token, each given those before it")
 
     def explain(self, z: Tensor, x: Tensor, y: Tensor | None = None, *, steady: bool = False) -> tuple[Tensor, None]:
@@ -60,14 +60,14 @@ class TextVAE(VariationalAutoencoder):
         targets = x[:, 1:]
         if self.training:
             return self.likelihood.log_prob(self.decoder.output(features), targets), None
-        # Logits of padding would be most of the arithmetic. Not in training, where shapes must not depend on values.
+        # Logits of padding would be most of the cost. Not in training, where shapes must not depend on values.
         targets = targets.expand(len(z), -1, -1)
         there = targets != PAD
         log_p = self.likelihood.log_prob_of_tokens(self.decoder.output(features[there]), targets[there])
         return log_p.new_zeros(targets.shape).masked_scatter_(there, log_p).sum(-1), None
 
     def _with_dropout(self, told: Tensor) -> Tensor:
-        """Tokens (...), some of which are UNK in training; BOS stays."""
+        """Tokens (...), some of which are replaced by UNK in training; special tokens are kept."""
         if not self.training or self.word_dropout == 0:
             return told
         dropped = (torch.rand(told.shape, device=told.device) < self.word_dropout) & (told > EOS)
@@ -105,13 +105,13 @@ class TextVAE(VariationalAutoencoder):
     # -- what one does with a trained model --------------------------------------------------------
 
     def told(self, labels: Sequence[str]) -> list[str]:
-        """What stands at the places that the decoder's layers see, of the labels of a text's tokens."""
+        """The labels of the decoder's input places, given those of a text's tokens."""
         return [*["(z)"] * self.decoder.n_before, *labels[:-1]]
 
     @torch.no_grad()
     def write(self, z: Tensor, sampling: Sampling = GREEDY) -> Tensor:
-        """A text of each z (n, D): (n, U), from BOS to EOS and then PAD; without EOS where the room for a text, that of
-        the data, comes to its end.
+        """A text for each z (n, D): (n, U), from BOS to EOS and then PAD; without EOS where it reaches the length of
+        the data.
 
         Args:
             z: flat, as ``encode`` gives it.
@@ -134,12 +134,12 @@ class TextVAE(VariationalAutoencoder):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """The likeliest tokens, one after the other, at the center of the posterior of each x (B, T): (B, U)."""
+        """A greedily decoded text at the center of the posterior of each x (B, T): (B, U)."""
         return self.write(self.encode(x, y))
 
     @torch.no_grad()
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """The likeliest tokens, one after the other, of z (n, D): (n, U)."""
+        """A greedily decoded text for each z (n, D): (n, U)."""
         return self.write(z)
 
     @torch.no_grad()

@@ -54,15 +54,15 @@ def build_recurrent_text_vae(
         latent_dim: D.
         optimizer: its configuration.
         scheduler: the learning rate's.
-        text_encoder: what reads, instead of units like those that write; it has no ``directions``.
+        text_encoder: another encoder, without ``directions``; None: units like those of the decoder.
         cell: this and what follows: see ``networks.text``.
         embedding: features of a token.
         hidden: of a state, of each direction.
         layers: on both sides.
         directions: how the encoder reads.
-        latent_into: where z goes: the decoder's initial state, beside each of its inputs, or both.
-        share_embeddings: whether encoder and decoder have the vectors of tokens in common, which then belong to the
-            encoder where the two learn in turns.
+        latent_into: where z enters: the decoder's initial state, each of its inputs, or both.
+        share_embeddings: whether encoder and decoder share the embedding of tokens, which then belongs to the encoder
+            where the two are trained in turns.
         word_dropout: the share of the decoder's inputs that are UNK in training.
         dropout: on the decoder's embedded tokens, and between layers.
 
@@ -123,7 +123,7 @@ def build_transformer_text_vae(
         score: likewise.
         normalizer: likewise.
         position: likewise; encoder and decoder have one each.
-        pooling: from what the encoder's network made of the tokens to one vector.
+        pooling: from the tokens of the encoder's network to one vector.
         dim: E, the features of a token.
         posterior: on that vector.
         prior: of z.
@@ -131,11 +131,11 @@ def build_transformer_text_vae(
         latent_dim: D.
         optimizer: its configuration.
         scheduler: the learning rate's.
-        text_encoder: what reads, instead of blocks like those that write and the pooling.
-        mask: who may attend to whom on either side, besides what is causal; nothing more if None.
+        text_encoder: another encoder; None: blocks like those of the decoder, and the pooling.
+        mask: who may attend to whom on either side, in addition to the causal mask; nothing more if None.
         latent_into: how z reaches the decoder, see ``networks.TransformerTextDecoder``.
-        n_memory: tokens that are made of z, for ``memory`` and ``cross``.
-        tie_weights: whether the logits take the vectors of the decoder's tokens.
+        n_memory: tokens computed from z, for ``memory`` and ``cross``.
+        tie_weights: whether the output layer shares the decoder's embedding.
         word_dropout: the share of the decoder's inputs that are UNK in training.
         dropout: on embedded tokens, of both sides.
 
@@ -173,7 +173,7 @@ def build_transformer_text_vae(
 
 
 def _encoder(spec: Spec, embedding: nn.Embedding, data: DataSpec) -> Any:
-    """An encoder of texts that was chosen."""
+    """The configured encoder of texts."""
     return part("text_encoder", spec, embedding=embedding, padding=PAD, max_length=data.shape[0])
 
 
@@ -192,7 +192,7 @@ def check_texts(data: DataSpec) -> int:
 
 
 def _beside(q: Posterior, data: DataSpec, prior: Spec, objective: Spec) -> dict[str, Any]:
-    """The posterior and what goes with it, by name.
+    """The posterior, prior, likelihood and objective, by name.
 
     Raises:
         ConfigError: an argument is out of range, or parts do not fit together.
@@ -203,7 +203,7 @@ def _beside(q: Posterior, data: DataSpec, prior: Spec, objective: Spec) -> dict[
     check_objective(o, q)
     if o.needs_eta:
         raise ConfigError(
-            f"model/objective: {type(o).__name__} looks at what the decoder makes of z alone, and a text is decoded "
+            f"model/objective: {type(o).__name__} needs the decoder's output for z alone, and a text is decoded "
             "token by token"
         )
     r = part("prior", prior, **offered)

@@ -3,9 +3,9 @@
     x --> residual blocks, level by level to the smallest map --> activations a of each level
     h_0 (learned) --> [ q(z|h, a), p(z|h) -> z -> h ] for each layer, from the smallest map to the image's size --> eta
 
-Ours differs: convolutions pool by means and grow by the nearest pixel to whatever size a level has, so that any image
-size goes through; one convolution at the end gives the likelihood's parameters. Steps whose gradient is too large are
-not skipped but clipped (``trainer.clip_norm``).
+Ours differs: maps are pooled by means and upsampled by nearest neighbour to the size of each level, so that any image
+size is possible; one convolution at the end gives the likelihood's parameters. Steps with too large a gradient are not
+skipped but clipped (``trainer.clip_norm``).
 
 Shapes: N rows, C channels, H x W pixels of a level, Z latents at each pixel.
 """
@@ -60,7 +60,7 @@ class TopDownVAE(Hierarchy):
         )
         self.start = nn.Parameter(torch.zeros(channels, *sizes[-1]))
         self.downward = nn.ModuleList(TopDownBlock(channels, latent_channels, size, depth) for size in layers)
-        # Pixels of one map are equal when it grows; these tell them apart.
+        # Upsampled pixels are equal; these break the symmetry.
         self.offsets = nn.ParameterList(torch.zeros(channels, *size) for size in reversed(sizes[:-1]))
         self.output = initialize(nn.Conv2d(channels, likelihood.parameter_shape[0], 3, padding=1))
         channels_last(self)

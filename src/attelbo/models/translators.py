@@ -1,4 +1,4 @@
-"""Models from sequence to sequence, from their configuration."""
+"""Sequence-to-sequence models, from their configuration."""
 
 from typing import Any
 
@@ -52,11 +52,11 @@ def build_transformer_translator(
         dim: E, the features of a token.
         optimizer: its configuration.
         scheduler: the learning rate's.
-        mask: who may attend to whom on either side, besides what is causal; nothing more if None.
+        mask: who may attend to whom on either side, in addition to the causal mask; nothing more if None.
         dropout: on embedded tokens.
         scale_embeddings: by sqrt(E), as in the paper.
-        tie_weights: the logits take the vectors of the target's tokens.
-        share_embeddings: a token has the same vector in source and target (Press & Wolf 2017).
+        tie_weights: whether the output layer shares the target's embedding.
+        share_embeddings: whether source and target share one embedding (Press & Wolf 2017).
         label_smoothing: of the loss.
         beam: hypotheses that a search keeps in evaluation; 1: the greedy search.
         length_penalty: how much longer targets are favoured then.
@@ -128,8 +128,8 @@ def build_recurrent_translator(
         hidden: of a state.
         layers: on both sides.
         directions: how the source is read.
-        feeds_last: without attention, whether every step is given the encoder's last state.
-        query: which state asks.
+        feeds_last: without attention, whether the encoder's last state is an input of every step.
+        query: which state is the query of attention.
         readout: features of a layer in front of the logits.
         teacher_forcing: the probability with which a step in training is given the true token.
         dropout: on embedded tokens and between layers.
@@ -144,7 +144,7 @@ def build_recurrent_translator(
     if normalizer is not None and score is None:
         raise ConfigError("model/normalizer: there is no attention without a score; model/score=additive has one")
     with model_arguments():
-        check_at_least(1, hidden=hidden)  # attention is built first, and has it too
+        check_at_least(1, hidden=hidden)  # attention is built first, and needs it too
         network = RecurrentEncoderDecoder(
             _n_tokens(data),
             _n_tokens(target),
@@ -175,7 +175,7 @@ def _alignment(score: Spec, normalizer: Spec | None, hidden: int, directions: Di
 
 
 def check_parallel(data: DataSpec) -> DataSpec:
-    """What is known of the targets.
+    """The specification of the targets.
 
     Raises:
         ConfigError: the data are not sentences with other sentences as their targets.

@@ -1,23 +1,24 @@
-"""Which latents there are to move along, how far, and what images are on the way.
+"""Latent traversals: which latents, how far, and the images along the way.
 
 Shapes: N rows, D latents, S values of one of them.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attelbo.latent.spaces import Ball, OneHot, Product, Real, Space, Sphere
 from attelbo.models.latent_variable import LatentVariableModel
 
 
 def space_of(model: LatentVariableModel) -> Space:
-    """Where the model's z lives; the layers of a hierarchy are real numbers, all of them together."""
+    """The space of the model's z; the layers of a hierarchy are real numbers, all of them together."""
     space = getattr(getattr(model, "posterior", None), "space", None)
     return Real((model.n_latent,)) if space is None else space
 
 
 def is_vector(model: LatentVariableModel) -> bool:
-    """Whether its latents are numbers or choices that stand for the whole image: neither a map of it, nor codes."""
+    """Whether its latents are numbers or choices that describe the whole image: neither a map, nor codes."""
     if (layers := getattr(model, "layer_shapes", None)) is not None:
         return all(len(shape) == 1 for shape in layers)
     space = getattr(getattr(model, "posterior", None), "space", None)
@@ -28,17 +29,17 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
     """The paths of z, (S, D) each, that vary one latent around ``base`` (D,), the most varying first.
 
     Args:
-        space: where z lives; of codes there are none.
+        space: where z lives, not one of codes.
         base: the z that is varied.
-        means: posterior means of many images, (N, D): they say how far a latent goes.
+        means: posterior means of many images, (N, D), which determine the range of each latent.
         steps: values of a real latent; a choice has as many as it has classes.
-        limit: how far a real one goes, in standard deviations of ``means``.
-        n: so many paths, if there are; all if None.
+        limit: the range of a real latent, in standard deviations of ``means``.
+        n: the most paths; all if None.
     """
     center, spread = means.mean(0), means.std(0, correction=0)
     positions = torch.linspace(-limit, limit, steps, device=base.device)
     each = spread.tolist()
-    found: list[tuple[float, int, int]] = []  # how far it goes, its first place, how many classes it has
+    found: list[tuple[float, int, int]] = []  # its spread, its first place, its number of classes
     place = 0
     for part in space.parts if isinstance(space, Product) else (space,):
         choices, classes = part.shape if isinstance(part, OneHot) else (torch.Size(part.shape).numel(), 1)
@@ -51,10 +52,20 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
         path = base.repeat(steps if classes == 1 else classes, 1)
         if classes == 1:
             path[:, place] = center[place] + positions * spread[place]
+            path = _on_sphere(path, place) if isinstance(space, Sphere) else path
         else:
             path[:, place : place + classes] = torch.eye(classes, dtype=base.dtype, device=base.device)
         paths.append(path)
     return paths
+
+
+def _on_sphere(path: Tensor, place: int) -> Tensor:
+    """Unit vectors (S, D) with the same latent at ``place``, cut to [-1, 1], and the others in the same proportions."""
+    kept = torch.zeros_like(path)
+    kept[:, place] = path[:, place].clamp(-1, 1)
+    others = path.clone()
+    others[:, place] = 0
+    return kept + (1 - kept[:, place, None].square()).sqrt() * F.normalize(others)
 
 
 def traversals(
@@ -63,7 +74,7 @@ def traversals(
     """The images (S, C, H, W) along each of the n most varying latents, around the encoding of x.
 
     Args:
-        model: of images, whose z are no codes.
+        model: of images, whose z are not codes.
         x: one image, (1, C, H, W).
         y: its labels, if it has any.
         means: posterior means of many images, (N, D).

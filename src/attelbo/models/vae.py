@@ -73,7 +73,7 @@ class VariationalAutoencoder(LatentVariableModel):
         return self._guided(self.posterior(self.encoder(x)), x, y)
 
     def _guided(self, q: Distribution, x: Tensor, y: Tensor | None) -> Distribution:
-        """q, told how to come by log p(x, z)."""
+        """q, given log p(x, z) as a function of z, if it depends on it."""
         prior = self.prior_of(y)
 
         def log_joint(z: Tensor) -> Tensor:
@@ -93,8 +93,8 @@ class VariationalAutoencoder(LatentVariableModel):
         Args:
             z: latents.
             x: the data.
-            y: their labels, for models that know of labels.
-            steady: the likelihood's ``steady_log_prob``.
+            y: their labels, for models that use labels.
+            steady: whether by the likelihood's ``steady_log_prob``.
         """
         eta = self.decode(z, y)
         log_prob = self.likelihood.steady_log_prob if steady else self.likelihood.log_prob
@@ -128,7 +128,7 @@ class VariationalAutoencoder(LatentVariableModel):
     ) -> Evidence:
         """The evidence terms of x (B, C, H, W) under a posterior that need not be q(z|x); see :meth:`evidence`."""
         prior = self.prior_of(y)
-        # A point has no KL: no group of latents has any.
+        # A point has no KL: no groups.
         kl = prior.exact_kl(q) if self.has_kl else q.mean.new_zeros(len(x), 0)  # (B, G)
         log_ratio = sample_weights = None
         if log_weights or kl is None:
@@ -200,7 +200,7 @@ class VariationalAutoencoder(LatentVariableModel):
             z, log_q = q.rsample_with_log_prob(n_samples)
             return self.explain(z, x, y)[0] + log_prior(q.prior_value(z)) - log_q
 
-        if q.deterministic:  # one sample says it all
+        if q.deterministic:  # all samples are the same
             weights = draw(1)
             return lambda n_samples: weights.expand(n_samples, -1)
         return draw
@@ -219,7 +219,7 @@ def build_vae(
     scheduler: Spec,
     extra: Spec | None = None,
 ) -> VariationalAutoencoder:
-    """Compose a VAE from its configuration; each part is told the shapes that its neighbours fix.
+    """Compose a VAE from its configuration; each part gets the shapes that its neighbours determine.
 
     Raises:
         ConfigError: a part's argument is out of range, or two parts, or a part and the data, do not fit together.
@@ -243,7 +243,7 @@ def vae_parts(
     """The parts of a VAE, by name.
 
     Args:
-        n_classes: where encoder and decoder are given a label: it is one more channel, and one-hot behind the latents.
+        n_classes: if encoder and decoder get a label, as one more channel and one-hot after the latents, respectively.
 
     Raises:
         ConfigError: as :func:`build_vae`.

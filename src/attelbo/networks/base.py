@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class Encoder(nn.Module, ABC):
-    """x (B, *in_shape) -> features h (B, *out_shape), on which the posterior puts its head.
+    """x (B, *in_shape) -> features h (B, *out_shape), the input of the posterior's head.
 
     Subclasses take ``in_shape`` first, given by the model. In evaluation rows of a batch do not influence each other:
-    q(z|x) is a function of its own x. In training they do only where batch normalization was asked for.
+    q(z|x) is a function of its own x. In training they do only with batch normalization.
     """
 
     in_shape: tuple[int, ...]

@@ -13,10 +13,10 @@ from attelbo.checks import check_at_least
 
 
 class BidirectionalGRU(nn.Module):
-    """Tokens (B, T, E) -> (B, T, E): E / 2 features of a GRU that comes from the left, as many of one from the right.
+    """Tokens (B, T, E) -> (B, T, E): E / 2 features of a GRU that reads from the left, as many of one from the right.
 
-    The one from the right begins at the last token of each row, whatever padding there is behind it: rows are turned
-    around by their own lengths, on the device, where packing would wait for these.
+    The one from the right begins at the last token of each row, before any padding: rows are reversed by their own
+    lengths on the device, since packing would synchronize with the host.
 
     Args:
         dim: E, even.
@@ -37,7 +37,7 @@ class BidirectionalGRU(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, *, mask: Mask | None = None) -> Tensor:
-        """Padding in the mask is behind each row's tokens."""
+        """Padding in the mask follows each row's tokens."""
         assert mask is None or isinstance(mask, Padding), "a recurrent network has no mask but padding"
         order = _turned_around(x, mask)
         for left, right in zip(self.from_left, self.from_right, strict=True):
@@ -48,7 +48,8 @@ class BidirectionalGRU(nn.Module):
 
 
 def _turned_around(x: Tensor, mask: Padding | None) -> Tensor:
-    """The places (B, T, 1) of each row's tokens from the last to the first, padding where it is; its own inverse."""
+    """The places (B, T, 1) of each row's tokens from the last to the first, with padding left in place; its own
+    inverse."""
     place = torch.arange(x.shape[1], device=x.device)
     if mask is None:
         return place.flip(0)[None, :, None].expand(len(x), -1, 1)

@@ -1,10 +1,10 @@
-"""A transformer as prior over codes: the second stage of a VQ-VAE, when it attends (Esser, Rombach & Ommer 2021,
-"Taming Transformers for High-Resolution Image Synthesis", sec. 3.2, eq. 8-9; Chen et al. 2020, "Generative Pretraining
-from Pixels", for the raster order).
+"""A transformer as prior over codes: the second stage of a VQ-VAE (Esser, Rombach & Ommer 2021, "Taming Transformers
+for High-Resolution Image Synthesis", sec. 3.2, eq. 8-9; Chen et al. 2020, "Generative Pretraining from Pixels", for the
+raster order).
 
     start or label, code_1, ..., code_(T-1)  -- Transformer, causal -->  p(code_t | those before it, label)
 
-It stands here, not among the priors of ``attelbo.latent``, since those know no attention.
+It is here, not among the priors of ``attelbo.latent``, which does not import attention.
 
 Shapes: n samples, B batch, N = n B rows, T positions of codes, K codes, E features of a token, Y classes.
 """
@@ -24,15 +24,15 @@ from attelbo.networks.transformer import AttentionParts, Transformer
 
 
 class AutoregressiveTransformer(AutoregressiveCodes):
-    """A causal transformer reads the codes in row-major order and says what may come next.
+    """A causal transformer that reads the codes in row-major order and predicts the next.
 
-    Each position has a learned vector, that of the code which is to come; with ``axial_rotary`` queries and keys turn
-    with its row and column too. Sampling keeps keys and values, so that a code costs one step of the network.
+    Each position has a learned embedding, that of the code to be predicted; with ``axial_rotary`` queries and keys are
+    also rotated by row and column. Sampling caches keys and values, so that a code costs one step of the network.
 
     With ``class_conditional`` the first token is that of a class, and :meth:`given` is p(codes|y). Without a label this
     is the mixture p(codes) = 1/Y sum_y p(codes|y), at Y times the cost.
 
-    Differs from the papers: no weights shared between codes that come and codes that are said.
+    Differs from the papers: input and output embeddings are not tied.
 
     Args:
         space: the positions and the number of codes.
@@ -40,8 +40,8 @@ class AutoregressiveTransformer(AutoregressiveCodes):
         dim: E.
         heads: of each layer; must divide ``dim``.
         layers: of the transformer.
-        dropout: on what each layer adds, in training.
-        axial_rotary: whether attention is told rows and columns.
+        dropout: on the output of each layer, in training.
+        axial_rotary: whether attention encodes rows and columns.
         class_conditional: whether it is a prior for each class.
 
     Raises:
@@ -83,12 +83,12 @@ class AutoregressiveTransformer(AutoregressiveCodes):
 
     def log_prob(self, z: Tensor) -> Tensor:
         rows, classes = z.flatten(0, 1), len(self.start)
-        starts = self.start.repeat(len(rows), 1)  # the classes in turn, for each row
+        starts = self.start.repeat(len(rows), 1)  # all classes, for each row
         log_classes = self.log_prob_after(starts, rows.repeat_interleave(classes, 0)).unflatten(0, (-1, classes))
         return (log_classes.logsumexp(-1) - math.log(classes)).unflatten(0, z.shape[:2])
 
     def log_prob_after(self, start: Tensor, codes: Tensor) -> Tensor:
-        """log p(codes | start), (N,), nats, of codes (N, *S) behind a first token (N, E)."""
+        """log p(codes | start), (N,), nats, of codes (N, *S) after a first token (N, E)."""
         return self.log_prob_by(self.logits_after(start, codes.flatten(1)), codes.flatten(1))
 
     def logits(self, codes: Tensor) -> Tensor:
@@ -96,7 +96,8 @@ class AutoregressiveTransformer(AutoregressiveCodes):
         return self.logits_after(self.start.expand(len(codes), -1), codes)
 
     def logits_after(self, start: Tensor, codes: Tensor) -> Tensor:
-        """What may come at each position, (N, T, K), unnormalized, of codes (N, T) behind a first token (N, E)."""
+        """Unnormalized log-probabilities of the code at each position, (N, T, K), for codes (N, T) after a first token
+        (N, E)."""
         before = torch.cat([start.unsqueeze(1), self.embed(codes[:, :-1])], 1)
         return self.output(self.network(before + self.position))
 
@@ -106,7 +107,7 @@ class AutoregressiveTransformer(AutoregressiveCodes):
 
     @torch.no_grad()
     def sample_after(self, start: Tensor) -> Tensor:
-        """Codes (n, *S) behind a first token (n, E)."""
+        """Codes (n, *S) after a first token (n, E)."""
         caches, before = self.network.caches(self.n_positions), start
         codes: list[Tensor] = []
         for place in range(self.n_positions):

@@ -1,4 +1,4 @@
-"""Convolutional encoder and decoder: a strided 3 x 3 convolution for each level, few kernels.
+"""Convolutional encoder and decoder: a strided 3 x 3 convolution for each level.
 
 Source: the all-convolutional layout of Radford et al. 2016 (DCGAN). Ours differs: no batch normalization
 (it ties the rows of a batch together), 3 x 3 instead of 4 x 4 so that any image size goes through, and
@@ -37,7 +37,7 @@ class ConvEncoder(Encoder):
         in_shape: (C, H, W).
         channels: of each level, from x on; each level halves height and width.
         activation: after each convolution.
-        attention_at: the heights of feature maps behind which there is attention.
+        attention_at: the heights of feature maps after which there is attention.
         attention: which, one of ``FEATURE_MAP_ATTENTION``.
         heads: of each attention that has heads; must divide the channels there.
 
@@ -84,7 +84,7 @@ class ConvDecoder(Decoder):
         out_shape: (P * C, H, W).
         channels: of each level, from z on; each level doubles height and width.
         activation: after each layer but the last.
-        attention_at: the heights of feature maps behind which there is attention.
+        attention_at: the heights of feature maps after which there is attention.
         attention: which, one of ``FEATURE_MAP_ATTENTION``.
         heads: of each attention that has heads; must divide the channels there.
 
@@ -122,4 +122,4 @@ class ConvDecoder(Decoder):
         channels_last(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.output(self.layers(z)).contiguous()  # laid out like x, beside which the likelihood reads it
+        return self.output(self.layers(z)).contiguous()  # in the memory format of x

@@ -1,12 +1,11 @@
-"""What a network from sequence to sequence is: it reads a source once and says, token by token, what comes next in the
-target.
+"""What a sequence-to-sequence network is: it reads a source once and predicts the target token by token.
 
     p(y | x) = prod_u p(y_u | y_<u, x)
 
 Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks", eq. 1.
 
-Shapes: B sentences, S tokens of the source, U tokens of the target, V tokens of the target's vocabulary, F features
-that the logits are made of.
+Shapes: B sentences, S tokens of the source, U tokens of the target, V tokens of the target's vocabulary, F input
+features of the logits.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +17,7 @@ from attelbo.attention import record_attention
 
 
 class Decoding(ABC):
-    """A batch of targets on the way: what has been read of sources and targets so far.
+    """The state of decoding a batch of targets: what has been read of sources and targets so far.
 
     Args:
         device: where it is.
@@ -29,40 +28,40 @@ class Decoding(ABC):
 
     @abstractmethod
     def advance(self, tokens: Tensor) -> Tensor:
-        """Take in the next token of each row, (B,), the first one BOS; the logits (B, V) of the one behind it."""
+        """Take in the next token of each row, (B,), the first one BOS; the logits (B, V) of the token after it."""
 
     @abstractmethod
     def reorder(self, rows: Tensor) -> None:
-        """Go on with these rows (B',), each as often as it is named."""
+        """Go on with these rows (B',), with repetition."""
 
     def exchange(self, rows: Tensor) -> None:
-        """Go on with these rows (B,), each in the place of one with the same source: what has been read of sources may
-        stay where it is."""
+        """Go on with these rows (B,), each replacing one with the same source, so that what has been read of sources
+        may stay in place."""
         self.reorder(rows)
 
 
 class EncoderDecoder(nn.Module, ABC):
-    """p(y | x) for tokens x (B, S) and y (B, U), PAD behind the end of each row, where it changes nothing."""
+    """p(y | x) for tokens x (B, S) and y (B, U), PAD after the end of each row, where it has no effect."""
 
     looks_by: str | None = None
-    """The name of the layer of attention that tells the alignment of target and source; None: there is none."""
+    """The name of the attention layer whose weights align target and source; None: there is none."""
     output: nn.Linear
     """From features to logits (..., V)."""
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """The logits (B, U, V) of the token behind each one of target (B, U), which begins with BOS."""
+        """The logits (B, U, V) of the token after each one of target (B, U), which begins with BOS."""
         return self.output(self.features(source, target))
 
     @abstractmethod
     def features(self, source: Tensor, target: Tensor) -> Tensor:
-        """What these logits are made of, (B, U, F)."""
+        """The input of the output layer, (B, U, F)."""
 
     @abstractmethod
     def begin(self, source: Tensor, capacity: int) -> Decoding:
-        """Read source (B, S) and be ready to decode, up to ``capacity`` tokens.
+        """Read source (B, S) and start decoding, up to ``capacity`` tokens.
 
         Raises:
-            ValueError: a source is too long, or ``capacity`` too much, for the positions that there are.
+            ValueError: a source or ``capacity`` is longer than the positions allow.
         """
 
     @property
@@ -71,12 +70,12 @@ class EncoderDecoder(nn.Module, ABC):
         return self.looks_by is not None
 
     def alignment(self, source: Tensor, target: Tensor, heads: bool = False) -> Tensor:
-        """How much the prediction behind each token of target (B, U) looks at each one of source (B, S): weights
-        (B, U, S), the mean over heads, or those of each of N heads, (B, N, U, S)."""
+        """How much the prediction after each token of target (B, U) attends to each one of source (B, S): weights (B,
+        U, S), the mean over heads, or those of each of N heads, (B, N, U, S)."""
         if self.looks_by is None:
             raise NotImplementedError(f"{type(self).__name__} has no attention to align by")
         with record_attention(self, (self.looks_by,)) as maps:
             self.features(source, target)
-        # A recurrent decoder may ask once for each token.
+        # A recurrent decoder may attend once for each token.
         weights = torch.cat(maps.calls[self.looks_by], 2)
         return weights if heads else weights.mean(1)

@@ -1,6 +1,6 @@
-"""How a recurrent network looks at an image and paints on a canvas: at the whole of it, or through a moving window.
+"""Readers and writers of DRAW: a recurrent network sees an image and paints a canvas, whole or through a moving window.
 
-Gregor et al. 2015, "DRAW", arXiv:1502.04623, sections 3.1 and 3.2. Where windows begin is ours: see ``window_layer``.
+Gregor et al. 2015, "DRAW", arXiv:1502.04623, sections 3.1 and 3.2. The initial window is ours: see ``window_layer``.
 
 Shapes: N rows, C channels, H x W pixels, n x n numbers of a patch, S the size of a state.
 """
@@ -17,7 +17,8 @@ from attelbo.networks.layers import Size, initialize
 
 
 class Reader(nn.Module, ABC):
-    """Images (N, C, H, W) and a state (N, S) -> ``out_features`` numbers each, and the window they are seen through."""
+    """Images (N, C, H, W) and a state (N, S) -> ``out_features`` numbers each, and the window through which they were
+    read."""
 
     out_features: int
 
@@ -103,7 +104,7 @@ class WindowWriter(Writer):
         self.size = size
         self.patch = patch
         self.shape = (channels, patch, patch)
-        # A number is divided by the intensity and multiplied by the filter's height: at first both are the same.
+        # A number is divided by the intensity and multiplied by the filter's peak, which are equal at first.
         self.window = window_layer(state, patch, size, intensity=0.5 / math.pi)
         self.paint = initialize(nn.Linear(state, channels * patch * patch))
 
@@ -113,12 +114,12 @@ class WindowWriter(Writer):
 
 
 def window_layer(state: int, patch: int, size: Size, intensity: float = 1.0) -> nn.Linear:
-    """The linear function of a state that says where a window is; at first about in the middle, each filter in one of
-    n x n equal cells of the image.
+    """The linear function from a state to a window; at first roughly centered, with each filter in one of n x n equal
+    cells of the image.
 
-    Differs from the paper, whose layer has nothing to begin with: a window of zeros has its outermost filters on the
-    border of the image. The four of a 2 x 2 window then see the corners, which are blank in all digits; nothing is
-    learned of x, and on MNIST training stays at a blank canvas with a KL of 0.
+    Differs from the paper, whose layer has no special initialization: with all parameters zero the outermost filters
+    are on the border of the image. The four of a 2 x 2 window then see the corners, which are blank in all digits, and
+    on MNIST training stays at a blank canvas with a KL of 0.
 
     Args:
         state: S.

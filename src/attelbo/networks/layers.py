@@ -1,4 +1,4 @@
-"""What the networks share: activations, initial weights, the sizes of feature maps.
+"""Shared by the networks: activations, initial weights, the sizes of feature maps.
 
 Shapes: N rows, C channels, H x W pixels.
 
@@ -48,8 +48,8 @@ def activation_layer(name: Activation, *, overwrite: bool = False) -> nn.Module:
 
     Args:
         name: which.
-        overwrite: it may write into its input, where its derivative can be told from its output: good behind
-            convolutions, which do not look at their output again. What is in the cache is then written once.
+        overwrite: it may work in place, if its derivative can be computed from its output: safe after convolutions,
+            which do not need their output again, and saves a write to memory.
 
     Raises:
         ValueError: no such name.
@@ -59,7 +59,7 @@ def activation_layer(name: Activation, *, overwrite: bool = False) -> nn.Module:
 
 
 def attention_layer(name: FeatureMapAttention, channels: int, heads: int) -> nn.Module:
-    """The attention with this name, on feature maps of so many channels.
+    """The attention with this name, on feature maps of this number of channels.
 
     Raises:
         ValueError: no such name, or heads that do not divide the channels.
@@ -72,10 +72,10 @@ def attention_layer(name: FeatureMapAttention, channels: int, heads: int) -> nn.
 def initialize(layer: Layer, activation: Activation | None = None) -> Layer:
     """Give a layer its initial weights, according to the ``activation`` that follows it; biases zero.
 
-    Before tanh and before nothing (an output): Glorot-uniform, as in the IWAE authors' code. Before the
-    others: normal with variance gain^2 / fan_in. The fans count what a unit really sums: of the k^2 taps of
-    a transposed convolution with stride s, k^2 / s^2 reach a pixel on average (torch counts all of them, and
-    takes the output channels for the input's).
+    Before tanh, and for output layers: Glorot-uniform, as in the IWAE authors' code. Before the others: normal with
+    variance gain^2 / fan_in. The fans count what a unit actually sums: of the k^2 taps of a transposed convolution with
+    stride s, k^2 / s^2 reach a pixel on average (torch counts all of them, and takes the output channels for the
+    input's).
 
     Raises:
         ValueError: no such activation.
@@ -103,7 +103,8 @@ def _fans(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> tuple[float, flo
 
 
 def hidden_layers(sizes: Sequence[int], activation: Activation, batch_norm: bool = False) -> list[nn.Module]:
-    """Linear layers between these numbers of features, behind each an activation, with a norm before it if asked."""
+    """Linear layers between these numbers of features, each followed by an activation, with batch normalization before
+    it if asked."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         norm = [nn.BatchNorm1d(n_out)] if batch_norm else []
@@ -187,10 +188,10 @@ def levels(channels: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_attention_at(attention_at: Sequence[int], sizes: Sequence[Size]) -> None:
-    """Every height at which attention is asked for must be that of a feature map.
+    """Check that every height in ``attention_at`` is that of a feature map.
 
     Raises:
-        ValueError: it is not. The message names the heights that there are.
+        ValueError: it is not. The message names the existing heights.
     """
     heights = sorted({height for height, _ in sizes}, reverse=True)
     missing = [height for height in attention_at if height not in heights]
@@ -199,8 +200,8 @@ def check_attention_at(attention_at: Sequence[int], sizes: Sequence[Size]) -> No
 
 
 class Standardize(nn.Module):
-    """(x - mean) / std of each channel of x (B, C, H, W), with the mean and standard deviation that it has learned of
-    training images; kept with the weights. Until then x as it is.
+    """(x - mean) / std of each channel of x (B, C, H, W), with the mean and standard deviation of the training images,
+    once learned; saved with the weights. Until then the identity.
 
     Args:
         channels: C.
@@ -215,7 +216,7 @@ class Standardize(nn.Module):
         self.register_buffer("std", torch.ones(channels, 1, 1))
 
     def learn(self, mean: Tensor, std: Tensor) -> None:
-        """Take these, (C,) each; a channel that is the same everywhere is only moved."""
+        """Set both, (C,) each; a constant channel is only shifted."""
         self.mean.copy_(mean.view_as(self.mean))
         self.std.copy_(std.where(std > 0, 1.0).view_as(self.std))
 

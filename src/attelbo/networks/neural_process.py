@@ -1,13 +1,13 @@
-"""Networks of neural processes: from points of a function to what is known of it, and from there to its values.
+"""Networks of neural processes: from points of a function to a representation, and from there to its values.
 
-A context is read by *paths*: a path gives each target features of its own, where it looks at the context by attention,
-or all targets the same, a summary of the context.
+A context is read by *paths*: a path gives each target its own features, by attention to the context, or all targets the
+same ones, a summary of the context.
 
 Source: Garnelo et al. 2018, "Conditional Neural Processes" (arXiv:1807.01613) and "Neural Processes"
 (arXiv:1807.01622); Kim et al. 2019, "Attentive Neural Processes" (arXiv:1901.05761), section 3. Sizes are those of Lee
 et al. 2020, "Bootstrapping Neural Processes" (arXiv:2008.02956), and of Nguyen & Grover 2022 (arXiv:2207.04179), in
-their code. The blocks of attention are those of ``attelbo.attention.sets``: theirs add the projected queries to what
-is seen.
+their code. The blocks of attention are those of ``attelbo.attention.sets``: theirs add the projected queries to the
+attention's output.
 
 Shapes: K samples, B functions, N points, X numbers of a place and Y of a value, E features, S numbers of a summary.
 """
@@ -23,11 +23,11 @@ from attelbo.checks import check_at_least
 from attelbo.networks.layers import initialize, relu_layers
 
 POINT_LAYERS = 4
-"""Linear layers on each point; with self-attention among the points in place of the last two, as many as remain."""
+"""Linear layers on each point; two fewer with self-attention among the points, which replaces the last two."""
 PLACE_LAYERS = 2
 """Linear layers on a place, before it becomes a query or a key."""
 WHOLE_LAYERS = 2
-"""Linear layers on what is left of the points."""
+"""Linear layers on the summary."""
 
 
 class PointFeatures(nn.Module):
@@ -70,7 +70,7 @@ class Summary(nn.Module):
         self.whole = relu_layers((dim, *[dim] * (WHOLE_LAYERS - 1), out_features))
 
     def forward(self, points: Tensor, *contexts: Tensor) -> list[Tensor]:
-        """What there is to say of each of several contexts (B, N), bool; of an empty one what is said of zeros."""
+        """The summary of each of several contexts (B, N), bool; for an empty one that of zeros."""
         each = self.features(points, *contexts)
         return [self.whole(mean_over(*pair)) for pair in zip(each, contexts, strict=True)]
 
@@ -94,8 +94,8 @@ class MeanPath(nn.Module):
 
 
 class AttentivePath(nn.Module):
-    """Each target looks at the context: its place asks, the places of the context are keys, their points values
-    (Kim et al. 2019, section 3).
+    """Each target attends to the context: its place is the query, the places of the context are keys, their points
+    values (Kim et al. 2019, section 3).
 
     Args:
         place: X.
@@ -128,10 +128,10 @@ class AttentivePath(nn.Module):
 
 
 class PointDecoder(nn.Module):
-    """A place, the features of the target that stands there and z -> eta of its value.
+    """A place, the features of the target there and z -> eta of its value.
 
-    Linear layers with ReLUs between them. The first is one on all of these together, computed of each by itself: what
-    targets or samples have in common is computed once.
+    Linear layers with ReLUs between them. The first acts on their concatenation, computed for each input separately:
+    what targets or samples share is computed once.
 
     Args:
         place: X.
@@ -170,6 +170,6 @@ class PointDecoder(nn.Module):
 
 
 def mean_over(features: Tensor, there: Tensor) -> Tensor:
-    """The mean (B, E) of features (B, N, E) over the points that are there, (B, N); zeros where there is none."""
+    """The mean (B, E) of features (B, N, E) over the points in a context (B, N), bool; zeros if it is empty."""
     weights = there / there.sum(1, keepdim=True).clamp(min=1)
     return torch.bmm(weights.to(features.dtype).unsqueeze(1), features).squeeze(1)

@@ -1,13 +1,12 @@
-"""Encoders that read a set, pixels or tokens, by learned queries, and a decoder that is asked for each pixel.
+"""Encoders that read a set of pixels or tokens by learned queries, and a decoder that is queried for each pixel.
 
     pixels or tokens -- value, place --> elements -- Perceiver --> latents --> h
-    z --> latents -- transformer blocks --> latents <-- asked by each pixel's place --> eta
+    z --> latents -- transformer blocks --> latents <-- queried by each pixel's place --> eta
 
-Source: Jaegle et al. 2021, "Perceiver", arXiv:2103.03206 (the reading; places as Fourier features, section 3.2), and
-"Perceiver IO", arXiv:2107.14795 (the asking, section 3.1). Neither knows which pixels are neighbours but by their
+Source: Jaegle et al. 2021, "Perceiver", arXiv:2103.03206 (encoding; places as Fourier features, section 3.2), and
+"Perceiver IO", arXiv:2107.14795 (decoding, section 3.1). Neither knows which pixels are neighbours except by their
 places, so both take images of any size; rows of a set may be of different lengths (:class:`SetReader`). Ours differs:
-the latents, all of them, are what a posterior reads, where the paper takes their mean for a classifier; scores of
-pixels are larger.
+the posterior reads all latents, where the paper takes their mean for a classifier; scores of pixels are scaled up.
 
 Shapes: B batch, S elements, F features of an element, M latents, E features of a latent, N rows of latents, (P C, H, W)
 the parameters of a likelihood, K bands, T tokens.
@@ -27,12 +26,12 @@ from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import image_shape, positive
 
 _SHARPNESS = 8.0
-"""What scores are multiplied with where places are compared. Without, attention begins as nearly a mean: all latents
-read the same of all pixels, and all pixels the same of all latents, for so long that a VAE learns to do without z. On
-digits h spreads over x by 0.2 of its spread over features, not 0.04; eta moves with z in 11 directions, not in 1.
+"""The factor of scores between places. Without it, attention starts as nearly uniform: all latents read the same from
+all pixels, and all pixels the same from all latents, for so long that a VAE learns to ignore z. With it, on digits, h
+initially varies over x by 0.2 of its variation over features, not 0.04, and eta with z in 11 directions, not in 1.
 
-Tokens are unlike each other already: each latent would see one of them alone from the beginning, and hardly learn to
-see others. Of texts of three words their order is learned in 150 steps without, not in 150 with it.
+Tokens differ from each other anyway: with it each latent would attend to a single one from the start, and hardly learn
+to attend to others. The order of three words is learned in 150 steps without it, but not with it.
 """
 
 
@@ -45,8 +44,8 @@ class SetReader(nn.Module):
         n_latents: M.
         heads: of every attention, also to the elements, where the paper has one; must divide ``dim``.
         layers: transformer blocks of the latents in each round.
-        rounds: how often they look at the set.
-        sharpness: what scores of elements are multiplied with, beside 1 / sqrt(E / heads).
+        rounds: how often they attend to the set.
+        sharpness: a factor of the scores of elements, besides 1 / sqrt(E / heads).
 
     Raises:
         ValueError: a size below 1, or heads that do not divide ``dim``.
@@ -81,7 +80,7 @@ class SetReader(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, elements: Tensor, mask: Padding | None = None) -> Tensor:
-        """Elements (B, S, F), of which those in the mask are there -> (B, M E)."""
+        """Elements (B, S, F), without padding -> (B, M E)."""
         return self.norm(self.perceiver(self.project(elements), mask=mask)).flatten(1)
 
 
@@ -94,8 +93,8 @@ class PerceiverEncoder(Encoder):
         n_latents: M.
         heads: must divide ``dim``.
         layers: transformer blocks of the latents in each round.
-        rounds: how often they look at the pixels.
-        bands: K, frequencies in which a place is told.
+        rounds: how often they attend to the pixels.
+        bands: K, frequencies of the Fourier features of a place.
 
     Raises:
         ValueError: not an image, a size below 1, or heads that do not divide ``dim``.
@@ -137,18 +136,18 @@ class PerceiverEncoder(Encoder):
 
 
 class PerceiverTextEncoder(nn.Module):
-    """Tokens x (B, T), padding behind -> h (B, M E): what is read are the tokens that are there, to each of which a
-    learned vector of its place is added, as Perceiver IO has it for language.
+    """Tokens x (B, T), padding at the end -> h (B, M E): reads the tokens, but not padding, with a learned position
+    embedding added to each, as in Perceiver IO for language.
 
     Args:
         embedding: of tokens.
-        padding: the token that is none.
+        padding: the padding token.
         max_length: the most tokens.
         dim: E.
         n_latents: M.
         heads: must divide ``dim``.
         layers: transformer blocks of the latents in each round.
-        rounds: how often they look at the tokens.
+        rounds: how often they attend to the tokens.
 
     Raises:
         ValueError: a size below 1, or heads that do not divide ``dim``.
@@ -180,7 +179,7 @@ class PerceiverTextEncoder(nn.Module):
 
 
 class PerceiverDecoder(Decoder):
-    """z of any shape -> eta (N, *out_shape): each pixel's place asks what z has become.
+    """z of any shape -> eta (N, *out_shape): each pixel's place queries the latents computed from z.
 
     Args:
         in_shape: the shape of one z.
@@ -189,7 +188,7 @@ class PerceiverDecoder(Decoder):
         n_latents: M.
         heads: must divide ``dim``.
         layers: transformer blocks of the latents.
-        bands: K, frequencies in which a place is told.
+        bands: K, frequencies of the Fourier features of a place.
 
     Raises:
         ValueError: not an image, a size below 1, or heads that do not divide ``dim``.

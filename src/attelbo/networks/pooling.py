@@ -1,6 +1,6 @@
 """Pooling: from the tokens of a row to one vector.
 
-Shapes: B batch, T tokens, O tokens of the pooling's own, E features of a token, U hidden units.
+Shapes: B batch, T tokens, O tokens that the pooling adds, E features of a token, U hidden units.
 """
 
 from abc import ABC, abstractmethod
@@ -14,10 +14,10 @@ from attelbo.checks import check_at_least
 
 
 class Pooling(nn.Module, ABC):
-    """Tokens (B, T, E) -> (B, E), of those that are there."""
+    """Tokens (B, T, E) -> (B, E), without padding."""
 
     n_own: int = 0
-    """O, which go through the network in front of the others."""
+    """O, tokens that it puts in front of the others before the network."""
 
     def join(self, x: Tensor) -> Tensor:
         """The tokens x (B, T, E) with the pooling's own in front, (B, O + T, E): before the network."""
@@ -25,26 +25,26 @@ class Pooling(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """What the network made of them, (B, O + T, E) -> (B, E).
+        """The network's output (B, O + T, E) -> (B, E).
 
         Args:
             x: the tokens.
-            valid: which are there, (B, O + T), bool; all if None.
+            valid: which are not padding, (B, O + T), bool; all if None.
         """
 
 
 class ClassToken(Pooling):
-    """A learned token that goes through the network with the others, and is what is left of them.
+    """A learned token that goes through the network with the others, and whose output represents them.
 
-    Registers go with it: further learned tokens, of which nothing is left, where the network can keep what belongs to
-    no place.
+    Registers may go with it: further learned tokens, whose outputs are discarded, in which the network can store global
+    information.
 
     Source: Devlin et al. 2019 (BERT), section 3; Dosovitskiy et al. 2021, eqs. 1 and 4; registers: Darcet et al. 2024,
     "Vision Transformers Need Registers", section 2.2.
 
     Args:
         dim: E.
-        std: of the normal distribution that they begin with.
+        std: the standard deviation of their initial values.
         registers: their number, O - 1.
 
     Raises:
@@ -69,7 +69,7 @@ class ClassToken(Pooling):
 
 
 class MeanPooling(Pooling):
-    """The mean over the tokens that are there; zeros where there is none."""
+    """The mean over the tokens that are not padding; zeros if there is none."""
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         if valid is None:
@@ -79,7 +79,7 @@ class MeanPooling(Pooling):
 
 
 class AttentionPooling(Pooling):
-    """The tokens' mean under learned weights: what matters is found out.
+    """The mean of the tokens under learned weights.
 
         u_t = tanh(W h_t + b),   a = softmax_t(u_t . u),   pooled = sum_t a_t h_t
 
@@ -103,16 +103,16 @@ class AttentionPooling(Pooling):
         self.normalizer = Softmax()
 
     def weights(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """a of tokens x (B, T, E), as attention has it: (B, 1, 1, T)."""
+        """a of tokens x (B, T, E), in the shape of attention weights: (B, 1, 1, T)."""
         scores = self.query(torch.tanh(self.key(x))).transpose(1, 2).unsqueeze(1)
         return self.normalizer(scores, None if valid is None else valid[:, None, None])
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         if valid is not None:
-            x = x.masked_fill(~valid.unsqueeze(-1), 0.0)  # a weight of zero does not keep out what is not finite
+            x = x.masked_fill(~valid.unsqueeze(-1), 0.0)  # a weight of zero would not exclude NaN
         return (self.weights(x, valid)[:, 0] @ x)[:, 0]
 
 
 def with_own(valid: Tensor | None, pooling: Pooling) -> Tensor | None:
-    """Which tokens are there, (B, T), with the pooling's own in front: (B, O + T)."""
+    """Which tokens are not padding, (B, T), with the pooling's own in front: (B, O + T)."""
     return valid if valid is None or not pooling.n_own else F.pad(valid, (pooling.n_own, 0), value=True)

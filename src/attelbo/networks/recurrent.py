@@ -1,10 +1,10 @@
-"""Recurrent encoders that padding does not reach.
+"""Recurrent encoders that ignore padding.
 
-Their units have no bias, so that a state of zeros stays one over zeros: rows are turned or rolled until padding stands
-in front, and torch's fused kernels run over whole batches, without a look at lengths.
+Their units have no bias, so that a state of zeros stays zero for inputs of zeros: rows are reversed or rolled so that
+padding comes first, and torch's fused kernels run over whole batches, without reading lengths on the host.
 
 Source: Hochreiter & Schmidhuber 1997 (LSTM); Cho et al. 2014, "Learning Phrase Representations using RNN
-Encoder-Decoder" (gated recurrent units); a source that is read backward: Sutskever, Vinyals & Le 2014.
+Encoder-Decoder" (gated recurrent units); reading the source backward: Sutskever, Vinyals & Le 2014.
 
 Shapes: B sentences, S tokens, E features of a token, H of a state, L layers, M features of both directions together.
 """
@@ -24,7 +24,7 @@ State = tuple[Tensor, ...]
 
 
 class Units(nn.Module):
-    """Layers of recurrent units, whose state is a tuple whatever the cell.
+    """Layers of recurrent units, whose state is a tuple for either cell.
 
     Args:
         cell: LSTM or gated recurrent units.
@@ -45,8 +45,8 @@ class Units(nn.Module):
         check_choice("cell", cell, CellName)
         check_at_least(1, layers=layers)
         kind: Any = nn.LSTM if cell == "lstm" else nn.GRU
-        # Each by itself: cuDNN's own dropout between layers draws from no generator of torch, so that a run that goes
-        # on would draw otherwise, and its step could not be a CUDA graph.
+        # One module per layer: cuDNN's own dropout between layers does not draw from torch's generators, so that a
+        # resumed run would differ, and its step could not be a CUDA graph.
         self.layers = nn.ModuleList(
             kind(hidden if layer else in_features, hidden, batch_first=True, bias=bias) for layer in range(layers)
         )
@@ -55,7 +55,7 @@ class Units(nn.Module):
         self.is_lstm = cell == "lstm"
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """x (B, T, in_features) from a state, zeros if None -> the last layer's h (B, T, H), the state behind them."""
+        """x (B, T, in_features) from a state, zeros if None -> the last layer's h (B, T, H), and the final state."""
         parts: list[State] = []
         for depth, layer in enumerate(self.layers):
             given = None if state is None else tuple(part[depth : depth + 1] for part in state)
@@ -92,8 +92,8 @@ class RecurrentEncoder(nn.Module):
         self.bridges = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(parts if len(names) == 2 else 0))
 
     def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, State]:
-        """x (B, S, E), of which ``valid`` (B, S) is there, padding behind -> states (B, S, M), zeros where there is
-        padding; the last state, of both directions tanh of a linear layer of their last ones."""
+        """x (B, S, E), of which ``valid`` (B, S) is not padding, padding at the end -> states (B, S, M), zeros in
+        padding; the last state, for both directions tanh of a linear layer of their last ones."""
         x = x.masked_fill(~valid.unsqueeze(-1), 0.0)
         n_padding = (~valid).sum(1, keepdim=True)
         memories: list[Tensor] = []
@@ -115,6 +115,6 @@ class RecurrentEncoder(nn.Module):
 
 
 def _rolled(x: Tensor, steps: Tensor) -> Tensor:
-    """x (B, S, E) with each row moved by its own number of steps (B, 1) to the right, what falls off at its left."""
+    """x (B, S, E) with each row rolled to the right by its own number of steps (B, 1)."""
     places = (torch.arange(x.shape[1], device=x.device) - steps) % x.shape[1]  # (B, S)
     return x.take_along_dim(places.unsqueeze(-1), 1)

@@ -1,4 +1,4 @@
-"""Recurrent networks from sequence to sequence, with and without attention.
+"""Recurrent sequence-to-sequence networks, with and without attention.
 
     source -- embedding --> encoder --> states h_1 .. h_S, last state
     context c_u: none | the last state | attention to h_1 .. h_S
@@ -6,12 +6,12 @@
 
 Source: Sutskever, Vinyals & Le 2014, "Sequence to Sequence Learning with Neural Networks" (no context); Cho et al.
 2014, "Learning Phrase Representations using RNN Encoder-Decoder" (the last state, section 2.2); Bahdanau, Cho & Bengio
-2015, "Neural Machine Translation by Jointly Learning to Align and Translate" (attention, asked by s_(u-1), eq. 4-6);
-Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation" (asked by s_u, eq. 5);
-a model's own predictions in place of true tokens: Bengio et al. 2015, "Scheduled Sampling for Sequence Prediction".
+2015, "Neural Machine Translation by Jointly Learning to Align and Translate" (attention, queried by s_(u-1), eq. 4-6);
+Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation" (queried by s_u, eq.
+5); a model's own predictions in place of true tokens: Bengio et al. 2015, "Scheduled Sampling for Sequence Prediction".
 
-Where ours differs: the encoder's units have no bias (see ``networks.recurrent``); what attention gives has the state
-that asked added to it (see ``attention.Attention``); the readout is a linear layer, or one with tanh and another.
+Where ours differs: the encoder's units have no bias (see ``networks.recurrent``); the query state is added to the
+output of attention (see ``attention.Attention``); the readout is a linear layer, or one with tanh and another.
 
 Shapes: B sentences, S tokens of the source, U tokens of the target, V tokens of the target's vocabulary, E features of
 a token, H of a state, L layers.
@@ -31,17 +31,17 @@ from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, S
 Query = Literal["previous", "current"]
 
 BOUND = 0.08
-"""Weights begin uniform in [-0.08, 0.08] (Sutskever et al. 2014, section 3.4)."""
+"""Initial weights are uniform in [-0.08, 0.08] (Sutskever et al. 2014, section 3.4)."""
 
 
 @dataclass
 class Source:
-    """What the decoder knows of a source."""
+    """The encoded source, as the decoder uses it."""
 
     memory: KeyValues | None
-    """The encoder's states, as attention takes them."""
+    """The encoder's states, as keys and values."""
     valid: Tensor
-    """Which of them are there, (B, S)."""
+    """Which of them are not padding, (B, S)."""
     last: Tensor
     """The last state of the last layer, (B, H)."""
 
@@ -52,23 +52,23 @@ class Source:
 
 
 class RecurrentEncoderDecoder(EncoderDecoder):
-    """An encoder, a decoder that begins with its last state, and what there is between them.
+    """An encoder, a decoder that starts from its last state, and optionally attention between them.
 
     Args:
         n_source_tokens: of the source's vocabulary.
         n_tokens: V.
-        padding: the token that padding consists of.
+        padding: the padding token.
         attention: from H features to the encoder's; None: none.
         cell: LSTM or gated recurrent units.
         embedding: E.
         hidden: H.
         layers: L, on both sides.
         directions: how the source is read.
-        feeds_last: without attention, whether the encoder's last state is the context of every step, or there is none.
-        query: which state asks: the previous one, and the step is given what attention says, or the current one.
+        feeds_last: without attention, whether the encoder's last state is the context of every step.
+        query: which state is the query: the previous one, with the context as an input of the step, or the current one.
         readout: features of a layer with tanh in front of the logits; None: no such layer.
-        teacher_forcing: the probability with which a step in training is given the true token, each by itself, and not
-            the likeliest one of the step before. In evaluation all are true, as the likelihood has it.
+        teacher_forcing: the probability with which a step in training is given the true token, independently, instead
+            of the likeliest one of the step before. In evaluation all are true, as in the likelihood.
         dropout: on embedded tokens and between layers, in training.
 
     Raises:
@@ -114,7 +114,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         self.dropout = nn.Dropout(dropout)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -BOUND, BOUND)
-        self.attention = attention  # which has seen to itself
+        self.attention = attention  # which initializes itself
 
     def features(self, source: Tensor, target: Tensor) -> Tensor:
         known, state = self._read(source)
@@ -140,7 +140,8 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         return Source(known, valid, state[0][-1]), state
 
     def _all_steps(self, target: Tensor, source: Source, state: State) -> Tensor:
-        """The features behind target (B, U): one step after the other only where each waits for the state before."""
+        """The features after each token of target (B, U): step by step only if each step depends on the state
+        before."""
         if not self.asks_first:
             return self._steps(target, source, state)[0]
         features = list[Tensor]()
@@ -150,7 +151,8 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         return torch.cat(features, 1)
 
     def _steps(self, tokens: Tensor, source: Source, state: State) -> tuple[Tensor, State]:
-        """Of tokens (B, T), T = 1 where the state before asks: what the logits are made of, and the state behind."""
+        """For tokens (B, T), T = 1 where the previous state is the query: the features of the logits, and the final
+        state."""
         x, context = self.dropout(self.target(tokens)), None
         if self.feeds_last:
             context = source.last.unsqueeze(1).expand(-1, x.shape[1], -1)
@@ -170,14 +172,14 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         return target.masked_scatter(own, self.output(features[own]).argmax(-1))
 
     def _ask(self, query: Tensor, source: Source) -> Tensor:
-        """What query (B, T, H) is told of the source, (B, T, H)."""
+        """The output of attention from query (B, T, H) to the source, (B, T, H)."""
         assert self.attention is not None
         assert source.memory is not None
         return self.attention(query, source.memory, mask=Padding(source.valid))[0]
 
 
 class _RecurrentDecoding(Decoding):
-    """The state behind the tokens so far."""
+    """The state after the tokens so far."""
 
     def __init__(self, network: RecurrentEncoderDecoder, source: Source, state: State) -> None:
         super().__init__(source.last.device)

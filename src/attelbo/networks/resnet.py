@@ -4,10 +4,10 @@ Source: He et al. 2016, "Identity Mappings in Deep Residual Networks" (pre-activ
 (group normalization); the layout by levels is that of Ho et al. 2020 (DDPM) without skips between
 encoder and decoder; with a middle it is the autoencoder of Esser et al. 2021, "Taming Transformers for
 High-Resolution Image Synthesis", and of Rombach et al. 2022, "High-Resolution Image Synthesis with Latent
-Diffusion Models" (AutoencoderKL). Ours differs from these: one attention block for each chosen level, not one
-behind each residual block; as many residual blocks in the decoder as in the encoder, not one more for each
-level; channels change where the size does; the convolutions on both sides of z are one linear map of each
-pixel, the posterior's head and the decoder's first layer.
+Diffusion Models" (AutoencoderKL). Ours differs from these: one attention block for each chosen level, not one after
+each residual block; as many residual blocks in the decoder as in the encoder, not one more for each level; channels
+change where the size does; the convolutions on both sides of z are one linear map of each pixel, the posterior's head
+and the decoder's first layer.
 
 Shapes: B batch, N rows of latents, level i of L has channels[i] maps of H / 2^i x W / 2^i pixels, rounded
 up: the first level works at the size of the image.
@@ -59,7 +59,7 @@ class ResidualBlock(nn.Module):
 
 @dataclass(frozen=True)
 class _Levels:
-    """What happens at one level, without change of shape: the choices that all levels share."""
+    """The layers of one level, which do not change the shape: settings that all levels share."""
 
     blocks: int
     groups: int
@@ -75,7 +75,7 @@ class _Levels:
 
     def check(self, channels: Sequence[int], sizes: Sequence[Size]) -> None:
         """Raise ValueError unless the levels can have these channels and sizes."""
-        # A group of one channel on a map of one pixel would be normalized to nothing.
+        # A group of one channel on a map of one pixel would be normalized to zero.
         if self.groups < 1 or any(c % self.groups or c == self.groups for c in channels):
             raise ValueError(
                 f"groups must divide the channels of each level into groups of at least two: "
@@ -111,7 +111,7 @@ class ResNetEncoder(Encoder):
         attention_at: the heights of the levels at whose end there is attention.
         attention: which, one of ``FEATURE_MAP_ATTENTION``; None: none, not in the middle either.
         heads: of each attention that has heads; must divide the channels there.
-        middle: whether there are, at the smallest size, two more residual blocks with attention between them.
+        middle: whether to add two residual blocks with attention between them at the smallest size.
 
     Raises:
         ValueError: not an image, a size below 1, groups or heads that do not divide the channels, a height
@@ -169,7 +169,7 @@ class ResNetDecoder(Decoder):
         attention_at: the heights of the levels at whose end there is attention.
         attention: which, one of ``FEATURE_MAP_ATTENTION``; None: none, not in the middle either.
         heads: of each attention that has heads; must divide the channels there.
-        middle: whether there are, at the smallest size, two more residual blocks with attention between them.
+        middle: whether to add two residual blocks with attention between them at the smallest size.
 
     Raises:
         ValueError: as ``ResNetEncoder``.
@@ -210,4 +210,4 @@ class ResNetDecoder(Decoder):
         channels_last(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.output(self.layers(z)).contiguous()  # laid out like x, beside which the likelihood reads it
+        return self.output(self.layers(z)).contiguous()  # in the memory format of x

@@ -1,4 +1,4 @@
-"""Search for a likely target: the best token each time, or a beam of the best beginnings.
+"""Search for a likely target: greedy, or by a beam of the best prefixes.
 
     score(y) = log p(y | x) / ((5 + U) / 6)^alpha,   U tokens in y, EOS among them
 
@@ -18,7 +18,7 @@ from attelbo.networks.encoder_decoder import Decoding
 
 
 class Tokens(NamedTuple):
-    """The tokens of a vocabulary that a search must know."""
+    """The special tokens that a search must know."""
 
     pad: int
     bos: int
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     """The best target found for each of B sentences."""
 
     tokens: Tensor
-    """(B, U), behind EOS only PAD; without an EOS where the search came to its end before."""
+    """(B, U), PAD after EOS; without an EOS where the search stopped at its maximum length."""
     score: Tensor
     """(B,), see above."""
 
@@ -38,19 +38,19 @@ class Found(NamedTuple):
 def beam_search(
     decoding: Decoding, n: int, special: Tokens, *, max_length: int, beam: int = 1, length_penalty: float = 0.0
 ) -> Found:
-    """Keep the ``beam`` best beginnings of each sentence, one token longer each time, until the best one has ended
-    and none that goes on can become better.
+    """Keep the ``beam`` best prefixes of each sentence, one token longer each time, until the best one has ended and no
+    other can become better.
 
-    A hypothesis that has ended keeps its place in the beam as long as its score, which has regard to its length, is
-    among the best. A beam of one is the greedy search. Neither PAD nor BOS is ever chosen.
+    A hypothesis that has ended keeps its place in the beam as long as its length-normalized score is among the best. A
+    beam of one is the greedy search. Neither PAD nor BOS is ever chosen.
 
     Args:
-        decoding: of B sentences, at their beginning; of no use afterwards.
+        decoding: of B sentences, at their beginning; used up by the search.
         n: B.
         special: PAD, BOS, EOS.
-        max_length: the most tokens, EOS among them; what has not ended then is taken as it is.
+        max_length: the most tokens, including EOS; hypotheses that have not ended then are taken as they are.
         beam: K.
-        length_penalty: alpha; 0: plain likelihood, which likes short targets.
+        length_penalty: alpha; 0: plain likelihood, which favours short targets.
 
     Raises:
         ValueError: a number is out of range.
@@ -62,7 +62,7 @@ def beam_search(
     sentences = torch.arange(n, device=device)  # that are not done, and some that are
     tokens = torch.empty(n, beam, 0, dtype=torch.long, device=device)
     log_p = torch.full((n, beam), -torch.inf, device=device)
-    log_p[:, 0] = 0  # in the beginning all hypotheses are the same: one counts
+    log_p[:, 0] = 0  # at first all hypotheses are the same: only one counts
     lengths = torch.zeros(n, beam, dtype=torch.long, device=device)
     ended = torch.zeros(n, beam, dtype=torch.bool, device=device)
     goes_on = torch.ones(n, dtype=torch.bool, device=device)
@@ -81,7 +81,7 @@ def beam_search(
         lengths, ended = lengths.gather(1, parent), ended.gather(1, parent) | (latest == special.eos)
         before = tokens.gather(1, parent.unsqueeze(-1).expand(-1, -1, length - 1))
         tokens = torch.cat([before, latest.unsqueeze(-1)], -1)
-        # What is done stays as it is: among equals another may come first now.
+        # Finished sentences are not overwritten: among ties the order may change.
         going = goes_on.nonzero().squeeze(1)
         found.tokens[sentences[going], :length], found.score[sentences[going]] = tokens[going, 0], scores[going, 0]
         at_best = log_p / _penalty(torch.tensor(max_length), length_penalty)
@@ -92,7 +92,7 @@ def beam_search(
             break
         rows = torch.arange(n, device=device).unsqueeze(-1)
         rows = rows.expand(n, beam) if length == 1 else beam * rows + parent  # of the decoding
-        if 2 * n_left <= n:  # earlier, and moving what has been read would take longer than it saves
+        if 2 * n_left <= n:  # earlier, moving the caches would take longer than it saves
             kept = (sentences, tokens, log_p, lengths, ended, latest, rows, goes_on)
             sentences, tokens, log_p, lengths, ended, latest, rows, goes_on = (part[goes_on] for part in kept)
         if length == 1 or len(sentences) < n:
@@ -104,12 +104,12 @@ def beam_search(
 
 
 def _log_probabilities(logits: Tensor, special: Tokens) -> Tensor:
-    """log p of the next token (..., V), those that cannot be next apart."""
+    """log p of the next token (..., V), -inf for PAD and BOS."""
     log_p = logits.float().log_softmax(-1)
     log_p[..., [special.pad, special.bos]] = -torch.inf
     return log_p
 
 
 def _penalty(lengths: Tensor, alpha: float) -> Tensor:
-    """What the log-probability of a hypothesis of this length is divided by."""
+    """The divisor of the log-probability of a hypothesis of this length."""
     return ((5 + lengths) / 6) ** alpha

@@ -1,9 +1,9 @@
-"""Networks of sets: from elements in no order, some of which are padding, to a few vectors.
+"""Networks of sets: from unordered elements, some of which are padding, to a few vectors.
 
 Source: Zaheer et al. 2017, "Deep Sets"; Lee et al. 2019, "Set Transformer: A Framework for Attention-based
 Permutation-Invariant Neural Networks", section 4.
 
-Shapes: B sets, N elements, D numbers of an element, E features inside, O vectors that are left, F numbers of each.
+Shapes: B sets, N elements, D numbers of an element, E features inside, O output vectors of F numbers each.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ SetPooling = Literal["mean", "sum", "max"]
 
 
 class DeepSets(nn.Module):
-    """x (B, N, D) -> (B, O, F): a network on each element, a pooling over them, a network on what is left.
+    """x (B, N, D) -> (B, O, F): a network on each element, pooling, a network on the result.
 
     Each network is linear layers with ReLUs between them.
 
@@ -31,8 +31,8 @@ class DeepSets(nn.Module):
         n_outputs: O.
         out_features: F.
         encoder: units of each layer on the elements.
-        decoder: units of each layer but the last on what is left; empty for a linear one.
-        pool: over the elements that are there, of which there must be one.
+        decoder: units of each layer but the last after pooling; empty for a linear one.
+        pool: over the elements that are not padding, at least one.
 
     Raises:
         ValueError: no layer on the elements, a size below 1, no such pooling.
@@ -75,8 +75,8 @@ class DeepSets(nn.Module):
 
 
 class SetTransformer(nn.Module):
-    """x (B, N, D) -> (B, O, F): a linear layer, blocks in which elements see each other, O seeds that look at them
-    (PMA), blocks in which these see each other, a linear layer.
+    """x (B, N, D) -> (B, O, F): a linear layer, self-attention blocks on the elements, pooling by O seeds (PMA),
+    self-attention blocks on these, a linear layer.
 
     The first layer is ours; the authors' first block has projections from D to E in its place.
 
@@ -87,7 +87,7 @@ class SetTransformer(nn.Module):
         dim: E.
         heads: of all attention; must divide ``dim``.
         layers: blocks of the elements.
-        n_points: through which elements see each other (ISAB); None: directly (SAB).
+        n_points: inducing points of the blocks of the elements (ISAB); None: full attention (SAB).
         decoder_layers: blocks of the seeds (SAB).
         norm: LayerNorm in each block, as in the paper; the authors' experiments are without.
 

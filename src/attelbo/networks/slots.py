@@ -1,18 +1,18 @@
 """An encoder whose slots compete for the pixels of an image, and a decoder that paints each slot by itself.
 
     x -- convolutions, places --> elements -- slot attention --> slots (K, E)
-    each slot z_k -- broadcast, places, convolutions --> eta_k and its claim on each pixel
-    eta = sum_k softmax_k(claim) eta_k
+    each slot z_k -- broadcast, places, convolutions --> eta_k and a mask logit for each pixel
+    eta = sum_k softmax_k(logit) eta_k
 
 Source: Locatello et al. 2020, "Object-Centric Learning with Slot Attention", arXiv:2006.15055, section 4.1 and appendix
-E.3; the broadcast: Watters et al. 2019, "Spatial Broadcast Decoder", arXiv:1901.07017. Ours differs: the slots end in a
-posterior, which the model's prior holds together; they begin as learned vectors (Jia, Liu & Huang 2023, "Improving
+E.3; the broadcast: Watters et al. 2019, "Spatial Broadcast Decoder", arXiv:1901.07017. Ours differs: the slots are
+latents with a posterior and a prior; they are initialized to learned vectors (Jia, Liu & Huang 2023, "Improving
 Object-centric Learning with Query Optimization", arXiv:2210.08990), so that q(z|x) is a function of x; the decoder is
-the one of 3 x 3 convolutions that other models have. Mixed are the parameters of the likelihood: the means of a normal,
-as in the paper, the logits of a Bernoulli.
+that of 3 x 3 convolutions of the other models. The mixture is over parameters of the likelihood: the means of a normal,
+as in the paper, or the logits of a Bernoulli.
 
-Drawn, as in the paper, slots are noise first: with some seeds they learned to forget it before they had learned to
-divide the pixels, and all slots remained the same from then on.
+Slots drawn at random, as in the paper, are noise at first: with some seeds the model learned to ignore it before it had
+learned to divide the pixels, and all slots stayed identical from then on.
 
 Shapes: B batch, N rows of latents, S elements, K slots, E features of a slot, D dimensions of a z_k, (P C, H, W) the
 parameters of a likelihood.
@@ -71,7 +71,7 @@ class SlotEncoder(Encoder):
         halvings: how many of them, the first ones, halve height and width.
         n_slots: K.
         dim: E.
-        iterations: how often slots are changed.
+        iterations: how often slots are updated.
         activation: after each convolution.
 
     Raises:
@@ -112,12 +112,12 @@ class SlotEncoder(Encoder):
         return self.slots(self.elements(x)).mT.unsqueeze(-1)
 
     def elements(self, x: Tensor) -> Tensor:
-        """What slots compete for, (B, S, E)."""
+        """The elements that slots compete for, (B, S, E)."""
         return self.features(self.norm(self.places(self.layers(x)).flatten(2).mT))
 
 
 class SlotDecoder(Decoder):
-    """z (N, D, K, 1), a slot at each of its places, -> eta (N, *out_shape), whatever the order of the slots.
+    """z (N, D, K, 1), a slot at each place, -> eta (N, *out_shape), whatever the order of the slots.
 
     Args:
         in_shape: (D, K, 1), or any other map; (D,): one slot.

@@ -1,19 +1,19 @@
-"""Networks between a text and a vector: recurrent encoders, and decoders whose every prediction knows of z.
+"""Networks between a text and a vector: recurrent encoders, and decoders conditioned on z.
 
     x -- RecurrentTextEncoder --> h            (what else reads a text: ``TokenEncoder``, ``PerceiverTextEncoder``)
     z, x_<t -- TextDecoder --> features -- output --> logits of x_t
 
 Source: Bowman et al. 2016, "Generating Sentences from a Continuous Space", section 3 (z makes the initial state); He et
-al. 2019, "Lagging Inference Networks and Posterior Collapse in Variational Autoencoders", appendix B (z beside every
-token too); Li et al. 2020, "Optimus: Organizing Sentences via Pre-trained Modeling of a Latent Space", section 3.1 (z
-as memory, z added to the embeddings).
+al. 2019, "Lagging Inference Networks and Posterior Collapse in Variational Autoencoders", appendix B (z as an input of
+every step too); Li et al. 2020, "Optimus: Organizing Sentences via Pre-trained Modeling of a Latent Space", section 3.1
+(z as memory, z added to the embeddings).
 
 Where ours differs: the encoder's units have no bias (see ``networks.recurrent``); the initial state is a linear map of
-z, without tanh; a memory is made of tokens that go through the network in front of the text, where Optimus gives each
-layer keys and values of its own.
+z, without tanh; a memory consists of tokens that go through the network in front of the text, where Optimus gives each
+layer its own keys and values.
 
 Shapes: N texts, T tokens, V vocabulary, D numbers of z, E features of a token, H of a state, L layers, M tokens of a
-memory, F features that the logits are made of.
+memory, F input features of the logits.
 """
 
 from abc import ABC, abstractmethod
@@ -33,11 +33,11 @@ LatentPlace = Literal["memory", "embedding", "cross"]
 
 
 class RecurrentTextEncoder(nn.Module):
-    """Tokens (N, T), padding behind -> the last state of the last layer, (N, H); of an LSTM h and c, (N, 2 H).
+    """Tokens (N, T), padding at the end -> the last state of the last layer, (N, H); of an LSTM h and c, (N, 2 H).
 
     Args:
         embedding: of tokens, E features each.
-        padding: the token that is none.
+        padding: the padding token.
         cell: LSTM or gated recurrent units.
         hidden: H.
         layers: L.
@@ -70,24 +70,24 @@ class RecurrentTextEncoder(nn.Module):
 
 
 class TextDecoder(nn.Module, ABC):
-    """p(x | z) = prod_t p(x_t | x_<t, z): each token given those before it."""
+    """p(x | z) = prod_t p(x_t | x_<t, z): each token is predicted from those before it and z."""
 
     output: nn.Linear
     """From features to logits (..., V)."""
     n_before: int = 0
-    """Places in front of the text, which are made of z."""
+    """The number of places in front of the text that z takes up."""
 
     @abstractmethod
     def forward(self, z: Tensor, tokens: Tensor) -> Tensor:
-        """The features (N, T, F) of the prediction behind each of tokens (N, T), which begin with BOS; z (N, D)."""
+        """The features (N, T, F) of the prediction after each of tokens (N, T), which begin with BOS; z (N, D)."""
 
     @abstractmethod
     def begin(self, z: Tensor, capacity: int) -> Decoding:
-        """Be ready to write texts of z (N, D), up to ``capacity`` tokens each."""
+        """Start decoding texts of z (N, D), up to ``capacity`` tokens each."""
 
 
 class RecurrentTextDecoder(TextDecoder):
-    """Recurrent units that z gives their initial state, or that read it beside every token.
+    """Recurrent units with z as their initial state, or as an input of every step.
 
     Args:
         latent_dim: D.
@@ -138,7 +138,7 @@ class RecurrentTextDecoder(TextDecoder):
         return tuple(part.transpose(0, 1).contiguous() for part in parts.unbind(1))
 
     def steps(self, z: Tensor, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """The features (N, T, H) behind each of tokens (N, T), and the state behind the last."""
+        """The features (N, T, H) after each of tokens (N, T), and the state after the last."""
         x = self.dropout(self.embedding(tokens))
         if self.reads_latent:
             x = torch.cat([x, z.unsqueeze(1).expand(-1, x.shape[1], -1)], -1)
@@ -146,7 +146,7 @@ class RecurrentTextDecoder(TextDecoder):
 
 
 class _RecurrentWriting(Decoding):
-    """The state behind the tokens so far."""
+    """The state after the tokens so far."""
 
     def __init__(self, network: RecurrentTextDecoder, z: Tensor, state: State | None) -> None:
         super().__init__(z.device)
@@ -164,20 +164,20 @@ class _RecurrentWriting(Decoding):
 
 
 class TransformerTextDecoder(TextDecoder):
-    """A causal transformer that z reaches in one of three ways.
+    """A causal transformer that is conditioned on z in one of three ways.
 
-    - ``memory``: M tokens made of z go in front of the text, and every token of it may look at them;
+    - ``memory``: M tokens computed from z precede the text, and every token may attend to them;
     - ``embedding``: a linear map of z is added to each embedded token;
-    - ``cross``: every block has attention to M tokens made of z.
+    - ``cross``: every block has cross-attention to M tokens computed from z.
 
-    Weights begin as those of ``models.LanguageModel``.
+    Weights are initialized as those of ``models.LanguageModel``.
 
     Args:
         latent_dim: D.
-        embedding: of tokens, told where they stand; with room for the memory.
+        embedding: of tokens, with positions; with room for the memory.
         network: causal, over tokens (N, T, E), F = E; with attention to a memory for ``cross``.
-        latent_into: how z gets in.
-        n_memory: M; without effect for ``embedding``.
+        latent_into: how it is conditioned on z.
+        n_memory: M; ignored for ``embedding``.
         tie_weights: whether embedding and output share their vectors.
 
     Raises:
@@ -227,7 +227,7 @@ class TransformerTextDecoder(TextDecoder):
         return self.project(z).unflatten(-1, (self.n_memory, -1))
 
     def read(self, x: Tensor, latent: Tensor, caches: list[BlockCache] | None = None) -> Tensor:
-        """Features (N, T, E) of embedded tokens x (N, T, E), behind those in the caches; a memory went before."""
+        """Features (N, T, E) of embedded tokens x (N, T, E), which follow those in the caches, a memory included."""
         if self.latent_into == "embedding":
             x = x + latent
         return self.network(x, latent if self.latent_into == "cross" else None, caches=caches)

@@ -30,13 +30,13 @@ def patch_grid(in_shape: Sequence[int], patch: int) -> Size:
 
 
 class PatchEmbedding(nn.Module):
-    """Images (B, C, H, W) -> tokens (B, T, E): a linear layer on each P x P patch, row by row, told where it stands.
+    """Images (B, C, H, W) -> tokens (B, T, E): a linear layer on each P x P patch, row by row, with positions.
 
     Args:
         in_shape: (C, H, W).
         patch: P; must divide H and W.
         dim: E.
-        position: of which the place at the input is used.
+        position: its encoding at the input is added.
         dropout: on the sum, in training.
 
     Raises:
@@ -62,7 +62,7 @@ class TokenEncoder(nn.Module):
         embedding: from x to tokens (B, T, E).
         network: from tokens to tokens, of the same shape; takes a ``mask``.
         pooling: from tokens to h.
-        padding: the token that is none, where x are tokens and rows end in it.
+        padding: the padding token, where x are tokens; None: there is none.
     """
 
     def __init__(self, embedding: nn.Module, network: nn.Module, pooling: Pooling, padding: int | None = None) -> None:

@@ -14,7 +14,7 @@ from attelbo.networks.layers import Size, initialize
 
 
 class Bottleneck(nn.Module):
-    """(N, c_in, H, W) -> (N, c_out, H, W): four convolutions, 1-3-3-1, over c_hidden channels, each behind a GELU.
+    """(N, c_in, H, W) -> (N, c_out, H, W): four convolutions, 1-3-3-1, over c_hidden channels, each after a GELU.
 
     On maps of up to 2 x 2 pixels the middle ones are 1 x 1 too, as in the authors' code. With ``residual`` the input is
     added, which takes c_out = c_in.
@@ -24,7 +24,7 @@ class Bottleneck(nn.Module):
         c_hidden: of the middle.
         c_out: of the output.
         size: (H, W).
-        residual: add the input.
+        residual: whether the input is added.
         last_scale: of the last convolution's initial weights; 0: starts at zero.
     """
 
@@ -49,14 +49,14 @@ class Bottleneck(nn.Module):
 
 
 class TopDownBlock(nn.Module):
-    """One layer of latents: from the state h and what was read of x at this size to the parameters of q and of p, and
-    from the z that is chosen to the next state.
+    """One layer of latents: from the state h and the activations of x at this size to the parameters of q and of p, and
+    from the chosen z to the next state.
 
     Args:
         channels: C.
         n_latent: Z.
         size: (H, W).
-        depth: layers of the whole hierarchy; the more, the less each adds at first.
+        depth: the number of layers of the hierarchy, by which initial residual branches are scaled down.
     """
 
     def __init__(self, channels: int, n_latent: int, size: Size, depth: int) -> None:
@@ -87,7 +87,7 @@ class TopDownBlock(nn.Module):
 
 
 def resize(x: Tensor, size: Size) -> Tensor:
-    """(N, C, ...) by the nearest pixel to (N, C, *size), down by means."""
+    """(N, C, ...) to (N, C, *size): up by nearest neighbour, down by average pooling."""
     if x.shape[-2:] == size:
         return x
     larger = size[0] > x.shape[-2] or size[1] > x.shape[-1]

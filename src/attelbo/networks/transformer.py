@@ -1,8 +1,8 @@
-"""Transformers from configured parts: what each layer of attention is made of is chosen once, for all layers.
+"""Transformers from configured parts: those of attention are chosen once, for all layers.
 
 Source: Vaswani et al. 2017, section 3; a causal stack without memory is the language model of Radford et al. 2019.
 
-    tokens -- TokenEmbedding --> x -- TransformerBlock (L times) --> x -- norm (if residuals have none) --> features
+    tokens -- TokenEmbedding --> x -- TransformerBlock (L times) --> x -- norm (unless blocks end with one) --> features
 
 Shapes: B batch, T tokens, S tokens of the memory, E features of a token, V vocabulary, L layers.
 """
@@ -34,7 +34,7 @@ from attelbo.checks import check_at_least, check_below_one
 from attelbo.errors import ConfigError
 
 STD = 0.02
-"""Of the normal distribution that weights begin with."""
+"""The standard deviation of initial weights."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class AttentionParts:
 
     attention: Spec
     score: Spec | None
-    """None where the attention has none, as linear attention; so of the normalizer."""
+    """None where the attention has none, as linear attention; likewise the normalizer."""
     normalizer: Spec | None
     position: Spec
     mask: Spec | None = None
-    """Besides what the model itself asks for; None: nothing more."""
+    """In addition to the mask of the model itself; None: nothing more."""
     where: str | None = None
     """The part of the model that they are chosen for, such as its encoder; None: the model itself."""
 
@@ -59,7 +59,7 @@ class AttentionParts:
         Args:
             dim: E.
             max_length: the most tokens.
-            causal: whether no token sees those behind it.
+            causal: whether no token sees those after it.
             size: (H, W) of the grid of tokens, where they are an image.
 
         Raises:
@@ -78,7 +78,7 @@ class AttentionParts:
         max_length: int | None = None,
         depth: int = 1,
     ) -> AttentionLayer:
-        """The attention of one layer; with neither position nor ``mask`` it suits a memory.
+        """The attention of one layer; with neither position nor ``mask`` it is for a memory.
 
         Args:
             dim: E.
@@ -116,8 +116,8 @@ class AttentionParts:
         )
 
     def _check_taken(self, parts: Collection[str], position: Position | None) -> None:
-        """Raise ConfigError if the attention would ignore a part, or what the position says to queries and keys: linear
-        attention has no score to be normalized or masked."""
+        """Raise ConfigError if the attention would ignore a part, or the encoding of queries and keys by the position:
+        linear attention has no scores to be normalized or masked."""
         target = self.attention["_target_"]
         taken = inspect.signature(locate(target)).parameters
         if ignored := [name for name in parts if name not in taken]:
@@ -125,15 +125,15 @@ class AttentionParts:
             raise ConfigError(f"{choice}: {target} takes none; ~{choice} does without")
         if position is not None and "position" not in taken and not position.is_at_input:
             raise ConfigError(
-                f"{self._choice('position')}: {target} takes nothing of what {type(position).__name__} says to queries "
-                "and keys; learned and sinusoidal positions are told to the tokens"
+                f"{self._choice('position')}: {target} ignores the encoding of queries, keys and scores by "
+                f"{type(position).__name__}; learned and sinusoidal positions are added to the tokens"
             )
 
     def _key(self, name: str) -> str:
         return name if self.where is None else f"{self.where}.{name}"
 
     def _choice(self, name: str) -> str:
-        """How another is chosen on the command line."""
+        """The choice on the command line."""
         return f"model/{name}" if self.where is None else f"model/{name}@model.{self._key(name)}"
 
     def _sizes(self, dim: int, head_dim: int) -> dict[str, int]:
@@ -152,12 +152,12 @@ class AttentionParts:
 
 
 class TokenEmbedding(nn.Module):
-    """Tokens (B, T) -> x (B, T, E): a vector for each token, told where it stands.
+    """Tokens (B, T) -> x (B, T, E): a vector for each token, with its position.
 
     Args:
         n_tokens: V.
         dim: E.
-        position: of which the place at the input is used.
+        position: its encoding at the input is added.
         dropout: on the sum, in training.
         scale: multiplies the vectors, sqrt(E) in the paper.
     """
@@ -170,7 +170,7 @@ class TokenEmbedding(nn.Module):
         self.scale = scale
 
     def forward(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """Of tokens whose first stands at position ``first``."""
+        """x of tokens of which the first is at position ``first``."""
         vectors = self.vectors(tokens)
         return self.dropout(self.position.at_input(vectors if self.scale == 1 else self.scale * vectors, first))
 
@@ -180,20 +180,20 @@ class Transformer(nn.Module):
 
     Args:
         dim: E.
-        parts: what attention is made of.
-        position: what all layers share of it.
-        causal: whether no token sees those behind it.
+        parts: the parts of attention.
+        position: shared by all layers.
+        causal: whether no token sees those after it.
         cross: whether each block attends to a memory too.
-        decoder_layers: those of the decoder that attends to what this one makes; 0: there is none.
+        decoder_layers: those of the decoder that attends to the output of this stack; 0: there is none.
         layers: L.
         hidden: features inside the feed-forward networks; 4 E if None.
-        activation: inside them.
+        activation: of the feed-forward networks.
         norm: of the tokens, see ``attention.norms``.
-        residual: how what a layer makes of the tokens is added to them, see ``attention.residuals``.
-        layer_scale: the learned factor that each feature of what is added begins with; None: it has none.
-        dropout: on what each layer adds, in training.
+        residual: how the output of a layer is added to its input, see ``attention.residuals``.
+        layer_scale: the initial learned factor of each feature of a branch; None: no factor.
+        dropout: on the output of each layer, in training.
         bias: whether norms and feed-forward networks have one.
-        hidden_dropout: inside the feed-forward networks, behind the activation, in training.
+        hidden_dropout: inside the feed-forward networks, after the activation, in training.
         drop_path: the probability with which a layer of the last block adds nothing to a row, in training; it grows
             with the depth of a block, in even steps from 0 (Huang et al. 2016, eq. 4).
 
@@ -249,8 +249,8 @@ class Transformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initial weights as DeepNorm has them (Wang et al. 2022, figure 2; uniform, where theirs are normal); without
-        it they stay as they are."""
+        """The initial weights of DeepNorm (Wang et al. 2022, figure 2; uniform, where theirs are normal); for other
+        residuals unchanged."""
         if self.beta is not None:
             for block in self._blocks():
                 block.reset_parameters(self.beta)
@@ -283,7 +283,7 @@ class Transformer(nn.Module):
         return [BlockCache(block.attention.cache(capacity)) for block in self._blocks()]
 
     def residual_outputs(self) -> list[nn.Linear]:
-        """The last layer of everything that is added to the tokens: two in a block, three in a decoder's."""
+        """The last layer of each residual branch: two in a block, three in a decoder's."""
         return [layer for block in self._blocks() for layer in block.residual_outputs()]
 
     def _blocks(self) -> list[TransformerBlock]:
@@ -292,10 +292,10 @@ class Transformer(nn.Module):
 
 def initialize_by_depth(model: nn.Module, network: Transformer) -> None:
     """Initial weights of a model around a network (Radford et al. 2019, section 2.3): normal with standard deviation
-    0.02, or 0.02 / sqrt(n) for the network's n layers that add to the tokens; biases zero. DeepNorm has its own.
+    0.02, or 0.02 / sqrt(n) for the last layers of the network's n residual branches; biases zero. DeepNorm has its own.
 
     Raises:
-        ConfigError: the network is of another kind.
+        ConfigError: the network is not a ``Transformer``.
     """
     if not isinstance(network, Transformer):
         raise ConfigError(

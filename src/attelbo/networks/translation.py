@@ -1,4 +1,4 @@
-"""The transformer from sequence to sequence.
+"""The sequence-to-sequence transformer.
 
     source -- embedding --> encoder --> memory;   target -- embedding --> decoder, memory --> logits
 
@@ -18,9 +18,9 @@ from attelbo.networks.transformer import TokenEmbedding, Transformer
 
 
 class TransformerEncoderDecoder(EncoderDecoder):
-    """An encoder that sees all of the source, a decoder that sees it too and the target up to the token it stands at.
+    """An encoder that sees all of the source, and a causal decoder that attends to its output.
 
-    All layers begin as Glorot & Bengio 2010 have it, embeddings too.
+    All layers are initialized as in Glorot & Bengio 2010, embeddings included.
 
     Args:
         source: embeds the source.
@@ -28,9 +28,9 @@ class TransformerEncoderDecoder(EncoderDecoder):
         target: embeds the target.
         decoder: causal, with attention to the memory.
         n_tokens: V.
-        padding: the token that padding consists of.
-        tie_weights: the logits take the vectors of the target's tokens (Press & Wolf 2017); else a layer of their own.
-        share_embeddings: the target takes the vectors of the source's tokens.
+        padding: the padding token.
+        tie_weights: whether the output layer shares the embedding of the target's tokens (Press & Wolf 2017).
+        share_embeddings: whether source and target share one embedding.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
             self.output.weight = target.vectors.weight
 
     def reset_parameters(self) -> None:
-        """Glorot-uniform, biases at zero; attention has seen to itself."""
+        """Glorot-uniform, biases zero; attention initializes itself."""
         blocks: list[Any] = [*self.encoder.blocks, *self.decoder.blocks]
         linear = [layer for block in blocks for layer in (block.feed_forward.first, block.feed_forward.second)]
         for layer in (self.source.vectors, self.target.vectors, self.output, *linear):
@@ -78,7 +78,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
         return _TransformerDecoding(self, memory, mask, capacity)
 
     def _read(self, source: Tensor) -> tuple[Tensor, Padding]:
-        """The memory (B, S, E), and which of it is there."""
+        """The memory (B, S, E), and its padding mask."""
         mask = Padding(source != self.padding)
         return self.encoder(self.source(source), mask=mask), mask
 
@@ -90,7 +90,7 @@ class _TransformerDecoding(Decoding):
         super().__init__(memory.device)
         self.network = network
         self.valid = mask.valid
-        self.memory = memory.masked_fill(~mask.valid.unsqueeze(-1), 0.0)  # once, not at each step
+        self.memory = memory.masked_fill(~mask.valid.unsqueeze(-1), 0.0)  # once instead of at each step
         self.caches = network.decoder.caches(capacity)
         self.length = 0
 

@@ -1,9 +1,9 @@
-"""The transpose of a strided 3 x 3 convolution, by the kernels that a CPU is quick at.
+"""The transpose of a strided 3 x 3 convolution, by kernels that are fast on a CPU.
 
-torch's transposed convolution is slow on a CPU in two places, measured in ``benchmarks/NOTES.md``: with one
-output channel, as in the layer that gives eta, the layer takes five times as long as the matrix product that it
-is; and with many, channels_last, the gradient of the weight takes twice as long as the same sums written as
-the gradient of an ordinary convolution.
+torch's transposed convolution is slow on a CPU in two places, measured in ``benchmarks/NOTES.md``: with one output
+channel, as in the layer that gives eta, it takes five times as long as the equivalent matrix product; and with many,
+channels_last, the gradient of the weight takes twice as long as the same sums computed as the gradient of an ordinary
+convolution.
 
 Shapes: N rows, I and O channels, H x W pixels in, H' x W' out, weight (I, O, 3, 3) as torch has it.
 """
@@ -20,27 +20,27 @@ from attelbo.networks.layers import Size
 KERNEL, STRIDE, PADDING = 3, 2, 1
 
 MANY = 32
-"""Output channels from which the gradient of the weight is worth another way."""
+"""Output channels from which the gradient of the weight is computed the other way."""
 
 
 class TransposedConv2d(nn.ConvTranspose2d):
     """x (N, I, H, W) -> (N, O, H', W'): the transpose of a 3 x 3 convolution with stride 2 and padding 1.
 
-    The same function, with the same parameters, as ``torch.nn.ConvTranspose2d``, which does the work on other
-    devices and under autocast.
+    The same function, with the same parameters, as ``torch.nn.ConvTranspose2d``, which is used on other devices and
+    under autocast.
 
     Args:
         in_channels: I.
         out_channels: O.
         size: (H, W).
-        target: (H', W'): 2 n - 1 pixels where n come in, or one more.
+        target: (H', W'): 2 n - 1 pixels for an input of n, or one more.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: Size, target: Size) -> None:
         extra = _output_padding(size, target)
         super().__init__(in_channels, out_channels, KERNEL, STRIDE, PADDING, output_padding=extra)
         self.target = target
-        # All taps of an output pixel are then no more numbers than the channels of an input pixel.
+        # The taps of all output channels are then no more numbers than the channels of an input pixel.
         self._few = KERNEL**2 * out_channels <= in_channels
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -54,7 +54,7 @@ class TransposedConv2d(nn.ConvTranspose2d):
 
 
 class _Transposed(torch.autograd.Function):
-    """What both ways keep for the backward pass."""
+    """What both ways save for the backward pass."""
 
     generate_vmap_rule = True
 
@@ -65,7 +65,7 @@ class _Transposed(torch.autograd.Function):
 
 
 class _FewChannels(_Transposed):
-    """Forward by the definition: each pixel throws its taps onto the image, where they add up."""
+    """Forward by definition: each input pixel scatters its taps onto the output, where they add up."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, target: Size) -> Tensor:
@@ -81,7 +81,7 @@ class _FewChannels(_Transposed):
 
 
 class _ManyChannels(_Transposed):
-    """Backward with the weight as that of the convolution from the image to x, the two in each other's place."""
+    """Backward computes the gradient of the weight as that of the convolution from the output to x."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, target: Size) -> Tensor:
@@ -97,7 +97,7 @@ class _ManyChannels(_Transposed):
 
 
 def _output_padding(size: Sequence[int], target: Sequence[int]) -> Size:
-    """The pixels that torch must be told to add: 2 n - 1 come of n by themselves."""
+    """torch's output padding: the transpose gives 2 n - 1 pixels for n without it."""
     return target[0] - (2 * size[0] - 1), target[1] - (2 * size[1] - 1)
 
 
@@ -110,7 +110,7 @@ def _backward(
     output_padding: Size,
     wanted: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """torch's derivatives by x, weight and bias, those that are wanted."""
+    """torch's gradients of x, weight and bias, those that are wanted."""
     stride, padding, dilation = [STRIDE] * 2, [PADDING] * 2, [1, 1]
     return torch.ops.aten.convolution_backward(
         gradient, x, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, 1, wanted

@@ -1,12 +1,12 @@
 """Encoder and decoder of images as tokens: a transformer over patches on either side of z.
 
     x -- PatchEmbedding --> tokens -- network --> tokens, a feature map h
-    z -- linear --> tokens, told where they stand -- network --> tokens -- linear --> patches, eta
+    z -- linear --> tokens, with positions -- network --> tokens -- linear --> patches, eta
 
-Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929 (the reading); Yu et al. 2022,
+Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929 (encoder); Yu et al. 2022,
 "Vector-quantized Image Modeling with Improved VQGAN", arXiv:2110.04627, section 3.1 (ViT-VQGAN: both sides, one code or
-latent for each patch). Ours differs: attention is made of any configured parts; the linear layer that gives the patches
-has no hidden one before it; sides that patches do not tile are filled up with zeros, and cut off again.
+latent for each patch). Ours differs: attention consists of any configured parts; patches are a linear function of
+tokens, without a hidden layer; images that patches do not tile are padded with zeros, and outputs cropped.
 
 Shapes: B batch, N rows of latents, P x P pixels of a patch, (h, w) patches, E features of a token, (C', H, W) the
 parameters of a likelihood.
@@ -30,8 +30,8 @@ class ViTEncoder(Encoder):
 
     Args:
         in_shape: (C, H, W).
-        attention: what the layers of attention are.
-        position: what is told of a patch's place.
+        attention: of each layer.
+        position: the encoding of a patch's place.
         network: of the tokens, such as a stack of transformer blocks.
         score: of a query and a key; None where the attention has none, as linear attention.
         normalizer: of the scores; likewise.
@@ -83,8 +83,8 @@ class ViTDecoder(Decoder):
     Args:
         in_shape: the shape of one z.
         out_shape: (C', H, W).
-        attention: what the layers of attention are.
-        position: what is told of a patch's place.
+        attention: of each layer.
+        position: the encoding of a patch's place.
         network: of the tokens, such as a stack of transformer blocks.
         score: of a query and a key; None where the attention has none, as linear attention.
         normalizer: of the scores; likewise.

@@ -148,7 +148,7 @@ def test_slots_begin_as_vectors_that_are_learned() -> None:
     torch.testing.assert_close(module(x), module(x, slots=module.beginnings.expand(2, -1, -1)))
     module(x)[:, 1].sum().backward()
     assert (module.beginnings.grad[1] != 0).all()
-    with pytest.raises(ValueError, match=r"^n_slots must be 3, so many were learned, got 4"):
+    with pytest.raises(ValueError, match=r"^n_slots must be 3, the number of learned slots, got 4"):
         module.initial(2, 4)
 
 

@@ -1,7 +1,7 @@
 """Attention for convolutional networks: blocks from a feature map (B, C, H, W) of any size to one of the same size.
 
-All take and give channels_last maps. What ties pixels together adds to its input and starts as the identity; what
-weighs channels or places multiplies it.
+All take and give channels_last maps. Attention between pixels is residual and starts as the identity; attention over
+channels or places multiplies its input.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """CBAM: which channels matter, then which places.
 
 Source: Woo, Park, Lee & Kweon 2018, "CBAM: Convolutional Block Attention Module", arXiv:1807.06521, eq. 1 to 3. Ours
-differs: no batch normalization behind the convolution (that of the authors' code), which would tie the rows of a batch
+differs: no batch normalization after the convolution (that of the authors' code), which would tie the rows of a batch
 together.
 
 Shapes: B batch, C channels, H x W pixels.

@@ -27,7 +27,7 @@ class NonLocal2d(nn.Module):
         kernel: as in ``MultiHeadAttention``.
 
     Raises:
-        ValueError: a size below 1, or a kernel that there is not, or not here.
+        ValueError: a size below 1, or a kernel that does not exist or cannot compute this.
     """
 
     def __init__(self, channels: int, *, pool: int = 1, kernel: KernelName = "auto") -> None:
@@ -51,7 +51,7 @@ class NonLocal2d(nn.Module):
         return (x.permute(0, 2, 3, 1) + added).permute(0, 3, 1, 2)
 
     def weights(self, x: Tensor) -> Tensor:
-        """How much each pixel looks at each (largest of pool x pool), row by row: (B, 1, H W, S)."""
+        """The weights of each pixel for each (largest of pool x pool), row by row: (B, 1, H W, S)."""
         query, key, _ = self.project(x)
         return attention_weights(query, key, self.mechanism)
 

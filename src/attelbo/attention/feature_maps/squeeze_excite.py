@@ -1,4 +1,4 @@
-"""Squeeze and excitation: channels are weighed by what is in the whole of a feature map.
+"""Squeeze and excitation: channels are weighted by a summary of the whole feature map.
 
 Source: Hu, Shen & Sun 2018, "Squeeze-and-Excitation Networks", arXiv:1709.01507, eq. 2 to 4.
 
@@ -11,7 +11,8 @@ from attelbo.checks import check_at_least
 
 
 def bottleneck(channels: int, reduction: int) -> nn.Sequential:
-    """Two linear layers on C channels, with C / ``reduction`` units between them, at least 8, so that some are alive.
+    """Two linear layers on C channels, with C / ``reduction`` units between them, at least 8, so that some ReLUs are
+    alive.
 
     Raises:
         ValueError: a number below 1.

@@ -1,4 +1,4 @@
-"""Window attention: pixels see those in the same window of a feature map.
+"""Window attention: pixels attend to those in the same window of a feature map.
 
 Source: Liu et al. 2021, "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", arXiv:2103.14030,
 eq. 3 and 4, sec. 3.2. Ours is the attention alone, without the MLP of a Swin block, and starts as the identity.
@@ -19,7 +19,7 @@ from attelbo.checks import check_at_least
 
 
 class WindowBias(Position):
-    """A learned number for each head and each way from one pixel of a window to another: (2 w - 1)^2 of them.
+    """A learned number for each head and each offset between two pixels of a window: (2 w - 1)^2 offsets.
 
     Args:
         window: w; pixels count row by row.
@@ -42,9 +42,9 @@ class WindowBias(Position):
 class WindowAttention2d(nn.Module):
     """x + attention(LayerNorm(x)) within windows of w x w pixels, with a learned bias by relative position.
 
-    Where w does not divide the height or the width, the last windows reach beyond the map; nobody attends to what is
-    there. Windows are moved down and to the right by ``shift``, where those at the border are cut by it: a second
-    block with shift = w / 2 joins what the windows of the first kept apart. Time and memory grow with H W w^2.
+    Where w does not divide the height or the width, the last windows reach beyond the map, where everything is masked.
+    Windows are shifted down and to the right by ``shift`` and cut at the border: a second block with shift = w / 2
+    joins what the windows of the first kept apart. Time and memory grow with H W w^2.
 
     Args:
         channels: C.
@@ -90,11 +90,12 @@ class WindowAttention2d(nn.Module):
         return (pixels + seen[:, :height, :width]).permute(0, 3, 1, 2)
 
     def _regions(self, height: int, width: int, device: torch.device) -> Tensor:
-        """By pixel of the rolled grid, a number that those share that may see each other; -1 beyond the map."""
+        """For each pixel of the rolled grid, a number that is the same for pixels of a window that may see each other;
+        -1 beyond the map."""
         sides = []
         for length in (height, width):
             place = torch.arange(length + -length % self.window, device=device).roll(-self.shift)
-            # Of a window that the roll has put together, the pixels from the other border are apart.
+            # In a window that wraps around, pixels from the opposite border are a region of their own.
             sides.append(torch.where(place < length, (place < self.shift).int(), -1))
         rows, columns = sides[0].unsqueeze(1), sides[1]
         return torch.where((rows < 0) | (columns < 0), -1, 2 * rows + columns)

@@ -1,5 +1,5 @@
-"""Spatial transformers that scale and move: a square patch is cut out of an image, or pasted onto a canvas, by bilinear
-interpolation.
+"""Spatial transformers with scale and translation only: a square patch is cut out of an image, or pasted onto a canvas,
+by bilinear interpolation.
 
 Jaderberg et al. 2015, "Spatial Transformer Networks", arXiv:1506.02025, section 3 and eq. 2.
 

@@ -1,10 +1,10 @@
-"""Windows of Gaussian filters: n x n numbers are read from an image, or written onto one, around a center, so many
-pixels apart and as blurred as five numbers say.
+"""Windows of n x n Gaussian filters, which read from an image or write onto it; five parameters set their center,
+stride, variance and intensity.
 
 Gregor et al. 2015, "DRAW: A Recurrent Neural Network For Image Generation", arXiv:1502.04623, section 3.2, eq. 19-29.
 
 Ours differs: pixels are counted from 0; a row of a filter bank is normalized as a softmax, so that a filter far outside
-the image is no division of zero by zero; n = 1, where the paper divides by zero, has a stride that nothing depends on.
+the image does not divide zero by zero; for n = 1, where the paper divides by zero, nothing depends on the stride.
 
 Shapes: N rows, C channels, H x W pixels, n x n filters.
 """
@@ -74,7 +74,7 @@ def gaussian_window(parameters: Tensor, n: int, size: tuple[int, int]) -> Gaussi
 
 
 def _place(relative: Tensor, length: int) -> Tensor:
-    """From -1 .. 1 to one pixel before the first .. one behind the last (eq. 22-23)."""
+    """From -1 .. 1 to one pixel before the first .. one after the last (eq. 22-23)."""
     return 0.5 * (length + 1) * (relative + 1) - 1
 
 

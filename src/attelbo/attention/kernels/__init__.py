@@ -12,7 +12,7 @@ KERNELS: dict[KernelName, Kernel] = {kernel.name: kernel for kernel in (Auto(), 
 
 
 def explain(name: KernelName, mechanism: Mechanism, mask: Mask | None, call: Call) -> str:
-    """Which kernel computes a call and why, and what the others say to it; a line for each."""
+    """Which kernel computes a call and why, and what each of the others would do; a line for each."""
     if mask is not None and mask.allows_all(call.n_queries, call.n_keys, call.offset):
         mask = None
     chosen, why = choose(mechanism, mask, call) if name == "auto" else (KERNELS[name], "as asked for")

@@ -1,9 +1,9 @@
-"""The choice of a kernel, by what is known without a look at any number: sizes, mask, mechanism, device.
+"""The choice of a kernel, by what is known without reading any tensor: sizes, mask, mechanism, device.
 
 Measured on a CPU (``benchmarks/attention.py``, docs/attention.md): PyTorch's fused kernel is the fastest from 16 tokens
-on, in training and out of it, wherever it is fused; a mask that shows less than half of the keys is worth cutting. What
-is not fused takes as long as the reference. Both lose to chunks where these spare them keys, as under a causal mask;
-otherwise chunks cost a third more, for the second forward pass, and are chosen for the memory's sake.
+on, in training and out of it, wherever it is fused; where a mask shows less than half of the keys, leaving out the
+others is faster. Where it is not fused, it takes as long as the reference. Chunks beat both where they skip keys, as
+under a causal mask; otherwise they cost a third more, for the second forward pass, and are chosen to save memory.
 
 Shapes: B batch, N heads, T queries, S keys.
 """
@@ -18,13 +18,13 @@ from attelbo.attention.kernels.sdpa import Sdpa, is_plain
 from attelbo.attention.masks import Mask
 
 MANY_WEIGHTS = 1 << 24
-"""More are not kept, several times over, where there is another way: 64 MB."""
+"""More than these (64 MB, kept several times over) are avoided if another kernel can."""
 
 _EAGER, _SDPA, _CHUNKED = Eager(), Sdpa(), Chunked()
 
 
 class Auto(Kernel):
-    """The fastest of the others that can compute what is asked for, for the sizes at hand."""
+    """The fastest of the others that can compute a call, given its sizes."""
 
     name = "auto"
 
@@ -76,7 +76,7 @@ def choose(mechanism: Mechanism, mask: Mask | None, call: Call) -> tuple[Kernel,
 
 
 def _in_sight(mask: Mask | None, call: Call) -> int:
-    """The keys that are left when those are cut off that no query near another may attend to."""
+    """The number of keys that a run of neighbouring queries may attend to."""
     if mask is None:
         return call.n_keys
     folding = folding_of(mask, call.n_queries, call.n_keys, call.offset)

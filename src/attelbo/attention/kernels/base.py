@@ -2,7 +2,8 @@
 
     score(q, k) + bias -- soft cap --> scores -- normalizer, mask --> weights;   output = weights v
 
-All kernels that can compute the same thing agree within rounding; what one cannot compute it refuses, and says why.
+All kernels that can compute the same thing agree within rounding; a kernel refuses what it cannot compute, with a
+reason.
 
 Shapes: B batch, N heads, M heads of keys and values (N / M queries' heads share one), T queries, S keys, D features of
 a head, V of a value.
@@ -30,14 +31,14 @@ class Mechanism:
     score: Score
     normalizer: Normalizer = field(default_factory=Softmax)
     position: Position = field(default_factory=NoPosition)
-    """Its bias on the scores only: query and key have been told where they stand."""
+    """Used for its bias on the scores only: query and key are encoded already."""
     soft_cap: float | None = None
     """c: scores become c tanh(score / c) (Gemma 2; Bello et al. 2017), bias included; no cap if None."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a choice depends on besides the mechanism and the mask."""
+    """What the choice of a kernel depends on besides the mechanism and the mask."""
 
     batch_size: int
     n_heads: int
@@ -66,7 +67,7 @@ class Call:
 
 
 class Kernel(ABC):
-    """One way to compute attention. It holds nothing: one of each serves all."""
+    """One way to compute attention. Stateless: one instance serves all layers."""
 
     name: KernelName
 
@@ -91,7 +92,7 @@ class Kernel(ABC):
     ) -> Tensor:
         """query (B, N, T, D), key (B, M, S, D), value (B, M, S, V) -> (B, N, T, V); zeros where there is no key.
 
-        Whatever stands in padding, as ``Padding`` and ``Document`` tell it, NaN included, shows nowhere.
+        What is in padding, as given by ``Padding`` and ``Document``, never affects the output, not even NaN.
 
         Args:
             query: of T tokens.

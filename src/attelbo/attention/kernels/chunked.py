@@ -1,7 +1,7 @@
 """Exact attention in O(T + S) memory, for every normalizer, bias and soft cap: by chunks of queries.
 
 A mask that shows only what is near is computed in one batch of small problems (``folding``). Otherwise each chunk of
-queries attends to the keys in its range, and its weights are forgotten: they are computed anew in the backward pass.
+queries attends to the keys in its range, and its weights are not kept: they are recomputed in the backward pass.
 
 Source: Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory", which also cuts the keys; ours does not, so
 that normalizers that sort can be computed too, and memory is O(S) for each query of a chunk.
@@ -33,9 +33,9 @@ _private: Any = torch._C  # there is no public way to ask
 
 
 class Chunked(Kernel):
-    """Computes what eager does, a chunk at a time; where PyTorch's fused kernel can compute a chunk, by that.
+    """Computes what eager does, a chunk at a time, with PyTorch's fused kernel where that can compute a chunk.
 
-    Replicas that ``torch.vmap`` stacks keep their weights: what they save cannot be computed anew.
+    Under ``torch.vmap``, as with replicas, weights are kept: recomputation does not work there.
     """
 
     name = "chunked"
@@ -81,7 +81,7 @@ class Chunked(Kernel):
             return fused(query, key, value, mechanism, causal=mask is not None)
 
         def attend(query: Tensor, key: Tensor, value: Tensor, at: int, low: int) -> Tensor:
-            """Of queries that stand at ``at`` and on, to keys from ``low`` on."""
+            """Queries at ``at`` and on attend to keys from ``low`` on."""
             n, high = query.shape[2], low + key.shape[2]
             allowed = None
             if mask is not None and not mask.allows_all(n, high, at):
@@ -118,7 +118,7 @@ def _can_fuse(mechanism: Mechanism, dropout: float) -> bool:
 
 
 def chunk_length(n_rows: int, n_queries: int, n_keys: int) -> int:
-    """C, where there are so many numbers for a query and a key, of all rows and heads; T where all fit into one
+    """C, given the numbers held for each query and key, over all rows and heads; T if all queries fit into one
     chunk."""
     return min(n_queries, max(SHORTEST_CHUNK, CHUNK_NUMBERS // max(n_rows * n_keys, 1)))
 

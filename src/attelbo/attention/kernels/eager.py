@@ -1,4 +1,4 @@
-"""The readable reference: every mechanism, with its weights at hand; O(T S) memory; can be differentiated twice.
+"""The readable reference: every mechanism, with explicit weights; O(T S) memory; twice differentiable.
 
 Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, D features of a head, V of a value.
 """
@@ -41,7 +41,7 @@ def weights_of(scores: Tensor, mechanism: Mechanism, bias: Tensor | None, allowe
 
 
 class Eager(Kernel):
-    """Computes what is written down."""
+    """Computes the definition."""
 
     name = "eager"
 

@@ -1,9 +1,9 @@
 """PyTorch's FlexAttention: softmax of dot products with any mask, bias and soft cap, in one compiled kernel.
 
-The mask is rendered by blocks: those in which nobody may attend to anybody are left out, at any distance, which suits
-packed documents. On a GPU the kernel is compiled for each mechanism and size, half a minute the first time. On a CPU
-there is no backward pass (PyTorch issue 148752), and it runs uncompiled here: O(T S) memory, slower than the others;
-good for a look at what a GPU has trained.
+The mask is rendered by blocks: fully masked ones are skipped, at any distance, which suits packed documents. On a GPU
+the kernel is compiled for each mechanism and size, half a minute the first time. On a CPU there is no backward pass
+(PyTorch issue 148752), and it runs uncompiled here: O(T S) memory, slower than the others; meant for inspecting what a
+GPU has trained.
 
 Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
 
@@ -72,7 +72,7 @@ class Flex(Kernel):
 
 
 def block_mask(mask: Mask, n_queries: int, n_keys: int, offset: int, device: torch.device) -> Any:
-    """The mask by blocks; kept for the next call where it is the same for every row of a batch."""
+    """The mask by blocks; cached if it is the same for every row of a batch."""
     render = _block_mask if mask.batch_size is None else _block_mask.__wrapped__
     return render(mask, n_queries, n_keys, offset, device)
 
@@ -116,7 +116,8 @@ def _compiled() -> Callable[..., Tensor]:
 
 
 def _uncompiled(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-    """Without a word on being slow, which :meth:`Flex.describe` says, and without tracing it again for every mask."""
+    """Without PyTorch's warning of being slow, which :meth:`Flex.describe` gives, and without retracing for every
+    mask."""
     from torch.nn.attention import flex_attention
 
     module: Any = flex_attention

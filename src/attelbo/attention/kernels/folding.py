@@ -1,4 +1,4 @@
-"""Attention to keys that are near: runs of queries are put beside each other, each with the keys around it.
+"""Local attention: runs of queries become a batch of small problems, each with the keys around it.
 
 The queries are cut into G runs of R. Run g sees the keys of its own run and of as many runs before and behind as the
 mask reaches: P keys instead of S, in one batch of G small problems. Time and memory are O(T P), and no mask is larger.
@@ -6,7 +6,7 @@ mask reaches: P keys instead of S, in one batch of G small problems. Time and me
 Source: the sliding window of Beltagy, Peters & Cohan 2020, "Longformer", section 3.1 and appendix A, whose chunks
 overlap as these do.
 
-Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, G runs of R queries, P keys in sight of a run,
+Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, G runs of R queries, P keys in range of a run,
 D features of a head, V of a value.
 """
 
@@ -22,19 +22,19 @@ from attelbo.attention.kernels.sdpa import fused
 from attelbo.attention.masks import Mask
 
 SHORTEST_RUN = 32
-"""Of shorter ones the products are too small to be fast."""
+"""The matrix products of shorter runs are too small to be fast."""
 
 
 @dataclass(frozen=True)
 class Folding:
-    """How queries and keys are cut."""
+    """How queries and keys are cut into runs."""
 
     run: int
     """R."""
     before: int
-    """Runs in sight before one's own."""
+    """Runs in range before each run."""
     behind: int
-    """Runs in sight behind it."""
+    """Runs in range after it."""
 
     @property
     def sight(self) -> int:
@@ -43,7 +43,7 @@ class Folding:
 
 
 def folding_of(mask: Mask | None, n_queries: int, n_keys: int, offset: int) -> Folding | None:
-    """The best cut for a mask that shows only what is near; None where it shows more than half of the keys."""
+    """The best cut for a local mask; None if it shows more than half of the keys."""
     reach = max(mask.reach(1, offset)) if mask is not None else n_keys
     if mask is None or 2 * reach >= n_keys:
         return None
@@ -67,14 +67,14 @@ def attend_nearby(
     folding: Folding,
     use_fused: bool,
 ) -> Tensor:
-    """Query and key as the score has made them, value (B, M, S, V) -> (B, N, T, V).
+    """Query and key after the maps of the score, value (B, M, S, V) -> (B, N, T, V).
 
     Args:
         query: (B, N, T, D').
         key: (B, M, S, D''), M = N unless ``use_fused``.
         value: (B, M, S, V), likewise.
         mechanism: what is computed.
-        mask: who may attend to whom; nobody beyond what ``folding`` shows.
+        mask: who may attend to whom, within the range of ``folding``.
         offset: the position of the first query.
         dropout: the probability with which a weight is dropped.
         folding: how it is cut.
@@ -90,7 +90,7 @@ def attend_nearby(
     at_query = offset + folding.run * run + torch.arange(folding.run, device=device)[:, None]  # (G, 1, R, 1)
     at_key = first_key + folding.run * run + torch.arange(folding.sight, device=device)  # (G, 1, 1, P)
     there = (at_key >= 0) & (at_key < n_keys)
-    # What hangs over is not there; masks and biases are asked of places that are.
+    # Positions beyond both ends are masked; masks and biases are evaluated at clamped positions.
     at_query, at_key = at_query.clamp(max=offset + n_queries - 1), at_key.clamp(0, n_keys - 1)
     batch = torch.arange(mask.batch_size or 1, device=device)[:, None, None, None, None]
     allowed = mask.allowed(batch, at_query, at_key) & there  # (B or 1, G, 1, R, P)
@@ -111,7 +111,7 @@ def attend_nearby(
 
 
 def _in_sight(tensor: Tensor, offset: int, n_runs: int, folding: Folding) -> Tensor:
-    """Keys or values (B, M, S, D) -> (B G, M, P, D): of each run of queries those in sight, zeros beyond both ends."""
+    """Keys or values (B, M, S, D) -> (B G, M, P, D): those in range of each run of queries, zeros beyond both ends."""
     run, sight = folding.run, folding.before + 1 + folding.behind
     first, last = offset - folding.before * run, offset + (n_runs + folding.behind) * run
     low = min(max(first, 0), tensor.shape[2])

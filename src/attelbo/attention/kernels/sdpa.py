@@ -1,7 +1,7 @@
 """PyTorch's fused kernel: softmax of dot products, O(T + S) memory, no second derivative.
 
-Softmax off by one is a softmax with one key more, whose score is 0 and whose value is nothing: it is computed so. For a
-learned sink there is one feature more, in which this key alone is 1, and a query is what its head has learned.
+Softmax off by one is computed as a softmax with one additional key, whose score and value are 0. A learned sink adds
+one feature, which is 1 in this key only and, in each query, the score that its head has learned.
 
 Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, D features of a head, V of a value.
 """
@@ -20,8 +20,8 @@ class Sdpa(Kernel):
     """``scaled_dot_product_attention``.
 
     A mask other than causal is rendered dense, (T, S). On a CPU it leaves the fused path, and takes O(T S) memory for
-    each head, where weights are dropped or a bias is learned; :meth:`leaves_fused_path` tells. Two things that would
-    leave it too are mended: where V != D the shorter ones are filled up with zeros, and inputs whose last dimension is
+    each head, where weights are dropped or a bias is learned; :meth:`leaves_fused_path` tells. Two more cases that
+    would leave it are avoided: where V != D the shorter ones are padded with zeros, and inputs whose last dimension is
     not contiguous are copied.
     """
 
@@ -98,7 +98,7 @@ def fused(
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Query and key as the score has made them, value (B, M, S, V) -> (B, N, T, V), with a dense bias and a mask that
+    """Query and key after the maps of the score, value (B, M, S, V) -> (B, N, T, V), with a dense bias and a mask that
     broadcast to (B, N, T, S)."""
     score, n_features = mechanism.score, value.shape[-1]
     assert isinstance(score, DotProductScore)
@@ -134,7 +134,7 @@ def fused(
 
 
 def _filled(tensor: Tensor, width: int) -> Tensor:
-    """With zeros up to so many features, the last dimension contiguous."""
+    """Padded with zeros to this width, the last dimension contiguous."""
     if tensor.shape[-1] < width:
         return F.pad(tensor, (0, width - tensor.shape[-1]))
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

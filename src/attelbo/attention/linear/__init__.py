@@ -1,4 +1,4 @@
-"""Linear attention: queries and keys meet as inner products of features, so that time and memory grow with the length.
+"""Linear attention: scores are inner products of features, so that time and memory are linear in the length.
 
 An operation of its own, not a kernel for softmax attention. Pure torch.
 """

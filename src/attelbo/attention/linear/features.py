@@ -1,4 +1,4 @@
-"""Feature maps: what stands in the place of the exponential in linear attention.
+"""Feature maps: what replaces the exponential in linear attention.
 
 Katharopoulos, Vyas, Pappas & Fleuret 2020, "Transformers are RNNs", arXiv:2006.16236, eq. 7 (elu + 1);
 Choromanski et al. 2021, "Rethinking Attention with Performers", arXiv:2009.14794, lemma 1 and sec. 2.4 (FAVOR+).
@@ -19,8 +19,8 @@ from attelbo.checks import check_at_least
 class FeatureMap(nn.Module, ABC):
     """phi: (..., D) -> (..., F), not negative: the weight of a key is phi(q) . phi(k) over its sum over the keys.
 
-    A factor of a query, and one that all keys share, are the same above and below the line of that division. So
-    a map may hold back a factor and give its logarithm, where phi itself would be too large or too small.
+    A factor of a query, and one that all keys share, cancel in that ratio. So a map may return the logarithm of a
+    factor apart, where phi itself would overflow or underflow.
     """
 
     @abstractmethod
@@ -43,9 +43,9 @@ class PositiveRandomFeatures(FeatureMap):
     """FAVOR+: phi(x) = exp(w_f . x' - |x'|^2 / 2) / sqrt(F) with x' = sqrt(scale) x and w_f ~ N(0, I), F of them.
 
     The mean of phi(q) . phi(k) over w is exp(scale q . k), exactly: softmax attention, up to the noise of the draw. Its
-    relative variance is about (exp(|q' + k'|^2) - 1) / F: long queries and keys cannot be told from noise.
-    Blocks of D of the w_f are orthogonal, with the lengths of independent ones, which leaves the mean as it is
-    and takes from the variance.
+    relative variance is about (exp(|q' + k'|^2) - 1) / F: for long queries and keys the estimate is mostly noise.
+    Blocks of D of the w_f are orthogonal, with the lengths of independent ones, which leaves the mean unchanged and
+    reduces the variance.
 
     The w_f are drawn at construction, and again only by ``redraw``; they are kept in the checkpoint.
 
@@ -79,7 +79,7 @@ class PositiveRandomFeatures(FeatureMap):
 
     @torch.no_grad()
     def redraw(self) -> None:
-        """Other w_f, by the default generator."""
+        """Draw new w_f with the default generator."""
         n_features, dim = self.directions.shape
         n_blocks = -(-n_features // dim)
         like = {"dtype": self.directions.dtype, "device": self.directions.device}

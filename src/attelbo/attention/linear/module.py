@@ -18,7 +18,7 @@ from attelbo.attention.precision import full_precision
 
 
 class LinearCache:
-    """What the tokens so far have left behind in one causal attention: of the same size however many they were."""
+    """The recurrent state of one causal attention: of the same size for any number of tokens."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -40,9 +40,9 @@ class LinearAttention(nn.Module):
     """Self-attention over tokens (B, T, E), or attention from them to a memory (B, S, E), in O(T + S) time and memory.
 
     Parameters, their layout and their initial values are those of ``MultiHeadAttention``. Sums are taken in float32
-    at least: a sum over all tokens so far is worthless in bfloat16. Random features of keys are scaled by the largest
-    of a call: beside a key that is much longer or shorter (norms apart by tens) they can vanish, in the causal form
-    also beside one that comes later. They estimate nothing there, see
+    at least: a sum over all tokens so far is useless in bfloat16. Random features of keys are scaled by the largest of
+    a call: beside a key that is much longer or shorter (norms apart by tens) they can vanish, in the causal form also
+    beside one that comes later. The estimate is meaningless there, see
     :class:`~attelbo.attention.PositiveRandomFeatures`.
 
     Args:
@@ -90,7 +90,7 @@ class LinearAttention(nn.Module):
         Args:
             query: the tokens that attend.
             memory: those that are attended to.
-            mask: which of them are there. What is in the place of the others has no influence on the output.
+            mask: which of them are not padding, whose contents have no influence on the output.
             cache: the tokens before these, to which these are added; of causal attention.
 
         Raises:
@@ -102,8 +102,8 @@ class LinearAttention(nn.Module):
         return self.output(join_heads(heads).to(query.dtype))
 
     def weights(self, query: Tensor, memory: Tensor | None = None, *, mask: Mask | None = None) -> Tensor:
-        """How much each head of each query attends to each key, (B, N, T, S): what it makes of unit vectors as values.
-        They are never computed otherwise. Arguments as in :meth:`forward`."""
+        """How much each head of each query attends to each key, (B, N, T, S): the output for unit vectors as values,
+        since it has no weights otherwise. Arguments as in :meth:`forward`."""
         q, k, _ = self._project(query, memory)
         units = torch.eye(k.shape[2], dtype=k.dtype, device=k.device).expand(*k.shape[:2], -1, -1)
         return self._attend(q, k, units, mask, None)
@@ -142,8 +142,8 @@ class LinearAttention(nn.Module):
     def _keys(
         self, k: Tensor, v: Tensor, valid: Tensor | None, cache: LinearCache | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """phi(k) / exp(log_scale) and v, both zero for keys that are not there; and log_scale (B, N, 1, 1), that of the
-        largest so far."""
+        """phi(k) / exp(log_scale) and v, both zero for padding; and log_scale (B, N, 1, 1), that of the largest so
+        far."""
         k, log_factor = self.feature_map(k)
         log_scale = None
         if log_factor is not None:
@@ -166,7 +166,7 @@ def _sums_of(cache: LinearCache | None, log_scale: Tensor | None) -> Tensor | No
 
 
 def _valid(mask: Mask | None) -> Tensor | None:
-    """Which keys are there, (B, 1, S, 1)."""
+    """Which keys are not padding, (B, 1, S, 1)."""
     if mask is None:
         return None
     if not isinstance(mask, Padding):

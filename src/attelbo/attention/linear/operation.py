@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CHUNK = 128
-"""Tokens that meet pair by pair; between chunks, sums are handed on."""
+"""Tokens that interact in pairs; between chunks, sums are passed on."""
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -29,11 +29,11 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def causal_linear_attention(
     query: Tensor, key: Tensor, value: Tensor, sums: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The same, where query t sees the keys s <= t, after those that are in ``sums`` already.
+    """The same, where query t sees the keys s <= t, after those that are already in ``sums``.
 
     query, key (B, N, T, F), value (B, N, T, V), sums (B, N, F, V + 1) -> output (B, N, T, V) and the new sums.
-    Inside a chunk tokens meet pair by pair, before it they are sums: no loop over tokens, O(T) time and memory. With
-    T = 1 it is a step of the recurrent form.
+    Tokens of a chunk interact in pairs, those before it as sums: no loop over tokens, O(T) time and memory. With T = 1
+    it is a step of the recurrent form.
     """
     value = _with_one(value)
     length = query.shape[-2]
@@ -51,7 +51,7 @@ def _with_one(value: Tensor) -> Tensor:
 
 
 def _in_chunks(t: Tensor, chunk: int) -> Tensor:
-    """(B, N, T, X) -> (B, N, M, C, X), zeros behind the last token."""
+    """(B, N, T, X) -> (B, N, M, C, X), zeros after the last token."""
     return F.pad(t, (0, 0, 0, -t.shape[-2] % chunk)).unflatten(-2, (-1, chunk))
 
 

@@ -1,13 +1,13 @@
-"""What a mask is: it says who may attend to whom. True = may attend, everywhere.
+"""What a mask is: a predicate for who may attend to whom. True = may attend, everywhere.
 
 A mask is a predicate on positions, and masks compose: ``Causal() & SlidingWindow(128) | Prefix(n)``. Each is rendered
 as a kernel wants it: a dense tensor, a predicate for FlexAttention, the ``is_causal`` of PyTorch's fused kernel, or the
 range of keys that a run of queries may see.
 
-Positions are absolute and count keys from 0. ``offset`` is the position of the first query; where nothing else is said
-it is S - T, so that the last query stands at the last key: a causal mask is aligned at the bottom right, as decoding
-with a cache needs it (PyTorch's ``is_causal`` is aligned at the top left). A query that may attend to nothing gets
-zeros, from every kernel.
+Positions are absolute and count keys from 0. ``offset`` is the position of the first query; by default it is S - T, so
+that the last query is at the position of the last key: a causal mask is aligned at the bottom right, as decoding with a
+cache needs it (PyTorch's ``is_causal`` is aligned at the top left). A query that may attend to nothing gets zeros, from
+every kernel.
 
 Shapes: B batch, T queries, S keys.
 """
@@ -30,7 +30,7 @@ class Mask(ABC):
         """Whether the key may be attended to: three integer tensors that broadcast -> bool."""
 
     def allowed(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        """What :meth:`allows` says, which must be True or False of each pair.
+        """:meth:`allows`, checked to give a bool for each pair.
 
         Raises:
             ValueError: it is something else, such as numbers to be added to the scores.
@@ -59,21 +59,22 @@ class Mask(ABC):
         return 0, EVERYTHING
 
     def reach(self, run: int, offset: int) -> tuple[int, int]:
-        """How far before the first and behind the last of ``run`` queries that stand at ``offset`` + a multiple of
-        ``run`` there are keys to which one of them may attend; may be too far, never too near."""
+        """How many positions before the first and after the last of ``run`` consecutive queries, which begin at
+        ``offset`` plus a multiple of ``run``, one of them may attend to: upper bounds."""
         return EVERYTHING, EVERYTHING
 
     def present(self, n_keys: int) -> Tensor | None:
-        """The keys to which anyone may attend at all, bool (B, S); None: perhaps to each of them, or what stands in the
-        others is finite."""
+        """The keys that any query may attend to, bool (B, S); None: possibly all of them, or the others are known to be
+        finite."""
         return None
 
     def is_causal(self, n_queries: int, n_keys: int) -> bool:
-        """Whether PyTorch's ``is_causal``, aligned at the top left, says the same of so many queries and keys."""
+        """Whether PyTorch's ``is_causal``, aligned at the top left, is the same mask for these numbers of queries and
+        keys."""
         return False
 
     def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
-        """Whether it is known, without a look at the tensors in it, that nothing is masked."""
+        """Whether nothing is masked, as far as is known without reading the tensors in it."""
         return False
 
     def dense(

@@ -1,4 +1,4 @@
-"""Masks by the places of query and key, the same for every row of a batch.
+"""Masks that depend on the positions of query and key only, the same for every row of a batch.
 
 Sliding windows: Beltagy, Peters & Cohan 2020, "Longformer", section 3.1; prefixes: Raffel et al. 2020 (T5), section
 3.2.1.
@@ -28,7 +28,7 @@ class Full(Mask):
 
 @dataclass(frozen=True)
 class Causal(Mask):
-    """No key behind the query."""
+    """No key after the query."""
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return key <= query

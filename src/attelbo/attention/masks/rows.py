@@ -13,7 +13,7 @@ from attelbo.attention.masks.base import Mask
 
 @dataclass(frozen=True, eq=False)
 class Padding(Mask):
-    """The keys that are there: ``valid`` (B, S), bool.
+    """Only keys that are not padding: ``valid`` (B, S), bool.
 
     Raises:
         ValueError: another shape or type; numbers would be taken for a bias elsewhere.
@@ -21,7 +21,7 @@ class Padding(Mask):
 
     valid: Tensor
     finite: bool = False
-    """Whether what stands in padding is known to be finite: a weight of 0 is enough then."""
+    """Whether the contents of padding are known to be finite, so that a weight of 0 is enough to exclude them."""
 
     def __post_init__(self) -> None:
         if self.valid.dtype != torch.bool or self.valid.ndim != 2:
@@ -32,7 +32,7 @@ class Padding(Mask):
 
     @classmethod
     def of_lengths(cls, lengths: Tensor, n_keys: int) -> "Padding":
-        """Of rows of which the first ``lengths`` (B,) keys are there."""
+        """For rows whose first ``lengths`` (B,) keys are not padding."""
         return cls(torch.arange(n_keys, device=lengths.device) < lengths.unsqueeze(-1))
 
     @property
@@ -72,7 +72,7 @@ class Document(Mask):
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own = self.ids[batch, key]
-        # Where there are more queries than keys, the first of them stand before all documents.
+        # Where there are more queries than keys, the first of them come before all documents.
         return (self.ids[batch, query.clamp(min=0)] == own) & (own >= 0) & (query >= 0)
 
     def of_rows(self, rows: slice | Tensor) -> "Document":

@@ -14,7 +14,7 @@ from attelbo.attention.normalizers.base import Normalizer
 
 
 class SoftmaxOffByOne(Normalizer):
-    """Softmax with one score more, of 0, whose weight goes to nobody: weights sum to less than one."""
+    """Softmax with one additional score of 0, whose weight is discarded: the weights sum to less than one."""
 
     def normalize(self, scores: Tensor) -> Tensor:
         # softmax Z / (1 + Z), Z the sum of exponentials.

@@ -1,4 +1,4 @@
-"""Sigmoid attention: each key is weighed by itself.
+"""Sigmoid attention: each key is weighted independently of the others.
 
     w_s = sigmoid(z_s + b)
 
@@ -31,7 +31,7 @@ class Sigmoid(Normalizer):
         return torch.sigmoid(scores + (-math.log(scores.shape[-1]) if self.bias is None else self.bias))
 
     def normalize_allowed(self, scores: Tensor, allowed: Tensor) -> Tensor:
-        # Whatever stands in a key that is masked would reach the gradient through the sigmoid.
+        # Otherwise a masked score, such as NaN, would reach the gradient through the sigmoid.
         scores = scores.masked_fill(~allowed, 0.0)
         if self.bias is not None:
             return torch.sigmoid(scores + self.bias)

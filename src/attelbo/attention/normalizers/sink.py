@@ -1,10 +1,10 @@
-"""Softmax with a learned sink: how strongly a head attends to nothing, it learns.
+"""Softmax with a learned sink: each head learns how strongly it attends to nothing.
 
     w_s = exp(z_s) / (exp(a_n) + sum_j exp(z_j))
 
 Source: OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", section 2.2, a learned number for each head in the
 denominator of the softmax; Xiao et al. 2024, "Efficient Streaming Language Models with Attention Sinks", section 3.3, a
-sink that is a key and a value. a_n = 0 is softmax off by one, which ours begins as.
+sink that is a key and a value. Ours starts at a_n = 0, which is softmax off by one.
 
 Shapes: N heads, S keys.
 """
@@ -18,7 +18,7 @@ from attelbo.checks import check_at_least
 
 
 class LearnedSink(Normalizer, nn.Module):
-    """Softmax with one score more, a learned one of each head, whose weight goes to nobody: weights sum to less than
+    """Softmax with one additional score, learned for each head, whose weight is discarded: the weights sum to less than
     one.
 
     Args:

@@ -1,11 +1,11 @@
-"""Sparse weights that sum to one: keys that answer badly get none at all.
+"""Sparse weights that sum to one: keys with low scores get exactly zero.
 
     sparsemax    w_s = max(z_s - tau, 0)          the Euclidean projection of the scores onto the simplex
     entmax-1.5   w_s = max(z_s / 2 - tau, 0)^2    half-way between sparsemax and softmax
 
-tau is what makes the weights sum to one. Which keys get a weight is found by sorting the scores, without a gradient: it
-changes nowhere but at a tie. Given these keys, tau is a closed form of their scores, and autograd goes through that:
-exact, also for second derivatives and under ``torch.vmap``, with no sort in the backward pass.
+tau makes the weights sum to one. The support (the keys with a weight above zero) is found by sorting the scores,
+without a gradient, since it is piecewise constant. Given the support, tau has a closed form, which autograd
+differentiates: exact, also for second derivatives and under ``torch.vmap``, with no sort in the backward pass.
 
 Source: Martins & Astudillo 2016, "From Softmax to Sparsemax", algorithm 1; Peters, Niculae & Martins 2019, "Sparse
 Sequence-to-Sequence Models", algorithm 2.
@@ -29,7 +29,7 @@ class Sparsemax(Normalizer):
             size = _sizes(best)
             n = (size * best > best.cumsum(-1) - 1).sum(-1, keepdim=True)
             chosen = z >= best.gather(-1, n - 1)
-            n = chosen.sum(-1, keepdim=True)  # of keys that are tied with the last one all are chosen
+            n = chosen.sum(-1, keepdim=True)  # keys that are tied with the last one are all in the support
         tau = (_sum(z, chosen) - 1) / n
         return torch.relu(z - tau)  # its gradient at 0 is 0, that of clamp is 1
 
@@ -53,8 +53,8 @@ class Entmax15(Normalizer):
 
 
 def _shifted(scores: Tensor) -> Tensor:
-    """Scores with their maximum at 0, which changes no weight; what lies 1 below it gets none, and is let down to -2 at
-    most, so that sums stay small whatever masked scores are."""
+    """Scores shifted to a maximum of 0, which changes no weight. Scores 1 or more below it get no weight; they are
+    clamped at -2, so that sums stay accurate whatever the masked scores are."""
     return (scores - scores.detach().amax(-1, keepdim=True)).clamp(min=-2)
 
 

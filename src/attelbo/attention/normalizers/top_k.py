@@ -1,4 +1,4 @@
-"""Softmax of the best keys: all others get no weight.
+"""Softmax over the keys with the highest scores: all others get no weight.
 
 Source: Zhao et al. 2019, "Explicit Sparse Transformer: Concentrated Attention Through Explicit Selection", eqs. 4-6.
 
@@ -16,7 +16,7 @@ class TopK(Normalizer):
     """Softmax over the k largest scores, and those that are tied with the last of them.
 
     Args:
-        k: keys; all where there are no more.
+        k: the number of keys; all if there are no more than k.
 
     Raises:
         ValueError: ``k`` below 1.

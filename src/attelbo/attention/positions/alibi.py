@@ -1,4 +1,4 @@
-"""Attention with linear biases: the further a key, the lower its score, in each head by another slope.
+"""Attention with linear biases: a penalty that grows linearly with the distance, with a slope for each head.
 
     score(q_t, k_s) - slope_n |t - s|,   slope_n = 2^(-8 n / N), n = 1 .. N, where N is a power of two
 

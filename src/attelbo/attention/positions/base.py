@@ -1,4 +1,4 @@
-"""What a position is: three places at which attention may be told where its tokens stand.
+"""What a position is: an encoding of where tokens stand, which may act at three points of attention.
 
     tokens -- at_input --> x -- projections --> q, k -- at_query_key --> q', k' -- score + bias --> weights
 
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 
 class Position(nn.Module, ABC):
-    """Does nothing at any of the three places, unless a subclass says otherwise.
+    """Does nothing at any of the three points, unless a subclass overrides it.
 
     A subclass that names ``dim`` (E), ``heads`` (N), ``head_dim`` (D), ``max_length``, ``causal`` or, of an image,
-    ``size`` (H, W) in its constructor is given them by whoever owns it.
+    ``size`` (H, W) in its constructor is given them by the module that owns it.
     """
 
     max_length: int | None = None
-    """The most tokens that it can tell the places of; None: any number."""
+    """The longest sequence that it can encode; None: any."""
     heads: int | None = None
-    """N, where its bias is another for each head."""
+    """N, if its bias differs between heads."""
     has_bias: bool = False
     """Whether there is a bias on the scores."""
     learns_bias: bool = False
@@ -28,7 +28,7 @@ class Position(nn.Module, ABC):
 
     @property
     def is_at_input(self) -> bool:
-        """Whether nothing is told to queries, keys and scores."""
+        """Whether it leaves queries, keys and scores unchanged."""
         return type(self).at_query_key is Position.at_query_key and not self.has_bias
 
     def at_input(self, x: Tensor, first: int = 0) -> Tensor:
@@ -37,7 +37,7 @@ class Position(nn.Module, ABC):
 
     def at_query_key(self, query: Tensor, key: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
         """query (B, N, T, D) and key (B, M, T, D) of the tokens that stand at ``first``, first + 1, ... in
-        self-attention. What is kept of keys in a cache has been here already."""
+        self-attention. Keys in a cache have been encoded already."""
         return query, key
 
     def bias(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -46,4 +46,4 @@ class Position(nn.Module, ABC):
 
 
 class NoPosition(Position):
-    """Nothing: what attends are sets, or something else tells the places apart."""
+    """No encoding: for sets, or where something else encodes the position."""

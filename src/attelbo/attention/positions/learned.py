@@ -20,7 +20,7 @@ class Learned(Position):
     Args:
         dim: E.
         max_length: L; a longer sequence is an error.
-        std: of the normal distribution that the vectors begin with.
+        std: the standard deviation of the initial vectors.
 
     Raises:
         ValueError: no places; in use: a sequence longer than L.

@@ -20,13 +20,13 @@ class RelativeBias(Position):
 
     Args:
         heads: N.
-        causal: whether no key is behind its query: all buckets are then for those before it; otherwise half of them.
+        causal: whether no key comes after its query: all buckets then serve keys before it; otherwise half of them do.
         buckets: K; half of those of a direction are for single distances.
-        max_distance: from which on all distances share the last bucket.
+        max_distance: the distance from which on all share the last bucket.
 
     Raises:
         ValueError: too few buckets for two of each kind, an odd number of them for two directions, or a max_distance
-            that single distances reach already.
+            within the range of single distances.
     """
 
     has_bias = True
@@ -57,9 +57,9 @@ class RelativeBias(Position):
 def relative_buckets(offsets: Tensor, causal: bool, buckets: int, max_distance: int) -> Tensor:
     """The bucket of each key position - query position, both of them integers.
 
-    Of the K' buckets of a direction (K if causal, otherwise K / 2, keys behind the query in the second half), distance
-    d < K' / 2 has its own; further ones are in bucket K'/2 + floor(log(d / (K'/2)) / log(max_distance / (K'/2)) K'/2),
-    at most K' - 1. Keys behind a query are at distance 0 if causal.
+    Of the K' buckets of a direction (K if causal, otherwise K / 2, keys after the query in the second half), distance d
+    < K' / 2 has its own; further ones are in bucket K'/2 + floor(log(d / (K'/2)) / log(max_distance / (K'/2)) K'/2), at
+    most K' - 1. Keys after a query are at distance 0 if causal.
     """
     of_direction = buckets if causal else buckets // 2
     exact = of_direction // 2

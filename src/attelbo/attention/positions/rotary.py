@@ -1,17 +1,17 @@
-"""Rotary positions: pairs of features of query and key turn with the place, so that their dot product depends on the
-distance only.
+"""Rotary positions: pairs of features of query and key are rotated in proportion to the position, so that their dot
+product depends on the relative position only.
 
     <R(t) q, R(s) k> = <q, R(s - t) k>,   R(t): pair i turns by the angle t / base^(2i / D)
 
 Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", eq. 14-16 and 34; of images,
 half of the pairs turning with the row and half with the column: Heo et al. 2024, "Rotary Position Embedding for Vision
-Transformer", section 3.2 (axial). For longer texts than a model was trained on, places lie closer (Chen et al. 2023,
-"Extending Context Window of Large Language Models via Positional Interpolation", eq. 4) or slow pairs turn more slowly
-(NTK-aware: bloc97 2023; Peng et al. 2024, "YaRN", definition 1). Fewer pairs that turn: Black et al. 2022 (GPT-NeoX).
-With a decay, dot products are smaller the farther apart (xPos: Sun et al. 2023, "A Length-Extrapolatable Transformer",
-section 2.2).
+Transformer", section 3.2 (axial). For longer sequences than a model was trained on, positions are compressed (Chen et
+al. 2023, "Extending Context Window of Large Language Models via Positional Interpolation", eq. 4) or slow pairs rotate
+more slowly (NTK-aware: bloc97 2023; Peng et al. 2024, "YaRN", definition 1). Rotation of some of the pairs only: Black
+et al. 2022 (GPT-NeoX). With a decay, dot products shrink with the distance (xPos: Sun et al. 2023, "A
+Length-Extrapolatable Transformer", section 2.2).
 
-Which features are a pair is no matter to the mathematics, but weights of one layout do not serve another:
+How features are paired does not matter mathematically, but weights trained with one layout do not fit another:
 "interleaved" (2i, 2i + 1) is the paper's and GPT-J's, "half" (i, i + D / 2) that of GPT-NeoX and the Llamas as most
 load them.
 
@@ -40,7 +40,7 @@ class Rotation(Position):
     Args:
         turns: angles (L, D / 2) of each place and pair.
         layout: which features are a pair.
-        growth: what the pairs of queries are multiplied with and those of keys divided by, (L, D / 2); nothing if None.
+        growth: factors (L, D / 2) by which pairs of queries are multiplied and pairs of keys divided; none if None.
 
     Raises:
         ValueError: no such layout; in use: a sequence longer than L, or tokens of other than D features.
@@ -85,18 +85,18 @@ class Rotation(Position):
 class Rotary(Rotation):
     """Query and key turned by their place in a sequence.
 
-    Where only a share of the features turns, it is the first pairs of the layout: in "half" other features than in
-    GPT-NeoX, whose weights do not fit then.
+    If only a share of the pairs turns, it is the first ones of the layout: with "half" these are not the features that
+    turn in GPT-NeoX, whose weights do not fit then.
 
     Args:
         head_dim: D, even.
         max_length: L; a longer sequence is an error.
         layout: which features are a pair.
-        base: the slowest pair turns once in about 2 pi times so many tokens.
-        share: of the pairs that turn, the first of them; one at least.
-        stretch: how much longer texts may be than those that the angles were meant for.
-        stretched: what is: "places" (all angles are so many times smaller) or "base" (the fastest pair turns as before,
-            the slowest so many times more slowly).
+        base: the slowest pair turns once in about 2 pi base tokens.
+        share: the fraction of the pairs that turn, the first ones; at least one does.
+        stretch: the factor by which sequences may be longer than those that the angles were meant for.
+        stretched: what is stretched: "places" (all angles are divided by it) or "base" (the fastest pair turns as
+            before, the slowest slower by this factor).
 
     Raises:
         ValueError: an odd D, no places, no such layout, a share outside (0, 1], a stretch below 1, nothing of that name
@@ -132,14 +132,14 @@ class Rotary(Rotation):
 
 class XPos(Rotation):
     """Query and key turned by their place in a sequence, and scaled, so that a key counts for less the farther it lies
-    before the query: causal attention only, since one that lies behind it would count for more.
+    before the query: causal attention only, since one that comes after it would count for more.
 
         <q_t, k_s> turned, pair i times zeta_i^((t - s) / decay),   zeta_i = (2 i / D + 0.4) / 1.4
 
     Args:
         head_dim: D, even.
         max_length: L; a longer sequence is an error.
-        causal: whether no token sees those behind it.
+        causal: whether no token sees those after it.
         layout: which features are a pair.
         base: as of ``Rotary``.
         decay: tokens in which the fastest pair shrinks to 0.29.
@@ -163,7 +163,7 @@ class XPos(Rotation):
         check_positive(decay=decay)
         if not causal:
             raise ValueError(
-                "XPos: keys behind a query would count for more the farther they are: causal attention only; Rotary "
+                "XPos: keys after a query would count for more the farther they are: causal attention only; Rotary "
                 "(rope) without the decay, RelativeBias and Alibi tell distances on both sides"
             )
         at, n_pairs = torch.arange(max_length, dtype=torch.float64), head_dim // 2

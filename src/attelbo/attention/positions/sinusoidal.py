@@ -22,7 +22,7 @@ class Sinusoidal(Position):
     Args:
         dim: E, even.
         max_length: L; a longer sequence is an error.
-        base: the longest wave is 2 pi times so many tokens.
+        base: the longest wavelength is 2 pi base tokens.
 
     Raises:
         ValueError: an odd dim, no places; in use: a sequence longer than L.
@@ -47,8 +47,8 @@ class Sinusoidal2d(Position):
 
     Args:
         dim: E, a multiple of 4.
-        size: (H, W) of the grid of tokens; more than H W tokens are an error. None is one at once.
-        base: the longest wave is 2 pi times so many rows or columns.
+        size: (H, W) of the grid of tokens; more than H W tokens are an error, and so is None.
+        base: the longest wavelength is 2 pi base rows or columns.
 
     Raises:
         ValueError: another dim or size; in use: more than H W tokens.

@@ -1,4 +1,4 @@
-"""What positions that are looked up share: a row for each place, and a clear word where there are no more.
+"""Shared by positions in tables: a row for each place, and a clear error beyond the last one.
 
 Shapes: L places, T tokens, E features of a token, H x W places of an image.
 """
@@ -28,7 +28,7 @@ def rows_and_columns(size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
     """Row and column, (H W,) each, of the places of an image in row-major order.
 
     Raises:
-        ValueError: None, since whoever owns the position has no image, or not two sizes of at least 1.
+        ValueError: None, if the owner of the position has no image, or not two sizes of at least 1.
     """
     if size is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Scores: how well a key answers a query."""
+"""Scores: how well a key matches a query."""
 
 from attelbo.attention.scores.additive import Additive, Concat
 from attelbo.attention.scores.base import DotProductScore, Score, is_dot_product

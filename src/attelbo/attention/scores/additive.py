@@ -2,9 +2,9 @@
 
     additive  score(q, k) = v^T tanh(W q + U k)        concat  score(q, k) = v^T tanh(W [q; k])
 
-The same family of functions: W [q; k] is W_1 q + W_2 k, and is computed so, once for each query and each key. What
-differs is where the matrices begin, and what is called one parameter. Both take O(T S H) memory and as many tanh:
-at 128 queries and keys a dot product is some 50 times cheaper, at one query hardly.
+The same family of functions: W [q; k] is W_1 q + W_2 k, and is computed so, once for each query and each key. They
+differ in initialization and in how the parameters are grouped. Both take O(T S H) memory and as many tanh: a dot
+product is some 50 times cheaper at 128 queries and keys, but hardly cheaper at one query.
 
 Source: Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and Translate", appendix
 A.1.2; Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation", section 3.1

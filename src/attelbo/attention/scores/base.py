@@ -1,6 +1,6 @@
 """What a score is: a number for each query and key, before normalization.
 
-Shapes: B batch, N heads, T queries, S keys, D features of a head, D', D'' what a score makes of them.
+Shapes: B batch, N heads, T queries, S keys, D features of a head, D', D'' features after the score's own maps.
 """
 
 from abc import ABC, abstractmethod
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 
 class Score(nn.Module, ABC):
-    """score(q, k) for every pair: what it makes of the queries compared with what it makes of the keys.
+    """score(q, k) for every pair: mapped queries compared with mapped keys.
 
-    A subclass that names ``heads`` (N), ``head_dim`` (D) or ``max_length`` in its constructor is given them by whoever
-    owns it.
+    A subclass that names ``heads`` (N), ``head_dim`` (D) or ``max_length`` in its constructor is given them by the
+    module that owns it.
     """
 
     numbers_per_pair: int = 1
-    """What is kept for a query and a key until there is their score."""
+    """Intermediate numbers that are held for each pair while its score is computed."""
 
     def at_query(self, query: Tensor) -> Tensor:
         """query (B, N, T, D) -> (B, N, T, D')."""
         return query
 
     def at_key(self, key: Tensor) -> Tensor:
-        """key (B, N, S, D) -> (B, N, S, D''): what can be kept of keys that are asked again and again."""
+        """key (B, N, S, D) -> (B, N, S, D''): can be kept for keys that are used repeatedly."""
         return key
 
     @abstractmethod
@@ -36,7 +36,7 @@ class Score(nn.Module, ABC):
         return self.compared(self.at_query(query), self.at_key(key))
 
     def compared(self, query: Tensor, key: Tensor) -> Tensor:
-        """What :meth:`compare` gives, which must be a score for each pair.
+        """:meth:`compare`, checked to give one score for each pair.
 
         Raises:
             ValueError: it is not.
@@ -54,12 +54,12 @@ class DotProductScore(Score):
     """scale * <f(q), g(k)>, f = ``at_query`` and g = ``at_key``: every kernel can compute it."""
 
     scale: float
-    """What the dot product is multiplied with; what is learned belongs to f."""
+    """The constant factor of the dot product; a learned factor belongs to f."""
 
     def compare(self, query: Tensor, key: Tensor) -> Tensor:
         return (self.scale * query) @ key.transpose(-2, -1)
 
 
 def is_dot_product(score: Score) -> TypeGuard[DotProductScore]:
-    """Whether it is what a fused kernel computes; one that compares in a way of its own is not."""
+    """Whether a fused kernel can compute it: not if a subclass overrides ``compare``."""
     return isinstance(score, DotProductScore) and type(score).compare is DotProductScore.compare

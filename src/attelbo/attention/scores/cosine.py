@@ -1,4 +1,4 @@
-"""Cosines of the angles between queries and keys (QK-norm): no score is larger than the scale, however long they grow.
+"""Cosines of the angles between queries and keys (QK-norm): no score exceeds the scale, whatever their norms.
 
     score(q, k) = g <q / |q|, k / |k|>
 
@@ -18,8 +18,9 @@ class Cosine(DotProductScore):
     """g times the cosine.
 
     Args:
-        scale: g, or what it begins with. The paper takes log2(L^2 - L) for sentences of L tokens: 10 for L = 32.
-        learned: whether g, one number for all heads, is.
+        scale: g, or its initial value if it is learned. The paper takes log2(L^2 - L) for sentences of L tokens: 10 for
+            L = 32.
+        learned: whether g, one number for all heads, is learned.
 
     Raises:
         ValueError: a scale that is not above 0.

@@ -1,9 +1,9 @@
-"""Distances of queries and keys: the nearer, the better a key answers.
+"""Negative squared distances between queries and keys: nearer keys score higher.
 
     score(q, k) = -scale |q - k|^2 = scale <[2 q, -|q|^2, 1], [k, 1, -|k|^2]>
 
 Source: Kim, Papamakarios & Mnih 2021, "The Lipschitz Constant of Self-Attention", eq. 14, with 1 / sqrt(D) as scale.
-Ours differs: queries and keys have projections of their own, with which there is no Lipschitz constant.
+Ours differs: queries and keys have separate projections, so attention is not Lipschitz.
 
 Shapes: B batch, N heads, T queries, D features of a head.
 """

@@ -1,4 +1,4 @@
-"""Bilinear scores: the dot product of the key with what a matrix makes of the query.
+"""Bilinear scores: the dot product of the key with a linear map of the query.
 
     score(q, k) = q^T W k
 
@@ -20,7 +20,7 @@ class General(DotProductScore):
     Args:
         heads: N.
         head_dim: D.
-        scale: none in the paper.
+        scale: 1 in the paper.
     """
 
     def __init__(self, heads: int, head_dim: int, scale: float = 1.0) -> None:

@@ -1,6 +1,6 @@
-"""Matrices of scores, one for each head: how they begin, and what they make of queries and keys.
+"""Matrices of scores, one for each head: their initialization and their product with queries and keys.
 
-Shapes: B batch, N heads, T queries or keys, D features of a head, H of what is made of them.
+Shapes: B batch, N heads, T queries or keys, D features of a head, H features of the result.
 """
 
 import torch

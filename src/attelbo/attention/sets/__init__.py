@@ -1,7 +1,7 @@
-"""Attention for sets: what does not know an order, of elements whose number may differ.
+"""Attention for sets: modules without a notion of order, for any number of elements.
 
-Sets (B, S, E) of different sizes are filled up to S elements; ``Padding(valid)`` says which are there. What is in the
-place of the others has no influence, not even NaN; what a module gives back in their place means nothing.
+Sets (B, S, E) of different sizes are padded to S elements; ``Padding(valid)`` tells elements from padding, whose
+contents have no influence, not even NaN; what a module returns in its place is meaningless.
 """
 
 from attelbo.attention.sets.blocks import ISAB, MAB, PMA, SAB

@@ -109,12 +109,12 @@ class ISAB(nn.Module):
 class PMA(nn.Module):
     """Pooling by multi-head attention: MAB(S, X) of M learned seeds S (eq. 11). Invariant.
 
-    The paper puts one more row-wise network on X; as in the authors' code, the blocks before it are trusted with that.
+    The paper puts one more row-wise network on X; as in the authors' code, that is left to the blocks before it.
 
     Args:
         dim: E.
         heads: must divide ``dim``.
-        n_seeds: M: vectors that are left of a set.
+        n_seeds: M, the number of vectors that summarize a set.
         scale: as in ``MAB``.
         norm: as in ``MAB``.
 

@@ -1,4 +1,4 @@
-"""Elements of a set that are not there.
+"""Padding of sets.
 
 Shapes: B batch, S elements, E features.
 """
@@ -9,6 +9,5 @@ from attelbo.attention.masks import Padding
 
 
 def without_padding(x: Tensor, mask: Padding | None) -> Tensor:
-    """x (B, S, E) with zeros where nothing is: a weight of zero does not keep out what is not finite, nor does a
-    gradient of zero."""
+    """x (B, S, E) with zeros in padding: neither a weight of zero nor a gradient of zero excludes NaN."""
     return x if mask is None else x.masked_fill(~mask.valid.unsqueeze(-1), 0.0)

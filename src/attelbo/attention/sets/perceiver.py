@@ -1,8 +1,8 @@
-"""The Perceiver: a few latents look at a set of any size, then at each other.
+"""The Perceiver: a few latents attend to a set of any size, then to each other.
 
 Source: Jaegle et al. 2021, "Perceiver: General Perception with Iterative Attention", arXiv:2103.03206, sec. 3; with one
-round it is the encoder of Perceiver IO (Jaegle et al. 2021, arXiv:2107.14795). Where an element stands is told by its
-features, or not at all.
+round it is the encoder of Perceiver IO (Jaegle et al. 2021, arXiv:2107.14795). The position of an element is encoded in
+its features, or not at all.
 
 Shapes: B batch, S elements, E' features of an element, M latents, E features of a latent, L layers, R rounds.
 """

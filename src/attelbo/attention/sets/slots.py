@@ -16,18 +16,18 @@ from attelbo.attention.sets.padding import without_padding
 from attelbo.checks import check_at_least
 
 _SHARE = 1e-8
-"""Of an element that every slot gets, so that the weights of a slot that nobody chose can be made to sum to one."""
+"""Added to every share, so that the weights of a slot that wins nothing can still be normalized."""
 
 
 class SlotAttention(nn.Module):
     """Slots that begin as draws from N(mean, std^2), the same for all, or as learned vectors, one for each, and are
-    changed some times by what they have won.
+    updated several times by the elements that they have won.
 
         a = softmax over slots of k . q / sqrt(E),   u_k = sum_s a_sk v_s / sum_s a_sk,   slot <- GRU(u, slot)
         slot <- slot + MLP(norm(slot))
 
-    Equivariant to the order in which slots begin, invariant to that of the elements; of drawn slots there may be
-    another number in each call. The draw is made in evaluation too.
+    Equivariant to the order in which slots begin, invariant to that of the elements; the number of drawn slots may
+    differ between calls. The draw is made in evaluation too.
 
     Args:
         dim: E.
@@ -73,14 +73,14 @@ class SlotAttention(nn.Module):
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
     def initial(self, batch: int, n_slots: int | None = None) -> Tensor:
-        """Slots before they have seen anything, (B, K, E); where they are drawn, a draw for each row.
+        """Initial slots, (B, K, E); where they are drawn, a draw for each row.
 
         Raises:
             ValueError: another number of them than was learned.
         """
         if self.learned:
             if n_slots not in (None, self.n_slots):
-                raise ValueError(f"n_slots must be {self.n_slots}, so many were learned, got {n_slots}")
+                raise ValueError(f"n_slots must be {self.n_slots}, the number of learned slots, got {n_slots}")
             return self.beginnings.expand(batch, -1, -1)
         noise = torch.randn(
             batch, n_slots or self.n_slots, len(self.mean), dtype=self.mean.dtype, device=self.mean.device
@@ -105,7 +105,8 @@ class SlotAttention(nn.Module):
         return state
 
     def shares(self, x: Tensor, slots: Tensor, *, mask: Padding | None = None) -> Tensor:
-        """How much of each element each of the slots (B, K, E) gets: (B, K, S), which sums to one over the slots."""
+        """The share of each element that each of the slots (B, K, E) gets: (B, K, S), which sums to one over the
+        slots."""
         return self._shares(self._keys_values(x, mask)[0], slots, mask)
 
     def _keys_values(self, x: Tensor, mask: Padding | None) -> tuple[Tensor, ...]:

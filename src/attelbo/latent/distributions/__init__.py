@@ -1,4 +1,4 @@
-"""Distributions over latents: what posteriors give for a batch."""
+"""Distributions over latents: what posteriors return for a batch."""
 
 from attelbo.latent.distributions.base import Distribution
 from attelbo.latent.distributions.categorical import OneHotCategorical, RelaxedOneHot

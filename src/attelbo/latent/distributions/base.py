@@ -1,4 +1,5 @@
-"""What a distribution over latents is: light, since torch's own spend more time on checks than on arithmetic here.
+"""What a distribution over latents is. Lightweight, since torch's own spend more time on checks than on arithmetic
+here.
 
 Shapes: n samples, B batch, E event shape.
 """
@@ -19,24 +20,23 @@ class Distribution(ABC):
     deterministic: ClassVar[bool] = False
     """Whether each q is a point, of which all samples are equal."""
     reparametrized: ClassVar[bool] = True
-    """Whether samples are smooth functions of q's parameters and noise, each of noise of its own, and have the density
-    that ``log_prob`` says, in training too."""
+    """Whether samples are smooth functions of q's parameters and of independent noise, and have the density that
+    ``log_prob`` gives, in training too."""
 
     def guided_by(self, log_joint: Callable[[Tensor], Tensor]) -> Self:
-        """Told by the model how it makes log p(x, z), (n, B), of z (n, B, *E): for distributions that look at it.
-
-        The same distribution, unless a subclass does.
+        """The distribution given the model's log p(x, z), (n, B), as a function of z (n, B, *E). The same, unless a
+        subclass depends on it.
         """
         return self
 
     @property
     @abstractmethod
     def mean(self) -> Tensor:
-        """E_q[z], (B, *E), or where that is not known, the point that stands for q."""
+        """E_q[z], (B, *E), or where that is not known, a point that represents q."""
 
     @property
     def center(self) -> Tensor:
-        """The point of the space that stands for q, (B, *E): the mean, unless that is no such point."""
+        """The point of the space that represents q, (B, *E): the mean, unless that lies outside the space."""
         return self.mean
 
     @abstractmethod
@@ -52,18 +52,18 @@ class Distribution(ABC):
         return self.log_prob(z.unsqueeze(1).expand(-1, len(self.mean), *z.shape[1:]))
 
     def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
-        """What ``rsample`` draws, with log q(z) of each sample, (n, B), nats: from the noise where that is at hand."""
+        """``rsample``, with log q(z) of each sample, (n, B), nats: computed from the noise where possible."""
         z = self.rsample(n)
         return z, self.log_prob(z)
 
     def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Reference]:
-        """What ``rsample_with_log_prob`` gives, and what is known of log q(z) - log N(z; 0, I): in training it takes
-        noise off an estimated KL (``attelbo.latent.control_variates``). Zero unless a subclass knows better."""
+        """``rsample_with_log_prob``, with a reference for log q(z) - log N(z; 0, I), which reduces the variance of an
+        estimated KL in training (``attelbo.latent.control_variates``). Zero unless a subclass provides one."""
         z, log_q = self.rsample_with_log_prob(n)
         return z, log_q, Reference(torch.zeros_like(log_q), torch.zeros_like(log_q[0]))
 
     def prior_value(self, z: Tensor) -> Tensor:
-        """Samples z (n, B, *E), which the decoder sees, as the prior sees them: z itself, or the codes behind it."""
+        """Samples z (n, B, *E), which the decoder sees, as the prior sees them: z itself, or its codes."""
         return z
 
     def stop_gradient(self) -> Self:
@@ -76,5 +76,5 @@ class Distribution(ABC):
 
     @property
     def penalty(self) -> Tensor | None:
-        """What training adds to the loss for each row, (B,), such as a commitment to a codebook; no part of a bound."""
+        """A term of the training loss for each row, (B,), such as a commitment to a codebook; no part of a bound."""
         return None

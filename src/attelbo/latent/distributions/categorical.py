@@ -29,7 +29,7 @@ class OneHotCategorical(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The most probable choices, one-hot: the vector of probabilities is no point of the space."""
+        """The most probable choices, one-hot: the vector of probabilities is not in the space."""
         return _one_hot(self.log_probs)
 
     def rsample(self, n: int) -> Tensor:
@@ -42,7 +42,7 @@ class OneHotCategorical(Distribution):
         return type(self)(self.log_probs.detach())
 
     def _perturbed(self, n: int) -> Tensor:
-        """log-probabilities with Gumbel noise, (n, B, G, K): the largest of K is one of them with its probability."""
+        """log-probabilities with Gumbel noise, (n, B, G, K): the argmax over K is a sample of the categorical."""
         noise = torch.empty((n, *self.log_probs.shape), dtype=self.log_probs.dtype, device=self.log_probs.device)
         return self.log_probs - noise.exponential_().log()
 
@@ -51,12 +51,12 @@ class RelaxedOneHot(OneHotCategorical):
     """z = softmax((log pi + Gumbel noise) / temperature) in place of one-hot samples, so that gradients flow through z.
 
     Its log-probability is sum_k z_k log pi_k, that of the categorical at the corners. It is *not* the density of z
-    (Maddison et al. 2017, eq. 1): what is optimized stands for the bound of the discrete model (the KL too is that of
-    the categorical, as in the code of Jang et al.), and in evaluation true samples are drawn.
+    (Maddison et al. 2017, eq. 1): training optimizes a surrogate of the bound of the discrete model (the KL too is that
+    of the categorical, as in the code of Jang et al.), and evaluation draws true samples.
 
     Args:
         logits: unnormalized log-probabilities, (B, G, K).
-        temperature: a scalar; towards 0, z becomes one-hot and its gradient wild.
+        temperature: a scalar; towards 0, z becomes one-hot and the variance of its gradient diverges.
         hard: one-hot samples, with the gradient of the relaxed ones ("straight-through").
     """
 

@@ -4,7 +4,7 @@
     z_0 ~ N(m, diag(s^2)),  rho_0 = gamma / sqrt(beta_0),  gamma ~ N(0, I)
     k = 1 .. L:  one leapfrog step of the potential U(z) = -log p(x, z), then rho *= sqrt(beta_(k-1) / beta_k)
 
-A leapfrog step keeps volumes whatever the force, and the cooling scales them by beta_0^(D/2) in all, so the density of
+A leapfrog step preserves volume whatever the force, and the cooling scales it by beta_0^(D/2) in all, so the density of
 (z_L, rho_L) is known. On this extended space log p(x, z_L) + log N(rho_L; 0, I) - log q(z_L, rho_L) is a log-weight
 like any other: its mean bounds log p(x), and the mean of its exponential is p(x).
 
@@ -28,10 +28,11 @@ LogJoint = Callable[[Tensor], Tensor]
 
 
 class Hamiltonian(Distribution):
-    """The distribution of z_L, known for the samples that it draws and once ``guided_by`` log p(x, z).
+    """The distribution of z_L, known for its own samples only, and only once ``guided_by`` log p(x, z).
 
-    ``rsample_with_log_prob`` gives log q(z_L, rho_L) - log N(rho_L; 0, I) in place of log q(z_L), of which it is, with
-    rho_L given z_L, an unbiased upper estimate: bounds, KL and importance weights made of it are those of the paper.
+    ``rsample_with_log_prob`` gives log q(z_L, rho_L) - log N(rho_L; 0, I) in place of log q(z_L), of which it is an
+    upper bound in expectation over rho_L given z_L: bounds, KL and importance weights made of it are those of the
+    paper.
 
     Args:
         base: of z_0, with means (B, D).
@@ -60,7 +61,7 @@ class Hamiltonian(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """That of z_0, the encoder's guess, (B, D): the point that stands for q."""
+        """The mean of z_0, (B, D): the point that represents q."""
         return self.base.mean
 
     def rsample(self, n: int) -> Tensor:
@@ -82,7 +83,7 @@ class Hamiltonian(Distribution):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("the density of a given z is not known behind Hamiltonian dynamics")
+        raise NotImplementedError("the density of a given z is not known after Hamiltonian dynamics")
 
     def move(self, z: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
         """(z_0, rho_0) -> (z_L, rho_L), each (n, B, D); the logarithm of the determinant is D / 2 log beta_0."""

@@ -1,4 +1,4 @@
-"""Several independent latents beside each other, such as a normal one and categorical ones.
+"""Several independent latents together, such as a normal one and categorical ones.
 
 Dupont 2018, "Learning Disentangled Joint Continuous and Discrete Representations", sec. 3.
 
@@ -16,7 +16,7 @@ from attelbo.latent.distributions.base import Distribution
 
 
 class Joint(Distribution):
-    """q(z) = prod_i q_i(z_i), with the parts flattened and put end to end: z is (n, B, D).
+    """q(z) = prod_i q_i(z_i), with the parts flattened and concatenated: z is (n, B, D).
 
     Args:
         parts: the q_i.

@@ -1,4 +1,4 @@
-"""Several layers of latents, drawn one after the other: what is known of q(z|x) as a whole.
+"""Several layers of latents, drawn one after the other: q(z|x) as a whole.
 
 Shapes: B batch, D dimensions of all layers together.
 """
@@ -11,13 +11,13 @@ from attelbo.latent.distributions.base import Distribution
 
 
 class Layered(Distribution):
-    """q(z|x) = q(z_L|x) q(z_{L-1}|z_L, x) ... of a hierarchy. Its layers are drawn by the model, and only there.
+    """q(z|x) = q(z_L|x) q(z_{L-1}|z_L, x) ... of a hierarchy. Its layers are drawn by the model only.
 
     Args:
-        means: makes the mean of each layer given the means above it, (B, D), layers from the top to the bottom,
-            flattened. Given a sample of the layers above, a mean would move with it, and not with x alone. It costs
-            another way through the layers, and is made when it is asked for.
-        penalty: what training adds to the loss, (B,); None: nothing.
+        means: computes the mean of each layer given the means above it, (B, D), layers from the top to the bottom,
+            flattened. Given samples of the layers above, a mean would vary with them, not with x alone. It takes
+            another pass through the layers, and is computed on demand.
+        penalty: a term of the training loss, (B,); None: none.
     """
 
     def __init__(self, means: Callable[[], Tensor], penalty: Tensor | None = None) -> None:

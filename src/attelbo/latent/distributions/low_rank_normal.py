@@ -1,4 +1,4 @@
-"""The normal whose covariance is a diagonal and a few directions (Rezende, Mohamed & Wierstra 2014, "Stochastic
+"""The normal whose covariance is a diagonal plus a low-rank matrix (Rezende, Mohamed & Wierstra 2014, "Stochastic
 Backpropagation", sec. 4.3, where it is the precision that has this form, with R = 1).
 
 Shapes: n samples, B batch, D dimensions, R rank.
@@ -26,7 +26,7 @@ class LowRankNormal(Distribution):
         self.directions = full_precision(directions)
         self.std = self.log_std.exp()
         identity = torch.eye(self.directions.shape[-1], dtype=self._mean.dtype, device=self._mean.device)
-        # L of C = L L^T, (B, R, R); without the check of its success, for which the host would wait for the device.
+        # L of C = L L^T, (B, R, R); without a check for success, which would synchronize host and device.
         self._factor, _ = torch.linalg.cholesky_ex(identity + self._product(self.directions.mT, self.directions))
 
     @property

@@ -19,7 +19,7 @@ class DiagonalNormal(Distribution):
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self._mean = full_precision(mean)
         self.log_std = full_precision(log_std)
-        # Sampling and the closed-form KL both need it: one exponential serves them.
+        # Sampling and the closed-form KL both need it.
         self.std = self.log_std.exp()
 
     @property
@@ -38,8 +38,8 @@ class DiagonalNormal(Distribution):
         return self._log_density((z - self._mean) / self.std)
 
     def cross_log_prob(self, z: Tensor) -> Tensor:
-        # Two products in place of n B deviations. In float32 the squares would cancel; in float64 what is lost is about
-        # 1e-16 (mean / std)^2 nats: at means of 100 and the smallest std that a posterior has, 1e-3.
+        # Two products in place of n B deviations. In float32 the squares would cancel; in float64 the error is about
+        # 1e-16 (mean / std)^2 nats: 1e-3 at means of 100 and the smallest std that a posterior has.
         of_z, mean, log_std = (part.flatten(1).double() for part in (z, self._mean, self.log_std))
         precision = (-2 * log_std).exp()
         squares = of_z.square() @ precision.mT - 2 * of_z @ (mean * precision).mT  # (n, B)

@@ -1,4 +1,4 @@
-"""A point in place of a distribution: what a deterministic encoder gives.
+"""A point in place of a distribution: the output of a deterministic encoder.
 
 Shapes: n samples, B batch, E event shape.
 """

@@ -1,4 +1,4 @@
-"""A point among finitely many: what a quantizer makes of an encoder's output.
+"""A point among finitely many: an encoder's output, quantized.
 
 van den Oord, Vinyals & Kavukcuoglu 2017, "Neural Discrete Representation Learning", sec. 3.1-3.2.
 
@@ -21,7 +21,7 @@ class Quantized(Distribution):
     Args:
         z: what the decoder sees, (B, *E): the codes' vectors, with the gradient of the encoder's output.
         codes: (B, *S), int64, which the prior sees; no gradient reaches the encoder through them.
-        commitment: what keeps encoder and codebook together, (B,), or None.
+        commitment: the term that ties encoder and codebook together, (B,), or None.
     """
 
     deterministic = True
@@ -40,11 +40,11 @@ class Quantized(Distribution):
         return self._z.expand(n, *self._z.shape)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log q of its own samples, the only z that it can be asked about: 0."""
+        """log q of its own samples, the only z for which it is known: 0."""
         return self._z.new_zeros(z.shape[:2])
 
     def prior_value(self, z: Tensor) -> Tensor:
-        """The codes behind its samples z (n, B, *E): (n, B, *S)."""
+        """The codes of its samples z (n, B, *E): (n, B, *S)."""
         return self.codes.expand(len(z), *self.codes.shape)
 
     def stop_gradient(self) -> Self:

@@ -1,7 +1,7 @@
-"""A diagonal normal sent through a flow (Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", sec.
+"""A diagonal normal transformed by a flow (Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", sec.
 3).
 
-Shapes: n samples, B batch, D dimensions, P numbers given to the flow for each row.
+Shapes: n samples, B batch, D dimensions, P parameters of the flow for each row.
 """
 
 from typing import Self
@@ -23,7 +23,7 @@ class TransformedNormal(Distribution):
     Args:
         base: of z_0, with means (B, D).
         flow: f.
-        given: what it is given for each row, (B, P).
+        given: its parameters for each row, (B, P).
     """
 
     def __init__(self, base: DiagonalNormal, flow: Flow, given: Tensor) -> None:
@@ -33,7 +33,7 @@ class TransformedNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The image of the base's mean, (B, D): the point that stands for q, since E_q[z] has no closed form."""
+        """The image of the base's mean, (B, D): the point that represents q, since E_q[z] has no closed form."""
         z, _ = self.flow(self.base.mean.unsqueeze(0), self.given)
         return z[0]
 
@@ -47,7 +47,7 @@ class TransformedNormal(Distribution):
         return z, log_q - log_det
 
     def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Reference]:
-        """The reference is that of the normal: all of the noise where the flow is the identity and p = N(0, I)."""
+        """The reference is that of the base: it explains all noise where the flow is the identity and p = N(0, I)."""
         z, log_q, reference = self.base.rsample_for_kl(n)
         z, log_det = self.flow(z, self.given)
         return z, log_q - log_det, reference

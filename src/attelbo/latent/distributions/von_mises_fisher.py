@@ -19,8 +19,8 @@ class VonMisesFisher(Distribution):
 
     Densities are with respect to the area of the sphere. Samples are z = cos t mu + sin t v, with t from the inverse
     of its distribution function and v a uniform direction orthogonal to mu; no proposal is ever rejected. Their
-    derivative by kappa is that of the inverse; by mu it is the motion of z on the sphere that turns with mu and not
-    around it (parallel transport), which keeps the distribution and is the shortest that does. So gradients of
+    derivative with respect to kappa is that of the inverse; with respect to mu it is parallel transport of z with mu,
+    without rotation around it, which preserves the distribution and is the shortest such motion. So gradients of
     E_q[f(z)] are unbiased without the correction term of Davidson et al. 2018 (eq. 16).
     """
 
@@ -68,5 +68,5 @@ class VonMisesFisher(Distribution):
         mu, fixed = self.direction, self.direction.detach()
         noise = torch.randn((n, *mu.shape), dtype=mu.dtype, device=mu.device)
         v = F.normalize(noise - (noise * fixed).sum(-1, keepdim=True) * fixed, dim=-1)
-        v = v - (v * mu).sum(-1, keepdim=True) * fixed  # what is taken away is zero; its derivative turns v with mu
+        v = v - (v * mu).sum(-1, keepdim=True) * fixed  # the term subtracted is zero; its derivative rotates v with mu
         return cosine.unsqueeze(-1) * mu + sine.unsqueeze(-1) * v, below_one

@@ -35,7 +35,7 @@ class WrappedNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """mu, the point that stands for q."""
+        """mu, the point that represents q."""
         return self.mu
 
     def rsample(self, n: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Terms of the loss that are no likelihoods."""
+"""Additional terms of the loss that are not likelihoods."""
 
 from attelbo.latent.extras.base import Extra
 from attelbo.latent.extras.ms_ssim import MSSSIM

@@ -1,4 +1,4 @@
-"""What an extra term is: a distance between images and reconstructions that no density stands behind.
+"""What an extra term is: a distance between images and reconstructions that is not the logarithm of a density.
 
 It is added to the loss and logged as ``extra``; it is no part of the ELBO, of the reconstruction or of any bound.
 

@@ -27,12 +27,12 @@ class MSSSIM(Extra):
     """weight * (1 - MS-SSIM(x, E[x|z])), with as many of the five scales as have room for the window.
 
     Windows lie inside the image, as in the authors' code. Differs from the paper where images are small: the exponents
-    of the scales that there are add up to 1, and an image smaller than the window of 11 pixels has the largest odd one
-    that fits, its Gaussian scaled with it.
+    of the scales in use are normalized to add up to 1, and an image smaller than the window of 11 pixels gets the
+    largest odd window that fits, its Gaussian scaled accordingly.
 
     Args:
         data_shape: (C, H, W).
-        weight: of the distance, which lies between 0 and 1, beside a reconstruction in nats.
+        weight: of the distance, which lies between 0 and 1, relative to a reconstruction in nats.
 
     Raises:
         ValueError: not an image of at least 3 pixels each way, or a negative or infinite weight.
@@ -69,11 +69,11 @@ class MSSSIM(Extra):
             luminance, contrast = self._compare(x, y, scale)
             factors.append((luminance * contrast if scale == last else contrast).flatten(1).mean(1))
             x, y = (F.avg_pool2d(images, 2) if scale < last else images for images in (x, y))
-        # torch's product looks on the host for factors that are zero: none is.
+        # torch's prod would synchronize to look for zeros, of which there are none.
         return (torch.stack(factors, 1).clamp(min=LEAST).log() @ self.get_buffer("exponents")).exp()
 
     def _compare(self, x: Tensor, y: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-        """How alike the means are in each window that lies inside, and how alike contrast and structure."""
+        """The luminance term, and the product of contrast and structure terms, of each window inside the image."""
         rows, columns = self.get_buffer(f"rows{scale}"), self.get_buffer(f"columns{scale}")
         moments = torch.stack([x, y, x * x, y * y, x * y])  # (5, N, C, H, W)
         # As products: a CPU is slow at convolutions of one channel. Autocast would round the variances away.

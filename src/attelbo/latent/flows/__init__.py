@@ -1,4 +1,4 @@
-"""Normalizing flows: invertible maps with the determinant of their Jacobian, from which densities are made."""
+"""Normalizing flows: invertible maps with tractable Jacobian determinants."""
 
 from attelbo.latent.flows.autoregressive import InverseAutoregressive, MaskedAutoregressive
 from attelbo.latent.flows.base import Chain, Flow

@@ -1,4 +1,4 @@
-"""Autoregressive flows: each dimension is scaled and shifted by what the dimensions before it say.
+"""Autoregressive flows: each dimension is scaled and shifted by functions of those before it.
 
 One direction takes one pass of the network, the other a pass for each dimension. Inverse autoregressive flow (Kingma et
 al. 2016, "Improved Variational Inference with Inverse Autoregressive Flow", algorithm 1) samples in one pass, masked
@@ -21,7 +21,8 @@ from attelbo.latent.flows.masked_network import MaskedNetwork
 
 
 class _Autoregressive(Flow):
-    """y_i = z_i exp(log_scale_i) + shift_i, where both are functions of the z before z_i; and back, one by one."""
+    """y_i = z_i exp(log_scale_i) + shift_i, where both are functions of the z before z_i; the inverse goes one
+    dimension at a time."""
 
     def __init__(self, dim: int, hidden: Sequence[int], reverse: bool = False) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class _Autoregressive(Flow):
         for place in range(y.shape[-1]):
             shift, log_scale = self._affine(z, given)
             z = torch.where(self.network.position == place, (y - shift) * (-log_scale).exp(), z)
-        return z, -log_scale.sum(-1)  # no scale depends on the last dimension, so those of the last pass are right
+        return z, -log_scale.sum(-1)  # no scale depends on the last dimension, so the last pass has them all
 
 
 class InverseAutoregressive(_Autoregressive):

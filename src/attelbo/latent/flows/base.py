@@ -3,7 +3,7 @@
 If z has the density p, then f(z) has log p'(f(z)) = log p(z) - log |det df/dz| (Rezende & Mohamed 2015, "Variational
 Inference with Normalizing Flows", eq. 5).
 
-Shapes: n samples, B batch, D dimensions, P numbers given for each row.
+Shapes: n samples, B batch, D dimensions, P parameters given for each row.
 """
 
 from abc import ABC, abstractmethod
@@ -21,8 +21,8 @@ _LOG_SCALE_BOUND = 3.0
 class Flow(nn.Module, ABC):
     """z (n, B, D) -> z' (n, B, D).
 
-    What differs from row to row is ``given``, (B, P): for a simple flow all of its parameters, for one that is a
-    network a context; P = 0 for a flow that is the same for all rows.
+    ``given``, (B, P), is what differs between rows: all parameters of a simple flow, or the context of a network; P = 0
+    for a flow that is the same for all rows.
     """
 
     n_given: int = 0
@@ -44,13 +44,13 @@ class Flow(nn.Module, ABC):
     def start(self, weight: Tensor, bias: Tensor) -> None:
         """Change the initial weights (P, F) and bias (P,) of the linear map that gives ``given``.
 
-        The flow then begins as the identity: one that bends z at random hides from the decoder what the encoder says,
-        and the encoder learns to say nothing.
+        The flow then starts as the identity: a random one scrambles the latents for the decoder, and the posterior
+        collapses.
         """
 
 
 class Chain(Flow):
-    """Flows one after the other, f_K(... f_1(z)); what is given to each is put end to end.
+    """Flows one after the other, f_K(... f_1(z)); their parameters are concatenated.
 
     Args:
         n_flows: K.
@@ -91,7 +91,7 @@ class Chain(Flow):
 
 
 class Frozen(Flow):
-    """Another flow as it is, to whose parameters no gradient flows."""
+    """Another flow, whose parameters get no gradient."""
 
     def __init__(self, flow: Flow) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Frozen(Flow):
 
 
 class _Inverse(nn.Module):
-    """The other direction of a flow, as what ``functional_call`` can call."""
+    """The inverse of a flow as a module, for ``functional_call``."""
 
     def __init__(self, flow: Flow) -> None:
         super().__init__()

@@ -13,7 +13,8 @@ from attelbo.latent.flows.base import Flow, bounded, check_hidden
 
 
 class AffineCoupling(Flow):
-    """One half of z stays, and says how the other half is scaled and shifted: y = z exp(s) + t. The same for all rows.
+    """One half of z stays, and determines how the other half is scaled and shifted: y = z exp(s) + t. The same for all
+    rows.
 
     Starts as the identity. The paper bounds s by tanh with a learned factor, ours smoothly to (-3, 3).
 

@@ -17,8 +17,8 @@ class MaskedNetwork(nn.Module):
     """z (..., D) -> two numbers for each dimension, each (..., D), from the dimensions before it.
 
     The degrees of the hidden units are spread evenly rather than drawn, and begin at 0: a unit of degree m sees the
-    first m dimensions. Those of degree 0, which MADE has none of, see nothing but the context, so that a context moves
-    the first dimension too. Starts with outputs of 0, whatever the input.
+    first m dimensions. Those of degree 0, which MADE does not have, see the context only, so that it moves the first
+    dimension too. Starts with outputs of 0, whatever the input.
 
     Args:
         dim: D.

@@ -18,10 +18,10 @@ _AT_ONE = math.log(math.e - 1)
 class Planar(Flow):
     """z' = z + u tanh(w^T z + b), with u, w (D) and b given for each row: moves z along u, by its place along w.
 
-    It is invertible where w^T u > -1: what is given as u is moved along w until w^T u = -1 + softplus(log(e - 1) + what
-    it was). The constant is not in the appendix; with it u = 0 stays, and is the identity, where training starts. The
+    It is invertible where w^T u > -1: the given u is moved along w so that w^T u becomes -1 + softplus(log(e - 1) + w^T
+    u). The constant is not in the appendix; with it u = 0, the identity, where training starts, is left unchanged. The
     argument of softplus is clamped from below at -10, so that the determinant stays positive in float32. The inverse
-    takes the root of an equation in one unknown and is not computed here.
+    requires numerical root finding and is not implemented.
 
     Args:
         dim: D.

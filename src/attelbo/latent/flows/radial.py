@@ -13,9 +13,9 @@ from attelbo.latent.flows.base import Flow
 class Radial(Flow):
     """z' = z + beta (z - c) / (alpha + r), r = |z - c|, with c (D), alpha and beta given for each row.
 
-    Contracts towards c where beta < 0, expands where beta > 0. What is given for alpha > 0 and for gamma = alpha + beta
-    > 0, the condition for invertibility, goes through softplus, clamped from below at -10. The paper leaves the inverse
-    to a numerical solver; r solves the quadratic r^2 + (gamma - r') r - alpha r' = 0 of which one root is positive.
+    Contracts towards c where beta < 0, expands where beta > 0. alpha > 0 and gamma = alpha + beta > 0, the condition
+    for invertibility, are softplus of the given numbers, clamped from below at -10. The paper leaves the inverse to a
+    numerical solver; but r solves the quadratic r^2 + (gamma - r') r - alpha r' = 0, of which one root is positive.
 
     Args:
         dim: D.

@@ -15,7 +15,7 @@ LEVELS = 256
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x|z). Subclasses take ``data_shape`` (C, ...) first, and ``data_kind`` if they ask; the model gives both."""
+    """p(x|z). Subclasses take ``data_shape`` (C, ...) first, and optionally ``data_kind``; the model provides both."""
 
     data_shape: tuple[int, ...]
     n_parameters: int = 1
@@ -23,7 +23,7 @@ class Likelihood(nn.Module, ABC):
     discrete: ClassVar[bool] = True
     """Whether log p(x|z) is the log of a probability (not of a density)."""
     normalized: bool = True
-    """Whether it is a distribution of the data at hand; if not, nothing made of it is a bound."""
+    """Whether it is a normalized distribution of these data; if not, nothing computed from it is a bound."""
     n_levels: ClassVar[int]
     """L, the values that a dimension of x can take, 0, 1 / (L - 1), ..., 1, where it is discrete."""
     supports: frozenset[str]
@@ -44,12 +44,12 @@ class Likelihood(nn.Module, ABC):
         """log p(x|z) of x (B, C, ...) under eta (n, B, P * C, ...), summed over x: (n, B), nats."""
 
     def steady_log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
-        """``log_prob`` as evaluation has it, of which x leaves no trace: for who asks in between, in training too."""
+        """``log_prob`` as in evaluation, without side effects on running averages, also while training."""
         return self.log_prob(eta, x)
 
     def log_table(self, eta: Tensor) -> Tensor:
-        """log p of each of the L levels of every dimension of x, nats, as an entropy coder must know them:
-        eta (..., P * C, ...) -> (..., C, ..., L).
+        """log p of each of the L levels of every dimension of x, nats, for an entropy coder: eta (..., P * C, ...) ->
+        (..., C, ..., L).
 
         Raises:
             NotImplementedError: there are none; only discrete likelihoods have them.

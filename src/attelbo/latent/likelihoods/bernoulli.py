@@ -18,8 +18,8 @@ class Bernoulli(Likelihood):
 
     Args:
         data_shape: (C, ...).
-        allow_levels: accept grey levels in [0, 1] too. Of these the "log-likelihood" is only a cross-entropy: it does
-            not normalize over the levels, bounds nothing, and must not stand beside numbers of binarized data
+        allow_levels: accept grey levels in [0, 1] too. Of these the "log-likelihood" is only a cross-entropy: it is not
+            normalized over the levels, bounds nothing, and must not be compared with numbers of binarized data
             (Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli"). So a model of them reports no bound.
         data_kind: of the data, "binary" or "levels".
     """

@@ -20,7 +20,7 @@ from attelbo.latent.likelihoods.base import LEVELS, Likelihood
 TRIALS = LEVELS - 1
 
 LOG_CONCENTRATION_BOUND = 10.0
-"""log a and log b are clamped to [-10, 10]: beyond, all mass is on the ends, or the binomial is reached."""
+"""log a and log b are clamped to [-10, 10]: beyond, all mass is at the ends, or it is a binomial already."""
 
 
 class BetaBinomial(Likelihood):
@@ -52,7 +52,8 @@ class BetaBinomial(Likelihood):
         return sum_event(log_p + log_choose, 2).to(full_precision(eta).dtype)
 
     def log_table(self, eta: Tensor) -> Tensor:
-        """By the ratio of neighbours, p(k + 1) / p(k) = (255 - k) (k + a) / ((k + 1) (254 - k + b)): no lgamma."""
+        """By the ratio of neighbouring levels, p(k + 1) / p(k) = (255 - k) (k + a) / ((k + 1) (254 - k + b)): no
+        lgamma."""
         a, b = (parameter.unsqueeze(-1) for parameter in self._concentrations(full_precision(eta)))
         k = torch.arange(TRIALS, dtype=a.dtype, device=a.device)
         log_ratio = ((TRIALS - k) / (k + 1) * (k + a) / (TRIALS - 1 - k + b)).log()

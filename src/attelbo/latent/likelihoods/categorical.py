@@ -17,8 +17,8 @@ from attelbo.latent.likelihoods.base import LEVELS, Likelihood, all_levels
 class CategoricalLevels(Likelihood):
     """p(x|z) = prod_i softmax(eta_i)[255 x_i] over the 256 levels 0, 1/255, ..., 1.
 
-    eta holds the logits of the levels. No shape is assumed, and none helps: levels that lie side by side share nothing.
-    Memory: the decoder's output is 256 times as large as x.
+    eta holds the logits of the levels. No shape is assumed, so neighbouring levels share nothing. Memory: the decoder's
+    output is 256 times as large as x.
 
     Args:
         data_shape: (C, ...).
@@ -35,7 +35,7 @@ class CategoricalLevels(Likelihood):
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         logits, dim = self._logits(eta)
         level = ((LEVELS - 1) * x).round().long().unsqueeze(dim).expand(*logits.shape[:2], 1, *x.shape[1:])
-        # Not log_softmax, whose output would be kept for the backward pass beside its input.
+        # Not log_softmax, whose output would be saved for the backward pass in addition to its input.
         return sum_event(logits.gather(dim, level).squeeze(dim) - logits.logsumexp(dim), 2)
 
     def log_table(self, eta: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class ContinuousBernoulli(Likelihood):
         log p(x) = eta (x - 1/2) - log(sinh(a) / a),  a = |eta| / 2,
 
     which is smooth everywhere; the paper's form, in lambda, is 0/0 at one half and its code cuts out an interval there.
-    What the binary cross-entropy of grey levels lacks to be a likelihood is the second term. This is a density: its
+    The second term is what the binary cross-entropy of grey levels lacks to be a likelihood. This is a density: its
     numbers are not comparable with those of discrete likelihoods, and grow without bound on data that are binary.
 
     Args:

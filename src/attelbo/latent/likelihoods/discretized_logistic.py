@@ -69,7 +69,7 @@ def log_bin_probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     precision = (-log_scale).exp()
     half_width = precision / (LEVELS - 1)
     centre = (2 * x - 1 - mean) * precision
-    # Which bins have an edge on that side; half a level of tolerance, as x may have been computed.
+    # Which bins have an edge on that side; with half a level of tolerance, since x may be rounded.
     has_lower = (x > 0.5 / (LEVELS - 1)).to(mean.dtype)
     has_upper = (x < 1 - 0.5 / (LEVELS - 1)).to(mean.dtype)
     log_p = F.logsigmoid(centre + half_width) * has_upper
@@ -80,8 +80,11 @@ def log_bin_probability(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 def clipped_mean(mean: Tensor, log_scale: Tensor) -> Tensor:
     """E[X clipped to the range], in data units; elementwise."""
     mean, scale = (mean + 1) / 2, log_scale.exp() / 2
-    # 1 - integral of the distribution function over [0, 1]
-    return 1 - scale * (F.softplus((1 - mean) / scale) - F.softplus(-mean / scale))
+    # The integral of the survival function over [0, 1], for a mean below 1/2: of a far one both terms vanish, where
+    # above 1/2 they would be large and cancel.
+    below = torch.minimum(mean, 1 - mean)
+    clipped = scale * (F.softplus(below / scale) - F.softplus((below - 1) / scale))
+    return torch.where(mean < 0.5, clipped, 1 - clipped)
 
 
 def sample_level(mean: Tensor, log_scale: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from attelbo.latent.likelihoods.base import Likelihood
 
 
 class HeteroscedasticNormal(Likelihood):
-    """p(x|z) = prod_i N(x_i; m_i, s_i^2), s = f + (1 - f) softplus(.): eta holds a mean and what s is made of.
+    """p(x|z) = prod_i N(x_i; m_i, s_i^2), s = f + (1 - f) softplus(.): eta holds the mean and the argument of softplus.
 
-    Without the floor f one point that is known exactly would make the density infinite. With it, no density is above
+    Without the floor f the density is unbounded, where a point is predicted exactly. With it, no density is above
     -log(f sqrt(2 pi)), 1.384 nats for f = 0.1. This is a density: its NLL is not comparable with those of discrete
     likelihoods.
 

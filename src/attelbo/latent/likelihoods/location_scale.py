@@ -20,23 +20,23 @@ from attelbo.latent.likelihoods.base import Likelihood
 Calibration = Literal["fixed", "learned", "optimal"]
 
 MIN_SCALE = math.exp(-6)
-"""The floor of the optimal scale, that of Rybkin et al.'s code: below it lies less than a grey level."""
+"""The floor of the optimal scale, as in Rybkin et al.'s code: smaller than a grey level."""
 
 MEMORY = 100
-"""Training batches that the running scale remembers."""
+"""The number of training batches over which the running scale averages."""
 
 
 class LocationScale(Likelihood):
-    """p(x|z) = prod_i exp(-|x_i - eta_i|^p / (p s^p)) / (s c): eta is the location, without a squashing.
+    """p(x|z) = prod_i exp(-|x_i - eta_i|^p / (p s^p)) / (s c): eta is the location, without a squashing nonlinearity.
 
     The scale s is
       - ``fixed``: the one that is given;
       - ``learned``: one parameter, log s, that starts there;
       - ``optimal``: the maximizer of the likelihood, s^p = mean |x - eta|^p (Rybkin et al., eq. 5, for p = 2),
-        in training that of the batch at hand. A scale fitted to the very x it scores gives no bound on
-        log p(x), so evaluation uses the running value of the training batches: a constant, and hence a
-        true bound. Before the first training batch that constant is the one that is given. No gradient flows
-        through s: for the ELBO it is zero anyway, at the maximum.
+        in training that of the current batch. A scale fitted to the same x that it scores gives no bound on log p(x),
+        so evaluation uses the running value of the training batches: a constant, and hence a true bound. Before the
+        first training batch that constant is the one that is given. No gradient flows through s: for the ELBO it is
+        zero anyway, at the maximum.
 
     This is a density: bits per dimension and NLL are not comparable with those of discrete likelihoods.
 

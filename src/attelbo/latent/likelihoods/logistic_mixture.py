@@ -23,8 +23,8 @@ class LogisticMixture(Likelihood):
     """p(x|z) = prod_i sum_m pi_im P(X_im falls into the bin of x_i), X_im logistic, over 256 levels 0, 1/255, ..., 1.
 
     eta holds, for each dimension of x, M logits of the weights, M means and M log scales, each as in
-    :class:`~attelbo.latent.DiscretizedLogistic`. The components' means are counted from M points spread over the
-    range: with equal ones, which an output layer near zero gives, all components would receive the same gradient.
+    :class:`~attelbo.latent.DiscretizedLogistic`. The components' means are offsets from M points spread over the range:
+    with equal means, as an output layer near zero would give, all components would receive the same gradient.
 
     Given z the channels of a pixel are independent, each a mixture of its own. In PixelCNN++ they share the component,
     and the means of the later channels are linear in the earlier: a decoder of a whole image can leave that to z.

@@ -1,4 +1,4 @@
-"""A density of numbers that were scaled, as one of the numbers before.
+"""The density of rescaled data, expressed in the original units.
 
 Where x = location + scale * u and u has the density p, that of x is p(u) / |scale|.
 
@@ -18,7 +18,7 @@ class Rescaled(Likelihood):
         log_volume: log |dx / du|, nats.
 
     Raises:
-        ValueError: it is no density.
+        ValueError: it is not a density.
     """
 
     discrete = False

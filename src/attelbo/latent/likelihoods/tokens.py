@@ -2,8 +2,8 @@
 
     log p(x|z) = sum_t log softmax(eta_t)[x_t],   eta_t of z and x_<t (teacher forcing)
 
-The sum is over the tokens of a text, its end among them, and not over padding. To divide it by their number, or to
-average it over a batch of tokens, is another objective, in which the KL weighs many times what it should.
+The sum is over the tokens of a text, including its end, but not over padding. Averaging over tokens instead would be
+another objective, in which the KL weighs many times what it should.
 
 Shapes: n samples, B batch, T tokens, V vocabulary.
 """
@@ -23,7 +23,7 @@ class CategoricalTokens(Likelihood):
     Args:
         length: T, the most tokens.
         n_tokens: V.
-        padding: the token that is none, and adds nothing.
+        padding: the padding token, which adds nothing.
 
     Raises:
         ValueError: a number below 1.

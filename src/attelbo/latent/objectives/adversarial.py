@@ -22,14 +22,14 @@ class Adversarial(Objective):
       - the discriminator tells samples of the prior from z of the batch;
       - the encoder makes z that it takes for samples of the prior: -log D(z).
 
-    So the aggregate of q(z|x) is brought to the prior, which needs no density, only samples; a prior with parameters
-    stays what it was drawn as. It goes with points and with distributions; of the latter the ELBO that is reported
-    bounds log p(x) as always, though nothing here maximizes it. Two hidden layers of 1,000 ReLU units in the paper.
+    This matches the aggregate posterior to the prior, which needs no density, only samples; the parameters of a prior
+    are not trained. q(z|x) may be a point or a distribution; in the latter case the reported ELBO is a bound on log
+    p(x) as always, though it is not maximized. Two hidden layers of 1,000 ReLU units in the paper.
 
     Args:
         latent_shape: E.
         hidden: units of the discriminator's hidden layers.
-        discriminator_rate: the learning rate of the discriminator is so many times the model's.
+        discriminator_rate: the learning rate of the discriminator, as a multiple of the model's.
 
     Raises:
         ValueError: a size below 1, or no rate.

@@ -21,28 +21,28 @@ class Turn:
 
     loss: Callable[[Evidence], Tensor]
     moves: Literal["model", "inference", "generation", "objective"]
-    """Whose parameters: of all but the objective; of encoder and posterior; of decoder, likelihood and prior; of the
-    objective itself, such as a discriminator."""
+    """Whose parameters it updates: all but those of the objective; those of encoder and posterior; of decoder,
+    likelihood and prior; of the objective itself, such as a discriminator."""
     name: str = ""
     """Its loss is logged as ``<name>_loss``; the main turn, that of ``forward``, has none."""
     decodes: bool = True
-    """Whether it reads what the decoder makes of z; if not, the decoder need not run, and log p(x|z) may be NaN. Where
-    it does and moves a side of the model, the loss gets what the model adds: a penalty of q, an extra term."""
+    """Whether it reads the decoder's output; if not, the decoder need not run, and log p(x|z) may be NaN. If so, and if
+    it updates a side of the model, the model adds its own terms to the loss: a penalty of q, an extra term."""
     betas: tuple[float, float] | None = None
-    """Of its Adam, in place of those in the configuration: in a game of two, past gradients are of another game."""
+    """Of its Adam, in place of those in the configuration: between two players, past gradients are soon out of date."""
     rate: float = 1.0
-    """Its learning rate, in those of the configuration; schedules move both."""
+    """Its learning rate, as a multiple of the configured one, whose schedule it follows."""
 
     @property
     def prefix(self) -> str:
-        """What is put before the names of its terms."""
+        """The prefix of the names of its terms."""
         return f"{self.name}_" if self.name else ""
 
 
 class Objective(nn.Module, ABC):
     """Evidence -> scalar loss: the mean over the batch, in nats.
 
-    Subclasses are given by the model what their constructor names: ``latent_shape`` (E), ``data_shape`` (C, ...).
+    The model passes to subclasses what their constructors name: ``latent_shape`` (E), ``data_shape`` (C, ...).
     """
 
     n_samples: int
@@ -50,23 +50,23 @@ class Objective(nn.Module, ABC):
     needs_log_weights: ClassVar[bool] = False
     """Whether ``Evidence.log_weights`` must be there."""
     stops_posterior: ClassVar[bool] = False
-    """Whether, in the log-weights, log q(z|x) sends no gradient to the parameters of q but through z."""
+    """Whether, in the log-weights, log q(z|x) sends gradients to the parameters of q through z only."""
     needs_generative: ClassVar[bool] = False
     """Whether ``Evidence.x``, ``eta`` and ``generative`` must be there: models with several layers have none."""
     needs_eta: ClassVar[bool] = False
-    """Whether it looks at what the decoder makes of z alone: ``Evidence.eta`` must be there, which texts have not."""
+    """Whether it needs the decoder's output for z alone: ``Evidence.eta`` must be there, which it is not for texts."""
     needs_density: ClassVar[bool] = True
-    """Whether it takes a KL or log-weights, which there are not where q(z|x) is a point."""
+    """Whether it needs a KL or log-weights, which do not exist where q(z|x) is a point."""
     watched: Literal["elbo", "loss"] | None = "elbo"
-    """The validation metric that tells the best epoch: the bound (where there is none, the loss), the loss, or None:
-    the last epoch is the best, for no number says more, as where two play against each other."""
+    """The validation metric that selects the best epoch: the bound (the loss, where there is none), the loss, or None:
+    the last epoch, where no metric is meaningful, as in an adversarial game."""
     posteriors: ClassVar[tuple[type[Distribution], ...]] = (Distribution,)
     """The q(z|x) that it is defined for."""
     generation_rate: Schedule | None = None
-    """What multiplies the learning rate of decoder, likelihood and prior, where they have one of their own."""
+    """The factor of the learning rate of decoder, likelihood and prior, if they have their own."""
 
     def at_start(self, n_rows: int) -> None:
-        """Called before the first step of a training, with the number of rows that it is on."""
+        """Called before the first step of a training, with the number of training rows."""
 
     def at_step(self, step: int, total_steps: int) -> None:
         """Called before optimizer step ``step`` of ``total_steps``: schedules set their weights here.
@@ -76,10 +76,11 @@ class Objective(nn.Module, ABC):
         """
 
     def attach(self, generative: Generative) -> None:
-        """Told by the model, once, of its generative side: for objectives that change how it computes."""
+        """Called once with the generative side of the model: for objectives that modify it."""
 
     def turns(self) -> Sequence[Turn]:
-        """Who steps on each minibatch, in this order; none: one optimizer minimizes ``forward`` by all parameters."""
+        """The optimizer steps on each minibatch, in this order; none: one optimizer minimizes ``forward`` over all
+        parameters."""
         return ()
 
     @abstractmethod
@@ -98,7 +99,7 @@ def log_weights_of(evidence: Evidence) -> Tensor:
 
 
 def generative_of(evidence: Evidence) -> Generative:
-    """The model.
+    """The generative side of the model.
 
     Raises:
         ValueError: it is not there.

@@ -1,5 +1,5 @@
-"""beta-TCVAE: the KL taken to pieces (Chen et al. 2018, "Isolating Sources of Disentanglement in Variational
-Autoencoders", arXiv:1802.04942, eq. 2-4 and appendix C).
+"""beta-TCVAE: the KL decomposed (Chen et al. 2018, "Isolating Sources of Disentanglement in Variational Autoencoders",
+arXiv:1802.04942, eq. 2-4 and appendix C).
 
     mean_b KL(q(z|x) || p(z)) = mutual information + total correlation + dimension-wise KL
 
@@ -22,7 +22,7 @@ Estimator = Literal["stratified", "weighted"]
 
 
 class Aggregate(NamedTuple):
-    """What a minibatch says of the aggregate posterior q(z) = 1/N sum_n q(z|x_n) at z; each (K, B), nats."""
+    """The estimate of the aggregate posterior q(z) = 1/N sum_n q(z|x_n) from a minibatch; each (K, B), nats."""
 
     log_joint: Tensor
     """log q(z)."""
@@ -34,8 +34,8 @@ class BetaTC(Objective):
     """loss = mean_b(-E_q[log p(x|z)]) + alpha MI + beta TC + gamma DKL, nats.
 
     MI is the mutual information of x and z under q, TC the total correlation KL(q(z) || prod_d q(z_d)), DKL the rest of
-    the KL, which is taken as KL - MI - TC: with three weights of 1 the loss is the negative ELBO itself, whatever the
-    minibatch says of q(z).
+    the KL, which is taken as KL - MI - TC: with three weights of 1 the loss is exactly the negative ELBO, whatever the
+    estimate of q(z).
 
     Args:
         beta: weight of the total correlation.
@@ -53,7 +53,7 @@ class BetaTC(Objective):
     watched = "loss"
     posteriors = (DiagonalNormal,)
     log_n: Tensor
-    """log N, 0 until it is known: then as many as are in the minibatch."""
+    """log N; 0 until it is known, which counts as the size of the minibatch."""
 
     def __init__(
         self,
@@ -101,8 +101,8 @@ def aggregate_posterior(q: DiagonalNormal, z: Tensor, log_n: Tensor, estimator: 
     """Estimate q(z) and its marginals at samples z (K, B, *E) of q from the B posteriors of the minibatch.
 
     ``stratified``: the posterior that z was drawn from weighs 1 / N, each other (N - 1) / (N (B - 1)); the mean over
-    minibatches is q(z). The paper's weights of the others, 1 / (B - 1) and for one of them what is left, give another
-    estimate for each order of the rows: this is the mean of them. ``weighted``: 1 / (N B) each.
+    minibatches is q(z). The paper gives one of the others a different weight, so that its estimate depends on the order
+    of the rows: this is the mean over all orders. ``weighted``: 1 / (N B) each.
 
     Args:
         q: of the minibatch.
@@ -124,7 +124,7 @@ def _log_weights(batch: int, log_n: Tensor, estimator: Estimator) -> Tensor:
     """Of posterior j at the samples of posterior i, (B, B)."""
     own = torch.eye(batch, dtype=torch.bool, device=log_n.device)
     if batch == 1:
-        return torch.zeros_like(own, dtype=log_n.dtype)  # nothing is known of q(z) but q(z|x)
+        return torch.zeros_like(own, dtype=log_n.dtype)  # only q(z|x) itself is known of q(z)
     if estimator == "weighted":
         return torch.full_like(own, -math.log(batch), dtype=log_n.dtype) - log_n
     others = torch.log1p(-(-log_n).exp()) - math.log(batch - 1)  # log (N - 1) / N (B - 1)

@@ -1,6 +1,6 @@
-"""A KL that is held at a given number of nats.
+"""A KL that is held at a target number of nats.
 
-Burgess et al. 2018, "Understanding disentangling in beta-VAE" (arXiv:1804.03599), eq. 8; a number for each kind of
+Burgess et al. 2018, "Understanding disentangling in beta-VAE" (arXiv:1804.03599), eq. 8; a target for each kind of
 latents: Dupont 2018, "Learning Disentangled Joint Continuous and Discrete Representations" (arXiv:1804.00104), eq. 7.
 
 Shapes: B batch, G groups of latents.
@@ -22,19 +22,19 @@ from attelbo.latent.spaces import OneHot, Product, Space
 class Capacity(Objective):
     """loss = mean_b(-E_q[log p(x|z)]) + gamma |mean_b KL - C|, nats.
 
-    Where choices among the latents have a capacity of their own, that is the KL of the other latents, and
-    gamma |mean_b KL_choices - C'| is added.
+    Where categorical latents have their own capacity C', the KL above is that of the other latents, and gamma |mean_b
+    KL_choices - C'| is added.
 
     Args:
         space: where z lives.
         capacity: C, nats: a number or a schedule (``attelbo.latent.schedules``); the papers have it grow from 0.
-        discrete_capacity: C', the same for the choices; None: C is for all latents.
-        gamma: how firmly; below C, z is paid gamma nats for each nat, whether or not it says something of x.
+        discrete_capacity: C', the same for categorical latents; None: C is for all latents.
+        gamma: weight of the constraint; below C each nat of KL is rewarded by gamma nats, informative or not.
         n_samples: K, samples of z for each x.
 
     Raises:
-        ValueError: a number that is negative or not finite, n_samples below 1, or a discrete_capacity where there are
-            no choices beside other latents.
+        ValueError: a number that is negative or not finite, n_samples below 1, or a discrete_capacity without both
+            categorical and other latents.
     """
 
     watched = "loss"
@@ -75,7 +75,8 @@ class Capacity(Objective):
 
 
 def _choices(space: Space) -> Tensor:
-    """Which groups of KL are those of choices, (G,): one group for each choice, and for each real number."""
+    """Which groups of KL belong to categorical latents, (G,): one group for each categorical, and for each real
+    number."""
     parts = space.parts if isinstance(space, Product) else (space,)
     kinds = [isinstance(part, OneHot) for part in parts]
     if all(kinds) or not any(kinds):

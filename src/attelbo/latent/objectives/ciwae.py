@@ -13,9 +13,8 @@ from attelbo.latent.objectives.iwae import importance_bound
 
 
 class CIWAE(Objective):
-    """loss = -mean_b [beta ELBO + (1 - beta) log (1/K sum_k w_k)], nats: a bound, as both are.
-
-    Where the KL is known exactly, the ELBO has the exact one; the paper's has the sampled one.
+    """loss = -mean_b [beta ELBO + (1 - beta) log (1/K sum_k w_k)], nats: a bound, as both are. The ELBO uses the exact
+    KL where it is known; the paper's the sampled one.
 
     Args:
         beta: the share of the ELBO, 0 to 1.

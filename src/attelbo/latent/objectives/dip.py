@@ -19,7 +19,7 @@ class DIP(Objective):
     """loss = -ELBO + off_diagonal sum_{i != j} C_ij^2 + diagonal sum_i (C_ii - 1)^2, nats.
 
     C is estimated from the minibatch, dividing by B; the penalties have no unit. Sampling noise of C is of the order of
-    1 / sqrt(B) and is penalized too: large weights with small minibatches make z say less of x.
+    1 / sqrt(B) and is penalized too: large weights with small minibatches make z less informative.
 
     Args:
         kind: i: C is the covariance of the posterior means; ii: of the aggregate posterior, to which the posteriors'

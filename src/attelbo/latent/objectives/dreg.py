@@ -13,7 +13,7 @@ from attelbo.latent.objectives.iwae import IWAE
 
 
 class DReG(IWAE):
-    """The loss of IWAE, and another estimate of the same gradient for encoder and posterior, of lower variance.
+    """The loss of IWAE, with a lower-variance estimate of the same gradient for encoder and posterior.
 
     With v_k = w_k / sum w, the inference side gets sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi), without the score
     d log q / d phi, whose mean is zero; its signal does not vanish as K grows. The generative side gets IWAE's.

@@ -22,15 +22,15 @@ from attelbo.latent.scheduled import Scheduled
 class ELBO(Objective):
     """loss = mean_b(-E_q[log p(x|z)]) + weight * sum_g max(free_bits, mean_b KL_g), nats.
 
-    With weight 1 and no free bits, the negative of ``Evidence.elbo``, which neither of them touches: what
-    is reported stays a bound, whatever was optimized. It tells the best epoch where the weight ends at 1; of a run that
-    goes to beta = 4 it would take an epoch near beta = 1. There the loss tells it, if the weight is the same
-    throughout, or else the last one is the best.
+    With weight 1 and no free bits, the negative of ``Evidence.elbo``, which neither of them affects: the reported ELBO
+    stays a bound, whatever was optimized. It selects the best epoch where the weight ends at 1; in a run that goes to
+    beta = 4 it would select an epoch near beta = 1. There the loss does, if the weight is constant, or else the last
+    epoch is taken.
 
     Args:
         weight: of the KL: a number or a schedule (``attelbo.latent.schedules``).
-        free_bits: the KL in nats (in spite of the name) of each group, on average over the batch, below
-            which there is nothing to gain; 0 turns it off.
+        free_bits: the KL in nats (in spite of the name) of each group, averaged over the batch, below which it is not
+            penalized; 0: none.
         n_samples: K, samples of z for each x.
 
     Raises:
@@ -43,10 +43,10 @@ class ELBO(Objective):
         check_not_negative(free_bits=free_bits)
         self.n_samples = n_samples
         self.free_bits = free_bits
-        self.has_free_bits = free_bits > 0  # decided once: replicas may differ in how many
+        self.has_free_bits = free_bits > 0  # fixed, since replicas may differ in the number
         self.weight = Scheduled(weight, "weight")
 
-    # No attribute of the instance: stacked replicas may differ in their weight, and in nothing but numbers.
+    # Not an attribute: stacked replicas may differ in their weights, but in numbers only.
     @property
     def watched(self) -> Literal["elbo", "loss"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         first, last = self.weight.ends

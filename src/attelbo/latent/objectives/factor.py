@@ -1,4 +1,4 @@
-"""FactorVAE: the total correlation of the latents, told by a discriminator (Kim & Mnih 2018, "Disentangling by
+"""FactorVAE: the total correlation of the latents, estimated by a discriminator (Kim & Mnih 2018, "Disentangling by
 Factorising", arXiv:1802.05983, eq. 2-3, algorithm 2).
 
 Shapes: K samples, B batch, D latent dimensions.
@@ -18,16 +18,16 @@ class Factor(Objective):
     """loss = -ELBO + gamma * TC, TC = KL(q(z) || prod_j q(z_j)) estimated by the mean logit of a discriminator.
 
     The discriminator tells z of the batch from z whose dimensions were permuted over the batch, each by itself; it
-    takes its step after the model and, if the optimizer is Adam, has betas (0.5, 0.9). In the paper each
-    side has a minibatch of its own (ours: the same one, with fresh noise), the discriminator has six layers of 1,000
-    units, and two logits for one; gamma is 10 to 40 on dSprites.
+    takes its step after the model and, if the optimizer is Adam, has betas (0.5, 0.9). In the paper each side has its
+    own minibatch (ours: the same one, with fresh noise), and the discriminator has six layers of 1,000 units and two
+    logits in place of one; gamma is 10 to 40 on dSprites.
 
     Args:
         latent_shape: (D,).
         gamma: weight of the total correlation.
         hidden: units of the discriminator's hidden layers.
         n_samples: K, samples of z for each x.
-        discriminator_rate: the learning rate of the discriminator is so many times the model's.
+        discriminator_rate: the learning rate of the discriminator, as a multiple of the model's.
 
     Raises:
         ValueError: latents that are no vector, a negative gamma, no rate, or a size or

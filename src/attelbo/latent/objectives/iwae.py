@@ -17,8 +17,7 @@ from attelbo.latent.objectives.base import Objective, log_weights_of
 class IWAE(Objective):
     """loss = -mean_b log (1/K sum_k w_k), w_k = p(x, z_k) / q(z_k|x), nats.
 
-    Its gradient weighs the samples by w_k / sum w: the best sample most. With K = 1, the ELBO with the
-    sampled KL.
+    Its gradient weights the samples by w_k / sum w. With K = 1, the ELBO with the sampled KL.
 
     Args:
         n_samples: K.

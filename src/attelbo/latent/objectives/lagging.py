@@ -9,12 +9,12 @@ from attelbo.latent.schedules import Pulse
 
 
 class Lagging(ELBO):
-    """The ELBO; in the first part of a run encoder and posterior take ``inner_steps`` steps, each on another minibatch,
+    """The ELBO; in the first part of a run encoder and posterior take ``inner_steps`` steps, each on a new minibatch,
     for each step of decoder, likelihood and prior.
 
-    The paper goes on with an inner loop until the bound stops growing, and ends the first part when the mutual
-    information does; here both are given. A side that waits has the learning rate 0: its optimizer goes on averaging
-    gradients, so that its step, when it comes, rests on more than one minibatch.
+    The paper continues the inner loop until the bound stops improving, and ends the first part when the mutual
+    information does; here both are fixed. While a side waits, its learning rate is 0 but its optimizer keeps averaging
+    gradients, so that its next step rests on more than one minibatch.
 
     Args:
         inner_steps: of the inference side for each of the other.

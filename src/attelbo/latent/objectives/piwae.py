@@ -15,8 +15,8 @@ from attelbo.latent.objectives.miwae import MIWAE
 
 
 class PIWAE(MIWAE):
-    """Decoder, likelihood and prior minimize the tight bound of all M K samples; encoder and posterior, whose gradient
-    drowns in noise as the bound gets tight, that of MIWAE.
+    """Decoder, likelihood and prior are trained with the tight bound of all M K samples; encoder and posterior, whose
+    signal-to-noise ratio vanishes as the bound gets tight, with that of MIWAE.
 
     Two optimizers that take turns on each minibatch, first the generative side. The paper takes both gradients from the
     same samples; here the second turn draws its own.

@@ -22,7 +22,7 @@ from attelbo.latent.spectral import normalize_spectrally
 class RAE(Objective):
     """loss = mean_b(-log p(x|z)) + z_weight * mean_b(|z|^2 / 2) + weight * R, z the point that the encoder gives.
 
-    R keeps the decoder smooth, in place of the noise that a VAE puts into it:
+    R keeps the decoder smooth, in place of the noise that a VAE adds to its input:
       - ``none``: 0. With z_weight 0 as well, the plain autoencoder;
       - ``l2``: the sum of squares of the decoder's parameters;
       - ``gradient_penalty``: |J|^2, the squared Frobenius norm of the Jacobian of E[x|z], averaged over the batch;
@@ -31,7 +31,7 @@ class RAE(Objective):
 
     The reconstruction is that of the likelihood, in nats: with a normal of fixed std, the squared error of the paper
     divided by 2 std^2. |J|^2 is estimated without bias by E|J^T v|^2 with one v ~ N(0, I) for each x; the authors'
-    code takes the gradient of the sum of the squared outputs, which is another number.
+    code takes the gradient of the sum of the squared outputs, which is a different quantity.
 
     Args:
         regularization: R.

@@ -14,14 +14,14 @@ from attelbo.latent.objectives.info import samples_of
 
 
 class SlicedWasserstein(Objective):
-    """loss = mean_b(-E_q[log p(x|z)]) + weight SW^2(q(z), p(z)): the aggregate posterior is drawn to the prior along
-    random directions, new ones at each step.
+    """loss = mean_b(-E_q[log p(x|z)]) + weight SW^2(q(z), p(z)): the aggregate posterior is matched to the prior along
+    random directions, drawn anew at each step.
 
     The paper's cost is a mixture of squared and absolute errors of a deterministic autoencoder.
 
     Args:
         weight: the paper's lambda.
-        n_projections: directions.
+        n_projections: the number of directions.
         n_samples: K, samples of z for each x.
 
     Raises:

@@ -23,10 +23,10 @@ class VAEGAN(Objective):
       - the decoder: gamma * L - log D(x^) - log D(x_p);
       - the discriminator: -log D(x) - log(1 - D(x^)) - log(1 - D(x_p)).
 
-    The paper computes all three from one forward pass, and the decoder's adversarial part is log(1 - D); ours gives
-    each the networks as the turn before left them, and -log D, whose gradient does not vanish. If the optimizer is
-    Adam, its betas are (0.5, 0.9) for all three: with the usual ones the game collapses. The likelihood's own
-    log p(x|z) takes no part: ELBO and reconstruction are reported for comparison, and are nothing to be judged by.
+    The paper computes all three from one forward pass, and the decoder's adversarial part is log(1 - D); ours computes
+    each turn with the networks as updated by the one before, and uses -log D, whose gradient does not vanish. If the
+    optimizer is Adam, its betas are (0.5, 0.9) for all three: with the usual ones the game collapses. The likelihood's
+    own log p(x|z) is not trained: ELBO and reconstruction are reported for comparison only.
 
     Real images should have values that the decoder's mean can have: grey levels (``data.binarize=none``).
 
@@ -34,7 +34,7 @@ class VAEGAN(Objective):
         data_shape: (C, H, W).
         channels: of the discriminator's levels; each halves height and width.
         gamma: weight of L for the decoder.
-        discriminator_rate: the learning rate of the discriminator is so many times the model's.
+        discriminator_rate: the learning rate of the discriminator, as a multiple of the model's.
 
     Raises:
         ValueError: no images, no level, a size below 1, a negative gamma, or no rate.

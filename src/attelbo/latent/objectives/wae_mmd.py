@@ -14,8 +14,8 @@ from attelbo.latent.objectives.info import samples_of
 
 
 class WAEMMD(Objective):
-    """loss = mean_b(-E_q[log p(x|z)]) + weight MMD^2(q(z), p(z)): the aggregate posterior is drawn to the prior, and no
-    single q(z|x) is.
+    """loss = mean_b(-E_q[log p(x|z)]) + weight MMD^2(q(z), p(z)): the aggregate posterior is matched to the prior, not
+    each q(z|x).
 
     The paper's cost is a squared error: -log p of a normal likelihood, in units of 2 std^2. Its code adds the kernels
     of seven scales where ours takes their mean: its lambda is a seventh of our weight.

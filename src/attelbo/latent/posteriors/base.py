@@ -24,20 +24,21 @@ class Posterior(nn.Module, ABC):
 
     @property
     def space(self) -> Space:
-        """Where z lives, for the prior: real numbers of shape E, unless a subclass says otherwise."""
+        """The space of z, for the prior: real numbers of shape E by default."""
         return Real(self.latent_shape)
 
     @abstractmethod
     def forward(self, h: Tensor) -> Distribution: ...
 
     def at_step(self, step: int, total_steps: int) -> None:
-        """Called before optimizer step ``step`` of ``total_steps``: what changes with it is written into buffers."""
+        """Called before optimizer step ``step`` of ``total_steps``: values that follow a schedule are written into
+        buffers."""
 
     def from_prior(self, value: Tensor) -> Tensor:
-        """What a prior has drawn, (n, *space.shape), as the decoder sees it, (n, *E)."""
+        """Samples of a prior, (n, *space.shape), as the decoder sees them, (n, *E)."""
         return value
 
 
 def flat_features(h: Tensor) -> Tensor:
-    """h (B, *F) -> (B, D), of a feature map (C, H, W) pixel by pixel: a view where it lies channels_last."""
+    """h (B, *F) -> (B, D), a feature map (C, H, W) pixel by pixel: a view of channels_last memory."""
     return h.movedim(1, -1).flatten(1)

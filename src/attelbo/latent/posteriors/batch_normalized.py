@@ -27,17 +27,17 @@ from attelbo.latent.posteriors.base import Posterior, flat_features
 
 class BatchNormalizedPosterior(Posterior):
     """q(z|x) = N(m(h), diag(s(h)^2)), each mean normalized over the batch in training, and in evaluation by moving
-    averages of what was seen in training: there q is a function of its own x, and the bound is one.
+    averages from training, where each q depends on its own x only and the bound is valid.
 
-    A batch of which parts are computed one after the other (``trainer.micro_batches``) or on several devices is
-    normalized part by part; the moving averages are those of all parts. A row by itself, such as an epoch's last, has
-    no variance: it is normalized as in evaluation and moves no average.
+    A batch that is computed in parts (``trainer.micro_batches``) or on several devices is normalized part by part; the
+    moving averages are over all parts. A batch of one row, such as an epoch's last, has no variance: it is normalized
+    as in evaluation and does not move the averages.
 
     Args:
         in_shape: F, the shape of h for one x.
         latent_dim: D, the number of dimensions of z.
         gamma: the standard deviation of each mean over the data.
-        momentum: how much of the moving averages a batch is.
+        momentum: the weight of a batch in the moving averages.
         eps: added to the variance.
 
     Raises:
@@ -67,7 +67,7 @@ class BatchNormalizedPosterior(Posterior):
         self.momentum = momentum
         self.eps = eps
         n_features = math.prod(in_shape)
-        self.means = nn.Linear(n_features, latent_dim, bias=False)  # which the average would take away
+        self.means = nn.Linear(n_features, latent_dim, bias=False)  # the normalization would cancel it
         self.log_stds = nn.Linear(n_features, latent_dim)
         self.shift = nn.Parameter(torch.zeros(latent_dim))
         self.register_buffer("average", torch.zeros(latent_dim))
@@ -79,7 +79,7 @@ class BatchNormalizedPosterior(Posterior):
         return DiagonalNormal(mean, self.log_stds(h).clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
 
     def _normalized(self, raw: Tensor) -> Tensor:
-        """(B, D) with average 0 and variance 1, of the batch or of what was seen."""
+        """(B, D) with mean 0 and variance 1, by the statistics of the batch or the moving ones."""
         if not self.training or len(raw) < 2:
             return (raw - self.average) * (self.variance + self.eps).rsqrt()
         average, variance = raw.mean(0), raw.var(0, correction=0)

@@ -17,8 +17,9 @@ from attelbo.latent.posteriors.base import Posterior, flat_features
 class DeterministicPosterior(Posterior):
     """z = one linear map of the flattened features h, without noise.
 
-    There is no density, so no bound on log p(x), no KL and no likelihood by importance sampling; what is drawn from the
-    prior is what the decoder was trained on only as far as the objective, or a prior fitted afterwards, makes it so.
+    There is no density, so no bound on log p(x), no KL and no likelihood by importance sampling; samples of the prior
+    look like the z that the decoder was trained on only as far as the objective, or a prior fitted afterwards, ensures
+    it.
 
     Args:
         in_shape: F, the shape of h for one x.

@@ -12,7 +12,7 @@ from torch import Tensor
 from attelbo.latent.posteriors.quantizing import QuantizingPosterior, straight_through
 
 _MARGIN = 1e-3
-"""What the bounded values stay away from where rounding would give a level too many, relative."""
+"""Relative distance that keeps bounded values from rounding to an additional level."""
 
 
 class FiniteScalarPosterior(QuantizingPosterior):
@@ -21,11 +21,11 @@ class FiniteScalarPosterior(QuantizingPosterior):
         u = (L - 1) / 2 * (1 - margin) * tanh(v + shift) - offset        z = round(u) / floor(L / 2)
 
     with offset 1/2 where L is even, and the shift by which v = 0 gives u = 0: the values run from -1 to 1 where L is
-    odd, and from -1 to 1 - 2/L, with 0 among them, where it is even. dz / du is the identity but for the scale: the
-    rounding is straight-through, the tanh is not. d numbers are one code out of prod(L_i) (sec. 3.1).
+    odd, and from -1 to 1 - 2/L, with 0 among them, where it is even. The gradient of rounding is straight-through; that
+    of tanh is exact. d numbers are one code out of prod(L_i) (sec. 3.1).
 
-    Differs from the paper: its listing has tan(offset / ...) as shift, of which tanh is not the inverse; latent_dim may
-    be several times d, for several codes at each place.
+    Differs from the paper: its listing has tan(offset / ...) as shift, which tanh does not invert; latent_dim may be a
+    multiple of d, for several codes at each place.
 
     Args:
         in_shape: of the encoder's output, (C,) or (C, H, W).

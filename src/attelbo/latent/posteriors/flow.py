@@ -1,5 +1,5 @@
-"""Posteriors that are made by normalizing flows from a diagonal normal: planar, radial, Sylvester, inverse
-autoregressive. The sources stand with the flows, in ``attelbo.latent.flows``.
+"""Posteriors by normalizing flows from a diagonal normal: planar, radial, Sylvester, inverse autoregressive. For
+sources see ``attelbo.latent.flows``.
 
 Shapes: B batch, F the encoder's output shape, D = latent_dim, K flows.
 """
@@ -18,8 +18,8 @@ from attelbo.latent.posteriors.base import Posterior, flat_features
 
 
 class FlowPosterior(Posterior):
-    """z_0 ~ N(m(h), diag(s(h)^2)), z = f_K(... f_1(z_0)), with m, log s and what each flow is given one linear map of
-    the features. ``log s`` is clamped to [-10, 10].
+    """z_0 ~ N(m(h), diag(s(h)^2)), z = f_K(... f_1(z_0)), with m, log s and the parameters of the flows one linear map
+    of the features. ``log s`` is clamped to [-10, 10].
 
     Args:
         in_shape: F, the shape of h for one x.
@@ -45,7 +45,7 @@ class FlowPosterior(Posterior):
         sizes = [*self.latent_shape, *self.latent_shape, self.flow.n_given]
         mean, log_std, given = full_precision(self.head(flat_features(h))).split(sizes, dim=-1)
         base = DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
-        kind: Any = self.distribution  # typing.cast would keep torch.compile from seeing what it is
+        kind: Any = self.distribution  # typing.cast would hide the type from torch.compile
         return kind(base, self.flow, given)
 
 
@@ -110,7 +110,7 @@ class InverseAutoregressivePosterior(FlowPosterior):
     """Inverse autoregressive flows with a context from the encoder (Kingma et al. 2016, algorithm 1).
 
     The order of the dimensions is reversed from one to the next. log q(z|x) of a given z takes D passes of each
-    network, that of its own samples none.
+    network, that of its own samples no further one.
 
     Args:
         in_shape: F, the shape of h for one x.

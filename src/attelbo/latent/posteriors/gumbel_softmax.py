@@ -20,8 +20,8 @@ from attelbo.latent.spaces import OneHot
 class GumbelSoftmaxPosterior(Posterior):
     """q(z|x) = prod_g Categorical(softmax(l_g(h))), with the logits l one linear map of the flattened features h.
 
-    In training z is relaxed; in evaluation it is a true one-hot sample with its probability, so that ELBO and NLL are
-    bounds of the discrete model: see :class:`~attelbo.latent.distributions.RelaxedOneHot`.
+    In training z is relaxed; in evaluation it is a one-hot sample of the categorical, so that ELBO and NLL are bounds
+    for the discrete model: see :class:`~attelbo.latent.distributions.RelaxedOneHot`.
 
     Args:
         in_shape: F, the shape of h for one x.

@@ -16,14 +16,14 @@ from attelbo.latent.posteriors.base import Posterior
 from attelbo.latent.posteriors.diagonal_normal import DiagonalNormalPosterior
 
 MAX_STEP = 0.5
-"""Step sizes are learned between 0 and this: with steps longer than the posterior is wide the dynamics diverges."""
+"""Step sizes are learned between 0 and this: with steps longer than the width of the posterior the dynamics diverge."""
 
 
 class HamiltonianPosterior(Posterior):
     """A diagonal normal whose samples take leapfrog steps along the gradient of log p(x, z), with cooling.
 
     Each step costs a gradient of the decoder, in evaluation too. The step size of each dimension is learned; the
-    temperatures are the paper's fixed scheme, whose learned one is left out.
+    temperatures follow the paper's fixed scheme, not its learned one.
 
     Args:
         in_shape: F, the shape of h for one x.

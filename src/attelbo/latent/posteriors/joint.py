@@ -1,4 +1,4 @@
-"""Normal and categorical latents beside each other (Dupont 2018, "Learning Disentangled Joint Continuous and Discrete
+"""Normal and categorical latents together (Dupont 2018, "Learning Disentangled Joint Continuous and Discrete
 Representations", arXiv:1804.00104).
 
 Shapes: B batch, F the encoder's output shape, D = latent_dim normal dimensions, C variables of K_c classes.
@@ -21,7 +21,7 @@ from attelbo.latent.spaces import OneHot, Product, Real
 class JointPosterior(Posterior):
     """q(z|x) = N(m(h), diag(s(h)^2)) prod_c Categorical(softmax(l_c(h))), all of them one linear map of the features.
 
-    z is the D normal numbers, then the one-hot vectors, end to end; relaxed in training, true samples in evaluation.
+    z is the D normal numbers, then the one-hot vectors, concatenated; relaxed in training, true samples in evaluation.
 
     Args:
         in_shape: F, the shape of h for one x.

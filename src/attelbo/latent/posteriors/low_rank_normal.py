@@ -1,4 +1,4 @@
-"""The normal posterior with a covariance of low rank beside a diagonal (Rezende, Mohamed & Wierstra 2014, "Stochastic
+"""The normal posterior with a diagonal plus low-rank covariance (Rezende, Mohamed & Wierstra 2014, "Stochastic
 Backpropagation", sec. 4.3).
 
 Shapes: B batch, F the encoder's output shape, D = latent_dim, R rank.
@@ -23,14 +23,13 @@ still tells I + V^T V from a singular matrix."""
 class LowRankNormalPosterior(Posterior):
     """q(z|x) = N(m(h), diag(s(h)^2) + U(h) U(h)^T), with m, log s and V = diag(s)^-1 U one linear map of the features.
 
-    The paper parametrizes the precision, by one direction. V starts a tenth of what the usual initialization makes it:
-    near a diagonal posterior, but not at V = 0, where its gradient vanishes on average. ``log s`` is clamped to
-    [-10, 10].
+    The paper parametrizes the precision, with one direction. V starts at a tenth of the usual initialization: near a
+    diagonal posterior, but not at V = 0, where its gradient vanishes in expectation. ``log s`` is clamped to [-10, 10].
 
     Args:
         in_shape: F, the shape of h for one x.
         latent_dim: D, the number of dimensions of z; the head has D (R + 2) outputs.
-        rank: R, columns of U. More than D describe nothing that D do not: D are used then.
+        rank: R, columns of U; at most D are used, since more would be redundant.
 
     Raises:
         ValueError: latent_dim or rank below 1.

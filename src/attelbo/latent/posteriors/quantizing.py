@@ -1,4 +1,4 @@
-"""What quantizing posteriors share: vectors at the places of a feature map, and the codes that stand for them.
+"""Shared by quantizing posteriors: vectors at the places of a feature map, and their codes.
 
 Shapes: B batch, F the encoder's output, (C,) or (C, H, W); (H, W) its places, none for a vector; Q codes at each place,
 S = (H, W), (Q,) or (H, W, Q) the positions of codes; D = latent_dim.
@@ -27,7 +27,7 @@ class QuantizingPosterior(Posterior):
         latent_dim: D.
         n_codes: K, to choose from at each position.
         codes_per_place: Q.
-        n_codebooks: Q if each of the Q codes has codes of its own to choose from, else 1.
+        n_codebooks: Q if each of the Q codes has its own codebook, else 1.
 
     Raises:
         ValueError: latent_dim below 1.

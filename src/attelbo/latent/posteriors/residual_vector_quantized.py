@@ -15,10 +15,11 @@ from attelbo.latent.posteriors.vector_quantized import make_codebook
 
 
 class ResidualVectorQuantizedPosterior(QuantizingPosterior):
-    """Q codebooks in a row, each for what those before it left: z = e_1 + ... + e_Q, and K^Q values at each place.
+    """Q codebooks in a row, each for the residual of those before it: z = e_1 + ... + e_Q, and K^Q values at each
+    place.
 
-    Differs from the paper: the codebooks begin where the first minibatch is, not by k-means; all Q are used in every
-    step (no quantizer dropout, which is for several bit rates in one model).
+    Differs from the paper: the codebooks are initialized from the first minibatch, not by k-means; all Q are used in
+    every step (no quantizer dropout, which serves several bit rates with one model).
 
     Args:
         in_shape: of the encoder's output, (C,) or (C, H, W).
@@ -27,7 +28,7 @@ class ResidualVectorQuantizedPosterior(QuantizingPosterior):
         n_codebooks: Q.
         commitment: the weight of |v_q - sg(e_q)|^2 for each residual v_q.
         decay: of the moving averages that are the codebooks; None: they are learned by gradient.
-        restart_below: the share of the mean use below which a code begins anew.
+        restart_below: the fraction of the mean use below which a code is restarted; 0: never.
 
     Raises:
         ValueError: latent_dim or n_codebooks below 1; else as the codebooks.

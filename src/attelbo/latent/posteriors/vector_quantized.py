@@ -12,10 +12,10 @@ from attelbo.latent.posteriors.quantizing import QuantizingPosterior, straight_t
 
 
 class VectorQuantizedPosterior(QuantizingPosterior):
-    """Of K codebook vectors the nearest, for the D numbers at each place or for each of Q equal pieces of them.
+    """The nearest of K codebook vectors, for the D numbers at each place or for each of Q equal pieces of them.
 
-    Differs from the paper: commitment is a sum over the dimensions of z, not a mean, as the log-likelihood beside it
-    is one over those of x; pieces, for encoders that give one vector.
+    Differs from the paper: commitment is a sum over the dimensions of z, not a mean, as the log-likelihood is over
+    those of x; pieces, for encoders that give one vector.
 
     Args:
         in_shape: of the encoder's output, (C,) or (C, H, W).
@@ -24,8 +24,8 @@ class VectorQuantizedPosterior(QuantizingPosterior):
         pieces: Q, codes at each place, each of D / Q dimensions.
         commitment: the weight beta of |v - sg(e)|^2 in the loss.
         decay: of the moving averages that are the codebook; None: it is learned by gradient, with the term
-            |sg(v) - e|^2, and no code begins anew.
-        restart_below: the share of the mean use below which a code begins anew (Dhariwal et al. 2020).
+            |sg(v) - e|^2, and no code is restarted.
+        restart_below: the fraction of the mean use below which a code is restarted (Dhariwal et al. 2020).
 
     Raises:
         ValueError: latent_dim or pieces below 1, or pieces that do not divide it; else as the codebooks.

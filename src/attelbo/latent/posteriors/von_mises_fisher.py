@@ -20,8 +20,8 @@ class VonMisesFisherPosterior(Posterior):
     """q(z|x) = vMF(m / |m|, 1 + (d - 1) softplus(k)), with (m, k) one linear map of the flattened features h.
 
     kappa is above 1, as in the authors' code: at kappa = 0 the direction would get no gradient. Theirs has no factor
-    d - 1. How narrow q is depends on kappa / (d - 1), and without the factor it begins almost uniform where d is
-    large; the decoder then learns to do without z before z says anything.
+    d - 1. The width of q depends on kappa / (d - 1): without the factor it starts almost uniform for large d, and the
+    decoder learns to ignore z.
 
     Args:
         in_shape: F, the shape of h for one x.

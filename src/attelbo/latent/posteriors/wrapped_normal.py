@@ -20,9 +20,9 @@ class WrappedNormalPosterior(Posterior):
     """q(z|x): a normal around the origin of hyperbolic space, moved to m(h); (m, log std) one linear map of h.
 
     z is written as its logarithmic map at the origin (``attelbo.latent.hyperbolic``), and that is what the decoder
-    sees: equal steps along a ray from the origin are equal distances, where in the ball all that is far away is
-    within a hair's breadth of the border. Ours differs from Mathieu et al., whose decoder begins with a layer of
-    hyperbolic distances to hyperplanes; theirs on the logarithmic map is the ordinary decoder here.
+    sees: equal steps along a ray from the origin are equal distances, while in the ball all distant points crowd at the
+    border. Ours differs from Mathieu et al., whose decoder begins with a layer of hyperbolic distances to hyperplanes;
+    their alternative on the logarithmic map is the ordinary decoder here.
 
     Args:
         in_shape: F, the shape of h for one x.

@@ -1,4 +1,4 @@
-"""Priors p(z): density, samples and the KL of a posterior to them."""
+"""Priors p(z): density, samples and the KL from a posterior."""
 
 from attelbo.latent.priors.autoregressive_convolutional import AutoregressiveConvolutional
 from attelbo.latent.priors.autoregressive_recurrent import AutoregressiveRecurrent

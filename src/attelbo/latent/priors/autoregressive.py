@@ -1,4 +1,4 @@
-"""What autoregressive priors over codes share: p(codes) = prod_t p(code_t | those before it), in row-major order.
+"""Shared by autoregressive priors over codes: p(codes) = prod_t p(code_t | those before it), in row-major order.
 
 Shapes: n samples, B batch, N = n B rows, S the positions of codes, T their number, K codes, C channels.
 """
@@ -15,13 +15,14 @@ from attelbo.latent.spaces import Codes
 
 
 class AutoregressiveCodes(Prior):
-    """A prior over codes that says at each position what may come next.
+    """A prior over codes that predicts the code at each position from those before it.
 
-    Trained together with an autoencoder it follows the codes and does not move them: they pass no gradient.
+    Trained together with an autoencoder it follows the codes but does not influence them: no gradient passes through
+    codes.
 
     Args:
         space: S and K.
-        channels: C, of the vectors that codes and positions are turned into.
+        channels: C, of the embeddings of codes and positions.
     """
 
     spaces = (Codes,)
@@ -32,7 +33,7 @@ class AutoregressiveCodes(Prior):
         self.latent_shape = space.shape
         self.n_codes = space.n_codes
         self.n_positions = math.prod(space.shape)
-        # Positions and codes are told apart by what is learned of them; codes of another codebook are other codes.
+        # Learned embeddings of positions and codes; each codebook has its own.
         self.position = nn.Parameter(0.1 * torch.randn(self.n_positions, channels))
         self.code = nn.Parameter(torch.randn(space.n_codebooks * self.n_codes, channels))
         first = self.n_codes * (torch.arange(self.n_positions) % space.n_codebooks)
@@ -50,10 +51,10 @@ class AutoregressiveCodes(Prior):
 
     @abstractmethod
     def logits(self, codes: Tensor) -> Tensor:
-        """What may come at each position, (N, T, K), unnormalized, of codes (N, T)."""
+        """Unnormalized log-probabilities of the code at each position, (N, T, K), of codes (N, T)."""
 
     def embed(self, codes: Tensor, start: int = 0) -> Tensor:
-        """The vectors of codes (N, t) at the positions from ``start`` on, (N, t, C)."""
+        """The embeddings of codes (N, t) at the positions from ``start`` on, (N, t, C)."""
         return nn.functional.embedding(codes + self._first[start : start + codes.shape[1]], self.code)
 
 

@@ -16,7 +16,7 @@ from attelbo.latent.spaces import Codes
 
 
 class AutoregressiveConvolutional(AutoregressiveCodes):
-    """Two stacks of gated convolutions: one sees the rows above, the other those and what is to the left.
+    """Two stacks of gated convolutions: one sees the rows above, the other also what is to the left.
 
     Codes with several positions at a place (Y, X', Q) are a map of Y rows and X = X' Q columns; codes in a line are a
     map of one row, and the convolutions causal ones in one dimension.
@@ -50,13 +50,13 @@ class AutoregressiveConvolutional(AutoregressiveCodes):
     def sample(self, n: int) -> Tensor:
         codes = torch.zeros(n, self.height, self.width, dtype=torch.int64, device=self.code.device)
         for y in range(self.height):
-            top = max(0, y - self._rows_seen)  # what is further above has no influence
+            top = max(0, y - self._rows_seen)  # rows further above have no influence
             for x in range(self.width):
                 codes[:, y, x] = draw(self._rows(codes[:, top : y + 1], top)[:, :, -1, x])
         return codes.view(n, *self.latent_shape)
 
     def _rows(self, codes: Tensor, top: int) -> Tensor:
-        """What may come, (N, K, y, X), for the rows of codes (N, y, X) that begin with row ``top`` of the map."""
+        """Logits (N, K, y, X) for the rows of codes (N, y, X) that begin with row ``top`` of the map."""
         start, n_rows = top * self.width, codes.shape[1]
         size = (n_rows, self.width)
         embedded = self.embed(codes.flatten(1), start).unflatten(1, size).permute(0, 3, 1, 2)  # (N, C, y, X)

@@ -14,9 +14,9 @@ from attelbo.latent.spaces import Codes
 
 
 class AutoregressiveRecurrent(AutoregressiveCodes):
-    """One layer of H gated recurrent units reads the codes in row-major order and says what may come next.
+    """One layer of H gated recurrent units reads the codes in row-major order and predicts the next.
 
-    The units are those of ``torch.nn.GRU``, written out: replicas can be stacked, which its kernel does not allow, and
+    The units are those of ``torch.nn.GRU``, written out: so replicas can be stacked, which its kernel does not allow;
     sequences of codes are short.
 
     Args:
@@ -58,7 +58,7 @@ class AutoregressiveRecurrent(AutoregressiveCodes):
         return torch.stack(codes, dim=1).view(n, *self.latent_shape)
 
     def _step(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """The next state (N, H), from what the gates have of the input (N, 3 H)."""
+        """The next state (N, H), from the input's part of the gates (N, 3 H)."""
         reset, update, new = inputs.chunk(3, dim=-1)
         of_reset, of_update, of_new = full_precision(self.of_state(state)).chunk(3, dim=-1)
         candidate = torch.tanh(new + torch.sigmoid(reset + of_reset) * of_new)

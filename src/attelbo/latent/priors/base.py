@@ -12,14 +12,14 @@ from attelbo.latent.spaces import Real, Space
 
 
 class Density(Protocol):
-    """What evidence terms take of a prior: of p(z), or of p(z|y) with the labels of a batch put in."""
+    """What evidence terms need of a prior: p(z), or p(z|y) for the labels of a batch."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) of z (n, B, *E), summed over the event: (n, B), nats."""
         ...
 
     def density(self) -> Callable[[Tensor], Tensor]:
-        """``log_prob`` for many calls while no parameter moves: what is the same for every z is computed here, once."""
+        """``log_prob`` for many calls with fixed parameters: what does not depend on z is computed once, here."""
         return self.log_prob
 
     def sample(self, n: int) -> Tensor:
@@ -34,14 +34,14 @@ class Density(Protocol):
 class Prior(nn.Module, ABC):
     """p(z) over z (*E).
 
-    Subclasses are given by the model what their constructor names: ``latent_shape`` (E), ``space`` (the posterior's
+    The model passes to subclasses what their constructors name: ``latent_shape`` (E), ``space`` (the posterior's
     :class:`~attelbo.latent.spaces.Space`), ``data_shape`` (C, ...), ``data_classes`` (how many, or None).
     """
 
     spaces: ClassVar[tuple[type[Space], ...]] = (Real,)
     """The spaces that it is a prior on."""
     made_of_posteriors: ClassVar[bool] = False
-    """Whether it takes the density of q(z|x) at any z."""
+    """Whether it needs the density of q(z|x) at any z."""
     latent_shape: tuple[int, ...]
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Prior(nn.Module, ABC):
         """log p(z) of z (n, B, *E), summed over the event: (n, B), nats."""
 
     def density(self) -> Callable[[Tensor], Tensor]:
-        """``log_prob`` for many calls while no parameter moves: what is the same for every z is computed here, once."""
+        """``log_prob`` for many calls with fixed parameters: what does not depend on z is computed once, here."""
         return self.log_prob
 
     @abstractmethod
@@ -57,13 +57,13 @@ class Prior(nn.Module, ABC):
         """n samples, (n, *E), on the prior's device."""
 
     def exact_kl(self, q: Distribution) -> Tensor | None:
-        """KL(q || p) by group, (B, G), nats, where a closed form exists for this q; else None, and the model
-        estimates it from the samples that it draws."""
+        """KL(q || p) by group, (B, G), nats, where a closed form exists for this q; else None, and the model estimates
+        it from samples."""
         return None
 
     @property
     def knows_labels(self) -> bool:
-        """Whether p(z|y) is another than p(z)."""
+        """Whether p(z|y) differs from p(z)."""
         return False
 
     def given(self, labels: Tensor) -> Density:
@@ -71,11 +71,11 @@ class Prior(nn.Module, ABC):
         return self
 
     def attach(self, posterior_of: Callable[[Tensor], Distribution]) -> None:
-        """Told by the model, once, how it makes q(z|x) of x (B, C, ...): for priors that are made of posteriors."""
+        """Called once with the function that gives q(z|x) for x (B, C, ...): for priors made of posteriors."""
 
     def start_from(self, z: Tensor) -> None:
-        """Told samples of what it will be fitted to, (n, *space.shape), before its first step: for priors that find
-        their place better from there."""
+        """Called before its first step with samples of what it will be fitted to, (n, *space.shape): for a
+        data-dependent initialization."""
 
 
 class FixedPrior(Prior):
@@ -86,7 +86,7 @@ class FixedPrior(Prior):
     """
 
     _zero: Tensor
-    """Knows the device and the type that samples are wanted in."""
+    """Carries the device and the type of samples."""
 
     def __init__(self, latent_shape: Sequence[int]) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
-"""A normal prior for each class, of models that know labels (Sohn, Lee & Yan 2015, "Learning Structured Output
-Representation using Deep Conditional Generative Models": a prior that knows what is conditioned on).
+"""A normal prior for each class, for models that are given labels (Sohn, Lee & Yan 2015, "Learning Structured Output
+Representation using Deep Conditional Generative Models": the prior is conditional too).
 
 Shapes: n samples, B batch, E event shape, Y classes.
 """
@@ -18,8 +18,8 @@ from attelbo.latent.priors.base import Density, Prior
 class ClassConditionalNormal(Prior):
     """p(z|y) = N(z; mean_y, diag(std_y^2)), means and stds learned; p(z) = 1/Y sum_y p(z|y), a mixture.
 
-    A model that knows labels asks for p(z|y) by :meth:`given`, to which the KL of a diagonal normal is exact. To others
-    this is a mixture of Gaussians with equal weights. Starts from unit stds and means drawn from N(0, 0.1^2 I).
+    A model that is given labels uses p(z|y), by :meth:`given`, for which the KL of a diagonal normal is exact. For
+    others this is a mixture of Gaussians with equal weights. Starts from unit stds and means drawn from N(0, 0.1^2 I).
 
     Args:
         latent_shape: E, the shape of one z.

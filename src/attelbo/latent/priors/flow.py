@@ -1,5 +1,4 @@
-"""Priors that are made by normalizing flows from a standard normal: MAF and RealNVP. The sources stand with the flows,
-in ``attelbo.latent.flows``.
+"""Priors by normalizing flows from a standard normal: MAF and RealNVP. For sources see ``attelbo.latent.flows``.
 
 Shapes: n samples, B batch, E event shape, D its number of dimensions, K flows.
 """
@@ -36,14 +35,14 @@ class FlowPrior(Prior):
         super().__init__()
         self.latent_shape = tuple(latent_shape)
         self.flow = Chain(n_flows, make)
-        # What the flows make is moved and stretched by these, which do not learn.
+        # A fixed affine map of the output of the flows.
         dim = math.prod(self.latent_shape)
         self.register_buffer("center", torch.zeros(dim))
         self.register_buffer("spread", torch.ones(dim))
 
     @torch.no_grad()
     def start_from(self, z: Tensor) -> None:
-        """The flows begin at the mean and the std of z (n, *E)."""
+        """Set center and spread to the mean and the std of z (n, *E)."""
         self.center.copy_(z.flatten(1).mean(0))
         self.spread.copy_(z.flatten(1).std(0, correction=0).clamp(min=1e-3))
 

@@ -1,4 +1,4 @@
-"""A prior on several latents beside each other (Dupont 2018, "Learning Disentangled Joint Continuous and Discrete
+"""A prior on several independent latents (Dupont 2018, "Learning Disentangled Joint Continuous and Discrete
 Representations", sec. 3).
 
 Shapes: n samples, B batch, D numbers in all parts together, G groups.

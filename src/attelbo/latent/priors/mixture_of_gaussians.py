@@ -17,9 +17,8 @@ from attelbo.latent.priors.base import Prior
 class MixtureOfGaussians(Prior):
     """p(z) = sum_m w_m N(z; mean_m, diag(std_m^2)), with weights, means and stds learned.
 
-    Starts from equal weights, unit stds and means drawn from N(0, I): distinct, or all components would
-    receive the same gradient for ever. No closed-form KL exists; the K-sample estimate is used. Memory
-    grows with n * B * M * D.
+    Starts from equal weights, unit stds and means drawn from N(0, I): distinct, or all components would always receive
+    the same gradient. No closed-form KL exists; the K-sample estimate is used. Memory grows with n * B * M * D.
 
     Args:
         latent_shape: E, the shape of one z.
@@ -38,7 +37,7 @@ class MixtureOfGaussians(Prior):
         self.log_stds = nn.Parameter(torch.zeros(n_components, *self.latent_shape))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        # The deviations as they are, not expanded into matrix products: those cancel in float32.
+        # Not expanded into matrix products, which would cancel in float32.
         standardized = (z.unsqueeze(2) - self.means) * (-self.log_stds).exp()  # (n, B, M, *E)
         normalizer = sum_event(self.log_stds + 0.5 * LOG_2PI, 1)  # (M,)
         log_components = -0.5 * sum_event(standardized.square(), 3) - normalizer  # (n, B, M)

@@ -15,7 +15,7 @@ from attelbo.latent.spaces import Codes
 
 
 class UniformCodes(FixedPrior):
-    """p(codes) = 1 / K at each position: what an autoencoder is trained with before another prior is fitted.
+    """p(codes) = 1 / K at each position: the prior during the training of an autoencoder, before another one is fitted.
 
     Args:
         space: S and K.

@@ -18,9 +18,9 @@ from attelbo.latent.spaces import Ball, Real, Sphere
 class VampPrior(Prior):
     """p(z) = 1/M sum_m q(z|u_m): the posteriors of M learned pseudo-inputs u_m, equally likely.
 
-    The best prior for the ELBO is the aggregated posterior of the training data (eq. 7); this is one of M data that do
-    not exist. The pseudo-inputs are sigmoids of free parameters, data in (0, 1), and start as noise around mid-grey;
-    the authors' code clips them to [0, 1], where what lies outside no longer learns.
+    The best prior for the ELBO is the aggregated posterior of the training data (eq. 7); this is that of M artificial
+    data points. The pseudo-inputs are sigmoids of free parameters, data in (0, 1), and start as noise around mid-grey;
+    the authors' code clips them to [0, 1], where values outside get no gradient.
 
     No closed-form KL exists; the K-sample estimate is used. Each call of ``log_prob`` encodes the M pseudo-inputs, and
     so does ``density``, for all calls of what it returns; memory grows with n B M, and with n B M D unless q(z|x) is a

@@ -1,7 +1,7 @@
-"""Disentanglement: how far single latents stand for single factors of variation.
+"""Disentanglement: how far single latents represent single factors of variation.
 
 Every score lies in 0..1, 1 for codes that are the factors themselves, whatever their order, sign and scale. Factors
-that do not vary are left out. Random parts follow from a seed.
+that do not vary are left out. Random parts are determined by a seed.
 
 Shapes: N rows, D latent dimensions, F factors.
 """
@@ -52,11 +52,11 @@ __all__ = [
 Representation = Literal["published", "mean", "sample"]
 
 ACTIVE = 0.01
-"""The share of a latent's variance that its mean must have; of a unit variance, the threshold of active units."""
+"""The least share of a latent's variance that its mean must have; for unit variance, the threshold of active units."""
 
 
 class Disentanglement(NamedTuple):
-    """Scores, and the tables that they come from; K of the F factors vary."""
+    """Scores, and the tables from which they are computed; K of the F factors vary."""
 
     scores: dict[str, float]
     varies: list[bool]
@@ -70,7 +70,7 @@ class Disentanglement(NamedTuple):
     accuracies: Tensor
     """Of these forests, (K,)."""
     agreeing: float
-    """Rows that have a value in common, on average, of the factor for which they are fewest."""
+    """The mean number of rows that share a value of a factor, for the factor with the fewest."""
 
 
 def disentanglement_scores(
@@ -83,20 +83,20 @@ def disentanglement_scores(
 ) -> Disentanglement:
     """All scores of a model's codes.
 
-    Papers differ in what represents x. As ``published``, the mutual information gap is that of samples of z, in which a
-    latent is as uncertain as the model is, and the others read posterior means, as the papers of each have it;
-    Locatello et al. 2019 have ``mean`` for all; ``sample`` for all asks how much of each score is left in the noise.
+    Papers differ in the representation of x. With ``published``, the mutual information gap uses samples of z, which
+    include the uncertainty of the posterior, and the other scores use posterior means, as in the paper of each;
+    Locatello et al. 2019 use ``mean`` for all; ``sample`` for all shows how much of each score survives the noise.
 
-    A latent that the decoder ignores has a mean that is all but constant, and still, without its noise, a function of
-    x: unless its mean has ``ACTIVE`` of its variance, it is held constant in the means here.
+    A latent that the decoder ignores has a nearly constant mean, which is still, without its noise, a function of x:
+    unless its mean has the share ``ACTIVE`` of its variance, its means are replaced by a constant here.
 
     Args:
         means: E[z|x] of each row, (N, D).
         samples: one z ~ q(z|x) of each row, (N, D).
         factors: their classes, (N, F), int64.
         ordered: for each factor, whether neighbouring classes are alike.
-        seed: of what is random.
-        representation: what the scores read.
+        seed: of the random parts.
+        representation: what the scores are computed from.
 
     Raises:
         ValueError: fewer than two factors vary, or shapes that do not go together.

@@ -1,5 +1,6 @@
-"""Unsupervised disentanglement ranking (UDR): of models that differ in their seed, the disentangled ones are those with
-latents that are the others' latents, up to order and sign: there are many ways to entangle factors, and few not to.
+"""Unsupervised disentanglement ranking (UDR): of models that differ in their seed, the disentangled ones are those
+whose latents agree with those of the others, up to order and sign, since there are many ways to entangle factors but
+few to disentangle them.
 
 Duan, Matthey, Saraiva, Watters, Burgess, Lerchner & Higgins 2020, "Unsupervised Model Selection for Variational
 Disentangled Representation Learning" (arXiv:1905.12614), sec. 4.
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor
 
 Similarity = Literal["lasso", "spearman"]
-"""``lasso``: the size of the coefficients of an L1-regularized regression; ``spearman``: of the rank correlations."""
+"""Absolute values of the coefficients of an L1-regularized regression (``lasso``) or of rank correlations
+(``spearman``)."""
 
 INFORMATIVE = 0.01
-"""The KL, nats, that a latent must have on average over the rows to be looked at."""
+"""The least mean KL over the rows, nats, of latents that are compared."""
 PENALTY = 0.1
 """Of the lasso, on standardized latents."""
 
@@ -26,13 +28,13 @@ PENALTY = 0.1
 def disentanglement_ranking(codes: Sequence[Tensor], kls: Sequence[Tensor], kind: Similarity) -> list[float]:
     """UDR of each model: the median over the others of :func:`agreement`, in 0..1. No factor needs to be known.
 
-    Of models that are each other's copies it is 1 by rank correlations if their latents are not correlated, and by the
-    lasso, which shrinks every coefficient by its penalty, 1 - ``PENALTY``. Without an informative latent it is 0.
+    For identical models it is 1 by rank correlations if their latents are uncorrelated, and 1 - ``PENALTY`` by the
+    lasso, whose penalty shrinks every coefficient. Without an informative latent it is 0.
 
     Args:
         codes: posterior means of the same rows, (N, D) each.
         kls: KL of each latent, averaged over the rows, (D,) each, nats.
-        kind: of the similarity of two latents.
+        kind: the similarity of two latents.
 
     Raises:
         ValueError: fewer than two models, or codes that are not of the same rows.
@@ -47,10 +49,10 @@ def disentanglement_ranking(codes: Sequence[Tensor], kls: Sequence[Tensor], kind
 
 
 def agreement(table: Tensor) -> float:
-    """How far each latent of one model is like one of the other and no more of them, and the other way round: the mean
-    over all latents of both, D + D', of r^2 / (sum of the latent's row or column), r being the largest number in it.
+    """How far each latent of one model corresponds to exactly one of the other, and vice versa: the mean over all
+    latents of both, D + D', of r^2 / (sum of the latent's row or column), with r the largest number in it.
 
-    Differs from the authors' code, which has the mean of the two models' means.
+    Differs from the authors' code, which takes the mean of the two models' means.
 
     Args:
         table: similarities, (D, D'), not negative.
@@ -65,8 +67,8 @@ def agreement(table: Tensor) -> float:
 
 
 def similarity(codes: Tensor, targets: Tensor, kind: Similarity) -> Tensor:
-    """Of each of the standardized codes (N, D) and each of the targets (N, D'): (D, D'); the lasso tells these from
-    those."""
+    """The similarity of each of the standardized codes (N, D) and each of the targets (N, D'): (D, D'); the lasso
+    predicts the targets."""
     if not codes.shape[1] or not targets.shape[1]:
         return codes.new_zeros(codes.shape[1], targets.shape[1])
     if kind == "spearman":
@@ -86,7 +88,7 @@ def _standardized(codes: Tensor) -> Tensor:
 
 
 def _ranks(codes: Tensor) -> Tensor:
-    """Those of each column, (N, D); of equal numbers the mean."""
+    """The ranks within each column, (N, D); mean ranks for ties."""
     from scipy.stats import rankdata
 
     return torch.from_numpy(rankdata(codes.cpu().numpy(), axis=0))

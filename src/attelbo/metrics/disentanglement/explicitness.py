@@ -1,4 +1,4 @@
-"""Explicitness: whether the values of a factor can be told from the codes by a linear classifier.
+"""Explicitness: how well a linear classifier predicts the values of a factor from the codes.
 
 Ridgeway & Mozer 2018, "Learning Deep Disentangled Embeddings with the F-Statistic Loss", sec. 3.
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 def explicitness(codes: Tensor, factors: Tensor, seed: int, test_share: float = 0.2) -> float:
     """The mean over factors of the mean over their values of 2 AUC - 1, AUC being the area under the curve of the
-    probability of this value against all others, on rows that were not learned from: 0 for a guess.
+    probability of this value against all others, on held-out rows: 0 at chance.
 
     Differs from the paper: one logistic regression of all values of a factor in place of one for each value, on
     standardized codes.
@@ -19,8 +19,8 @@ def explicitness(codes: Tensor, factors: Tensor, seed: int, test_share: float = 
     Args:
         codes: posterior means, (N, D).
         factors: classes, (N, F), int64.
-        seed: of the division of rows.
-        test_share: of the rows, to measure on.
+        seed: of the train-test split.
+        test_share: the share of the rows that is held out.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
     from sklearn.metrics import roc_auc_score

@@ -1,4 +1,4 @@
-"""Scores from a table of how much each latent says about each factor: MIG, modularity, SAP.
+"""Scores from a table of the information of each latent about each factor: MIG, modularity, SAP.
 
 - Mutual information gap: Chen, Li, Grosse & Duvenaud 2018, "Isolating Sources of Disentanglement in VAEs", eq. 6.
 - Modularity: Ridgeway & Mozer 2018, "Learning Deep Disentangled Embeddings with the F-Statistic Loss", sec. 3.
@@ -45,10 +45,11 @@ def pairwise_mutual_information(codes: Tensor, factors: Tensor, n_bins: int = N_
 
 
 def mutual_information_gap(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> float:
-    """The mean over factors of [I(z_1; v) - I(z_2; v)] / H(v), z_1 and z_2 being the two latents that say most of v.
+    """The mean over factors of [I(z_1; v) - I(z_2; v)] / H(v), with z_1 and z_2 the two most informative latents about
+    v.
 
-    Differs from the paper: latents are cut into bins where the paper integrates over the density of q(z_j|x). With more
-    values of a factor than bins, it stays below 1.
+    Differs from the paper: latents are discretized, where the paper integrates over the density of q(z_j|x). If a
+    factor has more values than there are bins, it stays below 1.
 
     Args:
         codes: samples of z, (N, D).
@@ -66,7 +67,7 @@ def share_of_information(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -
 
 def gaps(table: Tensor) -> Tensor:
     """The largest less the second largest of each column of (D, F), none below 0: (F,). A single latent is compared
-    with a constant, so that there is a second best."""
+    with a constant code."""
     best = torch.cat([table, torch.zeros_like(table[:1])]).topk(2, 0).values
     return best[0] - best[1]
 
@@ -74,7 +75,7 @@ def gaps(table: Tensor) -> Tensor:
 def modularity(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> float:
     """The mean over latents of 1 - sum_{k != best} I(z_j; v_k)^2 / [(F - 1) I(z_j; v_best)^2].
 
-    Differs from the paper: latents that say nothing of any factor are left out (0 if there are no others).
+    Differs from the paper: latents without information about any factor are left out (0 if there are no others).
 
     Args:
         codes: posterior means, (N, D).
@@ -86,19 +87,19 @@ def modularity(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> float:
 
 
 def modularities(information: Tensor) -> Tensor:
-    """That of each latent of (D, F), NaN where it says nothing of any factor: (D,)."""
+    """The modularity of each latent of a table (D, F), NaN if it has no information about any factor: (D,)."""
     most = information.amax(1, keepdim=True)
     squares = (information / torch.where(most > 1e-12, most, torch.nan)).square()  # beyond rounding
     return 1 - (squares.sum(1) - 1) / (information.shape[1] - 1)
 
 
 def separated_attribute_predictability(codes: Tensor, factors: Tensor, ordered: Sequence[bool]) -> float:
-    """The mean over factors of the gap between the two latents that predict it best, each by itself.
+    """The mean over factors of the gap between the two latents that are individually most predictive.
 
-    The score of a latent is the squared correlation for an ordered factor, and for one that is not the balanced
-    accuracy of the best thresholds, of which there is one less than classes.
+    The score of a latent is the squared correlation for an ordered factor, and for an unordered one the balanced
+    accuracy of the best thresholds, one fewer than classes.
 
-    Differs from the paper: the accuracy is counted from that of a guess, 0, to 1, as a squared correlation is.
+    Differs from the paper: the accuracy is rescaled to be 0 at chance and 1 at best, like a squared correlation.
 
     Args:
         codes: posterior means, (N, D).
@@ -126,7 +127,7 @@ def _squared_correlation(codes: Tensor, factor: Tensor) -> Tensor:
 
 
 def _threshold_accuracy(codes: Tensor, factor: Tensor) -> Tensor:
-    """(D,), the mean over classes of the share that is recognized, 0 for a guess."""
+    """(D,), balanced accuracies, rescaled to 0 at chance."""
     from sklearn.metrics import balanced_accuracy_score  # slow to import
     from sklearn.tree import DecisionTreeClassifier
 

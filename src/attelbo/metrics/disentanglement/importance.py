@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 class DCI(NamedTuple):
-    """Three scores in 0..1, and what they come from."""
+    """Three scores in 0..1, and what they are computed from."""
 
     disentanglement: float
     """Whether each latent matters for one factor only."""
     completeness: float
     """Whether for each factor one latent matters only."""
     informativeness: float
-    """The accuracy with which the factors are predicted, on rows that were not learned from."""
+    """The accuracy with which the factors are predicted, on held-out rows."""
     importance: Tensor
     """How much each latent matters for each factor, (D, F)."""
     accuracies: Tensor
@@ -28,17 +28,17 @@ class DCI(NamedTuple):
 
 
 def dci(codes: Tensor, factors: Tensor, seed: int, n_trees: int = 20, test_share: float = 0.2) -> DCI:
-    """Each factor is predicted from all latents by a random forest, whose importances say what matters.
+    """Each factor is predicted from all latents by a random forest, whose feature importances are used.
 
     Differs from the paper: forests of classifiers for all factors, and informativeness is an accuracy where the paper
-    has an error. Every split may choose among all latents; else irrelevant ones would have a share.
+    has an error. Every split may choose among all latents; otherwise irrelevant ones would get some importance.
 
     Args:
         codes: posterior means, (N, D).
         factors: classes, (N, F), int64.
-        seed: of the division of rows and of the forests.
+        seed: of the train-test split and of the forests.
         n_trees: in each forest.
-        test_share: of the rows, to measure the accuracy on.
+        test_share: the share of the rows that is held out for the accuracy.
     """
     from sklearn.ensemble import RandomForestClassifier  # slow to import
 
@@ -59,7 +59,7 @@ def importance_scores(importance: Tensor) -> tuple[float, float]:
     """Disentanglement and completeness of R (D, F), how much each latent matters for each factor.
 
     1 minus the entropy of a row, in units of log F, is the disentanglement of a latent, and 1 minus that of a column,
-    in units of log D, the completeness of a factor; each counts as much as it matters in all.
+    in units of log D, the completeness of a factor; each is weighted by its total importance.
     """
 
     def weighed(r: Tensor) -> float:
@@ -70,7 +70,7 @@ def importance_scores(importance: Tensor) -> tuple[float, float]:
 
 
 def concentrations(r: Tensor) -> Tensor:
-    """1 minus the entropy of each row of (n, m), in units of log m; of a row of zeros 1: (n,)."""
+    """1 minus the entropy of each row of (n, m), in units of log m; 1 for a row of zeros: (n,)."""
     total = r.sum(1, keepdim=True)
     share = r / torch.where(total > 0, total, 1.0)
     return 1 - torch.special.entr(share).sum(1) / (math.log(r.shape[1]) if r.shape[1] > 1 else 1.0)

@@ -1,4 +1,4 @@
-"""Interventional robustness: how far a latent stays where it is while its factor does, whatever the others do.
+"""Interventional robustness: how far a latent stays constant while its factor does, whatever the others do.
 
 Suter, Miladinovic, Schoelkopf & Bauer 2019, "Robustly Disentangled Causal Mechanisms: Validating Deep Representations
 for Interventional Robustness", sec. 4.
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 QUANTILE = 0.99
-"""In place of the largest deviation, as in the authors' code: one row does not decide."""
+"""In place of the largest deviation, as in the authors' code: robust to single rows."""
 
 
 def interventional_robustness(codes: Tensor, factors: Tensor) -> float:
-    """The mean over latents of max_k (1 - d_k / d), each counting as much as its d: the largest deviation of the latent
-    from its mean over all rows, d_k being the same among rows that share a value of factor k, averaged over its values.
-    0 if all codes are constant.
+    """The mean over latents, weighted by d, of max_k (1 - d_k / d), where d is the largest deviation of the latent from
+    its mean over all rows, and d_k the same among rows that share a value of factor k, averaged over its values. 0 if
+    all codes are constant.
 
     Differs from the paper: deviations within a value are 99 % quantiles, as in the authors' code.
 
@@ -33,7 +33,7 @@ def interventional_robustness(codes: Tensor, factors: Tensor) -> float:
         groups = [codes[factor == value] for value in factor.unique()]
         deviations = torch.stack([_quantile((group - group.mean(0)).abs()) for group in groups]).mean(0)
         least = torch.minimum(least, deviations)
-    return float(((largest - least) / largest.sum()).sum())  # each weighs as its largest deviation
+    return float(((largest - least) / largest.sum()).sum())  # each is weighted by its largest deviation
 
 
 def _quantile(deviations: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
-"""Scores by a game: rows that agree in one factor are drawn, and from their codes one tells which factor it was.
+"""Scores by classification: rows that agree in one factor are drawn, and this factor is predicted from their codes.
 
 - FactorVAE score: Kim & Mnih 2018, "Disentangling by Factorising", sec. 4.
 - beta-VAE score: Higgins et al. 2017, "beta-VAE", sec. 3.
 
 In the papers a simulator draws the rows; here they are drawn, with replacement, from those of a split that have the
-same class. The other factors vary among them as they do in the split. Where fewer rows share a class than a vote draws,
-what these rows happen to have in common is learned and found again: codes of noise, which are told by chance among many
-rows (0.2 of five factors), have 0.5 among six rows, and 0.4 among a hundred, of which 2.5 agree.
+same class. The other factors vary among them as they do in the split. If fewer rows share a class than a vote draws,
+the classifier can memorize what these rows happen to have in common: codes of noise, which score at chance (0.2 for
+five factors) with many rows, get 0.5 with six rows, and 0.4 with a hundred, of which 2.5 agree.
 
 Shapes: N rows, D latent dimensions, F factors, V votes, L rows for each vote.
 """
@@ -24,7 +24,7 @@ def factor_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 8
     """The share of votes that a majority vote classifier gets right: the latent that varies least among rows that agree
     in a factor, in units of its standard deviation, votes for that factor.
 
-    The classifier learns from ``n_votes`` votes and is tried on as many others. Latents that are constant take no part.
+    The classifier learns from ``n_votes`` votes and is tested on as many others. Constant latents are left out.
 
     Args:
         codes: posterior means, (N, D).
@@ -49,7 +49,7 @@ def factor_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 8
 def beta_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 2000, n_rows: int = 64) -> float:
     """The accuracy of a linear classifier that is given the mean of |z - z'| over pairs that agree in a factor.
 
-    It learns from ``n_votes`` means and is tried on as many others.
+    It learns from ``n_votes`` means and is tested on as many others.
 
     Differs from the paper: the classifier is a logistic regression on standardized inputs, fitted to convergence.
 
@@ -57,7 +57,7 @@ def beta_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 200
         codes: posterior means, (N, D).
         factors: classes, (N, F), int64.
         seed: of the draws.
-        n_votes: means that are learned from.
+        n_votes: the number of means to learn from.
         n_rows: pairs in each mean.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
@@ -72,14 +72,14 @@ def beta_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 200
 
 
 def _of_votes(codes: Tensor, rows: Tensor, found: Callable[[Tensor], Tensor]) -> Tensor:
-    """What is found in the codes (v, L, D) of the rows (V, L) of some votes at a time, (V, D): memory is bounded."""
+    """A function of the codes (v, L, D) of the rows (V, L), (V, D), for some votes at a time to bound memory."""
     at_once = max(1, _NUMBERS_AT_ONCE // (rows.shape[1] * codes.shape[1]))
     return torch.cat([found(codes[some]) for some in rows.split(at_once)])
 
 
 def _agreeing(factors: Tensor, n_votes: int, n_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """For each vote a factor, each with the same probability, and rows that have one class of it: that of a row drawn
-    at random. (V,) and (V, L), int64.
+    """For each vote a factor, uniformly, and rows that share a class of it: that of a random row. (V,) and (V, L),
+    int64.
     """
     device = factors.device
     factor = torch.randint(factors.shape[1], (n_votes,), generator=generator, device=device)
