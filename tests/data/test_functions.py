@@ -1,6 +1,7 @@
 """Functions of which some points are known: covariances by scikit-learn, sizes, pixels, and which rows come again."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sklearn.gaussian_process import kernels
 
 from attelbo.data import CONTEXT, IGNORE, TARGET, FunctionDataModule
 from attelbo.data.pixels import PixelDataModule, pixel_places
+from attelbo.data.sources import Images, ImageSource, Splits
 from attelbo.data.tasks import GaussianProcess
 from attelbo.data.tasks.functions import Sizes
 from attelbo.errors import ConfigError
@@ -159,6 +161,16 @@ def test_pixels_are_those_of_the_image(split):
 def test_bad_numbers_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         module(**options)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test", "trained"])
+def test_colors_of_pixels_are_in_0_to_1_as_the_specification_says(split):
+    data = pixels()
+    assert data.spec.target.kind == "levels"
+    batch = data.materialize(torch.arange(20), split)
+    levels = (torch.arange(17) * (255 / 16)).round().div(255)  # of the digits, 17
+    assert torch.isin(batch.y, levels).all()
+    assert float(batch.y.max()) == 1.0
 
 
 def test_more_points_than_pixels_are_refused():

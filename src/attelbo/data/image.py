@@ -153,6 +153,11 @@ class ImageDataModule(ResidentDataModule):
             DataError: such a file is missing or damaged.
             ConfigError: an argument does not go with what is in it.
         """
+        return self._of_images
+
+    @property
+    def _of_images(self) -> DataSpec:
+        """What the images are like, whatever rows a subclass makes of them."""
         if self._described is None:
             self.source.look(self.root)
             try:
@@ -306,6 +311,6 @@ class ImageDataModule(ResidentDataModule):
     def _resident(self, images: Images, rows: Tensor | None = None, **options: Any) -> ImageSplit:
         x, y, segments = (t if t is None or rows is None else t.index_select(0, rows) for t in images)
         assert x is not None
-        scale = 255 if self.spec.kind == "levels" else 1
+        scale = 255 if self._of_images.kind == "levels" else 1
         options |= {"bits": self.source.packed, "segments": segments, "nuisance": self.nuisance}
         return ImageSplit(x, y, scale=scale, **options)

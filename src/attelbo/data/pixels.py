@@ -77,7 +77,7 @@ class PixelDataModule(ImageDataModule):
             minibatches_per_block=minibatches_per_block,
             train_size=train_size,
         )
-        images = super().spec
+        images = self._of_images
         channels, height, width = images.shape
         n_pixels = height * width
         self.sizes = Sizes(n_pixels if max_points is None else max_points, min_context, min_target)
