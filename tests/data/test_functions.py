@@ -173,6 +173,23 @@ def test_colors_of_pixels_are_in_0_to_1_as_the_specification_says(split):
     assert float(batch.y.max()) == 1.0
 
 
+def test_pixels_of_large_images_are_those_of_the_image():
+    """Places above 32,767 have no room in 16 bits."""
+
+    class Large(ImageSource):
+        shape = (1, 256, 256)
+
+        def load(self, root: Path) -> Splits:
+            x = torch.arange(256 * 256).view(1, 1, 256, 256).remainder(251).to(torch.uint8).expand(4, -1, -1, -1)
+            return Splits(Images(x, None), Images(x, None))
+
+    data = PixelDataModule("large", Large(), "nowhere", 0, 1, 1, validation_size=1)
+    batch = data.materialize(torch.arange(4), "test")
+    row, column = ((batch.x[0] + 1) / 2 * 255).round().long().unbind(-1)
+    assert torch.equal((batch.y[0, :, 0] * 255).round().long(), (row * 256 + column) % 251)
+    assert len((row * 256 + column).unique()) == 256 * 256
+
+
 def test_more_points_than_pixels_are_refused():
     with pytest.raises(ConfigError, match="max_points must be at most 64, the pixels of digits_pixels, got 65"):
         pixels("data.max_points=65")

@@ -17,6 +17,7 @@ from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.image import Binarization, ImageDataModule
 from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.padded import compact_dtype
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.sources.base import ImageSource
 from attelbo.data.tasks.functions import Sizes
@@ -132,7 +133,8 @@ class PixelSplit(ResidentSplit):
         self.sizes = sizes
         self.keeps = kept is not None
         if kept is not None:
-            self.pixels, self.segments = kept[0].to(torch.int16), kept[1].to(torch.int8)
+            pixels, segments = kept
+            self.pixels, self.segments = pixels.to(compact_dtype(int(pixels.max()) + 1)), segments.to(torch.int8)
 
     def __len__(self) -> int:
         return len(self.images)
