@@ -173,6 +173,13 @@ def test_colors_of_pixels_are_in_0_to_1_as_the_specification_says(split):
     assert float(batch.y.max()) == 1.0
 
 
+def test_noise_that_rounding_takes_is_refused():
+    """The factor of a covariance that is not positive definite is not one: the curves had other values, silently."""
+    with pytest.raises(ConfigError, match=r"task\.noise=1e-08 is lost in the rounding of the covariance; raise it"):
+        module(length=(0.6, 0.6), noise=1e-8).setup()
+    module(length=(0.6, 0.6), noise=1e-6).setup()
+
+
 def test_pixels_of_large_images_are_those_of_the_image():
     """Places above 32,767 have no room in 16 bits."""
 
