@@ -82,6 +82,8 @@ class CelebA(FileSource):
             raise damaged(
                 root / PICTURES.path, f"{len(lacking):,} of {len(names):,} pictures are not in it, {lacking[0]}"
             )
+        if labels is not None and (lacking := [name for name in names if name not in labels]):
+            raise damaged(root / ATTRIBUTES.path, f"it has no line for {len(lacking):,} pictures, {lacking[0]}")
         self.n_validation = len(parts[1])
         return Splits(self._images(root, [*parts[0], *parts[1]], labels), self._images(root, parts[2], labels))
 
