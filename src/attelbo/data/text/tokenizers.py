@@ -120,7 +120,8 @@ class Words(Tokenizer):
         text = text.lower() if self.lower else text
         if self.line_end is None:
             return self._words.findall(text)
-        lines = text.splitlines()
+        lines = text.split("\n")  # not at the other characters that Unicode counts as line ends
+        lines = lines if lines[-1] else lines[:-1]
         return [word for line in lines for word in (*self._words.findall(line), self.line_end)]
 
     def _learn(self, texts: Sequence[str], n_specials: int) -> list[str]:
