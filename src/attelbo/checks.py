@@ -8,9 +8,9 @@ from typing import get_args
 
 
 def check_at_least(least: int, kind: type[Exception] = ValueError, /, **numbers: float | None) -> None:
-    """Raise an error of this kind unless each of the numbers is as large as that; None is no number."""
+    """Raise an error of this kind unless each of the numbers is ``least`` or more; None is passed over."""
     for name, number in numbers.items():
-        if number is not None and number < least:
+        if number is not None and not number >= least:  # not <, which lets NaN pass
             raise kind(f"{name} must be at least {least}, got {number}")
 
 
