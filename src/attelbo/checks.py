@@ -1,6 +1,6 @@
-"""What a number may be, said in one line that begins with its name: ``check_at_least(1, dim=dim, heads=heads)``.
+"""Checks of arguments, with messages of one line that begin with the name: ``check_at_least(1, dim=dim, heads=heads)``.
 
-Whoever owns a part knows where it stands in the configuration, and makes a ``ConfigError`` of the ValueError.
+The owner of a part knows where it stands in the configuration and turns the ValueError into a ``ConfigError``.
 """
 
 import math
