@@ -111,7 +111,7 @@ class PixelDataModule(ImageDataModule):
         return PixelSplit(images, self.sizes, self._kept("trained", len(images)))
 
     def _kept(self, split: Split, n: int) -> tuple[Tensor, Tensor] | None:
-        """Which pixels of n images are looked at, (n, N), and what they are, (n, N)."""
+        """Which pixels of n images are looked at, (n, N), and the segments that they are in, (n, N)."""
         if split == "train":
             return None
         _, height, width = self.source.shape
@@ -124,8 +124,8 @@ class PixelSplit(ResidentSplit):
 
     Args:
         images: the split of the images.
-        sizes: of context and targets.
-        kept: which pixels of each image, and what they are; None: they are drawn anew each time.
+        sizes: numbers of context and target pixels.
+        kept: which pixels of each image, and whether they are context or targets; None: drawn anew each time.
     """
 
     def __init__(self, images: ResidentSplit, sizes: Sizes, kept: tuple[Tensor, Tensor] | None) -> None:

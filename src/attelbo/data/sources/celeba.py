@@ -24,12 +24,12 @@ _PARTS = ("train", "validation", "test")
 class CelebA(FileSource):
     """CelebA in torchvision's layout and in its published splits, 162,770 + 19,867 to validate on + 19,962.
 
-    Decoded once, before training: 2.5 GB at 64 x 64. The folder of pictures is taken as it is, or made of
-    ``img_align_celeba.zip`` where that lies beside it.
+    Decoded once, before training: 2.5 GB at 64 x 64. The folder of pictures is taken as it is, or extracted from
+    ``img_align_celeba.zip`` beside it.
 
     Args:
         size: pixels on a side.
-        crop: those of the middle that is resized; all that the shorter side has if None.
+        crop: the side of the square in the middle that is resized; the picture's shorter side if None.
         attribute: y is 1 where the picture has it, such as ``Smiling``, else 0; None: there is no y.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures of one's own: whatever a folder holds, made square and of one size.
+"""The user's own pictures: those below a folder, made square and of one size.
 
 Decoded once, before training, in as many threads as there are cores.
 
@@ -33,12 +33,12 @@ class ImageFolder(ImageSource):
     Else every tenth picture, of each class in the order of their names, is for testing.
 
     Args:
-        path: where they are, named from the folder of data sets or absolutely.
+        path: where they are, absolute or relative to the folder of data sets.
         size: pixels on a side.
         channels: 1 for grey levels, 3 for colours.
         n_classes: the pictures lie in so many folders, the same in each split, each a class of that name, numbered in
             the order of their names; None: no classes, and the folders inside mean nothing.
-        crop: the middle that is resized has so many pixels on a side; all that the shorter side has if None.
+        crop: the side of the square in the middle that is resized; the picture's shorter side if None.
 
     Raises:
         ValueError: size, n_classes or crop is out of range.

@@ -1,9 +1,9 @@
-"""Curves from Gaussian processes, whose kernel's parameters are another for each of them.
+"""Curves from Gaussian processes, each with kernel parameters of its own.
 
 Setting: Lee et al. 2020, "Bootstrapping Neural Processes" (arXiv:2008.02956), and Nguyen & Grover 2022
 (arXiv:2207.04179), in their code: length l ~ U(0.1, 0.6), scale s ~ U(0.1, 1), period p ~ U(0.1, 0.5), noise 0.02,
-places uniform on [-2, 2]; 3 to 46 points of context, and 3 to 49 less that many targets. Theirs are as many for all
-curves of a minibatch; here each has sizes of its own.
+places uniform on [-2, 2]; 3 to 46 points of context, and 3 to 49 less that many targets. There all curves of a
+minibatch have the same numbers of points; here each has its own.
 
 Shapes: n curves, N points.
 """
