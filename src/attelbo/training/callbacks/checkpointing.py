@@ -104,7 +104,7 @@ class Checkpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         path = self.format_checkpoint_name({})
-        # What another run, gone on from, had as its best is not here: the best of this one's own epochs is.
+        # The best of another run, whose checkpoint this one began with, is not in this directory: it does not count.
         if not state_dict["saved"] or not Path(path).is_file():
             return
         self.best_model_path = path

@@ -1,6 +1,6 @@
-"""What a neural process makes of the points that it is given: curves with a band, images that are completed.
+"""What a neural process predicts from the points that it is given: curves with a band, completed images.
 
-Shapes: n functions, N points of the largest context, M places, K functions that may be meant, S sizes of a context.
+Shapes: n functions, N points of the largest context, M places, K samples of z.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _UNKNOWN = (0.16, 0.24, 0.42)
 
 
 class Curves(NamedTuple):
-    """Curves of which some points are known, and what is expected of them elsewhere."""
+    """Curves of which some points are known, and the predictions elsewhere."""
 
     context: Batch
     """x and y (n, N, 1), of which only the first points of each curve are known."""
@@ -46,12 +46,12 @@ class Curves(NamedTuple):
 
 
 class Functions(Exhibit):
-    """``functions``: curves, what is known of them and what is expected elsewhere; ``completions``: the same of images;
-    ``attention_context``, where there is attention: which of the known points the targets look at.
+    """``functions``: curves, the points that are known and the predictions elsewhere; ``completions``: the same for
+    images; ``attention_context``, where there is attention: which of the known points the targets look at.
 
     Args:
         n_images: images that are completed.
-        n_samples: z that expectations are averaged over.
+        n_samples: samples of z that predictions are averaged over.
         every_n_epochs: also during training, as ``media/functions-epoch<n>.png``; 0: only at the end.
         split: the split that images are taken from; curves are new ones.
         seed: of curves, contexts and z.
@@ -96,7 +96,7 @@ class Functions(Exhibit):
 
 
 def predict_curves(model: NeuralProcess, task: GaussianProcess, n_samples: int) -> Curves:
-    """A new curve for each of ``SIZES``, and what the model expects of it."""
+    """A new curve for each of ``SIZES``, and what the model predicts for it."""
     sizes, device = torch.tensor(SIZES, device=model.device), model.device
     n, most = len(SIZES), max(SIZES)
     known = task.half_width * (2 * torch.rand(n, most, 1, device=device) - 1)
@@ -159,7 +159,7 @@ def draw_choices(model: NeuralProcess, images: Tensor, n_samples: int) -> Pictur
 
 def complete(model: NeuralProcess, images: Tensor, n_samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """For each of ``SHARES``: what is known of images (n, C, H, W), in three colors; mean and standard deviation of
-    what they may be, (K, n, C, H, W). The pixels that are known of a small share are known of a larger one too."""
+    the prediction, (K, n, C, H, W). The pixels of a small share are among those of a larger one."""
     found = []
     for context, shown in some_pixels(images):
         parts = model.predict(context, context.x, n_samples)
