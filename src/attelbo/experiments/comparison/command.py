@@ -134,15 +134,18 @@ def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[st
     if pair[0] == pair[1] or not all(1 <= number <= len(order) for number in pair):
         raise UserError(f"--pair {pair[0]} {pair[1]}: two of the settings 1 to {len(order)}")
     a, b = order[pair[0] - 1], order[pair[1] - 1]
-    statements = []
-    for metric in comparison.metrics:
-        if metric.key == UDR:
-            continue
-        result = comparison.paired(a, b, metric)
-        if result is None:
-            return [f"{a.label} and {b.label} share fewer than two seeds: nothing can be said about their difference"]
-        statements.append(f"{metric.label}: {result.statement(a.label, b.label, metric.unit.partition(',')[0])}")
-    return statements
+    results = [(metric, comparison.paired(a, b, metric)) for metric in comparison.metrics if metric.key != UDR]
+    if results and all(result is None for _, result in results):
+        return [f"{a.label} and {b.label} share fewer than two seeds: nothing can be said about their difference"]
+    return [
+        f"{metric.label}: "
+        + (
+            "it is known for fewer than two of the seeds that they share"
+            if result is None
+            else result.statement(a.label, b.label, metric.unit.partition(",")[0])
+        )
+        for metric, result in results
+    ]
 
 
 def _show(comparison: Comparison, statements: Sequence[str]) -> None:

@@ -69,10 +69,7 @@ def _setting(comparison: Comparison, setting: Setting, pictures: Mapping[str, st
     for metric in (*comparison.every, *COSTS):
         estimate = comparison.estimate(setting, metric)
         if estimate is not None and math.isfinite(estimate.mean):
-            half = (
-                estimate.half_width if estimate.half_width is not None and math.isfinite(estimate.half_width) else None
-            )
-            numbers[metric.key] = [estimate.mean, half, as_text(estimate, metric)]
+            numbers[metric.key] = [estimate.mean, estimate.half_width, as_text(estimate, metric)]
     return {
         "label": setting.label,
         "values": list(setting.values.values()) or [setting.label],

@@ -23,19 +23,21 @@ class Estimate:
 
     mean: float
     half_width: float | None
-    """Of the 95 % interval; None of a single value."""
+    """Of the 95 % interval; None where there is none: of a single value, or of values that are not all finite."""
     n: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
-        """Of at least one value."""
+        """The mean of at least one value; without an interval where one of them is not finite."""
+        if not all(map(math.isfinite, values)):
+            return cls(sum(values) / len(values), None, len(values))
         half = half_width(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), half, len(values))
 
     def text(self, digits: int = 2) -> str:
         """``17.77 ± 0.11``; more digits where the interval would be rounded to nothing, unless it is nothing but the
         rounding of the numbers themselves."""
-        if self.half_width is None or not math.isfinite(self.half_width):
+        if self.half_width is None:
             return f"{self.mean:z.{digits}f}"
         if _ROUNDING * abs(self.mean) < self.half_width < 1:
             digits = max(digits, 1 - math.floor(math.log10(self.half_width)))
@@ -54,7 +56,7 @@ class Paired:
     """Setting a minus setting b, seed by seed."""
 
     n: int
-    """Seeds that both have."""
+    """Seeds for which both have a value that is finite."""
     difference: Estimate
     effect_size: float
     """Cohen's d_z: the mean difference in standard deviations of the differences."""
@@ -83,13 +85,13 @@ class Paired:
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
-    """The comparison of two settings over the seeds they share; None with fewer than two.
+    """The comparison of two settings over the seeds for which both are finite; None with fewer than two.
 
     Args:
         a: seed -> value.
         b: the same of the other setting.
     """
-    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys()) if math.isfinite(a[seed] - b[seed])]
     n = len(differences)
     if n < 2:
         return None

@@ -124,7 +124,7 @@ def by_seed(runs: Sequence[Run], key: str) -> dict[int, float]:
     for run in runs:
         if (value := value_of(run, key)) is not None:
             values.setdefault(run.seed, []).append(value)
-    return {seed: fmean(of_seed) for seed, of_seed in values.items()}
+    return {seed: sum(of_seed) / len(of_seed) for seed, of_seed in values.items()}
 
 
 def metrics_of(runs: Sequence[Run]) -> list[Metric]:
