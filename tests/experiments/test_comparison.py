@@ -302,6 +302,14 @@ def test_a_metric_that_few_runs_have_does_not_silence_the_others(two: Path, caps
     assert "test/irs: it is known for fewer than two of the seeds that they share" in out
 
 
+def test_brackets_in_names_and_values_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "runs[1]"  # of which a glob would make runs1
+    for seed, freeze in itertools.product((0, 1), ([], ["encoder"])):
+        write_run(folder, {**configuration(seed), "init": {"freeze": freeze}}, 20.0 + seed + len(freeze))
+    assert main(["compare", str(folder), "--metric", "nll"]) == 0
+    assert re.search(r"1 +- .*\n *2 +\[encoder\] ", capsys.readouterr().out)
+
+
 def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path) -> None:
     outputs = [tmp_path / f"table{suffix}" for suffix in (".csv", ".md", ".tex")]
     words = [word for path in outputs for word in ("-o", str(path))]

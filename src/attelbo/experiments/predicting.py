@@ -24,6 +24,7 @@ from attelbo.data.text.streams import windows_of
 from attelbo.errors import ConfigError, DataError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import batches, evaluated
+from attelbo.experiments.terminal import lines_of_input
 from attelbo.experiments.trained import Accelerator, Trained, Which, tell
 from attelbo.files import write_atomically
 from attelbo.models import Classifier, LanguageModel, SemiSupervisedVAE, SequenceToSequence
@@ -106,7 +107,7 @@ def _texts(text: str | None, path: str | None) -> list[str]:
     if text is not None:
         return [text]
     if path is None:
-        return sys.stdin.read().splitlines()
+        return lines_of_input()
     if not Path(path).is_file():
         raise ConfigError(f"path={path}: no such file of texts, one a line")
     return read_lines(Path(path))

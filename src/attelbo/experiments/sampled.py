@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from attelbo.errors import ConfigError
+from attelbo.experiments.terminal import tracked
 from attelbo.files import replacing
 from attelbo.models import LatentVariableModel
 from attelbo.training.media import png_bytes, to_levels, to_uint8
@@ -27,7 +26,7 @@ the memory of the machine."""
 def in_groups(n: int) -> Iterator[range]:
     """The places 0 .. n - 1 in groups; where there are several, a bar on the standard error says how far it is."""
     groups = [range(first, min(first + GROUP, n)) for first in range(0, n, GROUP)]
-    yield from track(groups, f"{n:,} samples", console=Console(stderr=True), transient=True, disable=len(groups) == 1)
+    yield from groups if len(groups) == 1 else tracked(groups, f"{n:,} samples")
 
 
 def sampled_images(model: LatentVariableModel, n: int, y: int | None) -> Iterator[tuple[Tensor, Tensor | None]]:

@@ -59,7 +59,7 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", 
     console.print(table)
     files = dict(_files(run_dir)) if works else {}
     for label, path in files.items():
-        console.print(f"{label:>{max(map(len, files), default=0) + 1}}  {path}", highlight=False)
+        console.print(f"{label:>{max(map(len, files), default=0) + 1}}  {path}")
 
 
 def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:
@@ -97,7 +97,7 @@ def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
         console.print(table)
     for run in found:
         why = f": {run.reason}" if run.state == "failed" else ""
-        console.print(f"{run.path}  seed {run.seed}  {run.state}{why}", highlight=False, markup=False)
+        console.print(f"{run.path}  seed {run.seed}  {run.state}{why}")
 
 
 def _over_seeds(values: Sequence[float]) -> str:

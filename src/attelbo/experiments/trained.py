@@ -100,7 +100,7 @@ def writable(key: str, path: Path, form: str) -> Path:
 
 def tell(what: str, path: Path) -> None:
     """Say what was written where."""
-    terminal().print(f"{what}: {path}", highlight=False, markup=False)
+    terminal().print(f"{what}: {path}")
 
 
 def marks(**asked: object) -> str:

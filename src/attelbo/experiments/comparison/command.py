@@ -157,9 +157,9 @@ def _show(comparison: Comparison, statements: Sequence[str]) -> None:
     console.width = max(console.width, console.measure(table, options=console.options.update(max_width=10_000)).maximum)
     console.print(table)
     for statement in (*comparison.notes, *statements):
-        console.print(statement, highlight=False, markup=False)
+        console.print(statement)
     found = comparison.found
     if found.repeated:
-        console.print(f"{found.repeated} older runs of the same configurations are left out", highlight=False)
+        console.print(f"{found.repeated} older runs of the same configurations are left out")
     for run in found.unfinished:
-        console.print(f"{run.state}, left out: {run.path}", highlight=False, markup=False)
+        console.print(f"{run.state}, left out: {run.path}")

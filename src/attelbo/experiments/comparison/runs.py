@@ -102,7 +102,8 @@ def find_runs(patterns: Iterable[str]) -> Found:
     """
     directories: dict[Path, None] = {}
     for pattern in patterns:
-        paths = [Path(path) for path in sorted(glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
+        found = [pattern] if Path(pattern).exists() else sorted(glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+        paths = list(map(Path, found))
         if not paths:
             raise UserError(f"{pattern}: no such folder")
         for path in paths:

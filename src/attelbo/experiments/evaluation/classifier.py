@@ -24,6 +24,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.splits import batches
 from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import digest
+from attelbo.experiments.terminal import tracked
 from attelbo.files import replacing, write_atomically
 from attelbo.networks import ConvEncoder
 from attelbo.seeding import derive_seed
@@ -140,8 +141,9 @@ def _train(data: ImageDataModule, n_values: Sequence[int], n_steps: int, device:
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     n, per_epoch = data.n_rows("train"), _steps_of_a_pass(data)
+    split = "train" if data.n_labels is None else "trained"  # where the model learns from few labels, with all of them
     order: Tensor = torch.empty(0)
-    for step in track(range(n_steps), "classifier", transient=True):
+    for step in tracked(range(n_steps), "classifier"):
         epoch, place = divmod(step, per_epoch)
         if place == 0:
             generator = torch.Generator().manual_seed(derive_seed(_SEED, "classifier order", epoch))

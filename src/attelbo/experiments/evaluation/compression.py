@@ -24,7 +24,6 @@ from typing import Any
 import constriction
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from attelbo.data import ImageDataModule, ResidentDataModule
@@ -32,6 +31,7 @@ from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.splits import rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.terminal import tracked
 from attelbo.latent import StandardNormal
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.metrics import Measure
@@ -98,11 +98,11 @@ def evaluate_compression(
     start = _random_words(len(batches[0].x) * model.n_latent, seed)
     stack = _STREAM.stack.AnsCoder(start)
     before = lowest = stack.num_valid_bits()
-    for batch in track(batches, "bits-back coding", transient=True):
+    for batch in tracked(batches, "bits-back coding"):
         lowest = min(lowest, coder.push(stack, batch.x, batch.y))
     coded = stack.num_valid_bits() - before
     stack = _STREAM.stack.AnsCoder(stack.get_compressed())
-    for batch in track(batches[::-1], "bits-back decoding", transient=True):
+    for batch in tracked(batches[::-1], "bits-back decoding"):
         if not torch.equal(coder.pop(stack, len(batch.x), batch.y), coder.levels(batch.x)):
             raise RuntimeError("bits-back coding: an image was not decoded as it was coded")
     if not np.array_equal(stack.get_compressed(), start):

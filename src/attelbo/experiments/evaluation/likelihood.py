@@ -6,12 +6,12 @@ Shapes: B batch, k samples in a chunk. Units: nats, bits per dimension where a k
 import math
 
 import torch
-from rich.progress import track
 
 from attelbo.data import DataSpec, ResidentDataModule
 from attelbo.data.batch import Evaluated
 from attelbo.experiments.evaluation.splits import n_evaluated, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.terminal import tracked
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
 from attelbo.models import EvidenceModel, Model
@@ -68,7 +68,7 @@ def evaluate_likelihood(
     n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
     chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), device)
     values, effective = [], []
-    for i, rows in enumerate(track(batches, f"log-likelihood, {n_samples} samples", transient=True)):
+    for i, rows in enumerate(tracked(batches, f"log-likelihood, {n_samples} samples")):
         seed_default_generator(derive_seed(seed, "likelihood", i), device)
         batch = data.materialize(rows, split)
         log_weights = model.weight_sampler_of(batch)

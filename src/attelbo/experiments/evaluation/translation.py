@@ -7,12 +7,12 @@ sacrebleu (Post 2018, "A call for clarity in reporting BLEU scores").
 from typing import Literal
 
 import torch
-from rich.progress import track
 
 from attelbo.data import ParallelDataModule
 from attelbo.data.batch import Evaluated
 from attelbo.experiments.evaluation.splits import split_key
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.terminal import tracked
 from attelbo.metrics import Measure
 from attelbo.models import SequenceToSequence
 
@@ -28,7 +28,7 @@ def translations_of(
     """What the model makes of each source of a split, by the search that it is configured with."""
     found: list[list[int]] = []
     batches = torch.arange(data.n_rows(split), device=device).split(batch_size)
-    for rows in track(batches, "translations", transient=True):
+    for rows in tracked(batches, "translations"):
         found += model.translate(data.materialize(rows, split).x)
     return [data.target_tokenizer.decode(tokens) for tokens in found]
 

@@ -121,7 +121,7 @@ def reproduce(
     console = terminal(160)
     console.print(as_rich(reproduction))
     for note in reproduction.notes():
-        console.print(note, highlight=False, markup=False)
+        console.print(note)
     for file in files:
-        console.print(str(file), highlight=False, markup=False)
+        console.print(str(file))
     return code

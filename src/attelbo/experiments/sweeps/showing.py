@@ -57,12 +57,12 @@ def _print(ledger: Ledger) -> None:
             *(" ".join(words) or "-", job.hash),
         )
     console = terminal(200)
-    console.print(table, highlight=False, markup=False)
+    console.print(table)
     coming = ledger.search["n_trials"] - len(ledger.jobs) if ledger.search else 0
-    console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}", highlight=False, markup=False)
+    console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}")
     if ledger.search:
         for line in filter(None, (told(ledger), importances(ledger))):
-            console.print(line, highlight=False, markup=False)
+            console.print(line)
 
 
 def _number(value: float | None) -> str:
