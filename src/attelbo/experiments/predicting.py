@@ -232,10 +232,11 @@ def _nats_of_texts(trained: Trained, texts: Sequence[str], each: bool) -> Table:
     if not hasattr(data, "tokenizer"):
         raise UserError(f"{data.spec.name} has tokens without letters: it reads no text; split=test has its rows")
     whole = [_told(lambda text: _whole(data.tokenizer, text), texts, number) for number in range(len(texts))]
-    costs = iter(_nats(trained, whole).split([len(tokens) - 1 for tokens in whole]))
+    costs = iter(_nats(trained, whole).split([max(len(tokens) - 1, 0) for tokens in whole]))
     table = Table("tokens", ["text", "place", "token", "nats"], [])
     lines = []
-    for number, (text, (_, *tokens), nats) in enumerate(zip(texts, whole, costs, strict=True), 1):
+    for number, (text, all_tokens, nats) in enumerate(zip(texts, whole, costs, strict=True), 1):
+        tokens = all_tokens[1:]
         written = [data.tokenizer.tokens[token] for token in tokens]
         table.rows.extend(
             [number, place, token, _number(cost)]
