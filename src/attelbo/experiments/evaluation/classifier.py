@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -149,7 +148,7 @@ def _train(data: ImageDataModule, n_values: Sequence[int], n_steps: int, device:
             generator = torch.Generator().manual_seed(derive_seed(_SEED, "classifier order", epoch))
             order = torch.randperm(n, generator=generator).to(device)
         seed_default_generator(derive_seed(_SEED, "classifier step", step), device)
-        batch = data.materialize(order[place * BATCH_SIZE : (place + 1) * BATCH_SIZE], "train")
+        batch = data.materialize(order[place * BATCH_SIZE : (place + 1) * BATCH_SIZE], split)
         optimizer.zero_grad()
         classifier.loss(batch.x, _columns(batch.y)).backward()
         optimizer.step()
