@@ -10,7 +10,7 @@ from attelbo.experiments.evaluation.splits import SplitName, evaluated, split_ke
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation, Representation, Stretched
 from attelbo.experiments.tables import print_result
-from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell, writable
 from attelbo.models import checkpoint_of, read_config
 from attelbo.training.loggers import log_result
 from attelbo.training.threads import use_threads
@@ -93,6 +93,7 @@ def evaluate(
     check_measurable(settings, model, data, trained.described, config, rows)
     if split == "train":
         refuse("split=train has the rows that these classifiers learn from", probe=probe)
+    writable("run", trained.run_dir / f"evaluation-{split}.json", ".json")
     trained.with_data()
     run_dir = RunDirectory(trained.run_dir)
     use_threads(config["trainer"]["threads"])
