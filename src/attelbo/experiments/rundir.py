@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,7 +194,7 @@ class RunDirectory:
         What a killed process left half-written is removed: the caller holds the lock.
         """
         for leftover in self.path.rglob(".*.tmp"):
-            leftover.unlink()
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         before = self.status()
         self.write(
             "status.json",
