@@ -80,8 +80,10 @@ def _send(files: Sequence[Path]) -> str:
             **{f"WANDB__{what}_RETRY_MAX": str(RETRIES) for what in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
         }
         words = [sys.executable, "-m", "wandb", "sync", *(str(file.absolute()) for file in files)]
-        said = subprocess.run(
-            words, cwd=logs, env=environment, stdin=subprocess.DEVNULL, text=True, capture_output=True, check=False
-        ).stderr.splitlines()
+        said = (
+            subprocess.run(words, cwd=logs, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            .stderr.decode(errors="replace")
+            .splitlines()
+        )
     errors = [line for line in said if "error" in line.lower() and logs not in line]
     return (errors or said or ["no reason was given"])[-1].removeprefix("wandb: ").removeprefix("Error: ").rstrip(".")
