@@ -221,12 +221,13 @@ def runs_as_csv(comparison: Comparison) -> str:
 
 def as_markdown(comparison: Comparison) -> str:
     """A table of GitHub's kind."""
-
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
     rule = ["---"] * len(comparison.keys or ["setting"]) + ["---:"] * (len(comparison.metrics) + 2)
-    return "\n".join([line(comparison.head), line(rule), *map(line, comparison.cells(as_text))]) + "\n"
+    return "\n".join([*map(markdown_row, (comparison.head, rule, *comparison.cells(as_text)))]) + "\n"
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a table, in which a | is no border."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

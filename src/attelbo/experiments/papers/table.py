@@ -6,13 +6,14 @@ A verdict is given at the full budget only, and only on what has been published.
 import csv
 import io
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate
-from attelbo.experiments.comparison.table import escaped, tabular, value_of
+from attelbo.experiments.comparison.table import escaped, markdown_row, tabular, value_of
 from attelbo.experiments.listing import nearest_of
 from attelbo.experiments.papers.asides import Cost, asides
 from attelbo.experiments.papers.specification import Budget, Cell, Paper
@@ -91,6 +92,8 @@ class Reproduction:
         if row.missing:
             return f"{row.missing} run{'s' if row.missing > 1 else ''} missing"
         away = row.measured.mean - row.cell.published
+        if math.isnan(away):
+            return "not a number"
         if abs(away) <= tolerance:
             return f"reproduced (within {tolerance:g})"
         good = (away > 0) == self.paper.more_is_better(row.name)
@@ -159,7 +162,7 @@ class Reproduction:
         ]
         if self.budget != "full":
             notes.append("a verdict is given at --budget full only")
-        return [note for note in notes if note]
+        return [" ".join(note.split()) for note in notes if note]
 
 
 def _best_choice(paper: Paper, cell: str, choices: Sequence[Sequence[Run | None]]) -> int:
@@ -191,8 +194,8 @@ def as_rich(reproduction: Reproduction) -> "Table":
 def as_markdown(reproduction: Reproduction) -> str:
     """The page that stands beside the runs."""
     lines = [f"# {reproduction.paper.title}", "", reproduction.paper.source, ""]
-    lines += [f"| {' | '.join(row)} |" for row in (reproduction.head, ["---"] * len(reproduction.head))]
-    lines += [f"| {' | '.join(row)} |" for row in reproduction.cells()]
+    rule = ["---"] * len(reproduction.head)
+    lines += map(markdown_row, (reproduction.head, rule, *reproduction.cells()))
     return "\n".join([*lines, "", *(f"- {note}" for note in reproduction.notes())]) + "\n"
 
 
