@@ -82,11 +82,11 @@ def _load(path: Path, *state: int) -> Any:
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
-def read_yaml(path: Path, folders: Sequence[Path]) -> Any:
-    """What is in a file of configuration that Hydra does not read.
+def read_config_file(path: Path, folders: Sequence[Path]) -> Any:
+    """The content of a configuration file that Hydra does not read, such as those of sweeps and papers.
 
     Raises:
-        ConfigError: it is no YAML, or has a key twice.
+        ConfigError: it is not valid YAML, or has a key twice.
     """
     try:
         return OmegaConf.to_container(OmegaConf.load(path))

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.listing import config_folders, description, nearest_of
-from attelbo.experiments.origins import COMMAND_LINE, read_yaml
+from attelbo.experiments.origins import COMMAND_LINE, read_config_file
 
 Budget = Literal["smoke", "quick", "full"]
 
@@ -167,7 +167,7 @@ def read_paper(name: str, config_dir: Path | None = None) -> Paper:
             place = f"conf/paper/{name}.yaml is no paper: conf/paper/{name}/paper.yaml is its place"
             raise ConfigError(f"reproduce {name}: {place}")
         raise ConfigError(f"reproduce {name}: no such paper{nearest_of(name, known)}")
-    content = read_yaml(known[name], config_folders(config_dir))
+    content = read_config_file(known[name], config_folders(config_dir))
     try:
         return Paper.model_validate(content)
     except ValidationError as error:

@@ -16,7 +16,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.checking import FaultError, check_node
 from attelbo.experiments.configuration import parse
 from attelbo.experiments.listing import choices, config_folders, nearest_of
-from attelbo.experiments.origins import COMMAND_LINE, read_yaml, shown
+from attelbo.experiments.origins import COMMAND_LINE, read_config_file, shown
 from attelbo.experiments.sweeps.expanding import latest
 
 Sampler = Literal["tpe", "random", "quasi_random", "grid"]
@@ -94,7 +94,7 @@ def _file(name: str, config_dir: Path | None) -> tuple[Mapping[str, Any], str]:
     if name not in known:
         raise ConfigError(f"sweep={name} ({COMMAND_LINE}): no such choice{nearest_of(name, known)}")
     where = shown(known[name], folders)
-    content = read_yaml(known[name], folders)
+    content = read_config_file(known[name], folders)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: a mapping is expected at the top; mend the YAML")
     return content, where
