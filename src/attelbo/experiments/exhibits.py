@@ -65,18 +65,18 @@ class Text:
 
 
 def final(paths: Iterable[Path]) -> list[Path]:
-    """Those of the end of a run, in the order of the captions."""
+    """The files of the end of a run, in the order of the captions."""
     found = [path for path in paths if not _EPOCH.search(path.stem)]
     return sorted(found, key=lambda path: (_place(path.name), path.name))
 
 
 def _place(name: str) -> int:
-    """Where among the captions a file has its own; behind them if it has none."""
+    """The place of a file's caption among all; after the last if it has none."""
     return next((place for place, pattern in enumerate(_CAPTIONS) if fnmatch(name, pattern)), len(_CAPTIONS))
 
 
 def earlier(paths: Iterable[Path]) -> list[Path]:
-    """Those of earlier epochs: all of them if they are few, else spread evenly over the training."""
+    """The files of earlier epochs: all of them if they are few, else some, spread evenly over the training."""
     kinds: dict[str, list[Path]] = {}
     for path in paths:
         kind, epoch = _kind(path)
@@ -105,7 +105,7 @@ def _titled(path: Path) -> tuple[str, str]:
 
 
 def image(path: Path) -> Image:
-    """A PNG or GIF file as the page holds it."""
+    """A PNG or GIF file, to be embedded in the page."""
     content, kind = path.read_bytes(), path.suffix.removeprefix(".")
     # Both begin with their size.
     if kind == "gif":
@@ -117,5 +117,5 @@ def image(path: Path) -> Image:
 
 
 def text(path: Path) -> Text:
-    """A text file as the page holds it."""
+    """A text file, to be embedded in the page."""
     return Text(*_titled(path), path.read_text(encoding="utf-8"))

@@ -34,7 +34,7 @@ def provenance(config: Mapping[str, Any], overrides: list[str], checksums: Mappi
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two provenances say differently of code, versions and hardware, a line each."""
+    """The differences between two provenances in code, versions and hardware, a line each."""
     code = [("code", *(_described(each["git"]) for each in (then, now)))]
     if then["git"] != now["git"] and code[0][1] == code[0][2]:
         code = [("code", code[0][1], "other changes on top of it")]

@@ -19,12 +19,12 @@ from attelbo.models import LatentVariableModel
 from attelbo.training.media import png_bytes, to_levels, to_uint8
 
 GROUP = 100
-"""So many are drawn at a time. Fixed, since the draw depends on it: the same n and seed give the same samples whatever
-the memory of the machine."""
+"""Samples that are drawn at a time. Fixed, since the draw depends on it: the same n and seed give the same samples
+whatever the memory of the machine."""
 
 
 def in_groups(n: int) -> Iterator[range]:
-    """The places 0 .. n - 1 in groups; where there are several, a bar on the standard error says how far it is."""
+    """The places 0 .. n - 1 in groups, with a progress bar where there are several."""
     groups = [range(first, min(first + GROUP, n)) for first in range(0, n, GROUP)]
     yield from groups if len(groups) == 1 else tracked(groups, f"{n:,} samples")
 
@@ -58,8 +58,8 @@ def write_array(groups: Iterator[tuple[Tensor, Tensor | None]], path: Path) -> P
 
 
 def write_folder(groups: Iterator[tuple[Tensor, Tensor | None]], path: Path) -> Path:
-    """Write a new folder of PNG files, ``000000.png`` and on, or ``000000-y7.png`` where they have labels; it is there
-    when all of them are.
+    """Write a new folder of PNG files, ``000000.png`` and so on, or ``000000-y7.png`` where they have labels; the
+    folder appears once it is complete.
 
     Raises:
         ConfigError: there is something in it already, or it cannot be made.

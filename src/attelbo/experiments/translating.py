@@ -1,4 +1,4 @@
-"""``attelbo translate``: what a trained model from sequence to sequence makes of sentences.
+"""``attelbo translate``: translations of sentences by a trained sequence-to-sequence model.
 
 Shapes: B sentences, S tokens of the longest.
 """
@@ -24,7 +24,7 @@ CHUNK = 64
 
 
 class Translator(Trained):
-    """A model from sequence to sequence with the vocabularies of its data."""
+    """A sequence-to-sequence model with the vocabularies of its data."""
 
     model: SequenceToSequence
     data: ParallelDataModule

@@ -54,7 +54,7 @@ class Classifier(nn.Module):
         self.heads = nn.Linear(N_FEATURES, sum(n_values))
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, D), in -1..1: an image unlike any in the data is far from them, but not beyond measure."""
+        """(B, D), in -1..1: an image unlike any in the data is far from them, but by a bounded distance."""
         return self.hidden(self.encoder(x).flatten(1)).tanh()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Classifier(nn.Module):
 
 
 def classifier_of(data: ImageDataModule, folder: Path, device: torch.device) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier of a data set, trained now if ``folder`` has none, and what is known of it."""
+    """The classifier of a data set, trained now if ``folder`` has none, and its provenance."""
     recipe = _recipe(data)
     place = folder / f"{data.spec.name}-{digest(recipe)}"
     weights, about = place / "classifier.pt", place / "provenance.json"
@@ -114,7 +114,7 @@ def _n_values(data: ImageDataModule) -> list[int]:
 
 
 def _recipe(data: ImageDataModule) -> dict[str, Any]:
-    """What decides the weights."""
+    """What determines the weights."""
     return {
         "data": data.checksums()["train"],
         "binarize": data.binarize,

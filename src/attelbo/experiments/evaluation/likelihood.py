@@ -60,10 +60,10 @@ def evaluate_likelihood(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly
-    ``n_samples`` importance samples each; ``chunk`` bounds the memory and changes nothing else but the noise.
+    """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly ``n_samples``
+    importance samples each; ``chunk`` bounds the memory and changes nothing but the noise.
 
-    ``nll_std_error`` is that of the mean over images: what another draw of images would change.
+    ``nll_std_error`` is that of the mean over images.
     """
     n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
     chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), device)
@@ -85,7 +85,7 @@ def evaluate_likelihood(
 
 
 def likelihood_measures(data: ResidentDataModule, split: Evaluated, settings: Evaluation) -> tuple[Measure, Measure]:
-    """What ``evaluate_likelihood`` finds, the effective samples apart from the likelihood."""
+    """The measures of ``evaluate_likelihood``: the likelihood, and the effective samples."""
     row = data.spec.row
     article = "an" if row == "image" else "a"
     note = f"{settings.n_samples:,} importance samples, {n_evaluated(data, split, settings):,} {row}s"
@@ -96,7 +96,7 @@ def likelihood_measures(data: ResidentDataModule, split: Evaluated, settings: Ev
 
 
 def decoded_size(spec: DataSpec) -> int:
-    """Pixels of one x; of a text a number for each token that may stand at each of its places."""
+    """Numbers that are decoded for one x: its pixels; for a text the logits of all tokens at each place."""
     return math.prod(spec.shape) * (spec.n_tokens or 1)
 
 

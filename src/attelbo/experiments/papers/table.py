@@ -1,6 +1,6 @@
-"""The table of a reproduction: what was published, what was measured, and what may be said about it.
+"""The table of a reproduction: published values, measured values, and verdicts.
 
-A verdict is given at the full budget only, and only on what has been published.
+A verdict is given at the full budget only, and only on published values.
 """
 
 import csv
@@ -32,7 +32,7 @@ class Row:
     seconds: float | None
     """Of one run."""
     missing: int
-    """Seeds whose run is not done; those of other choices count until they are done or have failed."""
+    """Runs that are not done; those with other choices count until they are done or have failed."""
     date: str = ""
     """When the last run was done."""
     choice: str | None = None
@@ -47,7 +47,7 @@ class Reproduction:
     budget: Budget
     rows: Sequence[Row]
     asides: Sequence[str] = ()
-    """What is told below the table."""
+    """Notes below the table."""
 
     @classmethod
     def of(
@@ -58,7 +58,7 @@ class Reproduction:
         choices: Sequence[str | None] = (None,),
         costs: Mapping[str, Cost] | None = None,
     ) -> "Reproduction":
-        """From the runs of each cell, with each of the choices, None where one has not begun; and what cells cost."""
+        """From the runs of each cell with each of the choices, None for one that has not begun, and their costs."""
         rows, all_done, told = [], {}, list[str]()
         for name, cell in paper.cells.items():
             best = _best_choice(paper, name, runs[name])
@@ -85,7 +85,7 @@ class Reproduction:
         return cls(paper, budget, rows, (*told, *asides(paper, all_done, costs or {})))
 
     def verdict(self, row: Row) -> str:
-        """``within 0.8``, ``1.2 away``, or nothing where nothing may be said."""
+        """``reproduced (within 0.8)``, ``worse by 1.20 (tolerance 0.8)``; empty where there is no verdict."""
         tolerance = row.cell.tolerance or self.paper.tolerance
         if self.budget != "full" or row.cell.published is None or tolerance is None or row.measured is None:
             return ""
@@ -138,7 +138,7 @@ class Reproduction:
         ]
 
     def notes(self) -> list[str]:
-        """What stands below the table."""
+        """The notes below the table."""
         effort = self.paper.budgets[self.budget]
         sources = [
             f"{self.paper.title_of(row.name)}: {row.cell.source}"
@@ -166,7 +166,7 @@ class Reproduction:
 
 
 def _best_choice(paper: Paper, cell: str, choices: Sequence[Sequence[Run | None]]) -> int:
-    """The place of the choice whose runs came furthest in validation, on average; one without a run is the last."""
+    """The place of the choice whose runs were the best in validation, on average; one without a run comes last."""
     key, more = f"val/{paper.metric_of(cell).partition('/')[2]}", paper.more_is_better(cell)
 
     def merit(runs: Sequence[Run | None]) -> float:
@@ -192,7 +192,7 @@ def as_rich(reproduction: Reproduction) -> "Table":
 
 
 def as_markdown(reproduction: Reproduction) -> str:
-    """The page that stands beside the runs."""
+    """A page of Markdown."""
     lines = [f"# {reproduction.paper.title}", "", reproduction.paper.source, ""]
     rule = ["---"] * len(reproduction.head)
     lines += map(markdown_row, (reproduction.head, rule, *reproduction.cells()))

@@ -1,4 +1,4 @@
-"""What a sweep is told beside the words of its jobs: ``conf/sweep/<name>.yaml``, and ``sweep.KEY=VALUE``.
+"""The settings of a sweep besides the words of its jobs: ``conf/sweep/<name>.yaml``, and ``sweep.KEY=VALUE``.
 
     words      of the command line, for all jobs: lists, zip:lists, and for a search intervals
     sampler    how a search chooses its jobs; null: there is a job for each combination
@@ -38,7 +38,7 @@ class Sweep:
     n_trials: int = 20
     """Jobs of a search."""
     metric: str | None = None
-    """The validation metric that is searched for the best of; None: the one that the model is watched by."""
+    """The validation metric that is optimized; None: the one that the model is monitored by."""
     direction: Direction | None = None
     """Of a metric that is named here."""
     pruner: Pruner | None = None
@@ -65,7 +65,7 @@ def is_sweep_word(word: str) -> bool:
 
 
 def read(words: Sequence[str], config_dir: Path | None = None) -> Sweep:
-    """The sweep that the words of a command name, if they name one, with all words for its jobs.
+    """The settings of the sweep that the words of a command name, if they name one, with all words for its jobs.
 
     Raises:
         ConfigError: there is no such sweep, or a key or value of it is wrong.
@@ -88,7 +88,7 @@ def read(words: Sequence[str], config_dir: Path | None = None) -> Sweep:
 
 
 def _file(name: str, config_dir: Path | None) -> tuple[Mapping[str, Any], str]:
-    """What is in a sweep's file, and how the file is called."""
+    """The content of a sweep's file, and the file's name."""
     folders = config_folders(config_dir)
     known = choices(folders).get("sweep", {})
     if name not in known:
