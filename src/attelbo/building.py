@@ -1,8 +1,8 @@
 """From a configuration node to an object: ``{"_target_": "package.Class", **arguments}``.
 
 The one place where a name in a YAML file becomes code. Only names inside the allowed packages are imported:
-``PACKAGES`` and what the user, never a file, lists in ``$ATTELBO_PACKAGES``. Nested nodes are passed on as they are:
-whoever owns them builds them, with the shapes that only the owner knows.
+``PACKAGES`` and those that the user, never a file, lists in ``$ATTELBO_PACKAGES``. Nested nodes are passed on as they
+are: their owner builds them, with the shapes that only it knows.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from attelbo.errors import ConfigError
 
 PACKAGES = ("attelbo", "torch", "torchvision", "lightning", "torchmetrics")
 OWN = "ATTELBO_PACKAGES"
-"""The environment variable that allows packages of the user's own, with commas between them."""
+"""The environment variable that allows packages of the user's own, separated by commas."""
 
 KINDS = {
     "encoder": "attelbo.networks.Encoder",
@@ -37,7 +37,7 @@ def locate(target: str) -> Callable[..., Any]:
     """The class or function that a dotted name stands for.
 
     Raises:
-        ConfigError: outside the allowed packages, no such name, or a file that is no Python.
+        ConfigError: outside the allowed packages, no such name, or a module with a syntax error.
     """
     package = target.partition(".")[0]
     own = [*filter(None, map(str.strip, os.environ.get(OWN, "").split(",")))]
@@ -58,7 +58,7 @@ def build(spec: Spec, *positional: Any, **given: Any) -> Any:
     """Call what ``spec["_target_"]`` names with the node's arguments and those ``given`` by the owner.
 
     Raises:
-        ConfigError: no ``_target_``, one that is not allowed, or an argument that is the owner's to give.
+        ConfigError: no ``_target_``, one that is not allowed, or an argument that the owner supplies.
     """
     arguments = {key: value for key, value in spec.items() if key != "_target_"}
     if "_target_" not in spec:
@@ -69,16 +69,16 @@ def build(spec: Spec, *positional: Any, **given: Any) -> Any:
 
 
 def part(name: str, spec: Spec, **offered: Any) -> Any:
-    """Build a part of a model; of what its neighbours fix (``offered``) it is given what its constructor names.
+    """Build a part of a model; of the arguments that are ``offered`` it is given those that its constructor names.
 
     Args:
         name: of the part in the configuration, such as ``prior``.
         spec: its node.
-        offered: shapes and the like.
+        offered: what its neighbours fix, such as shapes.
 
     Raises:
-        ConfigError: no ``_target_``, one of its arguments is out of range, there is none of what it needs, or it is no
-            such part, or lacks an attribute of one.
+        ConfigError: no ``_target_``, an argument is missing or out of range, or what was built is not such a part or
+            lacks one of its attributes.
     """
     if "_target_" not in spec:
         raise ConfigError(f"model.{name}._target_: its file names no class, only {dict(spec)}; add _target_ to it")
@@ -104,7 +104,7 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
 
 
 def blamed(error: Exception, target: str) -> str:
-    """What is wrong with what ``target`` names, and where in its package that was found, where that is one's own."""
+    """The error's message with ``target``, and the file and line that raised it if its package is the user's own."""
     own, line = target.partition(".")[0], ""
     if own not in PACKAGES:
         for frame, number in traceback.walk_tb(error.__traceback__):
@@ -114,15 +114,15 @@ def blamed(error: Exception, target: str) -> str:
 
 
 def lacking(spec: Spec, given: Collection[str]) -> list[str]:
-    """The arguments that what ``spec["_target_"]`` names cannot do without, and neither its node nor the owner, who
-    gives those that are ``given``, has."""
+    """The required arguments of what ``spec["_target_"]`` names that are neither in its node nor ``given`` by its
+    owner."""
     wanted = inspect.signature(locate(spec["_target_"])).parameters.values()
     needed = (p for p in wanted if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     return [p.name for p in needed if p.name not in spec and p.name not in given]
 
 
 def flatten(node: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of every leaf of nested mappings, an empty one among them; the keys of its path are joined."""
+    """(key, value) of every leaf of nested mappings, the keys along its path joined. An empty mapping is a leaf."""
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, separator, f"{prefix}{key}{separator}")

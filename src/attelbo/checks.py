@@ -1,6 +1,6 @@
-"""What a number may be, said in one line that begins with its name: ``check_at_least(1, dim=dim, heads=heads)``.
+"""Checks of arguments, with messages of one line that begin with the name: ``check_at_least(1, dim=dim, heads=heads)``.
 
-Whoever owns a part knows where it stands in the configuration, and makes a ``ConfigError`` of the ValueError.
+The owner of a part knows where it stands in the configuration and turns the ValueError into a ``ConfigError``.
 """
 
 import math
@@ -8,9 +8,9 @@ from typing import get_args
 
 
 def check_at_least(least: int, kind: type[Exception] = ValueError, /, **numbers: float | None) -> None:
-    """Raise an error of this kind unless each of the numbers is as large as that; None is no number."""
+    """Raise an error of this kind unless each of the numbers is ``least`` or more; None is passed over."""
     for name, number in numbers.items():
-        if number is not None and number < least:
+        if number is not None and not number >= least:  # not <, which lets NaN pass
             raise kind(f"{name} must be at least {least}, got {number}")
 
 

@@ -1,5 +1,5 @@
-"""Errors shown as one line, never as a traceback: the user's to mend (exit code 2), or a run that diverged (1); and
-what their messages are made of."""
+"""Errors shown as one line, never as a traceback: mistakes of the user (exit code 2) and runs that diverged (1); and
+helpers for their messages."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -45,13 +45,13 @@ class TrainingDiverged(Exception):  # noqa: N818 - what happened, not what was d
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error, without line breaks; of one that the system told, without number and file."""
+    """The message of an error, without line breaks; that of the operating system, without number and file."""
     said = isinstance(error, OSError) and error.strerror
     return " ".join(str(said or error).split()) or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error that says something, or of what caused it; else the name of its class."""
+    """The first line of an error's message that is not blank, or of its cause's; else the name of its class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines and error.__cause__ is not None:
         return first_line(error.__cause__)
@@ -59,6 +59,6 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The candidate that was probably meant, capitals or not, or None; ``cutoff`` 1 would be the same word only."""
+    """The candidate that was probably meant, whatever its case, or None; ``cutoff=1`` takes only the same word."""
     known = {candidate.casefold(): candidate for candidate in candidates}
     return next((known[guess] for guess in get_close_matches(word.casefold(), known, n=1, cutoff=cutoff)), None)

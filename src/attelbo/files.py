@@ -1,5 +1,4 @@
-"""Files that are either whole or not there, whatever kills the process that writes them; metrics.csv, which grows
-line by line, as it is read; and the run directory that is meant by a folder."""
+"""Writing files atomically, reading YAML, JSON and metrics.csv, and finding the run directory in a folder."""
 
 import csv
 import errno
@@ -18,8 +17,8 @@ _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES,
 
 
 def read_yaml(path: Path) -> Any:
-    """What is in a YAML file of plain values, by the parser in C where there is one: PyYAML's own takes eight times as
-    long, 30 ms for a configuration."""
+    """The content of a YAML file of plain values, read by libyaml where PyYAML has it: the parser in Python takes eight
+    times as long, 30 ms for a configuration."""
     import yaml  # not for ``attelbo --help``
 
     return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -27,7 +26,7 @@ def read_yaml(path: Path) -> Any:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write what shall stand at ``path``: beside it, flushed to the disk at the end, then renamed.
+    """A temporary file beside ``path`` to write to; at the end it is flushed to the disk and renamed to ``path``.
 
     A reader sees the old file or the new one, never half of either; if the block raises, the old one stays.
     """
@@ -45,10 +44,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Around what writes in a folder: that the disk is full, or refuses for another reason, is one line.
+    """Around code that writes to a folder: a disk that is full, or refuses for another reason, is told in one line.
 
     Raises:
-        UserError: it is.
+        UserError: the disk is full, the folder is read-only, and the like.
     """
     try:
         yield
@@ -63,7 +62,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
-    """What the disk said, perhaps to torch, which says something else."""
+    """The disk's refusal behind an error: torch raises one of its own from it."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _REFUSALS:
             return error
@@ -79,8 +78,8 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
 
 
 def why_not_written(path: Path) -> str | None:
-    """Why no file can be written at ``path``, in the words of the operating system; None where one can. Nothing is
-    made, nor are its folders, which are when it is written."""
+    """Why no file can be written at ``path``, in the words of the operating system; None where one can. No file stays,
+    and folders that are missing are not created."""
     try:
         if path.is_dir():
             return os.strerror(errno.EISDIR)
@@ -90,16 +89,16 @@ def why_not_written(path: Path) -> str | None:
     return None
 
 
-def give_second_name(path: Path, name: Path) -> None:
-    """Let the file at ``path`` stand at ``name`` too, in place of what stood there; as a copy where the file system
-    knows no second names. Files that are replaced and never written to, as all of ours, stay apart from then on."""
-    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
+def link_or_copy(path: Path, to: Path) -> None:
+    """Replace the file at ``to`` by a hard link to ``path``, or by a copy where the file system has no hard links. Both
+    may then be replaced independently, but not written to in place, which none of our files is."""
+    temporary = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     try:
         try:
             os.link(path, temporary)
         except OSError:
             shutil.copyfile(path, temporary)
-        temporary.replace(name)
+        temporary.replace(to)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -109,7 +108,7 @@ METRICS_FILE = "metrics.csv"
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """The curves in a metrics.csv: metric -> (step, value) in the order of the steps; none where there is no file.
+    """The curves in a metrics.csv: metric -> (step, value) in the order of the steps; empty where there is no file.
 
     Where a metric was logged twice at one step, by a run that was interrupted, the later value counts.
     """
@@ -121,7 +120,7 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The lines of a CSV file by their heads, but for what a killed process left behind the last line end."""
+    """The rows of a CSV file, without the incomplete last line that a killed process may have left."""
     text = path.read_text(encoding="utf-8")
     return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
 
@@ -141,8 +140,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
-    """The run directory meant by ``path``: that folder itself, or the newest run with a checkpoint anywhere below it,
-    of those that are ``among`` the ones looked for; one that is done, if there is such a one.
+    """The run directory that ``path`` stands for: the folder itself, or of the runs below it that have a checkpoint and
+    are ``among`` those wanted the newest one that is done, else the newest one.
 
     Raises:
         UserError: there is none.

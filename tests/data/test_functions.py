@@ -1,6 +1,7 @@
 """Functions of which some points are known: covariances by scikit-learn, sizes, pixels, and which rows come again."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sklearn.gaussian_process import kernels
 
 from attelbo.data import CONTEXT, IGNORE, TARGET, FunctionDataModule
 from attelbo.data.pixels import PixelDataModule, pixel_places
+from attelbo.data.sources import Images, ImageSource, Splits
 from attelbo.data.tasks import GaussianProcess
 from attelbo.data.tasks.functions import Sizes
 from attelbo.errors import ConfigError
@@ -159,6 +161,40 @@ def test_pixels_are_those_of_the_image(split):
 def test_bad_numbers_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         module(**options)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test", "trained"])
+def test_colors_of_pixels_are_in_0_to_1_as_the_specification_says(split):
+    data = pixels()
+    assert data.spec.target.kind == "levels"
+    batch = data.materialize(torch.arange(20), split)
+    levels = (torch.arange(17) * (255 / 16)).round().div(255)  # of the digits, 17
+    assert torch.isin(batch.y, levels).all()
+    assert float(batch.y.max()) == 1.0
+
+
+def test_noise_that_rounding_takes_is_refused():
+    """The factor of a covariance that is not positive definite is not one: the curves had other values, silently."""
+    with pytest.raises(ConfigError, match=r"task\.noise=1e-08 is lost in the rounding of the covariance; raise it"):
+        module(length=(0.6, 0.6), noise=1e-8).setup()
+    module(length=(0.6, 0.6), noise=1e-6).setup()
+
+
+def test_pixels_of_large_images_are_those_of_the_image():
+    """Places above 32,767 have no room in 16 bits."""
+
+    class Large(ImageSource):
+        shape = (1, 256, 256)
+
+        def load(self, root: Path) -> Splits:
+            x = torch.arange(256 * 256).view(1, 1, 256, 256).remainder(251).to(torch.uint8).expand(4, -1, -1, -1)
+            return Splits(Images(x, None), Images(x, None))
+
+    data = PixelDataModule("large", Large(), "nowhere", 0, 1, 1, validation_size=1)
+    batch = data.materialize(torch.arange(4), "test")
+    row, column = ((batch.x[0] + 1) / 2 * 255).round().long().unbind(-1)
+    assert torch.equal((batch.y[0, :, 0] * 255).round().long(), (row * 256 + column) % 251)
+    assert len((row * 256 + column).unique()) == 256 * 256
 
 
 def test_more_points_than_pixels_are_refused():

@@ -120,7 +120,7 @@ def test_position_is_asked_at_the_first_block_and_for_every_iteration():
     assert flat(rows(resumable)) == training_order(20, 0, 8).tolist()
 
 
-@pytest.mark.parametrize(("n_rows", "world_size"), [(12, 3), (13, 3), (14, 3), (1, 2), (100, 7)])
+@pytest.mark.parametrize(("n_rows", "world_size"), [(12, 3), (13, 3), (14, 3), (1, 2), (2, 5), (100, 7)])
 def test_ranks_share_everything_in_equal_numbers(n_rows, world_size):
     orders = [training_order(n_rows, 3, 1, rank, world_size) for rank in range(world_size)]
     assert {len(order) for order in orders} == {rows_per_rank(n_rows, world_size)}

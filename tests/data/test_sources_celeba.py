@@ -87,6 +87,10 @@ def test_what_is_missing_or_wrong_is_told_in_a_line(root, tmp_path):
     folder = root / "celeba"
     with pytest.raises(DataError, match="attribute=smiling: CelebA has no such attribute; did you mean Smiling"):
         CelebA(attribute="smiling").load(root)
+    lines = (folder / "list_attr_celeba.txt").read_text().splitlines()
+    (folder / "list_attr_celeba.txt").write_text("\n".join(lines[:-1]))
+    with pytest.raises(DataError, match=r"list_attr_celeba.txt is damaged: it has no line for 1 pictures, 000012.jpg"):
+        CelebA(attribute="Smiling").load(root)
     (folder / "img_align_celeba" / NAMES[4]).unlink()
     with pytest.raises(DataError, match=r"1 of 12 pictures are not in it, 000005.jpg"):
         CelebA().load(root)

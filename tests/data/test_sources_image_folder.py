@@ -33,6 +33,7 @@ def test_every_tenth_by_name_is_for_testing_wherever_it_lies(tmp_path: Path):
         write(tmp_path / "images" / "ab"[i // 10] / f"{i:02}.PNG", 10 * i, mode="LA" if i % 2 else "P")
     (tmp_path / "images" / "._19.png").write_bytes(b"what macOS leaves behind")
     (tmp_path / "images" / "notes.txt").write_text("no picture")
+    write(tmp_path / "images" / "a" / ".thumbnails" / "00.png", 7)
     train, test = ImageFolder("images", size=4).load(tmp_path)
     assert levels(test.x) == [90, 190]
     assert levels(train.x) == [10 * i for i in range(20) if i not in (9, 19)]
@@ -161,15 +162,21 @@ def test_the_crop_is_that_of_torchvision(width: int, height: int, crop: int, tmp
         (("few",), "few holds 3 pictures (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp): too few to keep every"),
         (("few", 8, 3, 2), "few holds 0 folders, one for each class, but data.source.n_classes is 2; null is for"),
         (("damaged",), "damaged/9.png is no picture (cannot identify image file "),
-        (("deep",), "deep/0.png has more than 8 bits for each pixel; attelbo's images have 8"),
+        (("broken",), "broken/0.png is no picture (broken PNG file (chunk b'IDA!')); leave it out"),
+        (("deep",), "deep/0.png has more than 8 bits per channel; attelbo's images have 8"),
     ],
 )
 def test_what_is_no_folder_of_pictures_is_told_in_a_line(words, said: str, tmp_path: Path):
     for i in range(10):
         write(tmp_path / "damaged" / f"{i}.png", i)
         write(tmp_path / "deep" / f"{i}.png", i, mode="I;16" if i == 0 else "L")
+        write(tmp_path / "broken" / f"{i}.png", i)
     for i in range(3):
         write(tmp_path / "few" / f"{i}.png", i)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "broken" / "0.png")  # of several chunks
+    first, _, rest = (tmp_path / "broken" / "0.png").read_bytes().rpartition(b"IDAT")
+    (tmp_path / "broken" / "0.png").write_bytes(first + b"IDA!" + rest)
     (tmp_path / "damaged" / "9.png").write_bytes(b"GIF?")
     with pytest.raises(DataError) as error:
         ImageFolder(*(words or ("images",))).load(tmp_path)

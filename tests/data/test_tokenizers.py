@@ -115,6 +115,8 @@ def test_words_that_stand_apart_already():
     tokenizer = Words(split="blanks", line_end="<eos>")
     tokenizer.fit([" no it was n't black <unk> \n but N\n"], pads=False)
     assert tokenizer.split(" no <unk> \n but N\n") == ["no", "<unk>", "<eos>", "but", "N", "<eos>"]
+    assert tokenizer.split("no\u2028N\x0c but") == ["no", "N", "but", "<eos>"]  # one line, whatever Unicode calls it
+    assert tokenizer.split("") == []
     assert tokenizer.decode(tokenizer.encode("but <unk>\n")) == "but <unk> <eos>"
     assert tokenizer.decode(tokenizer.encode("but cat\n")) == "but <unk> <eos>"
 

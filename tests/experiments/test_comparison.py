@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import math
+import re
 import shutil
 import statistics
 import subprocess
@@ -93,6 +94,20 @@ def test_text_shows_the_interval_whatever_its_size() -> None:
     assert Estimate(0.13960327152666885, 1.8e-16, 2).text(3) == "0.140 ± 0.000"  # the same, but for the rounding
     assert Estimate(17.7663, None, 1).text() == "17.77"
     assert Estimate(-0.0044, None, 1).text() == "0.00"
+
+
+def test_a_mean_that_is_not_finite_has_no_interval() -> None:
+    assert Estimate.of([1.0, math.nan]).text() == "nan"
+    assert Estimate.of([1.0, math.inf]) == Estimate(math.inf, None, 2)
+    assert Estimate.of([-math.inf, math.inf]).text() == "nan"
+
+
+def test_seeds_without_a_finite_value_take_no_part_in_pairs() -> None:
+    """With a NaN among them no sum of signs was as far from zero: p was 0, and the difference significant."""
+    a = {0: 3.0, 1: 4.0, 2: 6.0}
+    b = {0: 2.0, 1: 2.5, 2: 5.0}
+    assert paired({**a, 3: math.nan, 4: math.inf}, {**b, 3: 1.0, 4: math.inf}) == paired(a, b)
+    assert paired({0: 1.0, 1: math.nan}, {0: 1.0, 1: 1.0}) is None
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])
@@ -274,6 +289,25 @@ def test_the_table_is_sorted_and_pairs_are_compared(two: Path, capsys: pytest.Ca
     assert "NLL: " in out
     assert "-1.33 ±" in out
     assert "cannot show a difference" in out
+
+
+def test_a_metric_that_few_runs_have_does_not_silence_the_others(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (one, *_) = find_runs([str(two)]).done
+    result = json.loads((one.path / "result.json").read_text())
+    result["metrics"]["test/irs"] = 0.5
+    (one.path / "result.json").write_text(json.dumps(result))
+    assert main(["compare", str(two), "--metric", "nll", "--metric", "irs"]) == 0
+    out = capsys.readouterr().out
+    assert "NLL: " in out
+    assert "test/irs: it is known for fewer than two of the seeds that they share" in out
+
+
+def test_brackets_in_names_and_values_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "runs[1]"  # of which a glob would make runs1
+    for seed, freeze in itertools.product((0, 1), ([], ["encoder"])):
+        write_run(folder, {**configuration(seed), "init": {"freeze": freeze}}, 20.0 + seed + len(freeze))
+    assert main(["compare", str(folder), "--metric", "nll"]) == 0
+    assert re.search(r"1 +- .*\n *2 +\[encoder\] ", capsys.readouterr().out)
 
 
 def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path) -> None:

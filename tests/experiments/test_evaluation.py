@@ -239,6 +239,13 @@ def test_evaluate_repeats_what_the_run_found(runs, capsys):
     assert json.loads((outcome.run_dir / "evaluation-test.json").read_text())["checkpoint"] == "last"
     assert f"{outcome.run_dir} is interrupted, not done\n" in capsys.readouterr().err
 
+    (outcome.run_dir / "evaluation-test.json").unlink()
+    (outcome.run_dir / "evaluation-test.json").mkdir()
+    assert main(["evaluate", *words]) == 2  # before anything is measured
+    captured = capsys.readouterr()
+    assert captured.err.endswith("evaluation-test.json: it cannot be written: Is a directory\n")
+    assert captured.out == ""
+
 
 def test_evaluate_refuses_a_number_out_of_range(tmp_path, capsys):
     assert main(["evaluate", f"run={tmp_path}", "n_samples=0"]) == 2

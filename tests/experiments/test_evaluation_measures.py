@@ -306,6 +306,14 @@ def test_a_classifier_of_few_rows_makes_few_steps(trained, tmp_path, monkeypatch
     assert about["recipe"]["steps"] == 3
 
 
+def test_a_classifier_knows_all_labels_where_the_model_knows_few(shared_runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "STEPS", 60)
+    _, data = run.assemble(shared_runs.configure("model=m2", "data.n_labels=20", "data.train_size=null"))
+    assert (data.materialize(torch.arange(100), "train").y == -1).any()
+    _, about = classifier_of(data, tmp_path, CPU)
+    assert about["validation_accuracy"] > 0.6  # of 20 labels a third
+
+
 def test_a_classifier_learns(shared_runs, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "STEPS", 150)
     _, data = run.assemble(shared_runs.configure("data.train_size=null", "data.binarize=threshold"))

@@ -130,6 +130,23 @@ def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> Non
     assert short.verdict(short.rows[0]) == "1 run missing"
 
 
+def test_what_is_not_a_number_is_neither_better_nor_worse() -> None:
+    p = paper(better="less")
+    row = Row("a", p.cells["a"], Estimate.of([-20.0, float("nan")]), 1.0, 0)
+    assert Reproduction(p, "full", [row]).verdict(row) == "not a number"
+
+
+def test_no_title_and_no_note_breaks_a_table() -> None:
+    p = paper(
+        cells={"a": {"title": "p(x|z)", "published": 1.0, "trust": "A"}}, order=[], note="One line\nand another.\n"
+    )
+    made = Reproduction(p, "full", [Row("a", p.cells["a"], None, None, 1)])
+    assert r"| p(x\|z) | 1.00 |" in FORMS[".md"](made)
+    assert all(
+        line.startswith("% ") for line in FORMS[".tex"](made).partition(r"\end{tabular}")[2].strip().splitlines()
+    )
+
+
 LESS_IS_BETTER = {"bits_per_dim", "coded_bits_per_dim", "gap", "loss", "mae", "nll", "reconstruction"}
 
 

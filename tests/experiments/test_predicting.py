@@ -217,6 +217,16 @@ def test_what_cannot_be_predicted_is_told_in_one_line(words, asked, why, trained
     assert set(run_dir.rglob("*")) == before
 
 
+def test_a_line_without_a_token_costs_nothing(trained, capsys, monkeypatch):
+    """Among words is no line break to come before a text, so that a blank line has no token at all."""
+    run_dir = trained(*LANGUAGE, "data/tokenizer=words")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the lazy dog\n\nthe\u2028dog\n"))
+    _, *lines = predict(capsys, run_dir).splitlines()
+    assert [line.split()[1] for line in lines[:2]] == ["2", "0"]
+    assert lines[1].split() == ["0.000", "0", "nan"]
+    assert lines[2].split()[1] == "1"  # one line, whatever else Unicode takes for an end
+
+
 def test_a_line_that_cannot_be_read_is_named(trained, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("the dog\ndög\n"))
     run_dir = trained(*LANGUAGE)

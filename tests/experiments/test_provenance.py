@@ -72,6 +72,11 @@ def test_the_commit_and_what_was_changed_since(tmp_path, installed_in):
     assert "+changed = True" in provenance(CONFIG, [], {})["git"]["diff"]
     assert git_tag() == f"git-{sha[:7]}+"
 
+    module._git.cache_clear()
+    git(tmp_path, "config", "color.ui", "always")
+    source.write_bytes("café = 1\n".encode("latin-1"))
+    assert "\n+caf\ufffd = 1\n" in provenance(CONFIG, [], {})["git"]["diff"]
+
 
 def test_installed_without_git(tmp_path, installed_in, monkeypatch):
     installed_in(tmp_path / "site-packages")

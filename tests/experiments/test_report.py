@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from attelbo.experiments.curves import HEIGHT, WIDTH, Curve, line_chart, nice_ticks, short_number, thin_out
+from attelbo.experiments.exhibits import earlier, final
 from attelbo.experiments.report import write_report
 from attelbo.experiments.tables import print_result
 from attelbo.training.loggers import CsvLogger, RunInfo
@@ -177,6 +178,13 @@ def test_pictures_are_embedded_whole_and_in_order(run_dir, page):
     assert (page.images[0]["width"], page.images[0]["height"]) == ("34", "12")
     assert [image.get("class") for image in page.images[:2]] == ["pixelated", None]
     assert "where it looks" in page.text
+
+
+def test_a_picture_whose_name_only_looks_like_that_of_an_epoch_is_one_of_the_end(tmp_path):
+    """``attelbo sample checkpoint=epoch5`` of a DRAW writes such a name; the report of the run ended in an error."""
+    path = save_png(PICTURE, tmp_path / "media" / "samples-n4-seed0-epoch5-strokes.png")
+    assert (final([path]), earlier([path])) == ([path], [])
+    assert "Samples-n4-seed0-epoch5-strokes" in write_report(tmp_path).read_text()
 
 
 def test_texts_stand_as_they_were_written(run_dir):

@@ -209,6 +209,8 @@ def test_a_run_that_goes_on_removes_what_was_left_half_written(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for name in (".status.json.1.tmp", "checkpoints/.last.ckpt.1.tmp", "checkpoints/best.ckpt", "mine.tmp"):
         (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "media" / ".samples.1.tmp").mkdir(parents=True)  # a folder of samples
+    (tmp_path / "media" / ".samples.1.tmp" / "0.png").write_bytes(b"half")
     RunDirectory(tmp_path).begin(CONFIG)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {"best.ckpt", "mine.tmp", "status.json"}

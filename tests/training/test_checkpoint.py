@@ -12,7 +12,7 @@ import torch
 
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
-from attelbo.files import give_second_name
+from attelbo.files import link_or_copy
 from attelbo.models import LanguageModel, Model, VariationalAutoencoder, load_run, load_weights
 from attelbo.models.schedulers import StepDecay
 from attelbo.training.checkpoint import AtomicCheckpointIO
@@ -249,6 +249,6 @@ def test_a_second_name_where_there_are_none(tmp_path, monkeypatch):
 
     (tmp_path / "a").write_text("one")
     monkeypatch.setattr(os, "link", refuse)
-    give_second_name(tmp_path / "a", tmp_path / "b")
+    link_or_copy(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_text() == "one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

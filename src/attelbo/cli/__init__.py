@@ -1,11 +1,11 @@
 """The command line: ``attelbo train | evaluate | sample | ... | check | list``, with Hydra's own words.
 
-Everything is composed and checked before anything runs; what the user can mend is told in one line with
+Everything is composed and checked before anything runs; what the user can correct is told in one line with
 exit code 2. Each command imports what it needs when it runs, so ``attelbo --help`` imports neither torch
 nor Hydra.
 
 Exit codes: 0 done, 1 a run failed, 2 the command or configuration is wrong, 130 interrupted from the
-keyboard, 141 nobody reads the output any more, 143 stopped by SIGTERM after the state was saved.
+keyboard, 141 the reader of the output closed the pipe, 143 stopped by SIGTERM after the state was saved.
 """
 
 import os
@@ -37,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read the output, head, say, wants no more of it; nor is Python to complain of what is left when it ends.
+        # The reader of the output, such as head, has closed the pipe; Python would complain of it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
 
 
 def _dispatch(command: str, words: list[str]) -> int:
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and "ATTELBO_RUN_DIR" in os.environ:
-        # Lightning started this process to help with a run that its parent has already composed.
+        # Lightning started this process as a further rank of a run that its parent has already composed.
         from attelbo.experiments import run
 
         return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code

@@ -1,4 +1,4 @@
-"""The words of a command: what argparse takes of them, and how a command speaks."""
+"""Parsing of the command line, by argparse, and what a command prints to standard output and error."""
 
 import re
 import sys
@@ -21,14 +21,14 @@ CALLS = (
     "fit-prior",
     "rerun",
 )
-"""Commands whose root file is itself the call."""
+"""Commands whose root file is itself the call: its ``_target_`` is the function that does the work."""
 
 LITERAL = ("prompt=", "text=", "start=", "end=")
-"""Words of these commands whose value is taken as it stands, whatever signs of Hydra's are in it."""
+"""Words of these commands whose value is taken literally: no character in it is part of Hydra's grammar."""
 
 
 class Parser(ArgumentParser):
-    """Of the options of a command; what is wrong with them is one line."""
+    """Parses the options of a command; a mistake in them is told in one line."""
 
     def __init__(self, command: str) -> None:
         super().__init__(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)
@@ -65,7 +65,7 @@ def parse(command: str, words: Sequence[str]) -> Namespace:
     options = parser.parse_intermixed_args(words)
     if getattr(options, "cfg", None) and getattr(options, "multirun", False):
         parser.error("--cfg prints one configuration: leave out -m")
-    if command == "fit-prior":  # the group of priors is one of a model's; to who fits one alone it is `prior`
+    if command == "fit-prior":  # its prior= chooses from the group model/prior
         options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
     if command in CALLS:
         _refuse_second_name(options.words)
@@ -75,7 +75,7 @@ def parse(command: str, words: Sequence[str]) -> Namespace:
 
 
 def _of_run(word: str) -> str:
-    """A word that is no assignment names the run."""
+    """A word that is not an assignment names the run."""
     return f"run={word}" if _is_bare(word) else word
 
 
@@ -101,12 +101,12 @@ def _quoted(word: str) -> str:
 
 
 def tell(error: UserError) -> int:
-    """Say what the user can mend, in one line; the exit code for it."""
+    """Print a mistake of the user's in one line; the exit code for it."""
     sys.stderr.write(f"error: {one_line(error)}\n")
     return 2
 
 
 def say(text: str) -> int:
-    """Print; the exit code of a command that has done what it should."""
+    """Print; the exit code of success."""
     sys.stdout.write(text)
     return 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def search_of(options: Namespace) -> "Search | None":
-    """The search that the command names, if it names one. Words that name a sweep give way to its own.
+    """The search that the command names, if it names one. Words that name a sweep are replaced by its own.
 
     Raises:
         ConfigError: something is wrong with it.
@@ -52,7 +52,7 @@ def plan_of(options: Namespace) -> "list[Composition]":
         from attelbo.experiments.sweeps.expanding import expand
 
         jobs = expand(root, words, config_dir=folder)
-        if jobs is None:  # the sweeper decides as it goes: what all its jobs share can be checked all the same
+        if jobs is None:  # the sweeper chooses its jobs while they run: what they share can be checked all the same
             plan = [compose(root, words, config_dir=folder, multirun=True)]
         else:
             plan = [compose(root, each, config_dir=folder) for each in jobs]
@@ -113,7 +113,7 @@ def call(options: Namespace) -> int:
 
 
 def _of_first_stage(words: Sequence[str]) -> list[str]:
-    """Those words of ``fit-prior`` that are not its own but train's, where no run is given."""
+    """The words of ``fit-prior`` that are meant for ``train``; none where a run is given."""
     import inspect
 
     from attelbo.experiments.fitting import fit_prior
@@ -128,7 +128,7 @@ def _first(word: str) -> str:
 
 
 def _refuse_slips(words: Sequence[str]) -> None:
-    """Raise ConfigError at a word that is likelier one of ``fit-prior``'s own keys than one of train's."""
+    """Raise ConfigError at a word that looks like a misspelt key of ``fit-prior`` and not like one of ``train``."""
     import inspect
 
     from attelbo.experiments.configuration import Train
@@ -141,7 +141,7 @@ def _refuse_slips(words: Sequence[str]) -> None:
 
 
 def _fit_both(options: Namespace, words: list[str]) -> int:
-    """Both stages, each found if it is done and taken up where it was interrupted."""
+    """Run both stages; one that is done is found, one that was interrupted is resumed."""
     from attelbo.experiments.configuration import check as check_keys
     from attelbo.experiments.configuration import compose
     from attelbo.experiments.fitting import fit_both, shared_words
@@ -192,19 +192,19 @@ def train(options: Namespace) -> int:
 
 
 def folder_of(plan: "list[Composition]", search: "Search | None" = None) -> Path:
-    """The directory of a sweep: the one that was given by hand, or the one that is named by what the sweep runs."""
+    """The directory of a sweep: the one given as ``hydra.sweep.dir``, or one that is named by what the sweep runs."""
     if any(word.startswith("hydra.sweep.dir=") for word in plan[0].overrides):
         return Path(plan[0].hydra.sweep.dir)
     return search.folder if search else _sweep_folder(plan)
 
 
 def decides_as_it_goes(plan: "list[Composition]") -> bool:
-    """Whether the sweeper makes its jobs while they run."""
+    """Whether the sweeper chooses its jobs while they run."""
     return not plan[0].hydra.sweeper._target_.endswith(".BasicSweeper")
 
 
 def _train_replicas(plan: "list[Composition]") -> int:
-    """The jobs run here, several in one process: Hydra has composed them and has no part in it."""
+    """Train the jobs here, several in one process. Hydra has composed them and does no more."""
     from attelbo.experiments import replicas
 
     return replicas.train(plan, folder_of(plan))
@@ -226,7 +226,7 @@ def _sweep_folder(plan: "Sequence[Composition]") -> Path:
 def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: "JobType" = "train") -> int:
     """What Hydra runs: one training run. Its exit code is returned, never raised: the other jobs go on.
 
-    Jobs that run in one process find the data of the job before in ``loaded``.
+    Jobs that run in one process pass on their data in ``loaded``.
     """
     import traceback
 
@@ -252,5 +252,5 @@ def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: 
             traceback.print_exc()
             code = 1
     if code > 128 and sweep is not None and here:
-        raise SystemExit(code)  # who stops this process does not want its next job to start
+        raise SystemExit(code)  # a signal that stops this process stops the sweep, not this job only
     return code

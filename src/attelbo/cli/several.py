@@ -34,12 +34,12 @@ def sweep(words: Sequence[str]) -> int:
     search = search_of(options)
     plan = [search.middle] if search else plan_of(options)
     if decides_as_it_goes(plan):
-        raise ConfigError("sweep dry: this sweeper makes its jobs while they run")
+        raise ConfigError("sweep dry: this sweeper chooses its jobs while they run")
     from attelbo.experiments.assembly import verify
     from attelbo.experiments.sweeps import showing
 
     for each in plan:
-        verify(each.config)  # as before the sweep itself: a job that cannot be built is told now
+        verify(each.config)  # as the sweep itself does first: a job that cannot be built is told now
     folder = folder_of(plan, search)
     if search is None:
         showing.dry(plan, folder)

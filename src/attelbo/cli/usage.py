@@ -1,4 +1,4 @@
-"""What the command line says of itself."""
+"""The help texts of the command line."""
 
 from itertools import takewhile
 
@@ -12,22 +12,22 @@ attelbo: variational autoencoders and attention models, composed from named part
   attelbo list         [group]                 what can be chosen, one line on each
 
 of a finished run, or of the newest one in a folder (DIR alone will do):
-  attelbo evaluate     run=DIR [values]        what it is measured by, and more
+  attelbo evaluate     run=DIR [values]        its metrics, and more
   attelbo sample       run=DIR n=64 [values]   images from the prior, or texts: prompt="..."
   attelbo translate    run=DIR text="..."      a sentence, or each line of the standard input
-  attelbo predict      run=DIR text="..."      classes of texts or pictures, or what a language model pays for each
-                                               token; of those in a file, path=..., or of split=test, as CSV
+  attelbo predict      run=DIR text="..."      classes of texts or images, or the cost of each token to a language
+                                               model; for those in a file, path=..., or in split=test, as CSV
   attelbo reconstruct  run=DIR n=20 [values]   images and their reconstructions
   attelbo interpolate  run=DIR n=8 [values]    paths between images, a grid and a GIF, or texts: start="..." end="..."
   attelbo traverse     run=DIR row=0 [values]  one latent at a time, as a grid and as a GIF
   attelbo embed        run=DIR [values]        posterior means as coordinates and as a map
   attelbo fit-prior    run=DIR prior=maf       a prior fitted to its encodings: a run of its own; experiment=... in
                                                place of run= trains the first stage too, or finds it
-  attelbo rerun        run=DIR                 the same once more: does the same come out, bit for bit?
+  attelbo rerun        run=DIR                 repeats it: is the result the same, bit for bit?
 
 of many runs:
   attelbo sweep        dry|status ...          the jobs of a sweep: those that a command would run, or those in a folder
-  attelbo compare      DIR... [options]        settings side by side, mean and interval over seeds; a page
+  attelbo compare      DIR... [options]        settings side by side, mean and interval over seeds; an HTML page
   attelbo wandb        sync|report DIR...      runs logged offline sent to the server; a report on a sweep
 
 of a paper:
@@ -48,7 +48,7 @@ options of train, check and those of a finished run (-m: of train and check):
 """
 
 COMPARE = """\
-attelbo compare DIR... [options]        settings side by side, mean and interval over seeds; a page
+attelbo compare DIR... [options]        settings side by side, mean and interval over seeds; an HTML page
 
 DIR: run directories, sweeps, any folder of runs, or globs of them. Runs that differ only in their seed are one setting.
 
@@ -57,9 +57,9 @@ options:
                        the runs of one seed that differ in other keys count as one, their mean
   --metric NAME        a column: nll, test/elbo, val/loss, ...; the first one sorts; may be repeated
   --pair A B           compare two rows of the printed table, by their numbers, seed by seed
-  --udr KIND           a column of VAEs: how far the seeds of a setting agree in their latents, by lasso or spearman
-  -o, --output FILE    write it too: .html (a page with curves and pictures), .csv, .md or .tex; may be repeated
-  --runs               in a .csv a line for each run, for pandas and the like, instead of one for each setting
+  --udr KIND           a column for VAEs: how far the seeds of a setting agree in their latents, by lasso or spearman
+  -o, --output FILE    write the table there too: .html (with curves and pictures), .csv, .md or .tex; may be repeated
+  --runs               in a .csv one line for each run, for pandas and the like, instead of one for each setting
 """
 
 SWEEP = """\
@@ -68,19 +68,19 @@ attelbo sweep        dry|status ...          the jobs of a sweep: those that a c
   attelbo sweep dry [choices and values]     what `attelbo train -m` would run: each job, its state, what is left
   attelbo sweep status [DIR...]              the same of every sweep in these folders, or in outputs
 
-Lists go together where they are zipped: zip:model.latent_dim=2,8 zip:optimizer.lr=1e-2,1e-3 are two jobs, not four;
-zip2: and so on begin further lists, which are combined with the others.
+Zipped lists go in step: zip:model.latent_dim=2,8 zip:optimizer.lr=1e-2,1e-3 are two jobs, not four. zip2: and so on
+are further groups of such lists, combined with the others.
 
 sweep=NAME stands for the words in a file of conf/sweep/ (attelbo list sweep). With sweep.sampler=tpe, random,
 quasi_random or grid the jobs are chosen while the sweep runs, from the lists and intervals that are swept:
 
   attelbo train -m sweep.sampler=tpe 'optimizer.lr=tag(log,interval(1e-4,1e-2))' 'model.latent_dim=int(interval(2,32))'
 
-  sweep.n_trials=20        jobs of the search; more of them later go on with it
+  sweep.n_trials=20        jobs of the search; the same command with a larger number goes on with it
   sweep.pruner=median      stop a job that does worse than others did: median or successive_halving
   sweep.warmup=1           validations before that
-  sweep.metric, direction  what is searched for the best of; by itself what the model is watched by
-  sweep.concurrent=1       jobs at a time, with a launcher that runs them so
+  sweep.metric, direction  what is optimized, and which way; by default what the model is monitored by
+  sweep.concurrent=1       jobs at a time, with a launcher that runs several
   sweep.seed=0             of the sampler
 """
 
@@ -89,13 +89,13 @@ REPRODUCE = """\
 attelbo reproduce PAPER [options] [choices and values]     its table, rebuilt, beside the published numbers
 
 Runs what is not done yet (the same command again goes on), prints the table and writes it beside the runs. Further
-words, such as trainer.accelerator=gpu or paths.data_dir=..., are for all runs.
+words, such as trainer.accelerator=gpu or paths.data_dir=..., apply to all runs.
 
 options:
   --list                   the papers, one line on each
   --budget NAME            smoke (seconds), quick (minutes on a CPU) or full (as published); quick by default
   --seeds N                runs of each cell
-  --cell NAME              run this cell only; may be repeated. The table has the others as far as they were run
+  --cell NAME              run this cell only; may be repeated. The table shows what there is of the others
   -o, --output FILE        write the table there too: .md, .csv or .tex; may be repeated
   --config-dir DIR         a folder that adds to the groups and papers
 """
@@ -103,7 +103,7 @@ options:
 WANDB = """\
 attelbo wandb        sync|report DIR...      runs logged offline sent to the server; a report on a sweep
 
-  attelbo wandb sync DIR...                  send every run below these folders that was logged offline and is not sent
+  attelbo wandb sync DIR...                  send every run below these folders that was logged offline and not sent yet
   attelbo wandb report DIR [options]         a report on the runs of a sweep, which must have been sent: curves and bars
                                              by setting, parallel coordinates, what differs, pictures
 
@@ -111,7 +111,7 @@ The server is the one that `wandb login` knows, or WANDB_BASE_URL names.
 
 options of report:
   --metric NAME        a bar: nll, test/elbo, val/loss, ...; may be repeated
-  --dry                only write what it would be, as wandb-report.json into the folder
+  --dry                send nothing; write the report as wandb-report.json into the folder
 """
 
 
@@ -119,7 +119,7 @@ def help_of(command: str) -> str:
     """What ``attelbo COMMAND --help`` prints: its options, and its keys with what its root file says of them."""
     lines = HELP.splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith(f"  attelbo {command} "))
-    rest = takewhile(lambda line: line.startswith("    "), lines[first + 1 :])  # what it does may go on below
+    rest = takewhile(lambda line: line.startswith("    "), lines[first + 1 :])  # its description may go on below
     usage = "\n".join(line.removeprefix("  ") for line in (lines[first], *rest))
     if command == "list":
         return f"{usage}\n\ngroups: {', '.join(choices(config_folders()))}\n"

@@ -1,4 +1,4 @@
-"""Arrays of one's own on the resident path: images as all images, and real numbers, of images or of vectors.
+"""The user's own arrays on the resident path: images of bytes, and real numbers as images or as vectors.
 
 Shapes: N rows, B batch, (D,) vector or (C, H, W) image.
 """
@@ -48,12 +48,12 @@ class Units(NamedTuple):
 
 
 class ArrayDataModule(ImageDataModule):
-    """Arrays, split and resident: bytes and bools as any images, floats as real numbers in float32.
+    """Arrays, split and resident: bytes and bools like other images, floats as real numbers in float32.
 
     Real numbers may be standardized, by mean and standard deviation (over N) of the rows that are trained on. The
-    model, and whoever asks it in Python, then sees standardized ones; ``standardized`` and ``restored`` go there and
-    back. All that is reported in nats is still the density of x as the file has it: the logs of the scales are
-    subtracted from log p(x). A number that never varies is only centered.
+    model, and whoever calls it in Python, then sees standardized ones; ``standardized`` and ``restored`` convert. All
+    that is reported in nats is still the density of x as the file has it: the logs of the scales are subtracted from
+    log p(x). A number that never varies is only centered.
 
     Args:
         name: the data set's name in reports.
@@ -148,7 +148,7 @@ class ArrayDataModule(ImageDataModule):
 
     @property
     def units(self) -> Units:
-        """Of real numbers."""
+        """The units of real numbers."""
         if self._units is None:
             self._units = self._split("train").units  # pyright: ignore[reportAttributeAccessIssue]
         assert self._units is not None
@@ -177,7 +177,7 @@ class ArrayDataModule(ImageDataModule):
     # What a run directory keeps
 
     def save_state(self, folder: Path) -> None:
-        """Keep what the files are like, and by what their numbers were standardized."""
+        """Keep the description of the files, and the units of their numbers."""
         super().save_state(folder)
         source, units = self.source, self.units if self.source.real else None
         content = {
@@ -192,7 +192,7 @@ class ArrayDataModule(ImageDataModule):
         write_atomically(folder / FILE, json.dumps(content))
 
     def load_state(self, folder: Path) -> None:
-        """Take it from there.
+        """Load it.
 
         Raises:
             DataError: the file is missing or damaged.
@@ -244,7 +244,7 @@ class ArrayDataModule(ImageDataModule):
         return self._real(train, self.units, rows)
 
     def _measured(self, x: Tensor, rows: Tensor) -> Units:
-        """Mean and standard deviation of these rows, in two passes of float64; of what never varies its value and 1."""
+        """Mean and standard deviation of these rows, in two passes of float64; where none varies, it and 1."""
         over = tuple(range(x.ndim)) if self.standardize == "all" else (0, *range(2, x.ndim))
         low = torch.stack([part.amin(over) for part in _parts(x, rows)]).amin(0)  # () or (D,) or (C,)
         high = torch.stack([part.amax(over) for part in _parts(x, rows)]).amax(0)

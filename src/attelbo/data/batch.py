@@ -13,12 +13,12 @@ from torch import Tensor
 
 DataKind = Literal["binary", "levels", "real", "tokens", "set", "function"]
 Evaluated = Literal["trained", "validation", "test"]
-"""Rows that are the same whenever they are asked for. ``trained`` are those to train on as an evaluation sees them."""
+"""Splits with nothing random in them. ``trained``: the training rows as an evaluation sees them."""
 Split = Literal["train"] | Evaluated
-"""Of ``train`` what is random is drawn anew whenever a row is used."""
+"""What is random about the rows of ``train`` is drawn anew whenever they are used."""
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
-"""Tokens of every vocabulary that pads: behind the end of a row, before and after a sentence; unknown words."""
+"""Tokens of every vocabulary that pads: padding, beginning and end of a sentence, unknown word."""
 IGNORE = -1
 """In y, where no token is to be predicted; in ``segments``, where there is padding."""
 CONTEXT, TARGET = 0, 1
@@ -58,7 +58,7 @@ class DataSpec:
     pads: bool = False
     """Whether rows end in PAD, which the vocabulary then has as its token 0, with BOS and EOS after it."""
     log_volume: float = 0.0
-    """log |d x in the file / d x|, nats, of real numbers that were scaled: by so much log p of those in the file is
+    """log |d x in the file / d x|, nats, of real numbers that were scaled: log p of those in the file is that much
     lower."""
     target: "DataSpec | None" = None
     """What y is, where it is more than labels or factors: the next tokens (T,), a sentence (U,), numbers, the values of

@@ -1,8 +1,8 @@
-"""Files of data sets: where they are, and how trouble with them is told.
+"""Files of data sets: finding, downloading and verifying them.
 
-Files are looked for in one folder (``paths.data_dir``). What is missing and can be had is downloaded into a temporary
-folder next to the rest, its MD5 sums are checked, and it is moved in place when all of it is there. A file that exists
-is never overwritten and never deleted.
+Files are looked for in one folder (``paths.data_dir``). What is missing is downloaded, where that is possible, into a
+temporary folder next to the rest, its MD5 sums are checked, and it is moved into place when all of it is there. A file
+that exists is never overwritten and never deleted.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class Downloaded(ABC):
             raise self._not_found(root, missing, f"downloading failed ({one_line(error)})") from error
 
     def require(self, root: Path) -> None:
-        """See that all files are there.
+        """Check that all files are there.
 
         Raises:
             DataError: one is not.
@@ -76,7 +76,7 @@ def fetch(url: str, file: DataFile, folder: Path) -> None:
     """Download a file that torchvision has no class for, by torchvision's downloader, to its place in a folder.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: it cannot be downloaded.
         RuntimeError: its MD5 sum is not the published one.
     """
     from torchvision.datasets.utils import download_url  # slow to import
@@ -86,7 +86,7 @@ def fetch(url: str, file: DataFile, folder: Path) -> None:
 
 
 def read_verified(root: Path, file: DataFile, embedded: str) -> bytes:
-    """The bytes of a file, whose MD5 sum is as published; ``embedded`` needs no files.
+    """The bytes of a file, checked against the published MD5 sum; ``embedded`` names data that need no files.
 
     Raises:
         DataError: if it cannot be read, or the sum differs.

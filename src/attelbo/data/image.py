@@ -1,7 +1,7 @@
 """Images on the resident path: explicit binarization, flips, crops, few labels.
 
-Random parts (the training rows' dynamic binarization, flips and crops) use the default generator, as all that is random
-about a training batch. The pixels of static binarization, and those of validation and test images under dynamic
+Random parts (the training rows' dynamic binarization, flips and crops) use the default generator, as everything random
+about a training batch does. The pixels of static binarization, and those of validation and test images under dynamic
 binarization, have a fixed seed of their own.
 
 Shapes: B batch, (C, H, W) image, N rows.
@@ -38,17 +38,17 @@ class ImageDataModule(ResidentDataModule):
 
     Args:
         name: the data set's name in reports.
-        source: an ``ImageSource``, or the node of one, in ``attelbo.data.sources`` or a package of one's own.
+        source: an ``ImageSource``, or the node of one, in ``attelbo.data.sources`` or a package of your own.
         root: the folder of data sets.
         seed: the run's seed; the order of the training rows follows from it.
         batch_size: rows in a training minibatch, per device.
         eval_batch_size: rows in a validation or test minibatch, per device.
-        validation_size: training rows that are set aside for validation; of those that were published for it, where
-            some were. If None all of these, or a tenth of the training rows.
+        validation_size: training rows that are set aside for validation, taken from a published validation set where
+            there is one. If None all of that set, or a tenth of the training rows.
         binarize: ``none`` (grey levels), ``threshold`` (at one half), ``static`` (drawn once, Larochelle & Murray
             2011) or ``dynamic`` (drawn anew whenever a training row is used, Salakhutdinov & Murray 2008).
         flip: mirror training images left to right with probability one half.
-        crop: take a window of the image's size from each training image with so many black pixels around it, at random.
+        crop: pad each training image with so many black pixels on all sides and take a random window of its own size.
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training rows (to debug, or to learn from little); all if None.
@@ -60,8 +60,8 @@ class ImageDataModule(ResidentDataModule):
             is white, or ``noise`` in place of what is black; anew whenever a training row is used.
 
     Raises:
-        ValueError: if a number is out of range, ``binarize`` is asked for data that are binary already, or the source
-            is none.
+        ValueError: if a number is out of range, ``binarize`` is set for data that are binary already, or the source is
+            not an ``ImageSource``.
     """
 
     _takes_real = False
@@ -147,12 +147,17 @@ class ImageDataModule(ResidentDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """Known before any file is read, but of sources that have to look.
+        """Known before any file is read, except for sources that have to look into theirs.
 
         Raises:
             DataError: such a file is missing or damaged.
             ConfigError: an argument does not go with what is in it.
         """
+        return self._of_images
+
+    @property
+    def _of_images(self) -> DataSpec:
+        """What the images are like, whatever rows a subclass makes of them."""
         if self._described is None:
             self.source.look(self.root)
             try:
@@ -179,15 +184,15 @@ class ImageDataModule(ResidentDataModule):
         if (folder / FILE).is_file():
             load_vocabularies(folder, classes=self._classes)
 
-    # Pictures of one's own
+    # Pictures that are in no split
 
     def read(self, files: Sequence[Path]) -> Tensor:
         """Pictures that are in none of the splits, as an evaluation would see them: the middle of each in the shape of
         the data, binarized as those are, (n, C, H, W).
 
         Raises:
-            UserError: the data are no images of bytes.
-            DataError: a file is no picture.
+            UserError: the data are not images of bytes.
+            DataError: a file is not a picture.
         """
         spec = self.spec
         if spec.kind == "real" or spec.row != "image" or spec.shape[0] not in (1, 3):
@@ -226,7 +231,7 @@ class ImageDataModule(ResidentDataModule):
         where the model sees numbers from 0 to 1.
 
         Raises:
-            ConfigError: they are no bytes.
+            ConfigError: the images are not of bytes.
         """
         split = self._split("train")
         if not isinstance(split, ImageSplit):
@@ -306,6 +311,6 @@ class ImageDataModule(ResidentDataModule):
     def _resident(self, images: Images, rows: Tensor | None = None, **options: Any) -> ImageSplit:
         x, y, segments = (t if t is None or rows is None else t.index_select(0, rows) for t in images)
         assert x is not None
-        scale = 255 if self.spec.kind == "levels" else 1
+        scale = 255 if self._of_images.kind == "levels" else 1
         options |= {"bits": self.source.packed, "segments": segments, "nuisance": self.nuisance}
         return ImageSplit(x, y, scale=scale, **options)

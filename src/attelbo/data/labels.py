@@ -25,7 +25,7 @@ class Classes:
         return {"names": list(self.names)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what ``state`` was taken of."""
+        """Take the names from what :meth:`state` returned."""
         self.names = tuple(state["names"])
 
 

@@ -23,12 +23,12 @@ def training_order(n_rows: int, seed: int, epoch: int, rank: int = 0, world_size
     """This rank's rows in the order of this epoch: ``randperm[rank::world_size]``, int64.
 
     The permutation is drawn on the CPU, so it is the same on every device. If the ranks do not divide the
-    rows, the first rows of the permutation are used once more, and every rank takes equally many steps.
+    rows, the permutation starts over at its end, and every rank takes equally many steps.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     order = torch.randperm(n_rows, generator=generator)
-    padding = rows_per_rank(n_rows, world_size) * world_size - n_rows
-    return torch.cat([order, order[:padding]])[rank::world_size] if world_size > 1 else order
+    places = torch.arange(rank, rows_per_rank(n_rows, world_size) * world_size, world_size)
+    return order[places % n_rows]
 
 
 def cut_from_passes(rows_of: Callable[[int], Tensor], per_pass: int, first: int, n: int, batch_size: int) -> Tensor:

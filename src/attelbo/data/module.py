@@ -109,11 +109,11 @@ class ResidentDataModule(LightningDataModule, ABC):
 
     @property
     def length(self) -> int | None:
-        """What is called the length of a row, where there are others to be had; None: there are none."""
+        """The length of a row, where the data can be had in rows of other lengths (``at_length``); else None."""
         return None
 
     def at_length(self, length: int, split: Evaluated) -> Self:
-        """The same data in rows of another length, of which only this split can be had.
+        """The same data in rows of another length; only this split of it can be used.
 
         Raises:
             ValueError: there are no rows of this length.
@@ -130,8 +130,8 @@ class ResidentDataModule(LightningDataModule, ABC):
         return splits
 
     def share(self, loaded: dict[str, Splits]) -> None:
-        """Load nothing that the module before has put into ``loaded``, and put into it what is loaded: to be called
-        before ``setup``, on modules that train on one device."""
+        """Share splits with other modules through ``loaded``: what is in it is not loaded again, what is loaded is put
+        into it. To be called before ``setup``, on modules that train on one device."""
         self._loaded = loaded
         if self._splits:  # a vocabulary was asked for before
             self._splits = loaded.get(self._key) or self._keep(self._splits)
@@ -159,10 +159,10 @@ class ResidentDataModule(LightningDataModule, ABC):
     # What a run directory keeps
 
     def save_state(self, folder: Path) -> None:
-        """Write into a run directory what its model needs of the data to be used without them, such as a vocabulary."""
+        """Write into a run directory what its model needs when the data are not there, such as a vocabulary."""
 
     def load_state(self, folder: Path) -> None:
-        """Take it from there, before ``spec`` is asked for."""
+        """Load what ``save_state`` wrote; to be called before ``spec`` is used."""
 
     # Tensors to batches
 
@@ -171,8 +171,7 @@ class ResidentDataModule(LightningDataModule, ABC):
         return self._split(split).materialize(index)
 
     def alike(self, index: Tensor, split: Split) -> Tensor:
-        """Rows (B,) of a split in the order in which neighbours are similarly large: batches of them hold little
-        padding."""
+        """Rows (B,) of a split, neighbours being of similar length: batches of them hold little padding."""
         return self._split(split).alike(index)
 
     def repeats(self, split: Split) -> bool:
@@ -180,12 +179,12 @@ class ResidentDataModule(LightningDataModule, ABC):
         return self._split(split).repeats
 
     def shown(self, x: Tensor) -> Tensor:
-        """Images as a model sees or makes them, (N, C, H, W), as the eye is to see them, in [0, 1]."""
+        """Images as a model sees or makes them, (N, C, H, W), converted for display: in [0, 1]."""
         return x
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """What the classes in y are called, or their numbers where they have no names; None where there are none."""
+        """The names of the classes in y, or their numbers where they have no names; None where there are no classes."""
         return None if self.spec.n_classes is None else tuple(map(str, range(self.spec.n_classes)))
 
     def restored(self, x: Tensor) -> Tensor:
@@ -293,11 +292,11 @@ def fixed_generator(purpose: str) -> torch.Generator:
 
 
 def build_part(name: str, spec: Any) -> Any:
-    """Build a part of a data module from its node; what is no node was built already, by whoever works in Python.
+    """Build a part of a data module from its node; anything else is a part that was built already, in Python.
 
     Raises:
-        ValueError: one of its arguments is out of range, or it cannot be made at all; the message begins with ``name``,
-            as the key does.
+        ValueError: one of its arguments is out of range, or it cannot be built at all; the message begins with
+            ``name``, as the key does.
     """
     if not isinstance(spec, Mapping):
         return spec

@@ -1,4 +1,4 @@
-"""Nuisances: what varies in an image beside its factors, and is none of them. Of black and white images.
+"""Nuisances: what varies in black and white images without being one of their factors.
 
 Locatello, Bauer, Lucic, Raetsch, Gelly, Schoelkopf & Bachem 2019, "Challenging Common Assumptions in the Unsupervised
 Learning of Disentangled Representations" (arXiv:1811.12359), appendix H: Color-dSprites and Noisy-dSprites.
@@ -19,8 +19,8 @@ _STEP, _FIRST, _SECOND = (n - (1 << 64) for n in SPLITMIX)
 """As int64 has them."""
 
 Nuisance = Literal["none", "color", "noise"]
-"""``color``: what is white has a colour, of each image another, whose red, green and blue are in 128..255; ``noise``:
-what is black has, pixel by pixel, colours whose red, green and blue are in 0..255."""
+"""``color``: in each image, what is white has one colour, whose red, green and blue are in 128..255; ``noise``: each
+pixel that is black has a colour of its own, whose red, green and blue are in 0..255."""
 
 
 def with_nuisance(x: Tensor, nuisance: Nuisance, rows: Tensor | None = None, purpose: str = "") -> Tensor:

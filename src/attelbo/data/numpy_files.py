@@ -1,4 +1,4 @@
-"""Files of NumPy's: what they hold, by their headers, and what is wrong with them in one line.
+"""NumPy's files: which arrays they hold, by their headers, with what is wrong with a file told in one line.
 
 Nothing pickled is opened.
 """
@@ -50,7 +50,7 @@ class Member(NamedTuple):
 
 
 def members_of(path: Path) -> dict[str, Member]:
-    """The arrays of a .npz file by their names, or that of a .npy file, by none: "".
+    """The arrays of a .npz file by their names, or that of a .npy file, under the name "".
 
     Raises:
         DataError: it is no such file, or damaged.

@@ -21,8 +21,8 @@ minibatches. Where it is not, and many published models come from it so, theirs 
 class PaddedSplit(ResidentSplit):
     """Sentences, each a row, and what is to be predicted of each.
 
-    On a CPU a batch is cropped to its longest row. On other devices all batches have the shape of the whole: one that
-    depends on lengths would be waited for, and no CUDA graph could be recorded.
+    On a CPU a batch is cropped to its longest row. On other devices all batches have the width of the whole split: a
+    shape that depends on lengths would cost a synchronization, and no CUDA graph could be recorded.
 
     Args:
         x: N rows of tokens.

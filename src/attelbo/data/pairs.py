@@ -19,15 +19,16 @@ Pairs = int | Literal["random"]
 """In how many factors the two of a pair differ: k, or a number from 1 to F - 1 that is drawn for each pair."""
 
 TRIES = 8
-"""Of three quarters of a grid of factors, one row in 65,536 finds no partner then."""
+"""Where three quarters of a grid of factors are rows, one row in 65,536 finds no partner with so many."""
 _FEW = 0.01
 
 
 class Pairing:
-    """Who may stand beside whom.
+    """Draws a partner for each row.
 
-    Every set of k factors is as likely as any other, and each of them takes another value, all alike; what is no row is
-    drawn again, k staying as it is. A row for which ``TRIES`` draws find no other stands beside itself.
+    Every set of k factors is as likely as any other, and each of them takes another value, all equally likely; a
+    combination that no row has is drawn again, with the same k. A row that finds no other in ``TRIES`` draws is paired
+    with itself.
 
     Differs from the authors' code, in which a factor that is drawn anew may come out as it was, and k is 1 in every
     other pair if it is random.
@@ -82,7 +83,7 @@ class Pairing:
         return torch.where(found.gather(1, first), other, index.unsqueeze(1)).squeeze(1)
 
     def share_alone(self, n: int = 4096) -> float:
-        """The share of the rows that are drawn no other to stand beside, as ``n`` of them have it."""
+        """The share of rows that are paired with themselves, estimated from ``n`` of them."""
         index = torch.arange(min(n, len(self.classes)), device=self.classes.device)
         generator = torch.Generator(index.device).manual_seed(0)
         return float((self.partners(index, generator) == index).double().mean())
@@ -97,7 +98,7 @@ def check_pairs(pairs: Pairs, n_factors: int, name: str) -> None:
 
 
 def pairing_of(rows: ResidentSplit, pairs: Pairs, name: str) -> Pairing:
-    """The pairing of a data set's training rows; it is said where many of them stand alone.
+    """The pairing of a data set's training rows, with a note where many of them are paired with themselves.
 
     Raises:
         ConfigError: fewer factors vary among these rows than pairs are to differ in.

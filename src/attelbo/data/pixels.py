@@ -17,6 +17,7 @@ from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.image import Binarization, ImageDataModule
 from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.padded import compact_dtype
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.sources.base import ImageSource
 from attelbo.data.tasks.functions import Sizes
@@ -77,7 +78,7 @@ class PixelDataModule(ImageDataModule):
             minibatches_per_block=minibatches_per_block,
             train_size=train_size,
         )
-        images = super().spec
+        images = self._of_images
         channels, height, width = images.shape
         n_pixels = height * width
         self.sizes = Sizes(n_pixels if max_points is None else max_points, min_context, min_target)
@@ -110,7 +111,7 @@ class PixelDataModule(ImageDataModule):
         return PixelSplit(images, self.sizes, self._kept("trained", len(images)))
 
     def _kept(self, split: Split, n: int) -> tuple[Tensor, Tensor] | None:
-        """Which pixels of n images are looked at, (n, N), and what they are, (n, N)."""
+        """Which pixels of n images are looked at, (n, N), and the segments that they are in, (n, N)."""
         if split == "train":
             return None
         _, height, width = self.source.shape
@@ -123,8 +124,8 @@ class PixelSplit(ResidentSplit):
 
     Args:
         images: the split of the images.
-        sizes: of context and targets.
-        kept: which pixels of each image, and what they are; None: they are drawn anew each time.
+        sizes: numbers of context and target pixels.
+        kept: which pixels of each image, and whether they are context or targets; None: drawn anew each time.
     """
 
     def __init__(self, images: ResidentSplit, sizes: Sizes, kept: tuple[Tensor, Tensor] | None) -> None:
@@ -132,7 +133,8 @@ class PixelSplit(ResidentSplit):
         self.sizes = sizes
         self.keeps = kept is not None
         if kept is not None:
-            self.pixels, self.segments = kept[0].to(torch.int16), kept[1].to(torch.int8)
+            pixels, segments = kept
+            self.pixels, self.segments = pixels.to(compact_dtype(int(pixels.max()) + 1)), segments.to(torch.int8)
 
     def __len__(self) -> int:
         return len(self.images)

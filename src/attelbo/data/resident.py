@@ -15,14 +15,14 @@ from attelbo.data.nuisances import Nuisance, with_nuisance
 
 
 class ResidentSplit(ABC):
-    """Tensors that move once to the device where batches are first asked for: all attributes that are one."""
+    """Tensors, namely all attributes that are one, which move once to the device where batches are first made."""
 
     _checksum: str | None = None
 
     @property
     def repeats(self) -> bool:
-        """Whether the same rows are the same batch whenever they are asked for: not of what is drawn anew, nor of what
-        does not say so."""
+        """Whether the same rows are the same batch whenever they are asked for; subclasses where nothing is drawn anew
+        say so."""
         return False
 
     @abstractmethod
@@ -34,7 +34,7 @@ class ResidentSplit(ABC):
         return False
 
     def alike(self, index: Tensor) -> Tensor:
-        """These rows (B,) in the order in which neighbours are similarly large: any will do, as a rule."""
+        """These rows (B,), sorted so that neighbours are of similar length: as they are, where all are."""
         return index
 
     def to(self, device: torch.device) -> None:
@@ -75,7 +75,7 @@ class ImageSplit(ResidentSplit):
         segments: the object that each pixel belongs to, (N, H, W) int8, -1 for the background, of images that are not
             mirrored.
         nuisance: what is added to the bits of an image of one channel, which makes grey levels of three.
-        purpose: what is drawn for it is a function of the row and of this, such as the split; drawn anew if None.
+        purpose: the nuisance is a function of the row and of this, such as the split's name; drawn anew if None.
     """
 
     def __init__(

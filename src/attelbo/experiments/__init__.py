@@ -1,4 +1,4 @@
-"""What happens around runs. ``untrained`` makes a model of the words of a command line.
+"""What happens around runs. ``untrained`` builds a model from the words of a command line.
 
 It is loaded on first use: ``attelbo --help`` needs neither Hydra nor torch.
 """

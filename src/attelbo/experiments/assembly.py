@@ -1,4 +1,4 @@
-"""From a checked configuration to the objects of a run. What cannot be built is told before anything is written."""
+"""From a checked configuration to the objects of a run. What cannot be built is an error before anything is written."""
 
 import re
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def verify(config: Config) -> str:
 
 
 def check_is_there(checkpoint: Path) -> None:
-    """Raise ConfigError where a checkpoint that was given is no file."""
+    """Raise ConfigError where a checkpoint that was given is not a file."""
     if not checkpoint.is_file():
         raise ConfigError(
             f"ckpt: no such file: {checkpoint}; ckpt=auto goes on with the interrupted run of this configuration"
@@ -55,7 +55,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     """Model and data of a configuration; the weights are a function of the seed.
 
     Raises:
-        ConfigError: they, or what will be needed later, cannot be built from the arguments.
+        ConfigError: they, or something that is needed later, cannot be built from the arguments.
     """
     folder = Path(config["name"])
     if not folder.parts or folder.is_absolute() or ".." in folder.parts:
@@ -98,13 +98,13 @@ def evaluation_of(config: Config) -> Evaluation:
 
 
 def _of_evaluation(error: Exception) -> ConfigError:
-    """What begins with a key of evaluate.yaml, and may name others, with the names that these have in train.yaml."""
+    """The message with the keys of evaluate.yaml that it names as they are called in train.yaml."""
     keys = "|".join(field.name for field in fields(Evaluation))
     return ConfigError("evaluation." + re.sub(rf" ({keys})=", r" evaluation.\1=", str(error)))
 
 
 def trainer_of(config: Config, seat: Seat | None = None) -> Trainer:
-    """The Trainer of a configuration; its directory and loggers come when it is settled.
+    """The Trainer of a configuration; ``settle`` gives it its directory and loggers.
 
     Raises:
         ConfigError: the settings contradict each other or this machine.
@@ -119,12 +119,12 @@ def trainer_of(config: Config, seat: Seat | None = None) -> Trainer:
 
 
 def parent_of(config: Config) -> Path:
-    """The folder that the run's directory is made in."""
+    """The folder in which the run's directory is created."""
     return Path(config["paths"]["output_dir"]) / config["name"]
 
 
 def _check_is_kept(checkpoint: Which, callbacks: Mapping[str, Any]) -> None:
-    """Raise ConfigError where the weights that are to be measured will not be there."""
+    """Raise ConfigError where the weights that are to be measured will not be saved."""
     if checkpoint == "average" and not any(isinstance(each, WeightAverage) for each in callbacks.values()):
         raise ConfigError("evaluation.checkpoint=average: nothing averages the weights; callbacks=average does")
     if (epoch := epoch_of(checkpoint)) is not None:
@@ -135,7 +135,7 @@ def _check_is_kept(checkpoint: Which, callbacks: Mapping[str, Any]) -> None:
 
 
 def _check_has_use(model: Model, data: ResidentDataModule, config: Config) -> None:
-    """Raise ConfigError where something was asked of the data that the model does not look at."""
+    """Raise ConfigError where the data are to have something that the model makes no use of."""
     asked = {"n_labels": ("few labels", "m2", data.spec.n_labels), "pairs": ("pairs", "ada_gvae", data.spec.pairs)}
     for key, (what, other, given) in asked.items():
         if given and key not in model.has_use_for:
@@ -150,12 +150,12 @@ _WITHOUT_LIGHTNINGS_STEP = {
     lightning.StochasticWeightAveraging: "callbacks=average keeps a mean of the weights",
     lightning.WeightAveraging: "callbacks=average keeps a mean of the weights",
 }
-"""Callbacks that change how Lightning takes an optimizer step, which a model here takes itself, and what does it."""
+"""Callbacks that change Lightning's optimizer step, which has no part here -> what to use instead."""
 
 
 def _check_callbacks(callbacks: Mapping[str, Any], model: Model) -> None:
-    """Raise ConfigError where one is none, or one that cannot work here, where two of them would keep their state in
-    one place, or one has nothing to watch."""
+    """Raise ConfigError where one is not a callback, cannot work here or has nothing to monitor, or where two would
+    keep their state in one place."""
     first: dict[str, str] = {}
     for name, callback in callbacks.items():
         if not isinstance(callback, lightning.Callback):
@@ -173,7 +173,7 @@ def _check_callbacks(callbacks: Mapping[str, Any], model: Model) -> None:
 
 
 def _try(key: str, node: Spec, *given: Any) -> Any:
-    """Build a node whose object is needed only later, so that what is wrong with it shows now."""
+    """Build a node whose object is needed only later, so that errors show now."""
     try:
         return build(node, *given)
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:

@@ -1,4 +1,4 @@
-"""Commands for programs and notebooks: ``attelbo.train``, and what it would begin with."""
+"""Commands for programs and notebooks: ``attelbo.train``, and the untrained model that it would begin with."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ def train(*words: str) -> run.Outcome:
     composed = _composed(words)
     if composed.config["trainer"]["replicas"] > 1:
         raise ConfigError("trainer.replicas must be 1: one call is one run; the command trains several")
-    with _noise_of_its_own():
+    with _isolated_randomness():
         outcome = run.train(composed.config, list(words), composed.choices, None)
     if outcome.stopped_by is not None:
         raise outcome.stopped_by
@@ -28,21 +28,21 @@ def train(*words: str) -> run.Outcome:
 
 
 def untrained(*words: str) -> tuple[Model, ResidentDataModule]:
-    """The model that ``attelbo train`` would begin with after these words, and its data; nothing is written, and the
-    caller's random numbers go on as they would have. Such as ``untrained("model=gpt", "data=reference_text",
-    "model.dim=64")``.
+    """The model that ``attelbo train`` would begin with, given these words, and its data, as in
+    ``untrained("model=gpt", "data=reference_text", "model.dim=64")``. Nothing is written, and the caller's random
+    generators stay as they are.
 
     Raises:
-        UserError: a word, or what is composed of all of them, is wrong.
+        UserError: a word, or the configuration that they compose, is wrong.
     """
     config = _composed(words).config
-    with _noise_of_its_own():
+    with _isolated_randomness():
         return assemble(config)
 
 
 @contextmanager
-def _noise_of_its_own() -> Iterator[None]:
-    """What seeds and draws inside leaves no trace in the random numbers of the program around it."""
+def _isolated_randomness() -> Iterator[None]:
+    """Restore the random generators of Python, NumPy and torch at the end."""
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng():

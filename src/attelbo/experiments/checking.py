@@ -29,12 +29,12 @@ Parts = Annotated[Mapping[str, Any], "named nodes with _target_, or null"]
 """In a schema: the values of the mapping must be parts or null; the names are free."""
 
 _NEEDS_OBJECT = frozenset({"needs_python_object", "callable_type"})
-"""What pydantic says of an annotation that no JSON value can satisfy: such a value cannot be judged here."""
+"""Errors of pydantic for annotations that no JSON value can satisfy: such values are not checked here."""
 
 
 class FaultError(Exception):
-    """One wrong key or value: where it stands, what is wrong, the key that was probably meant, and all that are unknown
-    beside it."""
+    """One wrong key or value: its name, what is wrong, the key that was probably meant, and all unknown keys of its
+    node."""
 
     def __init__(self, key: str, problem: str, meant: str | None = None, unknown: Sequence[str] = ()) -> None:
         super().__init__(f"{key}: {problem}")
@@ -58,7 +58,7 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
     arguments = {name: value for name, value in node.items() if name != "_target_"}
     if parameters is not None and all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
         unknown = [_join(key, name) for name in arguments if name not in parameters]
-        if unknown:  # before any value: what stands inside may take seconds to import
+        if unknown:  # before any value: importing what is named inside may take seconds
             raise _unknown(unknown[0], unknown[0].removeprefix(f"{key}."), key, parameters, unknown)
     if parameters is not None and dataclasses.is_dataclass(
         schema

@@ -1,16 +1,17 @@
 """Hydra, set up on attelbo's configuration folder; within a session the same files are composed once.
 
-A job of a sweep is composed to be checked before any job runs, by Hydra's sweeper, which wants to know that all
-jobs can be composed, and by the launcher that runs it; each takes a fifth of a second, nearly all of it for the choice
-of files and their merging, which most jobs have in common. And the directory of the sweep has a name made of all its
-jobs' configurations, so it is known only when they are composed.
+A job of a sweep is composed three times: to be checked before any job runs, by Hydra's sweeper, which makes sure that
+all jobs can be composed, and by the launcher that runs it. Each time takes a fifth of a second, nearly all of it for
+choosing and merging files, which most jobs have in common. And the directory of the sweep is named by its jobs'
+configurations, so it is known only when they are composed.
 """
 
 import copy
 import pickle
 from codecs import BOM_UTF8
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,19 +37,17 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 
-class Kept:
-    """Something of OmegaConf's to be copied often: by pickling, in a fraction of the time that copying its nodes takes,
-    where that can be done. It cannot where a launcher has sent a job's process the classes of Hydra's plugins."""
+Copier = Callable[[], Any]
+"""Makes a copy of something each time."""
 
-    def __init__(self, original: Any) -> None:
-        self._original = original
-        try:
-            self._pickled = pickle.dumps(original)
-        except (pickle.PicklingError, AttributeError, TypeError):
-            self._pickled = None
 
-    def copy(self) -> Any:
-        return copy.deepcopy(self._original) if self._pickled is None else pickle.loads(self._pickled)
+def copier_of(original: Any) -> Copier:
+    """Makes copies of something of OmegaConf's: by unpickling, in a fraction of the time that a deep copy takes, or by
+    deep copies where it cannot be pickled, as where a launcher has sent a job the classes of Hydra's plugins."""
+    try:
+        return partial(pickle.loads, pickle.dumps(original))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return partial(copy.deepcopy, original)
 
 
 class Files(ConfigRepository):
@@ -56,7 +55,7 @@ class Files(ConfigRepository):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._read: dict[Hashable, Kept] = {}
+        self._read: dict[Hashable, Copier] = {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         key = (config_path, *(source.path for source in self.sources))
@@ -65,12 +64,12 @@ class Files(ConfigRepository):
             if found is not None:
                 _refuse_mark(Path(found.path.removeprefix("file://")) / f"{config_path}.yaml")
             if found is not None and config_path.startswith("hydra/launcher/"):
-                found.is_schema_source = True  # or Hydra holds it against the plugin's settings of the same name
-            self._read[key] = Kept(found)
-        return self._read[key].copy()  # Hydra takes the list of defaults out of it
+                found.is_schema_source = True  # else Hydra validates it against the plugin's schema of the same name
+            self._read[key] = copier_of(found)
+        return self._read[key]()  # Hydra takes the list of defaults out of it
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Files":
-        # Every composition begins with a copy, since it may add folders.
+        # Hydra begins every composition with a copy, since it may add folders.
         other = copy.copy(self)
         other._read = self._read
         return other
@@ -80,17 +79,17 @@ class Files(ConfigRepository):
 
 
 class Loader(ConfigLoaderImpl):
-    """Hydra's own, with a memory. A launcher that runs jobs elsewhere sends it there without the memory."""
+    """Hydra's loader with a cache, which is left out when a launcher sends it to another process."""
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self.repository = Files(config_search_path)
-        self._known: dict[Hashable, Kept] = {}
+        self._known: dict[Hashable, Copier] = {}
         self._sweep_dir: Path | None = None
 
     @contextmanager
     def sweep(self, folder: Path) -> Iterator[None]:
-        """Meanwhile this is ``hydra.sweep.dir`` of all that is composed."""
+        """A context in which ``hydra.sweep.dir`` of every composition is this folder."""
         self._sweep_dir = folder
         try:
             yield
@@ -105,8 +104,8 @@ class Loader(ConfigLoaderImpl):
         *options: Any,
         **more: Any,
     ) -> DictConfig:
-        """Hydra's: first the files that words choose, from memory if they were chosen before, then the words that set
-        values. Values choose no files, so they may come last."""
+        """As in Hydra: first the files that words choose, from the cache if they were chosen before, then the words
+        that set values. Values choose no files, so they may come last."""
         words, files = self._parse_overrides_and_create_caching_repo(
             config_name, without_default_experiment(config_name, overrides)
         )
@@ -114,8 +113,10 @@ class Loader(ConfigLoaderImpl):
         choosing = [word.input_line or "" for word in words if word not in values]
         key = (config_name, run_mode, *sorted(choosing, key=lambda word: "" if is_task_word(word) else word))
         if key not in self._known:
-            self._known[key] = Kept(super()._load_configuration_impl(config_name, choosing, run_mode, *options, **more))
-        config: DictConfig = self._known[key].copy()  # whoever asked will write into it
+            self._known[key] = copier_of(
+                super()._load_configuration_impl(config_name, choosing, run_mode, *options, **more)
+            )
+        config: DictConfig = self._known[key]()  # the caller will write into it
         self._apply_overrides_to_config(values, config)
         config.hydra.runtime.cwd = str(Path.cwd())
         given = [word for word in words if not word.is_hydra_override()]
@@ -137,7 +138,7 @@ class Loader(ConfigLoaderImpl):
         config_name: str | None = None,
         overrides: list[str] | None = None,
     ) -> list[str]:
-        """What ``glob(...)`` chooses from: of a group whose folders are halves of names, also what is in these."""
+        """What ``glob(...)`` chooses from; where a folder is the first half of a choice's name, what is in it too."""
         given = config_name, overrides
         found = super().get_group_options(group_name, results_filter, *given)
         if results_filter is not ObjectType.CONFIG:
@@ -153,7 +154,7 @@ class Loader(ConfigLoaderImpl):
 
 
 def _sets_value(word: Override, files: IConfigRepository) -> bool:
-    """Whether a word sets a value of what is run, and chooses no file: as Hydra tells them apart."""
+    """Whether a word sets a value of the run's configuration and does not choose a file, by Hydra's own rule."""
     chooses = files.group_exists(word.key_or_group) and not isinstance(word.value(), dict)
     return not (chooses or word.is_hydra_override() or word.is_sweep_override())
 
@@ -169,8 +170,8 @@ def _refuse_mark(path: Path) -> None:
 
 
 def without_default_experiment(config_name: str | None, overrides: list[str]) -> list[str]:
-    """The experiment of ``conf/train.yaml`` is for those who choose nothing: it gives way to a model or data chosen by
-    name, which it would dress in networks and settings of its own."""
+    """Drop the default experiment of ``conf/train.yaml`` where a model or data are chosen by name: it would give them
+    networks and settings of its own."""
     chosen = {word.partition("=")[0].lstrip("+~") for word in overrides}
     given_way = config_name == "train" and chosen & {"model", "data"} and "experiment" not in chosen
     return [*overrides, "~experiment"] if given_way else overrides
@@ -178,7 +179,8 @@ def without_default_experiment(config_name: str | None, overrides: list[str]) ->
 
 @contextmanager
 def session() -> Iterator["Hydra"]:
-    """Hydra; inside another session the same one, and inside a job that others run with Hydra one of our own."""
+    """A Hydra with our loader; inside another session the same one. Inside a job of someone else's Hydra it is a new
+    one, and theirs is restored."""
     outer = GlobalHydra.instance().hydra
     if outer is not None and isinstance(outer.config_loader, Loader):
         yield outer
@@ -203,5 +205,6 @@ def loader_of(hydra: "Hydra") -> Loader:
 
 
 def is_task_word(word: str) -> bool:
-    """Whether an override is meant for what is run; ``hydra.mode=RUN`` and ``hydra/launcher=joblib`` are for Hydra."""
+    """Whether an override is for the run's configuration; ``hydra.mode=RUN`` and ``hydra/launcher=joblib`` are for
+    Hydra itself."""
     return not word.lstrip("+~").startswith(("hydra.", "hydra/"))

@@ -1,4 +1,4 @@
-"""From the words of a command to a checked configuration, or to one line that says what is wrong.
+"""From the words of a command to a checked configuration, or to an error of one line.
 
 ``compose`` lets Hydra put the YAML files and the overrides together and resolves the result to plain
 containers; ``check`` compares every key and value with the code it configures. Both raise ``ConfigError``
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Paths:
-    """The node ``paths``: where data is looked for and where runs are written."""
+    """The node ``paths``: where data are looked for and where runs are written."""
 
     data_dir: str
     output_dir: str
@@ -86,7 +86,7 @@ def compose(
 
     Args:
         root: train, evaluate or sample.
-        overrides: Hydra's words: ``data=mnist``, ``model.latent_dim=20``, ``+key=value``, ``~key``.
+        overrides: as in Hydra: ``data=mnist``, ``model.latent_dim=20``, ``+key=value``, ``~key``.
         config_dir: a folder that adds to the groups, as ``conf/`` in the working folder does.
         multirun: the overrides may sweep (``seed=1,2``); swept values are left out of the composition.
 
@@ -120,7 +120,7 @@ def compose(
 
 
 def choices_of(hydra: Any) -> dict[str, str | None]:
-    """Group -> the choice that was made, if one was, of Hydra's own node, its own groups left out."""
+    """Group -> the choice that was made, if any, from Hydra's own node; without Hydra's own groups."""
     return {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
 
 
@@ -145,7 +145,7 @@ def check(composition: Composition) -> None:
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
-    """Hydra's grammar.
+    """Parse overrides by Hydra's grammar.
 
     Raises:
         ConfigError: a word is not of the form key=value.

@@ -1,6 +1,6 @@
 """Learning curves as small SVG pictures, drawn by hand: sharp at any size, no script, colors from the page.
 
-The lines have the classes ``curve train`` and ``curve val``; the page that shows them says what these
+The lines have the classes ``curve train`` and ``curve val``; the style sheet of the page says what these
 look like in light and dark.
 """
 
@@ -16,7 +16,7 @@ Point = tuple[int, float]
 WIDTH, HEIGHT = 420, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 10, 26
 _WARM_UP, _MANY = 0.05, 20
-"""Of many points those of the first steps, often out of scale, take no part in choosing the range of values."""
+"""Of many points, those in this share of the first steps, often out of scale, do not determine the range of values."""
 
 
 @dataclass(frozen=True, slots=True)

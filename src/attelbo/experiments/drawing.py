@@ -1,7 +1,7 @@
 """``attelbo reconstruct | interpolate | traverse``: pictures from a trained model.
 
-Each writes one PNG grid into ``media/`` of the run, and those that move a GIF beside it; of texts the first two write
-texts (``experiments.writing``).
+Each writes a PNG grid into ``media/`` of the run, interpolate and traverse a GIF beside it; for models of texts the
+first two write texts (``experiments.writing``).
 
 Shapes: n images (n, C, H, W), or texts (n, T), D latent dimensions of all layers, S steps of a path.
 """
@@ -40,7 +40,7 @@ class TrainedOnRows(Trained):
         """Load a run; no data file is read yet.
 
         Raises:
-            UserError: not a run directory, no checkpoint in it, no model of latent variables, or of something else.
+            UserError: not a run directory, no checkpoint in it, or not such a model.
         """
         trained = super().of(run, checkpoint, accelerator, data_dir)
         of_images = isinstance(trained.model, LatentVariableModel) and isinstance(trained.data, ImageDataModule)
@@ -54,7 +54,7 @@ class TrainedOnRows(Trained):
         return isinstance(self.model, TextVAE)
 
     def refuse_vectors(self) -> None:
-        """Raise UserError where rows are neither images nor texts."""
+        """Raise UserError where the model is one of vectors."""
         if self.data.spec.row == "row":
             raise UserError(f"{self.described}: no images to draw; sample, reconstruct and embed write its rows as CSV")
 
@@ -79,7 +79,7 @@ class TrainedOnRows(Trained):
         return self.rows(split, spread_rows(n, self.n_rows(split)))
 
     def pairs(self, split: SplitName, n: int, seed: int) -> Batch:
-        """``n`` rows of a split, and then ``n`` others, in an order that depends on the seed alone.
+        """``n`` rows of a split followed by ``n`` others, in an order that depends on the seed alone.
 
         Raises:
             ConfigError: there are not so many.
@@ -120,8 +120,8 @@ def reconstruct(
     checkpoint: Which,
     data_dir: str | None = None,
 ) -> None:
-    """Write images of a split, spread evenly over it, with their reconstructions E[x | E_q[z]] below them; of texts the
-    likeliest tokens at E_q[z], one after the other; of vectors both as CSV, in the units of the data.
+    """Write images of a split, spread evenly over it, with their reconstructions E[x | E_q[z]] below them; for texts
+    the likeliest tokens at E_q[z], decoded greedily; for vectors both as CSV, in the units of the data.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
@@ -165,8 +165,8 @@ def interpolate(
     start: str | None = None,
     end: str | None = None,
 ) -> None:
-    """Go from the posterior mean of one image to that of another: a row of a grid for each pair, and a GIF of all; of
-    texts, those between the two.
+    """Decode the points on a path from the posterior mean of one image to that of another: a row of a grid for each
+    pair, and a GIF of all; for texts, the texts between the two.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
@@ -237,8 +237,8 @@ def traverse(
 ) -> None:
     """Vary one latent at a time around the encoding of an image: a row of a grid for each, and a GIF of all.
 
-    Shown are the latents that vary most over the split, the most varying first. A real one goes from ``limit``
-    standard deviations below its mean over the split to as many above; a choice goes through its classes.
+    The latents that vary most over the split are shown, the most varying first. A real one goes from ``limit`` standard
+    deviations below its mean over the split to as many above; a categorical one goes through its classes.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.

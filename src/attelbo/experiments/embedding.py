@@ -42,8 +42,8 @@ def embed(
             keeps neighbours together and distances not.
         factor: where data have several factors, the one that colors the map.
         seed: of t-SNE.
-        output: the CSV file; by default ``media/embedding-<split>.csv`` in the run directory, its name with what else
-            was asked for (``embedding-test-tsne-n500-seed1.csv``). The map lies beside it.
+        output: the CSV file; by default ``media/embedding-<split>.csv`` in the run directory, with the other options in
+            its name (``embedding-test-tsne-n500-seed1.csv``). The map is written beside it.
         accelerator: where.
         checkpoint: whose weights.
         data_dir: where the data are now, if not where they were.

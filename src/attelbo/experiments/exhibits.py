@@ -1,6 +1,7 @@
 """Pictures and texts in ``media/`` of a run, as its report shows them."""
 
 import base64
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -37,6 +38,7 @@ _CAPTIONS = {
 """Name of a file, or a pattern -> title, its own name if empty, and caption."""
 PIXELS = ("samples", "completions", "reconstructions", "interpolations", "traversals")
 """Pictures whose pixels are the data's: enlarged without smoothing."""
+_EPOCH = re.compile(r"-epoch(\d+)$")
 _MOST_EARLIER = 12
 """Pictures and texts of earlier epochs shown for each kind."""
 
@@ -63,22 +65,22 @@ class Text:
 
 
 def final(paths: Iterable[Path]) -> list[Path]:
-    """Those of the end of a run, in the order of the captions."""
-    found = [path for path in paths if "-epoch" not in path.stem]
+    """The files of the end of a run, in the order of the captions."""
+    found = [path for path in paths if not _EPOCH.search(path.stem)]
     return sorted(found, key=lambda path: (_place(path.name), path.name))
 
 
 def _place(name: str) -> int:
-    """Where among the captions a file has its own; behind them if it has none."""
+    """The place of a file's caption among all; after the last if it has none."""
     return next((place for place, pattern in enumerate(_CAPTIONS) if fnmatch(name, pattern)), len(_CAPTIONS))
 
 
 def earlier(paths: Iterable[Path]) -> list[Path]:
-    """Those of earlier epochs: all of them if they are few, else spread evenly over the training."""
+    """The files of earlier epochs: all of them if they are few, else some, spread evenly over the training."""
     kinds: dict[str, list[Path]] = {}
     for path in paths:
-        kind, _, epoch = path.stem.partition("-epoch")
-        if epoch:
+        kind, epoch = _kind(path)
+        if epoch is not None:
             kinds.setdefault(f"{kind}{path.suffix}", []).append(path)
     return [
         group[i]
@@ -87,17 +89,23 @@ def earlier(paths: Iterable[Path]) -> list[Path]:
     ]
 
 
+def _kind(path: Path) -> tuple[str, int | None]:
+    """What a file shows, and the epoch that it is of; None: the end."""
+    found = _EPOCH.search(path.stem)
+    return (path.stem, None) if found is None else (path.stem[: found.start()], int(found[1]))
+
+
 def _titled(path: Path) -> tuple[str, str]:
     """Title and caption of what a file shows."""
-    kind, _, epoch = path.stem.partition("-epoch")
+    kind, epoch = _kind(path)
     place = _place(f"{kind}{path.suffix}")
     title, caption = list(_CAPTIONS.values())[place] if place < len(_CAPTIONS) else ("", "")
     title = title or kind.replace("_", " ").capitalize()
-    return (f"{title}, epoch {int(epoch)}", "") if epoch else (title, caption)
+    return (title, caption) if epoch is None else (f"{title}, epoch {epoch}", "")
 
 
 def image(path: Path) -> Image:
-    """A PNG or GIF file as the page holds it."""
+    """A PNG or GIF file, to be embedded in the page."""
     content, kind = path.read_bytes(), path.suffix.removeprefix(".")
     # Both begin with their size.
     if kind == "gif":
@@ -109,5 +117,5 @@ def image(path: Path) -> Image:
 
 
 def text(path: Path) -> Text:
-    """A text file as the page holds it."""
+    """A text file, to be embedded in the page."""
     return Text(*_titled(path), path.read_text(encoding="utf-8"))

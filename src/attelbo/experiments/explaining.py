@@ -1,7 +1,7 @@
 """One helpful line for everything that can go wrong in a configuration.
 
-Hydra and OmegaConf say what they could not do; here the composition is looked at again to say where it
-was asked for (which file, or the command line) and what was probably meant. Runs only when something is
+Hydra and OmegaConf say what they could not do; here the composition is inspected again to say where it
+was asked for (which file, or the command line) and what was probably meant. This runs only when something is
 wrong, so it may take its time.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 OPTIONAL_GROUPS = ("experiment", "debug", "model/")
-"""What these begin with may be left out: of a model's parts it says itself which it needs."""
+"""Groups with these prefixes may be left out; a model itself says which parts it needs."""
 GLOBAL = "begin the file with the line: # @package _global_"
 """The remedy for a file of experiment/ or debug/ that was merged under its group's name, not at the root."""
 
@@ -36,7 +36,7 @@ _NOT_MEANT = ("_target_", "hydra")
 
 
 def fault(fault: FaultError, found: Layers) -> str:
-    """What ``check`` found."""
+    """The message for a fault that ``check`` found."""
     where = found.where(fault.key)
     if fault.key in found.groups and fault.problem.startswith("unknown key"):
         return f"{fault.key} ({where}): not a key; {GLOBAL}"
@@ -54,7 +54,7 @@ def fault(fault: FaultError, found: Layers) -> str:
 
 
 def resolution(error: OmegaConfBaseException, found: Layers) -> str:
-    """An interpolation that leads nowhere, or a value that was never given."""
+    """The message for an interpolation that cannot be resolved, or a value that was never given."""
     key = error.full_key or ""
     where = found.where(key)
     if isinstance(error, MissingMandatoryValue):
@@ -66,7 +66,8 @@ def resolution(error: OmegaConfBaseException, found: Layers) -> str:
 def composition(
     error: Exception, root: str, overrides: Sequence[Override], folders: Sequence[Path], hydra: "Hydra"
 ) -> str:
-    """What Hydra raised while it composed. An error that is no complaint about the configuration is raised again."""
+    """The message for what Hydra raised while it composed. An error that is not about the configuration is raised
+    again."""
     explanation = (
         _missing_choice(error, overrides, folders)
         or _unreadable(error, overrides, folders)
@@ -122,7 +123,8 @@ def _entries(path: Path, content: Any, folders: Sequence[Path]) -> Iterator[tupl
 
 
 def _wrong_list(error: Exception, root: str, folders: Sequence[Path], hydra: "Hydra") -> str | None:
-    """A file's defaults list that is none, or is out of order; a list in place of a mapping, or the other way round."""
+    """A file's defaults list that is not a list, or out of order; a list in place of a mapping, or the other way
+    round."""
     if isinstance(error, RecursionError):
         for path, content in _contents(folders[::-1]):
             own = next(path.relative_to(folder).with_suffix("") for folder in folders if path.is_relative_to(folder))

@@ -1,7 +1,7 @@
 """``attelbo fit-prior``: the second stage, a prior for a trained autoencoder. It is a run like any other.
 
-Where no run is given but what is to be trained (``experiment=digits/autoencoder_vq``), the first stage is trained too,
-or found. The same command again does nothing twice: what is done is found, what was interrupted goes on.
+Where a configuration is given in place of a run (``experiment=digits/autoencoder_vq``), the first stage is trained too,
+or found. The same command again does nothing twice: what is done is found, what was interrupted is resumed.
 """
 
 import re
@@ -44,7 +44,7 @@ def fit_prior(
     and compared like every other.
 
     Args:
-        run: the first stage's run directory, or a folder whose newest run is meant, of those that are no second stage.
+        run: the first stage's run directory, or a folder whose newest run is meant; second stages do not count.
         prior: what is fitted.
         epochs: over the training data.
         optimizer: of the prior.
@@ -60,7 +60,7 @@ def fit_prior(
         The exit code: 0 done, 1 failed, 143 stopped by SIGTERM after the state was saved.
 
     Raises:
-        UserError: not a run directory, no checkpoint in it, or no autoencoder with a single prior.
+        UserError: not a run directory, no checkpoint in it, or not an autoencoder with a single prior.
         ConfigError: the prior does not fit the posterior, or has nothing to fit.
     """
     directory = RunDirectory.find(Path(run), lambda found: _target(read_config(found.path)) != SECOND_STAGE)
@@ -77,8 +77,8 @@ def fit_both(first: Composition, arguments: Mapping[str, Any]) -> int:
     """Train the first stage, or find it, and fit a prior to it.
 
     Args:
-        first: of ``attelbo train``; with ``ckpt=auto``.
-        arguments: of :func:`fit_prior`, but for the run.
+        first: the composition of ``attelbo train``, with ``ckpt=auto``.
+        arguments: those of :func:`fit_prior` but ``run``.
 
     Returns:
         The exit code; that of the first stage, if it is not done.

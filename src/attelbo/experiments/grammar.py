@@ -1,4 +1,4 @@
-"""Hydra's grammar of the command line, with a memory."""
+"""Hydra's grammar of the command line, with a cache."""
 
 import copy
 from functools import lru_cache
@@ -8,11 +8,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 
 class Grammar(OverridesParser):
-    """Hydra's parser, which takes no word apart twice: it needs a millisecond or two for each, and a composition, a
-    sweep's jobs, a search's trials ask for the same ones again and again."""
+    """Hydra's parser, which parses no word twice: it takes a millisecond or two for each, and a composition, the jobs
+    of a sweep and the trials of a search have the same ones again and again."""
 
     def parse_rule(self, s: str, rule_name: str) -> Any:
-        return copy.copy(_parsed(s, rule_name))  # whoever asked tells it where to find files
+        return copy.copy(_parsed(s, rule_name))  # the caller sets its config_loader
 
 
 @lru_cache(4096)

@@ -13,7 +13,7 @@ NESTED = ("data", "hydra", "model")
 """Groups whose folders are groups themselves; elsewhere a folder is the first half of a choice's name."""
 
 NO_GROUPS = ("paper",)
-"""Folders whose files are no choices."""
+"""Folders whose files are not choices."""
 
 
 def package_folder() -> Path:
@@ -23,7 +23,7 @@ def package_folder() -> Path:
 
 
 def config_folders(extra: Path | None = None) -> list[Path]:
-    """The folders whose choices add up: attelbo's own, ``extra`` (``--config-dir``), ``conf/`` where we stand.
+    """The folders of choices: attelbo's own, ``extra`` (``--config-dir``), and ``conf/`` in the working folder.
 
     Raises:
         ConfigError: ``extra`` is not a folder.
@@ -40,7 +40,7 @@ def config_folders(extra: Path | None = None) -> list[Path]:
 def choices(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
     """Group -> choice -> file, groups and choices in alphabetical order. The first folder that has a name wins.
 
-    A file whose name begins with an underscore is a piece of others and no choice.
+    A file whose name begins with an underscore is included by others and not a choice.
     """
     found: dict[str, dict[str, Path]] = {}
     for folder in folders:
@@ -84,14 +84,14 @@ def listing(folders: Sequence[Path], group: str | None = None) -> str:
 
 
 def nearest_in_parts(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate of which a part was probably given: ``autoregressive_transformer`` for ``transformer``."""
+    """The candidate that has a part like the word: ``autoregressive_transformer`` for ``transformer``."""
     parts = {part: name for name in reversed(list(candidates)) for part in re.split("[/_]", name)}
     guess = nearest(word, parts, cutoff=0.8)
     return parts[guess] if guess else None
 
 
 def no_such_part(name: str) -> str:
-    """Advice where a group or a key is one of a part that another model has, or other data have."""
+    """Advice where a group or a key belongs to a part that the chosen model or data do not have, but others do."""
     owner, other = ("data have", "other data") if name.startswith("data") else ("model has", "another model")
     return f"the chosen {owner} no such part: {other}, another experiment=..., or none"
 

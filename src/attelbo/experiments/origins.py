@@ -36,7 +36,7 @@ class Layers:
     """Every group there is."""
 
     def where(self, key: str) -> str:
-        """Who set a key last: the command line or a file; ``conf`` if nobody can be named."""
+        """Where a key was set last: the command line or a file; ``conf`` if that is not known."""
         return COMMAND_LINE if self.on_command_line(key) else self.file(key) or "conf"
 
     def on_command_line(self, key: str) -> bool:
@@ -72,7 +72,7 @@ def read_layers(hydra: "Hydra", root: str, overrides: Sequence[str], folders: Se
 
 
 def load(path: Path) -> Any:
-    """What is in a file, to be looked at only; one message may look into a file of attelbo's three times."""
+    """The content of a file, cached and not to be changed: one message may need a file three times."""
     state = path.stat()
     return _load(path, state.st_mtime_ns, state.st_size)
 
@@ -82,11 +82,11 @@ def _load(path: Path, *state: int) -> Any:
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
-def read_yaml(path: Path, folders: Sequence[Path]) -> Any:
-    """What is in a file of configuration that Hydra does not read.
+def read_config_file(path: Path, folders: Sequence[Path]) -> Any:
+    """The content of a configuration file that Hydra does not read, such as those of sweeps and papers.
 
     Raises:
-        ConfigError: it is no YAML, or has a key twice.
+        ConfigError: it is not valid YAML, or has a key twice.
     """
     try:
         return OmegaConf.to_container(OmegaConf.load(path))
@@ -113,13 +113,13 @@ def keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def select(node: Any, key: str) -> Any:
-    """What stands at a dotted name (``a.b[0].c``), or None."""
+    """The value at a dotted name (``a.b[0].c``), or None."""
     found = _select(node, key)
     return None if found is _ABSENT else found
 
 
 def has(node: Any, key: str) -> bool:
-    """Whether something stands at a dotted name, be it null."""
+    """Whether there is a value at a dotted name, be it null."""
     return _select(node, key) is not _ABSENT
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 @cache
 def template(name: str) -> "Template":
-    """The template with this name, compiled once for all pages; what it is not given is an error."""
+    """The template with this name, compiled once for all pages; a variable that it is not given is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

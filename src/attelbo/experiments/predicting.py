@@ -1,4 +1,4 @@
-"""``attelbo predict``: the classes of texts and pictures, and how well a language model knows a text.
+"""``attelbo predict``: the classes of texts and pictures, and -log p of texts under a language model.
 
 Shapes: N rows, Y classes, T tokens.
 Units: nats; bits per character.
@@ -24,6 +24,7 @@ from attelbo.data.text.streams import windows_of
 from attelbo.errors import ConfigError, DataError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import batches, evaluated
+from attelbo.experiments.terminal import lines_of_input
 from attelbo.experiments.trained import Accelerator, Trained, Which, tell
 from attelbo.files import write_atomically
 from attelbo.models import Classifier, LanguageModel, SemiSupervisedVAE, SequenceToSequence
@@ -46,8 +47,8 @@ def predict(
 ) -> None:
     """Print the likeliest classes of texts or pictures, or -log p of texts; write those of a split.
 
-    A language model is asked as in evaluation: in windows of ``data.context`` tokens, each token once. What begins a
-    text is not predicted: BOS, or the line break before it; the end of a text is, where the vocabulary has EOS.
+    A language model predicts as in evaluation: in windows of ``data.context`` tokens, each token once. What precedes a
+    text is not predicted, BOS or a line break; its end is, where the vocabulary has EOS.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
@@ -106,7 +107,7 @@ def _texts(text: str | None, path: str | None) -> list[str]:
     if text is not None:
         return [text]
     if path is None:
-        return sys.stdin.read().splitlines()
+        return lines_of_input()
     if not Path(path).is_file():
         raise ConfigError(f"path={path}: no such file of texts, one a line")
     return read_lines(Path(path))
@@ -144,7 +145,7 @@ def _token_rows(trained: Trained, texts: Sequence[str]) -> list[Tensor]:
 
 
 def _told(read: Any, texts: Sequence[str], number: int) -> list[int]:
-    """What is read of a text; what is wrong with one of several is told with its line."""
+    """The tokens of a text; an error in one of several texts names its line."""
     try:
         return read(texts[number])
     except UserError as error:
@@ -177,7 +178,7 @@ def _classes_of(trained: Trained, what: str, names: Sequence[str], parts: Iterab
 
 
 def _classes_of_split(trained: Trained, split: SplitName) -> Table:
-    """The class of each row of a split, what it is taken for, and the probability of each class."""
+    """The class of each row of a split, the predicted one, and the probability of each class."""
     classes = trained.data.class_names
     if classes is None:
         raise UserError(f"{trained.described}: its rows have no classes")
@@ -222,7 +223,7 @@ def _nats_of_split(trained: Trained, split: SplitName) -> Table:
 
 
 def _nats_of_texts(trained: Trained, texts: Sequence[str], each: bool) -> Table:
-    """What each text costs, printed, of a single one each token; and each token of all of them."""
+    """Print -log p of each text, and of each token of a single text; the table has each token of all of them."""
     model = trained.model
     data: Any = trained.data  # with a tokenizer, where there are texts
     assert isinstance(model, LanguageModel)
@@ -231,10 +232,11 @@ def _nats_of_texts(trained: Trained, texts: Sequence[str], each: bool) -> Table:
     if not hasattr(data, "tokenizer"):
         raise UserError(f"{data.spec.name} has tokens without letters: it reads no text; split=test has its rows")
     whole = [_told(lambda text: _whole(data.tokenizer, text), texts, number) for number in range(len(texts))]
-    costs = iter(_nats(trained, whole).split([len(tokens) - 1 for tokens in whole]))
+    costs = iter(_nats(trained, whole).split([max(len(tokens) - 1, 0) for tokens in whole]))
     table = Table("tokens", ["text", "place", "token", "nats"], [])
     lines = []
-    for number, (text, (_, *tokens), nats) in enumerate(zip(texts, whole, costs, strict=True), 1):
+    for number, (text, all_tokens, nats) in enumerate(zip(texts, whole, costs, strict=True), 1):
+        tokens = all_tokens[1:]
         written = [data.tokenizer.tokens[token] for token in tokens]
         table.rows.extend(
             [number, place, token, _number(cost)]
@@ -256,7 +258,7 @@ def _nats_of_texts(trained: Trained, texts: Sequence[str], each: bool) -> Table:
 
 
 def _whole(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text behind what begins it, and EOS where texts end so."""
+    """The tokens of a text, with BOS or a line break before them, and EOS after them where the vocabulary has it."""
     if tokenizer.pads:
         return [BOS, *tokenizer.encode(text), EOS]
     try:

@@ -16,6 +16,8 @@ import attelbo
 
 PACKAGES = ("attelbo", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy", "wandb")
 _LONGEST_DIFF = 1_000_000
+_DIFF = ("diff", "--no-color", "--no-ext-diff")
+"""Whatever the user's settings of git say."""
 
 
 def provenance(config: Mapping[str, Any], overrides: list[str], checksums: Mapping[str, str]) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def provenance(config: Mapping[str, Any], overrides: list[str], checksums: Mappi
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two provenances say differently of code, versions and hardware, a line each."""
+    """The differences between two provenances in code, versions and hardware, a line each."""
     code = [("code", *(_described(each["git"]) for each in (then, now)))]
     if then["git"] != now["git"] and code[0][1] == code[0][2]:
         code = [("code", code[0][1], "other changes on top of it")]
@@ -74,18 +76,16 @@ def _git() -> dict[str, str] | None:
             folder, "ls-files", "--error-unmatch", "." if folder == Path.cwd() else "__init__.py"
         )
         if sha and tracked is not None:
-            return {"sha": sha.strip(), "diff": (_run_git(folder, "diff", "HEAD") or "")[:_LONGEST_DIFF]}
+            return {"sha": sha.strip(), "diff": (_run_git(folder, *_DIFF, "HEAD") or "")[:_LONGEST_DIFF]}
     return None
 
 
 def _run_git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout
+    return done.stdout.decode(errors="replace")  # a diff has the bytes of its files, in whatever encoding
 
 
 @cache

@@ -1,7 +1,7 @@
 """Many small runs in one process: the jobs of a sweep in groups, each trained as one stacked model.
 
-``trainer.replicas=4`` alone trains four seeds; with ``-m``, any sweep, four of its jobs at a time. What is written is
-what the same sweep writes without: its ledger and the same directories, each with its own status, checkpoints and
+``trainer.replicas=4`` alone trains four seeds; with ``-m``, four jobs of any sweep at a time. What is written is what
+the same sweep writes without replicas: its ledger and the same directories, each with its own status, checkpoints and
 result, so the same command again goes on where this one stopped, with replicas or without.
 
 Jobs share a group if they differ in nothing but seed, optimizer, schedules and numbers of the model.
@@ -30,7 +30,7 @@ from attelbo.training.replicas import Group, NotStackableError, Seat, check_stac
 from attelbo.training.stepping import Switch
 
 _MAY_DIFFER = ("name", "seed", "tags", "ckpt", "model", "optimizer", "scheduler", "logger", "callbacks", "evaluation")
-"""Keys of the configuration that a group's jobs need not have in common; of ``model`` only numbers, as it turns out."""
+"""Keys of the configuration that a group's jobs need not have in common; of ``model`` only numbers may differ."""
 
 
 def replicas_of(plan: Sequence[Composition]) -> int:
@@ -65,8 +65,8 @@ def train_again(jobs: "Sequence[_Described]", sweep: Path) -> int:
     """Train jobs that were one group before; the exit code of the command.
 
     Args:
-        jobs: of each configuration, words and choices.
-        sweep: the directory that theirs are in.
+        jobs: configuration, words and choices of each.
+        sweep: the folder of their directories.
     """
     return _train(jobs, sweep, len(jobs))
 
@@ -85,7 +85,7 @@ def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:
         try:
             for group in _groups([job for job in jobs if not job.is_done()], size):
                 code = max(code, *_train_together(group, loaded))
-                if code > 128:  # who stops this process does not want its next jobs to start
+                if code > 128:  # a signal that stops this process stops the sweep
                     break
         finally:
             ledger.write()
@@ -105,14 +105,14 @@ class _Job:
         self.directory = RunDirectory(sweep / config_hash(self.config))
 
     def is_done(self) -> bool:
-        """Whether it ran before; then it is said."""
+        """Whether it ran before; a line says so."""
         done = self.directory.status()["state"] == "done"
         if done:
             sys.stdout.write(f"{self.directory.path} is done already\n")
         return done
 
     def goes_with(self, other: "_Job") -> bool:
-        """Whether the two can be stacked, as far as can be seen."""
+        """Whether the two can be stacked, as far as their configurations and models tell."""
         if _common(self.config) != _common(other.config):
             return False
         try:
@@ -155,8 +155,8 @@ def _groups(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
 
 
 def _check(group: Sequence[_Job], loaded: dict[str, Splits]) -> None:
-    """Raise ConfigError where it could not be trained so, on data that are ``loaded`` from now on. Its models are not
-    to be trained themselves."""
+    """Raise ConfigError where a group could not be trained so; its data are loaded and put into ``loaded``. The models
+    are for this check only."""
     first = group[0]
     first.data.prepare_data()
     first.data.share(loaded)
@@ -175,12 +175,12 @@ def _check(group: Sequence[_Job], loaded: dict[str, Splits]) -> None:
 
 
 def _stack(config: Config) -> Switch:
-    """Whether replicas are stacked: not those that are compiled."""
+    """Whether replicas are stacked: never where they are compiled."""
     return False if config["trainer"]["compile"] is True else config["trainer"]["stack"]
 
 
 def _train_together(jobs: Sequence[_Job], loaded: dict[str, Splits]) -> list[int]:
-    """The exit code of each."""
+    """Train the jobs of a group; the exit code of each."""
     for job in jobs:
         del job.model, job.data  # each run builds its own
     group = Group(len(jobs), _stack(jobs[0].config))

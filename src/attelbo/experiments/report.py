@@ -1,7 +1,7 @@
-"""report.html: one run on one page, from nothing but the files in its directory.
+"""report.html: one run on one page, made from the files in its directory alone.
 
 The page is a single file: pictures are embedded, curves are inline SVG, nothing is fetched. It can be
-written at any time, also for a run that failed or that is still running: what is missing is left out.
+written at any time, also for a run that failed or is still running: what is missing is left out.
 """
 
 import math
@@ -108,7 +108,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _facts(status: Mapping[str, Any], result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """What it took, as (label, text)."""
+    """Times, counts and the like, as (label, text)."""
     seconds = result.get("seconds", {})
     for name, label in (("train", "training"), ("evaluate", "evaluation")):
         if name in seconds:
@@ -141,7 +141,7 @@ def _charts(curves: Mapping[str, list[tuple[int, float]]], result: Mapping[str, 
 
 
 def _of_measures(result: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
-    """A chart for what else the model is measured by, but for what is the ELBO in another unit."""
+    """A chart for each further measure of the model; not for the ELBO in another unit."""
     others = {key for key, _, _ in _CHARTS} | {"bits_per_dim"}
     for measure in starmap(Measure, result.get("measures", ())):
         if measure.key not in others:

@@ -1,8 +1,8 @@
-"""``attelbo rerun``: a run once more, from its own directory, and whether the same comes out.
+"""``attelbo rerun``: repeat a run from its own directory, and compare the results.
 
 The run is repeated from its ``config.yaml`` in a new directory beside it, ``<run>-rerun``; one that was trained in one
-stacked model with others is repeated with them, in ``<sweep>-rerun``. What differs in data, code, versions or hardware
-is told before, what differs in the numbers behind.
+stacked model with others is repeated with them, in ``<sweep>-rerun``. Differences in code, versions or hardware are
+told before, those in the numbers afterwards; other data are an error.
 """
 
 import math
@@ -30,7 +30,7 @@ from attelbo.models import build_data, checkpoint_of, load_weights, read_config
 from attelbo.training.threads import use_threads
 
 _COUNTS = ("epochs", "steps", "parameters")
-"""What a result says beside its metrics that is no time."""
+"""Further numbers of a result that must be the same."""
 
 
 class Change(NamedTuple):
@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """The size of the difference over that of the larger number; infinite where there is but one."""
+        """The size of the difference over that of the larger number; infinite where there is only one."""
         if self.then is None or self.now is None:
             return math.inf
         return abs(self.now - self.then) / max(abs(self.now), abs(self.then))
@@ -53,7 +53,7 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
-        training: else nothing is trained, and the weights that the run was measured with are measured again.
+        training: whether to train again; else the weights that the run was measured with are measured again.
         data_dir: where the data are now, if not where they were.
 
     Returns:
@@ -83,7 +83,8 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
 
 
 def _config_of(run: RunDirectory, data_dir: str | None) -> Config:
-    """The configuration as it was asked for: where the number of threads was measured, ``auto``, as the hash says."""
+    """The configuration as it was given: with ``auto`` where the number of threads was measured, which the hash
+    tells."""
     config = read_config(run.path)
     if config_hash(config) != run.status()["config_hash"]:
         config["trainer"]["threads"] = "auto"
@@ -150,8 +151,8 @@ def _train(first: RunDirectory, config: Config, loaded: dict[str, Splits]) -> tu
 
 
 def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
-    """``<path>-rerun``, or ``-rerun-2`` and so on where that is done. Each run in it, found by the name of its folder
-    there, has the configuration of its original, as if it had begun: so it takes the threads that were measured."""
+    """``<path>-rerun``, or ``-rerun-2`` and so on where that is done. The directory of each run in it, by its name
+    there, is given the configuration of its original, as if it had begun: so it takes the measured threads."""
     folders = (path.with_name(f"{path.name}-rerun{number}") for number in chain([""], map("-{}".format, count(2))))
     folder = next(f for f in folders if any(RunDirectory(f / name).status()["state"] != "done" for name in originals))
     for name, original in originals.items():
@@ -179,7 +180,7 @@ def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> d
 
 
 def _compare(result: Mapping[str, Any], first: RunDirectory, again: RunDirectory | None) -> int:
-    """Say what differs, write it down in the repetition's directory, if there is one; the exit code."""
+    """Print what differs, and write it into the repetition's directory, if there is one; the exit code."""
     recorded = first.read("result.json") or {}
     numbers = list(_changes(recorded["metrics"], result["metrics"]))
     told = f"{len(recorded['metrics'])} metrics"
@@ -209,7 +210,7 @@ def _changes(then: Mapping[str, float | None], now: Mapping[str, float | None]) 
 
 
 def _first_changes(then: "Curves", now: "Curves") -> Iterator[Change]:
-    """Of each curve that is not the same, the first step at which it is not."""
+    """The first step at which each curve differs, if it does."""
     for name in dict.fromkeys((*then, *now)):
         a, b = dict(then.get(name, [])), dict(now.get(name, []))
         for step in sorted({*a, *b}):

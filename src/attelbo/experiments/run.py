@@ -2,8 +2,8 @@
 
     check -> data -> run directory -> fit -> evaluate -> pictures -> result.json, report.html
 
-Whatever can be wrong with configuration or data shows before the run directory is made; from then on
-``status.json`` tells what became of the run.
+Errors in configuration or data show before the run directory is made; from then on ``status.json`` has the
+state of the run.
 """
 
 import contextlib
@@ -52,18 +52,18 @@ from attelbo.training.time_limit import out_of_time
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run."""
+    """How a run ended."""
 
     run_dir: Path
     state: State
     exit_code: int
     """0 done, 1 failed, 128 + the signal that stopped it."""
     stopped_by: TrainingDiverged | Interrupted | None = None
-    """What ended it too early; it has been told on the standard error."""
+    """What ended it too early; a line on the standard error has said so."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What it was measured by, as in ``result.json``; empty where it did not come so far."""
+        """Its metrics, as in ``result.json``; empty if it was not measured."""
         return (RunDirectory(self.run_dir).read("result.json") or {}).get("metrics", {})
 
 
@@ -77,22 +77,22 @@ def train(
     job_type: JobType = "train",
     directory: RunDirectory | None = None,
 ) -> Outcome:
-    """Run one configuration, in a new directory or, as a job of a sweep or with ``ckpt=auto``, in the one
-    that it had before: what is done is not done again, what was interrupted goes on.
+    """Run one configuration, in a new directory or, as a job of a sweep or with ``ckpt=auto``, in the one that it had
+    before: a run that is done is not run again, one that was interrupted is resumed.
 
     Args:
         config: resolved, plain containers, checked.
         overrides: the words of the command line, for the record.
         choices: group -> choice, for the record.
         sweep: the sweep's directory, for a job of one.
-        seat: the run's place among replicas, if it is one; their results are shown together by whoever runs them.
-        loaded: the data of the job before in this process, where those of this one are found or put.
+        seat: the run's place among replicas, if it is one; the caller shows their results together.
+        loaded: data that jobs of this process share.
         job_type: what the run is for, as the loggers are told.
         directory: the run's, where it is neither a new one nor that of a job.
 
     Raises:
-        UserError: something the user gave is wrong. Nothing has been written then or, where it shows only in a run that
-            has begun, such as a server of W&B that does not answer, the run has failed and says so.
+        UserError: something the user gave is wrong. Nothing has been written then or, where it shows only once the run
+            has begun, such as a server of W&B that does not answer, the run is marked as failed.
     """
     model, data = assemble(config)
     data.prepare_data()
@@ -128,7 +128,7 @@ def train(
 
 
 def join(run_dir: Path) -> Outcome:
-    """The part of a process that Lightning started to help with a run: train, write nothing."""
+    """The part of a process that Lightning started as a further rank of a run: train, write nothing."""
     config = read_config(run_dir)
     model, data = assemble(config)
     data.setup()
@@ -184,16 +184,16 @@ def _with_threads(
 
 
 class _Start(NamedTuple):
-    """Where a run goes on."""
+    """Where a run is resumed."""
 
     checkpoint: Path
     step: int
 
 
 def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: int | None = None) -> _Start | None:
-    """Read a checkpoint, see whether it is one of this model, and keep it for the Trainer, which will ask for it.
+    """Read a checkpoint, check that it fits the model, and keep it for the Trainer, which will load it.
 
-    Where it is another run's, ``planned`` are the steps of this one, and some must be left.
+    For another run's checkpoint ``planned`` is the number of this run's steps, of which some must be left.
     """
     if checkpoint is None:
         return None
@@ -224,7 +224,7 @@ def _run(
     job_type: JobType,
     seat: Seat | None,
 ) -> Outcome:
-    """Fit, evaluate, draw and report; the status is right at every moment, whatever happens."""
+    """Fit, evaluate, draw and report; the recorded status is right at every moment, whatever happens."""
     exit_code, error, seconds, state, stopped_by = 1, None, None, "failed", None
     loggers: list[Logger] = []
     try:
@@ -263,7 +263,7 @@ def _run(
         error = traceback.format_exc()
         raise
     finally:
-        with contextlib.ExitStack() as ending:  # from below; what fails keeps nothing else from being done
+        with contextlib.ExitStack() as ending:  # the last one first, each even if another fails
             ending.callback(_report, run, must=exit_code == 0)
             ending.callback(run.end, state, seconds, error)
             ending.callback(finish_loggers, loggers, exit_code, state)
@@ -271,7 +271,7 @@ def _run(
 
 
 def _report(run: RunDirectory, must: bool) -> None:
-    """Write report.html; for a run that failed as well, whose own error is then the one to be told."""
+    """Write report.html, for a run that failed too; then without an error that would hide the run's own."""
     from attelbo.experiments.report import write_report
 
     with contextlib.nullcontext() if must else contextlib.suppress(Exception):
@@ -281,7 +281,7 @@ def _report(run: RunDirectory, must: bool) -> None:
 def _conclude(
     run: RunDirectory, config: Config, model: Model, data: ResidentDataModule, trainer: Trainer, train_seconds: float
 ) -> None:
-    """Evaluate the chosen weights, draw what they do and write the result."""
+    """Evaluate the chosen weights, make the exhibits and write the result."""
     device, settings = trainer.strategy.root_device, evaluation_of(config)
     try:
         checkpoint = checkpoint_of(run.path, settings.checkpoint)
@@ -299,7 +299,7 @@ def _conclude(
             callback.publish(trainer, model)
     stepper: Any = model.stepper
     together = stepper.seat.trains_with if stepper.seat else 1
-    train_seconds /= together  # of as many replicas in one stacked model: this one's share
+    train_seconds /= together  # the share of one of the replicas in a stacked model
     result |= {
         "checkpoint": which,
         "monitor": chosen_by(trainer, which),

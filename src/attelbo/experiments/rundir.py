@@ -1,12 +1,12 @@
-"""The run directory, the unit of truth of an experiment: ``outputs/<name>/<run id>/``.
+"""The run directory, the single source of truth about a run: ``outputs/<name>/<run id>/``.
 
     config.yaml (resolved)   .hydra/   provenance.json   status.json   result.json
     metrics.csv   checkpoints/   media/   report.html
 
 A single run gets a new directory, named by the time and the hash of its configuration; a job of a sweep
-is named by the hash alone, so that the same sweep finds it again. A directory that a process is working
-in is locked by it, and the lock goes with the process: a run that was killed can be told from one that
-is still running.
+is named by the hash alone, so that the same sweep finds it again. A process locks the directory that it
+works in, and the lock ends with the process: a run that was killed can be told from one that is still
+running.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,17 +35,17 @@ NOT_IN_HASH = ("paths", "logger", "tags")
 """Keys that say where to read and write, not what to compute."""
 
 NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
-"""Such keys inside of others."""
+"""Such keys inside others."""
 
 
 def given_checkpoint(config: Mapping[str, Any]) -> Path | None:
-    """Another run's checkpoint, which this one begins with; None where it begins anew, or goes on where it was
-    interrupted (``ckpt=auto``)."""
+    """Another run's checkpoint that this one begins with; None where it begins anew or resumes itself
+    (``ckpt=auto``)."""
     return None if config.get("ckpt") in (None, "auto") else Path(config["ckpt"])
 
 
 def computed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that says what is computed, another run's checkpoint to begin with among it."""
+    """The part of a configuration that says what is computed, including another run's checkpoint to begin with."""
     what = {key: value for key, value in config.items() if key not in NOT_IN_HASH}
     if given_checkpoint(config) is None:
         what.pop("ckpt", None)
@@ -107,10 +108,10 @@ class RunDirectory:
 
     @classmethod
     def made(cls, path: Path, exist_ok: bool = True) -> "RunDirectory":
-        """A directory, made if need be.
+        """A directory, created if it does not exist.
 
         Raises:
-            FileExistsError: it is there already, and that is not ``exist_ok``.
+            FileExistsError: it exists, and ``exist_ok`` is false.
             UserError: the output folder cannot be written.
         """
         try:
@@ -131,7 +132,7 @@ class RunDirectory:
 
     @property
     def resumable(self) -> Path | None:
-        """The checkpoint to go on from, if the run came so far."""
+        """The checkpoint to resume from, if there is one."""
         checkpoint = self.path / "checkpoints" / "last.ckpt"
         return checkpoint if checkpoint.is_file() else None
 
@@ -142,7 +143,7 @@ class RunDirectory:
         return path.parent if path.name == self.status().get("config_hash") else None
 
     def group(self, name: str) -> str:
-        """What the run is shown under together with others: its sweep's name, or its own where it is alone."""
+        """The name of the group that dashboards show the run in: its sweep's, or ``name`` where it is alone."""
         return name if self.sweep is None else self.sweep.name
 
     def choices(self) -> dict[str, str | None]:
@@ -190,10 +191,10 @@ class RunDirectory:
     def begin(self, config: Mapping[str, Any]) -> None:
         """Mark the run as running; a resumed run keeps its first start and counts its attempts.
 
-        What a killed process left half-written is removed: the caller holds the lock.
+        Half-written files of a killed process are removed: the caller holds the lock.
         """
         for leftover in self.path.rglob(".*.tmp"):
-            leftover.unlink()
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         before = self.status()
         self.write(
             "status.json",
@@ -233,8 +234,8 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def announced(self) -> Iterator[None]:
-        """Tell the processes that Lightning starts which run they belong to, and take back what it tells them itself:
-        the next job of a sweep would else count itself among them and start none of its own.
+        """Tell the processes that Lightning starts which run they belong to. At the end, remove the variables that
+        Lightning has set: with them the next job of a sweep would take itself for such a process.
         """
         before = set(os.environ)
         os.environ["ATTELBO_RUN_DIR"] = str(self.path.absolute())
@@ -248,7 +249,7 @@ class RunDirectory:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """A folder that belongs to this process; the lock goes when it ends, however it ends.
+    """Lock a folder for this process; the lock ends with the process, however that ends.
 
     Raises:
         UserError: it belongs to another process, or cannot be written.

@@ -10,24 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from attelbo.errors import ConfigError
+from attelbo.experiments.terminal import tracked
 from attelbo.files import replacing
 from attelbo.models import LatentVariableModel
 from attelbo.training.media import png_bytes, to_levels, to_uint8
 
 GROUP = 100
-"""So many are drawn at a time. Fixed, since the draw depends on it: the same n and seed give the same samples whatever
-the memory of the machine."""
+"""Samples that are drawn at a time. Fixed, since the draw depends on it: the same n and seed give the same samples
+whatever the memory of the machine."""
 
 
 def in_groups(n: int) -> Iterator[range]:
-    """The places 0 .. n - 1 in groups; where there are several, a bar on the standard error says how far it is."""
+    """The places 0 .. n - 1 in groups, with a progress bar where there are several."""
     groups = [range(first, min(first + GROUP, n)) for first in range(0, n, GROUP)]
-    yield from track(groups, f"{n:,} samples", console=Console(stderr=True), transient=True, disable=len(groups) == 1)
+    yield from groups if len(groups) == 1 else tracked(groups, f"{n:,} samples")
 
 
 def sampled_images(model: LatentVariableModel, n: int, y: int | None) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -59,8 +58,8 @@ def write_array(groups: Iterator[tuple[Tensor, Tensor | None]], path: Path) -> P
 
 
 def write_folder(groups: Iterator[tuple[Tensor, Tensor | None]], path: Path) -> Path:
-    """Write a new folder of PNG files, ``000000.png`` and on, or ``000000-y7.png`` where they have labels; it is there
-    when all of them are.
+    """Write a new folder of PNG files, ``000000.png`` and so on, or ``000000-y7.png`` where they have labels; the
+    folder appears once it is complete.
 
     Raises:
         ConfigError: there is something in it already, or it cannot be made.

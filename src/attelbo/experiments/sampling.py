@@ -1,5 +1,4 @@
-"""``attelbo sample``: what a trained model makes by itself, images or vectors of latents from its prior, functions, or
-texts.
+"""``attelbo sample``: samples of a trained model: images or vectors with latents from its prior, functions, or texts.
 
 Shapes: n images (n, C, H, W), n texts of T tokens.
 """
@@ -51,7 +50,7 @@ def sample(
     Images are a PNG grid of E[x|z], z from the prior; where a model knows labels, one class after the other. Those of a
     model that paints in strokes are also a GIF, and some of them a strip. For other programs, such as those that
     measure an FID, they are an NPZ file or a folder of PNG files. Vectors are rows of CSV in the units of the data,
-    x ~ p(x|z). Of a neural process they are functions that may be meant by what is known of some curves or images.
+    x ~ p(x|z). Samples of a neural process are functions, given the known points of some curves or images.
     Texts are printed and written to a file.
 
     100 images or texts are drawn at a time: the same n and seed give the same on every machine of a kind.
@@ -67,12 +66,12 @@ def sample(
         accelerator: where.
         checkpoint: whose weights.
         prompt: the beginning of a text; a line break if None, or nothing where the model has learned how texts begin.
-        length: tokens after the prompt; 500 if None, or as many as the model can see without forgetting.
+        length: tokens after the prompt; if None 500, or as many as fit into the model's context.
         temperature: divides the logits, 1 if None; 0: always the likeliest token.
         top_k: only one of the k likeliest tokens.
         top_p: only one of the likeliest tokens that together have this probability.
         min_p: only one of the tokens that have this share of the likeliest one's probability, or more.
-        truncate: whether the beginning may be forgotten where a text is longer than the model can see.
+        truncate: whether the beginning may be dropped where a text is longer than the model's context.
         y: the class of all images, of a model that knows labels; if None one after the other, in columns.
         data_dir: where the images are now that a neural process completes, if not where they were.
 
@@ -135,7 +134,7 @@ def _images(trained: Trained, model: LatentVariableModel, n: int, seed: int, out
 
 @torch.no_grad()
 def _functions(trained: Trained, n: int) -> Picture:
-    """n functions that may be meant, E[y | x, z, C] with z from q(z|C), for each of some contexts."""
+    """n functions E[y | x, z, C], z from q(z|C), for each of some contexts C."""
     model, data = trained.model, trained.data
     assert isinstance(model, NeuralProcess)
     if not model.n_latent:
@@ -152,7 +151,7 @@ def _functions(trained: Trained, n: int) -> Picture:
 
 
 def _check_class(trained: Trained, y: int | None) -> None:
-    """Raise ConfigError unless the model knows of a class y, if one is asked for."""
+    """Raise ConfigError if a class is asked for that the model does not have."""
     classes = trained.model.known_classes if isinstance(trained.model, LatentVariableModel) else None
     if classes is None:
         refuse(f"{trained.described}: it knows no labels", y=y)

@@ -1,4 +1,4 @@
-"""What a run is told beside its parts: plain values, checked when they are made."""
+"""Settings of a run besides its parts: plain values, checked when they are created."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ def epoch_of(which: Which) -> int | None:
 
 
 Representation = Literal["published", "mean", "sample"]
-"""What represents x in scores of disentanglement, as ``attelbo.metrics`` has it, without torch."""
+"""What represents x in scores of disentanglement: the same as in ``attelbo.metrics``, here without torch."""
 
 Stretched = Literal["places", "base"]
-"""What of rotary positions is stretched where rows are longer than those that were trained on."""
+"""What is stretched about rotary positions where rows are longer than those that were trained on."""
 
 
 @dataclass(frozen=True)

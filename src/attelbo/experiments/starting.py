@@ -1,7 +1,7 @@
-"""Begin with the weights of another run, and leave parts of the model as they are: the node ``init`` of train.yaml.
+"""Begin with the weights of another run, and freeze parts of the model: the node ``init`` of train.yaml.
 
-Fine-tuning, warm starts and transfer: a new run, whose optimizer, schedule and step begin anew. (``ckpt=PATH`` goes on
-with another training instead.) It is itself resumed like every run: from its own last checkpoint.
+For fine-tuning, warm starts and transfer: a new run, whose optimizer, schedule and step begin anew. (``ckpt=PATH``
+continues another training instead.) It is itself resumed like every run, from its own last checkpoint.
 """
 
 import sys
@@ -20,10 +20,10 @@ from attelbo.models.loading import read_weights
 
 
 def init_of(config: Mapping[str, Any]) -> Init:
-    """What a run begins with; nothing of another's, where its configuration does not say so.
+    """The ``init`` settings of a run.
 
     Raises:
-        ConfigError: it also goes on with another training, parts are named and no run, or replicas are to be frozen.
+        ConfigError: they go together with ``ckpt=PATH``, with parts but no run, or with frozen parts of replicas.
     """
     init = Init(**config.get("init", {}))
     if init.run is not None and config.get("ckpt") not in (None, "auto"):
@@ -36,8 +36,8 @@ def init_of(config: Mapping[str, Any]) -> Init:
 
 
 def take_vocabulary(init: Init, config: Mapping[str, Any], data: ResidentDataModule, parent: Path) -> None:
-    """The tokens of text are those of the other run, whose vectors are taken over; before ``spec`` is asked for. A run
-    in the folder ``parent`` that ``ckpt=auto`` goes on with has them itself: the other one may be gone by now.
+    """Take the vocabulary of the other run, whose embeddings are taken over; to be called before ``spec`` is used. A
+    run in the folder ``parent`` that ``ckpt=auto`` resumes has the vocabulary itself: the other run may be gone by now.
 
     Raises:
         ConfigError: its tokens are of another kind.
@@ -55,7 +55,7 @@ def take_vocabulary(init: Init, config: Mapping[str, Any], data: ResidentDataMod
 
 
 def freeze(init: Init, model: Model) -> None:
-    """Leave parts of the model as they are. See :meth:`Model.freeze_parts`.
+    """Freeze parts of the model; see :meth:`Model.freeze_parts`.
 
     Raises:
         ConfigError: there is no such part, or nothing is left to train, if only for one of several optimizers.
@@ -69,11 +69,11 @@ def freeze(init: Init, model: Model) -> None:
 
 
 def start(init: Init, model: Model) -> dict[str, Any] | None:
-    """Put the other run's weights into the model, and say so; what is to be recorded, None where no run is named.
+    """Load the other run's weights into the model, and print a line; a record of it, None where no run is named.
 
     Raises:
         UserError: there is no such run, or it has no such checkpoint.
-        ConfigError: the weights do not fit, or none of them is one of this model's.
+        ConfigError: the weights do not fit, or the model has none of them.
     """
     if init.run is None:
         return None

@@ -1,4 +1,4 @@
-"""What a run prints at its end."""
+"""The tables that runs print at their end."""
 
 import itertools
 import math
@@ -38,8 +38,8 @@ def measured(result: Mapping[str, Any], split: str) -> Iterator[Measured]:
 
 
 def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", works: bool = True) -> None:
-    """The headline numbers of a result, with their units, and where pictures, texts and report are, if these ``works``
-    show the weights that were measured."""
+    """Print the headline numbers of a result, with their units, and the paths of pictures, texts and report if these
+    ``works`` were made of the weights that were measured."""
     seconds = result.get("seconds", {})
     table = Table(title=f"{run_dir}: {split}", title_justify="left", show_header=False, box=None)
     for justify in ("left", "right", "left", "left"):
@@ -59,11 +59,11 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", 
     console.print(table)
     files = dict(_files(run_dir)) if works else {}
     for label, path in files.items():
-        console.print(f"{label:>{max(map(len, files), default=0) + 1}}  {path}", highlight=False)
+        console.print(f"{label:>{max(map(len, files), default=0) + 1}}  {path}")
 
 
 def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:
-    """What there is to look at. Names with a hyphen are those of earlier epochs, and of what commands wrote later."""
+    """Pictures, texts and the report. Names with a hyphen are of earlier epochs, or of what commands wrote later."""
     for path in sorted((run_dir / "media").glob("*")):
         if path.suffix in (".png", ".txt") and "-" not in path.stem:
             yield path.stem.replace("_", " "), path
@@ -75,7 +75,7 @@ def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:
 
 
 def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
-    """The metrics of each setting as the mean over its seeds, with a 95 % interval, and where the runs are.
+    """Print the metrics of each setting as the mean over its seeds, with a 95 % interval, and where the runs are.
 
     Args:
         runs: the directory of each.
@@ -97,7 +97,7 @@ def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
         console.print(table)
     for run in found:
         why = f": {run.reason}" if run.state == "failed" else ""
-        console.print(f"{run.path}  seed {run.seed}  {run.state}{why}", highlight=False, markup=False)
+        console.print(f"{run.path}  seed {run.seed}  {run.state}{why}")
 
 
 def _over_seeds(values: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""A trained model, found by the directory of its run, for commands that do something with it."""
+"""A trained model, loaded from the directory of its run, for the commands that use it."""
 
 import sys
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ Accelerator = Literal["auto", "cpu", "gpu"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, its data, and where what it makes goes."""
+    """A model, its data, and where output goes."""
 
     run_dir: Path
     model: Model
@@ -34,7 +34,7 @@ class Trained:
 
     @classmethod
     def of(cls, run: str, checkpoint: Which, accelerator: Accelerator, data_dir: str | None = None) -> Self:
-        """Load a run, and say so where it is not done; no row of its data is read yet.
+        """Load a run, with a note if it is not done; no row of its data is read yet.
 
         Raises:
             UserError: not a run directory, or no checkpoint in it.
@@ -55,19 +55,19 @@ class Trained:
 
     @property
     def described(self) -> str:
-        """For errors: whose run it is."""
+        """The run in words, for errors."""
         return f"{self.run_dir} is the run of a {type(self.model).__name__} on {self.data.spec.name}"
 
     def seed(self, seed: int, purpose: str) -> None:
-        """What is drawn next depends on these alone."""
+        """Seed the device's default generator by these alone."""
         seed_default_generator(derive_seed(seed, purpose), self.device)
 
     def path(self, output: str | None, name: str) -> Path:
-        """The file that was asked for, or this one in ``media/`` of the run; with other weights than the best, it has
-        their name too.
+        """The file to write: ``output`` if given, else ``name`` in ``media/`` of the run, to which the name of other
+        weights than the best is added.
 
         Raises:
-            ConfigError: it is not of the form of this one, or cannot be written.
+            ConfigError: it has another suffix than ``name``, or cannot be written.
         """
         own = Path(name) if self.checkpoint == "best" else Path(name).with_stem(f"{Path(name).stem}-{self.checkpoint}")
         return writable("output", Path(output) if output else self.run_dir / "media" / own, own.suffix)
@@ -85,8 +85,8 @@ def pick_device(accelerator: Accelerator) -> torch.device:
 
 
 def writable(key: str, path: Path, form: str) -> Path:
-    """The file that this key names: one that can be written, and has the suffix of what is written into it. What is
-    written beside it differs in its suffix alone. Folders that are missing are made when it is written, not before.
+    """The file that this key names, checked: it has the suffix ``form`` and can be written. Missing folders are created
+    when it is written, not here.
 
     Raises:
         ConfigError: it has another suffix, or cannot be written.
@@ -99,13 +99,13 @@ def writable(key: str, path: Path, form: str) -> Path:
 
 
 def tell(what: str, path: Path) -> None:
-    """Say what was written where."""
-    terminal().print(f"{what}: {path}", highlight=False, markup=False)
+    """Print what was written where."""
+    terminal().print(f"{what}: {path}")
 
 
 def marks(**asked: object) -> str:
-    """What was asked for, for the name of a file, so that what was asked for otherwise is not overwritten: numbers as
-    they are, texts by the first digits of their SHA-256."""
+    """Options as part of a file's name, so that output with other options is not overwritten: numbers as they are,
+    texts by the first digits of their SHA-256."""
 
     def mark(value: object) -> object:
         return sha256(value.encode()).hexdigest()[:6] if isinstance(value, str) else "" if value is True else value
@@ -114,7 +114,7 @@ def marks(**asked: object) -> str:
 
 
 def refuse(why: str, **asked: object) -> None:
-    """Raise ConfigError where something was asked for that there is not: neither None nor False."""
+    """Raise ConfigError if one of these options is given, that is, neither None nor False."""
     for name, value in _given(asked).items():
         shown = "true" if value is True else value
         raise ConfigError(f"{name}={shown}: {why}")

@@ -1,4 +1,4 @@
-"""``attelbo translate``: what a trained model from sequence to sequence makes of sentences.
+"""``attelbo translate``: translations of sentences by a trained sequence-to-sequence model.
 
 Shapes: B sentences, S tokens of the longest.
 """
@@ -13,6 +13,7 @@ from attelbo.checks import check_at_least
 from attelbo.data import ParallelDataModule
 from attelbo.data.batch import BOS, EOS, PAD
 from attelbo.errors import ConfigError, UserError
+from attelbo.experiments.terminal import lines_of_input
 from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell, writable
 from attelbo.models import SequenceToSequence
 from attelbo.training.maps import alignment_map
@@ -23,7 +24,7 @@ CHUNK = 64
 
 
 class Translator(Trained):
-    """A model from sequence to sequence with the vocabularies of its data."""
+    """A sequence-to-sequence model with the vocabularies of its data."""
 
     model: SequenceToSequence
     data: ParallelDataModule
@@ -106,7 +107,7 @@ def translate(
     translator = Translator.of(run, checkpoint, accelerator)
     if path is not None:
         translator.model.check_aligns()
-    sentences = [text] if text is not None else sys.stdin.read().splitlines()
+    sentences = [text] if text is not None else lines_of_input()
     sources = [translator.data.read(sentence) for sentence in sentences]
     full = [source for source in sources if len(source) > 2]
     if not full and text is not None:

@@ -1,4 +1,4 @@
-"""``attelbo sample | reconstruct | interpolate`` of models of texts: printed, and written into ``media/`` of the run.
+"""``attelbo sample | reconstruct | interpolate`` for models of texts: printed, and written into ``media/`` of the run.
 
 Shapes: n texts (n, T), D numbers of z, S steps of a path.
 """
@@ -20,7 +20,7 @@ from attelbo.training.callbacks.sentences import lines, paths, reconstructions, 
 
 N_TEXTS = 10
 _DRAWN_BY = ("temperature", "top_k", "top_p", "min_p")
-"""What says how a token is drawn."""
+"""Options of how a token is drawn."""
 
 
 def write_samples(trained: Trained, n: int | None, seed: int, output: str | None, options: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ def write_reconstructions(trained: Trained, x: Tensor, output: str | None, name:
 
 
 def write_paths(trained: Trained, ends: Tensor, z: Tensor, output: str | None, name: str) -> None:
-    """What z (n, S, D) say, between the texts that they go from and to: ends (2 n, T), first those, then these."""
+    """The texts of z (n, S, D), between those that the paths go from and to: ends (2 n, T), first the starts."""
     model, data = _parts_of(trained)
     what = "a path" if len(z) == 1 else f"{len(z)} paths"
     _publish(trained, paths(model, data, ends, z), output, name, f"{what} of {z.shape[1]} texts")

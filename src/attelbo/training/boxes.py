@@ -16,7 +16,8 @@ OBJECT_COLORS = ((0.95, 0.25, 0.2), (0.3, 0.85, 0.4), (0.3, 0.55, 1.0), (1.0, 0.
 
 
 def enlarged(images: Tensor, least: int = 96) -> tuple[Tensor, int]:
-    """Images in color, each pixel s x s times, the longer side at least so many: (N, 3, s H, s W), and s."""
+    """Images in color, each pixel repeated s x s times so that the longer side has at least ``least``:
+    (N, 3, s H, s W), and s."""
     scale = max(1, -(-least // max(images.shape[-2:])))
     return in_color(images).repeat_interleave(scale, -1).repeat_interleave(scale, -2), scale
 
@@ -48,6 +49,6 @@ def _inside(images: Tensor, boxes: Tensor, margin: float) -> Tensor:
 
 
 def around_pixels(boxes: Tensor, scale: int) -> Tensor:
-    """Boxes whose corners are centers of pixels as boxes around these pixels, where each is scale x scale large."""
+    """Boxes whose corners are centers of pixels, as boxes around these pixels once each is scale x scale large."""
     outwards = boxes.new_tensor([-0.5, -0.5, 0.5, 0.5])
     return (boxes + outwards + 0.5) * scale + boxes.new_tensor([0.0, 0.0, -1.0, -1.0])

@@ -23,7 +23,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     _read: tuple[Path, dict[str, Any]] | None = None
 
     def hand_over(self, path: Path, content: dict[str, Any]) -> None:
-        """What is in a file that was read already, for the next who asks for it."""
+        """Give the content of a file that was read already to the next call that loads it."""
         self._read = path, content
 
     def save_checkpoint(
@@ -42,7 +42,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> Path:
-    """Write a checkpoint of weights alone: it is measured and drawn from, and no training goes on from it."""
+    """Write a checkpoint of weights alone, for evaluating and sampling; no training can be resumed from it."""
     with replacing(path) as file:
         torch.save({"state_dict": {name: _by_itself(value.detach().cpu()) for name, value in weights.items()}}, file)
     return path

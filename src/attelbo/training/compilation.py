@@ -1,9 +1,9 @@
-"""Losses through ``torch.compile``: when it pays, whether it can be done here, and with which settings.
+"""Losses through ``torch.compile``: when it pays, whether it works on this machine, and with which settings.
 
 What is compiled is the whole of a model's ``losses``, forward and backward, as one static graph: likelihood and
 objective are fused with the network's last layer, which compiling encoder and decoder alone cannot. Noise comes from
 torch's own generators (``fallback_random``), so that a compiled step computes the eager step's numbers up to rounding.
-What is measured stands in ``benchmarks/NOTES.md``.
+The measurements are in ``benchmarks/NOTES.md``.
 """
 
 import contextlib
@@ -35,27 +35,27 @@ from attelbo.models.base import Terms
 Losses = Callable[[Batch], Terms]
 
 STEPS_TO_PAY = 20_000
-"""Optimizer steps after which compiling has surely paid: measured were 6,000 to 14,000, with an empty cache."""
+"""Optimizer steps after which compiling has surely paid: 6,000 to 14,000 were measured, with an empty cache."""
 
 LONG = 100_000
-"""The same where a step is shorter or gains less: measured were 30,000 on a CPU, fully connected, and 70,000 on a
+"""The same where a step is shorter or gains less: 30,000 were measured on a CPU, fully connected, and 70,000 on a
 GPU."""
 
 GAINS = (AttentionLayer, DiscretizedLogistic)
 """Much arithmetic between matrix products and convolutions, which is fused: 1.1 to 1.3 times as fast on a CPU."""
 NO_GAIN = (_ConvNd, nn.RNNBase, nn.RNNCellBase)
-"""Nearly all of the time is theirs, and they stay torch's own kernels: 0.97 to 1.02 on a CPU."""
+"""They take nearly all of the time, and stay torch's own kernels: 0.97 to 1.02 times as fast on a CPU."""
 LOSES = nn.GroupNorm
-"""torch's own kernel is faster than what the compiler makes of it: 0.92 to 0.94 on a CPU."""
+"""torch's own kernel is faster than what the compiler makes of it: 0.92 to 0.94 times as fast on a CPU."""
 
 _HAS_ISOLATION = "isolate_recompiles" in inspect.signature(torch.compile).parameters
 _ONE_GRAPH: dict[str, Any] = {"isolate_recompiles": True, "recompile_limit": 1} if _HAS_ISOLATION else {}
-"""Of each model, though the one before in this process had the same code. torch 2.11 counts them together: what comes
-after eight graphs is computed as it stands."""
+"""One graph for each model, even if an earlier model in this process had the same code. torch 2.11 counts them
+together: after eight graphs, losses are computed without compiling."""
 
 
 def steps_to_pay(model: nn.Module, device: torch.device) -> float:
-    """Optimizer steps from which on a training is over sooner if its losses are compiled; infinite where none is.
+    """Optimizer steps from which on a training ends sooner if its losses are compiled; infinite where it never does.
 
     On a CPU this depends on what lies between the products: fully connected networks gain a tenth (1.10 to 1.14 with
     minibatches of 100), which is slow to pay for half a minute of processor time. On a GPU replayed CUDA graphs take
@@ -75,7 +75,7 @@ def steps_to_pay(model: nn.Module, device: torch.device) -> float:
 
 
 def compiler_missing(device: torch.device) -> str | None:
-    """What there is not that ``torch.compile`` needs for the device; None if it can be tried."""
+    """What ``torch.compile`` needs for the device and is not there; None if it can be tried."""
     if device.type != "cpu":
         return None if importlib.util.find_spec("triton") else "Triton is not installed"
     name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
@@ -88,14 +88,14 @@ def compiler_missing(device: torch.device) -> str | None:
 def compile_losses(losses: Losses, rows: int, *, required: bool) -> Losses:
     """The same losses as one static graph, compiled when the first batch of ``rows`` comes.
 
-    Another graph is never made: batches of another size, such as the short one at the end of an epoch, are computed
-    as they stand, and so is everything else that the graph is not good for.
+    There is never a second graph: batches of another size, such as the short one at the end of an epoch, are computed
+    eagerly, and so is everything else that does not fit the graph.
 
     Args:
         losses: of a model, or of one of its players.
-        rows: of a whole batch; the first that comes may be another, where a run goes on at the end of an epoch.
-        required: that they cannot be compiled is an error, at the first call; otherwise it is said in one line, and
-            they are computed as they stand.
+        rows: of a whole batch; the first to come may be a shorter one, where a run is resumed at the end of an epoch.
+        required: whether it is an error, at the first call, that they cannot be compiled; otherwise a line says so, and
+            they are computed eagerly.
     """
     return _CompiledLosses(losses, rows, required)
 
@@ -119,7 +119,7 @@ class _CompiledLosses:
 
     def _compile(self, batch: Batch) -> Terms:
         sys.stderr.write("the losses are compiled, once, before the first step: half a minute or more\n")
-        compile: Any = torch.compile  # whose types do not know all that it takes
+        compile: Any = torch.compile  # whose annotations lack some of its arguments
         self.graph = graph = compile(
             self.losses,
             fullgraph=True,
@@ -144,7 +144,7 @@ class _CompiledLosses:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch has to say about the machine while it compiles, such as that there is no GPU."""
+    """Silence what torch says about the machine while it compiles, such as that there is no GPU."""
     logger = logging.getLogger("torch.utils.cpp_extension")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -3,7 +3,7 @@
     rows --> materialize --> losses --> backward --> optimizer          :class:`Step`, on the device
     seed, schedules                                                      :class:`Position`, on the host
 
-A model states its losses once (:meth:`~attelbo.models.Model.losses`); whether they are run as they stand, compiled,
+A model defines its losses once (:meth:`~attelbo.models.Model.losses`); whether they are run eagerly, compiled,
 captured as a CUDA graph or stacked with those of other replicas is decided here and in the modules beside, and
 the model does not know of it.
 
@@ -24,7 +24,7 @@ from attelbo.seeding import derive_seed
 from attelbo.training.optimization import DirectOptimization, Optimization
 
 Share = float | Tensor
-"""What a part of a minibatch has of the whole: a number, or a scalar where only the device knows it."""
+"""The share of a minibatch that a part of it is: a number, or a scalar tensor where only the device knows it."""
 
 
 class Engine(Protocol):
@@ -53,12 +53,12 @@ class Takes(Protocol):
 
     @property
     def generators(self) -> Sequence[torch.Generator]:
-        """What it draws from beside the default generator of the device."""
+        """The generators that it draws from beside the default one of the device."""
         ...
 
     @property
     def variant(self) -> Hashable:
-        """What the host decides about the coming step: steps with different answers compute different things."""
+        """What the host decides about the coming step: steps of different variants run different kernels."""
         ...
 
     def begin_block(self) -> None:
@@ -66,7 +66,7 @@ class Takes(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Make ready what the steps of this block need, before one of them is recorded."""
+        """Prepare the optimizers for the steps of this block; to be called before a step is recorded."""
         ...
 
     def end_block(self, steps: int) -> None:
@@ -83,7 +83,7 @@ class Takes(Protocol):
 
 
 class Moves(Protocol):
-    """What moves noise and schedules."""
+    """Moves noise and schedules from step to step."""
 
     def move_to(self, step: int, device: torch.device) -> None:
         """Make ``step``, counted from 0, the one that comes next."""
@@ -91,13 +91,13 @@ class Moves(Protocol):
 
 
 EngineMaker = Callable[[Takes, Moves, Sequence[DirectOptimization]], Engine]
-"""Makes the engine that suits the device; the optimizations are those of the step, where they are direct ones."""
+"""Makes the engine for the device; the optimizations are those of the step that are direct ones."""
 
 
 class Position:
-    """What each step is told by the host before it begins: its noise and what its schedules say.
+    """What the host sets before each step: the seed of its noise, and the values of its schedules.
 
-    Nothing else that a step does depends on where in the training it stands.
+    Nothing else about a step depends on its place in the training.
     """
 
     def __init__(self, model: Model, seed: int, total_steps: int, rank: int) -> None:
@@ -113,16 +113,16 @@ class Position:
 
 
 class Step:
-    """What an optimizer step computes on the device: no value of it is read by the host.
+    """An optimizer step, computed on the device: the host reads none of its values.
 
     Args:
-        model: whose step it is.
+        model: the model that is trained.
         players: who minimizes what, in turns; their losses may be compiled.
-        optimizations: how each of them steps.
-        data: makes a batch of rows.
+        optimizations: how each of them takes its step.
+        data: makes batches of rows.
         micro_batches: parts that a minibatch is split into to save memory; their gradients add up to the minibatch's
-            own where the loss is a mean over rows or tokens. What looks at a minibatch as a whole sees a part of it:
-            batch norm, the estimates of total correlation, moments or MMD in beta_tc, dip, info, wae_mmd and the like.
+            own where the loss is a mean over rows or tokens. What is computed over a minibatch as a whole is computed
+            over a part: batch norm, the estimates of total correlation, moments or MMD in beta_tc, dip, info, wae_mmd.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Step:
             return torch.stack([weighted(losses(part)["loss"].detach(), share) for part, share in parts]).sum()
 
     def parts(self, rows: Tensor) -> tuple[list[Batch], list[Share]]:
-        """The parts of a minibatch as batches, and the share that each has of what the losses are means over."""
+        """The parts of a minibatch as batches, and the share of each in the rows or tokens that losses are means of."""
         parts = rows.split(-(-len(rows) // self.micro_batches))
         batches = [self.data.materialize(part, "train") for part in parts]
         if len(batches) == 1:
@@ -209,7 +209,7 @@ class EagerEngine:
 
 
 def check_terms(terms: Terms, model: Model) -> None:
-    """Raise ConfigError unless the terms of a step are what a model has to give: they are looked at once in a run."""
+    """Raise ConfigError unless the terms are what a model's ``losses`` must return; checked at the first step."""
     scalars = isinstance(terms, dict) and "loss" in terms and all(value.ndim == 0 for value in terms.values())
     if scalars and terms["loss"].requires_grad:
         return
@@ -228,7 +228,7 @@ def check_terms(terms: Terms, model: Model) -> None:
 
 
 def weighted(value: Tensor, share: Share) -> Tensor:
-    """A part's value as it counts in the minibatch."""
+    """A part's value times its share of the minibatch."""
     return value if isinstance(share, float) and share == 1 else value * share
 
 
@@ -241,7 +241,7 @@ def add_terms(values: Terms, terms: Terms, share: Share, prefix: str) -> None:
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """What is computed inside leaves no trace in the model's buffers, such as running means."""
+    """Restore the model's buffers, such as running means, at the end."""
     before = [buffer.clone() for buffer in model.buffers()]
     try:
         yield
@@ -264,10 +264,10 @@ def seed_default_generator(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def fresh_autocast() -> Iterator[None]:
-    """Under autocast, round the weights anew whenever they are used.
+    """Autocast without its cache of rounded weights.
 
-    Its cache of rounded weights lives as long as the context, which here is around several optimizer steps: from
-    the second on it would be out of date. Nothing is lost, a step uses each weight once.
+    The cache lives as long as the context, which here is around several optimizer steps: from the second on it would
+    be out of date. Nothing is lost, since a step uses each weight once.
     """
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)

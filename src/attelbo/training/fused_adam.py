@@ -1,4 +1,4 @@
-"""The kernel of torch's fused Adam and AdamW, called on the optimizer's own state: the same numbers, less around it.
+"""The kernel of torch's fused Adam and AdamW, called directly on the optimizer's state: same numbers, less overhead.
 
 Kingma & Ba 2015, "Adam: a method for stochastic optimization", arXiv:1412.6980; Loshchilov & Hutter 2019, "Decoupled
 weight decay regularization", arXiv:1711.05101.
@@ -13,7 +13,7 @@ from torch.optim import Adam, AdamW, Optimizer
 
 
 class DeviceRates:
-    """Learning rates on the device: a recorded step would else keep the numbers that it was recorded with."""
+    """Learning rates as tensors on the device: a recorded step would keep using the numbers it was recorded with."""
 
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
@@ -21,10 +21,10 @@ class DeviceRates:
         self._written: list[float] = []
         places = iter(self._values.unbind())
         self.of: list[list[Tensor]] = [[next(places) for _ in optimizer.param_groups] for optimizer in optimizers]
-        """Of each optimizer's groups, scalars."""
+        """A scalar for each group of each optimizer."""
 
     def write(self) -> None:
-        """Bring them to what the groups say."""
+        """Copy the groups' present learning rates to the device."""
         rates = [group["lr"] for group in self._groups]
         if rates == self._written:
             return
@@ -43,13 +43,13 @@ def parameters_of(optimizer: Optimizer) -> list[Tensor]:
 def fused_adam_step(optimizer: Optimizer, rates: Sequence[Tensor] | None = None) -> Callable[[], None] | None:
     """A step of a fused Adam or AdamW that calls torch's kernel on the optimizer's own state.
 
-    None where that is not all of the step: another optimizer, a flag that is not covered here, hooks, a parameter
-    without state, because it took no part in the loss or because no step was taken yet. Good until the
-    state is replaced.
+    None where the kernel is not all of the step: another optimizer, a flag that is not covered here, hooks, a parameter
+    without state, because it took no part in the loss or because no step was taken yet. Valid until the state is
+    replaced.
 
     Args:
-        optimizer: whose step it is.
-        rates: the learning rate of each group, on the device; None: what the group says at each step.
+        optimizer: the optimizer.
+        rates: the learning rate of each group, on the device; None: the group's own at each step.
     """
     if not is_all_kernel(optimizer):
         return None
@@ -65,8 +65,8 @@ def joint_adam_step(
     None where they differ in anything but parameters and learning rate, or where ``fused_adam_step`` is None.
 
     Args:
-        optimizers: whose step it is.
-        rates: the learning rate of each group of each, on the device; None: what the groups say at each step.
+        optimizers: those of the replicas.
+        rates: the learning rate of each group of each, on the device; None: the groups' own at each step.
     """
     if not all(is_all_kernel(optimizer) for optimizer in optimizers):
         return None
@@ -143,10 +143,10 @@ def fused_group_step(
     """A step of torch's kernel on parameters, with the states and the settings of an Adam.
 
     Args:
-        parameters: of one kind; what they have as gradients when the step is taken, it takes.
-        states: of each.
-        group: settings; the learning rate is read at every step, for schedules write it.
-        rate: the learning rate on the device instead.
+        parameters: of one device and type; their gradients are read when the step is taken.
+        states: the optimizer's state of each.
+        group: settings; the learning rate is read at every step, since schedules change it.
+        rate: the learning rate on the device, in place of the group's.
     """
     size = _piece_size(parameters)
     sizes = [size if _is_dense(parameter) else 0 for parameter in parameters]

@@ -1,8 +1,8 @@
 """CUDA graphs: a whole optimizer step is recorded once and replayed for every minibatch.
 
 A small VAE takes some fifty kernels a step, each shorter than its launch, and the GPU waits for the host. One
-replay launches all of them: gather, binarization, forward, backward, fused Adam (the ways and rules are those of
-``torch.cuda.graph``, "whole-network capture").
+replay launches all of them: gather, binarization, forward, backward, fused Adam ("whole-network capture" in the
+documentation of ``torch.cuda.graph``).
 
 What changes from step to step lives at fixed addresses, written before each replay: the rows, the learning
 rates, the weights of the objective. The noise follows the seeds of the generators that the step draws from, which a
@@ -27,7 +27,7 @@ from attelbo.training.fused_adam import DeviceRates
 from attelbo.training.optimization import DirectOptimization
 
 _WARM_UP = 3
-"""Steps taken without a graph, as ordinary steps of the training: libraries and optimizer set themselves up."""
+"""Ordinary steps of the training before the first recording, in which libraries and optimizer set themselves up."""
 
 _TOLERANCE = 1e-3
 """Relative, between the loss of a replay and that of the same step without a graph: the kernels are the same, but
@@ -38,17 +38,17 @@ class Recorder(Protocol):
     """Records what a function does on the device."""
 
     def aside(self) -> AbstractContextManager[None]:
-        """Where the steps before the first recording are taken."""
+        """The context, such as a stream, for steps that are not recorded."""
         ...
 
     def record(
         self, function: Callable[[], Tensor], generators: Sequence[torch.Generator]
     ) -> tuple[Callable[[], None], Tensor]:
-        """What does it again, and the tensor in which its value then stands.
+        """A function that repeats it, and the tensor that then holds its value.
 
         Args:
             function: what is recorded.
-            generators: that it draws from, beside the device's default one.
+            generators: those that it draws from, beside the device's default one.
 
         Raises:
             RuntimeError: it cannot be recorded: it waits for the device, or a shape depends on a value.
@@ -81,7 +81,7 @@ class CudaRecorder:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 value = function()
         except BaseException:
-            # torch leaves its own stream behind, and generators that believe to be recorded for ever.
+            # torch leaves its own stream current, and generators in the state of being recorded.
             torch.cuda.set_stream(current)
             for generator in (torch.cuda.default_generators[current.device_index], *generators):
                 generator.graphsafe_set_state(torch.Generator(generator.device))
@@ -98,13 +98,13 @@ class _Recorded(NamedTuple):
 
 
 class GraphEngine:
-    """Replays the recorded step; a size of minibatch that is new, such as an epoch's last, is recorded first.
+    """Replays the recorded step; for a new size of minibatch, such as that of an epoch's last, it is recorded first.
 
     Args:
         step: what is recorded.
         position: moves the noise and the schedules.
         optimizations: of the step; their learning rates are moved to the device.
-        required: whether a step that cannot be recorded is an error; else the training goes on without, and says so.
+        required: whether a step that cannot be recorded is an error; else a note says so and training goes on without.
         recorder: of CUDA graphs, unless a test says otherwise.
     """
 
@@ -121,7 +121,7 @@ class GraphEngine:
         self.optimizations = optimizations
         self.required = required
         self._recorder = recorder or CudaRecorder()
-        # In steps without a graph too: a run that goes on begins with some where it would else have replayed.
+        # In steps without a graph too: a resumed run begins with some where an uninterrupted one replays.
         self._rates = DeviceRates([optimization.optimizer for optimization in optimizations])
         self._recorded: dict[Hashable, _Recorded] = {}
         self._checked: set[Hashable] = set()
@@ -129,7 +129,7 @@ class GraphEngine:
         self._unrecorded: float = _WARM_UP
         """Steps that are still to be taken without a graph."""
         self._warm: set[int] = set()
-        """Threads that have taken one: in each the libraries set themselves up, which they cannot while recording."""
+        """Threads that have taken one: libraries set themselves up in each thread, which fails while recording."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ class GraphEngine:
 
     def _begin_block(self) -> None:
         addresses = [parameter.data_ptr() for each in self.optimizations for parameter in each.parameters]
-        if addresses != self._addresses:  # as when the models of replicas are stacked
+        if addresses != self._addresses:  # stacking the models of replicas, for one, moves them
             self._recorded.clear()
             self._addresses = addresses
         # Another engine, of this run alone or of several together, may have taken steps in the meantime.
@@ -203,7 +203,7 @@ class GraphEngine:
                 sys.stderr.write(f"note: training goes on without CUDA graphs ({reason}); trainer.cuda_graphs=false\n")
                 self._unrecorded = math.inf
                 for optimization in self.optimizations:
-                    optimization.clear()  # of gradients that it came to
+                    optimization.clear()  # gradients of the attempt
                 self._move_to(step, rows.device)
         return recorded
 
@@ -229,7 +229,7 @@ class GraphEngine:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """What went wrong first: all that torch says at the end of a recording is that something did."""
+    """The first error: the last one, at the end of a recording, only says that there was one."""
     while error.__context__ is not None:
         error = error.__context__
     return error

@@ -1,11 +1,11 @@
-"""Stopping in good order: a signal ends the current block, saves a checkpoint and stops the training.
+"""Graceful stopping: on a signal the current block is finished, a checkpoint is saved and the training stops.
 
 Lightning's own handling of SIGTERM exits with 0 and saves nothing. Here SIGTERM (and the SIGUSR2 that a
 cluster sends before its time limit, and Ctrl-C) lead to ``checkpoints/last.ckpt`` and the usual exit code
 128 + signal; ``ckpt=auto`` goes on from there, bit for bit.
 
-Python gives a signal to the main thread and to no other. Where runs have threads of their own, :func:`relayed` stands
-around them and passes each signal on: it acts in every one of them as it would in the main thread.
+Python handles signals in the main thread only. Where runs have threads of their own, :func:`relayed` passes each signal
+on to them: it acts in every one of them as it would in the main thread.
 """
 
 import ctypes
@@ -37,10 +37,10 @@ class Interrupted(Exception):  # noqa: N818 - what happened, not what went wrong
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Before and after the training, where there is nothing to save, a signal acts at once.
+    """A context, before and after the training, in which a signal acts at once, since there is nothing to save.
 
     Raises:
-        Interrupted: inside, where the signal strikes; in a thread also for a signal that came before.
+        Interrupted: at the place where the signal arrives; in a thread also for a signal that came before.
     """
     previous = _handle(_stop)
     try:
@@ -53,7 +53,8 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def relayed() -> Iterator[Callable[[], int | None]]:
-    """Around threads, in the main thread: signals act in the threads. Gives what tells the first signal that came."""
+    """A context of the main thread in which signals act in the other threads; gives a function that returns the first
+    signal that came, or None."""
     _relay.received = None
     previous = _handle(_relay)
     try:
@@ -73,7 +74,7 @@ class _Relay:
     def __init__(self) -> None:
         self.received: int | None = None
         self.handlers: dict[int, Handler] = {}
-        """By thread."""
+        """Thread -> its handler."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
@@ -91,7 +92,7 @@ def _raise_in(thread: int, number: int) -> None:
     """Raise ``Interrupted`` in another thread, when it next runs Python."""
 
     class Now(Interrupted):
-        def __init__(self) -> None:  # Python makes the exception of its class, there
+        def __init__(self) -> None:  # Python takes a class and calls it without arguments in that thread
             super().__init__(number)
 
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Now))
@@ -102,7 +103,7 @@ def _in_thread() -> bool:
 
 
 def _handle(handler: Handler) -> dict[int, Any]:
-    """Handle all signals with ``handler``; the handlers from before, by signal, or in a thread by thread."""
+    """Install ``handler`` for all signals; the previous handlers, by signal, or by thread outside the main thread."""
     if _in_thread():
         thread = threading.get_ident()
         before = _relay.handlers.get(thread)
@@ -119,7 +120,7 @@ def _restore(handlers: dict[int, Any]) -> None:
             _relay.handlers[number] = handler
         else:
             _relay.handlers.pop(number, None)
-            # What was to be raised and has not been yet would strike where nobody expects it.
+            # An exception that is still pending would be raised where nobody expects it.
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(number), None)
 
 
@@ -147,7 +148,7 @@ class Interruption(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # After the last block of an epoch its validation is due: a run resumed from there would leave it out.
+        # Not after the last block of an epoch: a run resumed from there would skip the validation.
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self._stop_if_told(trainer)
 

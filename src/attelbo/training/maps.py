@@ -1,7 +1,7 @@
 """Attention weights as pictures: text on text, target on source, and laid over images.
 
-Pure functions of weights and labels; whoever has a model says where these come from. Weights are drawn as they are, on
-one scale from 0 to the largest, which stands beside them.
+Pure functions of weights and labels, whatever model they come from. Weights are drawn as they are, on one scale from 0
+to the largest, which is shown beside them.
 
 Shapes: P panels (heads, layers or queries), T queries, S keys, N images (C, H, W), (h, w) the grid of keys in an image.
 """
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from attelbo.training.media import Picture, image_grid, painted
 
 _SIDE = 640
-"""The most pixels of a panel: of more tokens the largest weight that falls into a pixel is shown."""
+"""The most pixels of a side of a panel; with more tokens, a pixel shows the largest of its weights."""
 _CELL, _LEAST = 24, 10
 """Pixels of a cell that has a label, and the fewest beside which labels are legible: of 64 tokens. Of more tokens none
 has a label."""
@@ -163,7 +163,7 @@ class _Sheet:
         self._shades.append((x, y, levels.repeat(height, 0).repeat(width or height, 1)))
 
     def repeat(self, places: Sequence[tuple[int, int]], width: int, height: int) -> None:
-        """What is written in so many pixels from the first place on stands at the others too: text takes its time."""
+        """Copy the labels in a rectangle at the first place to the others: drawing text takes long."""
         self._repeated.append((places, width, height))
 
     def painted(self, width: int, height: int) -> Picture:
@@ -187,7 +187,7 @@ class _Sheet:
 
 @contextmanager
 def _boxes_for_glyphs() -> Iterator[None]:
-    """What is missing from the font is drawn as a box, and nothing said of it."""
+    """Without the warnings about characters that are missing from the font; they are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -239,7 +239,7 @@ def attention_overlay(images: Tensor, weights: Tensor, queries: Tensor | None = 
 
 
 def shown_token(token: str) -> str:
-    """A token as a label: what cannot be seen is given a sign, what is long is cut."""
+    """A token as a label: white space is made visible, a long token is cut."""
     visible = token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
     return visible if len(visible) <= _LONGEST_LABEL else f"{visible[: _LONGEST_LABEL - 1]}…"
 

@@ -1,4 +1,4 @@
-"""Works to be looked at: texts, and pictures as plain arrays: grids of images, the latent map, PNG and GIF files.
+"""What is made to be looked at: texts, and pictures as plain arrays: image grids, the latent map, PNG and GIF files.
 
 Every picture that leaves attelbo (files, TensorBoard, W&B) goes through `to_uint8` once, since
 the loggers disagree about floats: ``wandb.Image`` shows a float image in [0, 1] as black.
@@ -26,19 +26,19 @@ Picture = NDArray[np.uint8]
 """Red, green, blue in 0..255, (height, width, 3): what PIL, TensorBoard and W&B all take as it is."""
 
 Still = Picture | str
-"""What does not move."""
+"""A picture or a text."""
 
 
 class Animation(NamedTuple):
-    """What moves."""
+    """A moving picture."""
 
     frames: list[Picture]
     still: Picture
-    """What stands for it where nothing moves."""
+    """A picture in its place, where nothing can move."""
 
 
 Work = Still | Animation
-"""What a model makes to be looked at."""
+"""What is made of a model to be looked at."""
 
 SMALLEST_TILE = 48
 """Images are enlarged by a whole factor until their longer side has this many pixels."""
@@ -266,7 +266,7 @@ def _first_that_varies(labels: Tensor) -> Tensor:
 
 
 def label_colors(n_classes: int) -> NDArray[Any]:
-    """One color for each class, (n_classes, 4): easily told apart up to 20, along the rainbow beyond."""
+    """One color for each class, (n_classes, 4): distinct ones up to 20, a rainbow beyond."""
     from matplotlib import colormaps
 
     if n_classes > 20:

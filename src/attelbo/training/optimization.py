@@ -1,4 +1,4 @@
-"""Backward pass and optimizer step, by Lightning's way or, where that adds nothing, past it.
+"""Backward pass and optimizer step, through Lightning or, where that adds nothing, by torch alone.
 
 Lightning's wrappers serve several processes and gradient scalers; on one device in plain precision
 they cost 0.2 ms a step, and torch's own bookkeeping around its fused Adam kernel as much again. That is an
@@ -27,7 +27,7 @@ class Optimization(Protocol):
         """Called before the first step of a block."""
 
     def prepare(self) -> None:
-        """Make ready what the steps of this block need; the first of them does it if nobody has."""
+        """Prepare for the steps of this block; otherwise the first of them does."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradient to the parameters'."""
@@ -40,7 +40,7 @@ class Optimization(Protocol):
 
 
 def is_alone(trainer: Trainer) -> bool:
-    """Whether this process trains on one device, without a gradient scaler: nothing of Lightning's is needed."""
+    """Whether this process trains on one device, without a gradient scaler, and needs nothing of Lightning's."""
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
     return isinstance(trainer.strategy, SingleDeviceStrategy) and not scaled
 
@@ -48,7 +48,7 @@ def is_alone(trainer: Trainer) -> bool:
 def choose_optimizations(
     model: Model, players: Sequence[Player], trainer: Trainer, clip_norm: float | None
 ) -> list[Optimization]:
-    """For each player: past Lightning where this process is alone with one device, by Lightning's way elsewhere.
+    """One for each player: direct where this process trains on one device, through Lightning elsewhere.
 
     Raises:
         ConfigError: several players, on several devices or with scaled gradients.
@@ -64,8 +64,8 @@ def choose_optimizations(
 
 
 def running_averages(model: nn.Module) -> list[Tensor]:
-    """What its modules remember of the batches that they saw: torch's batch normalization, and those that have
-    ``running_averages``, the names of such buffers."""
+    """The buffers in which modules keep averages over batches: those of batch normalization, and those that a module
+    names in ``running_averages``."""
     found: list[Tensor] = []
     for module in model.modules():
         names = getattr(module, "running_averages", ("running_mean", "running_var"))
@@ -74,7 +74,7 @@ def running_averages(model: nn.Module) -> list[Tensor]:
 
 
 class LightningOptimization:
-    """Manual optimization as Lightning means it; the gradient is clipped in ``on_before_optimizer_step``."""
+    """Lightning's manual optimization; the gradient is clipped in ``on_before_optimizer_step``."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -84,7 +84,7 @@ class LightningOptimization:
         self.parameters = parameters_of(self.optimizer)
 
     def prepare(self) -> None:
-        """There is nothing to make ready."""
+        """Nothing to prepare."""
 
     def backward(self, loss: Tensor) -> None:
         self.model.manual_backward(loss)
@@ -95,8 +95,8 @@ class LightningOptimization:
             parameter.grad = None
 
     def end_block(self, steps: int) -> None:
-        """Lightning has counted the steps itself. Averages over batches, of which each process has seen its own, become
-        those of all; DDP by itself goes on with the first one's."""
+        """Average the running averages over processes, each of which has seen its own rows; DDP alone would go on with
+        those of the first. Lightning has counted the steps itself."""
         if averages := running_averages(self.model):
             mean = self.model.trainer.strategy.reduce(
                 torch.cat([each.flatten() for each in averages]), reduce_op="mean"
@@ -110,7 +110,7 @@ class DirectOptimization:
 
     Args:
         trainer: holds the optimizers and counts the steps.
-        place: of the player among all.
+        place: the player's number among all.
         player: its parameters, and no others, get gradients of its loss.
         clip_norm: largest norm of the gradient; no limit if None.
     """
@@ -128,8 +128,8 @@ class DirectOptimization:
         return self.trainer.optimizers[self.place]
 
     def begin_block(self) -> None:
-        self._step: Callable[[], object] | None = None  # where steps are replayed none is needed
-        # To leave out what is not a player's own takes a second pass over the graph: only where there are others.
+        self._step: Callable[[], object] | None = None  # made when needed: not where steps are replayed
+        # Restricting the backward pass to some parameters costs a second pass over the graph.
         self._inputs = self.parameters if len(self.trainer.optimizers) > 1 else None
 
     @property

@@ -1,4 +1,4 @@
-"""How many optimizer steps a training has, and whether they can go on from a checkpoint."""
+"""How many optimizer steps a training has, and whether a checkpoint can be resumed."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,11 +20,11 @@ def planned_steps(
     """Optimizer steps of the whole training, on data that are loaded.
 
     Args:
-        trainer: whose limits count.
+        trainer: its limits count.
         data: what is trained on.
-        steps: taken so far, perhaps by another training with minibatches of another size.
-        epochs: that are over.
-        minibatches: of the epoch that is not.
+        steps: optimizer steps taken so far, perhaps by another training with minibatches of another size.
+        epochs: epochs completed.
+        minibatches: minibatches done of the current epoch.
 
     Raises:
         ConfigError: there are none, or the data come in single batches.
@@ -51,7 +51,7 @@ def planned_steps(
 
 
 def refuse_single_rows(model: nn.Module, data: ResidentDataModule, ranks: int, micro_batches: int) -> None:
-    """See whether what normalizes over the rows of a minibatch always has several: torch stops at a single one.
+    """Check that batch normalization over rows always has several of them: torch raises at a single one.
 
     Args:
         model: what is trained.
@@ -76,16 +76,16 @@ def refuse_single_rows(model: nn.Module, data: ResidentDataModule, ranks: int, m
 
 
 def refuse_ended(trainer: Trainer, planned: int, path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """See whether a new training can go on from another's checkpoint.
+    """Check that a new training can go on from another's checkpoint.
 
     Args:
-        trainer: of the new training.
+        trainer: that of the new training.
         planned: its steps.
-        path: of the checkpoint.
-        checkpoint: what is in it.
+        path: the checkpoint.
+        checkpoint: its content.
 
     Raises:
-        ConfigError: by the limits of the new training it has ended there, or there are weights alone.
+        ConfigError: the new training's limits are reached there already, or the checkpoint holds weights alone.
     """
     if "loops" not in checkpoint:
         raise ConfigError(f"ckpt: {path} holds weights alone; best.ckpt and last.ckpt can be gone on from")
@@ -107,15 +107,15 @@ def refuse_ended(trainer: Trainer, planned: int, path: Path, checkpoint: Mapping
 
 
 def refuse_other_optimizers(model: Model, path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """See whether the optimizers of a new training can take up the state of those in another's checkpoint.
+    """Check that the optimizers of a new training can load the state of those in another's checkpoint.
 
     Args:
-        model: whose optimizers.
-        path: of the checkpoint.
-        checkpoint: what is in it.
+        model: the new model.
+        path: the checkpoint.
+        checkpoint: its content.
 
     Raises:
-        ConfigError: they are of another kind, or share out the parameters in another way.
+        ConfigError: they are of another kind, or divide the parameters differently.
     """
 
     def forms(states: Iterable[Mapping[str, Any]]) -> list[list[tuple[set[str], int]]]:

@@ -2,8 +2,8 @@
 
 One ``training_step`` of Lightning costs about a millisecond beside the model's own arithmetic. So the
 loader of resident data yields *blocks*, the rows of several consecutive minibatches, and
-:class:`BlockStepper` takes all their optimizer steps within one call. What is worth logging stays on
-the device as tensors and is read once in a while, never once a step.
+:class:`BlockStepper` takes all their optimizer steps within one call. Values to log stay on the
+device as tensors and are read at most once a block, never once a step.
 
 Every step begins by seeding the default generator with a function of (run seed, step, rank): noise,
 binarization and augmentation depend on nothing else, so a run continues bit for bit from any block.
@@ -52,8 +52,8 @@ Switch = Literal["auto"] | bool
 class BlockStepper(Callback):
     """Takes the optimizer steps of a :class:`~attelbo.models.Model` over blocks of resident data.
 
-    It is a Callback too, so that Lightning saves its position in every checkpoint and tells it when an
-    epoch ends; it must be the first in the list, for the others read what it counted.
+    It is a Callback too, so that Lightning saves its state in every checkpoint and tells it when an epoch
+    ends; it must be the first in the list, since the others read its counts.
 
     Args:
         seed: the run's seed.
@@ -98,14 +98,14 @@ class BlockStepper(Callback):
         self._started: float | None = None
 
         self.terms: tuple[str, ...] = ()
-        """Names of what the model's losses() gives."""
+        """Names of what the model's losses() returns."""
         self.block_values = torch.empty(0)
         """The terms at each optimizer step of the last block, (S, T), on the device."""
         self._epoch_sum: Tensor | None = None
         self._epoch_rows = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Become the stepper of the model: from now on its ``training_step`` takes blocks.
+        """Attach to the model: from now on its ``training_step`` passes blocks to this stepper.
 
         Raises:
             ConfigError: the data come in single batches or do not fill one, or the gradient's norm cannot be clipped
@@ -122,7 +122,8 @@ class BlockStepper(Callback):
         self.check(trainer, pl_module, self.data)
 
     def check(self, trainer: Trainer, model: Model, data: ResidentData) -> None:
-        """See that this model can be trained so on these data, which are loaded; it can be asked before ``setup``.
+        """Check that this model can be trained with these settings on these data, which are loaded; possible before
+        ``setup``.
 
         Raises:
             ConfigError: it cannot, here.
@@ -181,8 +182,8 @@ class BlockStepper(Callback):
 
     @property
     def seconds(self) -> float:
-        """What training has taken so far, validations and checkpoints among it; of a run that went on from a
-        checkpoint, what came before that too, as of its rows."""
+        """The time that training has taken so far, with validations and checkpoints, and with what came before the
+        checkpoint that it was resumed from."""
         return self._seconds_before + (0.0 if self._started is None else self._now() - self._started)
 
     def _now(self) -> float:
@@ -205,7 +206,8 @@ class BlockStepper(Callback):
         self._account(values, [len(rows) for rows in minibatches])
 
     def _planned(self) -> int:
-        """The steps of the whole training, from where it stands: what came before may have been of another size."""
+        """The steps of the whole training, those before a checkpoint as they were: their minibatches may have been of
+        another size."""
         blocks = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1  # this one is counted
         done = blocks * self.data.minibatches_per_block
         return planned_steps(self.trainer, self.data, self.step, self.trainer.current_epoch, done)
@@ -213,14 +215,14 @@ class BlockStepper(Callback):
     def _account(self, values: Tensor, sizes: list[int]) -> None:
         """Keep a block's values for the log, the progress bar and the epoch's mean."""
         rows = sum(sizes)
-        # Only the last minibatch of an epoch may be shorter; a tensor of sizes would be waited for on its way to a GPU.
+        # Only the last minibatch of an epoch may be shorter; copying a tensor of sizes to a GPU would synchronize.
         weighted = values.sum(0) * sizes[0] + values[-1] * (sizes[-1] - sizes[0])  # (T,)
-        # A checkpoint is read on the CPU.
+        # The sum may come from a checkpoint, which is loaded on the CPU.
         self._epoch_sum = weighted if self._epoch_sum is None else self._epoch_sum.to(weighted.device) + weighted
         self._epoch_rows += rows
         self.rows_seen += rows * self.trainer.world_size
         self.block_values = values
-        # What Lightning logs, validation too, it places at its count of training_step calls: make that ours.
+        # Lightning logs, validation too, at its count of training_step calls: make that the count of steps.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.step
         if self.step // self.log_every_n_steps > (self.step - len(sizes)) // self.log_every_n_steps:
             metrics = {f"train/{name}": value for name, value in zip(self.terms, values.mean(0).tolist(), strict=True)}
@@ -239,21 +241,21 @@ class BlockStepper(Callback):
     # -- around the training and its epochs ----------------------------------------------------------
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what the configuration says to the optimizers: learning rate, decay, ..."""
+        """Keep the optimizers' settings of the configuration: learning rate, decay, ..."""
         self._settings = [
             [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
             for optimizer in trainer.optimizers
         ]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say it again: with its averages a checkpoint has brought what it was trained with, another run's perhaps."""
+        """Restore them: a checkpoint's optimizer state has its own settings, perhaps those of another run."""
         for optimizer, groups in zip(trainer.optimizers, self._settings, strict=True):
             for group, settings in zip(optimizer.param_groups, groups, strict=True):
                 group.update(settings)
-        self.model.at_step(self.step, self.total_steps)  # the rate that is logged before the first step is that step's
+        self.model.at_step(self.step, self.total_steps)  # so that the rate logged before the first step is its own
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last validation: in an epoch without one, early stopping and the log would take it for its own."""
+        """Forget the last validation: in an epoch without one, early stopping and loggers would use it again."""
         for name in [name for name in trainer.callback_metrics if name.startswith("val/")]:
             del trainer.callback_metrics[name]
 
@@ -297,8 +299,8 @@ class BlockStepper(Callback):
 
 
 def check_steps(trainer: Trainer, model: Model, data: ResidentDataModule) -> int:
-    """See that a Trainer of a configuration can train this model on these data, which are loaded; the steps of the
-    whole training.
+    """Check that a configured Trainer can train this model on these data, which are loaded; the steps of the whole
+    training.
 
     Raises:
         ConfigError: it cannot, here.

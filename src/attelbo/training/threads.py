@@ -3,8 +3,8 @@
 More threads are not always faster: the matrix products of a small model are over before a second thread has begun,
 and where cores are shared with other processes two threads that wait for each other take ten times as long as one. So
 a second is spent, before the training, on passes like its own with 1, 2, 4, ... threads, and the smallest number that
-is nearly as fast as the fastest is taken. Sums are taken in another order with another number of threads: the last
-digits of a run depend on it, and the run directory keeps it.
+is nearly as fast as the fastest is taken. The order of sums depends on the number of threads, and so do the last digits
+of a run: the run directory records it.
 """
 
 import copy
@@ -24,7 +24,7 @@ Threads = int | Literal["auto"] | None
 """A number, one that is measured, or torch's own choice."""
 
 TOLERANCE = 0.1
-"""More threads must save more than this share of the time: they are somebody else's, or the next job's."""
+"""More threads must save more than this share of the time: other processes could use them."""
 HOPELESS = 2.0
 """A number that takes so many times as long as another is not measured again, nor are those further away."""
 SECONDS = 0.6
@@ -39,7 +39,7 @@ _chosen: dict[str, int] = {}
 
 
 def available() -> int:
-    """The most threads that may be taken: OMP_NUM_THREADS where it is set, else torch's own choice, one a core."""
+    """The most threads that may be used: OMP_NUM_THREADS where it is set, else torch's own choice, one per core."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else _TORCHS_OWN
 
@@ -63,7 +63,7 @@ def measured_threads(model: Model, data: ResidentDataModule, trainer: Trainer) -
 
 
 def use_threads(number: int | None) -> None:
-    """Compute with so many threads, or with torch's own choice, whatever a run before in this process took."""
+    """Compute with so many threads, or with torch's own choice, whatever an earlier run in this process used."""
     torch.set_num_threads(available() if number is None else number)
 
 
@@ -80,7 +80,7 @@ def choose(times: Mapping[int, Sequence[float]]) -> int:
 
 
 def seconds(run: Callable[[], None], number: int) -> float:
-    """The wall time of a run on so many threads; they are as many as before in the end."""
+    """The wall time of a run on so many threads; their number is restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -123,7 +123,8 @@ def time_passes(run: Callable[[], None], numbers: Sequence[int], timed: Stopwatc
 
 
 def training_pass(model: Model, data: ResidentDataModule) -> Callable[[int], None]:
-    """What computes as much as an optimizer step on so many rows: forward and backward for each player of a copy."""
+    """A function that computes about as much as an optimizer step on so many rows: forward and backward for each player
+    of a copy of the model."""
     players = copy.deepcopy(model).train().players()
 
     def run(rows: int) -> None:

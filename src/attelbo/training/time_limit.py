@@ -1,4 +1,4 @@
-"""A training that ends when its time is up, as if it had been planned so: validated, saved, evaluated."""
+"""A training that ends when its time is up, in the usual way: validated, saved, evaluated."""
 
 import re
 import sys
@@ -10,8 +10,8 @@ from attelbo.errors import ConfigError
 
 
 class TimeLimit(Callback):
-    """Ends the epoch, and the training, after the block in which its time is up: what training has taken, validations
-    and checkpoints among it, before an interruption too. Schedules are stretched over what was planned.
+    """Ends the epoch, and the training, after the block in which its time is up. The time includes validations,
+    checkpoints, and training before an interruption. Schedules are stretched over all planned steps.
 
     Args:
         seconds: how long.
@@ -24,7 +24,7 @@ class TimeLimit(Callback):
         """Whether it has ended the training."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._look(trainer, pl_module)  # a run that was killed after that trains no more
+        self._look(trainer, pl_module)  # a run whose time was up before it was killed does not train on
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -62,17 +62,17 @@ def build_trainer(
     Args:
         run_dir: where checkpoints and media go.
         seed: the run's seed.
-        callbacks: nodes by name, built here; null is none.
+        callbacks: nodes by name, built here; those that are null are left out.
         max_epochs: passes over the training rows, or epochs of ``steps_per_epoch``; -1: no limit but ``max_steps``.
         max_steps: optimizer steps; -1: no limit but ``max_epochs``.
-        max_time: what training may take, "DD:HH:MM:SS"; no limit if None. See ``attelbo.training.time_limit``.
-        steps_per_epoch: optimizer steps in an epoch, at whose end is validated and saved; a pass over the rows if None.
-            It is the data that know of it (:attr:`~attelbo.data.ResidentDataModule.steps_per_epoch`).
-        accelerator: Lightning's word: auto, cpu, gpu, ...
+        max_time: the time that training may take, "DD:HH:MM:SS"; no limit if None. See ``attelbo.training.time_limit``.
+        steps_per_epoch: optimizer steps in an epoch, which ends with validation and checkpoint; a pass over the rows if
+            None. Not used here, but by the data (:attr:`~attelbo.data.ResidentDataModule.steps_per_epoch`).
+        accelerator: as in Lightning: auto, cpu, gpu, ...
         devices: how many, or which.
         num_nodes: machines.
-        strategy: Lightning's word: auto, ddp, ...; none that shards parameters.
-        precision: Lightning's word; weights are in float32 in all of them.
+        strategy: as in Lightning: auto, ddp, ...; none that shards parameters.
+        precision: as in Lightning; weights are in float32 in all of them.
         clip_norm: largest norm of the gradient.
         micro_batches: parts that a minibatch is split into to save memory; what looks at it as a whole sees a part.
         log_every_n_steps: optimizer steps between two logged lines; at most one is written for a block.
@@ -80,14 +80,14 @@ def build_trainer(
         limit_train_blocks: blocks in an epoch, to debug.
         limit_val_batches: minibatches in a validation, to debug.
         deterministic: refuse operations that have no deterministic implementation.
-        profiler: Lightning's word.
-        threads: CPU threads of torch; its own choice if None, what it computes with already if auto: whoever
-            knows model and data measures it (``attelbo.training.threads``).
+        profiler: as in Lightning.
+        threads: CPU threads of torch; its own choice if None, left as they are if auto: the caller, who has model and
+            data, measures their number (``attelbo.training.threads``).
         compile: put the model's losses through torch.compile; auto: where it was measured to pay.
         cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
         replicas: runs that share a process: see ``attelbo.experiments.replicas``.
         stack: compute the steps of replicas as one stacked model, not compiled; auto: where it pays and they allow it.
-        seat: the run's place among replicas, if it is one; of bars that are not ours only the first run's is shown.
+        seat: the run's place among replicas, if it is one; of other progress bars than ours only the first is shown.
 
     Raises:
         ConfigError: settings that are out of range, or that contradict each other or this machine.
@@ -168,7 +168,7 @@ def build_trainer(
 def check_settings(
     max_epochs: int, max_steps: int = -1, strategy: str = "auto", clip_norm: float | None = None, **others: Any
 ) -> None:
-    """See what can be seen of the arguments of :func:`build_trainer` on any machine.
+    """Check those arguments of :func:`build_trainer` that do not depend on the machine.
 
     Raises:
         ConfigError: one is out of range.
@@ -206,14 +206,14 @@ _AT_LEAST_ONE = (
 
 
 def settle(trainer: Trainer, run_dir: Path, loggers: Sequence[Logger] = ()) -> Trainer:
-    """Give a Trainer the run's directory and loggers; they are made only when it is known that it can be built."""
+    """Give a Trainer the run's directory and loggers, which are made only once it is known that it can be built."""
     trainer._default_root_dir = str(run_dir)  # pyright: ignore[reportAttributeAccessIssue] - it has no setter
     trainer.loggers = list(loggers)
     return trainer
 
 
 def checkpoint_io_of(trainer: Trainer) -> AtomicCheckpointIO:
-    """Through which the Trainer reads and writes."""
+    """The Trainer's plugin that reads and writes checkpoints."""
     assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
     return trainer.strategy.checkpoint_io
 
@@ -224,7 +224,7 @@ def _bf16_is_fast(accelerator: str) -> bool:
 
 
 def _quiet() -> None:
-    """Less talk from Lightning, and no needless question to the driver at every optimizer step."""
+    """Fewer messages from Lightning, and no needless query of the driver at every optimizer step."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table that was asked for
@@ -232,8 +232,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", ".*srun.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # between Lightning 2.6 and torch 2.15
     warnings.filterwarnings("ignore", ".*AccumulateGrad node's stream.*")  # the same, about DistributedDataParallel
-    warnings.filterwarnings("ignore", ".*GPU available but not used.*")  # whoever says cpu knows
-    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what is frozen is
+    warnings.filterwarnings("ignore", ".*GPU available but not used.*")  # accelerator=cpu is a choice
+    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # frozen parts are
     if not torch.cuda.is_available():
         # Lightning sets this when imported; each optimizer step would then ask NVML for devices, 0.2 ms a step.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

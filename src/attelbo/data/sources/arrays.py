@@ -1,7 +1,7 @@
-"""Arrays of one's own, in files of NumPy's: images, vectors, labels, factors of variation.
+"""The user's own arrays, in NumPy's files: images, vectors, labels, factors of variation.
 
-What they hold decides what they are: bytes are grey levels, bools are bits, floats are real numbers. Of shapes only the
-headers are read to build a model.
+Their type decides what they are: bytes are grey levels, bools are bits, floats are real numbers. To build a model only
+the headers and the labels are read.
 
 Shapes: N rows, D numbers, (C, H, W) image, F factors.
 """
@@ -29,20 +29,20 @@ _PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "te
 class Arrays(ImageSource):
     """An archive (.npz) with ``x`` and, if there are any, labels ``y`` or ``factors``; or an array (.npy).
 
-    x is (N, D), vectors, or (N, H, W), (N, C, H, W) or (N, H, W, C), images: C is the one of the two places that holds
-    4 at most. Bytes are levels, bools are 0 or 1, floats are real numbers. Labels are (N,), integers that count the
-    classes from 0; factors (N, F), each a column of such, named by ``factor_names`` (F,) where that is there too.
+    x is (N, D), vectors, or (N, H, W), (N, C, H, W) or (N, H, W, C), images: C is the one of the two dimensions that is
+    at most 4. Bytes are levels, bools are 0 or 1, floats are real numbers. Labels are (N,), integers that count the
+    classes from 0; factors are (N, F), a column of such integers each, named by ``factor_names`` (F,) if it is there.
 
     Ready-made splits are ``x_train``, ``x_test`` and maybe ``x_validation`` (or ``x_val``, ``x_valid``, or the words
-    the other way round: ``train_x``), the same of ``y`` or ``factors``. Else a tenth of the rows is for testing, the
+    the other way round: ``train_x``), and so for ``y`` or ``factors``. Else a tenth of the rows is for testing, the
     same in every run.
 
     Args:
-        path: the file, named from the folder of data sets or absolutely.
+        path: the file, absolute or relative to the folder of data sets.
         labels: a .npy file of labels, beside a .npy file.
-        x: what the archive calls x.
-        y: what it calls the labels; null: it has none.
-        factors: what it calls the factors; null: it has none.
+        x: the name of x in the archive.
+        y: that of the labels; null: none.
+        factors: that of the factors; null: none.
         channels: where they are in four-dimensional arrays: ``first``, ``last``, or ``auto``, the rule above.
     """
 
@@ -63,7 +63,7 @@ class Arrays(ImageSource):
         self.channels: Channels = channels
         self._found: dict[str, Member] = {}
 
-    def __repr__(self) -> str:  # what was found in the files is no argument
+    def __repr__(self) -> str:  # the arguments alone, not what was found in the files
         return f"Arrays({self.path!r}, {self.labels!r}, {self.names}, {self.channels!r})"
 
     # -- what is there: headers alone, and labels --------------------------------------------------
@@ -261,7 +261,7 @@ class Arrays(ImageSource):
 
 
 def _tensor(x: NDArray[Any]) -> Tensor:
-    """In memory, in this machine's order of bytes."""
+    """In memory, in native byte order."""
     own = np.array(x, dtype=x.dtype.newbyteorder("="), order="C")
     return torch.from_numpy(own.view(np.uint8) if own.dtype == np.bool_ else own)
 

@@ -65,7 +65,7 @@ class ImageSource(ABC):
     packed: bool = False
     """Whether x comes as eight binary pixels in each byte (most significant bit first)."""
     crop: int | None = None
-    """Pixels on a side of the middle of a picture that is resized; None: all that the shorter side has."""
+    """The side, in pixels, of the square in the middle of a picture that is resized; None: its shorter side."""
     n_objects: int | None = None
     """The most objects in an image, where it comes with segments."""
 
@@ -81,15 +81,15 @@ class ImageSource(ABC):
         """
 
     def look(self, root: Path) -> None:  # noqa: B027  (most data sets are described already)
-        """Learn from the files what is not known without them.
+        """Read from the files what is not known without them.
 
         Raises:
             DataError: if a file is missing or damaged.
         """
 
     def class_names(self, root: Path) -> tuple[str, ...]:
-        """What the files call the classes in y, in the order of their numbers; none where they have numbers only, or
-        the files are not there."""
+        """The names of the classes in y, in the order of their numbers; none where they have numbers only, or the files
+        that name them are not there."""
         return ()
 
     @abstractmethod
@@ -117,7 +117,7 @@ class FileSource(Downloaded, ImageSource):
 
 
 def read_verified(root: Path, file: DataFile) -> bytes:
-    """The bytes of a file, whose MD5 sum is as published; see :func:`attelbo.data.files.read_verified`."""
+    """The bytes of a file, checked against its MD5 sum; see :func:`attelbo.data.files.read_verified`."""
     return files.read_verified(root, file, EMBEDDED)
 
 
@@ -146,10 +146,10 @@ def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor | None) -> I
 
 
 def checked(source: ImageSource, root: Path) -> Splits:
-    """What a source reads, if it is what that says of itself.
+    """What a source loads, after a check that types, shapes and labels are those that it declares.
 
     Raises:
-        DataError: a file is missing or damaged, or it is not.
+        DataError: a file is missing or damaged, or they are not.
     """
     splits = source.load(root)
     kinds = [type(images).__name__ for images in splits] if isinstance(splits, tuple) else []

@@ -24,12 +24,12 @@ _PARTS = ("train", "validation", "test")
 class CelebA(FileSource):
     """CelebA in torchvision's layout and in its published splits, 162,770 + 19,867 to validate on + 19,962.
 
-    Decoded once, before training: 2.5 GB at 64 x 64. The folder of pictures is taken as it is, or made of
-    ``img_align_celeba.zip`` where that lies beside it.
+    Decoded once, before training: 2.5 GB at 64 x 64. The folder of pictures is taken as it is, or extracted from
+    ``img_align_celeba.zip`` beside it.
 
     Args:
         size: pixels on a side.
-        crop: those of the middle that is resized; all that the shorter side has if None.
+        crop: the side of the square in the middle that is resized; the picture's shorter side if None.
         attribute: y is 1 where the picture has it, such as ``Smiling``, else 0; None: there is no y.
 
     Raises:
@@ -82,6 +82,8 @@ class CelebA(FileSource):
             raise damaged(
                 root / PICTURES.path, f"{len(lacking):,} of {len(names):,} pictures are not in it, {lacking[0]}"
             )
+        if labels is not None and (lacking := [name for name in names if name not in labels]):
+            raise damaged(root / ATTRIBUTES.path, f"it has no line for {len(lacking):,} pictures, {lacking[0]}")
         self.n_validation = len(parts[1])
         return Splits(self._images(root, [*parts[0], *parts[1]], labels), self._images(root, parts[2], labels))
 

@@ -37,7 +37,7 @@ class Digits(ImageSource):
 
 @lru_cache(1)
 def _bunch() -> Any:
-    """Of scikit-learn, which takes them out of a compressed table of text: kept for the next run of this process."""
+    """Scikit-learn's, which parses a compressed table of text each time: kept for the next run of this process."""
     from sklearn.datasets import load_digits  # slow to import
 
     return load_digits()

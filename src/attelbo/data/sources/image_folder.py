@@ -1,4 +1,4 @@
-"""Pictures of one's own: whatever a folder holds, made square and of one size.
+"""The user's own pictures: those below a folder, made square and of one size.
 
 Decoded once, before training, in as many threads as there are cores.
 
@@ -33,12 +33,12 @@ class ImageFolder(ImageSource):
     Else every tenth picture, of each class in the order of their names, is for testing.
 
     Args:
-        path: where they are, named from the folder of data sets or absolutely.
+        path: where they are, absolute or relative to the folder of data sets.
         size: pixels on a side.
         channels: 1 for grey levels, 3 for colours.
         n_classes: the pictures lie in so many folders, the same in each split, each a class of that name, numbered in
             the order of their names; None: no classes, and the folders inside mean nothing.
-        crop: the middle that is resized has so many pixels on a side; all that the shorter side has if None.
+        crop: the side of the square in the middle that is resized; the picture's shorter side if None.
 
     Raises:
         ValueError: size, n_classes or crop is out of range.
@@ -150,7 +150,7 @@ def decode_pictures(files: Sequence[Path], shape: Sequence[int], crop: int | Non
     """The middle of each picture in this shape (C, H, W), C 1 or 3: (n, C, H, W), uint8.
 
     Raises:
-        DataError: a file is no picture, has more than 8 bits for each pixel, or is smaller than the crop.
+        DataError: a file is not a picture, has more than 8 bits per channel, or is smaller than the crop.
     """
     channels, height, width = shape
     x = np.empty((len(files), channels, height, width), np.uint8)
@@ -165,9 +165,9 @@ def decode_pictures(files: Sequence[Path], shape: Sequence[int], crop: int | Non
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures below a folder, in the order of their names; hidden files are none."""
+    """The pictures below a folder, in the order of their names, without what is hidden or in a hidden folder."""
     files = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    return sorted(path for path in files if not path.name.startswith("."))
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _decode(file: Path, mode: str, size: tuple[int, int], crop: int | None) -> np.ndarray:
@@ -175,12 +175,12 @@ def _decode(file: Path, mode: str, size: tuple[int, int], crop: int | None) -> n
     try:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
-                raise DataError(f"{file.absolute()} has more than 8 bits for each pixel; attelbo's images have 8")
+                raise DataError(f"{file.absolute()} has more than 8 bits per channel; attelbo's images have 8")
             upright = ImageOps.exif_transpose(image).convert(mode)
             if crop is not None:
                 upright = _middle(file, upright, crop)
             return np.asarray(ImageOps.fit(upright, size, Image.Resampling.BILINEAR))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
         raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); leave it out") from error
 
 

@@ -1,8 +1,8 @@
-"""Scenes of several digits, for models that find objects: none, one, two, ... of another data set's, on one canvas.
+"""Scenes of several digits, for models that find objects: none, one, two, ... from another data set, on one canvas.
 
 After the scenes of Eslami et al. 2016, "Attend, Infer, Repeat", arXiv:1603.08575, section 3.1: each number of digits is
-equally likely, and none covers another. What a model may be asked: how many there are (y), and which pixel belongs to
-which (segments).
+equally likely, and none covers another. A model may be asked how many there are (y), and which pixel belongs to which
+(segments).
 
 Shapes: M digits (M, 1, h, w), n scenes of size x size pixels, C channels, K the most digits in a scene.
 """
@@ -19,11 +19,11 @@ from attelbo.data.sources.base import Images, ImageSource, Splits
 from attelbo.errors import ConfigError
 
 INK = 128
-"""From this byte on a pixel belongs to a digit: where binarization at one half makes a one of it."""
+"""The smallest byte of a pixel that belongs to a digit, as in binarization at one half."""
 _AT_ONCE = 2_000
 """Scenes that are drawn together: a few megabytes."""
 _ROUNDS = 1_000
-"""Tries to find places; what is not possible in so many is not possible."""
+"""Tries to find places, before the canvas is taken to be too small."""
 
 
 class MultiDigits(ImageSource):

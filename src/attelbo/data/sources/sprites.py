@@ -3,7 +3,7 @@
 After dSprites (Matthey, Higgins, Hassabis & Lerchner 2017): a white shape on black, every combination of the factors
 once. Ours is smaller, 24,576 images in about a second, and differs in one respect: none of the shapes looks the same
 after a turn, so every combination is another picture and every factor can be read off it. The square and the ellipse
-of dSprites repeat themselves, and their orientation is not to be known.
+of dSprites repeat themselves, so their orientation cannot be known.
 
 Shapes: N images, size pixels to a side, F = 5 factors, A combinations of shape, scale and orientation.
 """
@@ -20,7 +20,7 @@ from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
 SHAPES = ("triangle", "half disc", "heart")
 N_SCALES, N_ORIENTATIONS, N_PLACES = 4, 8, 16
 RADII = (0.12, 0.21)
-"""Of the disc around the smallest and the largest sprite, in widths of the image."""
+"""Of the circles around the smallest and the largest sprite, in widths of the image."""
 PLACES = (0.2301, 0.7699)
 """The first and the last place of its centre, along either side."""
 

@@ -23,7 +23,7 @@ class AssociativeRecall(Task):
     """x: key, value, key, value, ..., then each key once more, with nothing or noise between; y: its value there.
 
     The first half of the vocabulary, but for token 0, are keys, the second half values; no key and no value is in a row
-    twice. A key comes back at the even places behind the pairs, place g = 1 .. G of them with probability proportional
+    twice. Queries stand at the even places behind the pairs, at place g = 1 .. G of these with probability proportional
     to g^(power - 1).
 
     Args:

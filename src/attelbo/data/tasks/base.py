@@ -22,7 +22,7 @@ from attelbo.errors import ConfigError
 
 _EIGHTHS: dict[Split, tuple[int, ...]] = {"validation": (0,), "test": (1,), "train": (2, 3, 4, 5, 6, 7)}
 _ROUNDS = 64
-"""So many times the draws that are expected: a split that is still short of rows will stay so."""
+"""After so many times the expected number of draws, a split that is still short of rows is given up."""
 _AT_ONCE = 16_384
 """Rows in a draw: long rows, of which an eighth is kept, would else take gigabytes for a moment."""
 
@@ -42,7 +42,7 @@ class Task(ABC):
         """n independent rows: x (n, T), and y (n, T), -1 where nothing is asked; int64."""
 
     def at_length(self, length: int) -> Self:
-        """The same task, of another length; its attributes are its arguments.
+        """The same task of another length, made of its attributes, which are the constructor's arguments.
 
         Raises:
             ValueError: there are no such questions.
@@ -51,7 +51,7 @@ class Task(ABC):
 
 
 class GeneratedDataModule(ResidentDataModule):
-    """A generated task, of which a subclass says how its rows are drawn and kept.
+    """A generated task; a subclass says how its rows are drawn and kept.
 
     Args:
         name: in reports.

@@ -1,8 +1,8 @@
-"""What functions have in common of which some points are known: those to train on are drawn anew for each batch, the
-others are the same in every run.
+"""What generated tasks on functions, known at some points, have in common: those to train on are drawn anew for each
+batch, the others are the same in every run.
 
 A row is a function: places x, values y, and which points are its context, which its targets. Each function has a
-context of its own size; what is not there is filled up with padding, so that all batches have one shape.
+context of its own size and is filled up with padding, so that all batches have one shape.
 
 Shapes: n or B functions, N points of the largest, X numbers of a place and Y of a value.
 """
@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
     min_target: int
 
     def check(self) -> None:
-        """Raise ValueError, by the names that the numbers have here, unless there is room for both."""
+        """Raise ValueError, which names these fields, unless there is room for both."""
         check_at_least(1, min_context=self.min_context, min_target=self.min_target)
         check_at_least(self.min_context + self.min_target, max_points=self.max_points)
 
@@ -109,7 +109,7 @@ class FunctionDataModule(GeneratedDataModule):
         return {name: self._kept("test", task, name) for name, task in self.task.others().items()}
 
     def _trained(self) -> ResidentSplit:
-        """As many as an epoch has, drawn once: those that were trained on never come twice."""
+        """As many as in an epoch, drawn once: those that were trained on are gone."""
         return self._kept("trained", self.task)
 
     def _kept(self, split: Evaluated, task: FunctionTask, name: str = "") -> "KeptFunctions":

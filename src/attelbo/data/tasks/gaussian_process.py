@@ -1,9 +1,9 @@
-"""Curves from Gaussian processes, whose kernel's parameters are another for each of them.
+"""Curves from Gaussian processes, each with kernel parameters of its own.
 
 Setting: Lee et al. 2020, "Bootstrapping Neural Processes" (arXiv:2008.02956), and Nguyen & Grover 2022
 (arXiv:2207.04179), in their code: length l ~ U(0.1, 0.6), scale s ~ U(0.1, 1), period p ~ U(0.1, 0.5), noise 0.02,
-places uniform on [-2, 2]; 3 to 46 points of context, and 3 to 49 less that many targets. Theirs are as many for all
-curves of a minibatch; here each has sizes of its own.
+places uniform on [-2, 2]; 3 to 46 points of context, and 3 to 49 less that many targets. There all curves of a
+minibatch have the same numbers of points; here each has its own.
 
 Shapes: n curves, N points.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attelbo.data.batch import DataSpec
 from attelbo.data.tasks.functions import FunctionTask, Sizes
+from attelbo.errors import ConfigError
 
 Kernel = Literal["rbf", "matern", "periodic"]
 
@@ -65,6 +66,7 @@ class GaussianProcess(FunctionTask):
 
     Raises:
         ValueError: a number is out of range, no such kernel.
+        ConfigError: when curves are drawn, if the noise is too small for float64.
     """
 
     def __init__(
@@ -120,7 +122,9 @@ class GaussianProcess(FunctionTask):
         noise = torch.randn(x.shape, device=x.device, generator=generator)
         # The smallest eigenvalue is that of the noise, 4e-4: float32 could lose it among hundreds of points.
         covariance = self.covariance(x.double(), length.double(), scale.double(), period.double())
-        factor, _ = torch.linalg.cholesky_ex(covariance)  # the other one waits for the device
+        factor, failed = torch.linalg.cholesky_ex(covariance)  # without an error: its check waits for the device
+        if x.device.type == "cpu" and bool(failed.any()):  # where those to evaluate on are drawn first, in any run
+            raise ConfigError(f"data.task.noise={self.noise} is lost in the rounding of the covariance; raise it")
         return (factor @ noise.double()).float()
 
     def covariance(self, x: Tensor, length: Tensor, scale: Tensor, period: Tensor) -> Tensor:

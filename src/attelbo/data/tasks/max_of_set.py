@@ -1,7 +1,7 @@
 """The largest number of a set.
 
 Source: Lee et al. 2019, "Set Transformer", section 5.1; the numbers are those of the authors' demo: 1 to 10 of 1 .. 99.
-Theirs are as many in all sets of a minibatch; here each set has a size of its own.
+There all sets of a minibatch have one size; here each has its own.
 
 Shapes: n sets, N numbers in the largest.
 """

@@ -1,8 +1,8 @@
 """Points of mixtures of normal distributions, whose parameters are to be found: amortized clustering.
 
 Source: Lee et al. 2019, "Set Transformer", section 5.3 and the authors' code: four components in the plane, weights
-from a flat Dirichlet distribution, means uniform on [-4, 4)^2, standard deviations 0.3; 300 to 599 points. Theirs are
-as many in all sets of a minibatch; here each set has a size of its own.
+from a flat Dirichlet distribution, means uniform on [-4, 4)^2, standard deviations 0.3; 300 to 599 points. There all
+sets of a minibatch have one size; here each has its own.
 
 Shapes: n sets, N points in the largest, D dimensions, K components. Units: nats per point.
 """

@@ -1,8 +1,8 @@
 """What generated tasks on sets have in common: training sets that never come twice, the others the same in every run.
 
-A training set is drawn on the training device when its batch is made, from the default generator, as all that is random
-about a training batch: nothing is stored, and a run sees as many sets as it has steps to see them. Sets have different
-sizes and are filled up with padding, so that all batches have one shape.
+A training set is drawn on the training device when its batch is made, from the default generator, as everything random
+about a training batch is: nothing is stored, and no set comes twice. Sets have different sizes and are filled up with
+padding, so that all batches have one shape.
 
 Shapes: n or B sets, N elements of the largest, D numbers each.
 """
@@ -59,7 +59,7 @@ class SetDataModule(GeneratedDataModule):
         }
 
     def _trained(self) -> ResidentSplit:
-        """As many as an epoch has, drawn once: those that were trained on never come twice."""
+        """As many as in an epoch, drawn once: those that were trained on are gone."""
         return self._kept("trained")
 
     def _kept(self, split: Evaluated) -> "KeptSets":

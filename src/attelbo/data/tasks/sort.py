@@ -1,7 +1,7 @@
 """Sorting: digits, then the same digits in order.
 
-Source: the demo of minGPT (Karpathy 2020), 6 digits of 3 kinds. It prefers questions with few different digits, of
-which there are none but such with 3 kinds; here all are equally likely.
+Source: the demo of minGPT (Karpathy 2020), 6 digits of 3 kinds. It draws questions with at most half as many different
+digits as places more often, which with 3 kinds are all; here all questions are equally likely.
 
 Shapes: n rows, L digits, T = 2 L - 1 tokens.
 """
@@ -15,7 +15,7 @@ from attelbo.data.tasks.base import Task
 
 
 class Sort(Task):
-    """x: the digits, then their order but for the last; y: the next tokens, from the last digit of the question on.
+    """x: the digits, then the sorted ones but for the last; y: the next tokens, from the last digit of the question on.
 
     Args:
         length: L.

@@ -31,7 +31,7 @@ class ParallelText(NamedTuple):
 
 
 class AlignedFiles(Source[ParallelText]):
-    """Any files, plain or .gz, named from the folder of data sets or absolutely.
+    """Any files, plain or .gz, with paths that are absolute or relative to the folder of data sets.
 
     Args:
         train: a file of sentences, and one of their translations.
@@ -54,10 +54,10 @@ class AlignedFiles(Source[ParallelText]):
 
 
 def read_pairs(source: Path, target: Path) -> Pairs:
-    """Two files of as many lines.
+    """Two files that are aligned line by line.
 
     Raises:
-        DataError: they are not, or cannot be read.
+        DataError: they have different numbers of lines, or cannot be read.
     """
     pairs = Pairs(read_lines(source), read_lines(target))
     if len(pairs.source) != len(pairs.target):

@@ -39,7 +39,7 @@ class TextClassificationDataModule(TextDataModule):
         batch_size: texts in a training minibatch, per device.
         eval_batch_size: texts in a validation or test minibatch, per device.
         max_length: the most tokens of a text, BOS and EOS among them: what a model must have positions for.
-        cut_longer: leave out what of a text is too much; else it is refused.
+        cut_longer: cut texts that are longer; else they are refused.
         validation_share: the share of the training texts that is set aside, the same in every run, for each of
             validation and test that has no texts of its own.
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
@@ -95,7 +95,7 @@ class TextClassificationDataModule(TextDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Known with ``spec``, which is asked for first."""
+        """The names of the classes, known once ``spec`` is."""
         n_classes = self.spec.n_classes
         return self.classes.names[:n_classes]
 

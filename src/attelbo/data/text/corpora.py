@@ -27,11 +27,11 @@ class Corpus(NamedTuple):
 
 
 class TextFile(Source[Corpus]):
-    """A file of UTF-8, plain or .gz, or a folder of .txt files, each a document; named from the folder of data sets or
-    absolutely.
+    """A file of UTF-8, plain or .gz, or a folder of .txt files, each a document; its path is absolute or relative to
+    the folder of data sets.
 
-    The first nine tenths are for training, the rest is for validation and, there being no more, for testing too: of
-    characters if there is one document, as nanoGPT has it, of documents if there are several.
+    The first nine tenths are for training, the rest is for validation and for testing too, since there is no more: of
+    the characters if there is one document, as in nanoGPT, of the documents if there are several.
 
     Args:
         path: where it is.
@@ -80,7 +80,7 @@ class TextFiles(Source[Corpus]):
     """A file for each split.
 
     Args:
-        train: plain or .gz, named from the folder of data sets or absolutely.
+        train: plain or .gz, absolute or relative to the folder of data sets.
         validation: likewise.
         test: likewise.
         separator: what stands between documents; None: each file is one.
@@ -133,10 +133,10 @@ _SHAKESPEARE_URL = (
 
 class ReferenceText(Source[Corpus]):
     """The reference of the Python language, in English, as it comes with the interpreter: about 80 topics, 370,000
-    characters in Python 3.11, others in another version.
+    characters in Python 3.11, more or less in other versions.
 
-    Many topics are parts of others: each paragraph stays in the first that has it, for what is tested must not have
-    been trained on. Of ten topics, in the order of their names, the fifth is for validation and the tenth for testing.
+    Many topics are parts of others: each paragraph is kept in the first that has it only, so that no test text was
+    trained on. Of ten topics, in the order of their names, the fifth is for validation and the tenth for testing.
     """
 
     def load(self, root: Path) -> Corpus:

@@ -30,7 +30,7 @@ class LabelledText(NamedTuple):
 
 
 class LabelledFiles(Source[LabelledText]):
-    """A file for each split that has one, plain or .gz, named from the folder of data sets or absolutely.
+    """A file for each split that has one, plain or .gz, with a path absolute or relative to the folder of data sets.
 
     Args:
         train: the file to train on.

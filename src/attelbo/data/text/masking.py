@@ -1,8 +1,8 @@
-"""Tokens that are hidden, to be told from those on both sides of them.
+"""Masked language modelling: hidden tokens are predicted from those on both sides of them.
 
 Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", section 3.1, task 1: of the tokens
-that are to be told, 80 % become MASK, 10 % any other, 10 % stay as they are. Differs: in each row the number of them is
-fixed, the share of those that may be hidden, rounded, and one at least, so that no row has none.
+to be predicted, 80 % become MASK, 10 % any other, 10 % stay as they are. Differs: their number in a row is not random
+but the share of the tokens that may be hidden, rounded, and at least one.
 
 Shapes: B batch, T tokens.
 """
@@ -25,7 +25,7 @@ def hide(
 
     Args:
         x: tokens.
-        share: of the tokens that are to be told.
+        share: of the tokens that are hidden.
         n_tokens: in the vocabulary, without MASK, which is this number.
         pads: whether the vocabulary begins with PAD, BOS and EOS, which are never hidden, and UNK.
         generator: what is drawn from; the default one of the device if None.
@@ -37,7 +37,7 @@ def hide(
     may = x > EOS if pads else torch.ones_like(x, dtype=torch.bool)
     n = (share * may.sum(1, keepdim=True)).round().clamp(min=1)
     order = uniform().masked_fill(~may, 2.0).argsort(1).argsort(1)  # the place of each in a random order
-    told, fate = may & (order < n), uniform()
+    hidden, fate = may & (order < n), uniform()
     other = torch.randint(UNK + 1 if pads else 0, n_tokens, x.shape, device=x.device, generator=generator)
     changed = torch.where(fate < AS_MASK, n_tokens, torch.where(fate < 1 - AS_IT_IS, other, x))
-    return torch.where(told, changed, x), x.masked_fill(~told, IGNORE)
+    return torch.where(hidden, changed, x), x.masked_fill(~hidden, IGNORE)

@@ -20,7 +20,7 @@ from attelbo.errors import UserError
 
 
 class TextDataModule(ResidentDataModule):
-    """Texts, of which a subclass says what their rows are.
+    """Texts; a subclass says what their rows are.
 
     Args:
         name: the data set's name in reports.
@@ -129,7 +129,7 @@ class TextDataModule(ResidentDataModule):
 
     @abstractmethod
     def _read(self) -> Any:
-        """The texts; what is learned from them is, if it was not yet."""
+        """The texts; a vocabulary that is not fitted yet is fitted to them."""
 
     # Lightning's hooks
 

@@ -34,7 +34,7 @@ class ParallelDataModule(TextDataModule):
         batch_size: pairs in a training minibatch, per device.
         eval_batch_size: pairs in a validation or test minibatch, per device.
         max_length: the most tokens of a sentence, BOS and EOS among them: what a model must have positions for.
-        drop_longer: leave out training pairs that are longer; else they are refused, as others always are.
+        drop_longer: leave out training pairs that are longer; else they are refused, as in the other splits.
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training pairs, with the vocabularies of all of them; all if None.

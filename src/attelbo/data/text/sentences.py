@@ -32,7 +32,7 @@ class SentenceDataModule(TextDataModule):
         batch_size: texts in a training minibatch, per device.
         eval_batch_size: texts in a validation or test minibatch, per device.
         max_length: the most tokens of a text, BOS and EOS among them: what a model must have positions for.
-        drop_longer: leave out training texts that are longer; else they are refused, as others always are.
+        drop_longer: leave out training texts that are longer; else they are refused, as in the other splits.
         drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
         minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only the first so many of the training texts, with the vocabulary of all of them; all if None.

@@ -12,7 +12,7 @@ class Source(ABC, Generic[Texts]):
     """Where texts come from."""
 
     def prepare(self, root: Path) -> None:
-        """Download what is missing from ``root``, of what can be downloaded.
+        """Download what is missing from ``root`` and can be downloaded.
 
         Raises:
             DataError: if that fails.
@@ -23,5 +23,5 @@ class Source(ABC, Generic[Texts]):
         """Read the texts.
 
         Raises:
-            DataError: a file is missing, damaged or empty, or two of them do not fit each other.
+            DataError: a file is missing, damaged or empty, or two of them do not match.
         """

@@ -23,7 +23,7 @@ _SHOWN_AT_MOST = 8
 class Characters(Tokenizer):
     """One token for each character that occurs, in the order of their code points.
 
-    Fitted to all splits, as is usual for benchmarks of characters: no more than the alphabet is learned from them.
+    Fitted to all splits, as is usual for character-level benchmarks: no more than the alphabet is learned from them.
     """
 
     fits_to_all = True
@@ -57,7 +57,7 @@ class Bytes(Tokenizer):
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """One for a byte that begins a character, none for those that go on with it and for special tokens."""
+        """One for a byte that begins a character, none for those that continue it and for special tokens."""
         counts = tuple(int(not 0x80 <= byte < 0xC0) for byte in range(256))
         return ((0,) * len(SPECIALS) if self.pads else ()) + counts
 
@@ -89,7 +89,7 @@ class Words(Tokenizer):
         lower: make everything lower-case.
         min_freq: how often a word must occur to be in the vocabulary; others are UNK or, in a vocabulary that does not
             pad, the word <unk>.
-        line_end: the word that the end of a line is; none if None.
+        line_end: the token for the end of a line, such as <eos>; None: there is none.
 
     Raises:
         ValueError: min_freq is below 1.
@@ -120,7 +120,8 @@ class Words(Tokenizer):
         text = text.lower() if self.lower else text
         if self.line_end is None:
             return self._words.findall(text)
-        lines = text.splitlines()
+        lines = text.split("\n")  # not at the other characters that Unicode counts as line ends
+        lines = lines if lines[-1] else lines[:-1]
         return [word for line in lines for word in (*self._words.findall(line), self.line_end)]
 
     def _learn(self, texts: Sequence[str], n_specials: int) -> list[str]:
@@ -170,7 +171,7 @@ class BPE(Tokenizer):
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Those that begin in it: none for a byte that goes on with a character."""
+        """The characters that begin in each token: none in a byte that continues one."""
         from tokenizers.pre_tokenizers import ByteLevel
 
         # The library writes byte b as a printable character: the bytes that print themselves in place, the others after
@@ -258,7 +259,7 @@ def _merged(texts: Sequence[str], size: int, n_specials: int) -> str:
 
 
 _UNLIKE_WORDS = re.compile(r"[^\S ]| (?= |$)")
-"""White space by which no text falls into words, each with the blank before it, that are encoded by themselves."""
+"""White space around which words, each with the blank before it, cannot be encoded one by one."""
 
 
 def _taken_literally(library: Any) -> Any:

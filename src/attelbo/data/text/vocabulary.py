@@ -25,7 +25,7 @@ FILE = "vocabulary.json"
 class Tokenizer(ABC):
     """Splits a text into tokens of a vocabulary.
 
-    Everything but ``fit`` and ``restore`` is asked of one that is fitted or restored.
+    Everything but ``fit`` and ``restore`` needs one that is fitted or restored.
     """
 
     splits_words: ClassVar[bool] = False
@@ -93,7 +93,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _join(self, tokens: Sequence[int]) -> str:
-        """The text of tokens among which no special one is but UNK."""
+        """The text of tokens, of which none is special but UNK."""
 
     def _plain(self, tokens: Iterable[int]) -> list[int]:
         if not self.pads:
@@ -113,7 +113,7 @@ class Tokenizer(ABC):
         return {"pads": self.pads, "tokens": list(self.tokens)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what ``state`` was taken of."""
+        """Take what :meth:`state` returned."""
         self._take(tuple(state["tokens"]), state["pads"])
 
 
@@ -125,7 +125,7 @@ class Kept(Protocol):
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what ``state`` was taken of."""
+        """Take what ``state`` returned."""
         ...
 
 

@@ -1,1 +1,1 @@
-"""Dashboards: what runs tell them, and what is done with a server of W&B afterwards."""
+"""Dashboards: what runs log to them, and the commands that use a W&B server afterwards."""

@@ -1,4 +1,4 @@
-"""The embedding projector of TensorBoard: posterior means to be turned around, with labels and small pictures.
+"""TensorBoard's embedding projector: posterior means that can be rotated, with labels and small pictures.
 
 Shapes: N rows, D latent dimensions.
 """
@@ -15,14 +15,14 @@ from attelbo.training.media import in_color
 def write_projector(
     folder: Path, head: Sequence[str], rows: Sequence[Sequence[int]], means: Tensor, images: Tensor | None
 ) -> Path:
-    """Write what the projector shows, in place of what it showed before.
+    """Write what the projector shows, replacing what it showed before.
 
     Args:
-        folder: of its own, below one that TensorBoard is given.
+        folder: a folder for this alone, below one that TensorBoard is given.
         head: names of the columns of ``rows``.
-        rows: N, of the split: its number and its labels.
+        rows: N rows of a split, each its number and its labels.
         means: (N, D).
-        images: (N, C, H, W) in [0, 1], those that have not three channels are shown in gray.
+        images: (N, C, H, W) in [0, 1]; those without three channels are shown in gray.
     """
     from torch.utils.tensorboard import SummaryWriter
 

@@ -1,7 +1,7 @@
 """``attelbo wandb report``: a W&B report on the runs of a sweep, made from their directories.
 
-Curves and bars are drawn by W&B from what it was sent; the report says which, and groups them by the keys that differ.
-The table of means and intervals is our own.
+Curves and bars are drawn by W&B from the data that were sent to it; the report selects them and groups them by the keys
+that differ. The table of means and intervals is our own.
 """
 
 import json
@@ -25,7 +25,7 @@ FILE = "wandb-report.json"
 STEP = "trainer/global_step"
 """What curves are drawn against."""
 CURVES = ("val/elbo", "val/loss", "val/accuracy", "train/loss", "train/reconstruction", "train/kl")
-"""Those that are looked for; the ones by which checkpoints were chosen come first."""
+"""Curves to show, where they exist; those by which checkpoints were chosen come first."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,16 @@ class _Sweep:
 
 
 def report(folder: Path, metrics: Sequence[str], dry: bool) -> None:
-    """Write ``wandb-report.json`` into a folder of runs, what a report on them consists of, and save it at the server.
+    """Write the specification of a report on the runs in a folder, ``wandb-report.json``, and save the report at the
+    server.
 
     Args:
-        folder: of a sweep, or of any runs that are done.
+        folder: that of a sweep, or of any runs that are done.
         metrics: those of the bars, by the names of ``attelbo compare``; the first few if empty.
         dry: only write the file.
 
     Raises:
-        UserError: no runs, none that is done, no such metric, no server, or it refuses.
+        UserError: no runs, none that is done, no such metric, no server, or the server refuses.
     """
     sweep = _read(folder, metrics)
     project, entity = sweep.project
@@ -97,7 +98,7 @@ def report(folder: Path, metrics: Sequence[str], dry: bool) -> None:
 
 
 def _saved_before(file: Path) -> str:
-    """The id of the report that the same command saved before, and now brings up to date."""
+    """The id of the report that the same command saved before and now updates."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))["id"]
     except (OSError, ValueError, KeyError):
@@ -128,7 +129,7 @@ def _read(folder: Path, metrics: Sequence[str]) -> _Sweep:
 
 
 def compose(sweep: _Sweep, project: str, entity: str) -> Any:
-    """The report, not saved; nothing is asked of a server."""
+    """The report, not saved; no server is contacted."""
     wr = _parts()
 
     n, seeds = len(sweep.runs), sorted({run.seed for run in sweep.runs})
@@ -150,7 +151,7 @@ def compose(sweep: _Sweep, project: str, entity: str) -> Any:
 
 
 def _parts() -> Any:
-    """Those that a report is made of; their package does not declare them as its own."""
+    """The module of the parts of a report, which is not declared as public."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its own, about pydantic
         from wandb_workspaces.reports import v2
@@ -193,7 +194,7 @@ def _of_settings(sweep: _Sweep) -> list[Any]:
 
 
 def _of_runs(sweep: _Sweep) -> list[Any]:
-    """Every run as a line through its keys and metrics, what its configuration says differently, and its pictures."""
+    """Every run as a line through its keys and metrics, the differences in its configuration, and its pictures."""
     wr = _parts()
 
     keys = [wr.ParallelCoordinatesPlotColumn(wr.Config(key), display_name=key) for key in sweep.keys]

@@ -1,4 +1,4 @@
-"""``attelbo wandb sync``: runs that W&B logged offline are sent to its server, by W&B's own command."""
+"""``attelbo wandb sync``: send runs that W&B logged offline to its server, by W&B's own command."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def sync(folders: Sequence[Path]) -> None:
 
     Raises:
         UserError: a folder does not exist, nothing was logged offline there, the server does not answer, or it refused
-            some: they are sent when the command is given again.
+            some runs, which are sent when the command is given again.
     """
     found = _offline_runs(folders)
     new = [file for file in found if not _is_sent(file)]
@@ -72,7 +72,7 @@ def _is_running(file: Path) -> bool:
 
 
 def _send(files: Sequence[Path]) -> str:
-    """Run ``wandb sync``; what it said last that sounds like an error."""
+    """Run ``wandb sync``; the last line of its output that looks like an error."""
     with tempfile.TemporaryDirectory() as logs:
         environment = {
             **os.environ,
@@ -80,8 +80,10 @@ def _send(files: Sequence[Path]) -> str:
             **{f"WANDB__{what}_RETRY_MAX": str(RETRIES) for what in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
         }
         words = [sys.executable, "-m", "wandb", "sync", *(str(file.absolute()) for file in files)]
-        said = subprocess.run(
-            words, cwd=logs, env=environment, stdin=subprocess.DEVNULL, text=True, capture_output=True, check=False
-        ).stderr.splitlines()
+        said = (
+            subprocess.run(words, cwd=logs, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            .stderr.decode(errors="replace")
+            .splitlines()
+        )
     errors = [line for line in said if "error" in line.lower() and logs not in line]
     return (errors or said or ["no reason was given"])[-1].removeprefix("wandb: ").removeprefix("Error: ").rstrip(".")

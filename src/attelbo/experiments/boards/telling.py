@@ -1,4 +1,4 @@
-"""What a run tells its loggers of itself."""
+"""What a run tells its loggers about itself."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,14 @@ _LONGEST_TAG = 64
 def run_info(run: RunDirectory, config: dict[str, Any], job_type: JobType, part: str = "") -> RunInfo:
     """The run as its loggers know it.
 
-    Its tags are the user's, the experiment and the version of the code. Its id holds the name of the folder above as
-    well, since equal jobs of two sweeps have directories of the same name.
+    Its tags are the user's, the experiment and the version of the code. Its id includes the name of the parent folder,
+    since equal jobs of two sweeps have directories of the same name.
 
     Args:
-        run: the directory, described already.
+        run: the directory, with its configuration written.
         config: resolved, plain containers.
         job_type: what is done.
-        part: what is logged of the run, where it is not the training.
+        part: the part of the run that is logged, where it is not the training.
     """
     path = run.path.absolute()
     parts = [path.parent.name, path.name, *([part] if part else [])]
@@ -47,7 +47,7 @@ def run_info(run: RunDirectory, config: dict[str, Any], job_type: JobType, part:
 
 @contextmanager
 def boards_of(run: RunDirectory, config: dict[str, Any], job_type: JobType, part: str) -> Iterator[Sequence[Logger]]:
-    """The dashboards of a run that has ended, for what is done with it now; metrics.csv is that of the training."""
+    """The dashboards of a run that has ended, for a later evaluation; metrics.csv stays that of the training."""
     loggers = build_loggers(config["logger"], run_info(run, config, job_type, part))
     boards = [logger for logger in loggers if isinstance(logger, Board)]
     exit_code, state = 1, "failed"

@@ -43,10 +43,10 @@ def compare(
         by: keys that tell settings apart; those that differ if empty.
         metrics: columns; the first few that the runs have if empty.
         outputs: files, whose form follows from their suffix: .html, .csv, .md, .tex.
-        pair: the numbers, in the printed table, of two settings to be compared seed by seed; the two if there are just
-            two.
+        pair: the numbers, in the printed table, of two settings to be compared seed by seed; by default the two if
+            there are just two.
         each_run: a line for each run in the .csv files, instead of one for each setting.
-        udr: how far the seeds of a setting agree in their latents is a column too, by this similarity of two latents.
+        udr: adds a column of how far the seeds of a setting agree in their latents, by this similarity of two latents.
 
     Raises:
         UserError: no runs, no run that is done, no such key, metric, setting or form of file, or it cannot be written.
@@ -76,10 +76,10 @@ def compare(
 
 
 def _agree(runs: Sequence[Run], udr: "Similarity") -> list[str]:
-    """Give the runs that share all but their seed their UDR, one of each seed; what is to be said of it.
+    """Add their UDR to the runs of each setting that differ in nothing but their seed, one run per seed; notes on it.
 
     Raises:
-        UserError: no setting has one.
+        UserError: it is known for no setting.
     """
     groups = {setting.label: list({run.seed: run for run in setting.runs}.values()) for setting in settings_of(runs)}
     groups = {label: group for label, group in groups.items() if len(group) > 1}
@@ -106,7 +106,7 @@ def _agree(runs: Sequence[Run], udr: "Similarity") -> list[str]:
 
 
 def write(path: Path, comparison: Comparison, statements: Sequence[str], each_run: bool = False) -> None:
-    """The comparison in the form that the file's suffix says; in a .csv each setting, or each run.
+    """Write the comparison in the form of the file's suffix; a .csv has a line for each setting, or for each run.
 
     Raises:
         UserError: it cannot be written.
@@ -125,7 +125,7 @@ def write(path: Path, comparison: Comparison, statements: Sequence[str], each_ru
 
 
 def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[str]:
-    """What two settings say about each other, in each of the table's metrics."""
+    """The paired comparison of two settings, a line for each of the table's metrics."""
     order = comparison.order
     if pair is None:
         if len(order) != 2:
@@ -134,15 +134,18 @@ def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[st
     if pair[0] == pair[1] or not all(1 <= number <= len(order) for number in pair):
         raise UserError(f"--pair {pair[0]} {pair[1]}: two of the settings 1 to {len(order)}")
     a, b = order[pair[0] - 1], order[pair[1] - 1]
-    statements = []
-    for metric in comparison.metrics:
-        if metric.key == UDR:
-            continue
-        result = comparison.paired(a, b, metric)
-        if result is None:
-            return [f"{a.label} and {b.label} share fewer than two seeds: nothing can be said about their difference"]
-        statements.append(f"{metric.label}: {result.statement(a.label, b.label, metric.unit.partition(',')[0])}")
-    return statements
+    results = [(metric, comparison.paired(a, b, metric)) for metric in comparison.metrics if metric.key != UDR]
+    if results and all(result is None for _, result in results):
+        return [f"{a.label} and {b.label} share fewer than two seeds: nothing can be said about their difference"]
+    return [
+        f"{metric.label}: "
+        + (
+            "it is known for fewer than two of the seeds that they share"
+            if result is None
+            else result.statement(a.label, b.label, metric.unit.partition(",")[0])
+        )
+        for metric, result in results
+    ]
 
 
 def _show(comparison: Comparison, statements: Sequence[str]) -> None:
@@ -154,9 +157,9 @@ def _show(comparison: Comparison, statements: Sequence[str]) -> None:
     console.width = max(console.width, console.measure(table, options=console.options.update(max_width=10_000)).maximum)
     console.print(table)
     for statement in (*comparison.notes, *statements):
-        console.print(statement, highlight=False, markup=False)
+        console.print(statement)
     found = comparison.found
     if found.repeated:
-        console.print(f"{found.repeated} older runs of the same configurations are left out", highlight=False)
+        console.print(f"{found.repeated} older runs of the same configurations are left out")
     for run in found.unfinished:
-        console.print(f"{run.state}, left out: {run.path}", highlight=False, markup=False)
+        console.print(f"{run.state}, left out: {run.path}")

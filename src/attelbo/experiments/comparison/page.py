@@ -18,9 +18,9 @@ from attelbo.experiments.exhibits import PIXELS, final
 from attelbo.experiments.pages import template
 
 ROOM = 6 * 2**20
-"""Bytes of pictures in a page: with those of 50 runs it stays below 10 MB."""
+"""Bytes of pictures in a page: with 50 runs it stays below 10 MB."""
 POINTS = 100
-"""Of a curve."""
+"""Points of a curve, at most."""
 
 
 def page(comparison: Comparison, statements: Sequence[str] = ()) -> str:
@@ -69,10 +69,7 @@ def _setting(comparison: Comparison, setting: Setting, pictures: Mapping[str, st
     for metric in (*comparison.every, *COSTS):
         estimate = comparison.estimate(setting, metric)
         if estimate is not None and math.isfinite(estimate.mean):
-            half = (
-                estimate.half_width if estimate.half_width is not None and math.isfinite(estimate.half_width) else None
-            )
-            numbers[metric.key] = [estimate.mean, half, as_text(estimate, metric)]
+            numbers[metric.key] = [estimate.mean, estimate.half_width, as_text(estimate, metric)]
     return {
         "label": setting.label,
         "values": list(setting.values.values()) or [setting.label],
@@ -118,8 +115,8 @@ def _curves(setting: Setting) -> dict[str, list[list[float]]]:
 
 
 def _pictures(settings: Sequence[Setting]) -> list[dict[str, str]]:
-    """Data URIs of each setting's pictures by name, those of its first run that has them: the kinds in the order of a
-    report, as long as there is room. What was asked for by itself, or in an earlier epoch, has a hyphen in its name."""
+    """Data URIs of each setting's pictures by name, from its first run that has them: in the order of a report, as long
+    as there is room. Pictures with a hyphen in their name, of earlier epochs or of later commands, are left out."""
     media = [[path for run in reversed(setting.runs) for path in run.path.glob("media/*.png")] for setting in settings]
     files = [{path.stem: path for path in paths if "-" not in path.stem} for paths in media]
     shown: list[dict[str, str]] = [{} for _ in settings]

@@ -1,6 +1,6 @@
-"""The runs to compare, read from their directories; nothing of torch is needed for it.
+"""The runs to compare, read from their directories, without torch.
 
-A run is what lies beside a ``status.json``. Of several runs of one configuration, seed and all, the newest counts.
+A folder with a ``status.json`` is a run. Of several runs of one configuration with the same seed the newest counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ class Run:
         return {**result, "metrics": metrics, "measures": measures}
 
     def add(self, measure: Sequence[Any], value: float) -> None:
-        """A metric of the test split that the run has among other runs only: it is not written down.
+        """Add a metric of the test split that the run has only in comparison with others; it is not written down.
 
         Args:
             measure: an ``attelbo.metrics.Measure``.
@@ -64,7 +64,7 @@ class Run:
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
-        """What it was made with; empty where that was not written down."""
+        """provenance.json; empty where there is none."""
         return RunDirectory(self.path).read("provenance.json") or {}
 
     @property
@@ -102,7 +102,8 @@ def find_runs(patterns: Iterable[str]) -> Found:
     """
     directories: dict[Path, None] = {}
     for pattern in patterns:
-        paths = [Path(path) for path in sorted(glob(pattern, recursive=True))]  # noqa: PTH207 - may be absolute
+        found = [pattern] if Path(pattern).exists() else sorted(glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+        paths = list(map(Path, found))
         if not paths:
             raise UserError(f"{pattern}: no such folder")
         for path in paths:

@@ -1,7 +1,7 @@
-"""Settings: runs that differ in nothing but their seed, and the few words that tell one setting from another.
+"""Settings: runs that differ in nothing but their seed, and short labels that tell one setting from another.
 
-When a part differs, all its arguments do. So a choice of a group (``model/objective=iwae``) or a class stands for
-what lies below it, and an argument is told only where it differs between runs of the same choice.
+When a part differs, all its arguments do. So a choice of a group (``model/objective=iwae``) or a class stands for all
+its arguments, and an argument is shown only where it differs between runs of the same choice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,9 +32,9 @@ class Setting:
     """One cell of a comparison."""
 
     values: Values
-    """Of the keys that differ between the settings; empty if there is only one setting."""
+    """Values of the keys that differ between the settings; empty if there is only one setting."""
     label: str
-    """So many of them as tell it from the others; its run's name if there are none."""
+    """As few of them as tell it from the others; its run's name if there are none."""
     runs: Sequence[Run]
 
     @property
@@ -78,7 +78,7 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
 
 
 def _telling(rows: Sequence[Values]) -> list[str]:
-    """The keys that it takes to tell the rows apart: choices of groups before all else, those of many values first."""
+    """Keys that suffice to tell the rows apart: choices of groups first, then those with the most values."""
     chosen: list[str] = []
     told = 1
     keys = list(rows[0]) if rows else []
@@ -91,7 +91,7 @@ def _telling(rows: Sequence[Values]) -> list[str]:
 
 
 def _shown(key: str, value: str) -> tuple[str, str]:
-    """A key and its value as they are read: ``model.objective=IWAE`` for the class of a part."""
+    """A key and its value as they are shown: ``model.objective=IWAE`` for the class of a part."""
     return (key.removesuffix("._target_"), value.rpartition(".")[2]) if key.endswith("._target_") else (key, value)
 
 
@@ -122,7 +122,7 @@ def differing(flat: Sequence[Values]) -> list[str]:
 
 
 def _matters(group: str, flat: Sequence[Values]) -> bool:
-    """Whether a choice of a group made a difference: two names may stand for the same."""
+    """Whether a choice of a group made a difference: two choices may mean the same configuration."""
     node = _node(group)
     return len({tuple(item for item in one.items() if item[0].startswith(node)) for one in flat}) > 1
 
@@ -135,7 +135,7 @@ def _rank(key: str) -> int:
 
 
 def _node(key: str) -> str:
-    """What a key stands for: all keys that begin so, with the dot at its end lie below it."""
+    """The prefix, with a dot at its end, of the keys that a key stands for."""
     return key.removesuffix("_target_") if key.endswith("._target_") else f"{key.replace('/', '.')}."
 
 

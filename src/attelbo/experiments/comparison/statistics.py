@@ -1,4 +1,4 @@
-"""What several seeds say: a mean with its interval, and the difference of two settings over the seeds they share.
+"""Statistics over seeds: a mean with its interval, and the difference of two settings over the seeds they share.
 
 Intervals are Student's, 95 %. A paired test is exact: under the hypothesis of no difference, the sign of each
 difference is a coin toss, and all 2^n of them are counted (Fisher 1935, "The Design of Experiments", section 21).
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 LEVEL = 0.05
 MOST_EXACT = 16
-"""Pairs up to which all signs are counted; above, those of Student's test, which then says the same."""
+"""Pairs up to which all signs are counted; above, Student's test is used, which then gives the same."""
 _ROUNDING = 1e-9
-"""Of a number's size: what values that should be equal may differ by."""
+"""Relative difference that rounding may make between values that should be equal."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,21 @@ class Estimate:
 
     mean: float
     half_width: float | None
-    """Of the 95 % interval; None of a single value."""
+    """Of the 95 % interval; None where there is none: of a single value, or of values that are not all finite."""
     n: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
-        """Of at least one value."""
+        """The mean of at least one value; without an interval where one of them is not finite."""
+        if not all(map(math.isfinite, values)):
+            return cls(sum(values) / len(values), None, len(values))
         half = half_width(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), half, len(values))
 
     def text(self, digits: int = 2) -> str:
-        """``17.77 ± 0.11``; more digits where the interval would be rounded to nothing, unless it is nothing but the
-        rounding of the numbers themselves."""
-        if self.half_width is None or not math.isfinite(self.half_width):
+        """``17.77 ± 0.11``; more digits where the interval would be rounded to zero, unless it comes from the rounding
+        of the numbers themselves."""
+        if self.half_width is None:
             return f"{self.mean:z.{digits}f}"
         if _ROUNDING * abs(self.mean) < self.half_width < 1:
             digits = max(digits, 1 - math.floor(math.log10(self.half_width)))
@@ -54,17 +56,17 @@ class Paired:
     """Setting a minus setting b, seed by seed."""
 
     n: int
-    """Seeds that both have."""
+    """Seeds for which both have a value that is finite."""
     difference: Estimate
     effect_size: float
     """Cohen's d_z: the mean difference in standard deviations of the differences."""
     p_value: float
-    """Two-sided, of no difference."""
+    """Two-sided, of the hypothesis of no difference."""
     smallest_p: float
-    """What so few pairs could show at best."""
+    """The smallest that is possible with so few pairs."""
 
     def statement(self, a: str, b: str, unit: str = "") -> str:
-        """What may be said, and no more."""
+        """The result in words, and what may be concluded from it."""
         size = f"{self.difference.text()} {unit}".strip()
         numbers = (
             f"{size} over {self.n} shared seeds (95 % interval), d_z = {self.effect_size:.2f}, p = {self.p_value:.3g}"
@@ -83,13 +85,13 @@ class Paired:
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
-    """The comparison of two settings over the seeds they share; None with fewer than two.
+    """The comparison of two settings over the seeds for which both are finite; None with fewer than two.
 
     Args:
         a: seed -> value.
         b: the same of the other setting.
     """
-    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys()) if math.isfinite(a[seed] - b[seed])]
     n = len(differences)
     if n < 2:
         return None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UDR = "test/udr"
-"""How far the seeds of a setting agree, of one seed after the other: made of the same pairs of seeds, these values are
-no independent draws, and neither an interval nor a test may count them as such."""
+"""How far each seed of a setting agrees with the others: computed from the same pairs of seeds, these values are not
+independent, so there is neither an interval nor a test of them."""
 AT_FIRST = 5
 """Metrics of a table where none was asked for."""
 
@@ -60,16 +60,16 @@ class Comparison:
     """All that any run has."""
     found: Found
     notes: Sequence[str] = ()
-    """What is to be said of its columns, below the table."""
+    """Notes on its columns, printed below the table."""
 
     @property
     def keys(self) -> list[str]:
-        """In which the settings differ."""
+        """The keys in which the settings differ."""
         return list(self.settings[0].values)
 
     @cached_property
     def order(self) -> list[Setting]:
-        """The best first, where it is known what is better; else as they were found."""
+        """The settings, the best first where it is known what is better; else as they were found."""
         first = self.metrics[0]
         if not first.better:
             return list(self.settings)
@@ -118,13 +118,13 @@ def value_of(run: Run, key: str) -> float | None:
 
 
 def by_seed(runs: Sequence[Run], key: str) -> dict[int, float]:
-    """Seed -> a metric or a cost, the mean where several runs have the seed: they are no independent draws, and an
-    interval over seeds must not count them as such."""
+    """Seed -> a metric or a cost, the mean where several runs have the seed: these are not independent, and an interval
+    over seeds must not count them as such."""
     values: dict[int, list[float]] = {}
     for run in runs:
         if (value := value_of(run, key)) is not None:
             values.setdefault(run.seed, []).append(value)
-    return {seed: fmean(of_seed) for seed, of_seed in values.items()}
+    return {seed: sum(of_seed) / len(of_seed) for seed, of_seed in values.items()}
 
 
 def metrics_of(runs: Sequence[Run]) -> list[Metric]:
@@ -221,12 +221,13 @@ def runs_as_csv(comparison: Comparison) -> str:
 
 def as_markdown(comparison: Comparison) -> str:
     """A table of GitHub's kind."""
-
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
     rule = ["---"] * len(comparison.keys or ["setting"]) + ["---:"] * (len(comparison.metrics) + 2)
-    return "\n".join([line(comparison.head), line(rule), *map(line, comparison.cells(as_text))]) + "\n"
+    return "\n".join([*map(markdown_row, (comparison.head, rule, *comparison.cells(as_text)))]) + "\n"
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a table, in which a | is no border."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

@@ -1,4 +1,4 @@
-"""How far runs of one configuration agree in their latents: UDR, which tells good seeds where no factor is known."""
+"""How far runs of one configuration agree in their latents: UDR, which ranks seeds where no factors are known."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from attelbo.training import seed_default_generator
 
 MEASURE = Measure("udr", "UDR", "0..1, agreement of seeds", 3, better="more")
 N_ROWS = 2000
-"""Of the test split, spread evenly over it."""
+"""Rows of the test split, spread evenly over it."""
 _AT_ONCE = 200
 
 

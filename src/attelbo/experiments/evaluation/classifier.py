@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +23,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.splits import batches
 from attelbo.experiments.provenance import provenance
 from attelbo.experiments.rundir import digest
+from attelbo.experiments.terminal import tracked
 from attelbo.files import replacing, write_atomically
 from attelbo.networks import ConvEncoder
 from attelbo.seeding import derive_seed
@@ -54,7 +54,7 @@ class Classifier(nn.Module):
         self.heads = nn.Linear(N_FEATURES, sum(n_values))
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, D), in -1..1: an image unlike any in the data is far from them, but not beyond measure."""
+        """(B, D), in -1..1: an image unlike any in the data is far from them, but by a bounded distance."""
         return self.hidden(self.encoder(x).flatten(1)).tanh()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Classifier(nn.Module):
 
 
 def classifier_of(data: ImageDataModule, folder: Path, device: torch.device) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier of a data set, trained now if ``folder`` has none, and what is known of it."""
+    """The classifier of a data set, trained now if ``folder`` has none, and its provenance."""
     recipe = _recipe(data)
     place = folder / f"{data.spec.name}-{digest(recipe)}"
     weights, about = place / "classifier.pt", place / "provenance.json"
@@ -114,7 +114,7 @@ def _n_values(data: ImageDataModule) -> list[int]:
 
 
 def _recipe(data: ImageDataModule) -> dict[str, Any]:
-    """What decides the weights."""
+    """What determines the weights."""
     return {
         "data": data.checksums()["train"],
         "binarize": data.binarize,
@@ -140,14 +140,15 @@ def _train(data: ImageDataModule, n_values: Sequence[int], n_steps: int, device:
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     n, per_epoch = data.n_rows("train"), _steps_of_a_pass(data)
+    split = "train" if data.n_labels is None else "trained"  # where the model learns from few labels, with all of them
     order: Tensor = torch.empty(0)
-    for step in track(range(n_steps), "classifier", transient=True):
+    for step in tracked(range(n_steps), "classifier"):
         epoch, place = divmod(step, per_epoch)
         if place == 0:
             generator = torch.Generator().manual_seed(derive_seed(_SEED, "classifier order", epoch))
             order = torch.randperm(n, generator=generator).to(device)
         seed_default_generator(derive_seed(_SEED, "classifier step", step), device)
-        batch = data.materialize(order[place * BATCH_SIZE : (place + 1) * BATCH_SIZE], "train")
+        batch = data.materialize(order[place * BATCH_SIZE : (place + 1) * BATCH_SIZE], split)
         optimizer.zero_grad()
         classifier.loss(batch.x, _columns(batch.y)).backward()
         optimizer.step()

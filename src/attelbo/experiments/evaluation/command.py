@@ -10,7 +10,7 @@ from attelbo.experiments.evaluation.splits import SplitName, evaluated, split_ke
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation, Representation, Stretched
 from attelbo.experiments.tables import print_result
-from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell, writable
 from attelbo.models import checkpoint_of, read_config
 from attelbo.training.loggers import log_result
 from attelbo.training.threads import use_threads
@@ -39,8 +39,8 @@ def evaluate(
     lengths: Sequence[int] | None = None,
     stretched: Stretched | None = None,
 ) -> None:
-    """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``,
-    and tells the dashboards of the run, as a run of its own.
+    """``attelbo evaluate``: measure a finished run again and print the table; writes ``evaluation-<split>.json``, and
+    logs to the dashboards of the run, as a run of its own there.
 
     Args:
         run: the run directory, or a folder whose newest run is meant.
@@ -60,7 +60,7 @@ def evaluate(
         probe: accuracy of simple classifiers that learn labels from posterior means.
         fid: the Frechet Inception distance of samples.
         lengths: rows of these lengths too, of a model of tokens; see ``attelbo.experiments.evaluation.lengths``.
-        stretched: what of rotary positions is, where they are longer than those that were trained on.
+        stretched: what is stretched about rotary positions, where these rows are longer than those trained on.
 
     Raises:
         UserError: a number is out of range, not a run directory, it has no checkpoint, or something was asked for that
@@ -93,6 +93,7 @@ def evaluate(
     check_measurable(settings, model, data, trained.described, config, rows)
     if split == "train":
         refuse("split=train has the rows that these classifiers learn from", probe=probe)
+    writable("run", trained.run_dir / f"evaluation-{split}.json", ".json")
     trained.with_data()
     run_dir = RunDirectory(trained.run_dir)
     use_threads(config["trainer"]["threads"])

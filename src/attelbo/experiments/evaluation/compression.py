@@ -1,4 +1,4 @@
-"""Lossless compression by bits back: images are really coded and decoded, and the bits are counted.
+"""Lossless compression by bits back: images are actually coded and decoded, and the bits are counted.
 
 Source: Townsend, Bird & Barber 2019, "Practical Lossless Compression with Latent Variables using Bits Back Coding"
 (arXiv:1901.04866), section 2 and appendix B; the entropy coder is constriction's, asymmetric numeral systems.
@@ -6,13 +6,13 @@ Source: Townsend, Bird & Barber 2019, "Practical Lossless Compression with Laten
     push: pop z by q(z|x), push x by p(x|z), push z by p(z);    pop: the same backwards
 
 A message is a stack of bits: popping z takes -log2 q(z|x) bits off it, which the decoder pushes back, so that an image
-makes it grow by -log2 p(x|z) - log2 p(z) + log2 q(z|x), on average the negative ELBO. Only the first batch takes its
-bits from elsewhere: they are counted by themselves, as the paper does.
+makes it grow by -log2 p(x|z) - log2 p(z) + log2 q(z|x), on average the negative ELBO. Only the first batch needs bits
+from elsewhere: they are counted separately, as in the paper.
 
 z lives on a grid of 2^8 bins in each dimension, all equally likely under p(z), each with the value at its middle.
-Probabilities are rounded to whole numbers of 2^-14 for q, 2^-12 for binary pixels and 2^-14 for grey levels, of which
-each keeps at least one (what that takes from a pixel that is nearly certain is most of the overhead). Unlike the
-paper's code, which codes image by image, a batch is coded at once: the networks see the same batches in both
+Probabilities are rounded to multiples of 2^-14 for q, 2^-12 for binary pixels and 2^-14 for grey levels, where each
+level keeps at least one such unit (what that costs for pixels that are nearly certain is most of the overhead). Unlike
+the paper's code, which codes image by image, a batch is coded at once: the networks see the same batches in both
 directions, and give the same numbers to the last bit, on one machine.
 
 Shapes: B batch, D latent dimensions, N pixels, L levels of a pixel.
@@ -24,7 +24,6 @@ from typing import Any
 import constriction
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from attelbo.data import ImageDataModule, ResidentDataModule
@@ -32,6 +31,7 @@ from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.splits import rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.terminal import tracked
 from attelbo.latent import StandardNormal
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.metrics import Measure
@@ -59,10 +59,10 @@ _GRID = _STREAM.model.Uniform(2**PRIOR_BITS)
 
 
 def check_compressible(model: Model, data: ResidentDataModule) -> None:
-    """See that the bits of a model's latents can be had back.
+    """Check that bits-back coding is possible with a model and its data.
 
     Raises:
-        ConfigError: they cannot, here.
+        ConfigError: it is not.
     """
     if not (
         isinstance(model, VariationalAutoencoder)
@@ -89,7 +89,7 @@ def evaluate_compression(
     """Code ``n_images`` rows of a split (None: all) as one message, decode it, and count its bits.
 
     Raises:
-        RuntimeError: what was decoded is not what was coded: the networks gave other numbers the second time.
+        RuntimeError: what was decoded is not what was coded: the networks gave different numbers the second time.
     """
     batches = [data.materialize(rows, split) for rows in rows_evaluated(data, split, settings, device)]
     coder = BitsBack(model)
@@ -98,11 +98,11 @@ def evaluate_compression(
     start = _random_words(len(batches[0].x) * model.n_latent, seed)
     stack = _STREAM.stack.AnsCoder(start)
     before = lowest = stack.num_valid_bits()
-    for batch in track(batches, "bits-back coding", transient=True):
+    for batch in tracked(batches, "bits-back coding"):
         lowest = min(lowest, coder.push(stack, batch.x, batch.y))
     coded = stack.num_valid_bits() - before
     stack = _STREAM.stack.AnsCoder(stack.get_compressed())
-    for batch in track(batches[::-1], "bits-back decoding", transient=True):
+    for batch in tracked(batches[::-1], "bits-back decoding"):
         if not torch.equal(coder.pop(stack, len(batch.x), batch.y), coder.levels(batch.x)):
             raise RuntimeError("bits-back coding: an image was not decoded as it was coded")
     if not np.array_equal(stack.get_compressed(), start):
@@ -152,7 +152,7 @@ class BitsBack:
         return (x * (self.n_levels - 1)).round().int().cpu()
 
     def _posterior(self, x: Tensor, y: Tensor | None) -> np.ndarray:
-        """q(z|x) of each bin, (B * D, L), in whole numbers of 2^-14; they may be 0, what is popped has none."""
+        """q(z|x) of each bin, (B * D, L), in multiples of 2^-14; it may be 0, since such bins are never popped."""
         q = self.model.infer(x, y)
         assert isinstance(q, DiagonalNormal)
         mean, std = q.mean.double().flatten().unsqueeze(1), q.std.double().flatten().unsqueeze(1)
@@ -168,14 +168,14 @@ class BitsBack:
 
 
 def whole_numbers(p: Tensor, bits: int) -> Tensor:
-    """Probabilities (..., L) as whole numbers of 2^-bits, at least one each: what is above one is made to fit."""
+    """Probabilities (..., L) as multiples of 2^-bits, at least one each: the excess over one is scaled to fit."""
     above = (p * 2**bits - 1).clamp_(min=0).cumsum(-1)
     above = (above * ((2**bits - p.shape[-1]) / above[..., -1:])).round_()
     return (1 + above.diff(dim=-1, prepend=torch.zeros_like(above[..., :1]))) / 2**bits
 
 
 def _random_words(n: int, seed: int) -> np.ndarray:
-    """The bits of some other message, 32 to a word; the last one has a 1, for a stack has no zeros at its end."""
+    """Random initial bits, 32 to a word; the last word has a 1, since a stack has no trailing zeros."""
     words = np.random.default_rng(derive_seed(seed, "initial bits")).integers(0, 2**32, n, dtype=np.uint32)
     words[-1] |= 1
     return words

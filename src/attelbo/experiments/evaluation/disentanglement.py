@@ -24,13 +24,13 @@ DISENTANGLEMENT = (
     Measure("dci_informativeness", "DCI informativeness", "accuracy, 0..1", 3, better="more"),
 )
 DRAWN = {"factor_vae_score": 200, "beta_vae_score": 128}
-"""Rows that agree in a factor, of each vote of these scores: of fewer rows than that, they are those of noise too."""
+"""Rows that agree in a factor, as drawn for each vote of these scores: with fewer, noise scores as well."""
 MOST_ROWS = 10_000
-"""Of a split: the scores gain nothing from more, and the forests take their time."""
+"""Rows of a split that are used: the scores gain nothing from more, and fitting forests takes long."""
 
 MOST_LATENTS = 64
-"""Of a model whose scores are computed unasked: their cost grows with the latents, and of maps of latents, or of layers
-upon layers, nobody expects that each is a factor."""
+"""Up to so many latents the scores are computed by default: their cost grows with the latents, and nobody expects that
+each number of a feature map or a hierarchy is a factor."""
 
 
 def has_factors(data: ResidentDataModule) -> bool:

@@ -24,9 +24,9 @@ INFORMATION = (
     Measure("dimension_wise_kl", "dimension-wise KL", "nats of the aggregate KL, sum_d KL(q(z_d) || p(z_d))"),
 )
 MOST_DIMENSIONS = 64
-"""Of z where the total correlation is estimated: its cost grows with them."""
+"""Dimensions of z up to which the total correlation is estimated: its cost grows with them."""
 MOST_SAMPLES = 2000
-"""At which it is estimated, of all encodings: at ten thousand each of 50 numbers it would take a minute."""
+"""Encodings at which it is estimated: with ten thousand of 50 dimensions it would take a minute."""
 
 
 @torch.inference_mode()
@@ -35,9 +35,9 @@ def evaluate_information(
 ) -> dict[str, float]:
     """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split; see ``attelbo.metrics.information``.
 
-    Nothing for models that do not know log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
-    inverted. Without the aggregate KL where each class has a prior of its own, without its terms where it has not two:
-    where q(z|x) or p(z) is no product over dimensions, or there is but one, or more than ``MOST_DIMENSIONS``.
+    Empty for models that cannot evaluate log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
+    inverted. Without the aggregate KL where each class has a prior of its own; without the terms of that KL where
+    q(z|x) or p(z) does not factorize over dimensions, or there is only one, or more than ``MOST_DIMENSIONS``.
     """
     if not isinstance(model, VariationalAutoencoder) or not model.has_kl or isinstance(model.posterior.space, Codes):
         return {}

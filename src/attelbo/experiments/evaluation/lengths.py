@@ -1,13 +1,13 @@
-"""Rows of other lengths than those that a model of tokens was trained on: does it understand longer ones?
+"""Length generalization: a model of tokens on rows of other lengths than it was trained on.
 
-What a row's length is, its data say (``ResidentDataModule.at_length``): tokens in a window of text, digits to be
-sorted. Windows of a text follow each other, whatever their length, so that each token but the very first is predicted
-once and all lengths are measured on the same tokens (the paper's nonoverlapping evaluation); the longer the windows,
-the fewer tokens stand near the beginning of one. Of tasks each length has questions of its own, as many.
+The data say what a row's length is (``ResidentDataModule.at_length``): tokens in a window of text, digits to be
+sorted. Windows of a text do not overlap, so that each token but the very first is predicted once and all lengths are
+measured on the same tokens (the paper's nonoverlapping evaluation); the longer the windows, the fewer tokens are near
+the beginning of one. For tasks each length has as many questions, of its own.
 
 The weights are those that were trained; positions that are computed (rotary, sinusoidal, linear biases, buckets of
-distances) are computed farther, those that were learned for each place end where they end. Rotary ones can be stretched
-by the ratio of the lengths.
+distances) extend to any length, positions with learned weights end with these. Rotary ones can be stretched by the
+ratio of the lengths.
 
 Source: Press, Smith & Lewis 2022, "Train Short, Test Long: Attention with Linear Biases Enables Input Length
 Extrapolation".
@@ -77,13 +77,13 @@ class Lengths(NamedTuple):
 def check_lengths(
     settings: Evaluation, model: Model, data: ResidentDataModule, config: Config, split: Evaluated = "test"
 ) -> None:
-    """See that a model and its data can be brought to these lengths; no row is read.
+    """Check that a model and its data can be brought to these lengths; no row is read.
 
     Raises:
         ConfigError: one of them cannot; the message begins with the key.
     """
     for length in settings.lengths or ():
-        with torch.random.fork_rng(devices=[]):  # what is drawn is thrown away
+        with torch.random.fork_rng(devices=[]):  # the weights that are drawn are not used
             of_length(model, config, data, length, settings.stretched, split)
 
 
@@ -97,7 +97,7 @@ def evaluate_lengths(
     seed: int,
     device: torch.device,
 ) -> Lengths:
-    """The model's own measures on a split in rows of each length, with about as many tokens at a time as of its own.
+    """The model's own measures on a split in rows of each length, with about as many tokens in a batch as at its own.
 
     Raises:
         ConfigError: see :func:`check_lengths`.
@@ -123,10 +123,10 @@ def evaluate_lengths(
 def of_length(
     model: Model, config: Config, data: ResidentDataModule, length: int, stretched: Stretched | None, split: Evaluated
 ) -> tuple[LanguageModel, ResidentDataModule]:
-    """A model, and one split of its data, for rows of another length; the same model where it has places enough.
+    """A model, and one split of its data, for rows of another length; the same model where these are not longer.
 
     Raises:
-        ConfigError: it is no model of tokens, these data have no other length, or the model's weights end before.
+        ConfigError: not a model of tokens, data without other lengths, or a model with weights for too few places.
     """
     key = f"lengths={length}"
     if not isinstance(model, LanguageModel) or data.length is None:

@@ -6,12 +6,12 @@ Shapes: B batch, k samples in a chunk. Units: nats, bits per dimension where a k
 import math
 
 import torch
-from rich.progress import track
 
 from attelbo.data import DataSpec, ResidentDataModule
 from attelbo.data.batch import Evaluated
 from attelbo.experiments.evaluation.splits import n_evaluated, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.terminal import tracked
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
 from attelbo.models import EvidenceModel, Model
@@ -60,15 +60,15 @@ def evaluate_likelihood(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly
-    ``n_samples`` importance samples each; ``chunk`` bounds the memory and changes nothing else but the noise.
+    """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly ``n_samples``
+    importance samples each; ``chunk`` bounds the memory and changes nothing but the noise.
 
-    ``nll_std_error`` is that of the mean over images: what another draw of images would change.
+    ``nll_std_error`` is that of the mean over images.
     """
     n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
     chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), device)
     values, effective = [], []
-    for i, rows in enumerate(track(batches, f"log-likelihood, {n_samples} samples", transient=True)):
+    for i, rows in enumerate(tracked(batches, f"log-likelihood, {n_samples} samples")):
         seed_default_generator(derive_seed(seed, "likelihood", i), device)
         batch = data.materialize(rows, split)
         log_weights = model.weight_sampler_of(batch)
@@ -85,7 +85,7 @@ def evaluate_likelihood(
 
 
 def likelihood_measures(data: ResidentDataModule, split: Evaluated, settings: Evaluation) -> tuple[Measure, Measure]:
-    """What ``evaluate_likelihood`` finds, the effective samples apart from the likelihood."""
+    """The measures of ``evaluate_likelihood``: the likelihood, and the effective samples."""
     row = data.spec.row
     article = "an" if row == "image" else "a"
     note = f"{settings.n_samples:,} importance samples, {n_evaluated(data, split, settings):,} {row}s"
@@ -96,7 +96,7 @@ def likelihood_measures(data: ResidentDataModule, split: Evaluated, settings: Ev
 
 
 def decoded_size(spec: DataSpec) -> int:
-    """Pixels of one x; of a text a number for each token that may stand at each of its places."""
+    """Numbers that are decoded for one x: its pixels; for a text the logits of all tokens at each place."""
     return math.prod(spec.shape) * (spec.n_tokens or 1)
 
 

@@ -1,4 +1,4 @@
-"""What a trained model is measured by: the same at the end of ``attelbo train`` and in ``attelbo evaluate``."""
+"""The measurements of a trained model: the same at the end of ``attelbo train`` and in ``attelbo evaluate``."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -63,18 +63,18 @@ def check_measurable(
     config: Mapping[str, Any],
     split: Evaluated = "test",
 ) -> None:
-    """See that a model has what it is to be measured by; no row of the data is read.
+    """Check that a model can be measured as asked for; no row of the data is read.
 
     Args:
         settings: what is asked for.
-        model: it.
+        model: the model.
         data: its data.
-        described: for errors: whose model it is.
+        described: the model in words, for errors.
         config: the run's configuration.
         split: the rows that will be measured.
 
     Raises:
-        ConfigError: it, these data or this machine do not have it.
+        ConfigError: the model, its data or this machine lack something for it.
     """
     scores = {
         "disentanglement": settings.disentanglement,
@@ -112,19 +112,19 @@ def measure(
     output_dir: Path = OUTPUTS,
     config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What every run is measured by, in the shape of ``result.json``: the model's own results; likelihood where it has
-    a bound; information where q(z|x) has a density; disentanglement where y holds factors; BLEU where it translates.
-    ``drawn`` has what writes and draws more than numbers, by name: it takes the path of a PNG file.
+    """Measure a model; the result in the shape of ``result.json``: the model's own metrics; likelihood where it has a
+    bound; information where q(z|x) has a density; disentanglement where y holds factors; BLEU where it translates.
+    ``drawn`` has, by name, functions that write further tables and pictures to the path of a PNG file.
 
     Args:
         model: what was trained.
         data: its data.
         split: the rows that are measured.
         settings: how, and what else.
-        seed: of all noise.
+        seed: the seed of all noise.
         device: where.
-        output_dir: that of all runs, where the classifier of a data set is kept.
-        config: the run's configuration, for models of other lengths.
+        output_dir: the folder of all runs, where the classifier of a data set is kept.
+        config: the run's configuration, for rows of other lengths.
     """
     seconds: dict[str, float] = {}
     model = model.to(device).eval()
@@ -169,7 +169,7 @@ def measure(
 
 
 def _are_scored(model: LatentVariableModel, data: ImageDataModule, settings: Evaluation) -> bool:
-    """Whether its latents are scored for factors: where that is asked for or, of few latents, by itself."""
+    """Whether its latents are scored for factors: where that is asked for or, by default, with few latents."""
     by_itself = has_factors(data) and model.n_latent <= MOST_LATENTS
     return by_itself if settings.disentanglement is None else settings.disentanglement
 
@@ -177,7 +177,7 @@ def _are_scored(model: LatentVariableModel, data: ImageDataModule, settings: Eva
 def _measure_model(
     model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
-    """What is measured of models of all kinds."""
+    """Measure what any kind of model may have."""
     metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
     measures = [*model.measures]
     result: dict[str, Any] = {"metrics": metrics, "measures": measures}
@@ -214,5 +214,5 @@ def _timed(seconds: MutableMapping[str, float], what: str) -> Iterator[None]:
 
 
 def has_likelihood(model: Model) -> TypeGuard[EvidenceModel]:
-    """Whether its likelihood is one that importance sampling estimates."""
+    """Whether importance sampling can estimate its likelihood."""
     return isinstance(model, EvidenceModel) and model.bounded

@@ -23,7 +23,7 @@ def evaluate_perplexity(
     nll: float,
     device: torch.device,
 ) -> dict[str, float]:
-    """exp(NLL / tokens), both sums over the rows whose NLL was estimated: EOS is a token, BOS is none."""
+    """exp(NLL / tokens), both summed over the rows whose NLL was estimated: EOS counts as a token, BOS does not."""
     rows = rows_evaluated(data, split, settings, device)
     tokens = torch.cat([model.n_predicted(data.materialize(part, split).x) for part in rows])
     return {f"{split_key(split)}/perplexity": math.exp(nll / float(tokens.double().mean()))}

@@ -1,4 +1,4 @@
-"""What the latents of a trained model are worth to a classifier of labels that it was not told."""
+"""Probes: how well simple classifiers recognize labels, which the model was not told, from its latents."""
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ PROBE = tuple(
 
 
 def check_labelled(model: LatentVariableModel, data: ImageDataModule) -> None:
-    """Raise ConfigError where the data have no classes, or the model knew them when it made its latents."""
+    """Raise ConfigError where the data have no classes, or the model's encoder is given them."""
     if model.encodes_labels:
         raise ConfigError(
             f"probe=true: the encoder of a {type(model).__name__} is told the label, which its latents may only repeat"
@@ -49,7 +49,7 @@ def evaluate_probe(
     device: torch.device,
 ) -> dict[str, float]:
     """The accuracy, in a split, of classifiers that learn from the posterior means of training rows, with its standard
-    error; see :func:`attelbo.metrics.probe_accuracy`. Nothing for a number of labels that there are not."""
+    error; see :func:`attelbo.metrics.probe_accuracy`. Numbers of labels that the data do not have are left out."""
     seed_default_generator(derive_seed(seed, "probe"), device)
     (codes, labels), (tried, answers) = (_encoded(model, data, of, batch_size, device) for of in ("train", split))
     found: dict[str, float] = {}

@@ -50,7 +50,7 @@ def evaluate_quality(
     device: torch.device,
 ) -> dict[str, float]:
     """PSNR, SSIM and MS-SSIM of reconstructions at the posterior mean; Frechet and kernel distance of samples to the
-    split in the features of a classifier, and, to know what is near, those of as many training images.
+    split in the features of a classifier, and, for comparison, those of as many training images.
     """
     similarity: SampleMean | None = None
     real, made = [], []
@@ -75,7 +75,7 @@ def evaluate_quality(
 
 @cache
 def inception_metric() -> Any:
-    """The Frechet Inception distance of torchmetrics, made once: to ask for it is to see that it is there.
+    """The Frechet Inception distance of torchmetrics, made once; also a check that it is available.
 
     Raises:
         ConfigError: torch-fidelity or the weights of its network are not there.
@@ -101,7 +101,7 @@ def evaluate_inception(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """The distance of samples to the split by ``inception_metric``; other than three channels are shown as gray."""
+    """The distance of samples to the split by ``inception_metric``; images without three channels are taken as gray."""
     metric = metric.to(device)
     metric.reset()
     for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):

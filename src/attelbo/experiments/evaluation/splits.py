@@ -1,4 +1,4 @@
-"""The rows of a split that are measured, and what metrics of them are called."""
+"""The rows of a split that are measured, and the names of their metrics."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -12,11 +12,11 @@ from attelbo.data.loader import spread_rows
 from attelbo.experiments.settings import Evaluation
 
 SplitName = Literal["train", "validation", "test"]
-"""As commands are told it."""
+"""The name of a split on the command line."""
 
 
 def evaluated(split: SplitName) -> Evaluated:
-    """The rows that are meant: of the training split those of an evaluation, the same whenever they are asked for."""
+    """The split that is measured: for the training split its rows as an evaluation sees them, with nothing random."""
     return "trained" if split == "train" else split
 
 
@@ -33,8 +33,8 @@ def n_evaluated(data: ResidentDataModule, split: Evaluated, settings: Evaluation
 def rows_evaluated(
     data: ResidentDataModule, split: Evaluated, settings: Evaluation, device: torch.device
 ) -> Sequence[Tensor]:
-    """The indices of these rows, spread evenly over the split, (<= batch_size,) each: those that are similarly long
-    together."""
+    """The indices of these rows, spread evenly over the split, (<= batch_size,) each; rows of similar length are in one
+    batch."""
     rows = spread_rows(n_evaluated(data, split, settings), data.n_rows(split), device)
     return data.alike(rows, split).split(settings.batch_size)
 

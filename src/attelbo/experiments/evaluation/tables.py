@@ -1,4 +1,4 @@
-"""Why a disentanglement score is what it is: what each latent says of each factor, as JSON and as a picture.
+"""The tables behind disentanglement scores: what each latent tells about each factor, as JSON and as a picture.
 
 Shapes: D latent dimensions, K factors that vary.
 """
@@ -16,7 +16,7 @@ from attelbo.metrics.disentanglement import concentrations, gaps
 from attelbo.training.media import Picture, painted, save_png
 
 _MOST_LATENTS = 32
-"""In the picture: those that say most of any factor. The file has all of them."""
+"""Latents in the picture: those that tell most about any factor. The file has all of them."""
 
 
 class Tables(NamedTuple):
@@ -44,7 +44,7 @@ def write_tables(tables: Tables, path: Path) -> Picture:
 
 
 def _as_json(tables: Tables) -> str:
-    """A key a line; tables as lists of a row for each latent."""
+    """One key per line; tables as lists with a row for each latent."""
     found = tables.found
     content: dict[str, Any] = {
         "factors": tables.factors,

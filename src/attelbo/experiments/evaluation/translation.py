@@ -7,12 +7,12 @@ sacrebleu (Post 2018, "A call for clarity in reporting BLEU scores").
 from typing import Literal
 
 import torch
-from rich.progress import track
 
 from attelbo.data import ParallelDataModule
 from attelbo.data.batch import Evaluated
 from attelbo.experiments.evaluation.splits import split_key
 from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.terminal import tracked
 from attelbo.metrics import Measure
 from attelbo.models import SequenceToSequence
 
@@ -25,10 +25,10 @@ _TO_SIGMA = 1.96
 def translations_of(
     model: SequenceToSequence, data: ParallelDataModule, split: Evaluated, batch_size: int, device: torch.device
 ) -> list[str]:
-    """What the model makes of each source of a split, by the search that it is configured with."""
+    """The model's translation of each source of a split, by the search that it is configured with."""
     found: list[list[int]] = []
     batches = torch.arange(data.n_rows(split), device=device).split(batch_size)
-    for rows in track(batches, "translations", transient=True):
+    for rows in tracked(batches, "translations"):
         found += model.translate(data.materialize(rows, split).x)
     return [data.target_tokenizer.decode(tokens) for tokens in found]
 
@@ -36,8 +36,8 @@ def translations_of(
 def evaluate_translation(
     model: SequenceToSequence, data: ParallelDataModule, split: Evaluated, settings: Evaluation, device: torch.device
 ) -> dict[str, float]:
-    """BLEU of all translations of a split, 0..100, and its standard error over other draws of sentences (bootstrap);
-    nothing where no translation has four words in a row."""
+    """BLEU of all translations of a split, 0..100, and its standard error by a bootstrap over sentences; empty where no
+    translation has four words."""
     from sacrebleu.metrics.bleu import BLEU  # slow to import
 
     translations = translations_of(model, data, split, settings.batch_size, device)
@@ -50,7 +50,7 @@ def evaluate_translation(
 
 
 def translation_measure(model: SequenceToSequence, data: ParallelDataModule) -> Measure:
-    """What ``evaluate_translation`` finds."""
+    """The measure of ``evaluate_translation``."""
     import sacrebleu
 
     tokens = "own words" if _tokenizer(data) == "none" else "13a"
@@ -60,6 +60,6 @@ def translation_measure(model: SequenceToSequence, data: ParallelDataModule) -> 
 
 
 def _tokenizer(data: ParallelDataModule) -> Literal["none", "13a"]:
-    """How sacrebleu splits the texts: not where their words stand apart already, of which it would split some, <unk>
-    for one, once more."""
+    """The tokenization of sacrebleu: none where decoded texts have blanks between all their tokens, some of which, such
+    as <unk>, it would split again."""
     return "none" if data.target_tokenizer.splits_words else "13a"

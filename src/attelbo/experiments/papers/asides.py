@@ -1,4 +1,4 @@
-"""What is told below a table: further metrics, pairs of cells, what the model of a cell costs, what was used."""
+"""The notes below a table: further metrics, pairs of cells, the cost of each cell's model, the software used."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def cost_of(model: Model, batch: Batch) -> Cost:
 
 
 def cost_of_run(config: Config) -> Cost:
-    """Of the model of a configuration, on images that are black; no data file is read."""
+    """The cost of a configuration's model, on black images; no data file is read."""
     model, data = assemble(config)
     index = torch.arange(ROWS)
     return cost_of(model, Batch(torch.zeros(ROWS, *data.spec.shape), torch.zeros_like(index), index))
@@ -51,7 +51,7 @@ def asides(paper: Paper, done: Mapping[str, Sequence[Run]], costs: Mapping[str, 
     Args:
         paper: its table.
         done: the runs of each cell that are done.
-        costs: of the cells, if the paper wants them told.
+        costs: of the cells, if the paper's table has them.
     """
     for key in paper.also:
         values = {cell: list(by_seed(runs, key).values()) for cell, runs in done.items()}

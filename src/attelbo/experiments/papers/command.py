@@ -1,4 +1,4 @@
-"""``attelbo reproduce``: the runs of a paper's table as a sweep that can be given again; then the table."""
+"""``attelbo reproduce``: the runs of a paper's table as a resumable sweep; then the table."""
 
 import hashlib
 import itertools
@@ -93,10 +93,10 @@ def reproduce(
         plan: its runs.
         task: what a job runs.
         outputs: further files, whose form follows from their suffix, see ``FORMS``.
-        cells: those to run; the table has all, as far as they were run. All if empty.
+        cells: those to run, all if empty; the table has what there is of the others.
 
     Raises:
-        UserError: a file cannot be written; it is told before anything runs.
+        UserError: a file cannot be written; raised before anything runs.
     """
     for file in outputs:
         if why := why_not_written(file):
@@ -121,7 +121,7 @@ def reproduce(
     console = terminal(160)
     console.print(as_rich(reproduction))
     for note in reproduction.notes():
-        console.print(note, highlight=False, markup=False)
+        console.print(note)
     for file in files:
-        console.print(str(file), highlight=False, markup=False)
+        console.print(str(file))
     return code

@@ -1,4 +1,4 @@
-"""What is known of a paper's table, and what must be run to rebuild it: ``conf/paper/<name>/paper.yaml``.
+"""A paper's table, and what must be run to rebuild it: ``conf/paper/<name>/paper.yaml``.
 
     title, source                          the paper
     metric, better, tolerance              what its numbers are, which is better, how near is near enough
@@ -7,10 +7,10 @@
     best_of                                words: each cell is run with every one, the best in validation counts
     budgets: smoke | quick | full -> words; seeds of each
     order                                  cells whose values must get better in this order
-    also, pairs, costs                     what is told below the table
+    also, pairs, costs                     further lines below the table
 
-A published value has a mark that says how much it is to be trusted: A, read in the paper or in its authors' (or a
-re-implementation's) own repository; B, quoted elsewhere. What is known from memory only is no published value.
+A published value has a trust mark: A, read in the paper or in its authors' (or a re-implementation's) own repository;
+B, quoted elsewhere. What is known from memory only is not a published value.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.listing import config_folders, description, nearest_of
-from attelbo.experiments.origins import COMMAND_LINE, read_yaml
+from attelbo.experiments.origins import COMMAND_LINE, read_config_file
 
 Budget = Literal["smoke", "quick", "full"]
 
@@ -102,8 +102,8 @@ class Paper(_Strict):
     def jobs(
         self, cell: str, budget: Budget, seeds: int, given: Sequence[str] = (), choice: str | None = None
     ) -> list[list[str]]:
-        """The words of each seed's run; of two for one key the later counts: the paper's, the cell's, the one that is
-        chosen of ``best_of``, the budget's, those that are given.
+        """The words of each seed's run: the paper's, the cell's, the choice from ``best_of``, the budget's, those that
+        are given; of two for one key the later counts.
         """
         chosen = [] if choice is None else [choice]
         every = (*self.words, *self.cells[cell].words, *chosen, *self.budgets[budget].words, *given)
@@ -111,21 +111,21 @@ class Paper(_Strict):
         return [[*words.values(), f"seed={seed}"] for seed in range(seeds)]
 
     def choices(self, budget: Budget, given: Sequence[str] = ()) -> list[str | None]:
-        """What each cell is run with: every word of ``best_of`` that neither the budget nor what is given decides, or
-        nothing."""
+        """The choices that each cell is run with: every word of ``best_of`` that neither the budget nor a given word
+        overrides, or none."""
         decided = set(map(_key, (*self.budgets[budget].words, *given)))
         return [word for word in self.best_of if _key(word) not in decided] or [None]
 
     def title_of(self, cell: str) -> str:
-        """What a cell is called."""
+        """The title of a cell."""
         return self.cells[cell].title or cell
 
     def metric_of(self, cell: str) -> str:
-        """What a cell shows."""
+        """The metric that a cell shows."""
         return self.cells[cell].metric or self.metric
 
     def more_is_better(self, cell: str) -> bool:
-        """Of what a cell shows."""
+        """Whether more of a cell's metric is better."""
         return (self.cells[cell].better or self.better) == "more"
 
 
@@ -135,7 +135,7 @@ def _key(word: str) -> str:
 
 @contextmanager
 def words_of_file(name: str, given: Sequence[str]) -> Iterator[None]:
-    """What is wrong with a word is told with the file of the paper, unless the word is one of those given."""
+    """Errors about a word name the file of the paper, unless the word is one of those given."""
     try:
         yield
     except ConfigError as error:
@@ -167,7 +167,7 @@ def read_paper(name: str, config_dir: Path | None = None) -> Paper:
             place = f"conf/paper/{name}.yaml is no paper: conf/paper/{name}/paper.yaml is its place"
             raise ConfigError(f"reproduce {name}: {place}")
         raise ConfigError(f"reproduce {name}: no such paper{nearest_of(name, known)}")
-    content = read_yaml(known[name], config_folders(config_dir))
+    content = read_config_file(known[name], config_folders(config_dir))
     try:
         return Paper.model_validate(content)
     except ValidationError as error:

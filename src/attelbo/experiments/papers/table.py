@@ -1,18 +1,19 @@
-"""The table of a reproduction: what was published, what was measured, and what may be said about it.
+"""The table of a reproduction: published values, measured values, and verdicts.
 
-A verdict is given at the full budget only, and only on what has been published.
+A verdict is given at the full budget only, and only on published values.
 """
 
 import csv
 import io
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate
-from attelbo.experiments.comparison.table import escaped, tabular, value_of
+from attelbo.experiments.comparison.table import escaped, markdown_row, tabular, value_of
 from attelbo.experiments.listing import nearest_of
 from attelbo.experiments.papers.asides import Cost, asides
 from attelbo.experiments.papers.specification import Budget, Cell, Paper
@@ -31,7 +32,7 @@ class Row:
     seconds: float | None
     """Of one run."""
     missing: int
-    """Seeds whose run is not done; those of other choices count until they are done or have failed."""
+    """Runs that are not done; those with other choices count until they are done or have failed."""
     date: str = ""
     """When the last run was done."""
     choice: str | None = None
@@ -46,7 +47,7 @@ class Reproduction:
     budget: Budget
     rows: Sequence[Row]
     asides: Sequence[str] = ()
-    """What is told below the table."""
+    """Notes below the table."""
 
     @classmethod
     def of(
@@ -57,7 +58,7 @@ class Reproduction:
         choices: Sequence[str | None] = (None,),
         costs: Mapping[str, Cost] | None = None,
     ) -> "Reproduction":
-        """From the runs of each cell, with each of the choices, None where one has not begun; and what cells cost."""
+        """From the runs of each cell with each of the choices, None for one that has not begun, and their costs."""
         rows, all_done, told = [], {}, list[str]()
         for name, cell in paper.cells.items():
             best = _best_choice(paper, name, runs[name])
@@ -84,13 +85,15 @@ class Reproduction:
         return cls(paper, budget, rows, (*told, *asides(paper, all_done, costs or {})))
 
     def verdict(self, row: Row) -> str:
-        """``within 0.8``, ``1.2 away``, or nothing where nothing may be said."""
+        """``reproduced (within 0.8)``, ``worse by 1.20 (tolerance 0.8)``; empty where there is no verdict."""
         tolerance = row.cell.tolerance or self.paper.tolerance
         if self.budget != "full" or row.cell.published is None or tolerance is None or row.measured is None:
             return ""
         if row.missing:
             return f"{row.missing} run{'s' if row.missing > 1 else ''} missing"
         away = row.measured.mean - row.cell.published
+        if math.isnan(away):
+            return "not a number"
         if abs(away) <= tolerance:
             return f"reproduced (within {tolerance:g})"
         good = (away > 0) == self.paper.more_is_better(row.name)
@@ -135,7 +138,7 @@ class Reproduction:
         ]
 
     def notes(self) -> list[str]:
-        """What stands below the table."""
+        """The notes below the table."""
         effort = self.paper.budgets[self.budget]
         sources = [
             f"{self.paper.title_of(row.name)}: {row.cell.source}"
@@ -159,11 +162,11 @@ class Reproduction:
         ]
         if self.budget != "full":
             notes.append("a verdict is given at --budget full only")
-        return [note for note in notes if note]
+        return [" ".join(note.split()) for note in notes if note]
 
 
 def _best_choice(paper: Paper, cell: str, choices: Sequence[Sequence[Run | None]]) -> int:
-    """The place of the choice whose runs came furthest in validation, on average; one without a run is the last."""
+    """The place of the choice whose runs were the best in validation, on average; one without a run comes last."""
     key, more = f"val/{paper.metric_of(cell).partition('/')[2]}", paper.more_is_better(cell)
 
     def merit(runs: Sequence[Run | None]) -> float:
@@ -189,10 +192,10 @@ def as_rich(reproduction: Reproduction) -> "Table":
 
 
 def as_markdown(reproduction: Reproduction) -> str:
-    """The page that stands beside the runs."""
+    """A page of Markdown."""
     lines = [f"# {reproduction.paper.title}", "", reproduction.paper.source, ""]
-    lines += [f"| {' | '.join(row)} |" for row in (reproduction.head, ["---"] * len(reproduction.head))]
-    lines += [f"| {' | '.join(row)} |" for row in reproduction.cells()]
+    rule = ["---"] * len(reproduction.head)
+    lines += map(markdown_row, (reproduction.head, rule, *reproduction.cells()))
     return "\n".join([*lines, "", *(f"- {note}" for note in reproduction.notes())]) + "\n"
 
 

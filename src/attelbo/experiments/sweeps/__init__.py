@@ -1,1 +1,1 @@
-"""Sweeps: many jobs of one command, that can be run again at any time and go on where they stopped."""
+"""Sweeps: many jobs of one command, which can be given again at any time and goes on where it stopped."""

@@ -3,7 +3,7 @@
     seed=1,2 model.latent_dim=2,8                       four jobs
     zip:model.latent_dim=2,8 zip:optimizer.lr=1e-2,1e-3     two jobs: (2, 1e-2) and (8, 1e-3)
 
-Lists under one name go together; ``zip2:`` and so on are further names, whose lists are combined with the others.
+Lists under one name advance in step; ``zip2:`` and so on are further names, combined with the others.
 """
 
 import itertools
@@ -27,10 +27,10 @@ Job = list[str]
 
 
 def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = None) -> list[Job] | None:
-    """The jobs of a multirun; None if the sweeper decides as it goes.
+    """The jobs of a multirun; None if the sweeper chooses them while they run.
 
     Raises:
-        ConfigError: what all jobs share is already wrong, zipped lists differ in length, or no job is left.
+        ConfigError: what all jobs share is wrong, zipped lists differ in length, or no job is left.
     """
     zipped = [match for word in overrides if (match := _ZIPPED.fullmatch(word))]
     others = [word for word in overrides if not _ZIPPED.fullmatch(word)]
@@ -62,7 +62,7 @@ def expand(root: str, overrides: Sequence[str], *, config_dir: Path | None = Non
 
 
 def is_zipped(word: str) -> bool:
-    """Whether a list goes together with others."""
+    """Whether a word is a zipped list."""
     return _ZIPPED.fullmatch(word) is not None
 
 
@@ -82,7 +82,7 @@ def shared_words(overrides: Sequence[str]) -> list[str]:
 
 
 def _axes(zipped: Sequence[tuple[str, str]]) -> list[list[Job]]:
-    """For each name its rows: the words of one position of all its lists.
+    """The rows of each name: the words at one position of all its lists.
 
     Raises:
         ConfigError: the lists of a name differ in length.

@@ -25,17 +25,17 @@ def launch(
     task: Callable[..., Any],
     ended: Callable[[int, int], None] = lambda place, code: None,
 ) -> list[int]:
-    """Run the jobs; their exit codes, 1 of one that told none.
+    """Run the jobs; their exit codes, 1 for a job that returned none.
 
-    What Hydra's own multirun does, but for a list of jobs that need not be all combinations of something.
+    As Hydra's own multirun, but for any list of jobs, which need not be all combinations of something.
 
     Args:
-        hydra: of the session.
+        hydra: that of the session.
         root: the root file.
         shared: Hydra's own words, and those that all jobs have in common.
         jobs: the overrides of each.
         task: what is run.
-        ended: is told of each job that ran in another process, by its place in the list, with what code it ended.
+        ended: called when a job in another process has ended, with its place in the list and its exit code.
 
     Raises:
         SystemExit: a signal stopped the jobs; 128 + signal.
@@ -81,7 +81,7 @@ def build_own(settings: Mapping[str, Any]) -> Any:
 
 
 def _code(returned: JobReturn) -> int:
-    """A launcher elsewhere hands back what its process could not: then there is no code."""
+    """The exit code of a job, 1 if it returned none, as when its process was killed."""
     if returned.status != JobStatus.COMPLETED or not isinstance(returned.return_value, int):
         return 1
     return returned.return_value

@@ -1,9 +1,9 @@
-"""``sweep.json``: what a sweep is made of. What became of its jobs is said by their run directories.
+"""``sweep.json``: the jobs of a sweep. Their states are in their run directories.
 
-A search is a sweep whose jobs are not known in advance: its ledger also says what is searched for, and where.
+A search is a sweep whose jobs are not known in advance: its ledger also has the search's space and objective.
 
-A sweep's directory is named by what it runs, so the same command finds it again; one that is given by hand
-(``hydra.sweep.dir``) may grow, by more seeds, say, and a job keeps its number; but it is not taken for another sweep.
+A sweep's directory is named by what it runs, so the same command finds it again. In one that is given by hand
+(``hydra.sweep.dir``) a sweep may grow, by more seeds, say, and each job keeps its number; another sweep is refused.
 """
 
 import json
@@ -22,7 +22,7 @@ FILE = "sweep.json"
 
 _BEST: Mapping[str, Any] = {"minimize": min, "maximize": max}
 _MAY_GROW = {"n_trials", "proposals", "concurrent"}
-"""Of a search: what may differ when it goes on."""
+"""Keys of a search that may differ when it is continued."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Ledger:
     Args:
         path: the sweep's directory.
         jobs: numbered from 0.
-        search: what a search is; None: the jobs are all that there are.
+        search: the record of a search; None: the jobs are all that there are.
     """
 
     path: Path
@@ -74,13 +74,13 @@ class Ledger:
         search: Mapping[str, Any] | None = None,
         part: bool = False,
     ) -> "Ledger":
-        """The ledger of a sweep with these jobs (hash, overrides), written down: a new one, or the one that it had,
-        with what has been added to it.
+        """Write the ledger of a sweep with these jobs (hash, overrides) and return it: a new one, or the existing one
+        with the new jobs added.
 
         Args:
             path: the sweep's directory.
             planned: all jobs of a sweep, or further ones of a search.
-            search: what the search is.
+            search: the record of the search.
             part: whether the sweep may have jobs that are not planned now, which stay as they are.
 
         Raises:
@@ -108,7 +108,7 @@ class Ledger:
         return ledger
 
     def write(self) -> None:
-        """Write it down, with the states of the jobs as they are now.
+        """Write the ledger, with the present states of the jobs.
 
         Raises:
             UserError: the directory cannot be written.
@@ -132,13 +132,13 @@ class Ledger:
         return RunDirectory(self.path / job.hash)
 
     def state(self, job: Job) -> str:
-        """Of its run directory; or killed: running when its process ended, whatever ended it."""
+        """The state in its run directory; ``killed`` if that is ``running`` but no process holds it."""
         directory = self.directory(job)
         state = directory.status()["state"]
         return "killed" if state == "running" and not directory.is_held else state
 
     def seconds(self, job: Job) -> float | None:
-        """What a job took that is done, evaluation included, or the training of one that was pruned."""
+        """The time of a job that is done, evaluation included, or of the training of one that was pruned."""
         directory = self.directory(job)
         if (result := directory.read("result.json")) is not None:
             return sum(result["seconds"].values())
@@ -146,12 +146,12 @@ class Ledger:
         return status["train_seconds"] if status["state"] == "pruned" else None
 
     def curve(self, job: Job) -> list[float]:
-        """Of a search: what a job's validations said, in their order; empty before the first."""
+        """In a search: the values of a job's validations, in their order; empty before the first."""
         assert self.search is not None
         return self.directory(job).curve(self.search["metric"])
 
     def best(self, job: Job) -> float | None:
-        """Of a search: the best validation of a job, by which its weights are chosen too; None before the first."""
+        """In a search: the best validation of a job, by which its weights are chosen too; None before the first."""
         assert self.search is not None
         values = [value for value in self.curve(job) if not math.isnan(value)]
         return _BEST[self.search["direction"]](values, default=None)
@@ -176,7 +176,7 @@ def _other_search(theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | No
 
 
 def _difference(known: Sequence[Job], planned: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """What the words of two sweeps say differently."""
+    """The differences between the words of two sweeps."""
     theirs, ours = _swept([job.words for job in known]), _swept([words for _, words in planned])
     keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
     told = [f"{key} {_told(theirs.get(key))} there, {_told(ours.get(key))} here" for key in keys[:4]]
@@ -198,7 +198,7 @@ def _told(values: Sequence[str] | None) -> str:
 
 
 def differing_words(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Of each job the words that not all have."""
+    """The words of each job that not all jobs have."""
     common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
     return [[word for word in words if word not in common and is_task_word(word)] for words in jobs]
 
@@ -214,7 +214,7 @@ def summary(states: Sequence[str]) -> str:
 
 
 def ledgers_below(paths: Sequence[Path]) -> list[Ledger]:
-    """Those of all sweeps in these folders.
+    """The ledgers of all sweeps in these folders.
 
     Raises:
         UserError: a folder does not exist, there is no sweep in any, or a ledger cannot be read.

@@ -1,4 +1,4 @@
-"""``train.log``: what a job writes that runs beside others, where their lines would get mixed on the terminal."""
+"""``train.log``: the output of a job that runs beside others, whose lines would be mixed on the terminal."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ FILE = "train.log"
 
 
 def of_job(sweep: Path, config: dict[str, Any]) -> Path:
-    """The log of a job of a sweep; a process that a cluster started to help with it has one of its own.
+    """The log of a job of a sweep; each further rank, started by a cluster, has one of its own.
 
     Raises:
         UserError: the job's directory cannot be made.
@@ -26,7 +26,7 @@ def of_job(sweep: Path, config: dict[str, Any]) -> Path:
 
 @contextmanager
 def written_to(file: Path) -> Iterator[None]:
-    """What this process, and those that it starts, write on standard output and error is added to a file."""
+    """Append what this process, and those that it starts, write on standard output and error to a file."""
     with file.open("ab") as log:
         kept = _redirect(log.fileno(), log.fileno())
         try:
@@ -37,7 +37,7 @@ def written_to(file: Path) -> Iterator[None]:
 
 
 def _redirect(output: int, error: int) -> tuple[int, int]:
-    """Let the standard streams end in these files; copies of those in which they did."""
+    """Redirect the standard streams to these file descriptors; copies of the previous ones."""
     sys.stdout.flush()
     sys.stderr.flush()
     before = os.dup(1), os.dup(2)
@@ -47,7 +47,7 @@ def _redirect(output: int, error: int) -> tuple[int, int]:
 
 
 def last_line(file: Path) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that is not blank."""
     try:
         with file.open("rb") as log:
             log.seek(max(0, file.stat().st_size - 4096))

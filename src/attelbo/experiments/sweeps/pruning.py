@@ -1,4 +1,4 @@
-"""``pruning.json`` in the directory of a job of a search: what it is compared with while it trains."""
+"""``pruning.json`` in the directory of a job of a search: the jobs that it is compared with while it trains."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ FILE = "pruning.json"
 
 
 def prepare(run: RunDirectory, search: Mapping[str, Any], others: Sequence[str]) -> None:
-    """Write down, once, what a job is compared with: those who were finished then, also if it goes on later.
+    """Record, once, what a job is compared with: the jobs that are finished now, even if it is resumed later.
 
     Args:
         run: the job's directory.
-        search: as it stands in the ledger.
+        search: its record in the ledger.
         others: the names of their directories, in the order of their numbers.
     """
     if run.read(FILE) is None:
@@ -24,12 +24,12 @@ def prepare(run: RunDirectory, search: Mapping[str, Any], others: Sequence[str])
 
 
 def watch(trainer: Trainer, run: RunDirectory, step: int) -> None:
-    """Let a Trainer stop the run if it was told what to compare it with.
+    """Add the pruning callback to the run's Trainer if the run has a record of what it is compared with.
 
     Args:
-        trainer: of the run.
+        trainer: that of the run.
         run: its directory.
-        step: the optimizer step that it goes on from.
+        step: the optimizer step that it is resumed from.
     """
     told = run.read(FILE)
     if told is None:

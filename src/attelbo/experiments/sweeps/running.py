@@ -1,8 +1,8 @@
-"""Running a sweep: its ledger, its launcher, and what is left when a launcher breaks down.
+"""Running a sweep: its ledger, its launcher, and the remaining jobs when a launcher breaks down.
 
-A job that fails does not stop the others. One that is killed, by the kernel, say, for want of memory, may take its
-launcher along: the jobs that had not begun are then launched again; the killed one is told, and goes on from its last
-checkpoint when the command is given again.
+A job that fails does not stop the others. One that is killed, by the kernel when memory runs out, say, may take its
+launcher along: the jobs that had not begun are then launched again; the killed one is reported, and resumes from its
+last checkpoint when the command is given again.
 """
 
 import sys
@@ -30,16 +30,16 @@ def run(
     task: Callable[..., Any],
     only: Collection[str] | None = None,
 ) -> int:
-    """Run the jobs that are not done, and say what became of all: the exit code of the command.
+    """Run the jobs that are not done, and print how all ended: the exit code of the command.
 
     Args:
-        hydra: of the session.
+        hydra: that of the session.
         plan: the jobs, composed and checked.
         folder: the sweep's directory.
         shared: the words that all jobs have in common, and Hydra's own.
         task: what a job runs.
-        only: hashes of the jobs that this is about; the others, also those of the folder that are not in the plan, stay
-            as they are. All if None.
+        only: hashes of the jobs to run; others, including those of the folder that are not in the plan, stay as they
+            are. All if None.
 
     Raises:
         ConfigError: the folder is that of another sweep.
@@ -67,7 +67,7 @@ def run(
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """A sweep's directory, which no other process has a sweep in meanwhile; made if need be.
+    """Hold a sweep's directory, so that no other process runs a sweep in it; created if it does not exist.
 
     Raises:
         UserError: another process has, or it cannot be written.
@@ -79,8 +79,8 @@ def owned(folder: Path) -> Iterator[None]:
 def launch_all(
     hydra: "Hydra", root: str, shared: Sequence[str], ledger: Ledger, jobs: Sequence[Job], task: Callable[..., Any]
 ) -> int:
-    """Run jobs of a sweep, the rest again where the launcher breaks down: the exit code of the signal that stopped
-    them, or 0; what became of each its directory says."""
+    """Run jobs of a sweep, and the remaining ones again where the launcher breaks down. Returns the exit code of the
+    signal that stopped them, or 0; the state of each job is in its directory."""
     while jobs:
         telling = Telling(ledger, jobs)
         try:

@@ -1,9 +1,9 @@
-"""A search: a sweep whose jobs are chosen while it runs, by what became of those before.
+"""A search: a sweep whose jobs are chosen while it runs, by the results of earlier ones.
 
-Each trial is a job like any other: a run directory, a line in the ledger, launched by whatever launcher is chosen, so
-the same command again keeps what is done and goes on with what was interrupted before anything new is chosen. Jobs of a
-batch (``sweep.concurrent``) are chosen together, launched together, and the sampler is told of them together: what is
-chosen depends on no clock.
+Each trial is a job like any other: a run directory, a line in the ledger, launched by any launcher, so the same command
+again keeps what is done and resumes what was interrupted before anything new is chosen. The jobs of a batch
+(``sweep.concurrent``) are chosen together, launched together, and reported to the sampler together: what is chosen does
+not depend on timing.
 """
 
 import sys
@@ -38,11 +38,11 @@ class Search:
     """A search that was checked.
 
     Args:
-        sweep: what it was told.
-        space: where is searched.
+        sweep: its settings.
+        space: its parameters.
         middle: the job in the middle of the space.
-        metric: the validation metric that is searched for the best of.
-        direction: which is better.
+        metric: the validation metric that is optimized.
+        direction: which way.
         config_dir: a folder that adds to the groups.
     """
 
@@ -58,7 +58,7 @@ class Search:
         """Check what all jobs share, each choice and the middle of each interval.
 
         Raises:
-            ConfigError: something is wrong, or the model says not what to search for.
+            ConfigError: something is wrong, or the model names no metric to optimize.
         """
         if zipped := [word for word in sweep.words if is_zipped(word)]:
             raise ConfigError(
@@ -90,7 +90,7 @@ class Search:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the ledger says of it."""
+        """Its record in the ledger."""
         swept = {parameter.key for parameter in self.space}
         shared = leaves(computed(self.middle.config))
         return {
@@ -109,7 +109,7 @@ class Search:
 
     @property
     def folder(self) -> Path:
-        """Named by what is searched, and not by how long."""
+        """The sweep's directory, named by the search but not by its number of trials."""
         config = self.middle.config
         what = {key: value for key, value in self.record.items() if key not in ("concurrent", "n_trials", "proposals")}
         return Path(config["paths"]["output_dir"]) / config["name"] / f"search-{digest(what)}"
@@ -120,7 +120,7 @@ def _words(sweep: Sweep, space: Sequence[Parameter], values: Mapping[str, Value]
 
 
 def _refuse(job: Composition) -> None:
-    """What a search cannot be combined with."""
+    """Raise ConfigError for what a search cannot be combined with."""
     if not job.config["logger"]:
         raise ConfigError("logger: a search reads metrics.csv: leave out logger=none")
     if job.config["trainer"]["replicas"] > 1:
@@ -130,12 +130,12 @@ def _refuse(job: Composition) -> None:
 
 
 def run(hydra: "Hydra", search: Search, folder: Path, shared: Sequence[str], task: Callable[..., Any]) -> int:
-    """Go on with the jobs that are not finished, choose and run others until there are enough, and say which is the
-    best: the exit code of the command.
+    """Resume the jobs that are not finished, choose and run others until there are enough, and print the best: the exit
+    code of the command.
 
     Args:
-        hydra: of the session.
-        search: what is searched.
+        hydra: that of the session.
+        search: the search.
         folder: the sweep's directory.
         shared: the words that all jobs have in common, and Hydra's own.
         task: what a job runs.
@@ -204,7 +204,7 @@ def importances(ledger: Ledger) -> str:
 
 
 def _choose(study: "Study", search: Search, ledger: Ledger) -> tuple[Ledger, list[Job]]:
-    """The next batch, written down as a whole; empty when there are enough jobs or the space has no more."""
+    """The next batch, added to the ledger as a whole; empty when there are enough jobs or the space is exhausted."""
     assert ledger.search is not None
     index, tries, new = ledger.search["proposals"], 0, dict[str, list[str]]()
     known, tried = {job.hash for job in ledger.jobs}, [list(job.words) for job in ledger.jobs]
@@ -222,7 +222,7 @@ def _choose(study: "Study", search: Search, ledger: Ledger) -> tuple[Ledger, lis
         job = compose(search.middle.root, words, config_dir=search.config_dir)
         check(job)
         hash_ = config_hash(job.config)
-        if hash_ in known:  # two choices may stand for the same
+        if hash_ in known:  # two choices may compose the same configuration
             proposal.withdraw()
             continue
         proposal.become(hash_)
@@ -237,7 +237,7 @@ def _choose(study: "Study", search: Search, ledger: Ledger) -> tuple[Ledger, lis
 
 
 def _prepare(ledger: Ledger, batch: Sequence[Job]) -> None:
-    """Tell the jobs with whom to compare themselves."""
+    """Record for each job of the batch which jobs it is compared with."""
     if ledger.search is not None and ledger.search["pruner"]:
         finished = [job.hash for job in ledger.jobs if ledger.state(job) in FINISHED]
         for job in batch:

@@ -14,7 +14,7 @@ from attelbo.experiments.terminal import terminal
 
 
 def dry(plan: Sequence[Composition], folder: Path) -> None:
-    """Print what a sweep would run, the state of each job, and what is left to do, by what the finished ones took."""
+    """Print the jobs that a sweep would run, their states, and an estimate of the time that is left."""
     known = Ledger.read(folder)
     numbers = {} if known is None else {job.hash: job.number for job in known.jobs}
     hashes = list(dict.fromkeys(config_hash(job.config) for job in plan))
@@ -57,12 +57,12 @@ def _print(ledger: Ledger) -> None:
             *(" ".join(words) or "-", job.hash),
         )
     console = terminal(200)
-    console.print(table, highlight=False, markup=False)
+    console.print(table)
     coming = ledger.search["n_trials"] - len(ledger.jobs) if ledger.search else 0
-    console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}", highlight=False, markup=False)
+    console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}")
     if ledger.search:
         for line in filter(None, (told(ledger), importances(ledger))):
-            console.print(line, highlight=False, markup=False)
+            console.print(line)
 
 
 def _number(value: float | None) -> str:
@@ -70,7 +70,7 @@ def _number(value: float | None) -> str:
 
 
 def _left(states: dict[str, str], seconds: dict[str, float | None], coming: int) -> str:
-    """What the unfinished jobs, and those still to be chosen, will take, if they are like the finished ones."""
+    """The time that unfinished jobs, and those still to be chosen, will take if they are like the finished ones."""
     known = [value for value in seconds.values() if value is not None]
     unfinished = sum(state not in FINISHED for state in states.values()) + coming
     if not unfinished:

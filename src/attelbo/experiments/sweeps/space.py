@@ -1,4 +1,4 @@
-"""The space of a search: keys whose values are to be found, each with where to look, in Hydra's words.
+"""The space of a search: keys with their choices or ranges of values, in Hydra's grammar.
 
 model/likelihood=bernoulli,normal                   one of these
 model.latent_dim=range(2,33)                        a whole number, 2 to 32
@@ -50,7 +50,7 @@ class Parameter:
         return (self.high - self.low) // self.step + 1 if self.whole else math.inf
 
     def at(self, u: float) -> Value:
-        """The value at a place between 0 and 1: equal lengths are equally likely."""
+        """The value at u in [0, 1]: uniform u gives uniform values, on a logarithmic scale if ``log``."""
         if self.choices:
             return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
         if not self.whole:
@@ -60,11 +60,11 @@ class Parameter:
         return int(self.low) + self.step * min(int(u * self.size), int(self.size) - 1)
 
     def value(self, text: str) -> Value:
-        """What :meth:`word_of` wrote."""
+        """The value that :meth:`word_of` wrote."""
         return text if self.choices else int(text) if self.whole else float(text)
 
     def word_of(self, value: Value) -> str:
-        """The override of a job; a number with six digits, which tell trials apart and can be read."""
+        """The override of a job; numbers have six digits, enough to tell trials apart and still readable."""
         return f"{self.key}={value:.6g}" if isinstance(value, float) else f"{self.key}={value}"
 
     def distribution(self) -> "BaseDistribution":
@@ -88,7 +88,7 @@ def space_of(words: Sequence[str]) -> list[Parameter]:
     """The parameters among the words of a search.
 
     Raises:
-        ConfigError: there is none, or one has nowhere to look.
+        ConfigError: there is none, or one has no values.
     """
     with session() as hydra:
         overrides = Grammar.create(config_loader=hydra.config_loader).parse_overrides(
@@ -121,12 +121,13 @@ def _parameter(override: Override) -> Parameter:
 
 
 def point(space: Sequence[Parameter], sampler: Sampler, seed: int, index: int) -> Mapping[str, Value] | None:
-    """Proposal ``index`` of a search that does not learn, a function of nothing else; None: the grid has no more.
+    """Proposal ``index`` of a search that does not learn, a function of the arguments alone; None: the grid is
+    exhausted.
 
     Args:
         space: the parameters.
-        sampler: all but tpe.
-        seed: of the sampler.
+        sampler: any but tpe.
+        seed: that of the sampler.
         index: counted from 0.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a sweep is told beside the words of its jobs: ``conf/sweep/<name>.yaml``, and ``sweep.KEY=VALUE``.
+"""The settings of a sweep besides the words of its jobs: ``conf/sweep/<name>.yaml``, and ``sweep.KEY=VALUE``.
 
     words      of the command line, for all jobs: lists, zip:lists, and for a search intervals
     sampler    how a search chooses its jobs; null: there is a job for each combination
@@ -16,7 +16,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.checking import FaultError, check_node
 from attelbo.experiments.configuration import parse
 from attelbo.experiments.listing import choices, config_folders, nearest_of
-from attelbo.experiments.origins import COMMAND_LINE, read_yaml, shown
+from attelbo.experiments.origins import COMMAND_LINE, read_config_file, shown
 from attelbo.experiments.sweeps.expanding import latest
 
 Sampler = Literal["tpe", "random", "quasi_random", "grid"]
@@ -38,7 +38,7 @@ class Sweep:
     n_trials: int = 20
     """Jobs of a search."""
     metric: str | None = None
-    """The validation metric that is searched for the best of; None: the one that the model is watched by."""
+    """The validation metric that is optimized; None: the one that the model is monitored by."""
     direction: Direction | None = None
     """Of a metric that is named here."""
     pruner: Pruner | None = None
@@ -65,7 +65,7 @@ def is_sweep_word(word: str) -> bool:
 
 
 def read(words: Sequence[str], config_dir: Path | None = None) -> Sweep:
-    """The sweep that the words of a command name, if they name one, with all words for its jobs.
+    """The settings of the sweep that the words of a command name, if they name one, with all words for its jobs.
 
     Raises:
         ConfigError: there is no such sweep, or a key or value of it is wrong.
@@ -88,13 +88,13 @@ def read(words: Sequence[str], config_dir: Path | None = None) -> Sweep:
 
 
 def _file(name: str, config_dir: Path | None) -> tuple[Mapping[str, Any], str]:
-    """What is in a sweep's file, and how the file is called."""
+    """The content of a sweep's file, and the file's name."""
     folders = config_folders(config_dir)
     known = choices(folders).get("sweep", {})
     if name not in known:
         raise ConfigError(f"sweep={name} ({COMMAND_LINE}): no such choice{nearest_of(name, known)}")
     where = shown(known[name], folders)
-    content = read_yaml(known[name], folders)
+    content = read_config_file(known[name], folders)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: a mapping is expected at the top; mend the YAML")
     return content, where

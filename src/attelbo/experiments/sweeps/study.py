@@ -1,8 +1,8 @@
-"""What Optuna knows of a search: ``search.db`` in the sweep's directory.
+"""Optuna's study of a search: ``search.db`` in the sweep's directory.
 
-The ledger and the run directories are the truth; the study is told of them, so it may be behind after a kill and
-catches up. The sampler is seeded by the number of the proposal: what it proposes is a function of that and of what it
-was told, whether the search was interrupted or not.
+The ledger and the run directories are authoritative; the study is updated from them, so it may be behind after a kill
+and then catches up. The sampler is seeded by the number of the proposal: what it proposes is a function of that and of
+the reported results, whether the search was interrupted or not.
 """
 
 import sqlite3
@@ -43,7 +43,7 @@ class Study:
 
     Args:
         folder: the sweep's directory.
-        search: what the ledger says of it.
+        search: its record in the ledger.
 
     Raises:
         UserError: its file cannot be read or written.
@@ -62,7 +62,7 @@ class Study:
 
     @contextmanager
     def _used(self) -> Iterator[None]:
-        """Whatever Optuna, SQLAlchemy or sqlite say of the file is one line."""
+        """Turn errors of Optuna, SQLAlchemy or SQLite about the file into one line."""
         try:
             yield
         except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
@@ -88,7 +88,7 @@ class Study:
             return Proposal(self._study, self._study.ask(distributions))
 
     def catch_up(self, ledger: Ledger, space: Sequence[Parameter]) -> None:
-        """Tell what became of the jobs. Trials of no job, whose process ended too early, are marked as failed.
+        """Report the jobs' results to the study. Trials without a job, left by a killed process, are marked as failed.
 
         Raises:
             UserError: the file cannot be written.
@@ -123,7 +123,7 @@ class Study:
             self._study.tell(trial.number, state=TrialState.PRUNED)
 
     def _again(self, job: Job, space: Sequence[Parameter]) -> FrozenTrial:
-        """A trial with the parameters of a job that has none, or none that is open."""
+        """Add a trial with the parameters of a job that has none, or none that is open."""
         words = dict(word.split("=", 1) for word in job.words if "=" in word)
         self._study.add_trial(
             create_trial(
@@ -136,8 +136,8 @@ class Study:
         return self._study.get_trials(deepcopy=False)[-1]
 
     def importances(self) -> Mapping[str, float]:
-        """How much of what makes a trial good is due to each parameter (PED-ANOVA, Watanabe et al. 2023); empty where
-        too few are complete to say."""
+        """The importance of each parameter to the metric (PED-ANOVA, Watanabe et al. 2023); empty where too few trials
+        are complete."""
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(complete) < _ENOUGH or len({trial.value for trial in complete}) < 2:
             return {}
@@ -156,11 +156,11 @@ class Proposal:
         self.values: Mapping[str, Value] = trial.params
 
     def become(self, job: str) -> None:
-        """It is the trial of this job."""
+        """Record that this is the trial of a job."""
         self._trial.set_user_attr(_JOB, job)
 
     def withdraw(self) -> None:
-        """Its job was there before."""
+        """Drop it: its job exists already."""
         self._study.tell(self._trial, state=TrialState.FAIL)
 
 

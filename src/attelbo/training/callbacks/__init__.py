@@ -1,4 +1,4 @@
-"""What watches a training run: each is one node of ``conf/callbacks``."""
+"""The callbacks of a training run; each is a node in ``conf/callbacks``."""
 
 from attelbo.training.callbacks.attention_maps import AttentionMaps
 from attelbo.training.callbacks.checkpointing import Checkpoint, chosen_by

@@ -28,10 +28,10 @@ _MOST_HEADS = 8
 class AttentionMaps(Exhibit):
     """``attention_<layer>`` for layers with attention, ``alignment`` for a model that translates.
 
-    Images: a row for each, first as it is, then under the weights. What a class token or a pooling looks at has a
-    panel for each head; what the cells of a feature map look at, one for each of four cells (green), means over heads;
-    so what learned queries look at, one for each of the first of them.
-    Texts and sets of numbers: each token on each other, a panel for each head, of one row of the split.
+    Images: a row for each, first as it is, then under the weights. For a class token or a pooling there is a panel for
+    each head; for the cells of a feature map one for each of four cells (green), means over heads; for learned queries
+    one for each of the first of them.
+    Texts and sets of numbers: each token on each other, a panel for each head, for one row of the split.
 
     Args:
         layers: their names, or patterns, as :func:`~attelbo.attention.record_attention` takes them.
@@ -69,7 +69,7 @@ class AttentionMaps(Exhibit):
         return bool(attention_layers(model)) and not of_points
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See before the training whether the layers are there.
+        """Check before the training that the layers are there.
 
         Raises:
             ConfigError: they are not.
@@ -120,7 +120,7 @@ class AttentionMaps(Exhibit):
 
 
 class Grid(NamedTuple):
-    """Keys that are the cells of an image's grid, row by row, behind ``own`` that are not."""
+    """Keys that are the cells of an image's grid, row by row, after ``own`` keys that are not."""
 
     own: int
     height: int
@@ -202,7 +202,7 @@ def token_labels(batch: Batch, data: Any) -> list[str]:
 
 
 def labels_of(tokens: Tensor, tokenizer: Any, spec: DataSpec) -> list[str]:
-    """How tokens (T,) are written, up to the padding; numbers where nothing says how."""
+    """Tokens (T,) as they are written, up to the padding; their numbers where there is no vocabulary."""
     written = None if tokenizer is None else (*tokenizer.tokens, WRITTEN)
     there = tokens[tokens != PAD] if spec.pads else tokens
     return [str(token) if written is None else written[token] for token in there.tolist()]

@@ -44,15 +44,15 @@ def monitor_of(module: LightningModule) -> Monitor | None:
 
 
 def is_known(monitor: str, trainer: Trainer, key: str) -> bool:
-    """Whether there is a value of this metric, at the end of an epoch; not before the first validation.
+    """Whether there is a value of this metric at the end of an epoch; there is none before the first validation.
 
     Args:
         monitor: the metric's name.
-        trainer: whose epoch it is.
-        key: the configuration's, that names the metric.
+        trainer: the Trainer.
+        key: the key in the configuration that names the metric.
 
     Raises:
-        ConfigError: a validation has come without it, so it never will.
+        ConfigError: there was a validation without it, so it will never come.
     """
     metrics = trainer.callback_metrics
     if monitor in metrics:

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attelbo.checks import check_at_least
-from attelbo.files import give_second_name
+from attelbo.files import link_or_copy
 from attelbo.models.base import Monitor
 from attelbo.training.callbacks.base import is_known, monitor_of
 
@@ -86,7 +86,7 @@ class Checkpoint(ModelCheckpoint):
             super()._save_checkpoint(trainer, filepath)
         else:
             if trainer.is_global_zero:
-                give_second_name(Path(written.best_model_path), Path(filepath))
+                link_or_copy(Path(written.best_model_path), Path(filepath))
             self._last_global_step_saved = trainer.global_step
         self._saved_at = trainer.current_epoch, trainer.global_step
 
@@ -104,7 +104,7 @@ class Checkpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         path = self.format_checkpoint_name({})
-        # What another run, gone on from, had as its best is not here: the best of this one's own epochs is.
+        # The best of another run, whose checkpoint this one began with, is not in this directory: it does not count.
         if not state_dict["saved"] or not Path(path).is_file():
             return
         self.best_model_path = path

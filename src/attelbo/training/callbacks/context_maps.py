@@ -1,7 +1,7 @@
 """Where the targets of an attentive neural process look among the points that are known.
 
 The weights are those of the path that gives each target features of its own (Kim et al. 2019, section 3), means over
-heads; they are computed a second time, and what the model says is the same with them and without.
+heads; they are computed separately, and leave the model's predictions as they are.
 
 Shapes: n functions, N points of which some are known, M places, H heads.
 """

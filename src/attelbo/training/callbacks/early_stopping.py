@@ -1,4 +1,4 @@
-"""Early stopping by what the model itself calls better."""
+"""Early stopping by the metric that the model itself names."""
 
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ class EarlyStopping(LightningEarlyStopping):
     Args:
         monitor: The metric; auto: the one that the model names.
         mode: Whether better is "max" or "min"; of auto, the model says that too.
-        patience: Validations without a better value that are waited for.
+        patience: Validations in a row without a better value before training stops.
         min_delta: By how much a value must be better.
 
     Raises:
@@ -38,7 +38,7 @@ class EarlyStopping(LightningEarlyStopping):
         super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, strict=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Whether it has stopped is in no checkpoint of Lightning's: a run killed after that would train on.
+        # Lightning's checkpoints do not say whether it has stopped: a run killed after that would train on.
         if self.has_struck:
             trainer.should_stop = True
 
@@ -48,10 +48,10 @@ class EarlyStopping(LightningEarlyStopping):
         return self.wait_count >= max(self.patience, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict | {"patience": self.patience})  # not that of another run, gone on from
+        super().load_state_dict(state_dict | {"patience": self.patience})  # the configuration's, not the checkpoint's
 
     def check_monitor(self, module: LightningModule) -> Monitor | None:
-        """What the model names, where the monitor is auto.
+        """The model's monitor, where this one's is auto.
 
         Raises:
             ConfigError: it names nothing.
@@ -67,7 +67,7 @@ class EarlyStopping(LightningEarlyStopping):
         return monitor
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Learn from the model what to watch.
+        """Ask the model what to monitor.
 
         Raises:
             ConfigError: it names nothing.

@@ -1,7 +1,7 @@
-"""What a model makes to be looked at: pictures and texts, in ``media/`` and in the loggers.
+"""Pictures and texts that are made of a model, in ``media/`` and in the loggers.
 
-An exhibit is a callback for one kind of model and makes nothing of the others, so that all of them can stand in the
-default callbacks.
+An exhibit is a callback for one kind of model and does nothing for others, so that all of them can be among the default
+callbacks.
 """
 
 from abc import ABC, abstractmethod
@@ -58,11 +58,11 @@ class Exhibit(Callback, ABC):
 
     @abstractmethod
     def serves(self, model: nn.Module, data: ExhibitedData) -> bool:
-        """Whether there is something to show of such a model on such data."""
+        """Whether there is something to show for this model and these data."""
 
     @abstractmethod
     def works(self, model: Any, data: Any) -> Mapping[str, Work]:
-        """The works by name, of a model in evaluation mode; draws come from ``seed``."""
+        """The works by name; called in evaluation mode, with the default generator seeded by ``seed``."""
 
     def draw(self, model: LightningModule, data: ExhibitedData) -> Mapping[str, Work]:
         """The works by name, without writing anything; none where the model is not of the kind."""
@@ -78,7 +78,7 @@ class Exhibit(Callback, ABC):
             self.publish(trainer, pl_module, suffix=f"-epoch{epoch:04d}")
 
     def publish(self, trainer: Trainer, module: LightningModule, suffix: str = "") -> None:
-        """Write and log the works of the weights as they are; at the end of a run those that were evaluated."""
+        """Write and log the works of the present weights; at the end of a run these are the evaluated ones."""
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / "media"

@@ -1,6 +1,6 @@
-"""What a neural process makes of the points that it is given: curves with a band, images that are completed.
+"""What a neural process predicts from the points that it is given: curves with a band, completed images.
 
-Shapes: n functions, N points of the largest context, M places, K functions that may be meant, S sizes of a context.
+Shapes: n functions, N points of the largest context, M places, K samples of z.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _UNKNOWN = (0.16, 0.24, 0.42)
 
 
 class Curves(NamedTuple):
-    """Curves of which some points are known, and what is expected of them elsewhere."""
+    """Curves of which some points are known, and the predictions elsewhere."""
 
     context: Batch
     """x and y (n, N, 1), of which only the first points of each curve are known."""
@@ -46,12 +46,12 @@ class Curves(NamedTuple):
 
 
 class Functions(Exhibit):
-    """``functions``: curves, what is known of them and what is expected elsewhere; ``completions``: the same of images;
-    ``attention_context``, where there is attention: which of the known points the targets look at.
+    """``functions``: curves, the points that are known and the predictions elsewhere; ``completions``: the same for
+    images; ``attention_context``, where there is attention: which of the known points the targets look at.
 
     Args:
         n_images: images that are completed.
-        n_samples: z that expectations are averaged over.
+        n_samples: samples of z that predictions are averaged over.
         every_n_epochs: also during training, as ``media/functions-epoch<n>.png``; 0: only at the end.
         split: the split that images are taken from; curves are new ones.
         seed: of curves, contexts and z.
@@ -96,7 +96,7 @@ class Functions(Exhibit):
 
 
 def predict_curves(model: NeuralProcess, task: GaussianProcess, n_samples: int) -> Curves:
-    """A new curve for each of ``SIZES``, and what the model expects of it."""
+    """A new curve for each of ``SIZES``, and what the model predicts for it."""
     sizes, device = torch.tensor(SIZES, device=model.device), model.device
     n, most = len(SIZES), max(SIZES)
     known = task.half_width * (2 * torch.rand(n, most, 1, device=device) - 1)
@@ -109,8 +109,8 @@ def predict_curves(model: NeuralProcess, task: GaussianProcess, n_samples: int) 
 
 
 def draw_curves(curves: Curves, lines: int) -> Picture:
-    """A panel for each curve: what is known, the truth, the mean with two standard deviations on both sides, and the
-    mean for each of the first ``lines`` z."""
+    """A panel for each curve: known points, truth, mean with two standard deviations on both sides, and the mean for
+    each of the first ``lines`` z."""
     from matplotlib.figure import Figure
 
     mean, std = (part[..., 0].cpu() for part in total(curves.mean, curves.std))
@@ -139,7 +139,7 @@ def draw_curves(curves: Curves, lines: int) -> Picture:
 
 
 def draw_completions(model: NeuralProcess, images: Tensor, n_samples: int) -> Picture:
-    """A column for each image (n, C, H, W): the image, and for each of ``SHARES`` what is known of it, the mean and the
+    """A column for each image (n, C, H, W): the image, and for each of ``SHARES`` its known pixels, the mean and the
     standard deviation, white where it is largest."""
     rows = [in_color(images)]
     for known, mean, std in complete(model, images, n_samples):
@@ -149,7 +149,7 @@ def draw_completions(model: NeuralProcess, images: Tensor, n_samples: int) -> Pi
 
 
 def draw_choices(model: NeuralProcess, images: Tensor, n_samples: int) -> Picture:
-    """A row for each image and each of ``SHARES``: the image, what is known of it, and the mean for each of some z."""
+    """A row for each image and each of ``SHARES``: the image, its known pixels, and the mean for each of some z."""
     parts = [
         torch.stack([in_color(images), known, *(in_color(each) for each in mean)], 1)
         for known, mean, _ in complete(model, images, n_samples)
@@ -158,8 +158,8 @@ def draw_choices(model: NeuralProcess, images: Tensor, n_samples: int) -> Pictur
 
 
 def complete(model: NeuralProcess, images: Tensor, n_samples: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """For each of ``SHARES``: what is known of images (n, C, H, W), in three colors; mean and standard deviation of
-    what they may be, (K, n, C, H, W). The pixels that are known of a small share are known of a larger one too."""
+    """For each of ``SHARES``: the known pixels of images (n, C, H, W) in three colors; mean and standard deviation of
+    the prediction, (K, n, C, H, W). The pixels of a small share are among those of a larger one."""
     found = []
     for context, shown in some_pixels(images):
         parts = model.predict(context, context.x, n_samples)
@@ -169,8 +169,8 @@ def complete(model: NeuralProcess, images: Tensor, n_samples: int) -> list[tuple
 
 
 def some_pixels(images: Tensor) -> Iterator[tuple[Batch, Tensor]]:
-    """For each of ``SHARES`` that many pixels of images (n, C, H, W): all of them as points, of which these are the
-    context, and what is known in three colors."""
+    """For each of ``SHARES`` that many known pixels of images (n, C, H, W): all pixels as points, the known ones as
+    context, and the images in three colors with unknown pixels filled."""
     n, _, height, width = images.shape
     places = pixel_places(height, width, images.device).expand(n, -1, -1)
     order = torch.rand(n, height * width, device=images.device).argsort(1).argsort(1)
@@ -183,8 +183,8 @@ def some_pixels(images: Tensor) -> Iterator[tuple[Batch, Tensor]]:
 
 
 def draw_pixel_weights(model: NeuralProcess, images: Tensor) -> dict[str, Picture]:
-    """``attention_context``: a row for each image, what is known of it at the largest of ``SHARES``, then under what
-    each of four pixels (green) looks at; nothing of a model without attention."""
+    """``attention_context``: a row for each image, its known pixels at the largest of ``SHARES``, then below the
+    attention of each of four pixels (green); empty for a model without attention."""
     context, shown = list(some_pixels(images))[-1]
     weights = context_weights(model, context, context.x)
     picture = None if weights is None else over_images(weights, shown)
@@ -192,5 +192,5 @@ def draw_pixel_weights(model: NeuralProcess, images: Tensor) -> dict[str, Pictur
 
 
 def total(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation where each of K, (K, ...), is as likely: the law of total variance."""
+    """Mean and standard deviation of an equal mixture of K, (K, ...): the law of total variance."""
     return mean.mean(0), (std.square().mean(0) + mean.var(0, correction=0)).sqrt()

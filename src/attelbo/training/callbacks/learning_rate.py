@@ -12,10 +12,10 @@ from attelbo.training.callbacks.base import StepperState, stepper_of
 
 
 class LearningRate(Callback):
-    """Logs ``lr``, or ``lr/<group>`` where groups of parameters have names, or optimizers, of their own.
+    """Logs ``lr``, or ``lr/<group>`` where parameter groups have names or there are several optimizers.
 
     At the start, at each epoch's end, and in between every ``log_every_n_steps`` optimizer steps.
-    It keeps nothing in mind, so a resumed run logs what an uninterrupted one would have.
+    It has no state, so a resumed run logs what an uninterrupted one would have.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,8 +1,8 @@
 """Stops a run at the first term that is NaN or infinite, and says where.
 
-The values of a block of optimizer steps are checked together, so a step costs nothing. On an accelerator the answer
-is fetched while the next block runs, so training is never waited for; it is then known one block late,
-but always before a validation and before a checkpoint.
+The values of a block of optimizer steps are checked together, so a step costs nothing. On an accelerator they are
+copied while the next block runs, so training never waits; a fault is then noticed one block late, but always
+before a validation and before a checkpoint.
 """
 
 import math
@@ -23,7 +23,7 @@ _DERIVED = ("loss", "elbo", "distortion_rate")
 
 @dataclass(frozen=True, slots=True)
 class _BlockRecord:
-    """What is needed to name the culprit in a block that may have been trained a while ago."""
+    """What is needed to report the step and the rows in a block that may have been trained a while ago."""
 
     values: Tensor  # (S, T), on the host; complete once `ready` is
     ready: torch.cuda.Event | None
@@ -78,7 +78,7 @@ class NanGuard(Callback):
             return
         if record.ready is not None:
             record.ready.synchronize()
-        # A sum is finite only if its parts are; a finite block whose sum overflows passes the second look.
+        # A sum is finite only if its parts are; where a sum of finite values overflows, the second check finds them so.
         finite = math.isfinite(record.values.sum().item()) or bool(record.values.isfinite().all())
         if trainer.world_size > 1:
             self._check_together(trainer, None if finite else _diverged(record))

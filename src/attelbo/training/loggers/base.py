@@ -1,4 +1,4 @@
-"""What every logger knows of its run, and what those do that show more than numbers."""
+"""What every logger knows about its run, and the interface of those that show more than numbers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from attelbo.training.media import Still
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What every logger may know about the run that it serves."""
+    """What every logger may know about its run."""
 
     directory: Path
-    """Nothing is written outside it."""
+    """Loggers write nothing outside it."""
     name: str
-    """On a dashboard."""
+    """The run's name on a dashboard."""
     run_id: str
     """Stays the same when the run is resumed."""
     group: str
@@ -30,7 +30,7 @@ class RunInfo:
     config: Mapping[str, Any]
     """The resolved configuration, plain containers."""
     part: str = ""
-    """What of the run is logged, where it is not the training: "evaluate-test"."""
+    """The part of the run that is logged, such as "evaluate-test"; empty for the training."""
 
 
 class Board(ABC):
@@ -42,7 +42,7 @@ class Board(ABC):
 
     @abstractmethod
     def conclude(self, numbers: Mapping[str, Any]) -> None:
-        """Note the final numbers of the run, those that runs are compared by.
+        """Record the final numbers of the run, by which runs are compared.
 
         Args:
             numbers: name -> number or word.
@@ -50,7 +50,7 @@ class Board(ABC):
 
     @abstractmethod
     def finish(self, exit_code: int, state: str) -> None:
-        """The run has ended; a later use would start it anew.
+        """Close the run, which has ended; using the logger again would start it anew.
 
         Args:
             exit_code: of the process.

@@ -59,7 +59,7 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Drop every line later than ``step``, and those of a result, which comes after all training; atomically."""
+        """Drop every line later than ``step``, and the final results, which follow all training; atomically."""
         self._close()
         if not self.path.exists():
             return
@@ -92,7 +92,7 @@ def _lines(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _cut_unfinished_line(path: Path) -> None:
-    """Remove what a killed process left behind the last line end."""
+    """Remove an incomplete last line, which a killed process may have left."""
     if not path.exists():
         return
     with path.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""The W&B server: whether there is one, before anything is sent."""
+"""The W&B server: a check that it answers, before anything is sent."""
 
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -10,11 +10,11 @@ PATIENCE = 10
 
 
 def require_server(command: str, otherwise: str) -> None:
-    """Ask the server that this user's W&B settings name for a sign of life; W&B itself would try for hours.
+    """Check that the server in this user's W&B settings answers; W&B itself would retry for hours.
 
     Args:
-        command: who asks.
-        otherwise: what can be told where there is none.
+        command: named in the message.
+        otherwise: the remedy in the message.
 
     Raises:
         UserError: it does not answer.

@@ -50,7 +50,7 @@ class TensorBoard(TensorBoardLogger, Board):
         writer.add_text("config", _as_it_stands(config))
         writer.add_text("tags", " ".join(f"`{tag}`" for tag in self._run.tags))
         rows = Path(self.log_dir) / "hparams"
-        shutil.rmtree(rows, ignore_errors=True)  # of what is said twice the tab takes the first: how an attempt ended
+        shutil.rmtree(rows, ignore_errors=True)  # the tab would show how an earlier attempt ended
         self._table = SummaryWriter(str(rows))
         started = {"hparams": _hparams(self._run.config), "group_name": "", "start_time_secs": time.time()}
         self._table.file_writer.add_summary(_session("session_start_info", started))
@@ -84,12 +84,12 @@ class TensorBoard(TensorBoardLogger, Board):
 
 
 def _as_it_stands(text: str) -> str:
-    """Markdown of a block that is not set."""
+    """The text as a code block in Markdown."""
     return textwrap.indent(text, "    ", lambda line: True)
 
 
 def _hparams(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves of a configuration as the values that the tab knows: numbers, truth values and words."""
+    """The leaves of a configuration as values of the tab: numbers, booleans and strings."""
     from google.protobuf.struct_pb2 import Value
 
     values = {}
@@ -104,7 +104,7 @@ def _hparams(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _session(kind: str, content: Mapping[str, Any]) -> Any:
-    """The summary by which the HPARAMS tab learns that a run begins, or how it ended."""
+    """The summary that tells the HPARAMS tab that a run has started, or how it ended."""
     from tensorboard.compat.proto import summary_pb2
     from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 

@@ -23,9 +23,9 @@ def build_loggers(nodes: Mapping[str, Spec], run: RunInfo) -> list[Logger]:
     metrics.csv is written whenever anything is logged at all: only ``logger=none``, an empty mapping, is silent.
 
     Args:
-        nodes: Name -> node with its own keys; null is no logger. A constructor that asks for a ``run`` is given it; any
-            other logger, such as Lightning's own, the run's folder as ``save_dir`` and then the configuration; there is
-            none of these for what is done after the training.
+        nodes: Name -> node with its own keys; null is no logger. A constructor that requires a ``run`` is given it; any
+            other logger, such as Lightning's own, is given the run's folder as ``save_dir`` and then the configuration,
+            and is made for the training only.
         run: The run.
 
     Raises:
@@ -39,8 +39,8 @@ def build_loggers(nodes: Mapping[str, Spec], run: RunInfo) -> list[Logger]:
 
 
 def check_loggers(nodes: Mapping[str, Spec]) -> None:
-    """Raise ConfigError where a node names no logger, or leaves out what its constructor needs; none is made, since
-    some speak with a server as soon as they are."""
+    """Raise ConfigError where a node does not name a logger, or lacks an argument that its constructor requires. No
+    logger is made, since some connect to a server at once."""
     for name, node in nodes.items():
         if node is None:
             continue
@@ -67,7 +67,7 @@ def _built(name: str, node: Spec, run: RunInfo) -> Logger:
 
 
 def _needs_run(node: Spec) -> bool:
-    """Whether its constructor asks for the run; Neptune's may be given a ``run``, which is another."""
+    """Whether its constructor requires a ``run``; the optional ``run`` of Neptune's is something else."""
     run = _parameters(node).get("run")
     return run is not None and run.default is run.empty
 
@@ -79,8 +79,8 @@ def _parameters(node: Spec) -> Mapping[str, inspect.Parameter]:
 def finish_loggers(loggers: Iterable[Logger], exit_code: int, state: str) -> None:
     """Close every logger; to be called in a ``finally``.
 
-    A logger that fails to close does not keep the others from it. Without this the next job of the
-    same process would go on writing into this W&B run, and a failed run would be shown as finished.
+    All are closed even if one of them fails to. If they were not, the next job of the same process would go on writing
+    into this W&B run, and a failed run would be shown as finished.
 
     Args:
         loggers: those of a run.
@@ -95,9 +95,9 @@ def finish_loggers(loggers: Iterable[Logger], exit_code: int, state: str) -> Non
 
 
 def rewind_loggers(loggers: Iterable[Logger], step: int) -> None:
-    """Forget what an interrupted run logged after the checkpoint at ``step`` from which it now goes on.
+    """Forget what an interrupted run logged after the checkpoint at ``step`` from which it is resumed.
 
-    What a dashboard has been told it keeps: the same numbers come again at the same steps.
+    Dashboards keep what was sent: the same numbers come again at the same steps.
     """
     for logger in loggers:
         if isinstance(logger, CsvLogger):
@@ -113,7 +113,7 @@ def log_work(loggers: Iterable[Logger], key: str, work: Work, step: int) -> None
 
 
 def log_result(loggers: Iterable[Logger], result: Mapping[str, Any], step: int | None = None) -> None:
-    """Log the final metrics at ``step``, if there is one, and every number of the result as what the run came to.
+    """Log the final metrics at ``step``, if there is one, and conclude dashboards with every number of the result.
 
     Args:
         loggers: those of a run.

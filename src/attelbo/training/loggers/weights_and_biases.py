@@ -1,4 +1,4 @@
-"""Weights & Biases: offline by default, one W&B run for each run, whatever process it shares."""
+"""Weights & Biases: offline by default, one W&B run for each run, even where several runs share a process."""
 
 import os
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from attelbo.training.media import Still
 
 FOLDER = "wandb"
 ROWS_OF_AN_ATTEMPT = 1_000_000_000
-"""More than any has."""
+"""More rows than any attempt logs."""
 
 
 class WeightsAndBiases(WandbLogger, Board):
     """Weights & Biases, offline by default; ``attelbo wandb sync <folder>`` sends it later.
 
-    How a run ended can be told there: done is finished; failed is failed; interrupted is preempted, until it goes on;
-    pruned is finished with a tag. The summary has it as ``state``.
+    How a run ended is shown there: done as finished; failed as failed; interrupted as preempting, until it is resumed;
+    pruned as finished, with a tag. The summary has it as ``state``.
 
     Args:
         run: The run that is logged.
@@ -51,7 +51,7 @@ class WeightsAndBiases(WandbLogger, Board):
             tags=list(run.tags),
             config=dict(run.config),
         )
-        del self._wandb_init["anonymous"]  # Lightning gives it always, wandb warns that it is of no use
+        del self._wandb_init["anonymous"]  # Lightning always passes it, and wandb warns that it is deprecated
 
     @property
     def experiment(self) -> Any:

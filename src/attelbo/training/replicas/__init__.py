@@ -1,10 +1,10 @@
 """Many small runs at once: N replicas in one process, whose optimizer steps are computed together as one stacked model.
 
-group       N runs in N threads, one at a time; where their blocks of minibatches meet
+group       N runs in N threads, one at a time, which gather their blocks of minibatches
 steps       the optimizer steps of such blocks, stacked
 stack       N models of one structure as one
 adam        their optimizers as one
-functions   torch's functions inside of that: each replica with its own noise
+functions   torch's functions inside the stacked model: each replica with its own noise
 """
 
 from attelbo.training.replicas.functions import NotStackableError

@@ -1,8 +1,8 @@
 """The Adams of N replicas as one, on the common tensors of their stacked models.
 
-The kernel takes a list of tensors and a fixed number of them at a time: the N times P parameters of N replicas are many
-launches on little work each, the P common tensors one or two on much. So the averages and counts of the replicas too
-become slices of common tensors, and stay the optimizers' own.
+The kernel takes a list of tensors and a fixed number of them per launch: the N times P parameters of N replicas are
+many launches with little work each, the P common tensors one or two with much. So the averages and counts of the
+replicas, too, become slices of common tensors, which the optimizers keep as their state.
 
 Shapes: N replicas, P parameters.
 """
@@ -20,9 +20,9 @@ class StackedAdam:
     """The fused Adams of one player of N replicas, when each has taken a step.
 
     Args:
-        optimizers: N of equal settings.
+        optimizers: N with equal settings.
         parameters: P common tensors (N, ...).
-        own: of each optimizer, the P parameters that are slices of them.
+        own: for each optimizer, the P parameters that are slices of them.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class StackedAdam:
 
 
 def can_be_stacked(optimizers: Sequence[Optimizer]) -> bool:
-    """Whether they are fused Adams, or AdamWs, that have taken a step and now differ in nothing."""
+    """Whether they are fused Adams, or AdamWs, that have taken a step and have the same settings now."""
     groups = list(zip(*(optimizer.param_groups for optimizer in optimizers), strict=True))
     return (
         all(map(is_all_kernel, optimizers))

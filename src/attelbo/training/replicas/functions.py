@@ -2,11 +2,11 @@
 
 Code that computes the losses of N replicas at once draws its noise by ``torch.randn``, ``torch.rand_like``, dropout and
 the like, as if there were one model. Each replica must draw from its own stream what it would draw alone.
-:class:`Streams` keeps the N streams apart; :class:`Replicated` takes each random call to pieces: one
-draw for each replica, from its stream, of its shape.
+:class:`Streams` keeps the N streams apart; :class:`Replicated` splits each random call into one draw for
+each replica, from its stream and of its shape.
 
-Only calls that are known to be random are taken to pieces. Any other is an error of vmap's, told with its name: noise
-that replicas share would make them dependent, and nobody would see it.
+Only calls that are known to be random are split. Any other is an error of vmap's, which names it: noise that is shared
+would make replicas dependent, and nobody would see it.
 
 Shapes: N replicas, ... any, I inputs and O outputs of a linear layer.
 """
@@ -48,7 +48,7 @@ _WITHOUT_RULE = {
     getattr(torch.Tensor, f"{name}_"): getattr(torch.Tensor, name)
     for name in ("clamp", "clamp_min", "clamp_max", "lerp")
 }
-"""Methods in place, by which vmap would go through the replicas one by one, and what they do elsewhere."""
+"""In-place methods for which vmap would loop over the replicas -> the same out of place."""
 
 
 class NotStackableError(Exception):
@@ -64,11 +64,11 @@ class Streams(Protocol):
     def __len__(self) -> int: ...
 
     def keep(self, replica: int) -> None:
-        """The stream of a replica goes on where the default generator is now."""
+        """Set the stream of a replica to the present state of the default generator."""
         ...
 
     def copy(self) -> "Streams":
-        """The same streams, to be drawn from without moving these."""
+        """A copy that can be drawn from without moving these."""
         ...
 
     def of(self, replica: int) -> AbstractContextManager[None]:
@@ -77,7 +77,7 @@ class Streams(Protocol):
 
 
 class HostStreams:
-    """States of the CPU's default generator, which are put into it and taken out again."""
+    """States of the CPU's default generator, which are set and saved in turn."""
 
     def __init__(self, n: int) -> None:
         self.generators: Sequence[torch.Generator] = ()
@@ -102,8 +102,8 @@ class HostStreams:
 
 
 class CudaStreams:
-    """Generators of a GPU, each of which the default one stands for in its turn: in a CUDA graph, which remembers
-    from which generator a kernel drew and reads its seed anew at each replay, states cannot be taken out."""
+    """Generators of a GPU, whose states the default one shares in turn: in a CUDA graph, which remembers from which
+    generator a kernel drew and reads its seed anew at each replay, states cannot be saved and set."""
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.generators = generators
@@ -137,10 +137,10 @@ class Replicated(TorchFunctionMode):
     """To be entered around one ``torch.vmap(..., randomness="error")`` over the replicas whose streams these are.
 
     Values of ``*_like`` and dropout are drawn in the order of a contiguous tensor: where a replica alone would draw
-    them for one that is not, such as a channels_last feature map, the noise is another.
+    them for one that is not, such as a channels_last feature map, the noise differs.
 
     Raises:
-        NotStackableError: a random call that cannot be taken to pieces; it is named.
+        NotStackableError: a random call that cannot be split; it is named.
     """
 
     def __init__(self, streams: Streams) -> None:
@@ -178,11 +178,11 @@ class Replicated(TorchFunctionMode):
     # -- noise -------------------------------------------------------------------------------------
 
     def _draw(self, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """``func`` for each replica in its turn, (N, ...), as the value inside vmap that has the rest of the shape."""
+        """``func`` for each replica in turn, (N, ...), as a value inside vmap, whose shape lacks the N."""
         if kwargs.get("generator") is not None or _functorch.maybe_current_level() != self._level:
             raise _unknown(func)
         drawn: list[Tensor] = []
-        with _outside():  # vmap lets nothing random in
+        with _outside():  # vmap allows nothing random
             for replica in range(len(self.streams)):
                 own = [_slice(value, replica) for value in args]
                 own_named = {name: _slice(value, replica) for name, value in kwargs.items()}
@@ -199,8 +199,8 @@ class Replicated(TorchFunctionMode):
             return filled.copy_(drawn)
         if not filled.is_floating_point():
             raise _unknown(func)
-        # One tensor for all has no room for the noise of each. ``torch.empty(...).normal_()`` goes on with what is
-        # returned; what is left behind would better not be used.
+        # One tensor for all has no room for the noise of each. ``torch.empty(...).normal_()`` uses what is returned;
+        # the tensor itself must not be used.
         filled.fill_(math.nan)
         return drawn
 
@@ -247,7 +247,7 @@ class Replicated(TorchFunctionMode):
         bias: Tensor | None = None,
         eps: float = 1e-5,
     ) -> Tensor:
-        """x (N, B, C, ...), w and b (N, C): all batches as one; vmap asks for a layout that it cannot tell."""
+        """x (N, B, C, ...), w and b (N, C): all batches as one; vmap fails where it asks for the memory layout."""
         given = (input, weight, bias)
         if not all(map(self._is_stacked, given)):
             return F.group_norm(input, num_groups, weight, bias, eps)
@@ -279,7 +279,7 @@ def _outside() -> Iterator[None]:
 
 
 def _slice(value: Any, replica: int) -> Any:
-    """What a replica has of a value: of a tensor with a batch dimension its slice."""
+    """A replica's part of a value: its slice of a tensor with a batch dimension, else the value itself."""
     if not (isinstance(value, Tensor) and _functorch.is_batchedtensor(value)):
         return value
     return _functorch.get_unwrapped(value).select(_functorch.maybe_get_bdim(value), replica)

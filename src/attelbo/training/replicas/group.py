@@ -2,11 +2,11 @@
 
 Each run is an ordinary one, with its own Trainer, callbacks, loggers and directory; it holds the *baton* and runs until
 its stepper hands in a block. Then the next run has its turn. When all that still train have handed in a block, the last
-of them takes the steps of all, and they go on, one after the other. So whatever is global - the default generator, the
-default dtype - is in one hand at a time, and everything happens in the same order every time.
+of them takes the steps of all, and they go on, one after the other. So global state - the default generator, the
+default dtype - is used by one run at a time, and everything happens in the same order every time.
 
 Where stacking does not pay or cannot be done, each run trains to its end before the next begins: nothing is gained by
-changing over, and each time the caches would have to be filled again.
+switching, and each switch would refill the caches.
 """
 
 import sys
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class _Work:
-    """A block that a run has handed in, and what became of it."""
+    """A block that a run has handed in, and its result."""
 
     step: Step
     position: Position
@@ -55,8 +55,8 @@ class Group:
 
     Args:
         size: how many.
-        stack: whether their steps are computed as one stacked model; auto: where it pays and can be done, which is
-            known at the first block; it is False from then on if not.
+        stack: whether their steps are computed as one stacked model; auto: where it pays and is possible, which is
+            decided at the first block: it becomes False if not.
     """
 
     def __init__(self, size: int, stack: Literal["auto"] | bool = "auto") -> None:
@@ -68,7 +68,7 @@ class Group:
         self._steps: StackedSteps | None = None
 
     def run(self, jobs: "Sequence[Callable[[Seat], Result]]") -> "list[Result | BaseException]":
-        """Call each job in a thread of its own; what each returned, or what it raised."""
+        """Call each job in a thread of its own; what each returned or raised."""
         ends = [_End(job, seat) for job, seat in zip(jobs, self.seats, strict=True)]
         threads = [threading.Thread(target=end.reach, name=f"replica {end.seat.place}") for end in ends]
         for thread in threads:
@@ -104,7 +104,7 @@ class Group:
         if self.stack is False or len(works) < 2 or any(work.sizes != works[0].sizes for work in works):
             return None
         first = works[0]
-        # Decided once: where some have ended, what is recorded of the others would else be no longer true.
+        # Decided once, even if some end later: each run records which others it is stacked with.
         undecided = self.stack == "auto" and self._steps is None
         if undecided and not stacking_pays(first.position.model, len(works), first.minibatches[0]):
             self.stack = False
@@ -121,7 +121,7 @@ class Group:
 
 
 def refused(reason: NotStackableError) -> ConfigError:
-    """What is said where replicas were to be stacked and cannot be."""
+    """The error where replicas must be stacked and cannot be."""
     return ConfigError(f"trainer.stack=true: {reason}; trainer.stack=false trains one after the other")
 
 
@@ -142,19 +142,19 @@ class Seat:
 
     @property
     def leads(self) -> bool:
-        """Whether no run before this one goes on. The leader shows the progress; where runs train one after the other,
-        it is the one that trains."""
+        """Whether all runs before this one have ended. The leader shows the progress; where runs train one after the
+        other, it is the one that trains."""
         one_by_one = self.group.stack is False
         return all(seat.is_gone or (one_by_one and seat.has_trained) for seat in self.group.seats[: self.place])
 
     @property
     def trains_with(self) -> int:
-        """Runs whose training takes place at the same time, this one counted."""
+        """Runs that train at the same time, this one counted."""
         return 1 if self.group.stack is False else len(self.group.seats)
 
     @property
     def names(self) -> list[str]:
-        """Those of all runs in the stacked model, this one among them, by place; none where there is none."""
+        """The names of all runs in the stacked model, by place; none where nothing is stacked."""
         return [] if self.group.stack is False else [seat.name for seat in self.group.seats]
 
     def clock(self) -> float:
@@ -172,13 +172,13 @@ class Seat:
             self.switch()
 
     def rest(self) -> None:
-        """Wait until no other run trains any more: what follows a training would count as time of theirs."""
+        """Wait until no other run trains any more: what follows a training would count as their time."""
         self.has_trained = True
         while any(not other.has_trained for other in self.group.others(self)):
             self.switch()
 
     def meet(self, work: _Work) -> None:
-        """Wait until the block of all who still train are there, and have been computed or left to their runs."""
+        """Wait until all runs that still train have handed in a block, and these are computed or left to their runs."""
         self.work = work
         while work.is_pending:
             others = [other for other in self.group.others(self) if not other.has_trained]
@@ -209,7 +209,7 @@ class Seat:
             self._waited += time.perf_counter() - start
 
     def pass_on(self) -> None:
-        """Hand the baton to the next run that can go on, or to the next that waits: it will find that all do."""
+        """Hand the baton to the next run that can go on, else to the next that waits, which will find that all do."""
         others = self.group.others(self)
         others = [other for other in others if not other.has_trained] or others
         if others:
@@ -252,7 +252,7 @@ class _End(Generic[Result]):
         self.seat = seat
 
     def reach(self) -> None:
-        """Wait for the baton, do the job, and let the others go on for good."""
+        """Wait for the baton, do the job, and pass the baton on."""
         self.seat.baton.acquire()
         try:
             self.value = self.job(self.seat)

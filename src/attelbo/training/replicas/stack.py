@@ -8,8 +8,8 @@ identity, so optimizers, checkpoints and validation see what they always saw.
     losses: vmap over the common tensors    gradients: slices of the common tensors' gradients
 
 What may differ between the models: the values of parameters and buffers, public attributes of modules that are floats
-(such as ``ELBO.free_bits``), and what losses do not read. Everything else must be equal. That the stacked losses are
-those of the models themselves is checked by whoever uses them: see ``attelbo.training.replicas.steps``.
+(such as ``ELBO.free_bits``), and what losses do not read. Everything else must be equal. That the stacked losses equal
+those of the models themselves is checked in ``attelbo.training.replicas.steps``.
 
 Shapes: N replicas, B rows, P parameters.
 """
@@ -150,8 +150,8 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _places(model: nn.Module, tensors: Container[Tensor]) -> list[tuple[dict[str, Any], str]]:
-    """Where the tensors stand in the modules, everywhere if in several: what ``functional_call`` looks for anew at
-    each call, for as much time as a small network takes."""
+    """All places of the tensors in the modules. ``functional_call`` would search for them at each call, which takes as
+    long as a small network."""
     return [
         (values, name)
         for module in model.modules()
@@ -179,8 +179,8 @@ def stack_tensors(tensors: Sequence[Tensor]) -> Tensor:
 def differing_numbers(models: Sequence[nn.Module]) -> dict[tuple[str, str], list[float]]:
     """The numbers in which models of one structure differ: (module, attribute) -> N values.
 
-    Looked at are public attributes of all modules: numbers, words, functions, and lists of them. Other objects and
-    private attributes are not; if losses depend on them, it shows where the stacked losses are compared with theirs.
+    Public attributes of all modules are compared: numbers, strings, functions, and lists of them. Other objects and
+    private attributes are not; if losses depend on them, the later comparison of losses fails.
 
     Raises:
         NotStackableError: they differ in something else, which is named.
@@ -197,7 +197,7 @@ def differing_numbers(models: Sequence[nn.Module]) -> dict[tuple[str, str], list
         if len(kinds) > 1:
             raise NotStackableError(f"{_key(name)}: {' and '.join(sorted(kind.__name__ for kind in kinds))}")
         _check_shapes(name, siblings)
-        # What validation has counted. Not isinstance: the abstract class asks all its subclasses, 0.4 s in all.
+        # Metrics hold what validation has counted. Not isinstance: the abstract class asks all its subclasses, 0.4 s.
         if Metric not in type(module).__mro__:
             numbers |= _differing_attributes(name, siblings)
     return numbers

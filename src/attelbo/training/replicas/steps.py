@@ -31,8 +31,8 @@ _OTHER_KERNELS = (nn.modules.conv._ConvNd, nn.RNNBase, nn.EmbeddingBag)
 """Layers that, stacked, take slower kernels on a CPU: a convolution becomes one in groups."""
 
 _FEWEST_ON_CPU, _LARGEST_ON_CPU = 4, 5_000_000
-"""From so many replicas on, and up to so many products of a parameter with a row in a step, stacking pays on a CPU. As
-measured: benchmarks/NOTES.md, "Replicas"."""
+"""Stacking pays on a CPU from so many replicas on, and up to so many parameters times rows in a step; measured in
+benchmarks/NOTES.md, "Replicas"."""
 
 
 def stacking_pays(model: nn.Module, n: int, rows: Tensor) -> bool:
@@ -233,7 +233,7 @@ class _StackedStep:
 
 
 def check_stackable(models: Sequence[Model], batch: Batch) -> None:
-    """See that the losses of these models can be computed as one, by what they are on a batch.
+    """Check on a batch that the losses of these models can be computed as one.
 
     Raises:
         NotStackableError: the models cannot be stacked, or compute something that cannot be.
@@ -247,7 +247,7 @@ def check_stackable(models: Sequence[Model], batch: Batch) -> None:
 def _compared_losses(
     stack: ModelStack, models: Sequence[Model], place: int, batches: Sequence[Batch], streams: Streams
 ) -> Terms:
-    """The terms of the stacked models, and an error where each by itself has others with the same noise."""
+    """The terms of the stacked models, after a check that each model by itself has the same with the same noise."""
     alone, expected = streams.copy(), []
     for replica, model in enumerate(models):
         with buffers_kept(model), alone.of(replica):
@@ -277,10 +277,10 @@ def _joint(shares: Sequence[Share]) -> Share:
 
 
 def direct_of(steps: Sequence[Step]) -> list[DirectOptimization]:
-    """The optimizations of all players of the steps that go past Lightning."""
+    """The direct optimizations of all players of the steps."""
     return [each for step in steps for _, each in step.turns if isinstance(each, DirectOptimization)]
 
 
 def direct_of_place(steps: Sequence[Step], place: int) -> list[DirectOptimization]:
-    """Of the players at a place, those whose optimization goes past Lightning."""
+    """The direct optimizations of the players at a place."""
     return [each for each in (step.turns[place][1] for step in steps) if isinstance(each, DirectOptimization)]

@@ -1,7 +1,8 @@
-"""What launchers share that run jobs in other processes: how many at a time, what became of each, how all are stopped.
+"""The base of launchers that run jobs in other processes: starting, watching and stopping them.
 
-A job that dies takes no other along. A signal to the command (SIGTERM, Ctrl-C) is passed on: the jobs that run save
-their state and end, the others do not begin, and the command ends with 128 + signal; a second one stops them at once.
+A job that dies does not affect the others. A signal to the command (SIGTERM, Ctrl-C) is passed on: the running jobs
+save their state and end, the others do not begin, and the command ends with 128 + signal; a second one stops them at
+once.
 """
 
 import importlib.util
@@ -21,20 +22,20 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 POLL_S = 0.5
-"""Between two looks at the jobs."""
+"""Seconds between two polls of the jobs."""
 
 Ended = Callable[[int, JobReturn], None]
-"""Is told of a job, by its place in the list, what it handed back when it ended."""
+"""Called when a job has ended, with its place in the list and what it returned."""
 
 
 def stand_in(argv: Sequence[str]) -> None:
-    """Let this process pass for the command: Lightning starts those that help with a run by what it was started by."""
+    """Make this process look like the command: Lightning starts further ranks by the command line of their parent."""
     sys.argv = list(argv)
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("attelbo.__main__")
 
 
 class Elsewhere(Launcher):
-    """Jobs in other processes: begun while there is room, watched until the last has ended."""
+    """Jobs in other processes: started while there is room, watched until the last has ended."""
 
     hydra_context: HydraContext
     task_function: TaskFunction
@@ -49,15 +50,15 @@ class Elsewhere(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; what each handed back, nothing (``UNKNOWN``) of one that was killed or never begun.
+        """Run the jobs; what each returned, with the status ``UNKNOWN`` for one that was killed or never started.
 
         Raises:
             SystemExit: a signal stopped them; 128 + signal.
-            UserError: there is no way to run them.
+            UserError: they cannot be run here.
         """
         returns = [JobReturn() for _ in job_overrides]
         waiting, running, told = deque(range(len(returns))), dict[int, Any](), 0
-        with self._heeded():
+        with self._signals_noted():
             try:
                 self.open(len(returns))
                 while running or (waiting and not self._signals):
@@ -83,39 +84,39 @@ class Elsewhere(Launcher):
         return Path(self.config.hydra.sweep.dir)
 
     def wait(self, seconds: float = POLL_S) -> None:
-        """Sleep, but for a signal."""
+        """Sleep for so long, or until a signal comes."""
         self._signalled.wait(seconds)
         self._signalled.clear()
 
-    # -- what each launcher does in its own way --------------------------------------------------------
+    # -- what each launcher implements -----------------------------------------------------------------
 
     @abstractmethod
     def open(self, n_jobs: int) -> None:
-        """Get ready for so many jobs."""
+        """Prepare for so many jobs."""
 
     @abstractmethod
     def room(self, running: int) -> int:
-        """How many jobs can be begun now, beside so many."""
+        """How many jobs can be started now, beside those that are running."""
 
     @abstractmethod
     def start(self, jobs: Sequence[tuple[int, list[str]]]) -> Sequence[Any]:
-        """Begin jobs (number, overrides); of each what it is known by."""
+        """Start jobs (number, overrides); a handle for each."""
 
     @abstractmethod
     def poll(self, running: Mapping[int, Any]) -> Iterator[tuple[int, JobReturn]]:
-        """Wait a moment; the jobs that have ended."""
+        """Wait a moment; the jobs that have ended since."""
 
     @abstractmethod
     def stop(self, running: Sequence[Any], at_once: bool) -> None:
-        """Tell jobs to save their state and to end, or only to end."""
+        """Tell jobs to save their state and end, or to end at once."""
 
     def close(self) -> None:
-        """All jobs have ended."""
+        """Clean up when all jobs have ended."""
 
     # -- signals ---------------------------------------------------------------------------------------
 
     def _tell(self, told: int, running: Mapping[int, Any]) -> int:
-        """Pass on a signal that came; how many have been."""
+        """Pass on a signal that came; the number of signals passed on so far."""
         if running:
             how = "ending at once" if told else "saving their state; Ctrl-C once more does not wait for it"
             sys.stderr.write(f"sweep: stopped, with {len(running)} running: {how}\n")
@@ -123,8 +124,8 @@ class Elsewhere(Launcher):
         return len(self._signals)
 
     @contextmanager
-    def _heeded(self) -> Iterator[None]:
-        """Signals are noted, and acted on between two looks at the jobs."""
+    def _signals_noted(self) -> Iterator[None]:
+        """Note signals, to be acted on between two polls of the jobs."""
         self._signals.clear()
         if threading.current_thread() is not threading.main_thread():
             yield

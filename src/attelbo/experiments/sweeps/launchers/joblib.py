@@ -1,8 +1,8 @@
-"""``hydra/launcher=joblib``: worker processes of joblib's, each with a GPU or a share of the cores of its own.
+"""``hydra/launcher=joblib``: worker processes of joblib, each with its own GPU or share of the cores.
 
-What hydra-joblib-launcher does, but that each worker is a pool by itself: one that is killed, for want of memory, say,
-takes neither the others nor the jobs to come along, and a GPU is a worker's for as long as it lives. A worker imports
-what it needs once and keeps the data of the job before.
+As hydra-joblib-launcher, except that each worker is a pool by itself: one that is killed, when memory runs out, say,
+affects neither the others nor later jobs, and a worker keeps its GPU for as long as it lives. A worker imports what it
+needs once and keeps the data of the previous job.
 """
 
 import concurrent.futures
@@ -28,15 +28,15 @@ from attelbo.experiments.sweeps.launchers.base import POLL_S, Elsewhere, stand_i
 from attelbo.experiments.sweeps.launchers.slots import Slot, slots_here
 
 PARENT_S = 0.2
-"""How often a worker looks whether the command still lives."""
+"""Seconds between a worker's checks that the command is still alive."""
 
 
 class Joblib(Elsewhere):
     """Jobs in worker processes on this machine.
 
     Args:
-        n_jobs: at a time; None: one for each GPU, or for each core.
-        gpus: of each job, where there are any and its trainer wants one.
+        n_jobs: jobs at a time; None: one for each GPU, or for each core.
+        gpus: GPUs of each job, where there are any and its trainer uses one.
 
     Raises:
         ValueError: a number is out of range.
@@ -90,7 +90,7 @@ class Joblib(Elsewhere):
 
 
 class _Worker:
-    """A process, made when it is first needed, and again when it has died."""
+    """A process, started when it is first needed, and again when it has died."""
 
     def __init__(self, slot: Slot, execute: Any) -> None:
         self._slot = slot
@@ -110,13 +110,13 @@ class _Worker:
                 os.kill(pid, number)
 
     def bury(self) -> None:
-        """It has died: the next job has a new one."""
+        """Clean up after the process has died: the next job starts a new one."""
         if self._pool is not None:
             self._pool.shutdown(kill_workers=True)
         self._pool = None
 
     def dismiss(self) -> None:
-        """It has nothing more to do."""
+        """Let the process end."""
         if self._pool is not None:
             self._pool.shutdown()
         self._pool = None
@@ -133,8 +133,8 @@ _execute: Any = None
 
 
 def _begin(parent: int, argv: list[str], execute: Any) -> None:
-    """Signals of the terminal are the command's to pass on; and a worker whose command was killed dies with it, or
-    its job would still be writing when the command is given again."""
+    """Initialize a worker. It gets no signals from the terminal, which the command passes on; and it dies when the
+    command is killed, since its job would else still be writing when the command is given again."""
     global _execute
     _execute = execute
     stand_in(argv)

@@ -1,4 +1,4 @@
-"""Room for jobs on one machine: how many at a time, and which GPUs and how many threads each may use."""
+"""Slots for jobs on one machine: how many at a time, and which GPUs and how many threads each may use."""
 
 import os
 import warnings
@@ -8,20 +8,20 @@ from typing import Any
 from attelbo.errors import ConfigError
 
 Slot = Mapping[str, str]
-"""The environment variables of whatever job has it."""
+"""The environment variables of a job that runs in it."""
 
 
 def slots(n_jobs: int | None, gpus: int, devices: Sequence[str], cores: int) -> list[Slot]:
-    """Room for ``n_jobs`` jobs.
+    """Slots for ``n_jobs`` jobs.
 
     Args:
         n_jobs: None: one for each ``gpus`` devices, or for each core where there is no device.
-        gpus: devices of each; where jobs are more than devices serve, they take turns in sharing them.
-        devices: names of GPUs, as CUDA_VISIBLE_DEVICES has them.
+        gpus: devices of each job; where there are not enough for all jobs, devices are shared, in turn.
+        devices: names of GPUs, as in CUDA_VISIBLE_DEVICES.
         cores: shared evenly, at least one thread each.
 
     Raises:
-        ConfigError: fewer devices than one job wants.
+        ConfigError: there are fewer devices than one job needs.
     """
     if devices and gpus > len(devices):
         raise ConfigError(f"hydra.launcher.gpus={gpus}: this machine has {len(devices)}")
@@ -34,16 +34,16 @@ def slots(n_jobs: int | None, gpus: int, devices: Sequence[str], cores: int) -> 
 
 
 def slots_here(n_jobs: int | None, gpus: int, total: int, config: Mapping[str, Any]) -> list[Slot]:
-    """Room on this machine for jobs of a sweep.
+    """Slots on this machine for the jobs of a sweep.
 
     Args:
-        n_jobs: at a time; None: as many as suit it.
-        gpus: of each.
+        n_jobs: jobs at a time; None: one for each GPU, or for each core.
+        gpus: GPUs of each job.
         total: jobs of the sweep; they share the cores if they are fewer.
         config: what they have in common.
 
     Raises:
-        ConfigError: fewer devices than one job wants.
+        ConfigError: there are fewer devices than one job needs.
     """
     found = [] if config["trainer"]["accelerator"] == "cpu" else devices()
     n = len(slots(n_jobs, gpus, found, cores()))

@@ -1,8 +1,8 @@
 """``hydra/launcher=slurm``: an array of jobs on a cluster, watched by ``squeue``.
 
 Jobs live on when the command that submitted them is killed; the same command again finds those that still wait or
-run, by ``.submitit/jobs.json`` in the sweep's directory, and waits for them. What became of a job that left neither
-the queue nor a result behind is known without accounting (``sacct``): it was killed.
+run, by ``.submitit/jobs.json`` in the sweep's directory, and waits for them. Accounting (``sacct``) is not needed: a
+job that is no longer in the queue and has left no result was killed.
 """
 
 import json
@@ -25,13 +25,13 @@ from attelbo.experiments.sweeps.launchers.submitit import STOPPED, Job, Submitte
 from attelbo.files import write_atomically
 
 ASK_S = 5.0
-"""Between two questions to the scheduler."""
+"""Seconds between two queries of the scheduler."""
 PATIENCE = 3
-"""How often a job may be missing from its answers before it is given up: a result may be late on a shared disk."""
+"""Answers in which a job is missing before it is given up: its result may be late on a shared disk."""
 
 
 class SlurmJob(Job):
-    """A job that goes on when its machine was wanted for something else: Slurm says so with SIGTERM, too."""
+    """A job that is requeued when it was preempted, which Slurm signals by SIGTERM too."""
 
     def goes_on(self, code: int | None) -> bool:
         if code == STOPPED + signal.SIGTERM:
@@ -43,21 +43,21 @@ class Slurm(Submitted):
     """Jobs on a cluster.
 
     Args:
-        n_jobs: at a time, at most.
-        partition: what is None is the cluster's own choice.
-        account: that pays.
+        n_jobs: jobs at a time, at most.
+        partition: None, here and below: the cluster's default.
+        account: the account that is charged.
         qos: quality of service.
         constraint: features of the machines.
         nodes: machines of each job.
         tasks: processes on each of them.
-        cpus: of each process; its threads.
-        gpus: on each machine.
+        cpus: cores of each process, and its threads.
+        gpus: GPUs on each machine.
         mem: GB on each machine.
         time: minutes, after which a job is stopped.
-        notice: seconds before that, when it is told.
-        requeue: how often it then goes on.
-        setup: lines of shell before the job.
-        options: any other option of sbatch.
+        notice: seconds before that at which it is signalled.
+        requeue: how often it is then put back in the queue.
+        setup: shell commands before the job.
+        options: any other options of sbatch.
 
     Raises:
         ValueError: a number is out of range.
@@ -116,7 +116,7 @@ class Slurm(Submitted):
         self._missing: dict[int, int] = {}
 
     def room(self, running: int) -> int:
-        return 1_000_000  # the queue has it
+        return 1_000_000  # they wait in the queue
 
     def start(self, jobs: Sequence[tuple[int, list[str]]]) -> "list[submitit.Job[JobReturn]]":
         known, queued = self._known(), states()
@@ -139,14 +139,14 @@ class Slurm(Submitted):
             raise UserError(f"hydra/launcher=slurm: {told[-1] if told else error}") from error
 
     def _known(self) -> dict[str, str]:
-        """Of the jobs that were ever submitted, by their words, the number in the queue."""
+        """Words -> Slurm's id of each job that was ever submitted."""
         try:
             return json.loads((self.files / "jobs.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
 
     def _alive(self, number: str, queued: Mapping[str, str]) -> "submitit.Job[JobReturn] | None":
-        """A job that waits or runs."""
+        """The job with this id, if it waits or runs."""
         job = submitit.SlurmJob(self.files / "%j", number, tasks=range(self.nodes * self.tasks))
         alive = queued.get(number, "COMPLETING") != "COMPLETING" and not job.task(0).paths.result_pickle.exists()
         return job if alive else None

@@ -1,8 +1,8 @@
-"""Jobs through submitit, which writes each to a file and runs it from there; a job that is stopped for want of time or
-room is put back in the queue, and goes on from its checkpoint.
+"""Jobs through submitit, which pickles each to a file and runs it from there; a job that reaches its time limit or is
+preempted is put back in the queue, and resumes from its checkpoint.
 
 The signal for that (SIGUSR2, a while before the end) acts on the training first, which saves its state; then it is
-passed on to submitit, which files the same job again. As a job of a sweep it finds its directory, and goes on there.
+passed on to submitit, which submits the same job again. As a job of a sweep it finds its directory, and resumes there.
 """
 
 import os
@@ -26,10 +26,10 @@ STOPPED = 128
 
 
 class Job(BaseSubmititLauncher):
-    """What runs in the other process, and again after it was stopped: plain Hydra, and what becomes of a signal.
+    """What runs in the other process, and again after it was stopped: plain Hydra, with handling of signals.
 
     Args:
-        environment: variables for it.
+        environment: environment variables for it.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -54,10 +54,10 @@ class Submitted(Elsewhere):
     """Jobs that submitit runs.
 
     Args:
-        n_jobs: at a time.
+        n_jobs: jobs at a time.
         time: minutes, after which a job is stopped.
-        notice: seconds before that, when it is told.
-        requeue: how often it then goes on.
+        notice: seconds before that at which it is signalled.
+        requeue: how often it is then put back in the queue.
 
     Raises:
         ValueError: a number is out of range.
@@ -75,22 +75,22 @@ class Submitted(Elsewhere):
 
     @property
     def files(self) -> Path:
-        """Where submitit keeps its own."""
+        """The folder of submitit's files."""
         return self.folder.absolute() / ".submitit"
 
     def arguments(self, number: int, overrides: list[str]) -> tuple[Any, ...]:
-        """Those of a `Job`."""
+        """The arguments of a call of a `Job`."""
         return overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state()
 
     def job(self, environment: Mapping[str, str]) -> Job:
-        """What runs."""
+        """The job, set up."""
         job = self.job_class(environment)
         job.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
         return job
 
     @staticmethod
     def returned(job: "submitit.Job[JobReturn]") -> JobReturn:
-        """What a job handed back that has ended; nothing if it was killed."""
+        """What a job that has ended returned; nothing if it was killed."""
         first = job.task(0)
         if not first.paths.result_pickle.exists():
             return JobReturn()
@@ -103,14 +103,14 @@ class Submitted(Elsewhere):
 
 
 class Local(Submitted):
-    """Jobs in processes on this machine, in which everything happens that happens on a cluster.
+    """Jobs in processes on this machine, handled as on a cluster.
 
     Args:
-        n_jobs: at a time; None: one for each GPU, or for each core.
-        gpus: of each job, where there are any and its trainer wants one.
+        n_jobs: jobs at a time; None: one for each GPU, or for each core.
+        gpus: GPUs of each job, where there are any and its trainer uses one.
         time: minutes, after which a job is stopped.
-        notice: seconds before that, when it is told.
-        requeue: how often it then goes on; submitit begins a process six times at most.
+        notice: seconds before that at which it is signalled.
+        requeue: how often it is then started again; submitit starts a process six times at most.
 
     Raises:
         ValueError: a number is out of range.
@@ -136,7 +136,7 @@ class Local(Submitted):
 
     def start(self, jobs: Sequence[tuple[int, list[str]]]) -> "list[_Begun]":
         taken = [self._free.pop() for _ in jobs]
-        # Its processes do not hear Ctrl-C: what becomes of it is decided here, and they are told.
+        # The processes ignore Ctrl-C: this one handles it and tells them.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             return [
