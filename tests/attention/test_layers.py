@@ -34,6 +34,7 @@ from attelbo.attention import (
     SoftmaxOffByOne,
     TalkingHeadsAttention,
     TransformerBlock,
+    ValueResidualAttention,
 )
 from attelbo.attention.talking import TalkingHeads
 
@@ -52,6 +53,8 @@ LAYERS: dict[str, Callable[..., AttentionLayer]] = {
     "latent, few placed": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, placed_dim=2, **options),
     "talking heads": TalkingHeadsAttention,
     "talking heads, grouped": lambda *sizes, **options: TalkingHeadsAttention(*sizes, kv_heads=1, **options),
+    "value residual": ValueResidualAttention,
+    "value residual, grouped": lambda *sizes, **options: ValueResidualAttention(*sizes, kv_heads=1, **options),
 }
 ABLE = [(name, kernel) for name in LAYERS for kernel in TRAINABLE if kernel != "sdpa" or "talking" not in name]
 """Layers and the kernels that can compute them."""

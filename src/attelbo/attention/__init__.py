@@ -64,7 +64,9 @@ from attelbo.attention.scores import (
     Score,
 )
 from attelbo.attention.sets import ISAB, MAB, PMA, SAB, Perceiver, SlotAttention
+from attelbo.attention.stacked import Handed, StackedAttention
 from attelbo.attention.talking import TalkingHeadsAttention
+from attelbo.attention.value_residual import ValueResidualAttention
 
 __all__ = [
     "CBAM",
@@ -102,6 +104,7 @@ __all__ = [
     "GatedAttention",
     "GaussianWindow",
     "General",
+    "Handed",
     "HeadFeatures",
     "Kernel",
     "KernelName",
@@ -141,9 +144,11 @@ __all__ = [
     "SoftmaxOffByOne",
     "Sparsemax",
     "SqueezeExcite",
+    "StackedAttention",
     "TalkingHeadsAttention",
     "TopK",
     "TransformerBlock",
+    "ValueResidualAttention",
     "WindowAttention2d",
     "XPos",
     "attention_layers",

@@ -18,6 +18,7 @@ from attelbo.attention.layer import AttentionLayer
 from attelbo.attention.masks import Mask
 from attelbo.attention.norms import NormName
 from attelbo.attention.residuals import Residual, ResidualName
+from attelbo.attention.stacked import Handed, StackedAttention
 from attelbo.checks import check_at_least, check_choice
 
 FeedForwardActivation = Literal["relu", "gelu", "relu2", "reglu", "geglu", "swiglu"]
@@ -153,6 +154,7 @@ class TransformerBlock(nn.Module):
         mask: Mask | None = None,
         memory_mask: Mask | None = None,
         cache: BlockCache | None = None,
+        handed: Handed | None = None,
     ) -> Tensor:
         """x (B, T, E), for a decoder's block with a memory (B, S, E') -> (B, T, E).
 
@@ -162,11 +164,13 @@ class TransformerBlock(nn.Module):
             mask: between the tokens, besides the one that the attention has itself.
             memory_mask: from the tokens to the memory.
             cache: the tokens before these.
+            handed: what the blocks before have handed on, and the place for what this one does.
         """
         tokens = None if cache is None else cache.tokens
+        stacked = {"handed": handed} if isinstance(self.attention, StackedAttention) else {}
 
         def attend(tokens_: Tensor) -> Tensor:
-            return self.dropout(self.attention(tokens_, mask=mask, cache=tokens))
+            return self.dropout(self.attention(tokens_, mask=mask, cache=tokens, **stacked))
 
         x = self.around_attention(x, attend)
         if self.cross is not None and self.around_cross is not None:

@@ -109,12 +109,16 @@ class AttentionLayer(nn.Module, ABC):
         Raises:
             ValueError: a query of another shape, or a cache beside a memory.
         """
+        self.check_call(query, memory, cache)
+        q, k, v = self.project(query, memory, cache)
+        return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
+
+    def check_call(self, query: Tensor, memory: Tensor | KeyValues | None, cache: KeyValueCache | None) -> None:
+        """Raise ValueError for a query of another shape, or a cache beside a memory."""
         if query.dim() != 3 or query.shape[2] != self.dim:
             raise ValueError(f"tokens must be (B, T, {self.dim}), got {tuple(query.shape)}")
         if memory is not None and cache is not None:
             raise ValueError("a cache keeps the tokens of self-attention: there can be none beside a memory")
-        q, k, v = self.project(query, memory, cache)
-        return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
 
     def cache(self, capacity: int) -> KeyValueCache:
         """An empty one, for up to ``capacity`` tokens."""

@@ -18,6 +18,7 @@ from attelbo.attention import (
     BlockCache,
     Causal,
     FeedForward,
+    Handed,
     HeadFeatures,
     Mask,
     Position,
@@ -112,6 +113,7 @@ class AttentionParts:
             position=position,
             causal=isinstance(mask, Causal),
             depth=depth,
+            follows=depth > 1 and position is not None,
             **parts,
         )
 
@@ -273,9 +275,10 @@ class Transformer(nn.Module):
             memory_mask: from the tokens to the memory.
             caches: of each block, the tokens before these.
         """
+        handed = None
         for i, block in enumerate(self.blocks):
-            cache = None if caches is None else caches[i]
-            x = block(x, memory, mask=mask, memory_mask=memory_mask, cache=cache)
+            cache, handed = None if caches is None else caches[i], Handed(handed)
+            x = block(x, memory, mask=mask, memory_mask=memory_mask, cache=cache, handed=handed)
         return self.norm(x)
 
     def caches(self, capacity: int) -> list[BlockCache]:
