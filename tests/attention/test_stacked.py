@@ -1,5 +1,6 @@
 """Attention that hands something on from layer to layer: each stack against its formula, cached, recorded and fused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,15 +14,17 @@ from attelbo.attention import (
     Document,
     NoPosition,
     Position,
+    ResidualScoreAttention,
     Rotary,
     ValueResidualAttention,
     record_attention,
 )
+from attelbo.errors import ConfigError
 from attelbo.networks import AttentionParts, Transformer
 
 PACKAGE = "attelbo.attention"
 DIM, HEADS, LAYERS, LENGTH = 8, 2, 3, 6
-KINDS = ["ValueResidualAttention"]
+KINDS = ["ValueResidualAttention", "ResidualScoreAttention"]
 POSITIONS = {"none": NoPosition, "rotary": lambda: Rotary(DIM // HEADS, LENGTH), "alibi": lambda: Alibi(HEADS)}
 DOCUMENTS = Document(torch.tensor([[0] * LENGTH, [0, 0, 1, 1, 1, 1]]))
 
@@ -52,8 +55,8 @@ def tokens(n: int = LENGTH, seed: int = 1) -> Tensor:
 
 
 def by_hand(network: Transformer, x: Tensor) -> Tensor:
-    """The stack as the papers write it: values of the first layer are kept."""
-    first = None
+    """The stack as the papers write it: values of the first layer, or scores of the layer before, are kept."""
+    first, before = None, torch.zeros((), dtype=torch.float64)
     allowed = (Causal() & DOCUMENTS).dense(LENGTH, LENGTH, device=None)
     for block in network.blocks:
         layer = block.attention
@@ -62,7 +65,9 @@ def by_hand(network: Transformer, x: Tensor) -> Tensor:
         q, k = network.position.at_query_key(q, k)
         k, v = (part.repeat_interleave(HEADS // part.shape[1], 1) for part in (k, v))
         scores = q @ k.mT / (DIM // HEADS) ** 0.5
-        if first is None:
+        if isinstance(layer, ResidualScoreAttention):
+            scores = before = scores + before
+        elif first is None:
             first = v
         else:
             v = layer.shares[0] * first + layer.shares[1] * v
@@ -91,8 +96,15 @@ def test_a_stack_is_another_than_without(kind: str) -> None:
     own = {name: value for name, value in network.state_dict().items() if not name.endswith("shares")}
     plain.load_state_dict(own)
     assert not torch.allclose(network(x), plain(x))
-    for block in network.blocks[1:]:
-        block.attention.shares.data.copy_(torch.tensor([0.0, 1.0]))
+    if kind == "ValueResidualAttention":
+        for block in network.blocks[1:]:
+            block.attention.shares.data.copy_(torch.tensor([0.0, 1.0]))
+    else:
+        plain.load_state_dict(own)
+        for model in (network, plain):  # the scores of all layers but the last are zero
+            for block in model.blocks[:-1]:
+                for each in block.attention.qkv.parameters():
+                    each.data[:DIM] = 0
     torch.testing.assert_close(network(x), plain(x))
 
 
@@ -151,3 +163,6 @@ def test_factors_begin_at_a_half_and_the_first_layer_and_a_memory_have_none() ->
 def test_what_does_not_fit_is_told() -> None:
     with pytest.raises(ValueError, match=r"handed: a layer that follows others .* got none"):
         ValueResidualAttention(DIM, HEADS, follows=True)(tokens().float())
+    chosen = replace(parts("ResidualScoreAttention"), score={"_target_": f"{PACKAGE}.Additive"})
+    with pytest.raises(ConfigError, match="residual attention has sums of scores in a dot product, which Additive is"):
+        chosen.layer(DIM, NoPosition())

@@ -50,6 +50,7 @@ from attelbo.attention.positions import (
     XPos,
 )
 from attelbo.attention.recording import Attends, RecordedMaps, attention_layers, record_attention
+from attelbo.attention.residual_scores import ResidualScoreAttention
 from attelbo.attention.residuals import Residual
 from attelbo.attention.scores import (
     Additive,
@@ -131,6 +132,7 @@ __all__ = [
     "RecordedMaps",
     "RelativeBias",
     "Residual",
+    "ResidualScoreAttention",
     "Rotary",
     "ScaledDot",
     "Score",
