@@ -116,6 +116,7 @@ def test_nothing_gives_nothing(name: str, kernel: KernelName) -> None:
     ours, x = layer(name, "alibi", kernel=kernel), tokens()
     assert ours(x[:0]).shape == x[:0].shape
     assert ours(x[:, :0]).shape == x[:, :0].shape
+    assert ours(x[:, :0], x).shape == x[:, :0].shape
 
 
 @pytest.mark.parametrize("name", LAYERS)
