@@ -24,7 +24,7 @@ from attelbo.attention.kernels import KERNELS, Call, Kernel, KernelName, Mechani
 from attelbo.attention.latent import LatentAttention
 from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
-from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
+from attelbo.attention.masks import And, Behind, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import (
     Entmax15,
@@ -37,6 +37,7 @@ from attelbo.attention.normalizers import (
     TopK,
 )
 from attelbo.attention.norms import norm_layer
+from attelbo.attention.persistent import PersistentMemoryAttention
 from attelbo.attention.positions import (
     Alibi,
     AxialRotary,
@@ -85,6 +86,7 @@ __all__ = [
     "AttentionLayer",
     "AxialAttention2d",
     "AxialRotary",
+    "Behind",
     "Block",
     "BlockCache",
     "Call",
@@ -126,6 +128,7 @@ __all__ = [
     "Or",
     "Padding",
     "Perceiver",
+    "PersistentMemoryAttention",
     "Position",
     "PositiveRandomFeatures",
     "Prefix",

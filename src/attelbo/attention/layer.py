@@ -111,7 +111,7 @@ class AttentionLayer(nn.Module, ABC):
         """
         self.check_call(query, memory, cache)
         q, k, v = self.project(query, memory, cache)
-        return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
+        return self.combine(self.attend(q, k, v, self.masked(mask)), query)
 
     def check_call(self, query: Tensor, memory: Tensor | KeyValues | None, cache: KeyValueCache | None) -> None:
         """Raise ValueError for a query of another shape, or a cache beside a memory."""
@@ -128,7 +128,11 @@ class AttentionLayer(nn.Module, ABC):
         """How much each head of each query attends to each key, (B, N, T, S), whatever the kernel; arguments as in
         :meth:`forward`. The weights times the values of :meth:`project` are what :meth:`combine` gets."""
         q, k, _ = self.project(query, memory)
-        return self.attention_weights(q, k, merged(self.mask, mask))
+        return self.attention_weights(q, k, self.masked(mask))
+
+    def masked(self, mask: Mask | None) -> Mask | None:
+        """Who may attend to whom in a call with this mask: to the keys as :meth:`attend` has them."""
+        return merged(self.mask, mask)
 
     @abstractmethod
     def reset_parameters(self, gain: float = 1.0) -> None:
@@ -183,7 +187,7 @@ class AttentionLayer(nn.Module, ABC):
             call = Call(batch_size, self.heads, n_queries, n_keys, n_keys - n_queries, dropout, training, device.type)
         if call is None:
             raise ValueError("there was no call yet: say for how many queries and keys")
-        return explain(self.kernel.name, self.mechanism, merged(self.mask, mask), call)
+        return explain(self.kernel.name, self.mechanism, self.masked(mask), call)
 
     def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
         """The weights (B, N, T, S) with which :meth:`attend` does it."""

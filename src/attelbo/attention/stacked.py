@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
-from attelbo.attention.masks import Mask, merged
+from attelbo.attention.masks import Mask
 from attelbo.attention.multi_head import MultiHeadAttention
 
 
@@ -46,7 +46,7 @@ class StackedAttention(MultiHeadAttention):
             return super().forward(query, memory, mask=mask, cache=cache)
         self.check_call(query, memory, cache)
         q, k, v = self.continued(*self.project(query, None, cache), handed or Handed())
-        return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
+        return self.combine(self.attend(q, k, v, self.masked(mask)), query)
 
     def weights(
         self,
@@ -59,7 +59,7 @@ class StackedAttention(MultiHeadAttention):
         if memory is not None:
             return super().weights(query, memory, mask=mask)
         q, k, _ = self.continued(*self.project(query), Handed(handed and handed.before))
-        return self.attention_weights(q, k, merged(self.mask, mask))
+        return self.attention_weights(q, k, self.masked(mask))
 
     @abstractmethod
     def continued(self, q: Tensor, k: Tensor, v: Tensor, handed: Handed) -> tuple[Tensor, Tensor, Tensor]:
