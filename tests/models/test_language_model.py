@@ -280,12 +280,46 @@ def test_what_may_be_drawn_against_enumeration(temperature, top_k, top_p, min_p)
         assert probabilities == pytest.approx(enumerated(row, temperature, top_k, top_p, min_p), abs=1e-12)
 
 
+HALVES = [0.5, 0.25, 0.125, 0.125]
+"""A token tells 1.75 bits on average; these tell 1, 2, 3 and 3."""
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [
+        ({}, [4, 2, 1, 1]),
+        ({"temperature": 0.5}, [16, 4, 1, 1]),
+        ({"top_k": 2}, [2, 1, 0, 0]),
+        ({"top_p": 0.8}, [4, 2, 1, 0]),
+        ({"min_p": 0.3}, [2, 1, 0, 0]),
+        ({"typical_p": 0.2}, [0, 1, 0, 0]),
+        ({"typical_p": 0.26}, [2, 1, 0, 0]),
+        ({"typical_p": 0.8}, [4, 2, 1, 0]),
+        ({"typical_p": 1.0}, [4, 2, 1, 1]),
+        ({"top_k": 1, "typical_p": 0.1}, [1, 0, 0, 0]),
+        ({"temperature": 0.5, "typical_p": 0.1}, [1, 0, 0, 0]),  # 0.46, 2.46 and 4.46 bits, 1.28 on average
+        ({"min_p": 0.3, "typical_p": 0.3}, [1, 0, 0, 0]),  # 2/3 and 1/3: 0.58 and 1.58 bits, 0.92 on average
+    ],
+)
+def test_what_is_drawn_of_a_distribution_whose_bits_are_known(options, shares):
+    places = torch.tensor([2, 0, 3, 1])  # whatever the order; of equals the first comes first
+    logits = torch.tensor(HALVES, dtype=torch.float64).log()[places].expand(20_000, -1)
+    expected = (torch.tensor(shares, dtype=torch.float64) / sum(shares))[places]
+    torch.testing.assert_close(Sampling(**options).probabilities(logits), expected.expand_as(logits))
+    torch.manual_seed(0)
+    counts = torch.bincount(Sampling(**options).draw(logits), minlength=4)
+    there = expected > 0
+    assert int(counts[~there].sum()) == 0
+    assert chisquare(counts[there].numpy(), 20_000 * expected[there].numpy()).pvalue > 1e-3 or int(there.sum()) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"temperature": -1.0}, "temperature must be at least 0"),
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
+        ({"typical_p": 0.0}, r"typical_p must be in \(0, 1\], got 0.0"),
         ({"min_p": 1.5}, r"min_p must be in \[0, 1\], got 1.5"),
         ({"length": 0}, "prompt and length must be at least 1 token, got 2 and 0"),
         ({"prompt": torch.tensor([[1, V]])}, r"tokens of a prompt must be in 0\.\.4, got \[1, 5\]"),

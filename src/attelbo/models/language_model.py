@@ -150,6 +150,7 @@ class LanguageModel(Model):
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
+        typical_p: float | None = None,
         truncate: bool = False,
     ) -> Tensor:
         """Go on with prompt (B, T) for ``length`` tokens: (B, T + length), drawn by torch's default generator.
@@ -165,13 +166,15 @@ class LanguageModel(Model):
             top_k: only one of the k likeliest tokens.
             top_p: only one of the likeliest tokens that together have this probability.
             min_p: only one of the tokens that have this share of the likeliest one's probability, or more.
+            typical_p: only one of the tokens that together have this probability, those first that tell about as much
+                as one does on average.
             truncate: whether tokens that are too far away may be forgotten.
 
         Raises:
             UserError: the model sees all of a row, a number is out of range, a token is not in the vocabulary, or the
                 tokens are more than the model can see.
         """
-        sampling = Sampling(temperature, top_k, top_p, min_p)
+        sampling = Sampling(temperature, top_k, top_p, min_p, typical_p)
         first, total = prompt.shape[1], prompt.shape[1] + length
         self._check_prompt(prompt, length, truncate)
         window = total if self.limit is None else self.limit
