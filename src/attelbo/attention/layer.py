@@ -86,9 +86,10 @@ class AttentionLayer(nn.Module, ABC):
         self.last_call: Call | None = None
 
     @staticmethod
-    def head_features(dim: int, heads: int, **options: Any) -> HeadFeatures:
+    def head_features(dim: int, heads: int, *, head_dim: int | None = None, **options: Any) -> HeadFeatures:
         """Those of a layer with these arguments, which whoever builds its score and position has to know before."""
-        return HeadFeatures(dim // heads, dim // heads)
+        head_dim = dim // heads if head_dim is None else head_dim
+        return HeadFeatures(head_dim, head_dim)
 
     def forward(
         self,
@@ -208,14 +209,16 @@ def join_heads(heads: Tensor) -> Tensor:
     return heads.transpose(1, 2).flatten(2)
 
 
-def check_heads(dim: int, heads: int) -> None:
-    """The heads must divide the features of a token.
+def check_heads(dim: int, heads: int, head_dim: int | None = None) -> None:
+    """The heads must divide the features of a token, unless it is said how many features they have themselves.
 
     Raises:
-        ValueError: they do not; those that do are named.
+        ValueError: they do not; those that do are named. A size below 1.
     """
-    check_at_least(1, dim=dim)
-    if heads < 1 or dim % heads:
+    check_at_least(1, dim=dim, head_dim=head_dim)
+    if head_dim is not None:
+        check_at_least(1, heads=heads)
+    elif heads < 1 or dim % heads:
         divisors = [n for n in range(1, dim + 1) if dim % n == 0]
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
 

@@ -146,7 +146,7 @@ class AttentionParts:
         options = {key: value for key, value in self.attention.items() if key != "_target_"}
         kind = locate(self.attention["_target_"])
         try:
-            check_heads(dim, options["heads"])
+            check_heads(dim, options["heads"], options.get("head_dim"))
             layer = kind if isinstance(kind, type) and issubclass(kind, AttentionLayer) else AttentionLayer
             return layer.head_features(dim, **options)
         except ValueError as error:
