@@ -174,6 +174,69 @@ def test_what_a_model_would_copy_or_cannot_see_is_refused():
         made(HIDDEN, causal=False).generate(tokens(1, 2), 2)
 
 
+# -- a prefix that is seen from both sides -----------------------------------------------------------------
+
+
+def test_all_of_a_prefix_is_seen_from_its_tokens_and_nothing_behind_it():
+    model, x, prefix = made(prefix=True), tokens(2), torch.tensor([1, 4])
+    said = model(x, prefix=prefix)
+    for place in range(T):
+        other = x.clone()
+        other[:, place] = (x[:, place] + 1) % V
+        changed = (model(other, prefix=prefix) - said).abs().amax(-1) > 1e-9
+        for row, n in enumerate(prefix.tolist()):
+            assert changed[row].tolist() == [t >= place or max(t, place) < n for t in range(T)]
+    torch.testing.assert_close(model(x), model(x, prefix=torch.tensor([1, 1])))
+
+
+def test_the_loss_is_of_what_follows_a_drawn_prefix():
+    model, x, y = made(prefix=True).train(), tokens(3), tokens(3, seed=1)
+    y[1, :3] = y[2, 6:] = -1
+    first, last = [0, 3, 0], [7, 7, 5]
+    torch.manual_seed(0)
+    drawn = torch.stack([model.prefix_of(y) for _ in range(8_000)])
+    for row in range(3):
+        counts = torch.bincount(drawn[:, row], minlength=T + 1)[first[row] + 1 : last[row] + 2]
+        assert int(counts.sum()) == 8_000
+        assert chisquare(counts.numpy()).pvalue > 1e-3
+    torch.manual_seed(1)
+    prefix = model.prefix_of(y)
+    log_p = model(x, prefix=prefix).log_softmax(-1)
+    told = [(b, t) for b in range(3) for t in range(int(prefix[b]) - 1, T) if y[b, t] >= 0]
+    torch.manual_seed(1)
+    expected = -sum(log_p[b, t, y[b, t]] for b, t in told) / len(told)
+    torch.testing.assert_close(model.losses(Batch(x, y, torch.arange(3)))["loss"], expected)
+    model.eval()
+    assert model.prefix_of(y).tolist() == [1, 4, 1]
+    log_p = model(x, prefix=torch.tensor([1, 4, 1])).log_softmax(-1)
+    told = [(b, t) for b in range(3) for t in range(T) if y[b, t] >= 0]
+    expected = -sum(log_p[b, t, y[b, t]] for b, t in told) / len(told)
+    torch.testing.assert_close(model.losses(Batch(x, y, torch.arange(3)))["loss"], expected)
+
+
+def test_a_prompt_is_a_prefix():
+    model, prompt = made(prefix=True), tokens(3, 4)
+    expected, n = prompt, torch.full((3,), 4)
+    for _ in range(4):
+        expected = torch.cat([expected, model(expected, prefix=n)[:, -1].argmax(-1, keepdim=True)], 1)
+    assert torch.equal(model.generate(prompt, 4, temperature=0), expected)
+    assert not torch.allclose(model(prompt), model(prompt, prefix=n))
+
+
+def test_documents_beside_each_other_have_their_own_part_of_a_prefix():
+    model, x = made(prefix=True, position={"_target_": "attelbo.attention.NoPosition"}), tokens(2)
+    segments, prefix = torch.tensor([[0] * 3 + [1] * 5] * 2), torch.tensor([5, 5])
+    together = model(x, segments, prefix)
+    torch.testing.assert_close(together[:, :3], model(x[:, :3], prefix=torch.tensor([3, 3])))
+    torch.testing.assert_close(together[:, 3:], model(x[:, 3:], prefix=torch.tensor([2, 2])))
+
+
+@pytest.mark.parametrize("options", [{"causal": False}, {"score": None}])
+def test_a_prefix_is_of_models_that_predict_one_token_after_the_other(options):
+    with pytest.raises(ConfigError, match=r"model.prefix needs model.causal=true, and attention with a mask"):
+        made(prefix=True, **options)
+
+
 # -- decoding ----------------------------------------------------------------------------------------------
 
 CHOICES = choices([package_folder()])
