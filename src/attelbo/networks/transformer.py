@@ -198,6 +198,7 @@ class Transformer(nn.Module):
         hidden_dropout: inside the feed-forward networks, behind the activation, in training.
         drop_path: the probability with which a layer of the last block adds nothing to a row, in training; it grows
             with the depth of a block, in even steps from 0 (Huang et al. 2016, eq. 4).
+        macaron: whether half of a feed-forward network stands on either side of attention (Lu et al. 2019).
 
     Raises:
         ValueError: a size below 1, no such activation, norm or residual, a number out of range, or two learned factors.
@@ -223,6 +224,7 @@ class Transformer(nn.Module):
         bias: bool = True,
         hidden_dropout: float = 0.0,
         drop_path: float = 0.0,
+        macaron: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, layers=layers)
@@ -244,6 +246,7 @@ class Transformer(nn.Module):
                 layer_scale=layer_scale,
                 dropout=dropout,
                 drop_path=drop_path * depth / layers,
+                macaron=macaron,
             )
             for depth in range(1, layers + 1)
         )
