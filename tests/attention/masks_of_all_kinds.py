@@ -2,7 +2,7 @@
 
 import torch
 
-from attelbo.attention import Block, Causal, Document, Mask, Padding, Prefix, SlidingWindow
+from attelbo.attention import Behind, Block, Causal, Document, Mask, Padding, Prefix, SlidingWindow
 
 LENGTH = 16
 
@@ -24,5 +24,6 @@ MASKS: dict[str, Mask | None] = {
     "window in documents": SlidingWindow(2) & Document(IDS),
     "causal window or prefix": Causal() & SlidingWindow(3) | Prefix(1),
     "blocks and a window": Block(2) | Causal() & SlidingWindow(2),
+    "documents behind others": Behind(Causal() & Document(IDS), 3),
     "nothing": Prefix(1) & SlidingWindow(1) & Block(1),
 }

@@ -156,6 +156,37 @@ def test_norms_of_nothing_and_of_half_precision_are_numbers(name: NormName) -> N
     assert norm.half()(large).isfinite().all()
 
 
+@pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
+def test_half_of_a_network_on_either_side_of_attention(residual: str) -> None:
+    ours, x = block(residual=residual, macaron=True), torch.randn(2, 3, 8, dtype=torch.float64)
+    assert ours.before is not None
+    assert ours.around_before is not None
+
+    def added(around: Any, x: Tensor, made: Any) -> Tensor:
+        return x + made(around.norm(x)) if residual == "pre_norm" else around.norm(x + made(x))
+
+    def of(network: FeedForward) -> Any:
+        return lambda x: network.second(network.first(x).relu()) / 2
+
+    expected = added(ours.around_before, x, of(ours.before))
+    expected = added(ours.around_attention, expected, lambda x: ours.attention(x, mask=Causal()))
+    expected = added(ours.around_feed_forward, expected, of(ours.feed_forward))
+    torch.testing.assert_close(ours(x, mask=Causal()), expected)
+    ours(x, mask=Causal()).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
+
+
+def test_both_halves_have_weights_of_their_own() -> None:
+    made = Block(MultiHeadAttention(8, 2), FeedForward(8, 16), macaron=True)
+    assert made.before is not None
+    assert not torch.equal(made.before.first.weight, made.feed_forward.first.weight)
+    assert [layer.out_features for layer in made.residual_outputs()] == [8, 8, 8]
+    made.reset_parameters(0.5)
+    for each in made.feed_forwards():
+        assert not each.second.bias.any()
+        assert each.second.weight.std().item() == pytest.approx(0.5 * (2 / (8 + 16)) ** 0.5, rel=0.3)
+
+
 @pytest.mark.parametrize("norm", get_args(NormName))
 def test_every_parameter_gets_a_gradient(norm: NormName) -> None:
     ours = block(cross=True, norm=norm)
@@ -167,6 +198,7 @@ def test_every_parameter_gets_a_gradient(norm: NormName) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: block(macaron=True, residual="deepnorm"), "macaron must be false with residual=deepnorm"),
         (lambda: block(norm="batch"), "norm must be layer or rms or scale or dynamic_tanh, got 'batch'"),
         (lambda: FeedForward(4, 0), "hidden must be at least 1, got 0"),
         (lambda: FeedForward(4, 4, "tanh"), "activation must be relu or .* or swiglu, got 'tanh'"),  # pyright: ignore[reportArgumentType]

@@ -28,12 +28,15 @@ from attelbo.attention import (
     MultiHeadAttention,
     Normalizer,
     Padding,
+    PersistentMemoryAttention,
     RelativeBias,
+    ResidualScoreAttention,
     Rotary,
     ScaledDot,
     SoftmaxOffByOne,
     TalkingHeadsAttention,
     TransformerBlock,
+    ValueResidualAttention,
 )
 from attelbo.attention.talking import TalkingHeads
 
@@ -41,6 +44,8 @@ DIM, HEADS, LENGTH = 16, 2, 7
 
 LAYERS: dict[str, Callable[..., AttentionLayer]] = {
     "multi_head": MultiHeadAttention,
+    "wide heads": lambda *sizes, **options: MultiHeadAttention(*sizes, head_dim=12, **options),
+    "narrow heads, grouped": lambda *sizes, **options: MultiHeadAttention(*sizes, head_dim=6, kv_heads=1, **options),
     "grouped_query": lambda *sizes, **options: MultiHeadAttention(*sizes, kv_heads=1, **options),
     "gated": GatedAttention,
     "gated heads": lambda *sizes, **options: GatedAttention(*sizes, gate="head", **options),
@@ -50,12 +55,24 @@ LAYERS: dict[str, Callable[..., AttentionLayer]] = {
     "forgetting, grouped": lambda *sizes, **options: ForgettingAttention(*sizes, kv_heads=1, **options),
     "latent": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, **options),
     "latent, few placed": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, placed_dim=2, **options),
+    "persistent memory": lambda *sizes, **options: PersistentMemoryAttention(*sizes, memories=3, **options),
+    "persistent memory, grouped": lambda *sizes, **options: PersistentMemoryAttention(
+        *sizes, memories=3, kv_heads=1, **options
+    ),
+    "residual scores": ResidualScoreAttention,
+    "residual scores, grouped": lambda *sizes, **options: ResidualScoreAttention(*sizes, kv_heads=1, **options),
     "talking heads": TalkingHeadsAttention,
     "talking heads, grouped": lambda *sizes, **options: TalkingHeadsAttention(*sizes, kv_heads=1, **options),
+    "value residual": ValueResidualAttention,
+    "value residual, grouped": lambda *sizes, **options: ValueResidualAttention(*sizes, kv_heads=1, **options),
 }
 ABLE = [(name, kernel) for name in LAYERS for kernel in TRAINABLE if kernel != "sdpa" or "talking" not in name]
 """Layers and the kernels that can compute them."""
-PLACED = {"differential": 4, "differential, grouped": 4, "latent": 4, "latent, few placed": 2}
+TOKENS_ONLY = [name for name in LAYERS if "memory" not in name]
+"""Layers that attend to nothing but tokens."""
+HEAD_DIM = {"wide heads": 12, "narrow heads, grouped": 6}
+"""Where it is not DIM // HEADS."""
+PLACED = HEAD_DIM | {"differential": 4, "differential, grouped": 4, "latent": 4, "latent, few placed": 2}
 
 POSITIONS = {
     "none": lambda name: None,
@@ -110,6 +127,7 @@ def test_nothing_gives_nothing(name: str, kernel: KernelName) -> None:
     ours, x = layer(name, "alibi", kernel=kernel), tokens()
     assert ours(x[:0]).shape == x[:0].shape
     assert ours(x[:, :0]).shape == x[:, :0].shape
+    assert ours(x[:, :0], x).shape == x[:, :0].shape
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -126,7 +144,7 @@ def test_kernels_agree(name: str, kernel: KernelName) -> None:
 
 
 @pytest.mark.parametrize("with_memory", [False, True])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", TOKENS_ONLY)
 def test_the_weights_times_the_values_are_what_is_combined(name: str, with_memory: bool) -> None:
     ours, x = layer(name, "rotary"), tokens(5)
     memory = tokens(5) if with_memory else None
@@ -169,8 +187,9 @@ def test_what_is_masked_shows_nowhere(name: str) -> None:
     poisoned = torch.where(VALID.unsqueeze(-1), memory, 1e9)
     output = ours(x, poisoned, mask=Padding(VALID))
     torch.testing.assert_close(output[:2], ours(x, memory, mask=Padding(VALID))[:2])
-    nothing = ours.combine(torch.zeros(3, HEADS, 4, DIM // HEADS, dtype=torch.float64), x)
-    torch.testing.assert_close(output[2], nothing[2])
+    if name in TOKENS_ONLY:
+        nothing = ours.combine(torch.zeros(3, HEADS, 4, HEAD_DIM.get(name, DIM // HEADS), dtype=torch.float64), x)
+        torch.testing.assert_close(output[2], nothing[2])
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -327,6 +346,23 @@ def test_a_latent_cache_holds_the_latents_only() -> None:
     assert placed.shape == (3, 1, 4, 4)
 
 
+@pytest.mark.parametrize("memory_dim", [None, 5])
+def test_heads_of_a_width_of_their_own_are_as_many_formulas(memory_dim: int | None) -> None:
+    n, d, m = 3, 10, 1  # three heads do not divide the 16 features
+    torch.manual_seed(0)
+    ours = MultiHeadAttention(DIM, n, head_dim=d, kv_heads=m, memory_dim=memory_dim).double()
+    x, memory = tokens(4), tokens(5, memory_dim or DIM)
+    of_memory = ours.from_memory or nn.Linear(DIM, 2 * m * d, dtype=torch.float64)
+    if memory_dim is None:
+        of_memory.load_state_dict({"weight": ours.qkv.weight[n * d :], "bias": ours.qkv.bias[n * d :]})
+    keys, values = of_memory(memory).chunk(2, -1)
+    queries = (x @ ours.qkv.weight[: n * d].mT + ours.qkv.bias[: n * d]).chunk(n, -1)
+    heads = [F.softmax(query @ keys.mT / d**0.5, -1) @ values for query in queries]
+    torch.testing.assert_close(ours(x, memory), ours.output(torch.cat(heads, -1)))
+    n_inputs = n * d * (DIM + 1) + 2 * m * d * ((memory_dim or DIM) + 1)
+    assert sum(parameter.numel() for parameter in ours.parameters()) == n_inputs + DIM * (n * d + 1)
+
+
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_heads_talk_of_scores_and_of_weights(kv_heads: int) -> None:
     ours, x, there = layer("talking heads", kv_heads=kv_heads, normalizer=SoftmaxOffByOne()), tokens(5), VALID[:, None]
@@ -370,6 +406,8 @@ def test_heads_that_listen_to_themselves_only_are_multi_head_attention(position:
             for kernel in ("sdpa", "flex")
         ),
         (lambda: GatedAttention(8, 2, gate="value"), "gate must be head or element, got 'value'"),  # pyright: ignore[reportArgumentType]
+        (lambda: MultiHeadAttention(8, 2, head_dim=0), "head_dim must be at least 1, got 0"),
+        (lambda: MultiHeadAttention(8, 0, head_dim=4), "heads must be at least 1, got 0"),
         (lambda: DifferentialAttention(6, 2), "two maps need an even number of features of a head, got 3"),
         (lambda: DifferentialAttention(8, 2, depth=0), "depth must be at least 1, got 0"),
         (lambda: DifferentialAttention(8, 3), "heads must divide the 8 features"),

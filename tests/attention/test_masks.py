@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from attelbo.attention import (
     And,
+    Behind,
     Block,
     Causal,
     Document,
@@ -38,6 +39,11 @@ DEFINITIONS = {
     "causal in documents": (
         Causal() & Document(IDS),
         lambda b, q, k: 0 <= k <= q and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0,
+    ),
+    "padding behind others": (Behind(Padding(VALID), 2), lambda b, q, k: k < 2 or bool(VALID[b, k - 2])),
+    "a causal window behind others": (
+        Behind(Causal() & SlidingWindow(2), 3),
+        lambda b, q, k: k < 3 or k in (q - 1, q),
     ),
 }
 

@@ -50,15 +50,16 @@ def drawn(run_dir, prompt, length, n=1, seed=0, **options):
 
 def test_a_prompt_is_gone_on_with(done, capsys):
     words = ["prompt=the qu", "n=3", "length=7", "seed=5", "temperature=0.7", "top_k=4", "top_p=0.9", "min_p=0.1"]
+    words.append("typical_p=0.8")
     assert main(["sample", f"run={done}", "accelerator=cpu", *words]) == 0
-    expected = drawn(
-        done, lambda tokenizer: tokenizer.encode("the qu"), 7, 3, 5, temperature=0.7, top_k=4, top_p=0.9, min_p=0.1
-    )
+    given = {"temperature": 0.7, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "typical_p": 0.8}
+    expected = drawn(done, lambda tokenizer: tokenizer.encode("the qu"), 7, 3, 5, **given)
     text = f"\n{RULE}\n".join(expected) + "\n"
     assert len(set(expected)) > 1
     assert all(len(one) == 13 and one.startswith("the qu") for one in expected)
     assert capsys.readouterr().out.startswith(text)
-    (file,) = (done / "media").glob("samples-n3-seed5-prompt*-length7-temperature0.7-top_k4-top_p0.9-min_p0.1.txt")
+    named = "temperature0.7-top_k4-top_p0.9-min_p0.1-typical_p0.8"
+    (file,) = (done / "media").glob(f"samples-n3-seed5-prompt*-length7-{named}.txt")
     assert file.read_text() == text
     words[0] = "prompt=the th"
     assert main(["sample", f"run={done}", "accelerator=cpu", *words]) == 0
@@ -111,7 +112,8 @@ def test_what_cannot_be_written_is_told_in_one_line(done, capsys, word, why):
 
 
 @pytest.mark.parametrize(
-    "word", ["prompt=x", "length=5", "temperature=1.0", "top_k=3", "top_p=0.5", "min_p=0.1", "truncate=true"]
+    "word",
+    ["prompt=x", "length=5", "temperature=1.0", "top_k=3", "top_p=0.5", "min_p=0.1", "typical_p=0.9", "truncate=true"],
 )
 def test_a_model_of_images_writes_no_text(vae, capsys, word):
     assert main(["sample", f"run={vae}", "accelerator=cpu", word]) == 2

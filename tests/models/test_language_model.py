@@ -174,6 +174,69 @@ def test_what_a_model_would_copy_or_cannot_see_is_refused():
         made(HIDDEN, causal=False).generate(tokens(1, 2), 2)
 
 
+# -- a prefix that is seen from both sides -----------------------------------------------------------------
+
+
+def test_all_of_a_prefix_is_seen_from_its_tokens_and_nothing_behind_it():
+    model, x, prefix = made(prefix=True), tokens(2), torch.tensor([1, 4])
+    said = model(x, prefix=prefix)
+    for place in range(T):
+        other = x.clone()
+        other[:, place] = (x[:, place] + 1) % V
+        changed = (model(other, prefix=prefix) - said).abs().amax(-1) > 1e-9
+        for row, n in enumerate(prefix.tolist()):
+            assert changed[row].tolist() == [t >= place or max(t, place) < n for t in range(T)]
+    torch.testing.assert_close(model(x), model(x, prefix=torch.tensor([1, 1])))
+
+
+def test_the_loss_is_of_what_follows_a_drawn_prefix():
+    model, x, y = made(prefix=True).train(), tokens(3), tokens(3, seed=1)
+    y[1, :3] = y[2, 6:] = -1
+    first, last = [0, 3, 0], [7, 7, 5]
+    torch.manual_seed(0)
+    drawn = torch.stack([model.prefix_of(y) for _ in range(8_000)])
+    for row in range(3):
+        counts = torch.bincount(drawn[:, row], minlength=T + 1)[first[row] + 1 : last[row] + 2]
+        assert int(counts.sum()) == 8_000
+        assert chisquare(counts.numpy()).pvalue > 1e-3
+    torch.manual_seed(1)
+    prefix = model.prefix_of(y)
+    log_p = model(x, prefix=prefix).log_softmax(-1)
+    told = [(b, t) for b in range(3) for t in range(int(prefix[b]) - 1, T) if y[b, t] >= 0]
+    torch.manual_seed(1)
+    expected = -sum(log_p[b, t, y[b, t]] for b, t in told) / len(told)
+    torch.testing.assert_close(model.losses(Batch(x, y, torch.arange(3)))["loss"], expected)
+    model.eval()
+    assert model.prefix_of(y).tolist() == [1, 4, 1]
+    log_p = model(x, prefix=torch.tensor([1, 4, 1])).log_softmax(-1)
+    told = [(b, t) for b in range(3) for t in range(T) if y[b, t] >= 0]
+    expected = -sum(log_p[b, t, y[b, t]] for b, t in told) / len(told)
+    torch.testing.assert_close(model.losses(Batch(x, y, torch.arange(3)))["loss"], expected)
+
+
+def test_a_prompt_is_a_prefix():
+    model, prompt = made(prefix=True), tokens(3, 4)
+    expected, n = prompt, torch.full((3,), 4)
+    for _ in range(4):
+        expected = torch.cat([expected, model(expected, prefix=n)[:, -1].argmax(-1, keepdim=True)], 1)
+    assert torch.equal(model.generate(prompt, 4, temperature=0), expected)
+    assert not torch.allclose(model(prompt), model(prompt, prefix=n))
+
+
+def test_documents_beside_each_other_have_their_own_part_of_a_prefix():
+    model, x = made(prefix=True, position={"_target_": "attelbo.attention.NoPosition"}), tokens(2)
+    segments, prefix = torch.tensor([[0] * 3 + [1] * 5] * 2), torch.tensor([5, 5])
+    together = model(x, segments, prefix)
+    torch.testing.assert_close(together[:, :3], model(x[:, :3], prefix=torch.tensor([3, 3])))
+    torch.testing.assert_close(together[:, 3:], model(x[:, 3:], prefix=torch.tensor([2, 2])))
+
+
+@pytest.mark.parametrize("options", [{"causal": False}, {"score": None}])
+def test_a_prefix_is_of_models_that_predict_one_token_after_the_other(options):
+    with pytest.raises(ConfigError, match=r"model.prefix needs model.causal=true, and attention with a mask"):
+        made(prefix=True, **options)
+
+
 # -- decoding ----------------------------------------------------------------------------------------------
 
 CHOICES = choices([package_folder()])
@@ -278,12 +341,46 @@ def test_what_may_be_drawn_against_enumeration(temperature, top_k, top_p, min_p)
         assert probabilities == pytest.approx(enumerated(row, temperature, top_k, top_p, min_p), abs=1e-12)
 
 
+HALVES = [0.5, 0.25, 0.125, 0.125]
+"""A token tells 1.75 bits on average; these tell 1, 2, 3 and 3."""
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [
+        ({}, [4, 2, 1, 1]),
+        ({"temperature": 0.5}, [16, 4, 1, 1]),
+        ({"top_k": 2}, [2, 1, 0, 0]),
+        ({"top_p": 0.8}, [4, 2, 1, 0]),
+        ({"min_p": 0.3}, [2, 1, 0, 0]),
+        ({"typical_p": 0.2}, [0, 1, 0, 0]),
+        ({"typical_p": 0.26}, [2, 1, 0, 0]),
+        ({"typical_p": 0.8}, [4, 2, 1, 0]),
+        ({"typical_p": 1.0}, [4, 2, 1, 1]),
+        ({"top_k": 1, "typical_p": 0.1}, [1, 0, 0, 0]),
+        ({"temperature": 0.5, "typical_p": 0.1}, [1, 0, 0, 0]),  # 0.46, 2.46 and 4.46 bits, 1.28 on average
+        ({"min_p": 0.3, "typical_p": 0.3}, [1, 0, 0, 0]),  # 2/3 and 1/3: 0.58 and 1.58 bits, 0.92 on average
+    ],
+)
+def test_what_is_drawn_of_a_distribution_whose_bits_are_known(options, shares):
+    places = torch.tensor([2, 0, 3, 1])  # whatever the order; of equals the first comes first
+    logits = torch.tensor(HALVES, dtype=torch.float64).log()[places].expand(20_000, -1)
+    expected = (torch.tensor(shares, dtype=torch.float64) / sum(shares))[places]
+    torch.testing.assert_close(Sampling(**options).probabilities(logits), expected.expand_as(logits))
+    torch.manual_seed(0)
+    counts = torch.bincount(Sampling(**options).draw(logits), minlength=4)
+    there = expected > 0
+    assert int(counts[~there].sum()) == 0
+    assert chisquare(counts[there].numpy(), 20_000 * expected[there].numpy()).pvalue > 1e-3 or int(there.sum()) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"temperature": -1.0}, "temperature must be at least 0"),
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
+        ({"typical_p": 0.0}, r"typical_p must be in \(0, 1\], got 0.0"),
         ({"min_p": 1.5}, r"min_p must be in \[0, 1\], got 1.5"),
         ({"length": 0}, "prompt and length must be at least 1 token, got 2 and 0"),
         ({"prompt": torch.tensor([[1, V]])}, r"tokens of a prompt must be in 0\.\.4, got \[1, 5\]"),

@@ -24,7 +24,7 @@ from attelbo.attention.kernels import KERNELS, Call, Kernel, KernelName, Mechani
 from attelbo.attention.latent import LatentAttention
 from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
-from attelbo.attention.masks import And, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
+from attelbo.attention.masks import And, Behind, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import (
     Entmax15,
@@ -37,6 +37,7 @@ from attelbo.attention.normalizers import (
     TopK,
 )
 from attelbo.attention.norms import norm_layer
+from attelbo.attention.persistent import PersistentMemoryAttention
 from attelbo.attention.positions import (
     Alibi,
     AxialRotary,
@@ -50,6 +51,7 @@ from attelbo.attention.positions import (
     XPos,
 )
 from attelbo.attention.recording import Attends, RecordedMaps, attention_layers, record_attention
+from attelbo.attention.residual_scores import ResidualScoreAttention
 from attelbo.attention.residuals import Residual
 from attelbo.attention.scores import (
     Additive,
@@ -64,7 +66,9 @@ from attelbo.attention.scores import (
     Score,
 )
 from attelbo.attention.sets import ISAB, MAB, PMA, SAB, Perceiver, SlotAttention
+from attelbo.attention.stacked import Handed, StackedAttention
 from attelbo.attention.talking import TalkingHeadsAttention
+from attelbo.attention.value_residual import ValueResidualAttention
 
 __all__ = [
     "CBAM",
@@ -82,6 +86,7 @@ __all__ = [
     "AttentionLayer",
     "AxialAttention2d",
     "AxialRotary",
+    "Behind",
     "Block",
     "BlockCache",
     "Call",
@@ -102,6 +107,7 @@ __all__ = [
     "GatedAttention",
     "GaussianWindow",
     "General",
+    "Handed",
     "HeadFeatures",
     "Kernel",
     "KernelName",
@@ -122,12 +128,14 @@ __all__ = [
     "Or",
     "Padding",
     "Perceiver",
+    "PersistentMemoryAttention",
     "Position",
     "PositiveRandomFeatures",
     "Prefix",
     "RecordedMaps",
     "RelativeBias",
     "Residual",
+    "ResidualScoreAttention",
     "Rotary",
     "ScaledDot",
     "Score",
@@ -141,9 +149,11 @@ __all__ = [
     "SoftmaxOffByOne",
     "Sparsemax",
     "SqueezeExcite",
+    "StackedAttention",
     "TalkingHeadsAttention",
     "TopK",
     "TransformerBlock",
+    "ValueResidualAttention",
     "WindowAttention2d",
     "XPos",
     "attention_layers",

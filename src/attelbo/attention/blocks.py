@@ -1,12 +1,14 @@
 """Transformer blocks: attention and a feed-forward network, each with a residual around it.
 
 Source: Vaswani et al. 2017, section 3; gates: Shazeer 2020, "GLU Variants Improve Transformer", eqs. 5-6; the square of
-the ReLU: So et al. 2021 (Primer), section 4.
+the ReLU: So et al. 2021 (Primer), section 4; half a feed-forward network on either side of attention: Lu et al. 2019,
+"Understanding and Improving Transformer From a Multi-Particle Dynamic System Point of View" (Macaron), section 3.
 
 Shapes: B batch, T tokens, S tokens of the memory, E features of a token, H hidden features.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +20,7 @@ from attelbo.attention.layer import AttentionLayer
 from attelbo.attention.masks import Mask
 from attelbo.attention.norms import NormName
 from attelbo.attention.residuals import Residual, ResidualName
+from attelbo.attention.stacked import Handed, StackedAttention
 from attelbo.checks import check_at_least, check_choice
 
 FeedForwardActivation = Literal["relu", "gelu", "relu2", "reglu", "geglu", "swiglu"]
@@ -66,6 +69,8 @@ class FeedForward(nn.Module):
         self.second = nn.Linear(hidden, dim, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.hidden_dropout = nn.Dropout(hidden_dropout)
+        self.share = 1.0
+        """What is made is multiplied with it."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x)
@@ -74,7 +79,15 @@ class FeedForward(nn.Module):
             h = value * _GATES[self.activation](gate)
         else:
             h = _ACTIVATIONS[self.activation](h)
-        return self.dropout(self.second(self.hidden_dropout(h)))
+        made = self.dropout(self.second(self.hidden_dropout(h)))
+        return made if self.share == 1 else self.share * made
+
+    def reset_parameters(self, gain: float = 1.0) -> None:
+        """Glorot-uniform with this gain, biases zero; new ones are torch's own."""
+        for layer in (self.first, self.second):
+            nn.init.xavier_uniform_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 @dataclass
@@ -111,9 +124,12 @@ class TransformerBlock(nn.Module):
         layer_scale: the initial learned factor of each feature of a branch; None: no factor.
         dropout: on the output of attention, in training.
         drop_path: the probability with which attention, and then the feed-forward network, adds nothing to a row.
+        macaron: whether there is another feed-forward network before attention, of the same sizes; each adds half of
+            what it makes.
 
     Raises:
-        ValueError: no such norm or residual, a number out of range, or two learned factors.
+        ValueError: no such norm or residual, a number out of range, or two learned factors; DeepNorm with two
+            feed-forward networks.
     """
 
     def __init__(
@@ -129,8 +145,13 @@ class TransformerBlock(nn.Module):
         layer_scale: float | None = None,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        macaron: bool = False,
     ) -> None:
         super().__init__()
+        if macaron and residual == "deepnorm":
+            raise ValueError(
+                "macaron must be false with residual=deepnorm: its constants are for one feed-forward network"
+            )
 
         def around() -> Residual:
             return Residual(
@@ -143,6 +164,12 @@ class TransformerBlock(nn.Module):
         self.around_cross = None if cross is None else around()
         self.feed_forward = feed_forward
         self.around_feed_forward = around()
+        self.before = deepcopy(feed_forward) if macaron else None
+        self.around_before = around() if macaron else None
+        if self.before is not None:
+            self.before.first.reset_parameters()
+            self.before.second.reset_parameters()
+            self.before.share = self.feed_forward.share = 0.5
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -153,6 +180,7 @@ class TransformerBlock(nn.Module):
         mask: Mask | None = None,
         memory_mask: Mask | None = None,
         cache: BlockCache | None = None,
+        handed: Handed | None = None,
     ) -> Tensor:
         """x (B, T, E), for a decoder's block with a memory (B, S, E') -> (B, T, E).
 
@@ -162,12 +190,16 @@ class TransformerBlock(nn.Module):
             mask: between the tokens, besides the one that the attention has itself.
             memory_mask: from the tokens to the memory.
             cache: the tokens before these.
+            handed: what the blocks before have handed on, and the place for what this one does.
         """
         tokens = None if cache is None else cache.tokens
+        stacked = {"handed": handed} if isinstance(self.attention, StackedAttention) else {}
 
         def attend(tokens_: Tensor) -> Tensor:
-            return self.dropout(self.attention(tokens_, mask=mask, cache=tokens))
+            return self.dropout(self.attention(tokens_, mask=mask, cache=tokens, **stacked))
 
+        if self.before is not None and self.around_before is not None:
+            x = self.around_before(x, self.before)
         x = self.around_attention(x, attend)
         if self.cross is not None and self.around_cross is not None:
             assert memory is not None, "a decoder's block needs a memory"
@@ -181,17 +213,22 @@ class TransformerBlock(nn.Module):
 
     def residual_outputs(self) -> list[nn.Linear]:
         """The last layer of each residual branch."""
-        attentions = [self.attention] if self.cross is None else [self.attention, self.cross]
-        return [*(attention.output for attention in attentions), self.feed_forward.second]
+        return [
+            *(attention.output for attention in self._attentions()),
+            *(each.second for each in self.feed_forwards()),
+        ]
 
     def reset_parameters(self, gain: float) -> None:
         """Glorot-uniform, with this gain for all but queries and keys; biases zero."""
-        for attention in [self.attention] if self.cross is None else [self.attention, self.cross]:
-            attention.reset_parameters(gain)
-        for layer in (self.feed_forward.first, self.feed_forward.second):
-            nn.init.xavier_uniform_(layer.weight, gain)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        for part in (*self._attentions(), *self.feed_forwards()):
+            part.reset_parameters(gain)
+
+    def _attentions(self) -> list[AttentionLayer]:
+        return [self.attention] if self.cross is None else [self.attention, self.cross]
+
+    def feed_forwards(self) -> list[FeedForward]:
+        """The feed-forward network, or both of them."""
+        return [self.feed_forward] if self.before is None else [self.before, self.feed_forward]
 
     def _memory_of(self, memory: Tensor, cache: BlockCache | None) -> Tensor | KeyValues:
         """The memory, projected only once while decoding."""

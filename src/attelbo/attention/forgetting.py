@@ -28,7 +28,7 @@ from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
 from attelbo.attention.precision import full_precision
-from attelbo.attention.scores import DotProductScore, ScaledDot, Score, is_dot_product
+from attelbo.attention.scores import Lengthened, ScaledDot, Score
 
 UNIT = 256.0
 """The unit of the sums, in nats: float16 ends at 65,504."""
@@ -77,7 +77,7 @@ class ForgettingAttention(MultiHeadAttention):
             heads,
             kv_heads=kv_heads,
             memory_dim=memory_dim,
-            score=WithGates(score or ScaledDot(dim // heads), dim // heads),
+            score=Lengthened(score or ScaledDot(dim // heads), dim // heads, "forgetting attention has its gates"),
             normalizer=normalizer,
             position=position,
             mask=mask,
@@ -138,35 +138,6 @@ class ForgettingAttention(MultiHeadAttention):
         asked = own_head[:, None].expand(len(q), -1, n_queries, -1)
         units = torch.full_like(c[..., :1], UNIT).expand(-1, -1, -1, n_parts)
         return torch.cat([q, own_c, asked], -1), torch.cat([k[..., :n_features], units, -c], -1), mask
-
-
-class WithGates(DotProductScore):
-    """A score of the first D features plus the dot product of the others.
-
-    Args:
-        score: of the first D.
-        head_dim: D.
-
-    Raises:
-        ValueError: it is no dot product.
-    """
-
-    def __init__(self, score: Score, head_dim: int) -> None:
-        super().__init__()
-        if not is_dot_product(score):
-            raise ValueError(
-                f"forgetting attention has its gates in a dot product, which {type(score).__name__} is not"
-            )
-        self.score = score
-        self.head_dim = head_dim
-        self.scale = 1.0  # sums would be rounded by another
-
-    def at_query(self, query: Tensor) -> Tensor:
-        scored = self.score.scale * self.score.at_query(query[..., : self.head_dim])
-        return torch.cat([scored, query[..., self.head_dim :]], -1)
-
-    def at_key(self, key: Tensor) -> Tensor:
-        return torch.cat([self.score.at_key(key[..., : self.head_dim]), key[..., self.head_dim :]], -1)
 
 
 def _parts(sums: Tensor, dtype: torch.dtype) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.kernels import KernelName
 from attelbo.attention.layer import AttentionLayer, HeadFeatures, check_heads, join_heads, split_heads
-from attelbo.attention.masks import Mask, merged
+from attelbo.attention.masks import Mask
 from attelbo.attention.normalizers import Normalizer
 from attelbo.attention.positions import Position
 from attelbo.attention.precision import rms_normed
@@ -124,7 +124,7 @@ class LatentAttention(AttentionLayer):
         own = torch.einsum("bntd,ndr->bntr", own, self.up_key)  # <q, W c> = <W^T q, c>
         q = torch.cat([own, placed], -1)
         k = torch.cat([latent, placed_key], -1)
-        heads = self.attend(q, k, latent, merged(self.mask, mask))
+        heads = self.attend(q, k, latent, self.masked(mask))
         return self.combine(torch.einsum("bntr,ndr->bntd", heads, self.up_value), query)
 
     def project(

@@ -85,10 +85,11 @@ class AttentionLayer(nn.Module, ABC):
         self.last_call: Call | None = None
 
     @staticmethod
-    def head_features(dim: int, heads: int, **options: Any) -> HeadFeatures:
+    def head_features(dim: int, heads: int, *, head_dim: int | None = None, **options: Any) -> HeadFeatures:
         """The head features of a layer with these arguments, needed to build its score and position before the
         layer."""
-        return HeadFeatures(dim // heads, dim // heads)
+        head_dim = dim // heads if head_dim is None else head_dim
+        return HeadFeatures(head_dim, head_dim)
 
     def forward(
         self,
@@ -109,12 +110,16 @@ class AttentionLayer(nn.Module, ABC):
         Raises:
             ValueError: a query of another shape, or both a cache and a memory.
         """
+        self.check_call(query, memory, cache)
+        q, k, v = self.project(query, memory, cache)
+        return self.combine(self.attend(q, k, v, self.masked(mask)), query)
+
+    def check_call(self, query: Tensor, memory: Tensor | KeyValues | None, cache: KeyValueCache | None) -> None:
+        """Raise ValueError for a query of another shape, or a cache beside a memory."""
         if query.dim() != 3 or query.shape[2] != self.dim:
             raise ValueError(f"tokens must be (B, T, {self.dim}), got {tuple(query.shape)}")
         if memory is not None and cache is not None:
             raise ValueError("a cache is for self-attention, not for attention to a memory")
-        q, k, v = self.project(query, memory, cache)
-        return self.combine(self.attend(q, k, v, merged(self.mask, mask)), query)
 
     def cache(self, capacity: int) -> KeyValueCache:
         """An empty one, for up to ``capacity`` tokens."""
@@ -124,7 +129,11 @@ class AttentionLayer(nn.Module, ABC):
         """How much each head of each query attends to each key, (B, N, T, S), whatever the kernel; arguments as in
         :meth:`forward`. The weights times the values of :meth:`project` are what :meth:`combine` gets."""
         q, k, _ = self.project(query, memory)
-        return self.attention_weights(q, k, merged(self.mask, mask))
+        return self.attention_weights(q, k, self.masked(mask))
+
+    def masked(self, mask: Mask | None) -> Mask | None:
+        """Who may attend to whom in a call with this mask: to the keys as :meth:`attend` has them."""
+        return merged(self.mask, mask)
 
     @abstractmethod
     def reset_parameters(self, gain: float = 1.0) -> None:
@@ -179,7 +188,7 @@ class AttentionLayer(nn.Module, ABC):
             call = Call(batch_size, self.heads, n_queries, n_keys, n_keys - n_queries, dropout, training, device.type)
         if call is None:
             raise ValueError("there was no call yet: give the numbers of queries and keys")
-        return explain(self.kernel.name, self.mechanism, merged(self.mask, mask), call)
+        return explain(self.kernel.name, self.mechanism, self.masked(mask), call)
 
     def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
         """The weights (B, N, T, S) that :meth:`attend` applies."""
@@ -200,14 +209,16 @@ def join_heads(heads: Tensor) -> Tensor:
     return heads.transpose(1, 2).flatten(2)
 
 
-def check_heads(dim: int, heads: int) -> None:
-    """The heads must divide the features of a token.
+def check_heads(dim: int, heads: int, head_dim: int | None = None) -> None:
+    """The heads must divide the features of a token, unless it is said how many features they have themselves.
 
     Raises:
-        ValueError: they do not; those that do are named.
+        ValueError: they do not; those that do are named. A size below 1.
     """
-    check_at_least(1, dim=dim)
-    if heads < 1 or dim % heads:
+    check_at_least(1, dim=dim, head_dim=head_dim)
+    if head_dim is not None:
+        check_at_least(1, heads=heads)
+    elif heads < 1 or dim % heads:
         divisors = [n for n in range(1, dim + 1) if dim % n == 0]
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
 

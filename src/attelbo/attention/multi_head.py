@@ -6,7 +6,7 @@ Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; heads t
     head_n = attend(x W_q, m W_k, m W_v)_n,   output = [head_1, ..., head_N] W_o
 
 Shapes: B batch, T queries, S tokens of the memory m, E features of a token, N heads, M heads of keys and values (M
-divides N; neighbouring heads share), D = E / N.
+divides N; neighbouring heads share), D features of a head, E / N if nothing else is said.
 """
 
 import torch.nn.functional as F
@@ -30,7 +30,8 @@ class MultiHeadAttention(AttentionLayer):
 
     Args:
         dim: E.
-        heads: N; must divide ``dim``.
+        heads: N; must divide ``dim``, unless ``head_dim`` is given.
+        head_dim: D; E / N if None.
         kv_heads: M; must divide ``heads``. N if None; 1 is multi-query attention.
         memory_dim: E', of a memory whose tokens have another size; such attention is cross-attention only.
         score: how well a key matches a query; 1 / sqrt(D) times the dot product if None.
@@ -55,6 +56,7 @@ class MultiHeadAttention(AttentionLayer):
         dim: int,
         heads: int,
         *,
+        head_dim: int | None = None,
         kv_heads: int | None = None,
         memory_dim: int | None = None,
         score: Score | None = None,
@@ -66,7 +68,7 @@ class MultiHeadAttention(AttentionLayer):
         bias: bool = True,
         kernel: KernelName = "auto",
     ) -> None:
-        check_heads(dim, heads)
+        check_heads(dim, heads, head_dim)
         check_at_least(1, memory_dim=memory_dim)
         if kv_heads is not None and (kv_heads < 1 or heads % kv_heads):
             divisors = [n for n in range(1, heads + 1) if heads % n == 0]
@@ -74,7 +76,7 @@ class MultiHeadAttention(AttentionLayer):
         super().__init__(
             dim,
             heads,
-            self.head_features(dim, heads).scored,
+            self.head_features(dim, heads, head_dim=head_dim).scored,
             score=score,
             normalizer=normalizer,
             position=position,
@@ -84,15 +86,15 @@ class MultiHeadAttention(AttentionLayer):
             kernel=kernel,
         )
         self.kv_heads = heads if kv_heads is None else kv_heads
-        kv_dim = self.kv_heads * (dim // heads)
-        self.widths = [dim, kv_dim, kv_dim]
+        head_dim = dim // heads if head_dim is None else head_dim
+        self.widths = [heads * head_dim, self.kv_heads * head_dim, self.kv_heads * head_dim]
         if memory_dim is None or memory_dim == dim:
             self.qkv = nn.Linear(dim, sum(self.widths), bias=bias)
             self.from_memory = None
         else:
-            self.qkv = nn.Linear(dim, dim, bias=bias)
+            self.qkv = nn.Linear(dim, self.widths[0], bias=bias)
             self.from_memory = nn.Linear(memory_dim, sum(self.widths[1:]), bias=bias)
-        self.output = nn.Linear(dim, dim, bias=bias)
+        self.output = nn.Linear(self.widths[0], dim, bias=bias)
         self.reset_parameters()
 
     def reset_parameters(self, gain: float = 1.0) -> None:
@@ -110,7 +112,7 @@ class MultiHeadAttention(AttentionLayer):
         self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         if memory is not None:
-            weight, bias = self._rows(0, self.dim)
+            weight, bias = self._rows(0, self.widths[0])
             k, v = memory if isinstance(memory, KeyValues) else self.keys_values(memory)
             return split_heads(F.linear(query, weight, bias), self.n_maps * self.heads), k, v
         q, k, v = self.placed(query, 0 if cache is None else cache.length)
@@ -127,7 +129,7 @@ class MultiHeadAttention(AttentionLayer):
 
     def keys_values(self, memory: Tensor, values: Tensor | None = None) -> KeyValues:
         """Keys and values of a memory (B, S, E'); the values of other tokens (B, S, E') if given."""
-        first, middle, last = self.dim, sum(self.widths[:2]), sum(self.widths)
+        first, middle, last = self.widths[0], sum(self.widths[:2]), sum(self.widths)
         if values is None:
             k, v = F.linear(memory, *self._rows(first, last)).split(self.widths[1:], -1)
         else:
@@ -141,5 +143,5 @@ class MultiHeadAttention(AttentionLayer):
         """These rows of the packed projection."""
         layer = self.qkv
         if self.from_memory is not None and first:
-            layer, first, last = self.from_memory, first - self.dim, last - self.dim
+            layer, first, last = self.from_memory, first - self.widths[0], last - self.widths[0]
         return layer.weight[first:last], None if layer.bias is None else layer.bias[first:last]

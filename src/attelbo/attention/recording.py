@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention.masks import Mask
+from attelbo.attention.stacked import Handed
 
 Rows = slice | Tensor
 """Of a batch."""
@@ -106,6 +107,8 @@ def _of_rows(value: Any, rows: Rows) -> Any:
     """Arguments of a layer as they are for some rows of the batch."""
     if isinstance(value, Mask):
         return value.of_rows(rows)
+    if isinstance(value, Handed):
+        return Handed(_of_rows(value.before, rows), _of_rows(value.parts, rows))
     if isinstance(value, Tensor):
         return value if len(value) == 1 else value[rows]
     if isinstance(value, dict):

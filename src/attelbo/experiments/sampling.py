@@ -41,6 +41,7 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
+    typical_p: float | None = None,
     truncate: bool = False,
     y: int | None = None,
     data_dir: str | None = None,
@@ -71,6 +72,7 @@ def sample(
         top_k: only one of the k likeliest tokens.
         top_p: only one of the likeliest tokens that together have this probability.
         min_p: only one of the tokens that have this share of the likeliest one's probability, or more.
+        typical_p: only one of the tokens that together have this probability, the most typical ones first.
         truncate: whether the beginning may be dropped where a text is longer than the model's context.
         y: the class of all images, of a model that knows labels; if None one after the other, in columns.
         data_dir: where the images are now that a neural process completes, if not where they were.
@@ -84,7 +86,8 @@ def sample(
     trained = Trained.of(run, checkpoint, accelerator, data_dir)
     _check_class(trained, y)
     trained.seed(seed, "sample")
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "truncate": truncate}
+    drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p}
+    options = {**drawn, "truncate": truncate}
     if isinstance(trained.model, TextVAE):
         write_samples(trained, n, seed, output, {"prompt": prompt, "length": length, **options})
     elif isinstance(trained.model, LanguageModel):

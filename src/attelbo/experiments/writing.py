@@ -5,6 +5,7 @@ Shapes: n texts (n, T), D numbers of z, S steps of a path.
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from attelbo.models.generation import Sampling
 from attelbo.training.callbacks.sentences import lines, paths, reconstructions, texts_of
 
 N_TEXTS = 10
-_DRAWN_BY = ("temperature", "top_k", "top_p", "min_p")
+_DRAWN_BY = [field.name for field in fields(Sampling)]
 """Options of how a token is drawn."""
 
 
@@ -31,7 +32,7 @@ def write_samples(trained: Trained, n: int | None, seed: int, output: str | None
         n: how many; 10 if None.
         seed: what the draw was seeded with.
         output: the file; ``samples-n<n>-seed<seed>.txt`` if None, the options in its name.
-        options: temperature, top_k, top_p and min_p where they are given, and others, which are refused.
+        options: those of ``Sampling`` where they are given, and others, which are refused.
 
     Raises:
         ConfigError: a number is out of range, or an option is for language models.

@@ -3,8 +3,9 @@
 Source: the k likeliest tokens: Fan, Lewis & Dauphin 2018, section 5.4; the nucleus, the likeliest tokens that together
 have probability p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2; those with at least a
 share of the probability of the likeliest: Nguyen et al. 2025, "Turning Up the Heat: Min-p Sampling for Creative and
-Coherent LLM Outputs" (arXiv:2407.01082), section 3. The temperature is applied first, then k, then p among the
-remaining tokens, then the share.
+Coherent LLM Outputs" (arXiv:2407.01082), section 3; those whose surprise is nearest to the entropy: Meister, Pimentel,
+Wiher & Cotterell 2023, "Locally Typical Sampling", section 4. The temperature is applied first, then k, then p among
+the remaining tokens, then the share, then typicality.
 
 Shapes: B rows, V vocabulary.
 """
@@ -33,6 +34,9 @@ class Sampling:
     """One of the fewest likeliest tokens whose probabilities sum to p or more; of all if None."""
     min_p: float | None = None
     """One of those that have this share of the likeliest token's probability, or more; of all if None."""
+    typical_p: float | None = None
+    """One of the fewest whose probabilities sum to this or more, those first whose -log p is nearest to its mean, the
+    entropy; of all if None."""
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -43,6 +47,8 @@ class Sampling:
             raise UserError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise UserError(f"min_p must be in [0, 1], got {self.min_p}")
+        if self.typical_p is not None and not 0 < self.typical_p <= 1:
+            raise UserError(f"typical_p must be in (0, 1], got {self.typical_p}")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The probabilities with which each token is drawn, for logits (B, V)."""
@@ -53,12 +59,12 @@ class Sampling:
             ordered[:, self.top_k :] = -torch.inf
         probabilities = ordered.softmax(-1)
         if self.top_p is not None:
-            before = probabilities.cumsum(-1) - probabilities
-            probabilities = probabilities.masked_fill(before >= self.top_p, 0.0)
+            probabilities = fewest(probabilities, self.top_p)
         if self.min_p is not None:
             probabilities = probabilities.masked_fill(probabilities < self.min_p * probabilities[:, :1], 0.0)
-        if self.top_p is not None or self.min_p is not None:
-            probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+        if self.typical_p is not None:
+            probabilities = typical(probabilities / probabilities.sum(-1, keepdim=True), self.typical_p)
+        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
         return torch.zeros_like(probabilities).scatter_(-1, tokens, probabilities)
 
     def draw(self, logits: Tensor) -> Tensor:
@@ -66,3 +72,15 @@ class Sampling:
         if self.temperature == 0:
             return logits.argmax(-1)
         return torch.multinomial(self.probabilities(logits), 1).squeeze(-1)
+
+
+def fewest(probabilities: Tensor, mass: float) -> Tensor:
+    """(B, V), 0 from where those before have this probability together."""
+    return probabilities.masked_fill(probabilities.cumsum(-1) - probabilities >= mass, 0.0)
+
+
+def typical(probabilities: Tensor, mass: float) -> Tensor:
+    """(B, V), which sum to 1 -> the same, 0 but for the fewest most typical that have this probability together."""
+    entropy = torch.special.entr(probabilities).sum(-1, keepdim=True)
+    order = (probabilities.log() + entropy).abs().argsort(dim=-1, stable=True)
+    return torch.zeros_like(probabilities).scatter_(-1, order, fewest(probabilities.gather(-1, order), mass))

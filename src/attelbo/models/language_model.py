@@ -5,7 +5,8 @@
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", with its initialization (section
 2.3: the deeper the network, the smaller the initial residual branches); weights shared by embedding and head: Press &
 Wolf 2017. If not causal, it is the encoder of Vaswani et al. 2017 with a prediction at each place, or where a token is
-masked, as in BERT (Devlin et al. 2019).
+masked, as in BERT (Devlin et al. 2019). With a prefix, it is the prefix language model of Raffel et al. 2020 (T5),
+section 3.2.1: the beginning of a row is seen from both sides, and what follows is predicted from what precedes it.
 
 Shapes: B batch, T tokens, E features of a token, V vocabulary, K predicted tokens of a row (T unless known to be
 fewer), L layers.
@@ -18,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attelbo.attention import BlockCache, Document, Mask, Padding
+from attelbo.attention import BlockCache, Causal, Document, Mask, Padding
+from attelbo.attention.masks import merged
 from attelbo.building import Spec, part
 from attelbo.checks import check_below_one
 from attelbo.data.batch import IGNORE, PAD, Batch, DataSpec
@@ -43,6 +45,7 @@ class LanguageModel(Model):
         scheduler: the learning rate's.
         causal: whether the network sees, at each place, the tokens up to there only.
         tie_weights: whether embedding and head share their vectors.
+        prefix: whether the beginning of a row is seen from both sides; the network then looks both ways.
     """
 
     def __init__(
@@ -54,10 +57,12 @@ class LanguageModel(Model):
         scheduler: Spec,
         causal: bool = True,
         tie_weights: bool = True,
+        prefix: bool = False,
     ) -> None:
         super().__init__(optimizer, scheduler)
         n_tokens, dim = embedding.vectors.weight.shape
         self.causal = causal
+        self.prefix = prefix
         self.pads = data.pads
         self.n_predicted = data.n_hidden if data.answer_length is None else data.answer_length
         self.embedding = embedding
@@ -70,29 +75,51 @@ class LanguageModel(Model):
 
     # -- from a batch to its loss ---------------------------------------------------------------
 
-    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
-        """Logits (B, T, V) of tokens (B, T), of which each sees its own segment (B, T) only, where there are some."""
-        return self.logits(self.features(tokens, segments))
+    def forward(self, tokens: Tensor, segments: Tensor | None = None, prefix: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V) of tokens (B, T), of which each sees its own segment (B, T) only, where there are some, and
+        of a prefix of so many tokens (B,) those behind it too."""
+        return self.logits(self.features(tokens, segments, prefix))
 
-    def features(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+    def features(self, tokens: Tensor, segments: Tensor | None = None, prefix: Tensor | None = None) -> Tensor:
         """(B, T, E) of tokens (B, T)."""
-        return self.network(self.embedding(tokens), mask=self._mask(tokens, segments))
+        return self.network(self.embedding(tokens), mask=self._mask(tokens, segments, prefix))
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., V) of features (..., E), in full precision."""
         weight = self.embedding.vectors.weight if self.head is None else self.head.weight
         return full_precision(F.linear(features, weight))
 
-    def _mask(self, tokens: Tensor, segments: Tensor | None) -> Mask | None:
+    def _mask(self, tokens: Tensor, segments: Tensor | None, prefix: Tensor | None = None) -> Mask | None:
+        seen = Causal() if self.prefix else None
+        if seen is not None and prefix is not None:
+            seen = seen | Padding.of_lengths(prefix, tokens.shape[1])
         if segments is not None:
-            return Document(segments)
+            return merged(Document(segments), seen)
         # Padding comes last, so that causal attention does not see it.
-        return Padding(tokens != PAD) if self.pads and not self.causal else None
+        return Padding(tokens != PAD) if self.pads and not self.causal else seen
+
+    def prefix_of(self, y: Tensor) -> Tensor | None:
+        """The number of tokens at the beginning of each row that are seen from both sides, (B,), given y (B, T).
+
+        In evaluation these are the tokens up to the first predicted one; in training up to a predicted one drawn
+        uniformly by the default generator, and only the tokens from there on are predicted. None without a prefix.
+        """
+        if not self.prefix:
+            return None
+        asked = (y >= 0).byte()
+        first = asked.argmax(1)
+        if not self.training:
+            return first + 1
+        last = y.shape[1] - 1 - asked.flip(1).argmax(1)
+        return first + 1 + (torch.rand(len(y), device=y.device) * (last - first + 1)).long().minimum(last - first)
 
     def _predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features (B, K, E) and the tokens (B, K) that are to be predicted, negative where there are fewer than K."""
         assert batch.y is not None
-        features, y = self.features(batch.x, batch.segments), batch.y
+        prefix, y = self.prefix_of(batch.y), batch.y
+        features = self.features(batch.x, batch.segments, prefix)
+        if prefix is not None:
+            y = y.masked_fill(torch.arange(1, y.shape[1] + 1, device=y.device) < prefix.unsqueeze(1), IGNORE)
         if self.n_predicted is not None and self.n_predicted < y.shape[1]:
             # With a large vocabulary most of the cost is in the head.
             places = (y >= 0).to(torch.uint8).topk(self.n_predicted, -1).indices  # (B, K)
@@ -105,7 +132,7 @@ class LanguageModel(Model):
         return {"loss": F.cross_entropy(self.logits(features).flatten(0, 1), y.flatten(), ignore_index=IGNORE)}
 
     def counted(self, batch: Batch) -> Tensor:
-        """The tokens that are to be predicted."""
+        """The tokens that are to be predicted, whatever becomes a prefix."""
         assert batch.y is not None
         return (batch.y >= 0).sum()
 
@@ -154,6 +181,7 @@ class LanguageModel(Model):
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
+        typical_p: float | None = None,
         truncate: bool = False,
     ) -> Tensor:
         """Continue a prompt (B, T) by ``length`` tokens: (B, T + length), drawn from torch's default generator.
@@ -169,13 +197,15 @@ class LanguageModel(Model):
             top_k: only one of the k likeliest tokens.
             top_p: only one of the likeliest tokens that together have this probability.
             min_p: only one of the tokens that have this share of the likeliest one's probability, or more.
+            typical_p: only one of the tokens that together have this probability, the most typical ones first, whose
+                surprise is nearest to the entropy.
             truncate: whether tokens beyond the context may be dropped.
 
         Raises:
             UserError: the model sees all of a row, a number is out of range, a token is not in the vocabulary, or the
                 tokens are more than the model can see.
         """
-        sampling = Sampling(temperature, top_k, top_p, min_p)
+        sampling = Sampling(temperature, top_k, top_p, min_p, typical_p)
         first, total = prompt.shape[1], prompt.shape[1] + length
         self._check_prompt(prompt, length, truncate)
         window = total if self.limit is None else self.limit
@@ -226,6 +256,7 @@ def build_language_model(
     causal: bool = True,
     tie_weights: bool = True,
     dropout: float = 0.0,
+    prefix: bool = False,
 ) -> LanguageModel:
     """Compose a language model from its configuration.
 
@@ -244,6 +275,7 @@ def build_language_model(
         causal: whether no token sees those after it.
         tie_weights: whether embedding and head share their vectors.
         dropout: of the embedded tokens; attention and network have their own.
+        prefix: whether the beginning of a row is seen from both sides, as :meth:`LanguageModel.prefix_of` has it.
 
     Raises:
         ConfigError: a part's argument is out of range, or parts, or parts and data, do not fit together.
@@ -262,18 +294,22 @@ def build_language_model(
             f"model.causal=false sees the next tokens of {data.name}, which it is to predict; model.causal=true does "
             "not, and of a text data.masked=0.15 hides others"
         )
+    if prefix and (not causal or score is None):
+        raise ConfigError("model.prefix needs model.causal=true, and attention with a mask, which linear has none of")
     parts = AttentionParts(attention, score, normalizer, position, mask)
-    places = parts.position_of(dim, length if context is None else context, causal=causal)
+    looks_back = causal and not prefix
+    places = parts.position_of(dim, length if context is None else context, causal=looks_back)
     with model_arguments():
         check_below_one(dropout=dropout)
     return LanguageModel(
         data,
         TokenEmbedding(data.n_tokens or 0, dim, places, dropout),
-        part("network", network, dim=dim, parts=parts, position=places, causal=causal),
+        part("network", network, dim=dim, parts=parts, position=places, causal=looks_back),
         optimizer,
         scheduler,
         causal=causal,
         tie_weights=tie_weights,
+        prefix=prefix,
     )
 
 

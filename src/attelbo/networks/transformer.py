@@ -18,6 +18,7 @@ from attelbo.attention import (
     BlockCache,
     Causal,
     FeedForward,
+    Handed,
     HeadFeatures,
     Mask,
     Position,
@@ -112,6 +113,7 @@ class AttentionParts:
             position=position,
             causal=isinstance(mask, Causal),
             depth=depth,
+            follows=depth > 1 and position is not None,
             **parts,
         )
 
@@ -144,7 +146,7 @@ class AttentionParts:
         options = {key: value for key, value in self.attention.items() if key != "_target_"}
         kind = locate(self.attention["_target_"])
         try:
-            check_heads(dim, options["heads"])
+            check_heads(dim, options["heads"], options.get("head_dim"))
             layer = kind if isinstance(kind, type) and issubclass(kind, AttentionLayer) else AttentionLayer
             return layer.head_features(dim, **options)
         except ValueError as error:
@@ -196,6 +198,7 @@ class Transformer(nn.Module):
         hidden_dropout: inside the feed-forward networks, after the activation, in training.
         drop_path: the probability with which a layer of the last block adds nothing to a row, in training; it grows
             with the depth of a block, in even steps from 0 (Huang et al. 2016, eq. 4).
+        macaron: whether half of a feed-forward network stands on either side of attention (Lu et al. 2019).
 
     Raises:
         ValueError: a size below 1, no such activation, norm or residual, a number out of range, or two learned factors.
@@ -221,6 +224,7 @@ class Transformer(nn.Module):
         bias: bool = True,
         hidden_dropout: float = 0.0,
         drop_path: float = 0.0,
+        macaron: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, layers=layers)
@@ -242,6 +246,7 @@ class Transformer(nn.Module):
                 layer_scale=layer_scale,
                 dropout=dropout,
                 drop_path=drop_path * depth / layers,
+                macaron=macaron,
             )
             for depth in range(1, layers + 1)
         )
@@ -273,9 +278,10 @@ class Transformer(nn.Module):
             memory_mask: from the tokens to the memory.
             caches: of each block, the tokens before these.
         """
+        handed = None
         for i, block in enumerate(self.blocks):
-            cache = None if caches is None else caches[i]
-            x = block(x, memory, mask=mask, memory_mask=memory_mask, cache=cache)
+            cache, handed = None if caches is None else caches[i], Handed(handed)
+            x = block(x, memory, mask=mask, memory_mask=memory_mask, cache=cache, handed=handed)
         return self.norm(x)
 
     def caches(self, capacity: int) -> list[BlockCache]:

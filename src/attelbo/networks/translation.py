@@ -60,12 +60,12 @@ class TransformerEncoderDecoder(EncoderDecoder):
 
     def reset_parameters(self) -> None:
         """Glorot-uniform, biases zero; attention initializes itself."""
-        blocks: list[Any] = [*self.encoder.blocks, *self.decoder.blocks]
-        linear = [layer for block in blocks for layer in (block.feed_forward.first, block.feed_forward.second)]
-        for layer in (self.source.vectors, self.target.vectors, self.output, *linear):
+        for layer in (self.source.vectors, self.target.vectors, self.output):
             nn.init.xavier_uniform_(layer.weight)
-            if isinstance(layer, nn.Linear) and layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.output.bias)
+        blocks: list[Any] = [*self.encoder.blocks, *self.decoder.blocks]
+        for network in (each for block in blocks for each in block.feed_forwards()):
+            network.reset_parameters()
         for stack in (self.encoder, self.decoder):
             stack.reset_parameters()
 

@@ -106,7 +106,7 @@ class Kernel(ABC):
         """
         n_queries, n_keys = query.shape[2], key.shape[2]
         offset = n_keys - n_queries if offset is None else offset
-        if n_keys == 0:
+        if n_keys == 0 or n_queries == 0:
             return value.new_zeros(*query.shape[:3], value.shape[-1])
         if mask is not None and mask.allows_all(n_queries, n_keys, offset):
             mask = None

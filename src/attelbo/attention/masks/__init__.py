@@ -1,12 +1,14 @@
 """Masks: who may attend to whom."""
 
 from attelbo.attention.masks.base import EVERYTHING, And, Mask, Or, merged
+from attelbo.attention.masks.behind import Behind
 from attelbo.attention.masks.places import Block, Causal, Full, Prefix, SlidingWindow
 from attelbo.attention.masks.rows import Document, Padding
 
 __all__ = [
     "EVERYTHING",
     "And",
+    "Behind",
     "Block",
     "Causal",
     "Document",

@@ -6,6 +6,7 @@ from attelbo.attention.scores.cosine import Cosine
 from attelbo.attention.scores.distance import Distance
 from attelbo.attention.scores.dot import Dot, ScaledDot
 from attelbo.attention.scores.general import General
+from attelbo.attention.scores.lengthened import Lengthened
 from attelbo.attention.scores.location import Location
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Dot",
     "DotProductScore",
     "General",
+    "Lengthened",
     "Location",
     "ScaledDot",
     "Score",

@@ -1,0 +1,123 @@
+"""Persistent memories: keys and values that are learned, beside those of the tokens, and seen by every query.
+
+    head_n = attend(q_n, [m_k, k], [m_v, v])_n,   m_k and m_v parameters
+
+Source: Sukhbaatar, Grave, Lample, Jegou & Joulin 2019, "Augmenting Self-attention with Persistent Memory"
+(arXiv:1907.01470), section 3. Ours differs: the feed-forward networks stay; memories belong to a head of keys and
+values, which several queries may share; they begin normal, with variance 1 / D. Positions say nothing of memories.
+
+Shapes: B batch, T queries, S tokens, P memories, N heads, M heads of keys and values, D features of a head.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention.cache import KeyValues
+from attelbo.attention.kernels import KernelName
+from attelbo.attention.masks import Behind, Mask
+from attelbo.attention.multi_head import MultiHeadAttention
+from attelbo.attention.normalizers import Normalizer
+from attelbo.attention.positions import Position
+from attelbo.attention.scores import Location, Score
+from attelbo.checks import check_at_least
+
+
+class PersistentMemoryAttention(MultiHeadAttention):
+    """Multi-head attention to the tokens and to P learned keys and values. Who may attend to no token attends to these.
+
+    Args:
+        memories: P.
+        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
+            ``MultiHeadAttention``.
+
+    Raises:
+        ValueError: no memories, or scores of places; those of ``MultiHeadAttention``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        memories: int,
+        kv_heads: int | None = None,
+        memory_dim: int | None = None,
+        score: Score | None = None,
+        normalizer: Normalizer | None = None,
+        position: Position | None = None,
+        mask: Mask | None = None,
+        soft_cap: float | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        kernel: KernelName = "auto",
+    ) -> None:
+        check_at_least(1, memories=memories)
+        if isinstance(score, Location):
+            raise ValueError("memories are in no place, and location scores are of places: another score takes them")
+        super().__init__(
+            dim,
+            heads,
+            kv_heads=kv_heads,
+            memory_dim=memory_dim,
+            score=score,
+            normalizer=normalizer,
+            position=position,
+            mask=mask,
+            soft_cap=soft_cap,
+            dropout=dropout,
+            bias=bias,
+            kernel=kernel,
+        )
+        self.memories = memories
+        self.mechanism = replace(self.mechanism, position=BehindMemories(self.position, memories))
+        shape = (self.kv_heads, memories, dim // heads)
+        self.memory_keys, self.memory_values = (nn.Parameter(torch.randn(shape) / shape[-1] ** 0.5) for _ in range(2))
+
+    def masked(self, mask: Mask | None) -> Mask | None:
+        mask = super().masked(mask)
+        return None if mask is None else Behind(mask, self.memories)
+
+    def weights(self, query: Tensor, memory: Tensor | KeyValues | None = None, *, mask: Mask | None = None) -> Tensor:
+        """Those of the tokens, (B, N, T, S): a row sums to 1 less what the memories have."""
+        return super().weights(query, memory, mask=mask)[..., self.memories :]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
+        return super().attend(q, behind(self.memory_keys, k), behind(self.memory_values, v), mask)
+
+    def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
+        """Those of memories and tokens, (B, N, T, P + S)."""
+        return super().attention_weights(q, behind(self.memory_keys, k), mask)
+
+    def explain(self, n_queries: int | None = None, n_keys: int | None = None, **options: Any) -> str:
+        """As of other layers; ``n_keys`` are the tokens."""
+        if n_queries is not None:
+            n_keys = self.memories + (n_queries if n_keys is None else n_keys)
+        return super().explain(n_queries, n_keys, **options)
+
+
+class BehindMemories(Position):
+    """The bias of another position for tokens that stand ``n`` places further back; of memories none.
+
+    Args:
+        position: whose.
+        n: memories before the first token.
+    """
+
+    def __init__(self, position: Position, n: int) -> None:
+        super().__init__()
+        self.position = position
+        self.n = n
+        self.has_bias = position.has_bias
+        self.learns_bias = position.learns_bias
+
+    def bias(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        of_tokens = self.position.bias(head, query - self.n, (key - self.n).clamp(min=0))
+        return torch.where(key < self.n, 0.0, of_tokens)
+
+
+def behind(memories: Tensor, of_tokens: Tensor) -> Tensor:
+    """memories (M, P, D) and (B, M, S, D) -> (B, M, P + S, D)."""
+    return torch.cat([memories.to(of_tokens.dtype).expand(len(of_tokens), -1, -1, -1), of_tokens], 2)

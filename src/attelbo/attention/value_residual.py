@@ -1,0 +1,83 @@
+"""Value residuals: layers behind the first mix what they read of the tokens with what the first has read of them.
+
+    v'_l = a_l v_1 + b_l v_l,   a_l and b_l learned, 1/2 at the beginning
+
+What the tokens themselves were thus reaches deep layers without passing through those between.
+
+Source: Zhou, Wu, Jiang, Obeid & Lan 2024, "Value Residual Learning" (arXiv:2410.17897), section 3: the ResFormer with
+learned factors, one pair for each layer. A cache holds v_l: what the first layer keeps is mixed with it at each step.
+
+Shapes: B batch, M heads of keys and values, S keys, D features of a value.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention.kernels import KernelName
+from attelbo.attention.masks import Mask
+from attelbo.attention.normalizers import Normalizer
+from attelbo.attention.positions import Position
+from attelbo.attention.scores import Score
+from attelbo.attention.stacked import Handed, StackedAttention
+
+
+class ValueResidualAttention(StackedAttention):
+    """Multi-head attention whose values are mixed with those of the first layer of the stack.
+
+    Args:
+        follows: whether it stands behind another layer of self-attention, whose values it is handed.
+        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
+            ``MultiHeadAttention``.
+
+    Raises:
+        ValueError: those of ``MultiHeadAttention``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        follows: bool = False,
+        kv_heads: int | None = None,
+        memory_dim: int | None = None,
+        score: Score | None = None,
+        normalizer: Normalizer | None = None,
+        position: Position | None = None,
+        mask: Mask | None = None,
+        soft_cap: float | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        kernel: KernelName = "auto",
+    ) -> None:
+        super().__init__(
+            dim,
+            heads,
+            kv_heads=kv_heads,
+            memory_dim=memory_dim,
+            score=score,
+            normalizer=normalizer,
+            position=position,
+            mask=mask,
+            soft_cap=soft_cap,
+            dropout=dropout,
+            bias=bias,
+            kernel=kernel,
+        )
+        self.shares = nn.Parameter(torch.full((2,), 0.5)) if follows else None
+        """a and b."""
+
+    def continued(self, q: Tensor, k: Tensor, v: Tensor, handed: Handed) -> tuple[Tensor, Tensor, Tensor]:
+        """As the base has it.
+
+        Raises:
+            ValueError: it follows others, of which nothing is handed.
+        """
+        if self.shares is None:
+            handed.parts = (v,)
+            return q, k, v
+        if handed.before is None:
+            raise ValueError("handed: a layer that follows others mixes its values with those of the first, got none")
+        (first,) = handed.parts = handed.before.parts  # (B, M, S, D)
+        of_first, own = self.shares.to(v.dtype)
+        return q, k, of_first * first + own * v
