@@ -8,6 +8,7 @@ from attelbo.latent.priors.flow import MAF, RealNVP
 from attelbo.latent.priors.joint import JointPrior
 from attelbo.latent.priors.mixture_of_gaussians import MixtureOfGaussians
 from attelbo.latent.priors.standard_normal import StandardNormal
+from attelbo.latent.priors.two_stage import TwoStage
 from attelbo.latent.priors.uniform_categorical import UniformCategorical
 from attelbo.latent.priors.uniform_codes import UniformCodes
 from attelbo.latent.priors.uniform_sphere import UniformSphere
@@ -25,6 +26,7 @@ __all__ = [
     "Prior",
     "RealNVP",
     "StandardNormal",
+    "TwoStage",
     "UniformCategorical",
     "UniformCodes",
     "UniformSphere",

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from attelbo.latent.arithmetic import LOG_2PI
 from attelbo.latent.flows import AffineCoupling, Chain, Flow, MaskedAutoregressive
-from attelbo.latent.priors.base import Prior
+from attelbo.latent.priors.standardized import Standardized
 
 
-class FlowPrior(Prior):
+class FlowPrior(Standardized):
     """z = center + spread * f_K(... f_1(u)), u ~ N(0, I), z flattened; starts as the standard normal.
 
     No closed-form KL exists.
@@ -29,34 +29,19 @@ class FlowPrior(Prior):
         ValueError: n_flows below 1.
     """
 
-    center: Tensor
-    spread: Tensor
-
     def __init__(self, latent_shape: Sequence[int], n_flows: int, make: Callable[[int], Flow]) -> None:
-        super().__init__()
-        self.latent_shape = tuple(latent_shape)
+        super().__init__(latent_shape)
         self.flow = Chain(n_flows, make)
-        # What the flows make is moved and stretched by these, which do not learn.
-        dim = math.prod(self.latent_shape)
-        self.register_buffer("center", torch.zeros(dim))
-        self.register_buffer("spread", torch.ones(dim))
-
-    @torch.no_grad()
-    def start_from(self, z: Tensor) -> None:
-        """The flows begin at the mean and the std of z (n, *E)."""
-        self.center.copy_(z.flatten(1).mean(0))
-        self.spread.copy_(z.flatten(1).std(0, correction=0).clamp(min=1e-3))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        standardized = (z.flatten(2) - self.center) / self.spread
-        u, log_det = self.flow.inverse(standardized, z.new_empty(z.shape[1], 0))
-        return log_det - 0.5 * (u.square() + LOG_2PI).sum(-1) - self.spread.log().sum()
+        t, log_scale = self._standardize(z)
+        u, log_det = self.flow.inverse(t, z.new_empty(z.shape[1], 0))
+        return log_det - 0.5 * (u.square() + LOG_2PI).sum(-1) + log_scale
 
     def sample(self, n: int) -> Tensor:
-        shape = (n, 1, math.prod(self.latent_shape))
-        z = torch.randn(shape, dtype=self.center.dtype, device=self.center.device)
-        z, _ = self.flow(z, z.new_empty(1, 0))
-        return (z * self.spread + self.center).reshape(n, *self.latent_shape)
+        u = torch.randn((n, 1, len(self.center)), dtype=self.center.dtype, device=self.center.device)
+        t, _ = self.flow(u, u.new_empty(1, 0))
+        return self._place(t[:, 0])
 
 
 class MAF(FlowPrior):
