@@ -37,7 +37,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "density": {"class_conditional_normal", "mixture_of_gaussians", "standard_normal", "vamp"},
         "discrete": {"joint", "uniform_categorical"},
         "estimated": {"two_stage"},
-        "flow": {"maf", "real_nvp"},
+        "flow": {"iaf", "maf", "real_nvp"},
         "sphere": {"uniform_sphere"},
         "hyperbolic": {"wrapped_normal"},
     },

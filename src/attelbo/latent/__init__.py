@@ -79,6 +79,7 @@ from attelbo.latent.posteriors import (
     WrappedNormalPosterior,
 )
 from attelbo.latent.priors import (
+    IAF,
     MAF,
     AutoregressiveConvolutional,
     AutoregressiveRecurrent,
@@ -103,6 +104,7 @@ __all__ = [
     "CIWAE",
     "DIP",
     "ELBO",
+    "IAF",
     "IWAE",
     "MAF",
     "MIWAE",

@@ -4,7 +4,7 @@ from attelbo.latent.priors.autoregressive_convolutional import AutoregressiveCon
 from attelbo.latent.priors.autoregressive_recurrent import AutoregressiveRecurrent
 from attelbo.latent.priors.base import Density, Prior, sampled_kl
 from attelbo.latent.priors.class_conditional_normal import ClassConditionalNormal
-from attelbo.latent.priors.flow import MAF, RealNVP
+from attelbo.latent.priors.flow import IAF, MAF, RealNVP
 from attelbo.latent.priors.joint import JointPrior
 from attelbo.latent.priors.mixture_of_gaussians import MixtureOfGaussians
 from attelbo.latent.priors.standard_normal import StandardNormal
@@ -16,6 +16,7 @@ from attelbo.latent.priors.vamp import VampPrior
 from attelbo.latent.priors.wrapped_normal import WrappedNormalPrior
 
 __all__ = [
+    "IAF",
     "MAF",
     "AutoregressiveConvolutional",
     "AutoregressiveRecurrent",

@@ -1,5 +1,5 @@
-"""Priors that are made by normalizing flows from a standard normal: MAF and RealNVP. The sources stand with the flows,
-in ``attelbo.latent.flows``.
+"""Priors that are made by normalizing flows from a standard normal: MAF, IAF and RealNVP. The sources stand with
+the flows, in ``attelbo.latent.flows``.
 
 Shapes: n samples, B batch, E event shape, D its number of dimensions, K flows.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attelbo.latent.arithmetic import LOG_2PI
-from attelbo.latent.flows import AffineCoupling, Chain, Flow, MaskedAutoregressive
+from attelbo.latent.flows import AffineCoupling, Chain, Flow, Inverse, MaskedAutoregressive
 from attelbo.latent.priors.standardized import Standardized
 
 
@@ -61,6 +61,28 @@ class MAF(FlowPrior):
     def __init__(self, latent_shape: Sequence[int], n_flows: int = 4, hidden: Sequence[int] = (128,)) -> None:
         dim = math.prod(latent_shape)
         super().__init__(latent_shape, n_flows, lambda place: MaskedAutoregressive(dim, hidden, place % 2 == 1))
+
+
+class IAF(FlowPrior):
+    """Inverse autoregressive flows (Kingma et al. 2016): the same the other way round, samples in one pass of each
+    network, a density, and so training, in D.
+
+    Starts as the identity, with the scales of MAF in place of gates: nothing is given to it.
+
+    Args:
+        latent_shape: E, the shape of one z.
+        n_flows: K.
+        hidden: units of each hidden layer of each flow.
+
+    Raises:
+        ValueError: n_flows below 1, no hidden layer, or one without a unit.
+    """
+
+    def __init__(self, latent_shape: Sequence[int], n_flows: int = 4, hidden: Sequence[int] = (128,)) -> None:
+        dim = math.prod(latent_shape)
+        super().__init__(
+            latent_shape, n_flows, lambda place: Inverse(MaskedAutoregressive(dim, hidden, place % 2 == 1))
+        )
 
 
 class RealNVP(FlowPrior):
