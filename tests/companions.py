@@ -59,6 +59,7 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("likelihood", "continuous_bernoulli"): ("data.binarize=none",),
     ("likelihood", "discretized_logistic"): ("data.binarize=none",),
     ("likelihood", "heteroscedastic_normal"): ("data.binarize=none",),
+    ("likelihood", "hyperbolic_secant"): ("data.binarize=none",),
     ("likelihood", "laplace"): ("data.binarize=none",),
     ("likelihood", "logistic_mixture"): ("data.binarize=none",),
     ("likelihood", "normal"): ("data.binarize=none",),

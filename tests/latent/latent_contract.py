@@ -49,6 +49,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
             "continuous_bernoulli",
             "discretized_logistic",
             "heteroscedastic_normal",
+            "hyperbolic_secant",
             "laplace",
             "logistic_mixture",
             "normal",
