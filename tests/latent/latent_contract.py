@@ -26,6 +26,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "sphere": {"von_mises_fisher"},
         "hyperbolic": {"wrapped_normal"},
         "guided": {"hamiltonian"},
+        "positive": {"gamma"},
     },
     "prior": {
         "codes": {
@@ -38,6 +39,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "discrete": {"joint", "uniform_categorical"},
         "estimated": {"two_stage"},
         "flow": {"iaf", "maf", "real_nvp"},
+        "positive": {"gamma"},
         "sphere": {"uniform_sphere"},
         "hyperbolic": {"wrapped_normal"},
     },

@@ -5,6 +5,7 @@ from attelbo.latent.priors.autoregressive_recurrent import AutoregressiveRecurre
 from attelbo.latent.priors.base import Density, Prior, sampled_kl
 from attelbo.latent.priors.class_conditional_normal import ClassConditionalNormal
 from attelbo.latent.priors.flow import IAF, MAF, RealNVP
+from attelbo.latent.priors.gamma import GammaPrior
 from attelbo.latent.priors.joint import JointPrior
 from attelbo.latent.priors.mixture_of_gaussians import MixtureOfGaussians
 from attelbo.latent.priors.standard_normal import StandardNormal
@@ -22,6 +23,7 @@ __all__ = [
     "AutoregressiveRecurrent",
     "ClassConditionalNormal",
     "Density",
+    "GammaPrior",
     "JointPrior",
     "MixtureOfGaussians",
     "Prior",
