@@ -15,7 +15,7 @@ from attelbo.cli import main
 from attelbo.experiments.assembly import assemble
 from attelbo.experiments.drawing import slerp
 from attelbo.experiments.sampled import GROUP, write_folder
-from attelbo.latent.spaces import OneHot, Product, Real, Sphere
+from attelbo.latent.spaces import OneHot, Positive, Product, Real, Sphere
 from attelbo.models import VariationalAutoencoder, load_run
 from attelbo.models.traversal import axes_of
 from attelbo.seeding import derive_seed
@@ -162,6 +162,7 @@ def test_a_report_shows_the_traversals_of_the_most_varying_latents(shared_runs, 
     ("words", "expected"),
     [
         (["model=draw"], (4, 9)),
+        (["model=gamma_vae"], (2, 9)),
         (["model=gumbel_vae"], (2, 10)),
         (["model=svae"], (2, 9)),
         (["model/posterior=vector_quantized", "model/prior=uniform_codes"], None),
@@ -203,6 +204,13 @@ def test_latents_on_a_sphere_stay_there_as_one_of_them_moves():
         others = torch.arange(4) != moved
         cosine = torch.cosine_similarity(path[:, others], means[:1, others])  # the others keep their proportions
         torch.testing.assert_close(cosine[wanted.abs() < 1], torch.ones(int((wanted.abs() < 1).sum())))
+
+
+def test_positive_numbers_stay_positive():
+    means = torch.rand(50, 2)
+    (path, _) = axes_of(Positive((2,)), means[0], means, steps=4, limit=9.0)
+    assert path.min() == 0
+    assert axes_of(Real((2,)), means[0], means, steps=4, limit=9.0)[0].min() < -1
 
 
 def test_slerp_goes_along_the_great_circle():

@@ -94,6 +94,16 @@ def test_what_is_not_known_is_left_out(runs, model, known):
     assert all(math.isfinite(value) for value in result["metrics"].values())
 
 
+@pytest.mark.parametrize("prior", ["standard_normal", "two_stage"])
+def test_a_bound_on_the_prior_is_called_one(runs, prior):
+    built, data = run.assemble(runs.compose(runs.words(f"model/prior={prior}")))
+    result = measure(built, data, "test", SETTINGS, 0, CPU, runs.folder)
+    assert "test/mutual_information" in result["metrics"]
+    assert ("test/aggregate_kl" in result["metrics"]) == (prior == "standard_normal")
+    (kl,) = [own for own in result["measures"] if own.key == "kl"]
+    assert ("at most" in kl.unit) == (prior == "two_stage")
+
+
 # -- disentanglement -----------------------------------------------------------------------------------
 
 

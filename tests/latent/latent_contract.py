@@ -26,6 +26,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "sphere": {"von_mises_fisher"},
         "hyperbolic": {"wrapped_normal"},
         "guided": {"hamiltonian"},
+        "positive": {"gamma"},
     },
     "prior": {
         "codes": {
@@ -36,7 +37,9 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         },
         "density": {"class_conditional_normal", "mixture_of_gaussians", "standard_normal", "vamp"},
         "discrete": {"joint", "uniform_categorical"},
-        "flow": {"maf", "real_nvp"},
+        "estimated": {"two_stage"},
+        "flow": {"iaf", "maf", "real_nvp"},
+        "positive": {"gamma"},
         "sphere": {"uniform_sphere"},
         "hyperbolic": {"wrapped_normal"},
     },
@@ -48,6 +51,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
             "continuous_bernoulli",
             "discretized_logistic",
             "heteroscedastic_normal",
+            "hyperbolic_secant",
             "laplace",
             "logistic_mixture",
             "normal",

@@ -11,7 +11,7 @@ from torch import distributions as D
 from attelbo.latent import DiagonalNormal, StandardNormal
 
 # Far enough from the start that the density is no normal, near enough for a grid.
-TABLE = {"maf": 0.25, "real_nvp": 0.25}
+TABLE = {"iaf": 0.25, "maf": 0.25, "real_nvp": 0.25}
 NAMES = sorted(contract.FAMILIES["prior"]["flow"])
 
 

@@ -230,7 +230,7 @@ def test_no_unit_is_active_where_all_images_are_the_same() -> None:
                 "likelihood": {"_target_": "attelbo.latent.ContinuousBernoulli"},
                 "data": DataSpec("grey", (1, 4, 5), "levels"),
             },
-            r"^model/likelihood: AIR paints means of bernoulli, normal or laplace, not ContinuousBernoulli",
+            r"^model/likelihood: AIR paints means of bernoulli or of a location-scale family, not ContinuousBernoulli",
         ),
         ({"data": DataSpec("points", (3,), "binary")}, r"^model: AIR is a model of images, and points has vectors"),
     ],

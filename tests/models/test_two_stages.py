@@ -128,3 +128,22 @@ def test_a_prior_of_classes_is_fitted_with_labels() -> None:
 def test_every_row_must_have_its_label() -> None:
     with pytest.raises(ConfigError, match=r"AutoregressiveTransformer needs the label of every row, data.n_labels"):
         make(class_conditional=True, n_labels=4)
+
+
+def test_a_bound_on_the_prior_is_called_one() -> None:
+    linear = {"hidden": [], "activation": "tanh"}
+    model = build_fitted_prior(
+        data=DataSpec("four", (1, 2, 2), "binary", 2),
+        weights="unused",
+        encoder={"_target_": "attelbo.networks.MLPEncoder", **linear},
+        decoder={"_target_": "attelbo.networks.MLPDecoder", **linear},
+        posterior={"_target_": "attelbo.latent.DiagonalNormalPosterior"},
+        prior={"_target_": "attelbo.latent.TwoStage"},
+        likelihood={"_target_": "attelbo.latent.Bernoulli"},
+        objective={"_target_": "attelbo.latent.ELBO"},
+        latent_dim=2,
+        optimizer={"_target_": "torch.optim.Adam"},
+        scheduler={"_target_": "attelbo.models.schedulers.Constant"},
+    )
+    assert {own.key for own in model.measures if "at most" in own.unit} == {"kl", "prior_bits"}
+    assert not any("at most" in own.unit for own in make(class_conditional=False).measures)

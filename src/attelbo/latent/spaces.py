@@ -27,6 +27,14 @@ class Real(Space):
 
 
 @dataclass(frozen=True)
+class Positive(Space):
+    """Positive numbers, density with respect to the volume."""
+
+    def __str__(self) -> str:
+        return f"{math.prod(self.shape)} positive numbers"
+
+
+@dataclass(frozen=True)
 class Sphere(Space):
     """Unit vectors of R^D, ``shape`` (D,), density with respect to the area of the sphere."""
 

@@ -249,7 +249,7 @@ def build_air(
         data: what is known of the data: images.
         encoder: of glimpses.
         decoder: of glimpses.
-        likelihood: of x, one whose mean can be painted: Bernoulli, normal or Laplace.
+        likelihood: of x, one whose mean can be painted: Bernoulli, normal, Laplace or hyperbolic secant.
         objective: the ELBO, without free bits.
         latent_dim: D.
         hidden: units of the LSTM, and of its input.
@@ -280,7 +280,9 @@ def build_air(
         check_positive(size_std=size_std, spread=spread)
     p = likelihood_of(likelihood, data)
     if not isinstance(p, Bernoulli | LocationScale):
-        raise ConfigError(f"model/likelihood: AIR paints means of bernoulli, normal or laplace, not {type(p).__name__}")
+        raise ConfigError(
+            f"model/likelihood: AIR paints means of bernoulli or of a location-scale family, not {type(p).__name__}"
+        )
     o = part("objective", objective)
     if not isinstance(o, ELBO) or o.has_free_bits:
         raise ConfigError(

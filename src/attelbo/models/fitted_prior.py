@@ -117,13 +117,14 @@ class FittedPrior(VariationalAutoencoder):
     @property
     def measures(self) -> Sequence[Measure]:
         of_label = " given the label" if self.known_classes is not None else ""
+        at_most = ", at most" if self.prior.estimates else ""
         found: list[Measure] = []
         for measure in super().measures:
             found.append(measure)
             if measure.key == "bits_per_dim":
                 found[-1] = Measure("bits_per_dim", "bits/dim", f"bits{of_label}, of both stages", 4, better="less")
                 found.append(Measure("first_stage_bits", "first stage", "bits/dim, -log p(x|z)", 4, better="less"))
-                found.append(Measure("prior_bits", "prior", f"bits/dim, KL{of_label}", 4, better="less"))
+                found.append(Measure("prior_bits", "prior", f"bits/dim, KL{of_label}{at_most}", 4, better="less"))
         return found
 
     def players(self) -> list[Player]:

@@ -3,11 +3,13 @@
 Shapes: N rows, D latents, S values of one of them.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attelbo.latent.spaces import Ball, OneHot, Product, Real, Space, Sphere
+from attelbo.latent.spaces import Ball, OneHot, Positive, Product, Real, Space, Sphere
 from attelbo.models.latent_variable import LatentVariableModel
 
 
@@ -22,7 +24,9 @@ def is_vector(model: LatentVariableModel) -> bool:
     if (layers := getattr(model, "layer_shapes", None)) is not None:
         return all(len(shape) == 1 for shape in layers)
     space = getattr(getattr(model, "posterior", None), "space", None)
-    return isinstance(space, OneHot | Product) or (isinstance(space, Real | Sphere | Ball) and len(space.shape) == 1)
+    if isinstance(space, Real | Positive | Sphere | Ball):
+        return len(space.shape) == 1
+    return isinstance(space, OneHot | Product)
 
 
 def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float, n: int | None = None) -> list[Tensor]:
@@ -41,6 +45,7 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
     each = spread.tolist()
     found: list[tuple[float, int, int]] = []  # its spread, its first place, its number of classes
     place = 0
+    least = 0.0 if isinstance(space, Positive) else -math.inf
     for part in space.parts if isinstance(space, Product) else (space,):
         choices, classes = part.shape if isinstance(part, OneHot) else (torch.Size(part.shape).numel(), 1)
         for _ in range(choices):
@@ -51,7 +56,7 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
     for _, place, classes in sorted(found, key=lambda item: -item[0])[:n]:
         path = base.repeat(steps if classes == 1 else classes, 1)
         if classes == 1:
-            path[:, place] = center[place] + positions * spread[place]
+            path[:, place] = (center[place] + positions * spread[place]).clamp(min=least)
             path = _on_sphere(path, place) if isinstance(space, Sphere) else path
         else:
             path[:, place : place + classes] = torch.eye(classes, dtype=base.dtype, device=base.device)

@@ -9,7 +9,7 @@ Units: nats, summed over the dimensions of x and averaged over the batch.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from attelbo.latent import Density, Distribution, Evidence, Extra, Likelihood, O
 from attelbo.latent.control_variates import with_less_noise
 from attelbo.latent.gradients import weigh_samples
 from attelbo.latent.spaces import Codes
+from attelbo.metrics import Measure
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import (
     check_batch_norm,
@@ -168,6 +169,12 @@ class VariationalAutoencoder(LatentVariableModel):
 
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.posterior.parameters()]
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """As of every model; where log p(z) is estimated from below, the KL is known from above."""
+        at_most = Measure("kl", "KL", "nats, at most: log p(z) is estimated from below")
+        return [at_most if self.prior.estimates and own.key == "kl" else own for own in super().measures]
 
     # -- what one does with a trained model --------------------------------------------------------
 

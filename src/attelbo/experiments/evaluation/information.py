@@ -36,12 +36,13 @@ def evaluate_information(
     """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split; see ``attelbo.metrics.information``.
 
     Empty for models that cannot evaluate log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
-    inverted. Without the aggregate KL where each class has a prior of its own; without the terms of that KL where
-    q(z|x) or p(z) does not factorize over dimensions, or there is only one, or more than ``MOST_DIMENSIONS``.
+    inverted. Without the aggregate KL where each class has a prior of its own or log p(z) is only estimated; without the
+    terms of that KL where q(z|x) or p(z) does not factorize over dimensions, or there is only one, or more than
+    ``MOST_DIMENSIONS``.
     """
     if not isinstance(model, VariationalAutoencoder) or not model.has_kl or isinstance(model.posterior.space, Codes):
         return {}
-    posteriors, samples, log_q, log_p, of_classes = [], [], [], [], False
+    posteriors, samples, log_q, log_p, unknown = [], [], [], [], model.prior.estimates
     for i, rows in enumerate(rows_evaluated(data, split, settings, device)):
         seed_default_generator(derive_seed(seed, "information", i), device)
         batch = data.materialize(rows, split)
@@ -52,7 +53,7 @@ def evaluate_information(
         except NotImplementedError:
             return {}
         prior = model.prior_of(batch.y)
-        of_classes = of_classes or prior is not model.prior
+        unknown = unknown or prior is not model.prior
         log_p.append(prior.log_prob(q.prior_value(z))[0])
         posteriors.append(q)
         samples.append(z[0])
@@ -65,6 +66,6 @@ def evaluate_information(
     found = estimate_information(z, torch.cat(log_q), torch.cat(log_p), posteriors, sizes, marginals, some)
     told = Information._fields[: 4 if marginals is None else 8]
     values = {name: getattr(found, name) for name in told}
-    if of_classes:
+    if unknown:
         values = {name: value for name, value in values.items() if name.startswith("mutual_information")}
     return {f"{split_key(split)}/{name}": value for name, value in values.items()}

@@ -2,6 +2,7 @@
 
 from attelbo.latent.distributions.base import Distribution
 from attelbo.latent.distributions.categorical import OneHotCategorical, RelaxedOneHot
+from attelbo.latent.distributions.gamma import Gamma
 from attelbo.latent.distributions.hamiltonian import Hamiltonian
 from attelbo.latent.distributions.joint import Joint
 from attelbo.latent.distributions.layered import Layered
@@ -17,6 +18,7 @@ __all__ = [
     "DiagonalNormal",
     "Distribution",
     "FullNormal",
+    "Gamma",
     "Hamiltonian",
     "InvertibleNormal",
     "Joint",

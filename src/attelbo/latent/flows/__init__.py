@@ -1,7 +1,7 @@
 """Normalizing flows: invertible maps with tractable Jacobian determinants."""
 
 from attelbo.latent.flows.autoregressive import InverseAutoregressive, MaskedAutoregressive
-from attelbo.latent.flows.base import Chain, Flow
+from attelbo.latent.flows.base import Chain, Flow, Inverse
 from attelbo.latent.flows.coupling import AffineCoupling
 from attelbo.latent.flows.masked_network import MaskedNetwork
 from attelbo.latent.flows.planar import Planar
@@ -12,6 +12,7 @@ __all__ = [
     "AffineCoupling",
     "Chain",
     "Flow",
+    "Inverse",
     "InverseAutoregressive",
     "MaskedAutoregressive",
     "MaskedNetwork",

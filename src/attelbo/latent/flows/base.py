@@ -90,6 +90,21 @@ class Chain(Flow):
         return cast("list[Flow]", list(self.steps))
 
 
+class Inverse(Flow):
+    """The other direction of a flow: ``forward`` and ``inverse`` change places."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+        self.n_given = flow.n_given
+
+    def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow.inverse(z, given)
+
+    def inverse(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow(z, given)
+
+
 class Frozen(Flow):
     """Another flow, whose parameters get no gradient."""
 
@@ -101,23 +116,12 @@ class Frozen(Flow):
         return self._call(self.flow, z, given)
 
     def inverse(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        return self._call(_Inverse(self.flow), z, given)
+        return self._call(Inverse(self.flow), z, given)
 
     @staticmethod
     def _call(function: nn.Module, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         detached = {name: parameter.detach() for name, parameter in function.named_parameters()}
         return torch.func.functional_call(function, detached, (z, given))
-
-
-class _Inverse(nn.Module):
-    """The inverse of a flow as a module, for ``functional_call``."""
-
-    def __init__(self, flow: Flow) -> None:
-        super().__init__()
-        self.flow = flow
-
-    def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        return self.flow.inverse(z, given)
 
 
 def check_hidden(hidden: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from attelbo.latent.likelihoods.categorical import CategoricalLevels
 from attelbo.latent.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from attelbo.latent.likelihoods.discretized_logistic import DiscretizedLogistic
 from attelbo.latent.likelihoods.heteroscedastic_normal import HeteroscedasticNormal
+from attelbo.latent.likelihoods.hyperbolic_secant import HyperbolicSecant
 from attelbo.latent.likelihoods.laplace import Laplace
 from attelbo.latent.likelihoods.logistic_mixture import LogisticMixture
 from attelbo.latent.likelihoods.normal import Normal
@@ -19,6 +20,7 @@ __all__ = [
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "HeteroscedasticNormal",
+    "HyperbolicSecant",
     "Laplace",
     "Likelihood",
     "LogisticMixture",

@@ -1,4 +1,5 @@
-"""What the normal and the Laplace likelihood share: a location for each dimension of x and one scale for all of them.
+"""What the normal, the Laplace and the hyperbolic secant likelihood share: a location for each dimension of x and one
+scale for all of them.
 
 Rybkin, Daniilidis & Levine 2021, "Simple and Effective VAE Training with Calibrated Decoders" (arXiv:2006.13202).
 
@@ -27,7 +28,8 @@ MEMORY = 100
 
 
 class LocationScale(Likelihood):
-    """p(x|z) = prod_i exp(-|x_i - eta_i|^p / (p s^p)) / (s c): eta is the location, without a squashing nonlinearity.
+    """p(x|z) = prod_i exp(-|x_i - eta_i|^p / (p s^p)) / (s c), unless a subclass says otherwise: eta is the location,
+    without a squashing nonlinearity.
 
     The scale s is
       - ``fixed``: the one that is given;
@@ -78,9 +80,9 @@ class LocationScale(Likelihood):
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         error = self._error(eta, x)
         if self.calibration == "optimal" and self.training:
-            mean_error = error.detach().mean() / math.prod(self.data_shape)
-            self._remember(mean_error)
-            return self._log_density(error, self._log_optimum(mean_error))
+            best = self._best(error.detach())
+            self._remember(best)
+            return self._log_density(error, self._log_optimum(best))
         return self._log_density(error, self._log_scale())
 
     def steady_log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
@@ -94,8 +96,12 @@ class LocationScale(Likelihood):
         return torch.addcmul(mean, self._log_scale().exp(), self._noise(mean))
 
     def _error(self, eta: Tensor, x: Tensor) -> Tensor:
-        """sum_i |x_i - eta_i|^p, (n, B)."""
+        """What the density needs of x: sum_i |x_i - eta_i|^p, (n, B)."""
         return sum_event((full_precision(eta) - x).abs().pow(self.power), 2)
+
+    def _best(self, error: Tensor) -> Tensor:
+        """s^p of the largest likelihood of a batch, a scalar."""
+        return error.mean() / math.prod(self.data_shape)
 
     def _log_density(self, error: Tensor, log_scale: Tensor) -> Tensor:
         precision = (-self.power * log_scale).exp()
@@ -109,11 +115,11 @@ class LocationScale(Likelihood):
         """The log s that does not depend on the batch, a scalar."""
         return self._log_optimum(self._running_error) if self.calibration == "optimal" else self.log_scale
 
-    def _log_optimum(self, mean_error: Tensor) -> Tensor:
-        return mean_error.clamp(min=MIN_SCALE**self.power).log() / self.power
+    def _log_optimum(self, best: Tensor) -> Tensor:
+        return best.clamp(min=MIN_SCALE**self.power).log() / self.power
 
     @torch.no_grad()
-    def _remember(self, mean_error: Tensor) -> None:
+    def _remember(self, best: Tensor) -> None:
         # The mean of the batches at first, then an exponential average; all on the device, without a sync.
         self._n_batches.add_(1).clamp_(max=MEMORY)
-        self._running_error.lerp_(mean_error.to(self._running_error.dtype), 1 / self._n_batches)
+        self._running_error.lerp_(best.to(self._running_error.dtype), 1 / self._n_batches)

@@ -12,6 +12,7 @@ from attelbo.latent.posteriors.flow import (
     SylvesterPosterior,
 )
 from attelbo.latent.posteriors.full_normal import FullNormalPosterior
+from attelbo.latent.posteriors.gamma import GammaPosterior
 from attelbo.latent.posteriors.gumbel_softmax import GumbelSoftmaxPosterior
 from attelbo.latent.posteriors.hamiltonian import HamiltonianPosterior
 from attelbo.latent.posteriors.joint import JointPosterior
@@ -28,6 +29,7 @@ __all__ = [
     "DiagonalNormalPosterior",
     "FiniteScalarPosterior",
     "FullNormalPosterior",
+    "GammaPosterior",
     "GumbelSoftmaxPosterior",
     "HamiltonianPosterior",
     "InverseAutoregressivePosterior",

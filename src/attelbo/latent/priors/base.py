@@ -42,6 +42,9 @@ class Prior(nn.Module, ABC):
     """The spaces that it is a prior on."""
     made_of_posteriors: ClassVar[bool] = False
     """Whether it needs the density of q(z|x) at any z."""
+    estimates: ClassVar[bool] = False
+    """Whether ``log_prob`` is the logarithm of an unbiased estimate of p(z), with fresh noise: in expectation at most
+    log p(z). ELBO and NLL remain lower bounds; the KL that is reported becomes an upper bound."""
     latent_shape: tuple[int, ...]
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Priors by normalizing flows from a standard normal: MAF and RealNVP. For sources see ``attelbo.latent.flows``.
+"""Priors by normalizing flows from a standard normal: MAF, IAF and RealNVP. For sources see ``attelbo.latent.flows``.
 
 Shapes: n samples, B batch, E event shape, D its number of dimensions, K flows.
 """
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from attelbo.latent.arithmetic import LOG_2PI
-from attelbo.latent.flows import AffineCoupling, Chain, Flow, MaskedAutoregressive
-from attelbo.latent.priors.base import Prior
+from attelbo.latent.flows import AffineCoupling, Chain, Flow, Inverse, MaskedAutoregressive
+from attelbo.latent.priors.standardized import Standardized
 
 
-class FlowPrior(Prior):
+class FlowPrior(Standardized):
     """z = center + spread * f_K(... f_1(u)), u ~ N(0, I), z flattened; starts as the standard normal.
 
     No closed-form KL exists.
@@ -28,34 +28,19 @@ class FlowPrior(Prior):
         ValueError: n_flows below 1.
     """
 
-    center: Tensor
-    spread: Tensor
-
     def __init__(self, latent_shape: Sequence[int], n_flows: int, make: Callable[[int], Flow]) -> None:
-        super().__init__()
-        self.latent_shape = tuple(latent_shape)
+        super().__init__(latent_shape)
         self.flow = Chain(n_flows, make)
-        # A fixed affine map of the output of the flows.
-        dim = math.prod(self.latent_shape)
-        self.register_buffer("center", torch.zeros(dim))
-        self.register_buffer("spread", torch.ones(dim))
-
-    @torch.no_grad()
-    def start_from(self, z: Tensor) -> None:
-        """Set center and spread to the mean and the std of z (n, *E)."""
-        self.center.copy_(z.flatten(1).mean(0))
-        self.spread.copy_(z.flatten(1).std(0, correction=0).clamp(min=1e-3))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        standardized = (z.flatten(2) - self.center) / self.spread
-        u, log_det = self.flow.inverse(standardized, z.new_empty(z.shape[1], 0))
-        return log_det - 0.5 * (u.square() + LOG_2PI).sum(-1) - self.spread.log().sum()
+        t, log_scale = self._standardize(z)
+        u, log_det = self.flow.inverse(t, z.new_empty(z.shape[1], 0))
+        return log_det - 0.5 * (u.square() + LOG_2PI).sum(-1) + log_scale
 
     def sample(self, n: int) -> Tensor:
-        shape = (n, 1, math.prod(self.latent_shape))
-        z = torch.randn(shape, dtype=self.center.dtype, device=self.center.device)
-        z, _ = self.flow(z, z.new_empty(1, 0))
-        return (z * self.spread + self.center).reshape(n, *self.latent_shape)
+        u = torch.randn((n, 1, len(self.center)), dtype=self.center.dtype, device=self.center.device)
+        t, _ = self.flow(u, u.new_empty(1, 0))
+        return self._place(t[:, 0])
 
 
 class MAF(FlowPrior):
@@ -75,6 +60,28 @@ class MAF(FlowPrior):
     def __init__(self, latent_shape: Sequence[int], n_flows: int = 4, hidden: Sequence[int] = (128,)) -> None:
         dim = math.prod(latent_shape)
         super().__init__(latent_shape, n_flows, lambda place: MaskedAutoregressive(dim, hidden, place % 2 == 1))
+
+
+class IAF(FlowPrior):
+    """Inverse autoregressive flows (Kingma et al. 2016): the same the other way round, samples in one pass of each
+    network, a density, and so training, in D.
+
+    Starts as the identity, with the scales of MAF in place of gates: nothing is given to it.
+
+    Args:
+        latent_shape: E, the shape of one z.
+        n_flows: K.
+        hidden: units of each hidden layer of each flow.
+
+    Raises:
+        ValueError: n_flows below 1, no hidden layer, or one without a unit.
+    """
+
+    def __init__(self, latent_shape: Sequence[int], n_flows: int = 4, hidden: Sequence[int] = (128,)) -> None:
+        dim = math.prod(latent_shape)
+        super().__init__(
+            latent_shape, n_flows, lambda place: Inverse(MaskedAutoregressive(dim, hidden, place % 2 == 1))
+        )
 
 
 class RealNVP(FlowPrior):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attelbo.checks import check_at_least
 from attelbo.latent.distributions import Distribution
 from attelbo.latent.priors.base import Prior
-from attelbo.latent.spaces import Ball, Real, Sphere
+from attelbo.latent.spaces import Ball, Positive, Real, Sphere
 
 
 class VampPrior(Prior):
@@ -35,7 +35,7 @@ class VampPrior(Prior):
         ValueError: n_components below 1.
     """
 
-    spaces = (Real, Sphere, Ball)
+    spaces = (Real, Positive, Sphere, Ball)
     made_of_posteriors = True
 
     def __init__(self, latent_shape: Sequence[int], data_shape: Sequence[int], n_components: int = 100) -> None:
