@@ -36,8 +36,8 @@ def evaluate_information(
     """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split; see ``attelbo.metrics.information``.
 
     Empty for models that cannot evaluate log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
-    inverted. Without the aggregate KL where each class has a prior of its own or log p(z) is only estimated; without the
-    terms of that KL where q(z|x) or p(z) does not factorize over dimensions, or there is only one, or more than
+    inverted. Without the aggregate KL where each class has a prior of its own or log p(z) is only estimated; without
+    the terms of that KL where q(z|x) or p(z) does not factorize over dimensions, or there is only one, or more than
     ``MOST_DIMENSIONS``.
     """
     if not isinstance(model, VariationalAutoencoder) or not model.has_kl or isinstance(model.posterior.space, Codes):
