@@ -1,4 +1,4 @@
-"""Location-based scores: the query alone says where to look.
+"""Location-based scores: of the query alone, with a vector for each position of the keys.
 
     score(q, position s) = w_s^T q
 
@@ -16,7 +16,7 @@ from attelbo.checks import check_at_least
 
 
 class Location(Score):
-    """w_s^T q for the s-th key, whatever the key is; with vectors of its own for each head.
+    """w_s^T q for the s-th key, whatever the key is; each head has its own vectors.
 
     Args:
         heads: N.
@@ -24,7 +24,7 @@ class Location(Score):
         max_length: L; more keys are an error.
 
     Raises:
-        ValueError: no places; in use: more keys than L.
+        ValueError: no max_length; in use: more keys than L.
     """
 
     def __init__(self, heads: int, head_dim: int, max_length: int | None) -> None:
