@@ -270,8 +270,8 @@ def test_cfg_prints_the_composed_configuration(capsys, tmp_path, monkeypatch):
         ("evaluate", ["run=x", "-m"], "command line: unrecognized arguments: -m; see attelbo evaluate --help"),
         (
             "translate",
-            ["run=x", "text=hello", "--map", "a.png"],
-            "command line: unrecognized arguments: --map a.png; see attelbo translate --help; "
+            ["run=x", "text=hello", "--map=a.png"],
+            "command line: unrecognized arguments: --map=a.png; see attelbo translate --help; "
             "keys are written without dashes: map=...",
         ),
         ("train", ["-m", "seed=range(0)"], "command line: no job is left: a range of swept values is empty"),

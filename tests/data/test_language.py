@@ -300,7 +300,8 @@ def test_no_paragraph_of_the_reference_is_in_two_splits():
     train, *others = ("\n".join(part) for part in corpus[:3])
     for text in others:  # nor what is longer than a turn of phrase
         pieces = [text[start : start + 64] for start in range(0, len(text) - 64, 64)]
-        assert sum(piece in train for piece in pieces) < 0.02 * len(pieces)
+        words = [piece for piece in pieces if sum(map(str.isalpha, piece)) > 32]  # not the rulers of tables
+        assert sum(piece in train for piece in words) < 0.01 * len(words)
 
 
 def test_shakespeare_is_the_published_one(data_folder):

@@ -178,8 +178,8 @@ def test_a_run_is_measured_again(run_dir, capsys) -> None:
             "^error: 'this is Zaphod .' is not all in the vocabulary of .*: the model would read 'this is <unk> .'$",
         ),
         (
-            ("interpolate", f"start={'a ' * 63}", "end=a"),
-            r"^error: 'a a .*' has 65 tokens, BOS and EOS among them; the model was built for 64 \(data.max_length\)",
+            ("interpolate", f"start={'a ' * 79}", "end=a"),
+            r"^error: 'a a .*' has 81 tokens, BOS and EOS among them; the model was built for 80 \(data.max_length\)",
         ),
         (("evaluate", "quality=true"), "no latent variables of images"),
         (("fit-prior", "prior=maf"), "has no prior that could be fitted afterwards"),

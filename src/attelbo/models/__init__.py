@@ -15,7 +15,8 @@ from attelbo.models.evidence_model import EvidenceModel
 from attelbo.models.fitted_prior import FittedPrior, build_fitted_prior
 from attelbo.models.hierarchy import Hierarchy
 from attelbo.models.ladder import LadderVAE, build_ladder
-from attelbo.models.language_model import LanguageModel, build_language_model
+from attelbo.models.language_model import LanguageModel
+from attelbo.models.language_models import build_language_model
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
 from attelbo.models.neural_process import NeuralProcess, build_neural_process
