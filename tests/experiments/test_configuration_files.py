@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from attelbo.errors import ConfigError
-from attelbo.experiments.configuration import SCHEMAS, check, compose
+from attelbo.experiments.configuration import SCHEMAS, check, choices_of, compose
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.sweeps.expanding import expand
@@ -50,6 +51,13 @@ def test_the_schema_has_the_keys_of_the_root_file():
     assert set(plain) == {field.name for field in dataclasses.fields(SCHEMAS["train"])}
     own = yaml.safe_load((package_folder() / "train.yaml").read_text())
     assert set(own["evaluation"]) == {field.name for field in dataclasses.fields(Evaluation)}
+
+
+def test_choices_are_those_of_every_group_but_hydras_own():
+    """A group of one's own may have hydra in its name."""
+    chosen = {"model": "vae", "model/hydra": "many_headed", "hydra/launcher": "basic", "hydra": "default"}
+    hydra = SimpleNamespace(runtime=SimpleNamespace(choices=chosen))
+    assert choices_of(hydra) == {"model": "vae", "model/hydra": "many_headed"}
 
 
 @pytest.mark.parametrize("experiment", ["mnist/draw", "mnist/draw_64"])

@@ -121,7 +121,7 @@ def compose(
 
 def choices_of(hydra: Any) -> dict[str, str | None]:
     """Group -> the choice that was made, if any, from Hydra's own node; without Hydra's own groups."""
-    return {group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group}
+    return {group: choice for group, choice in hydra.runtime.choices.items() if group.partition("/")[0] != "hydra"}
 
 
 def check(composition: Composition) -> None:
