@@ -83,7 +83,11 @@ def test_there_is_about_a_dozen_of_them():
     assert all(command.startswith("attelbo ") for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    # Two processes that begin from nothing; test_run.py has two that are forked.
+    [pytest.param(line, marks=pytest.mark.slow) if "trainer=ddp_cpu" in line else line for line in COMMANDS],
+)
 def test_command(command: str, here: Path):
     files = needs_files(command)
     if files is not None and not (Path(os.environ["ATTELBO_DATA_DIR"]) / files / "raw").is_dir():
