@@ -104,6 +104,14 @@ def _made_where_it_is_asked(overrides: Any, defaults: list[Any], self_added: boo
 
 
 @pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_disks() -> Iterator[None]:
+    """A run writes a dozen files that must outlive a power failure, 5 ms each; no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def environment() -> Iterator[None]:
     """Lightning leaves its seed in the environment, the training its number of threads."""
     before, threads = dict(os.environ), torch.get_num_threads()
