@@ -1,5 +1,6 @@
 """Very small runs of the whole line, in this process: configuration, training, run directory."""
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,6 +76,17 @@ class Runs:
     @staticmethod
     def checkpoint(outcome: run.Outcome, name: str = "last") -> dict[str, Any]:
         return torch.load(outcome.run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Ten thousand tests, which all stay, are not searched for garbage while they are collected, nor later."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
