@@ -19,6 +19,8 @@ READY := $(VENV)/.ready$(addprefix -,$(TORCH))
 UV := $(BIN)/uv
 # Compiled once here, or every start would compile Lightning anew where Python may not write beside its sources.
 export UV_COMPILE_BYTECODE := 1
+# Nor attelbo and its tests, by each of the processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup train test test-slow test-slurm lint format bench notebooks lock clean
 

@@ -1,5 +1,6 @@
 """Very small runs of the whole line, in this process: configuration, training, run directory."""
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra._internal import defaults_list
 from lightning.pytorch import Callback, Trainer
 
 from attelbo.building import build
@@ -28,6 +30,9 @@ SMALL = (
     "evaluation.n_samples=2",
     "evaluation.n_images=5",
 )
+
+
+_map_of_choices = getattr(defaults_list, "_create_interpolation_map", None)
 
 
 class Runs:
@@ -73,6 +78,21 @@ class Runs:
         return torch.load(outcome.run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Ten thousand tests, which all stay, are not searched for garbage while they are collected, nor later."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or libraries that count their objects call them leaked
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "outputs")
@@ -87,7 +107,23 @@ def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.fixture(autouse=True, scope="session")
 def one_session() -> Iterator[None]:
     """Hydra, one for all tests: no file of ``conf/`` is read twice, and no choice of files merged twice."""
-    with session():
+    with session(), pytest.MonkeyPatch.context() as patch:
+        if hasattr(defaults_list, "_create_interpolation_map"):  # Hydra 1.3's
+            patch.setattr(defaults_list, "_create_interpolation_map", _made_where_it_is_asked)
+        yield
+
+
+def _made_where_it_is_asked(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
+    """Of all choices so far Hydra makes a node for each file, a third of the time of a composition, and looks at it
+    only where a file leaves one of its defaults to such a choice: ``/own: of_${experiment}``."""
+    return _map_of_choices(overrides, defaults, self_added) if any(d.is_interpolation() for d in defaults) else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_disks() -> Iterator[None]:
+    """A run writes a dozen files that must outlive a power failure, 5 ms each; no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
         yield
 
 

@@ -71,6 +71,7 @@ def test_the_command_does_the_task(task, config):
     assert data.rows_per_epoch == 50 * 3
 
 
+@pytest.mark.slow
 def test_it_runs_and_has_a_table(task):
     section = language.run(replace(task, steps=4), patience=60, tell=lambda _: None)
     assert section["task"]["text"] == ""

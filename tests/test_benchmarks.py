@@ -554,6 +554,7 @@ def test_words_that_mean_something(monkeypatch):
 # -- whole programs ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_tiny_race_from_processes_to_table(tmp_path, monkeypatch):
     write_random_mnist(tmp_path / "data", 700, 120)
     (tmp_path / "tmp").mkdir()

@@ -1,5 +1,10 @@
-"""Every notebook runs from top to bottom in an empty folder, and is stored without what it printed."""
+"""Every notebook runs from top to bottom in an empty folder, and is stored without what it printed.
 
+`make notebooks` runs them all; those that train for long are left out of `make test`.
+"""
+
+import ast
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +17,8 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+LONG = {"compose_a_vae", "reading_runs", "texts"}
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -41,7 +48,10 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@each_notebook
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in NOTEBOOKS],
+)
 def test_notebook_runs_from_top_to_bottom(path: Path, kernel: ThisPython, tmp_path: Path):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(0, new_code_cell(f"%reset -f\n%cd -q {tmp_path}"))
@@ -52,6 +62,16 @@ def test_notebook_runs_from_top_to_bottom(path: Path, kernel: ThisPython, tmp_pa
         client.kc.stop_channels()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     assert "image/png" in str(notebook)
+
+
+@each_notebook
+def test_what_a_notebook_imports_is_there(path: Path):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    imports = [node for cell in cells for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.ImportFrom)]
+    for node in imports:
+        module = importlib.import_module(node.module or "")
+        assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+    assert imports
 
 
 @each_notebook

@@ -24,14 +24,26 @@ SMALL = {
 }
 SMALL_TEXTS = {"data.windows_per_epoch": "64", "model.dim": "16", "model.network.layers": "1"}
 SMALL_SPRITES = {"data.source.test_size": "200"}
+SMALL_SCENES = {"data.source.n_train": "100", "data.source.n_test": "40", "data.validation_size": "20"}
 SMALL_OF = {
     "experiment=reference/gpt": SMALL_TEXTS,
     "experiment=reference/masked": SMALL_TEXTS,
+    "experiment=digits/air": SMALL_SCENES,
+    "experiment=digits/anp": {"model.dim": "16"},
+    "experiment=digits/slots": SMALL_SCENES,
+    "experiment=dates/bahdanau": {
+        **{"data.source.n_train": "400", "data.source.n_validation": "50", "data.source.n_test": "50"},
+        "model.hidden": "32",
+    },
     "data=sprites": SMALL_SPRITES,
     "experiment=sprites/beta_vae": SMALL_SPRITES,
     "prior=autoregressive_transformer": {"epochs": "1", "prior.dim": "16", "prior.layers": "1"},
 }
 """Word of a command -> what else makes it small."""
+FEWER_STEPS = {
+    "trainer.steps_per_epoch=250": "trainer.steps_per_epoch=25",
+    "trainer.max_steps=500": "trainer.max_steps=50",
+}
 TRAINED_BEFORE = {
     "run=outputs/dates": "experiment=dates/bahdanau",
     "run=outputs/reference": "experiment=reference/gpt",
@@ -69,6 +81,7 @@ def small(words: list[str]) -> list[str]:
     """The words of a command, and what makes it small."""
     if words[0] == "train" or (words[0] == "fit-prior" and not any(word.startswith("run=") for word in words)):
         more = SMALL | {key: value for word in words for key, value in SMALL_OF.get(word, {}).items()}
+        words = [FEWER_STEPS.get(word, word) for word in words]
         return words + [f"{key}={value}" for key, value in more.items() if not any(w.startswith(key) for w in words)]
     return [re.sub("(n_samples|epochs)=.*", r"\1=3", word) for word in words]
 
@@ -83,7 +96,11 @@ def test_there_is_about_a_dozen_of_them():
     assert all(command.startswith("attelbo ") for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    # Two processes that begin from nothing; test_run.py has two that are forked.
+    [pytest.param(line, marks=pytest.mark.slow) if "trainer=ddp_cpu" in line else line for line in COMMANDS],
+)
 def test_command(command: str, here: Path):
     files = needs_files(command)
     if files is not None and not (Path(os.environ["ATTELBO_DATA_DIR"]) / files / "raw").is_dir():

@@ -1,5 +1,7 @@
 """What the tables of attention share: its parts, as the configuration files name them. A new file is in every table."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,17 @@ def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def build_part(group: str, name: str, **offered: Any) -> Any:
-    """The part as its file describes it, in float64, with parameters away from their initialization."""
+@cache
+def _file(group: str, name: str) -> dict[str, Any]:
     node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
     assert isinstance(node, dict)
+    return {str(key): value for key, value in node.items()}
+
+
+def build_part(group: str, name: str, **offered: Any) -> Any:
+    """The part as its file describes it, in float64, with parameters away from their initialization."""
     given = {"dim": HEADS * HEAD_DIM, "heads": HEADS, "head_dim": HEAD_DIM, "max_length": MAX_LENGTH, **offered}
-    made = part(group, {str(key): value for key, value in node.items()}, **given)
+    made = part(group, deepcopy(_file(group, name)), **given)
     return randomize(made.double()) if isinstance(made, nn.Module) else made
 
 

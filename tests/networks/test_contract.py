@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attelbo.building import build
-from attelbo.experiments.composing import session
 from attelbo.experiments.configuration import compose
 from attelbo.networks import Decoder, Encoder
 
@@ -19,20 +18,20 @@ SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 7, 5), (2, 33, 17), (1, 1, 1)
 LATENT_SHAPES = [(5,), (1,), (2, 3, 4), (2, 2, 1), (3, 3, 2)]  # of 9 x 6 pixels, 2 x 1 and 3 x 2 are small maps
 
 
-def written(group: str) -> dict[str, dict[str, Any]]:
-    """Every part of the group, as its YAML file and what it inherits say."""
-    names = sorted(path.stem for path in (CONF / "model" / group).glob("*.yaml"))
-    with session():  # tests are collected outside of the one that they have in common
-        return {name: compose("train", [f"model/{group}={name}"]).config["model"][group] for name in names}
+def written() -> dict[str, dict[str, dict[str, Any]]]:
+    """Group -> every part of it, as its YAML file and what it inherits say. All are composed at once."""
+    files = sorted(path for group in ("encoder", "decoder") for path in (CONF / "model" / group).glob("*.yaml"))
+    words = [f"+model/{path.parent.name}@all.{path.parent.name}.{path.stem}={path.stem}" for path in files]
+    return compose("train", words).config["all"]
 
 
 def specs(group: str) -> dict[str, dict[str, Any]]:
-    """Every part of the group; where it can have attention, once without and once with it.
+    """Every part of a group; where it can have attention, once without and once with it.
 
     Which heights occur depends on the image, so the table chooses one, whatever the file says.
     """
     found = {}
-    for name, spec in written(group).items():
+    for name, spec in WRITTEN[group].items():
         if "attention_at" not in spec:
             found[name] = spec
         elif not spec["attention_at"]:
@@ -67,6 +66,7 @@ def decoder_of(spec: dict[str, Any], shape: tuple[int, ...], latent: tuple[int, 
     return part
 
 
+WRITTEN = written()
 ENCODERS, DECODERS = specs("encoder"), specs("decoder")
 encoders = pytest.mark.parametrize("spec", ENCODERS.values(), ids=ENCODERS)
 decoders = pytest.mark.parametrize("spec", DECODERS.values(), ids=DECODERS)
@@ -106,7 +106,7 @@ def test_the_table_is_not_empty() -> None:
 
 @pytest.mark.parametrize("group", ["encoder", "decoder"])
 def test_every_file_as_it_is_written_takes_the_digits(group: str) -> None:
-    for spec in written(group).values():
+    for spec in WRITTEN[group].values():
         given = {"in_shape": (1, 8, 8)} if group == "encoder" else {"in_shape": (5,), "out_shape": (1, 8, 8)}
         part = build(spec, **given)
         assert part(torch.rand(2, *part.in_shape)).shape == (2, *part.out_shape)

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import itertools
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
@@ -137,7 +138,9 @@ class UnicodeNames(Source[LabelledText]):
     def load(self, root: Path) -> LabelledText:
         """From the interpreter; ``root`` is not used."""
         old = unicodedata.ucd_3_2_0
-        named = ((old.name(character, ""), old.category(character)) for character in map(chr, range(0x110000)))
+        # No other planes had named characters then.
+        characters = map(chr, itertools.chain(range(0x30000), range(0xE0000, 0xE1000)))
+        named = ((old.name(character, ""), old.category(character)) for character in characters)
         rows = [(n, c) for n, c in named if n and not n.startswith(("CJK ", "HANGUL SYLLABLE "))]
         size = Counter(category for _, category in rows)
         kept = [(name.lower(), category) for name, category in rows if size[category] >= _FEWEST]
