@@ -89,5 +89,5 @@ def test_memories_begin_as_large_as_said() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="memories must be at least 1, got 0"):
         PersistentMemoryAttention(DIM, HEADS, memories=0)
-    with pytest.raises(ValueError, match="memories are in no place"):
+    with pytest.raises(ValueError, match="location scores compare places"):
         PersistentMemoryAttention(DIM, HEADS, memories=1, score=Location(HEADS, HEAD, LENGTH))

@@ -1,10 +1,11 @@
-"""Persistent memories: keys and values that are learned, beside those of the tokens, and seen by every query.
+"""Persistent memories: learned keys and values, beside those of the tokens, that every query attends to.
 
     head_n = attend(q_n, [m_k, k], [m_v, v])_n,   m_k and m_v parameters
 
 Source: Sukhbaatar, Grave, Lample, Jegou & Joulin 2019, "Augmenting Self-attention with Persistent Memory"
-(arXiv:1907.01470), section 3. Ours differs: the feed-forward networks stay; memories belong to a head of keys and
-values, which several queries may share; they begin normal, with variance 1 / D. Positions say nothing of memories.
+(arXiv:1907.01470), section 3. Differs from the paper: the feed-forward networks stay; memories belong to a head of keys
+and values, which several heads of queries may share; they are initialized from a normal distribution with variance
+1 / D. Memories have no position.
 
 Shapes: B batch, T queries, S tokens, P memories, N heads, M heads of keys and values, D features of a head.
 """
@@ -26,7 +27,7 @@ from attelbo.checks import check_at_least
 
 
 class PersistentMemoryAttention(MultiHeadAttention):
-    """Multi-head attention to the tokens and to P learned keys and values. Who may attend to no token attends to these.
+    """Multi-head attention to the tokens and to P learned keys and values, also where a query may attend to no token.
 
     Args:
         memories: P.
@@ -34,7 +35,7 @@ class PersistentMemoryAttention(MultiHeadAttention):
             ``MultiHeadAttention``.
 
     Raises:
-        ValueError: no memories, or scores of places; those of ``MultiHeadAttention``.
+        ValueError: no memories, or location scores; those of ``MultiHeadAttention``.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class PersistentMemoryAttention(MultiHeadAttention):
     ) -> None:
         check_at_least(1, memories=memories)
         if isinstance(score, Location):
-            raise ValueError("memories are in no place, and location scores are of places: another score takes them")
+            raise ValueError("location scores compare places, and memories have none: choose another score")
         super().__init__(
             dim,
             heads,
@@ -81,28 +82,28 @@ class PersistentMemoryAttention(MultiHeadAttention):
         return None if mask is None else Behind(mask, self.memories)
 
     def weights(self, query: Tensor, memory: Tensor | KeyValues | None = None, *, mask: Mask | None = None) -> Tensor:
-        """Those of the tokens, (B, N, T, S): a row sums to 1 less what the memories have."""
+        """The weights of the tokens, (B, N, T, S): a row sums to 1 minus the weight of the memories."""
         return super().weights(query, memory, mask=mask)[..., self.memories :]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
         return super().attend(q, behind(self.memory_keys, k), behind(self.memory_values, v), mask)
 
     def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
-        """Those of memories and tokens, (B, N, T, P + S)."""
+        """The weights of memories and tokens, (B, N, T, P + S)."""
         return super().attention_weights(q, behind(self.memory_keys, k), mask)
 
     def explain(self, n_queries: int | None = None, n_keys: int | None = None, **options: Any) -> str:
-        """As of other layers; ``n_keys`` are the tokens."""
+        """As for other layers; ``n_keys`` counts the tokens only."""
         if n_queries is not None:
             n_keys = self.memories + (n_queries if n_keys is None else n_keys)
         return super().explain(n_queries, n_keys, **options)
 
 
 class BehindMemories(Position):
-    """The bias of another position for tokens that stand ``n`` places further back; of memories none.
+    """The bias of another position for tokens shifted back by ``n`` places; no bias for the memories before them.
 
     Args:
-        position: whose.
+        position: the other one.
         n: memories before the first token.
     """
 

@@ -1,16 +1,16 @@
-"""Residual attention: to the scores of a layer those of the layer before are added, which has done the same.
+"""Residual attention: each layer adds the accumulated scores of the layers before it to its own.
 
     scores_l = score_l(q_l, k_l) + scores_(l-1) = score_1(q_1, k_1) + ... + score_l(q_l, k_l)
 
-A sum of dot products is the dot product of what stands side by side, so no layer keeps its scores for the next one:
+A sum of dot products is the dot product of the concatenated features, so no layer has to keep its scores:
 
     scores_l = <[q_1, ..., q_l], [k_1, ..., k_l]>
 
-and whatever kernel computes dot products computes it, fused and in O(T + S) memory, from l D features: a layer costs
-more the deeper it is, and where that is more than a GPU's fused kernels take (256), PyTorch chooses a slower one.
+and any kernel for dot products computes it, fused and in O(T + S) memory, from l D features. Deeper layers cost more,
+and beyond what a GPU's fused kernels take (256 features) PyTorch chooses a slower one.
 
 Source: He, Ravula, Kanagal & Ainslie 2020, "RealFormer: Transformer Likes Residual Attention", section 3.2 (they keep
-the scores). Biases of positions and the soft cap are each layer's own: they come behind the sum.
+the scores). Position biases and the soft cap are each layer's own: they are applied after the sum.
 
 Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, D features of a head, l the layer.
 """

@@ -1,4 +1,4 @@
-"""Attention whose layers hand something on to those behind them in a stack: what each has made of the same tokens.
+"""Attention whose layers pass something on to the layers after them in a stack, computed from the same tokens.
 
     layer 1 -- handed --> layer 2 -- handed --> ... layer L
 
@@ -17,17 +17,17 @@ from attelbo.attention.multi_head import MultiHeadAttention
 
 @dataclass
 class Handed:
-    """What one layer hands on in one pass over the tokens."""
+    """What one layer passes on in one pass over the tokens."""
 
     before: "Handed | None" = None
-    """What the layer before it has handed on; None: it is the first."""
+    """What the layer before it has passed on; None: it is the first layer."""
     parts: tuple[Tensor, ...] = ()
-    """What it hands on itself, (B, ...) each; nothing until it has been called."""
+    """What it passes on itself, (B, ...) each; empty until it has been called."""
 
 
 class StackedAttention(MultiHeadAttention):
-    """Multi-head attention that looks, in self-attention, at what the layer before it has handed on. By itself, and
-    where it attends to a memory, it is multi-head attention.
+    """Multi-head attention that, in self-attention, also uses what the layer before it has passed on. By itself, or
+    attending to a memory, it is plain multi-head attention.
 
     Args: those of ``MultiHeadAttention``.
     """
@@ -41,7 +41,8 @@ class StackedAttention(MultiHeadAttention):
         cache: KeyValueCache | None = None,
         handed: Handed | None = None,
     ) -> Tensor:
-        """As in ``MultiHeadAttention``; ``handed`` takes what this layer hands on, and has what was before it."""
+        """As in ``MultiHeadAttention``; ``handed`` holds what was passed on before, and receives what this layer passes
+        on."""
         if memory is not None:
             return super().forward(query, memory, mask=mask, cache=cache)
         self.check_call(query, memory, cache)
@@ -63,5 +64,5 @@ class StackedAttention(MultiHeadAttention):
 
     @abstractmethod
     def continued(self, q: Tensor, k: Tensor, v: Tensor, handed: Handed) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, N, T, D), keys and values (B, M, S, D), those of a cache among them, as the kernel takes them;
-        what is for the next layer goes into ``handed``."""
+        """From queries (B, N, T, D), keys and values (B, M, S, D), those of a cache included, to what the kernel takes;
+        what the next layer needs is put into ``handed``."""

@@ -1,11 +1,12 @@
-"""Value residuals: layers behind the first mix what they read of the tokens with what the first has read of them.
+"""Value residuals: every layer after the first mixes its values with those of the first.
 
     v'_l = a_l v_1 + b_l v_l,   a_l and b_l learned, 1/2 at the beginning
 
-What the tokens themselves were thus reaches deep layers without passing through those between.
+Information about the tokens themselves thus reaches deep layers without passing through those in between.
 
 Source: Zhou, Wu, Jiang, Obeid & Lan 2024, "Value Residual Learning" (arXiv:2410.17897), section 3: the ResFormer with
-learned factors, one pair for each layer. A cache holds v_l: what the first layer keeps is mixed with it at each step.
+learned factors, one pair for each layer. A cache holds v_l; it is mixed with the cached values of the first layer at
+each step.
 
 Shapes: B batch, M heads of keys and values, S keys, D features of a value.
 """
@@ -25,7 +26,7 @@ class ValueResidualAttention(StackedAttention):
     """Multi-head attention whose values are mixed with those of the first layer of the stack.
 
     Args:
-        follows: whether it stands behind another layer of self-attention, whose values it is handed.
+        follows: whether it comes after another layer of self-attention, which passes on the values of the first.
         dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
             ``MultiHeadAttention``.
 
@@ -71,7 +72,7 @@ class ValueResidualAttention(StackedAttention):
         """As the base has it.
 
         Raises:
-            ValueError: it follows others, of which nothing is handed.
+            ValueError: it follows other layers, but nothing was passed on.
         """
         if self.shares is None:
             handed.parts = (v,)

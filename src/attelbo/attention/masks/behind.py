@@ -1,4 +1,4 @@
-"""A mask of keys that stand behind others, which everyone may attend to: learned memories before the tokens.
+"""A mask for keys that come after others which every query may attend to, such as learned memories.
 
 Shapes: S keys.
 """
@@ -14,7 +14,7 @@ from attelbo.checks import check_at_least
 
 @dataclass(frozen=True)
 class Behind(Mask):
-    """``mask`` of tokens that stand ``n`` places further back than it has them, behind ``n`` keys that are always seen.
+    """``mask`` for tokens shifted back by ``n`` places, after ``n`` keys that are always visible.
 
     Raises:
         ValueError: n below 1.

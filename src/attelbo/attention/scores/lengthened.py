@@ -1,6 +1,6 @@
-"""A dot product with something beside it: further features of queries and keys, whose products are added as they are.
+"""A score extended by further features of queries and keys, whose dot product is added unscaled.
 
-Shapes: B batch, N heads, T queries, S keys, D features that another score compares, D + P features.
+Shapes: B batch, N heads, T queries, S keys, D features that another score compares, P further features.
 """
 
 import torch
@@ -15,7 +15,7 @@ class Lengthened(DotProductScore):
     Args:
         score: of the first D.
         head_dim: D.
-        whose: who has something in a dot product, as a message begins.
+        whose: the beginning of the error message, what needs a dot product.
 
     Raises:
         ValueError: it is no dot product.

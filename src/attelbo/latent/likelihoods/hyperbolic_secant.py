@@ -1,9 +1,9 @@
-"""The hyperbolic secant likelihood, whose distortion is the logarithm of cosh: squared errors where they are small,
-absolute ones where they are large (Chen, Chen & Zhang 2018, "Log Hyperbolic Cosine Loss Improves Variational
+"""The hyperbolic secant likelihood, whose distortion is log cosh of the error: quadratic for small errors, linear for
+large ones (Chen, Chen & Zhang 2018, "Log Hyperbolic Cosine Loss Improves Variational
 Auto-Encoder").
 
-The scale is calibrated as that of the normal: Rybkin, Daniilidis & Levine 2021, "Simple and Effective VAE Training with
-Calibrated Decoders" (arXiv:2006.13202).
+The scale is calibrated like that of the normal: Rybkin, Daniilidis & Levine 2021, "Simple and Effective VAE Training
+with Calibrated Decoders" (arXiv:2006.13202).
 
 Shapes: n samples, B batch, (C, ...) data shape, N its number of dimensions.
 """
@@ -26,7 +26,7 @@ class HyperbolicSecant(LocationScale):
     deviation. Arguments and errors are those of :class:`LocationScale`.
 
     The optimal s of a batch has no closed form: with t the absolute errors over their mean e and s = pi e / (2 a), it
-    is where a m(a) = 1, m(a) = mean t tanh(a t). Newton's method finds log a to the last digit in three steps. The
+    is where a m(a) = 1, m(a) = mean t tanh(a t). Three steps of Newton's method give log a to float precision. The
     running scale is the mean of s.
 
     Differs from the paper: its loss is -log p(x|z) / a at a fixed a = pi / (2 s), without the normalizer.
@@ -55,7 +55,7 @@ class HyperbolicSecant(LocationScale):
         return -(log_2_cosh + log_scale).sum(-1)
 
     def _noise(self, like: Tensor) -> Tensor:
-        # By its distribution function; 1 - u is in (0, 1], so that neither tail reaches infinity.
+        # By inverting the distribution function; 1 - u is in (0, 1], so that neither tail reaches infinity.
         u = torch.rand_like(like)
         sign = torch.rand_like(like).sub(0.5).sign()
         return -sign * (2 / math.pi) * (0.25 * math.pi * (1 - u)).tan().log()

@@ -17,7 +17,7 @@ from attelbo.latent.posteriors.base import Posterior, flat_features
 from attelbo.latent.spaces import Positive
 
 LEAST = 0.2
-"""Of a concentration: a sample is below the smallest float32 then with probability 1e-8, and never is with more."""
+"""The least concentration: with it a sample falls below the smallest float32 with probability 1e-8."""
 
 
 class GammaPosterior(Posterior):

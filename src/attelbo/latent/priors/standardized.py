@@ -1,4 +1,4 @@
-"""What priors share that are learned of standardized latents: z = center + spread * t, with t of mean 0 and std 1.
+"""The base of priors that are learned on standardized latents: z = center + spread * t, t of mean 0 and std 1.
 
 Shapes: n samples, B batch, E event shape, D its number of dimensions.
 """
@@ -13,7 +13,7 @@ from attelbo.latent.priors.base import Prior
 
 
 class Standardized(Prior):
-    """Says what p(t) is; center and spread do not learn.
+    """A subclass defines p(t); center and spread are buffers, not learned.
 
     Args:
         latent_shape: E, the shape of one z.
@@ -31,7 +31,7 @@ class Standardized(Prior):
 
     @torch.no_grad()
     def start_from(self, z: Tensor) -> None:
-        """Center and spread are the mean and the std of z (n, *E)."""
+        """Set center and spread to the mean and the std of z (n, *E)."""
         self.center.copy_(z.flatten(1).mean(0))
         self.spread.copy_(z.flatten(1).std(0, correction=0).clamp(min=1e-3))
 

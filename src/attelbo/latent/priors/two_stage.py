@@ -8,9 +8,9 @@ The integral has no closed form. With samples of q(u|z) = N(m(z), diag(s(z)^2)) 
     p(z) = E[1/S sum_s w_s],   w_s = p(z|u_s) p(u_s) / q(u_s|z),   u_s ~ q(u|z)
 
 so log p(z) is at least the expectation of the logarithm of the mean weight (Burda et al. 2016, "Importance Weighted
-Autoencoders", eq. 8), and that is what stands for it. Bounds on log p(x) stay bounds, each a little looser: with u
-beside z they are those of a VAE with two layers. And p(x|z) / q(z|x) times the mean weight is p(x) on average over z
-and u, so importance sampling converges to log p(x) itself, whatever S.
+Autoencoders", eq. 8), which takes its place. Bounds on log p(x) stay bounds, each a little looser: with u beside z they
+are those of a VAE with two layers. And p(x|z) / q(z|x) times the mean weight is p(x) in expectation over z and u, so
+importance sampling converges to log p(x) itself, whatever S.
 
 Shapes: S samples of u, n samples of z, B batch, E event shape, D its number of dimensions, of z and of u.
 """
@@ -29,7 +29,7 @@ from attelbo.latent.flows.base import check_hidden
 from attelbo.latent.priors.standardized import Standardized
 
 _GAMMA = 0.3
-"""What gamma begins with, where z has a std of 1; and the std of q(u|z)."""
+"""The initial gamma, where z has a std of 1, and the initial std of q(u|z)."""
 
 
 class TwoStage(Standardized):
@@ -40,8 +40,9 @@ class TwoStage(Standardized):
 
     Differs from the paper: the mean of z given u is u + network(u), and that of u given z likewise, where the paper has
     the inputs beside the last hidden layer; and gamma starts at 0.3, not 1. So p(z) starts as a normal distribution
-    that u says nearly all of. From gamma = 1, or with networks alone, training ends where u says nothing and p(z) is a
-    normal distribution still. S = 1 is the paper's objective; more samples tighten the bound in training too.
+    of which u explains nearly all. From gamma = 1, or with networks alone, training ends with a collapsed posterior of
+    u, and p(z) is still a normal distribution. S = 1 is the paper's objective; more samples tighten the bound in
+    training too.
 
     Args:
         latent_shape: E, the shape of one z.
@@ -93,7 +94,7 @@ class TwoStage(Standardized):
 
 
 def _network(sizes: Sequence[int], start: Sequence[float]) -> nn.Sequential:
-    """Linear layers with ELU between them, whose output begins as a constant."""
+    """Linear layers with ELU between them, whose initial output is a constant."""
     *hidden, output = [nn.Linear(n_inputs, n_outputs) for n_inputs, n_outputs in pairwise(sizes)]
     with torch.no_grad():
         output.weight.zero_()
