@@ -25,8 +25,8 @@ def require_server(command: str, otherwise: str) -> None:
     try:
         with urlopen(Request(address, method="HEAD"), timeout=PATIENCE):
             pass
-    except HTTPError:
-        pass  # an answer, whatever it says
+    except HTTPError as answer:
+        answer.close()  # it answers, whatever it says
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise UserError(f"{command}: no answer from {address}: {reason}; {otherwise}") from error
