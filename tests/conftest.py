@@ -108,7 +108,7 @@ def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def one_session() -> Iterator[None]:
     """Hydra, one for all tests: no file of ``conf/`` is read twice, and no choice of files merged twice."""
     with session(), pytest.MonkeyPatch.context() as patch:
-        if hasattr(defaults_list, "_create_interpolation_map"):  # Hydra 1.3's
+        if _map_of_choices is not None:  # Hydra 1.3's
             patch.setattr(defaults_list, "_create_interpolation_map", _made_where_it_is_asked)
         yield
 

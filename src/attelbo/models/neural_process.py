@@ -194,7 +194,7 @@ class NeuralProcess(EvidenceModel):
     def predicted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of p(y|x, C) at the places of a batch, (B, N, Y), z averaged out by samples."""
         mean, std = self.predict(batch, Points.of(batch).x, self.n_predictions)  # (K, B, N, Y)
-        return mean.mean(0), (std.square() + mean.square()).mean(0).sub(mean.mean(0).square()).clamp_min(0).sqrt()
+        return mean.mean(0), (std.square().mean(0) + mean.var(0, correction=0)).sqrt()
 
     def predictive(self, functions: Points) -> Tensor:
         """log p(y_i|x_i, C) of each point by itself, (B, N), nats: z is marginalized by samples of q(z|C), for each

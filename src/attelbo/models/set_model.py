@@ -163,13 +163,14 @@ class SetModel(Model):
 
     def predicted(self, batch: Batch) -> Tensor:
         """Outputs (B, O, F), which the head reads."""
-        return self(batch.x, None if batch.segments is None else batch.segments >= 0)
+        return self(batch.x, _there(batch))
 
     def _terms(self, batch: Batch) -> Terms:
         """For each set, (B,)."""
         assert batch.y is not None, "sets without y"
-        outputs = self.predicted(batch)
-        every = batch.x.new_ones(batch.x.shape[:2], dtype=torch.bool) if batch.segments is None else batch.segments >= 0
+        there = _there(batch)
+        outputs = self(batch.x, there)
+        every = batch.x.new_ones(batch.x.shape[:2], dtype=torch.bool) if there is None else there
         terms = self.head.terms(outputs, batch.x, batch.y, every)
         return {name: values if name == "loss" else values.detach() for name, values in terms.items()}
 
@@ -184,6 +185,11 @@ class SetModel(Model):
     @property
     def measures(self) -> Sequence[Measure]:
         return self.head.measures
+
+
+def _there(batch: Batch) -> Tensor | None:
+    """Which elements of the sets are no padding, (B, N); None: all."""
+    return None if batch.segments is None else batch.segments >= 0
 
 
 def build_set_model(data: DataSpec, network: Spec, head: Spec, optimizer: Spec, scheduler: Spec) -> SetModel:

@@ -3,8 +3,6 @@
 Shapes: N rows, D latents, S values of one of them.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,7 +43,6 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
     each = spread.tolist()
     found: list[tuple[float, int, int]] = []  # its spread, its first place, its number of classes
     place = 0
-    least = 0.0 if isinstance(space, Positive) else -math.inf
     for part in space.parts if isinstance(space, Product) else (space,):
         choices, classes = part.shape if isinstance(part, OneHot) else (torch.Size(part.shape).numel(), 1)
         for _ in range(choices):
@@ -56,12 +53,19 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
     for _, place, classes in sorted(found, key=lambda item: -item[0])[:n]:
         path = base.repeat(steps if classes == 1 else classes, 1)
         if classes == 1:
-            path[:, place] = (center[place] + positions * spread[place]).clamp(min=least)
-            path = _on_sphere(path, place) if isinstance(space, Sphere) else path
+            path[:, place] = center[place] + positions * spread[place]
+            path = _within(space, path, place)
         else:
             path[:, place : place + classes] = torch.eye(classes, dtype=base.dtype, device=base.device)
         paths.append(path)
     return paths
+
+
+def _within(space: Space, path: Tensor, place: int) -> Tensor:
+    """The path (S, D) along the latent at ``place``, kept in the space."""
+    if isinstance(space, Positive):
+        return path.clamp(min=0)
+    return _on_sphere(path, place) if isinstance(space, Sphere) else path
 
 
 def _on_sphere(path: Tensor, place: int) -> Tensor:
