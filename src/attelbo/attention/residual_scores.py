@@ -71,8 +71,8 @@ class ResidualScoreAttention(StackedAttention):
         )
 
     def continued(self, q: Tensor, k: Tensor, v: Tensor, handed: Handed) -> tuple[Tensor, Tensor, Tensor]:
-        if handed.before is not None:
-            queries, keys = handed.before.parts  # (B, N, T, (l - 1) D), (B, M, S, (l - 1) D)
+        if handed.before:
+            queries, keys = handed.before  # (B, N, T, (l - 1) D), (B, M, S, (l - 1) D)
             q, k = torch.cat([q, queries], -1), torch.cat([k, keys], -1)
         handed.parts = (self.score.at_query(q), self.score.at_key(k))
         return q, k, v

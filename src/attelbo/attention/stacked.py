@@ -19,10 +19,10 @@ from attelbo.attention.multi_head import MultiHeadAttention
 class Handed:
     """What one layer passes on in one pass over the tokens."""
 
-    before: "Handed | None" = None
-    """What the layer before it has passed on; None: it is the first layer."""
+    before: tuple[Tensor, ...] = ()
+    """What the layer before it has passed on, (B, ...) each; empty: it is the first layer."""
     parts: tuple[Tensor, ...] = ()
-    """What it passes on itself, (B, ...) each; empty until it has been called."""
+    """What it passes on itself; empty until it has been called."""
 
 
 class StackedAttention(MultiHeadAttention):
@@ -59,7 +59,7 @@ class StackedAttention(MultiHeadAttention):
     ) -> Tensor:
         if memory is not None:
             return super().weights(query, memory, mask=mask)
-        q, k, _ = self.continued(*self.project(query), Handed(handed and handed.before))
+        q, k, _ = self.continued(*self.project(query), Handed(handed.before if handed else ()))
         return self.attention_weights(q, k, self.masked(mask))
 
     @abstractmethod

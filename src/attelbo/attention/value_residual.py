@@ -77,8 +77,8 @@ class ValueResidualAttention(StackedAttention):
         if self.shares is None:
             handed.parts = (v,)
             return q, k, v
-        if handed.before is None:
+        if not handed.before:
             raise ValueError("handed: a layer that follows others mixes its values with those of the first, got none")
-        (first,) = handed.parts = handed.before.parts  # (B, M, S, D)
+        (first,) = handed.parts = handed.before  # (B, M, S, D)
         of_first, own = self.shares.to(v.dtype)
         return q, k, of_first * first + own * v

@@ -278,9 +278,9 @@ class Transformer(nn.Module):
             memory_mask: from the tokens to the memory.
             caches: of each block, the tokens before these.
         """
-        handed = None
+        handed = Handed()
         for i, block in enumerate(self.blocks):
-            cache, handed = None if caches is None else caches[i], Handed(handed)
+            cache, handed = None if caches is None else caches[i], Handed(handed.parts)
             x = block(x, memory, mask=mask, memory_mask=memory_mask, cache=cache, handed=handed)
         return self.norm(x)
 
