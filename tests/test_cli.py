@@ -105,7 +105,7 @@ def test_unknown_command(capsys):
     assert main(["trian"]) == 2
     known = (
         "train, check, list, evaluate, sample, translate, predict, reconstruct, interpolate, traverse, embed, "
-        "fit-prior, rerun, compare, sweep, reproduce, wandb"
+        "fit-prior, rerun, compare, sweep, reproduce, wandb, completion"
     )
     message = f"error: trian: no such command; did you mean train? (there are {known})\n"
     assert capsys.readouterr().err == message

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attelbo.cli import running, several
+from attelbo.cli.completion import completion
 from attelbo.cli.parsing import CALLS, parse, say, tell
 from attelbo.cli.usage import HELP, help_of
 from attelbo.errors import ConfigError, UserError
@@ -59,6 +60,7 @@ def _dispatch(command: str, words: list[str]) -> int:
         "sweep": several.sweep,
         "reproduce": several.reproduce,
         "wandb": several.wandb,
+        "completion": completion,
     }
     of_one = {"train": running.train, "check": running.check, "list": _list, **dict.fromkeys(CALLS, running.call)}
     if command in of_many:

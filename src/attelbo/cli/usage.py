@@ -33,6 +33,9 @@ of many runs:
 of a paper:
   attelbo reproduce    PAPER [options]         its table, rebuilt, beside the published numbers (--list: which)
 
+of the shell:
+  attelbo completion   bash|zsh|fish           completes what you type: source <(attelbo completion bash)
+
 choices and values (Hydra's words):
   experiment=mnist/vae_mlp  data=mnist  model/likelihood=normal  trainer=cpu  logger=wandb
   seed=0  model.latent_dim=20  trainer.max_epochs=1  +key=value  ~key
