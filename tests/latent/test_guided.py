@@ -100,6 +100,12 @@ def test_volume_is_scaled_by_the_cooling_alone(beta_0: float) -> None:
     assert float(determinant) == pytest.approx(Z_DIM / 2 * math.log(beta_0), abs=1e-10)
 
 
+@pytest.mark.parametrize("step_size", [0.01, 0.05, 0.49])
+def test_the_step_size_at_the_start_is_the_one_asked_for(step_size: float) -> None:
+    part = HamiltonianPosterior(IN_SHAPE, Z_DIM, step_size=step_size)
+    torch.testing.assert_close(part(torch.randn(2, *IN_SHAPE)).step_size, torch.full(part.latent_shape, step_size))
+
+
 def test_leapfrog_is_reversible() -> None:
     q = rough(quartic, n_leapfrog=6, beta_0=1.0)
     z, rho = torch.randn(2, 1, 3, Z_DIM, dtype=torch.float64)
