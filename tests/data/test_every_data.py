@@ -26,7 +26,7 @@ IMAGES = {
         "fashion_mnist",
         "image_folder",
     ),
-    *("kmnist", "mnist", "mnist_pixels", "multi_digits", "multi_mnist", "omniglot", "omniglot_small"),
+    *("kmnist", "mnist", "mnist_pixels", "multi_digits", "multi_mnist", "omniglot", "omniglot_small", "shapes3d"),
 }
 OTHERS = sorted(set(choices([package_folder()])["data"]) - IMAGES - {"sprites"})
 

@@ -11,6 +11,7 @@ from attelbo.data.sources.image_folder import ImageFolder
 from attelbo.data.sources.mnist import KMNIST, MNIST, FashionMNIST
 from attelbo.data.sources.multi_digits import MultiDigits
 from attelbo.data.sources.omniglot import Omniglot
+from attelbo.data.sources.shapes3d import Shapes3D
 from attelbo.data.sources.sprites import Sprites
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Images",
     "MultiDigits",
     "Omniglot",
+    "Shapes3D",
     "Splits",
     "Sprites",
 ]
