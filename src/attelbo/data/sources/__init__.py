@@ -9,6 +9,7 @@ from attelbo.data.sources.digits import Digits
 from attelbo.data.sources.dsprites import DSprites
 from attelbo.data.sources.image_folder import ImageFolder
 from attelbo.data.sources.mnist import KMNIST, MNIST, FashionMNIST
+from attelbo.data.sources.mpi3d import MPI3D
 from attelbo.data.sources.multi_digits import MultiDigits
 from attelbo.data.sources.omniglot import Omniglot
 from attelbo.data.sources.shapes3d import Shapes3D
@@ -19,6 +20,7 @@ __all__ = [
     "CIFAR100",
     "KMNIST",
     "MNIST",
+    "MPI3D",
     "Arrays",
     "BinarizedMNIST",
     "CelebA",
