@@ -13,6 +13,7 @@ from attelbo.data.sources.mpi3d import MPI3D
 from attelbo.data.sources.multi_digits import MultiDigits
 from attelbo.data.sources.omniglot import Omniglot
 from attelbo.data.sources.shapes3d import Shapes3D
+from attelbo.data.sources.small_norb import SmallNORB
 from attelbo.data.sources.sprites import Sprites
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "MultiDigits",
     "Omniglot",
     "Shapes3D",
+    "SmallNORB",
     "Splits",
     "Sprites",
 ]
