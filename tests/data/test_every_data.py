@@ -18,6 +18,7 @@ IMAGES = {
     *(
         "arrays",
         "binarized_mnist",
+        "cars3d",
         "celeba",
         "cifar10",
         "cifar100",

@@ -3,6 +3,7 @@
 from attelbo.data.sources.arrays import Arrays
 from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
 from attelbo.data.sources.binarized_mnist import BinarizedMNIST
+from attelbo.data.sources.cars3d import Cars3D
 from attelbo.data.sources.celeba import CelebA
 from attelbo.data.sources.cifar import CIFAR10, CIFAR100
 from attelbo.data.sources.digits import Digits
@@ -24,6 +25,7 @@ __all__ = [
     "MPI3D",
     "Arrays",
     "BinarizedMNIST",
+    "Cars3D",
     "CelebA",
     "DSprites",
     "Digits",
