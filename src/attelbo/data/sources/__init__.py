@@ -16,6 +16,7 @@ from attelbo.data.sources.omniglot import Omniglot
 from attelbo.data.sources.shapes3d import Shapes3D
 from attelbo.data.sources.small_norb import SmallNORB
 from attelbo.data.sources.sprites import Sprites
+from attelbo.data.sources.svhn import SVHN
 
 __all__ = [
     "CIFAR10",
@@ -23,6 +24,7 @@ __all__ = [
     "KMNIST",
     "MNIST",
     "MPI3D",
+    "SVHN",
     "Arrays",
     "BinarizedMNIST",
     "Cars3D",

@@ -4,7 +4,7 @@ Shapes: N rows, (C, H, W) image.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,6 +145,11 @@ def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor | None) -> I
     if source.n_classes is not None and (y.ndim != 1 or int(y.min()) < 0 or int(y.max()) >= source.n_classes):
         raise damaged(path, f"expected labels in 0..{source.n_classes - 1}, got {int(y.min())}..{int(y.max())}")
     return Images(x, y)
+
+
+def concatenated(parts: Sequence[Images]) -> Images:
+    """The rows of all parts, which have labels, one after the other."""
+    return Images(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts if part.y is not None]))
 
 
 def split_permutation(path: Path, n: int, test_size: int, purpose: str) -> Tensor:

@@ -28,7 +28,7 @@ URL = "http://www.scottreed.info/files/nips2015-analogy-data.tar.gz"
 FILE = DataFile("cars3d/nips2015-analogy-data.tar.gz", "4e866a7919c1beedf53964e6f7a23686")
 SIDE = 128
 
-_CODEC_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, ValueError, TypeError, NotImplementedError)
+_CODEC_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError, LookupError, ValueError, TypeError, RuntimeError)
 
 
 class Cars3D(FileSource):
