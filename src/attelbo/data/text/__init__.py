@@ -20,6 +20,7 @@ from attelbo.data.text.labelled import (
 from attelbo.data.text.source import Source
 from attelbo.data.text.tokenizers import BPE, Bytes, Characters, Words
 from attelbo.data.text.vocabulary import Tokenizer
+from attelbo.data.text.wikipedia import Enwik8, Text8, WikiText
 
 __all__ = [
     "BPE",
@@ -28,6 +29,7 @@ __all__ = [
     "Characters",
     "Corpus",
     "Dates",
+    "Enwik8",
     "Labelled",
     "LabelledCSV",
     "LabelledLines",
@@ -38,10 +40,12 @@ __all__ = [
     "ReferenceSentences",
     "ReferenceText",
     "Source",
+    "Text8",
     "TextFile",
     "TextFiles",
     "TinyShakespeare",
     "Tokenizer",
     "UnicodeNames",
+    "WikiText",
     "Words",
 ]
