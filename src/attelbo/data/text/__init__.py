@@ -1,5 +1,6 @@
 """Text: vocabularies, files, corpora, parallel texts. The data modules are in ``attelbo.data``."""
 
+from attelbo.data.text.ag_news import AGNews
 from attelbo.data.text.aligned import AlignedFiles, Multi30k, Pairs, ParallelText
 from attelbo.data.text.corpora import (
     Corpus,
@@ -10,6 +11,7 @@ from attelbo.data.text.corpora import (
     TinyShakespeare,
 )
 from attelbo.data.text.dates import Dates
+from attelbo.data.text.imdb import IMDB
 from attelbo.data.text.labelled import (
     Labelled,
     LabelledCSV,
@@ -24,6 +26,8 @@ from attelbo.data.text.wikipedia import Enwik8, Text8, WikiText
 
 __all__ = [
     "BPE",
+    "IMDB",
+    "AGNews",
     "AlignedFiles",
     "Bytes",
     "Characters",
