@@ -71,6 +71,14 @@ def test_the_splits_of_100_000_000_bytes(monkeypatch):
     assert [len(text) for (text,) in corpus[:3]] == [90_000_000, 5_000_000, 5_000_000]
 
 
+def test_a_text_is_downloaded_before_its_vocabulary_is_asked_for(tmp_path, monkeypatch):
+    """As a training does, whose model is built for that."""
+    content = WORDS.encode() * 9
+    monkeypatch.setattr(Text8, "prepare", lambda self, root: given(Text8, content, root, monkeypatch) and None)
+    config = compose("train", ["~experiment", f"paths.data_dir={tmp_path}", "data=text8", "data.context=32"]).config
+    assert build_data(config).spec.n_tokens == len(set(WORDS))
+
+
 def test_what_is_downloaded_is_taken_out_of_its_zip_file(tmp_path, monkeypatch):
     content = WORDS.encode() * 9
     monkeypatch.setattr(Text8, "file", DataFile("text8/text8", hashlib.md5(content).hexdigest()))

@@ -50,7 +50,7 @@ class Shapes3D(FileSource):
         self.test_size = test_size
 
     def prepare(self, root: Path) -> None:
-        """Download the file; see :meth:`ImageSource.prepare`. Nothing is, where it could not be read."""
+        """Download the file, unless it could not be read."""
         _h5py()
         super().prepare(root)
 
