@@ -28,7 +28,7 @@ IMAGES = {
         "image_folder",
     ),
     *("kmnist", "mnist", "mnist_pixels", "multi_digits", "multi_mnist", "omniglot", "omniglot_small", "shapes3d"),
-    *("mpi3d_real", "mpi3d_realistic", "mpi3d_toy", "small_norb", "svhn"),
+    *("mpi3d_real", "mpi3d_realistic", "mpi3d_toy", "small_norb", "svhn", "imagenet32", "imagenet64"),
 }
 OTHERS = sorted(set(choices([package_folder()])["data"]) - IMAGES - {"sprites"})
 

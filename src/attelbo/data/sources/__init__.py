@@ -9,6 +9,7 @@ from attelbo.data.sources.cifar import CIFAR10, CIFAR100
 from attelbo.data.sources.digits import Digits
 from attelbo.data.sources.dsprites import DSprites
 from attelbo.data.sources.image_folder import ImageFolder
+from attelbo.data.sources.imagenet import ImageNet
 from attelbo.data.sources.mnist import KMNIST, MNIST, FashionMNIST
 from attelbo.data.sources.mpi3d import MPI3D
 from attelbo.data.sources.multi_digits import MultiDigits
@@ -34,6 +35,7 @@ __all__ = [
     "Factor",
     "FashionMNIST",
     "ImageFolder",
+    "ImageNet",
     "ImageSource",
     "Images",
     "MultiDigits",
