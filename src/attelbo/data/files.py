@@ -85,6 +85,21 @@ def fetch(url: str, file: DataFile, folder: Path) -> None:
     download_url(url, path.parent, path.name, file.md5)
 
 
+def fetch_and_extract(url: str, file: DataFile, folder: Path) -> None:
+    """Download a zip file with one file in it, and keep that, at its place in a folder; the MD5 sum is the latter's.
+
+    Raises:
+        OSError: it cannot be downloaded.
+        RuntimeError: its MD5 sum is not the published one.
+    """
+    from torchvision.datasets.utils import check_integrity, download_and_extract_archive  # slow to import
+
+    path = folder / file.path
+    download_and_extract_archive(url, path.parent, remove_finished=True)
+    if not check_integrity(path, file.md5):
+        raise RuntimeError(f"{path.name} from {url} is damaged: its MD5 sum is not the published one, {file.md5}")
+
+
 def read_verified(root: Path, file: DataFile, embedded: str) -> bytes:
     """The bytes of a file, checked against the published MD5 sum; ``embedded`` names data that need no files.
 

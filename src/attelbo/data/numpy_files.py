@@ -3,8 +3,10 @@
 Nothing pickled is opened.
 """
 
+import math
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,13 +60,13 @@ def members_of(path: Path) -> dict[str, Member]:
     try:
         if path.suffix != ".npz":
             with path.open("rb") as stream:
-                return {"": Member(path, "", *_header(stream))}
+                return {"": Member(path, "", *_header(stream)[:2])}
         members: dict[str, Member] = {}
         with zipfile.ZipFile(path) as archive:
             for entry in archive.namelist():
                 with archive.open(entry) as stream:
                     name = entry.removesuffix(".npy")
-                    members[name] = Member(path, name, *_header(stream))
+                    members[name] = Member(path, name, *_header(stream)[:2])
         return members
     except _WRONG as error:
         missing = not path.exists()
@@ -74,7 +76,30 @@ def members_of(path: Path) -> dict[str, Member]:
         ) from error
 
 
-def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def stream_rows(
+    stream: Any, name: str, shape: tuple[int, ...], at_once: int
+) -> tuple[int, Iterator[NDArray[np.uint8]]]:
+    """The number of rows in a stream of a .npy file, and the rows, (b, *shape) uint8, ``at_once`` at a time.
+
+    Raises:
+        ValueError: it holds something else, or ends before its rows do; names it.
+    """
+    (n, *rest), dtype, fortran = _header(stream)
+    if tuple(rest) != shape or fortran or dtype != np.uint8:
+        raise ValueError(f"{name} is {dtype} of shape {(n, *rest)}{', in Fortran order' if fortran else ''}")
+
+    def blocks() -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, n, at_once):
+            rows = min(at_once, n - start)
+            content = bytearray(stream.read(rows * math.prod(shape)))  # an array that torch may write to
+            if len(content) != rows * math.prod(shape):
+                raise ValueError(f"{name} is cut off")
+            yield np.frombuffer(content, np.uint8).reshape(rows, *shape)
+
+    return n, blocks()
+
+
+def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return shape, dtype
+    shape, fortran, dtype = read(stream)
+    return shape, dtype, fortran

@@ -4,6 +4,7 @@ Shapes: N rows, (C, H, W) image.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from attelbo.data import files
 from attelbo.data.files import DataFile, Downloaded
+from attelbo.data.module import fixed_generator
 from attelbo.errors import DataError
 
 EMBEDDED = "data=digits needs no files"
@@ -143,6 +145,45 @@ def as_images(source: ImageSource, path: Path, x: Tensor, y: Tensor | None) -> I
     if source.n_classes is not None and (y.ndim != 1 or int(y.min()) < 0 or int(y.max()) >= source.n_classes):
         raise damaged(path, f"expected labels in 0..{source.n_classes - 1}, got {int(y.min())}..{int(y.max())}")
     return Images(x, y)
+
+
+def concatenated(parts: Sequence[Images]) -> Images:
+    """The rows of all parts, which have labels, one after the other."""
+    return Images(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts if part.y is not None]))
+
+
+def split_permutation(path: Path, n: int, test_size: int, purpose: str) -> Tensor:
+    """An order of n rows that is the same in every run, (n,): the first ``test_size`` of them are for testing.
+
+    Raises:
+        DataError: that leaves none to train on.
+    """
+    if test_size >= n:
+        raise damaged(path, f"{n:,} images leave none for training beside {test_size:,} to test")
+    return torch.randperm(n, generator=fixed_generator(purpose))
+
+
+def split_in_blocks(
+    source: ImageSource, path: Path, blocks: Iterable[Tensor], y: Tensor, test_size: int, purpose: str
+) -> Splits:
+    """Rows (b, C, H, W) that are read in blocks, split by :func:`split_permutation`: each goes straight to its place,
+    so that no more than a block of them is in memory twice.
+
+    Raises:
+        DataError: there are not as many as there are rows of y (N, F), or none would be left to train on.
+    """
+    n = len(y)
+    permutation = split_permutation(path, n, test_size, purpose)
+    place = torch.empty_like(permutation)
+    place[permutation] = torch.arange(n)
+    x, stop = torch.empty(n, *source.shape, dtype=torch.uint8), 0
+    for block in blocks:
+        start, stop = stop, stop + len(block)
+        x[place[start:stop]] = block
+    if stop != n:
+        raise damaged(path, f"{stop:,} images, {n:,} rows of factors")
+    y = y[permutation]
+    return Splits(Images(x[test_size:], y[test_size:]), Images(x[:test_size], y[:test_size]))
 
 
 def checked(source: ImageSource, root: Path) -> Splits:

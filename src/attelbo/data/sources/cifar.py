@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from attelbo.data.files import DataFile
-from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.data.sources.base import FileSource, Images, Splits, as_images, concatenated, damaged, read_verified
 
 _ARRAY_PARTS = {
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
@@ -46,7 +46,7 @@ class CIFAR10(FileSource):
     def read(self, root: Path) -> Splits:
         """Read the batches."""
         train, test = ([self._read_batch(root, file) for file in files] for files in self._files())
-        return Splits(_concatenate(train), _concatenate(test))
+        return Splits(concatenated(train), concatenated(test))
 
     def _published(self) -> Any:
         from torchvision import datasets  # slow to import
@@ -89,9 +89,3 @@ class _ArrayUnpickler(pickle.Unpickler):
             return _ARRAY_PARTS[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name} is not part of an array") from None
-
-
-def _concatenate(batches: list[Images]) -> Images:
-    return Images(
-        torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches if batch.y is not None])
-    )

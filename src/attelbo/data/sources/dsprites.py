@@ -11,12 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 
 from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile, fetch
-from attelbo.data.module import fixed_generator
-from attelbo.data.sources.base import Factor, FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.data.numpy_files import stream_rows
+from attelbo.data.sources.base import (
+    Factor,
+    FileSource,
+    Images,
+    Splits,
+    as_images,
+    damaged,
+    read_verified,
+    split_permutation,
+)
 
 URL = "https://github.com/google-deepmind/dsprites-dataset/raw/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 FILE = DataFile("dsprites/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz", "7da33b31b13a06f4b04a70402ce90c2e")
@@ -72,9 +80,7 @@ class DSprites(FileSource):
             raise damaged(path, f"not the dSprites archive ({type(error).__name__}: {error})") from error
         y = torch.from_numpy(factors)
         images = as_images(self, path, torch.from_numpy(x).unsqueeze(1), y)
-        if self.test_size >= len(images.x):
-            raise damaged(path, f"{len(images.x):,} images leave none for training beside {self.test_size:,} to test")
-        permutation = torch.randperm(len(images.x), generator=fixed_generator("dsprites test split"))
+        permutation = split_permutation(path, len(images.x), self.test_size, "dsprites test split")
         test, train = permutation[: self.test_size], permutation[self.test_size :]
         train, test = (Images(images.x.index_select(0, rows), y.index_select(0, rows)) for rows in (train, test))
         return Splits(train, test)
@@ -82,19 +88,13 @@ class DSprites(FileSource):
 
 def _read_packed(archive: zipfile.ZipFile) -> np.ndarray:
     """The member ``imgs`` (N, 64, 64) of zeros and ones as (N, 64, 8), never whole in memory."""
+    _, height, width = DSprites.shape
     with archive.open("imgs.npy") as stream:
-        if npy.read_magic(stream) != (1, 0):
-            raise ValueError("imgs is no .npy array of version 1.0")
-        shape, fortran, dtype = npy.read_array_header_1_0(stream)
-        if shape[1:] != DSprites.shape[1:] or fortran or dtype != np.uint8:
-            raise ValueError(f"imgs is {dtype} of shape {shape}")
-        n_rows, height, width = shape
-        packed = np.empty((n_rows, height, width // 8), np.uint8)
-        for start in range(0, n_rows, _ROWS_AT_ONCE):
-            rows = packed[start : start + _ROWS_AT_ONCE]
-            wanted = len(rows) * height * width
-            pixels = np.frombuffer(stream.read(wanted), np.uint8)
-            if len(pixels) != wanted or pixels.max() > 1:
-                raise ValueError("imgs is cut off or holds values other than 0 and 1")
-            rows[:] = np.packbits(pixels.reshape(len(rows), height, width), axis=-1)
+        n_rows, blocks = stream_rows(stream, "imgs", (height, width), _ROWS_AT_ONCE)
+        packed, stop = np.empty((n_rows, height, width // 8), np.uint8), 0
+        for pixels in blocks:
+            if pixels.max() > 1:
+                raise ValueError("imgs holds values other than 0 and 1")
+            start, stop = stop, stop + len(pixels)
+            packed[start:stop] = np.packbits(pixels, axis=-1)
     return packed

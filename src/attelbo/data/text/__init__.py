@@ -1,5 +1,6 @@
 """Text: vocabularies, files, corpora, parallel texts. The data modules are in ``attelbo.data``."""
 
+from attelbo.data.text.ag_news import AGNews
 from attelbo.data.text.aligned import AlignedFiles, Multi30k, Pairs, ParallelText
 from attelbo.data.text.corpora import (
     Corpus,
@@ -10,6 +11,7 @@ from attelbo.data.text.corpora import (
     TinyShakespeare,
 )
 from attelbo.data.text.dates import Dates
+from attelbo.data.text.imdb import IMDB
 from attelbo.data.text.labelled import (
     Labelled,
     LabelledCSV,
@@ -20,14 +22,18 @@ from attelbo.data.text.labelled import (
 from attelbo.data.text.source import Source
 from attelbo.data.text.tokenizers import BPE, Bytes, Characters, Words
 from attelbo.data.text.vocabulary import Tokenizer
+from attelbo.data.text.wikipedia import Enwik8, Text8, WikiText
 
 __all__ = [
     "BPE",
+    "IMDB",
+    "AGNews",
     "AlignedFiles",
     "Bytes",
     "Characters",
     "Corpus",
     "Dates",
+    "Enwik8",
     "Labelled",
     "LabelledCSV",
     "LabelledLines",
@@ -38,10 +44,12 @@ __all__ = [
     "ReferenceSentences",
     "ReferenceText",
     "Source",
+    "Text8",
     "TextFile",
     "TextFiles",
     "TinyShakespeare",
     "Tokenizer",
     "UnicodeNames",
+    "WikiText",
     "Words",
 ]

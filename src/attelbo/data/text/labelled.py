@@ -14,6 +14,8 @@ from attelbo.data.text.files import read_lines, read_text
 from attelbo.data.text.source import Source
 from attelbo.errors import DataError
 
+EMBEDDED = "data=unicode_names needs no files"
+
 
 class Labelled(NamedTuple):
     """Texts, and the name of the class of each."""

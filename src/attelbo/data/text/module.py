@@ -67,8 +67,10 @@ class TextDataModule(ResidentDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """Known once the vocabulary is: this reads the texts, unless a vocabulary was loaded."""
+        """Known once the vocabulary is: this reads the texts, downloaded if they are missing, unless a vocabulary was
+        loaded."""
         if not self.tokenizer.is_fitted:
+            self.prepare_data()
             self.setup()
         if not self.tokenizer.is_fitted:  # the splits were another module's
             self._read()

@@ -7,7 +7,7 @@ Shapes: V tokens in the vocabulary.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from attelbo.checks import check_at_least
@@ -16,6 +16,7 @@ from attelbo.data.text.vocabulary import SPECIALS, Tokenizer
 from attelbo.errors import DataError
 
 _UNKNOWN = SPECIALS[UNK]
+_WORDS = re.compile(r"\w+|[^\w\s]")
 _SHOWN_AT_MOST = 8
 """Characters that an error names."""
 
@@ -109,7 +110,7 @@ class Words(Tokenizer):
         self.lower = lower
         self.min_freq = min_freq
         self.line_end = line_end
-        self._words = re.compile(r"\w+|[^\w\s]" if split == "punctuation" else r"\S+")
+        self._words: Callable[[str], list[str]] = str.split if split == "blanks" else _WORDS.findall
 
     @property
     def lengths(self) -> None:
@@ -117,25 +118,31 @@ class Words(Tokenizer):
 
     def split(self, text: str) -> list[str]:
         """The words of a text."""
+        return list(self._each(text))
+
+    def _each(self, text: str) -> Iterator[str]:
+        """The words of a text, of which no more than a line of them is in memory: a text may have 100,000,000."""
         text = text.lower() if self.lower else text
         if self.line_end is None:
-            return self._words.findall(text)
+            yield from self._words(text)
+            return
         lines = text.split("\n")  # not at the other characters that Unicode counts as line ends
-        lines = lines if lines[-1] else lines[:-1]
-        return [word for line in lines for word in (*self._words.findall(line), self.line_end)]
+        for line in lines if lines[-1] else lines[:-1]:
+            yield from self._words(line)
+            yield self.line_end
 
     def _learn(self, texts: Sequence[str], n_specials: int) -> list[str]:
-        counts = Counter(word for text in texts for word in self.split(text))
+        counts = Counter(word for text in texts for word in self._each(text))
         kept = [(-count, word) for word, count in counts.items() if count >= self.min_freq]
         own = [_UNKNOWN] if not n_specials and self.min_freq > 1 and counts[_UNKNOWN] < self.min_freq else []
         return [word for _, word in sorted(kept)] + own * bool(kept)
 
     def encode(self, text: str) -> list[int]:
         """The words' tokens; see :meth:`Tokenizer.encode`."""
-        words, unknown = self.split(text), UNK if self.pads else self._number.get(_UNKNOWN)
-        tokens = [self._number.get(word, unknown) for word in words]
+        unknown = UNK if self.pads else self._number.get(_UNKNOWN)
+        tokens = [self._number.get(word, unknown) for word in self._each(text)]
         if None in tokens:
-            word = words[tokens.index(None)]
+            word = self.split(text)[tokens.index(None)]
             raise DataError(f"a word that is not among the {self.n_tokens:,} of the vocabulary: {word!r}")
         return cast(list[int], tokens)
 
