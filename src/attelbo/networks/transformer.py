@@ -7,7 +7,6 @@ Source: Vaswani et al. 2017, section 3; a causal stack without memory is the lan
 Shapes: B batch, T tokens, S tokens of the memory, E features of a token, V vocabulary, L layers.
 """
 
-import inspect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -30,7 +29,7 @@ from attelbo.attention.layer import check_heads, check_said
 from attelbo.attention.masks import merged
 from attelbo.attention.norms import NormName
 from attelbo.attention.residuals import ResidualName, deepnorm_constants, ends_with_norm
-from attelbo.building import Spec, locate, part
+from attelbo.building import Spec, arguments_of, locate, part
 from attelbo.checks import check_at_least, check_below_one
 from attelbo.errors import ConfigError
 
@@ -121,7 +120,7 @@ class AttentionParts:
         """Raise ConfigError if the attention would ignore a part, or the encoding of queries and keys by the position:
         linear attention has no scores to be normalized or masked."""
         target = self.attention["_target_"]
-        taken = inspect.signature(locate(target)).parameters
+        taken = arguments_of(locate(target))
         if ignored := [name for name in parts if name not in taken]:
             choice = self._choice(ignored[0])
             raise ConfigError(f"{choice}: {target} takes none; ~{choice} does without")

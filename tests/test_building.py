@@ -1,0 +1,80 @@
+"""Arguments that a constructor takes as ``**options: Unpack[TypedDict]`` are checked as those that it names."""
+
+import inspect
+from typing import Literal, TypedDict, Unpack
+
+import pytest
+
+from attelbo.building import OWN, arguments_of, lacking
+from attelbo.experiments.checking import FaultError, check_node
+
+
+class Choices(TypedDict, total=False):
+    size: int | None
+    kind: Literal["flat", "round"]
+
+
+class Needed(Choices):
+    name: str
+
+
+class Base:
+    def __init__(self, dim: int, *, size: int | None = None, kind: Literal["flat", "round"] = "flat") -> None:
+        self.said = (dim, size, kind)
+
+
+class Between(Base):
+    """Without a constructor."""
+
+
+class Derived(Between):
+    def __init__(self, dim: int, *, gate: bool = False, **options: Unpack[Choices]) -> None:
+        super().__init__(dim, **options)
+        self.gate = gate
+
+
+class Further(Derived):
+    def __init__(self, **options: Unpack[Choices]) -> None:
+        super().__init__(3, **options)
+
+
+def function(dim: int, **options: Unpack[Needed]) -> None:
+    """Nothing says what its defaults are."""
+
+
+def test_the_keys_have_the_defaults_of_the_constructor_that_gets_them() -> None:
+    known = arguments_of(Derived)
+    assert {name: each.default for name, each in known.items()} == {
+        "dim": inspect.Parameter.empty,
+        "gate": False,
+        "size": None,
+        "kind": "flat",
+    }
+    named = arguments_of(Base)
+    assert [known[name] for name in ("size", "kind")] == [named[name] for name in ("size", "kind")]
+    assert arguments_of(Further) == {name: named[name] for name in ("size", "kind")}
+
+
+def test_a_key_that_must_be_given_is_missing_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(OWN, __name__.partition(".")[0])
+    assert lacking({"_target_": f"{__name__}.function", "dim": 1}, ()) == ["name"]
+    assert lacking({"_target_": f"{__name__}.Derived"}, ()) == ["dim"]
+
+
+@pytest.mark.parametrize(
+    ("node", "problem", "meant"),
+    [
+        ({"sise": 2}, "unknown key", "part.size"),
+        ({"options": {}}, "unknown key; known here: dim, gate, size, kind", None),
+        ({"size": "2"}, "expected int or null, got '2'", None),
+        ({"kind": "rounds"}, "expected 'flat' or 'round', got 'rounds'; did you mean round?", None),
+        ({"gate": 1}, "expected bool, got 1", None),
+    ],
+)
+def test_a_wrong_key_or_value(monkeypatch: pytest.MonkeyPatch, node: dict, problem: str, meant: str | None) -> None:
+    monkeypatch.setenv(OWN, __name__.partition(".")[0])
+    check_node({"_target_": f"{__name__}.Derived", "dim": 1, "size": 2, "kind": "round"}, "part")
+    with pytest.raises(FaultError) as caught:
+        check_node({"_target_": f"{__name__}.Derived", "dim": 1, **node}, "part")
+    assert (caught.value.key, caught.value.problem) == (f"part.{next(iter(node))}", problem)
+    assert caught.value.meant == meant
