@@ -1,10 +1,14 @@
 """Arguments that a constructor takes as ``**options: Unpack[TypedDict]`` are checked as those that it names."""
 
+import importlib
 import inspect
+import re
+from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
 import pytest
 
+import attelbo
 from attelbo.building import OWN, arguments_of, lacking
 from attelbo.experiments.checking import FaultError, check_node
 
@@ -78,3 +82,22 @@ def test_a_wrong_key_or_value(monkeypatch: pytest.MonkeyPatch, node: dict, probl
         check_node({"_target_": f"{__name__}.Derived", "dim": 1, **node}, "part")
     assert (caught.value.key, caught.value.problem) == (f"part.{next(iter(node))}", problem)
     assert caught.value.meant == meant
+
+
+SOURCE = Path(attelbo.__file__).parent
+TAKING_OPTIONS = [
+    path for path in SOURCE.rglob("*.py") if re.search(r"\*\*options: Unpack\[\w+\]\s*[,)]", path.read_text("utf-8"))
+]
+
+
+@pytest.mark.parametrize("path", TAKING_OPTIONS, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_options_are_arguments_of_the_constructor_that_gets_them(path: Path) -> None:
+    module = importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
+    kinds = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
+    named = {kind: inspect.signature(kind).parameters for kind in kinds if "__init__" in vars(kind)}
+    taking = [kind for kind, arguments in named.items() if "options" in arguments]
+    assert taking
+    for kind in taking:
+        own, below = arguments_of(kind), arguments_of(kind.__mro__[1])
+        for name in own.keys() - named[kind].keys():
+            assert (own[name].annotation, own[name].default) == (below[name].annotation, below[name].default)

@@ -25,7 +25,7 @@ from attelbo.attention import (
     norm_layer,
 )
 from attelbo.attention.blocks import FeedForwardActivation
-from attelbo.attention.layer import check_heads, check_said
+from attelbo.attention.layer import check_said
 from attelbo.attention.masks import merged
 from attelbo.attention.norms import NormName
 from attelbo.attention.residuals import ResidualName, deepnorm_constants, ends_with_norm
@@ -145,7 +145,6 @@ class AttentionParts:
         options = {key: value for key, value in self.attention.items() if key != "_target_"}
         kind = locate(self.attention["_target_"])
         try:
-            check_heads(dim, options["heads"], options.get("head_dim"))
             layer = kind if isinstance(kind, type) and issubclass(kind, AttentionLayer) else AttentionLayer
             return layer.head_features(dim, **options)
         except ValueError as error:
