@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NotRequired, Unpack, get_args, get_origin, get_type_hints
 
 from attelbo.errors import ConfigError
 
@@ -73,6 +73,8 @@ def arguments_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         (options,) = get_args(last.annotation)
         inherited = arguments_of(_base(target)) if isinstance(target, type) else {}
         for name, annotation in get_type_hints(options, include_extras=True).items():
+            if get_origin(annotation) is NotRequired:
+                (annotation,) = get_args(annotation)
             default = inherited[name].default if name in inherited else ...
             if name in options.__required_keys__:
                 default = last.empty
