@@ -4,13 +4,14 @@ import importlib
 import inspect
 import re
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack, get_type_hints
 
 import pytest
 
 import attelbo
 from attelbo.building import OWN, arguments_of, lacking
 from attelbo.experiments.checking import FaultError, check_node
+from attelbo.models.vae import VAESpecs, vae_parts
 
 
 class Choices(TypedDict, total=False):
@@ -101,3 +102,11 @@ def test_options_are_arguments_of_the_constructor_that_gets_them(path: Path) -> 
         own, below = arguments_of(kind), arguments_of(kind.__mro__[1])
         for name in own.keys() - named[kind].keys():
             assert (own[name].annotation, own[name].default) == (below[name].annotation, below[name].default)
+
+
+def test_the_configuration_of_a_vae_is_what_its_parts_are_made_of() -> None:
+    taken = arguments_of(vae_parts)
+    assert get_type_hints(VAESpecs) == {
+        name: each.annotation for name, each in taken.items() if name not in ("data", "n_classes")
+    }
+    assert VAESpecs.__optional_keys__ == {"extra"}
