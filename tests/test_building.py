@@ -4,7 +4,7 @@ import importlib
 import inspect
 import re
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, get_type_hints
+from typing import Any, Literal, TypedDict, Unpack, get_type_hints
 
 import pytest
 
@@ -12,6 +12,7 @@ import attelbo
 from attelbo.building import OWN, arguments_of, lacking
 from attelbo.experiments.checking import FaultError, check_node
 from attelbo.models.vae import VAESpecs, vae_parts
+from attelbo.networks import AttentionParts, AttentionSpecs
 
 
 class Choices(TypedDict, total=False):
@@ -104,9 +105,11 @@ def test_options_are_arguments_of_the_constructor_that_gets_them(path: Path) -> 
             assert (own[name].annotation, own[name].default) == (below[name].annotation, below[name].default)
 
 
-def test_the_configuration_of_a_vae_is_what_its_parts_are_made_of() -> None:
-    taken = arguments_of(vae_parts)
-    assert get_type_hints(VAESpecs) == {
-        name: each.annotation for name, each in taken.items() if name not in ("data", "n_classes")
-    }
-    assert VAESpecs.__optional_keys__ == {"extra"}
+@pytest.mark.parametrize(
+    ("specs", "target", "beside"),
+    [(VAESpecs, vae_parts, {"data", "n_classes"}), (AttentionSpecs, AttentionParts, {"where"})],
+)
+def test_configurations_are_the_arguments_of_what_gets_them(specs: Any, target: Any, beside: set[str]) -> None:
+    taken = {name: each for name, each in arguments_of(target).items() if name not in beside}
+    assert get_type_hints(specs) == {name: each.annotation for name, each in taken.items()}
+    assert specs.__optional_keys__ == {name for name, each in taken.items() if each.default is not each.empty}
