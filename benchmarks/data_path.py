@@ -80,7 +80,15 @@ class _Ours:
     def __init__(self, folder: str, rows: int) -> None:
         source = {"_target_": "attelbo.data.sources.MNIST"}
         self.data = ImageDataModule(
-            "mnist", source, folder, 0, BATCH, 1000, validation_size=1, binarize="dynamic", train_size=rows
+            "mnist",
+            source,
+            root=folder,
+            seed=0,
+            batch_size=BATCH,
+            eval_batch_size=1000,
+            validation_size=1,
+            binarize="dynamic",
+            train_size=rows,
         )
         self.data.setup()
 

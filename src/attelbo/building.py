@@ -10,8 +10,9 @@ import inspect
 import os
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, get_origin
+from typing import Any, ClassVar, NotRequired, Unpack, get_args, get_origin, get_type_hints
 
 from attelbo.errors import ConfigError
 
@@ -54,6 +55,39 @@ def locate(target: str) -> Callable[..., Any]:
         raise ConfigError(f"_target_ '{target}' cannot be imported: {error}") from error
 
 
+@lru_cache(maxsize=256)
+def arguments_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a class or function by name, annotations evaluated where that is possible.
+
+    ``**options: Unpack[Options]`` (PEP 692) stands for the keys of the TypedDict ``Options``. The default of a key that
+    may be left out is the one in the constructor that gets it, that of the class which ``target`` derives from; ``...``
+    if there is none of that name.
+    """
+    try:
+        arguments = dict(inspect.signature(target, eval_str=True).parameters)
+    except (NameError, TypeError, AttributeError):  # a name imported for type checkers only
+        arguments = dict(inspect.signature(target).parameters)
+    last = next(reversed(arguments.values()), None)
+    if last is not None and last.kind is last.VAR_KEYWORD and get_origin(last.annotation) is Unpack:
+        del arguments[last.name]
+        (options,) = get_args(last.annotation)
+        inherited = arguments_of(_base(target)) if isinstance(target, type) else {}
+        for name, annotation in get_type_hints(options, include_extras=True).items():
+            if get_origin(annotation) is NotRequired:
+                (annotation,) = get_args(annotation)
+            default = inherited[name].default if name in inherited else ...
+            if name in options.__required_keys__:
+                default = last.empty
+            arguments[name] = inspect.Parameter(name, last.KEYWORD_ONLY, default=default, annotation=annotation)
+    return arguments
+
+
+def _base(kind: type) -> type:
+    """The class whose constructor is called by that of ``kind``."""
+    owners = [base for base in kind.__mro__ if "__init__" in vars(base)]
+    return owners[1]
+
+
 def build(spec: Spec, *positional: Any, **given: Any) -> Any:
     """Call what ``spec["_target_"]`` names with the node's arguments and those ``given`` by the owner.
 
@@ -82,7 +116,7 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
     """
     if "_target_" not in spec:
         raise ConfigError(f"model.{name}._target_: its file names no class, only {dict(spec)}; add _target_ to it")
-    wanted = inspect.signature(locate(spec["_target_"])).parameters
+    wanted = arguments_of(locate(spec["_target_"]))
     given = {key: value for key, value in offered.items() if key in wanted}
     if missing := lacking(spec, given):
         raise ConfigError(
@@ -116,7 +150,7 @@ def blamed(error: Exception, target: str) -> str:
 def lacking(spec: Spec, given: Collection[str]) -> list[str]:
     """The required arguments of what ``spec["_target_"]`` names that are neither in its node nor ``given`` by its
     owner."""
-    wanted = inspect.signature(locate(spec["_target_"])).parameters.values()
+    wanted = arguments_of(locate(spec["_target_"])).values()
     needed = (p for p in wanted if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     return [p.name for p in needed if p.name not in spec and p.name not in given]
 

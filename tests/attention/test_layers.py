@@ -48,31 +48,42 @@ LAYERS: dict[str, Callable[..., AttentionLayer]] = {
     "narrow heads, grouped": lambda *sizes, **options: MultiHeadAttention(*sizes, head_dim=6, kv_heads=1, **options),
     "grouped_query": lambda *sizes, **options: MultiHeadAttention(*sizes, kv_heads=1, **options),
     "gated": GatedAttention,
+    "gated, wide heads": lambda *sizes, **options: GatedAttention(*sizes, head_dim=12, **options),
     "gated heads": lambda *sizes, **options: GatedAttention(*sizes, gate="head", **options),
     "differential": lambda *sizes, **options: DifferentialAttention(*sizes, depth=3, **options),
-    "differential, grouped": lambda *sizes, **options: DifferentialAttention(*sizes, kv_heads=1, **options),
+    "differential, wide, grouped": lambda *sizes, **options: DifferentialAttention(
+        *sizes, head_dim=12, kv_heads=1, **options
+    ),
     "forgetting": ForgettingAttention,
-    "forgetting, grouped": lambda *sizes, **options: ForgettingAttention(*sizes, kv_heads=1, **options),
+    "forgetting, narrow, grouped": lambda *sizes, **options: ForgettingAttention(
+        *sizes, head_dim=6, kv_heads=1, **options
+    ),
     "latent": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, **options),
     "latent, few placed": lambda *sizes, **options: LatentAttention(*sizes, latent_dim=5, placed_dim=2, **options),
     "persistent memory": lambda *sizes, **options: PersistentMemoryAttention(*sizes, memories=3, **options),
-    "persistent memory, grouped": lambda *sizes, **options: PersistentMemoryAttention(
-        *sizes, memories=3, kv_heads=1, **options
+    "persistent memory, narrow, grouped": lambda *sizes, **options: PersistentMemoryAttention(
+        *sizes, memories=3, head_dim=6, kv_heads=1, **options
     ),
     "residual scores": ResidualScoreAttention,
-    "residual scores, grouped": lambda *sizes, **options: ResidualScoreAttention(*sizes, kv_heads=1, **options),
+    "residual scores, narrow, grouped": lambda *sizes, **options: ResidualScoreAttention(
+        *sizes, head_dim=6, kv_heads=1, **options
+    ),
     "talking heads": TalkingHeadsAttention,
-    "talking heads, grouped": lambda *sizes, **options: TalkingHeadsAttention(*sizes, kv_heads=1, **options),
+    "talking heads, narrow, grouped": lambda *sizes, **options: TalkingHeadsAttention(
+        *sizes, head_dim=6, kv_heads=1, **options
+    ),
     "value residual": ValueResidualAttention,
-    "value residual, grouped": lambda *sizes, **options: ValueResidualAttention(*sizes, kv_heads=1, **options),
+    "value residual, narrow, grouped": lambda *sizes, **options: ValueResidualAttention(
+        *sizes, head_dim=6, kv_heads=1, **options
+    ),
 }
 ABLE = [(name, kernel) for name in LAYERS for kernel in TRAINABLE if kernel != "sdpa" or "talking" not in name]
 """Layers and the kernels that can compute them."""
 TOKENS_ONLY = [name for name in LAYERS if "memory" not in name]
 """Layers that attend to nothing but tokens."""
-HEAD_DIM = {"wide heads": 12, "narrow heads, grouped": 6}
+HEAD_DIM = {name: 12 if "wide" in name else 6 for name in LAYERS if "wide" in name or "narrow" in name}
 """Where it is not DIM // HEADS."""
-PLACED = HEAD_DIM | {"differential": 4, "differential, grouped": 4, "latent": 4, "latent, few placed": 2}
+PLACED = HEAD_DIM | {"differential": 4, "differential, wide, grouped": 6, "latent": 4, "latent, few placed": 2}
 
 POSITIONS = {
     "none": lambda name: None,

@@ -190,7 +190,7 @@ def test_pixels_of_large_images_are_those_of_the_image():
             x = torch.arange(256 * 256).view(1, 1, 256, 256).remainder(251).to(torch.uint8).expand(4, -1, -1, -1)
             return Splits(Images(x, None), Images(x, None))
 
-    data = PixelDataModule("large", Large(), "nowhere", 0, 1, 1, validation_size=1)
+    data = PixelDataModule("large", Large(), root="nowhere", seed=0, batch_size=1, eval_batch_size=1, validation_size=1)
     batch = data.materialize(torch.arange(4), "test")
     row, column = ((batch.x[0] + 1) / 2 * 255).round().long().unbind(-1)
     assert torch.equal((batch.y[0, :, 0] * 255).round().long(), (row * 256 + column) % 251)

@@ -77,7 +77,9 @@ def test_repeated_combinations_are_drawn_alike():
 def sprites():
     from attelbo.data.image import ImageDataModule
 
-    return ImageDataModule("sprites", SPRITES, "data", 1, 32, 50, 2048, pairs=2)
+    return ImageDataModule(
+        "sprites", SPRITES, root="data", seed=1, batch_size=32, eval_batch_size=50, validation_size=2048, pairs=2
+    )
 
 
 def test_the_partner_is_the_image_of_a_training_row(sprites):

@@ -19,8 +19,8 @@ def made(folder, *, validation=" the fox sleeps \n", test=" a dog \n", **options
         **{name: f"{name}.txt" for name in ("train", "validation", "test")},
         "separator": "\n",
     }
-    given = {"max_length": 9, "batch_size": 2, "eval_batch_size": 2, "root": str(folder), "seed": 0, **options}
-    return SentenceDataModule("lines", source, WORDS, **given)
+    given = {"max_length": 9, "batch_size": 2, "eval_batch_size": 2, "root": str(folder), "seed": 0}
+    return SentenceDataModule(name="lines", source=source, tokenizer=WORDS, **(given | options))
 
 
 def test_a_line_is_a_row_from_its_beginning_to_its_end(tmp_path) -> None:

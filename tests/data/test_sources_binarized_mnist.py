@@ -33,7 +33,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.nda
 def module(root: Path, **options) -> ImageDataModule:
     source = {"_target_": "attelbo.data.sources.BinarizedMNIST"}
     given = {"validation_size": SIZES["valid"], "batch_size": 10, "eval_batch_size": 10, **options}
-    data = ImageDataModule("binarized_mnist", source, str(root), seed=0, **given)
+    data = ImageDataModule("binarized_mnist", source, root=str(root), seed=0, **given)
     data.prepare_data()
     data.setup()
     return data

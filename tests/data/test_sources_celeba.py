@@ -54,7 +54,7 @@ def test_pictures_and_attributes_are_those_of_torchvision(part, split, root, mon
 
 
 def test_the_published_rows_are_validated_on(root):
-    data = ImageDataModule("celeba", CelebA(size=8), str(root), 0, 4, 4, validation_size=None)
+    data = ImageDataModule("celeba", CelebA(size=8), root=str(root), seed=0, batch_size=4, eval_batch_size=4)
     assert [data.n_rows(split) for split in ("train", "validation", "test")] == [6, 3, 3]
     batch = data.materialize(torch.arange(3), "test")
     assert batch.y is None

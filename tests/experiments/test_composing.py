@@ -19,6 +19,7 @@ from attelbo.experiments import assembly, configuration, run
 from attelbo.experiments.composing import loader_of, session, without_default_experiment
 from attelbo.experiments.grammar import _parsed
 from attelbo.experiments.listing import choices, package_folder
+from attelbo.experiments.quoting import quoted
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.sweeps.expanding import expand
 
@@ -244,3 +245,9 @@ def test_words_that_hydra_refuses_are_refused_as_it_does(words, hydras_own):
         hydras_own.load_configuration("train", without_default_experiment("train", words), RunMode.RUN)
     with session() as hydra, pytest.raises(type(expected.value), match=f"^{re.escape(str(expected.value))}$"):
         compose(hydra, *words)
+
+
+@pytest.mark.parametrize("value", ["it's", r"a\b", "a\\", r"a\'b", "a\\\\", "${x}", "a, [b]", ""])
+def test_what_is_quoted_is_read_as_it_is(value):
+    (parsed,) = configuration.parse([f"key=[{quoted(value)},{quoted('/' + value)}]"])
+    assert list(map(str, parsed.value())) == [value, "/" + value]

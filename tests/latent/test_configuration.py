@@ -6,7 +6,7 @@ import latent_contract as contract
 import pytest
 
 from attelbo import latent, networks
-from attelbo.building import locate
+from attelbo.building import arguments_of, locate
 from attelbo.latent.extras import Extra
 from attelbo.latent.likelihoods import Likelihood
 from attelbo.latent.objectives import Objective
@@ -24,7 +24,7 @@ def test_file_spells_out_the_defaults(group: str, name: str) -> None:
     part = locate(node.pop("_target_"))
     assert inspect.isclass(part)
     assert issubclass(part, GROUPS[group])
-    parameters = inspect.signature(part).parameters
+    parameters = arguments_of(part)
     defaults = {key: parameter.default for key, parameter in parameters.items() if key not in GIVEN}
     assert node == {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
 

@@ -1,6 +1,5 @@
 """Each registered prior against torch.distributions, quadrature and Monte Carlo."""
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributions as D
 
-from attelbo.building import locate
+from attelbo.building import arguments_of, locate
 from attelbo.latent import (
     ClassConditionalNormal,
     DiagonalNormal,
@@ -70,7 +69,7 @@ class Linear:
 def build(name: str, *latent_shape: int) -> Any:
     target = locate(contract.spec("prior", name)["_target_"])
     offered = {"data_shape": (3,), "data_classes": 3, "n_components": 4}
-    given = {key: offered[key] for key in offered if key in inspect.signature(target).parameters}
+    given = {key: offered[key] for key in offered if key in arguments_of(target)}
     p = contract.build_part("prior", name, latent_shape=latent_shape, **given)
     p.attach(Linear(latent_shape))
     return p

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attelbo.building import locate
+from attelbo.building import arguments_of, locate
 from attelbo.experiments.listing import package_folder
 
 GROUPS = ("attention", "decoder", "encoder", "head", "mask", "network", "normalizer", "pooling", "position", "score")
@@ -19,7 +19,7 @@ PLAIN = [path for path in FILES if "defaults" not in yaml.safe_load(path.read_te
 def test_a_file_spells_out_the_defaults(path: Path) -> None:
     node = yaml.safe_load(path.read_text())
     for own in (node, *(value for value in node.values() if isinstance(value, dict))):
-        parameters = inspect.signature(locate(own["_target_"])).parameters
+        parameters = arguments_of(locate(own["_target_"]))
         for key, value in own.items():
             if key != "_target_" and not isinstance(value, dict):
                 default = parameters[key].default

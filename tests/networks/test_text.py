@@ -39,10 +39,10 @@ def recurrent(**options: Any) -> RecurrentTextDecoder:
 
 def transformer(position: str = "Learned", **options: Any) -> TransformerTextDecoder:
     parts = AttentionParts(
-        {"_target_": "attelbo.attention.MultiHeadAttention", "heads": 2},
-        {"_target_": "attelbo.attention.ScaledDot"},
-        {"_target_": "attelbo.attention.Softmax"},
-        {"_target_": f"attelbo.attention.{position}"},
+        attention={"_target_": "attelbo.attention.MultiHeadAttention", "heads": 2},
+        score={"_target_": "attelbo.attention.ScaledDot"},
+        normalizer={"_target_": "attelbo.attention.Softmax"},
+        position={"_target_": f"attelbo.attention.{position}"},
     )
     place = parts.position_of(8, T + 3, causal=True)
     stack = Transformer(8, parts, place, causal=True, cross=options.get("latent_into") == "cross", layers=2)

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from attelbo.errors import ConfigError
-from attelbo.training import BlockStepper, build_trainer, settle, trainer
+from attelbo.training import BlockStepper, attach_run, build_trainer, trainer
 from attelbo.training.callbacks import Progress
 from attelbo.training.checkpoint import AtomicCheckpointIO
 from attelbo.training.interruption import Interruption
@@ -38,7 +38,7 @@ def test_the_stepper_comes_first_and_knows_its_settings(tmp_path):
 def test_a_trainer_is_settled_where_its_run_is(tmp_path):
     logger = DummyLogger()
     made = make(tmp_path)
-    assert settle(made, tmp_path / "run", [logger]) is made
+    assert attach_run(made, tmp_path / "run", [logger]) is made
     assert (made.default_root_dir, made.loggers) == (str(tmp_path / "run"), [logger])
 
 

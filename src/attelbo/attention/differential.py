@@ -10,19 +10,15 @@ Shapes: B batch, T queries, S keys, E features of a token, N heads, M heads of k
 """
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from attelbo.attention.kernels import KernelName
 from attelbo.attention.layer import HeadFeatures, join_heads
 from attelbo.attention.masks import Mask
-from attelbo.attention.multi_head import MultiHeadAttention
-from attelbo.attention.normalizers import Normalizer
-from attelbo.attention.positions import Position
+from attelbo.attention.multi_head import AttentionOptions, MultiHeadAttention
 from attelbo.attention.precision import rms_normed
-from attelbo.attention.scores import Score
 from attelbo.checks import check_at_least
 
 
@@ -33,10 +29,8 @@ class DifferentialAttention(MultiHeadAttention):
     paper takes half as many heads. The kernel is called once for each of the two maps.
 
     Args:
-        dim, heads: as in ``MultiHeadAttention``; the features of a head must be an even number.
         depth: l, of the layer in a stack, from 1 on.
-        kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
-            ``MultiHeadAttention``, for each of the two maps.
+        dim, heads, options: as in ``MultiHeadAttention``, for each of the two maps; D must be even.
 
     Raises:
         ValueError: an odd number of features of a head, a depth below 1; those of ``MultiHeadAttention``.
@@ -50,42 +44,21 @@ class DifferentialAttention(MultiHeadAttention):
         heads: int,
         *,
         depth: int = 1,
-        kv_heads: int | None = None,
-        memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
-        bias: bool = True,
-        kernel: KernelName = "auto",
+        **options: Unpack[AttentionOptions],
     ) -> None:
         check_at_least(1, depth=depth)
-        super().__init__(
-            dim,
-            heads,
-            kv_heads=kv_heads,
-            memory_dim=memory_dim,
-            score=score,
-            normalizer=normalizer,
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            bias=bias,
-            kernel=kernel,
-        )
+        super().__init__(dim, heads, **options)
         self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * (depth - 1))
-        half = dim // heads // 2
+        half = self.output.in_features // heads // 2
         self.lambda_query, self.lambda_key = (nn.Parameter(0.1 * torch.randn(2, half)) for _ in range(2))
         self.norm = nn.RMSNorm(2 * half, eps=1e-5)
 
     @staticmethod
     def head_features(dim: int, heads: int, **options: Any) -> HeadFeatures:
-        if dim // heads % 2:
-            raise ValueError(f"two maps need an even number of features of a head, got {dim // heads}")
-        return HeadFeatures(dim // heads // 2, dim // heads // 2)
+        head_dim, _ = MultiHeadAttention.head_features(dim, heads, **options)
+        if head_dim % 2:
+            raise ValueError(f"two maps need an even number of features of a head, got {head_dim}")
+        return HeadFeatures(head_dim // 2, head_dim // 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
         (q_1, q_2), (k_1, k_2) = q.chunk(2, 1), k.chunk(2, 1)

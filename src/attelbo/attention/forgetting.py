@@ -16,19 +16,17 @@ Shapes: B batch, T queries, S keys, E features of a token, N heads, M heads of k
 features of a head, P parts of a sum.
 """
 
+from typing import Unpack
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
-from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import check_heads
 from attelbo.attention.masks import Causal, Mask, merged
-from attelbo.attention.multi_head import MultiHeadAttention
-from attelbo.attention.normalizers import Normalizer
-from attelbo.attention.positions import Position
+from attelbo.attention.multi_head import AttentionOptions, MultiHeadAttention
 from attelbo.attention.precision import full_precision
-from attelbo.attention.scores import Lengthened, ScaledDot, Score
+from attelbo.attention.scores import Lengthened, ScaledDot
 
 UNIT = 256.0
 """The unit of the sums, in nats: float16 ends at 65,504."""
@@ -38,13 +36,11 @@ class ForgettingAttention(MultiHeadAttention):
     """Causal multi-head attention with a forget gate for each head; without gates where it attends to a memory, whose
     tokens are neither before nor after the queries.
 
-    The gates of padding are 1. A cache holds R more numbers for each token: log f.
+    The gates always have a bias; those of padding are 1. A cache holds R more numbers for each token: log f.
 
     Args:
         causal: whether it is self-attention, and has gates; else it is for a memory only.
-        bias: whether the projections have one; the gates always do.
-        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, kernel: as in
-            ``MultiHeadAttention``; the score must be a dot product.
+        dim, heads, options: as in ``MultiHeadAttention``; the score must be a dot product.
 
     Raises:
         ValueError: a score that is no dot product, a position where it is not causal; those of ``MultiHeadAttention``.
@@ -56,36 +52,16 @@ class ForgettingAttention(MultiHeadAttention):
         heads: int,
         *,
         causal: bool = True,
-        kv_heads: int | None = None,
-        memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
-        bias: bool = True,
-        kernel: KernelName = "auto",
+        **options: Unpack[AttentionOptions],
     ) -> None:
-        check_heads(dim, heads)
-        if not causal and position is not None:
+        head_dim, _ = self.head_features(dim, heads, **options)
+        if not causal and options.get("position") is not None:
             raise ValueError(
                 "forgetting attention looks back only: tokens that see those after them too take MultiHeadAttention"
             )
-        super().__init__(
-            dim,
-            heads,
-            kv_heads=kv_heads,
-            memory_dim=memory_dim,
-            score=Lengthened(score or ScaledDot(dim // heads), dim // heads, "forgetting attention has its gates"),
-            normalizer=normalizer,
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            bias=bias,
-            kernel=kernel,
-        )
+        score = options.get("score") or ScaledDot(head_dim)
+        options["score"] = Lengthened(score, head_dim, "forgetting attention has its gates")
+        super().__init__(dim, heads, **options)
         self.forget = nn.Linear(dim, heads) if causal and self.from_memory is None else None
         if self.forget is not None:
             nn.init.xavier_uniform_(self.forget.weight)
@@ -111,13 +87,13 @@ class ForgettingAttention(MultiHeadAttention):
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
-        q, k, mask = self._told(q, k, mask)
+        q, k, mask = self._with_gates(q, k, mask)
         return super().attend(q, k, v, mask)
 
     def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
-        return super().attention_weights(*self._told(q, k, mask))
+        return super().attention_weights(*self._with_gates(q, k, mask))
 
-    def _told(self, q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor, Mask | None]:
+    def _with_gates(self, q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor, Mask | None]:
         """Queries and keys with the sums of log gates as further features, (B, N, T, D + P + P R) and (B, M, S, D + P +
         P R), and a causal mask; for a memory all are unchanged."""
         n_features, n_queries, n_keys = q.shape[-1], q.shape[2], k.shape[2]

@@ -8,17 +8,12 @@ section 2.2, eq. 5, at position G1 (after the attention), which they found best;
 Shapes: B batch, T queries, E features of a token, N heads, D features of a head.
 """
 
-from typing import Literal
+from typing import Literal, Unpack
 
 from torch import Tensor, nn
 
-from attelbo.attention.kernels import KernelName
 from attelbo.attention.layer import join_heads
-from attelbo.attention.masks import Mask
-from attelbo.attention.multi_head import MultiHeadAttention
-from attelbo.attention.normalizers import Normalizer
-from attelbo.attention.positions import Position
-from attelbo.attention.scores import Score
+from attelbo.attention.multi_head import AttentionOptions, MultiHeadAttention
 
 
 class GatedAttention(MultiHeadAttention):
@@ -26,8 +21,7 @@ class GatedAttention(MultiHeadAttention):
 
     Args:
         gate: one for each "head", or one for each "element" of the heads.
-        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
-            ``MultiHeadAttention``.
+        dim, heads, options: as in ``MultiHeadAttention``.
 
     Raises:
         ValueError: no such gate; those of ``MultiHeadAttention``.
@@ -39,36 +33,15 @@ class GatedAttention(MultiHeadAttention):
         heads: int,
         *,
         gate: Literal["head", "element"] = "element",
-        kv_heads: int | None = None,
-        memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
-        bias: bool = True,
-        kernel: KernelName = "auto",
+        **options: Unpack[AttentionOptions],
     ) -> None:
         if gate not in ("head", "element"):
             raise ValueError(f"gate must be head or element, got {gate!r}")
-        super().__init__(
-            dim,
-            heads,
-            kv_heads=kv_heads,
-            memory_dim=memory_dim,
-            score=score,
-            normalizer=normalizer,
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            bias=bias,
-            kernel=kernel,
-        )
-        self.gate = nn.Linear(dim, heads if gate == "head" else dim, bias=bias)
+        super().__init__(dim, heads, **options)
+        n_gates = heads if gate == "head" else self.output.in_features
+        self.gate = nn.Linear(dim, n_gates, bias=self.output.bias is not None)
         nn.init.xavier_uniform_(self.gate.weight)
-        if bias:
+        if self.gate.bias is not None:
             nn.init.zeros_(self.gate.bias)
 
     def combine(self, heads: Tensor, query: Tensor) -> Tensor:

@@ -14,20 +14,17 @@ Shapes: B batch, T queries, S tokens of the memory m, E features of a token, N h
 position, R features of the latent.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
-from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import AttentionLayer, HeadFeatures, check_heads, join_heads, split_heads
+from attelbo.attention.layer import AttentionLayer, HeadFeatures, LayerOptions, join_heads, split_heads
 from attelbo.attention.masks import Mask
-from attelbo.attention.normalizers import Normalizer
-from attelbo.attention.positions import Position
 from attelbo.attention.precision import rms_normed
-from attelbo.attention.scores import Dot, ScaledDot, Score
+from attelbo.attention.scores import Dot, ScaledDot
 from attelbo.checks import check_at_least
 
 
@@ -42,7 +39,7 @@ class LatentAttention(AttentionLayer):
         heads: N; must divide ``dim``.
         latent_dim: R.
         placed_dim: P; half of D if None.
-        memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in ``MultiHeadAttention``.
+        memory_dim, bias, options: as in ``MultiHeadAttention``.
 
     Raises:
         ValueError: a size below 1, heads that do not divide, a ``placed_dim`` that leaves nothing of D; a dropout
@@ -57,30 +54,12 @@ class LatentAttention(AttentionLayer):
         latent_dim: int,
         placed_dim: int | None = None,
         memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
         bias: bool = True,
-        kernel: KernelName = "auto",
+        **options: Unpack[LayerOptions],
     ) -> None:
-        check_heads(dim, heads)
-        check_at_least(1, latent_dim=latent_dim, memory_dim=memory_dim)
         head_dim, placed = self.head_features(dim, heads, placed_dim=placed_dim)
-        super().__init__(
-            dim,
-            heads,
-            head_dim,
-            score=score,
-            normalizer=normalizer,
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            kernel=kernel,
-        )
+        check_at_least(1, latent_dim=latent_dim, memory_dim=memory_dim)
+        super().__init__(dim, heads, head_dim, **options)
         self.latent_dim = latent_dim
         self.own_placed = [head_dim - placed, placed]
         self.query = nn.Linear(dim, dim, bias=bias)
@@ -93,7 +72,7 @@ class LatentAttention(AttentionLayer):
 
     @staticmethod
     def head_features(dim: int, heads: int, *, placed_dim: int | None = None, **options: Any) -> HeadFeatures:
-        head_dim = dim // heads
+        head_dim, _ = AttentionLayer.head_features(dim, heads)
         placed = head_dim // 2 if placed_dim is None else placed_dim
         if not 0 < placed < head_dim:
             raise ValueError(f"placed_dim must be some of the {head_dim} features of a head, not all, got {placed}")

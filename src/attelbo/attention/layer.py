@@ -9,7 +9,7 @@ features of a head's query and key, V of its value.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,26 @@ class HeadFeatures(NamedTuple):
     """Those that a position changes."""
 
 
+class LayerOptions(TypedDict, total=False):
+    """The arguments that every layer takes by keyword."""
+
+    score: Score | None
+    """How well a key matches a query; 1 / sqrt(D) times the dot product if None."""
+    normalizer: Normalizer | None
+    """From scores to weights; softmax if None."""
+    position: Position | None
+    """The encoding of where tokens stand; none if None."""
+    mask: Mask | None
+    """Who may attend to whom, in every call."""
+    soft_cap: float | None
+    """c, where scores become c tanh(score / c)."""
+    dropout: float
+    """The probability with which an attention weight is dropped in training."""
+    kernel: KernelName
+    """How the heads are computed: the fastest that can, for the sizes of each call, if "auto", which
+    :meth:`AttentionLayer.explain` tells; "eager" where second derivatives are needed."""
+
+
 class AttentionLayer(nn.Module, ABC):
     """Self-attention over tokens (B, T, E), or cross-attention from them to a memory (B, S, E').
 
@@ -39,14 +59,7 @@ class AttentionLayer(nn.Module, ABC):
         dim: E.
         heads: N.
         head_dim: D.
-        score: how well a key matches a query; 1 / sqrt(D) times the dot product if None.
-        normalizer: from scores to weights; softmax if None.
-        position: the encoding of where tokens stand; none if None.
-        mask: who may attend to whom, in every call.
-        soft_cap: c, where scores become c tanh(score / c).
-        dropout: the probability with which an attention weight is dropped in training.
-        kernel: how the heads are computed: the fastest that can, for the sizes of each call, if "auto", which
-            :meth:`explain` tells; "eager" where second derivatives are needed.
+        score, normalizer, position, mask, soft_cap, dropout, kernel: see :class:`LayerOptions`.
 
     Raises:
         ValueError: a dropout outside [0, 1), a position for another number of heads, a kernel that cannot compute this.
@@ -61,13 +74,13 @@ class AttentionLayer(nn.Module, ABC):
         heads: int,
         head_dim: int,
         *,
-        score: Score | None,
-        normalizer: Normalizer | None,
-        position: Position | None,
-        mask: Mask | None,
-        soft_cap: float | None,
-        dropout: float,
-        kernel: KernelName,
+        score: Score | None = None,
+        normalizer: Normalizer | None = None,
+        position: Position | None = None,
+        mask: Mask | None = None,
+        soft_cap: float | None = None,
+        dropout: float = 0.0,
+        kernel: KernelName = "auto",
     ) -> None:
         super().__init__()
         check_below_one(dropout=dropout)
@@ -87,7 +100,12 @@ class AttentionLayer(nn.Module, ABC):
     @staticmethod
     def head_features(dim: int, heads: int, *, head_dim: int | None = None, **options: Any) -> HeadFeatures:
         """The head features of a layer with these arguments, needed to build its score and position before the
-        layer."""
+        layer.
+
+        Raises:
+            ValueError: a size below 1, heads that do not divide.
+        """
+        check_heads(dim, heads, head_dim)
         head_dim = dim // heads if head_dim is None else head_dim
         return HeadFeatures(head_dim, head_dim)
 
@@ -223,7 +241,9 @@ def check_heads(dim: int, heads: int, head_dim: int | None = None) -> None:
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
 
 
-def check_said(score: Score | None, mask: Mask | None, heads: int, head_dim: int, max_length: int | None) -> None:
+def check_score_and_mask(
+    score: Score | None, mask: Mask | None, heads: int, head_dim: int, max_length: int | None
+) -> None:
     """Try a score and a mask, which may be user-defined, on a query and two keys, or one if there can be no more.
 
     Raises:

@@ -9,17 +9,27 @@ Shapes: B batch, T queries, S tokens of the memory m, E features of a token, N h
 divides N; neighbouring heads share), D features of a head, E / N if nothing else is said.
 """
 
+from typing import Unpack
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
-from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import AttentionLayer, check_heads, join_heads, split_heads
-from attelbo.attention.masks import Mask
-from attelbo.attention.normalizers import Normalizer
-from attelbo.attention.positions import Position
-from attelbo.attention.scores import Score
+from attelbo.attention.layer import AttentionLayer, LayerOptions, join_heads, split_heads
 from attelbo.checks import check_at_least
+
+
+class AttentionOptions(LayerOptions, total=False):
+    """The arguments that :class:`MultiHeadAttention` and its variants take by keyword."""
+
+    head_dim: int | None
+    """D; E / N if None."""
+    kv_heads: int | None
+    """M; must divide the heads. N if None; 1 is multi-query attention."""
+    memory_dim: int | None
+    """E', of a memory whose tokens have another size; such attention is cross-attention only."""
+    bias: bool
+    """Whether the projections have one."""
 
 
 class MultiHeadAttention(AttentionLayer):
@@ -31,17 +41,9 @@ class MultiHeadAttention(AttentionLayer):
     Args:
         dim: E.
         heads: N; must divide ``dim``, unless ``head_dim`` is given.
-        head_dim: D; E / N if None.
-        kv_heads: M; must divide ``heads``. N if None; 1 is multi-query attention.
-        memory_dim: E', of a memory whose tokens have another size; such attention is cross-attention only.
-        score: how well a key matches a query; 1 / sqrt(D) times the dot product if None.
-        normalizer: from scores to weights; softmax if None.
-        position: the encoding of where tokens stand; none if None.
-        mask: who may attend to whom, in every call.
-        soft_cap: c, where scores become c tanh(score / c).
-        dropout: the probability with which an attention weight is dropped in training.
-        bias: whether the projections have one.
-        kernel: how the heads are computed; "eager" where second derivatives are needed.
+        head_dim, kv_heads, memory_dim, bias: see :class:`AttentionOptions`.
+        options: those of :class:`~attelbo.attention.layer.LayerOptions`: score, normalizer, position, mask, soft_cap,
+            dropout, kernel.
 
     Raises:
         ValueError: a size below 1, heads that do not divide, a dropout outside [0, 1), a kernel that cannot compute
@@ -59,32 +61,15 @@ class MultiHeadAttention(AttentionLayer):
         head_dim: int | None = None,
         kv_heads: int | None = None,
         memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
         bias: bool = True,
-        kernel: KernelName = "auto",
+        **options: Unpack[LayerOptions],
     ) -> None:
-        check_heads(dim, heads, head_dim)
+        scored = self.head_features(dim, heads, head_dim=head_dim).scored
         check_at_least(1, memory_dim=memory_dim)
         if kv_heads is not None and (kv_heads < 1 or heads % kv_heads):
             divisors = [n for n in range(1, heads + 1) if heads % n == 0]
             raise ValueError(f"kv_heads must divide the {heads} heads: one of {divisors}, got {kv_heads}")
-        super().__init__(
-            dim,
-            heads,
-            self.head_features(dim, heads, head_dim=head_dim).scored,
-            score=score,
-            normalizer=normalizer,
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            kernel=kernel,
-        )
+        super().__init__(dim, heads, scored, **options)
         self.kv_heads = heads if kv_heads is None else kv_heads
         head_dim = dim // heads if head_dim is None else head_dim
         self.widths = [heads * head_dim, self.kv_heads * head_dim, self.kv_heads * head_dim]

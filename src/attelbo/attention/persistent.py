@@ -11,18 +11,16 @@ Shapes: B batch, T queries, S tokens, P memories, N heads, M heads of keys and v
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValues
-from attelbo.attention.kernels import KernelName
 from attelbo.attention.masks import Behind, Mask
-from attelbo.attention.multi_head import MultiHeadAttention
-from attelbo.attention.normalizers import Normalizer
+from attelbo.attention.multi_head import AttentionOptions, MultiHeadAttention
 from attelbo.attention.positions import Position
-from attelbo.attention.scores import Location, Score
+from attelbo.attention.scores import Location
 from attelbo.checks import check_at_least
 
 
@@ -31,8 +29,7 @@ class PersistentMemoryAttention(MultiHeadAttention):
 
     Args:
         memories: P.
-        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
-            ``MultiHeadAttention``.
+        dim, heads, options: as in ``MultiHeadAttention``.
 
     Raises:
         ValueError: no memories, or location scores; those of ``MultiHeadAttention``.
@@ -44,37 +41,15 @@ class PersistentMemoryAttention(MultiHeadAttention):
         heads: int,
         *,
         memories: int,
-        kv_heads: int | None = None,
-        memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
-        bias: bool = True,
-        kernel: KernelName = "auto",
+        **options: Unpack[AttentionOptions],
     ) -> None:
         check_at_least(1, memories=memories)
-        if isinstance(score, Location):
+        if isinstance(options.get("score"), Location):
             raise ValueError("location scores compare places, and memories have none: choose another score")
-        super().__init__(
-            dim,
-            heads,
-            kv_heads=kv_heads,
-            memory_dim=memory_dim,
-            score=score,
-            normalizer=normalizer,
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            bias=bias,
-            kernel=kernel,
-        )
+        super().__init__(dim, heads, **options)
         self.memories = memories
         self.mechanism = replace(self.mechanism, position=BehindMemories(self.position, memories))
-        shape = (self.kv_heads, memories, dim // heads)
+        shape = (self.kv_heads, memories, self.output.in_features // heads)
         self.memory_keys, self.memory_values = (nn.Parameter(torch.randn(shape) / shape[-1] ** 0.5) for _ in range(2))
 
     def masked(self, mask: Mask | None) -> Mask | None:

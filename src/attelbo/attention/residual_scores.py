@@ -15,15 +15,13 @@ the scores). Position biases and the soft cap are each layer's own: they are app
 Shapes: B batch, N heads, M heads of keys and values, T queries, S keys, D features of a head, l the layer.
 """
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
-from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import check_heads
-from attelbo.attention.masks import Mask
-from attelbo.attention.normalizers import Normalizer
-from attelbo.attention.positions import Position
-from attelbo.attention.scores import Lengthened, ScaledDot, Score
+from attelbo.attention.multi_head import AttentionOptions
+from attelbo.attention.scores import Lengthened, ScaledDot
 from attelbo.attention.stacked import Handed, StackedAttention
 
 
@@ -31,44 +29,17 @@ class ResidualScoreAttention(StackedAttention):
     """Multi-head attention whose scores are added to those of the layers before it.
 
     Args:
-        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
-            ``MultiHeadAttention``; the score must be a dot product.
+        dim, heads, options: as in ``MultiHeadAttention``; the score must be a dot product.
 
     Raises:
         ValueError: a score that is no dot product; those of ``MultiHeadAttention``.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        *,
-        kv_heads: int | None = None,
-        memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
-        bias: bool = True,
-        kernel: KernelName = "auto",
-    ) -> None:
-        check_heads(dim, heads)
-        super().__init__(
-            dim,
-            heads,
-            kv_heads=kv_heads,
-            memory_dim=memory_dim,
-            score=Lengthened(score or ScaledDot(dim // heads), dim // heads, "residual attention has sums of scores"),
-            normalizer=normalizer,
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            bias=bias,
-            kernel=kernel,
-        )
+    def __init__(self, dim: int, heads: int, **options: Unpack[AttentionOptions]) -> None:
+        head_dim, _ = self.head_features(dim, heads, **options)
+        score = options.get("score") or ScaledDot(head_dim)
+        options["score"] = Lengthened(score, head_dim, "residual attention has sums of scores")
+        super().__init__(dim, heads, **options)
 
     def continued(self, q: Tensor, k: Tensor, v: Tensor, handed: Handed) -> tuple[Tensor, Tensor, Tensor]:
         if handed.before:

@@ -9,17 +9,14 @@ the soft cap come before the first.
 Shapes: N heads, T queries, S keys.
 """
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
-from attelbo.attention.kernels import KernelName
-from attelbo.attention.layer import check_heads
-from attelbo.attention.masks import Mask
-from attelbo.attention.multi_head import MultiHeadAttention
+from attelbo.attention.multi_head import AttentionOptions, MultiHeadAttention
 from attelbo.attention.normalizers import Normalizer, Softmax
-from attelbo.attention.positions import Position
 from attelbo.attention.precision import full_precision
-from attelbo.attention.scores import Score
 
 
 class TalkingHeadsAttention(MultiHeadAttention):
@@ -29,44 +26,16 @@ class TalkingHeadsAttention(MultiHeadAttention):
     it. Weights may be below zero, and need not sum to one.
 
     Args:
-        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
-            ``MultiHeadAttention``.
+        dim, heads, options: as in ``MultiHeadAttention``.
 
     Raises:
         ValueError: those of ``MultiHeadAttention``.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        *,
-        kv_heads: int | None = None,
-        memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
-        bias: bool = True,
-        kernel: KernelName = "auto",
-    ) -> None:
-        check_heads(dim, heads)
-        super().__init__(
-            dim,
-            heads,
-            kv_heads=kv_heads,
-            memory_dim=memory_dim,
-            score=score,
-            normalizer=TalkingHeads(normalizer or Softmax(), heads),
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            bias=bias,
-            kernel=kernel,
-        )
+    def __init__(self, dim: int, heads: int, **options: Unpack[AttentionOptions]) -> None:
+        self.head_features(dim, heads, **options)  # checked before it makes the matrices
+        options["normalizer"] = TalkingHeads(options.get("normalizer") or Softmax(), heads)
+        super().__init__(dim, heads, **options)
 
 
 class TalkingHeads(Normalizer, nn.Module):

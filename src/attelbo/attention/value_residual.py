@@ -11,14 +11,12 @@ each step.
 Shapes: B batch, M heads of keys and values, S keys, D features of a value.
 """
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
-from attelbo.attention.kernels import KernelName
-from attelbo.attention.masks import Mask
-from attelbo.attention.normalizers import Normalizer
-from attelbo.attention.positions import Position
-from attelbo.attention.scores import Score
+from attelbo.attention.multi_head import AttentionOptions
 from attelbo.attention.stacked import Handed, StackedAttention
 
 
@@ -27,8 +25,7 @@ class ValueResidualAttention(StackedAttention):
 
     Args:
         follows: whether it comes after another layer of self-attention, which passes on the values of the first.
-        dim, heads, kv_heads, memory_dim, score, normalizer, position, mask, soft_cap, dropout, bias, kernel: as in
-            ``MultiHeadAttention``.
+        dim, heads, options: as in ``MultiHeadAttention``.
 
     Raises:
         ValueError: those of ``MultiHeadAttention``.
@@ -40,31 +37,9 @@ class ValueResidualAttention(StackedAttention):
         heads: int,
         *,
         follows: bool = False,
-        kv_heads: int | None = None,
-        memory_dim: int | None = None,
-        score: Score | None = None,
-        normalizer: Normalizer | None = None,
-        position: Position | None = None,
-        mask: Mask | None = None,
-        soft_cap: float | None = None,
-        dropout: float = 0.0,
-        bias: bool = True,
-        kernel: KernelName = "auto",
+        **options: Unpack[AttentionOptions],
     ) -> None:
-        super().__init__(
-            dim,
-            heads,
-            kv_heads=kv_heads,
-            memory_dim=memory_dim,
-            score=score,
-            normalizer=normalizer,
-            position=position,
-            mask=mask,
-            soft_cap=soft_cap,
-            dropout=dropout,
-            bias=bias,
-            kernel=kernel,
-        )
+        super().__init__(dim, heads, **options)
         self.shares = nn.Parameter(torch.full((2,), 0.5)) if follows else None
         """a and b."""
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from attelbo.cli.parsing import CALLS, say
+from attelbo.cli.parsing import CALLS, print_text
 from attelbo.cli.usage import COMPARE, HELP, REPRODUCE, WANDB, help_of, root_of
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.listing import choices, config_folders, nearest_of, package_folder
@@ -66,12 +66,12 @@ def completion(words: Sequence[str]) -> int:
     """``attelbo completion``."""
     kind, *rest = words or ("--help",)
     if kind in ("-h", "--help"):
-        return say(HELP_OF_COMPLETION)
+        return print_text(HELP_OF_COMPLETION)
     if kind == "words":
-        return say("".join(f"{word}\n" for word in candidates(" ".join(rest))))
+        return print_text("".join(f"{word}\n" for word in candidates(" ".join(rest))))
     if kind not in SCRIPTS or rest:
         raise ConfigError(f"completion {' '.join(words)}: no such shell{nearest_of(kind, SCRIPTS)}")
-    return say(SCRIPTS[kind])
+    return print_text(SCRIPTS[kind])
 
 
 def candidates(line: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from attelbo.errors import ConfigError, UserError, nearest, one_line
+from attelbo.experiments.quoting import quoted
 
 CALLS = (
     "evaluate",
@@ -69,7 +70,7 @@ def parse(command: str, words: Sequence[str]) -> Namespace:
         options.words = [f"model/prior@{word}" if word.startswith("prior=") else word for word in options.words]
     if command in CALLS:
         _refuse_second_name(options.words)
-        options.words = [_quoted(word) if word.startswith(LITERAL) else _of_run(word) for word in options.words]
+        options.words = [_literal(word) if word.startswith(LITERAL) else _of_run(word) for word in options.words]
     options.command = command
     return options
 
@@ -90,23 +91,22 @@ def _refuse_second_name(words: Sequence[str]) -> None:
         raise ConfigError(f"'{second}' (command line): not of the form key=value, and a run is named already")
 
 
-def _quoted(word: str) -> str:
-    """``key='value'``, escaped for Hydra (quotes) and OmegaConf (interpolations); what is in quotes stays."""
+def _literal(word: str) -> str:
+    """``key='value'``, escaped for Hydra and for OmegaConf (interpolations); what is in quotes stays."""
     key, _, value = word.partition("=")
     if len(value) > 1 and value[0] == value[-1] in "'\"":
         return word
     value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    value = re.sub(r"(\\*)('|\Z)", lambda end: end[1] * 2 + ("\\'" if end[2] else ""), value)
-    return f"{key}='{value}'"
+    return f"{key}={quoted(value)}"
 
 
-def tell(error: UserError) -> int:
+def print_error(error: UserError) -> int:
     """Print a mistake of the user's in one line; the exit code for it."""
     sys.stderr.write(f"error: {one_line(error)}\n")
     return 2
 
 
-def say(text: str) -> int:
+def print_text(text: str) -> int:
     """Print; the exit code of success."""
     sys.stdout.write(text)
     return 0

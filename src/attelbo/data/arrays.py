@@ -7,19 +7,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 
-from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec
-from attelbo.data.image import Binarization, ImageDataModule
+from attelbo.data.image import ImageDataModule
 from attelbo.data.module import Splits
-from attelbo.data.nuisances import Nuisance
-from attelbo.data.pairs import Pairs
+from attelbo.data.options import ImageOptions
 from attelbo.data.resident import ResidentSplit, mirror_some
-from attelbo.data.sources.base import Factor, Images, ImageSource, checked
+from attelbo.data.sources.base import Factor, Images, checked
 from attelbo.errors import DataError
 from attelbo.files import write_atomically
 
@@ -56,25 +54,11 @@ class ArrayDataModule(ImageDataModule):
     log p(x). A number that never varies is only centered.
 
     Args:
-        name: the data set's name in reports.
-        source: what reads them, as in :class:`ImageDataModule`: ``attelbo.data.sources.Arrays``, or another whose rows
-            are bytes or, where it is ``real``, floats.
-        root: the folder of data sets.
-        seed: the run's seed; the order of the training rows follows from it.
-        batch_size: rows in a training minibatch, per device.
-        eval_batch_size: rows in a validation or test minibatch, per device.
-        validation_size: as in :class:`ImageDataModule`.
-        binarize: of bytes, as in :class:`ImageDataModule`.
-        flip: mirror training images left to right with probability one half.
-        crop: of bytes, as in :class:`ImageDataModule`.
         standardize: of real numbers: ``none``, ``each`` (every number of a vector, every channel of images by itself)
             or ``all`` (one mean and one standard deviation).
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
-        train_size: use only so many of the training rows; all if None.
-        n_labels: as in :class:`ImageDataModule`.
-        pairs: as in :class:`ImageDataModule`.
-        nuisance: of bits, as in :class:`ImageDataModule`.
+        options: those of :class:`~attelbo.data.options.ImageOptions`. The source is ``attelbo.data.sources.Arrays``, or
+            another whose rows are bytes or, where it is ``real``, floats; ``binarize`` and ``crop`` are of bytes,
+            ``nuisance`` of bits.
 
     Raises:
         ValueError: if a number is out of range.
@@ -82,46 +66,10 @@ class ArrayDataModule(ImageDataModule):
 
     _takes_real = True
 
-    def __init__(
-        self,
-        name: str,
-        source: Spec | ImageSource,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
-        validation_size: int | None = None,
-        binarize: Binarization = "none",
-        flip: bool = False,
-        crop: int = 0,
-        standardize: Standardize = "none",
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
-        train_size: int | None = None,
-        n_labels: int | None = None,
-        pairs: Pairs | None = None,
-        nuisance: Nuisance = "none",
-    ) -> None:
+    def __init__(self, *, standardize: Standardize = "none", **options: Unpack[ImageOptions]) -> None:
         self.standardize: Standardize = standardize
         self._units: Units | None = None
-        super().__init__(
-            name,
-            source,
-            root,
-            seed,
-            batch_size,
-            eval_batch_size,
-            validation_size,
-            binarize,
-            flip,
-            crop,
-            drop_last,
-            minibatches_per_block,
-            train_size,
-            n_labels,
-            pairs,
-            nuisance,
-        )
+        super().__init__(**options)
 
     def _describe(self) -> DataSpec:
         spec = super()._describe()

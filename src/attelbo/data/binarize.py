@@ -4,8 +4,12 @@ A byte u drawn uniformly from 0..254 is below x with probability x / 255 exactly
 for x = 255. Comparing bytes is an order of magnitude cheaper than ``torch.bernoulli`` of floats.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Binarization = Literal["none", "threshold", "static", "dynamic"]
 
 _ONES = 0x0101010101010101
 _HIGH_BITS = -0x7F7F7F7F7F7F7F80  # 0x8080808080808080 as a signed number

@@ -9,7 +9,7 @@ Shapes: B batch, (C, H, W) image, N rows.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -17,18 +17,17 @@ from torch import Tensor
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, DataSpec, Split
-from attelbo.data.binarize import draw_bits, threshold_bits
+from attelbo.data.binarize import Binarization, draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, Classes, keep_labels
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.nuisances import Nuisance
+from attelbo.data.options import ResidentOptions
 from attelbo.data.pairs import Pairing, Pairs, check_pairs, pairing_of
 from attelbo.data.resident import ImageSplit, ResidentSplit, unpack_bits
 from attelbo.data.sources.base import Images, ImageSource, checked
 from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.data.text.vocabulary import FILE, load_vocabularies, save_vocabularies
 from attelbo.errors import ConfigError, UserError
-
-Binarization = Literal["none", "threshold", "static", "dynamic"]
 
 _TENTH = 10
 
@@ -37,27 +36,9 @@ class ImageDataModule(ResidentDataModule):
     """An image data set, split, binarized and resident.
 
     Args:
-        name: the data set's name in reports.
-        source: an ``ImageSource``, or the node of one, in ``attelbo.data.sources`` or a package of your own.
-        root: the folder of data sets.
-        seed: the run's seed; the order of the training rows follows from it.
-        batch_size: rows in a training minibatch, per device.
-        eval_batch_size: rows in a validation or test minibatch, per device.
-        validation_size: training rows that are set aside for validation, taken from a published validation set where
-            there is one. If None all of that set, or a tenth of the training rows.
-        binarize: ``none`` (grey levels), ``threshold`` (at one half), ``static`` (drawn once, Larochelle & Murray
-            2011) or ``dynamic`` (drawn anew whenever a training row is used, Salakhutdinov & Murray 2008).
-        flip: mirror training images left to right with probability one half.
-        crop: pad each training image with so many black pixels on all sides and take a random window of its own size.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
-        train_size: use only so many of the training rows (to debug, or to learn from little); all if None.
-        n_labels: so many of these rows keep their label, balanced over the classes and the same in every run; that of
-            the others is -1. All if None.
-        pairs: each training row comes with another that differs from it in so many of its factors, or in a number of
-            them that is drawn too (``random``): see :class:`attelbo.data.pairs.Pairing`. None: it comes alone.
-        nuisance: what varies in black and white images beside their factors, in three channels: the ``color`` of what
-            is white, or ``noise`` in place of what is black; anew whenever a training row is used.
+        name, source, validation_size, binarize, flip, crop, train_size, n_labels, pairs, nuisance: see
+            :class:`~attelbo.data.options.ImageOptions`.
+        options: those of :class:`~attelbo.data.options.ResidentOptions`.
 
     Raises:
         ValueError: if a number is out of range, ``binarize`` is set for data that are binary already, or the source is
@@ -70,22 +51,18 @@ class ImageDataModule(ResidentDataModule):
         self,
         name: str,
         source: Spec | ImageSource,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
-        validation_size: int | None,
+        *,
+        validation_size: int | None = None,
         binarize: Binarization = "none",
         flip: bool = False,
         crop: int = 0,
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
         train_size: int | None = None,
         n_labels: int | None = None,
         pairs: Pairs | None = None,
         nuisance: Nuisance = "none",
+        **options: Unpack[ResidentOptions],
     ) -> None:
-        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        super().__init__(**options)
         check_at_least(0, crop=crop)
         check_at_least(1, validation_size=validation_size, train_size=train_size, n_labels=n_labels)
         self.source: ImageSource = build_part("source", source)

@@ -38,12 +38,8 @@ class ResidentDataModule(LightningDataModule, ABC):
     """A data set, split and resident.
 
     Args:
-        root: the folder of data sets.
-        seed: the run's seed; the order of the training rows follows from it.
-        batch_size: rows in a training minibatch, per device.
-        eval_batch_size: rows in a validation or test minibatch, per device.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+        root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block: see
+            :class:`~attelbo.data.options.ResidentOptions`.
 
     Raises:
         ValueError: if a number is out of range.

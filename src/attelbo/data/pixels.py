@@ -8,15 +8,17 @@ same in every run.
 Shapes: B images (C, H, W), N pixels of one.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from attelbo.building import Spec
 from attelbo.data.batch import Batch, DataSpec, Split
-from attelbo.data.image import Binarization, ImageDataModule
+from attelbo.data.binarize import Binarization
+from attelbo.data.image import ImageDataModule
 from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.options import ResidentOptions
 from attelbo.data.padded import compact_dtype
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.sources.base import ImageSource
@@ -31,18 +33,13 @@ class PixelDataModule(ImageDataModule):
     Args:
         name: the data set's name in reports.
         source: as in :class:`ImageDataModule`.
-        root: the folder of data sets.
-        seed: the run's seed; the order of the training rows follows from it.
-        batch_size: rows in a training minibatch, per device.
-        eval_batch_size: rows in a validation or test minibatch, per device.
         validation_size: training rows that are set aside for validation.
         max_points: N, pixels of context and targets together; null: all.
         min_context: pixels of the smallest context.
         min_target: of the fewest targets.
         binarize: as in :class:`ImageDataModule`.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
         train_size: use only so many of the training rows; all if None.
+        options: those of :class:`~attelbo.data.options.ResidentOptions`.
 
     Raises:
         ValueError: if a number is out of range, or there are fewer pixels than points.
@@ -52,31 +49,22 @@ class PixelDataModule(ImageDataModule):
         self,
         name: str,
         source: Spec | ImageSource,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
+        *,
         validation_size: int,
         max_points: int | None = None,
         min_context: int = 3,
         min_target: int = 3,
         binarize: Binarization = "none",
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
         train_size: int | None = None,
+        **options: Unpack[ResidentOptions],
     ) -> None:
         super().__init__(
             name,
             source,
-            root,
-            seed,
-            batch_size,
-            eval_batch_size,
-            validation_size,
+            validation_size=validation_size,
             binarize=binarize,
-            drop_last=drop_last,
-            minibatches_per_block=minibatches_per_block,
             train_size=train_size,
+            **options,
         )
         images = self._of_images
         channels, height, width = images.shape

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
-from attelbo.building import locate
+from attelbo.building import arguments_of, locate
 from attelbo.errors import ConfigError, nearest
 
 Part = Annotated[Mapping[str, Any], "a node with _target_"]
@@ -54,7 +54,7 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
     """
     if "_target_" in node:
         schema = _locate(node["_target_"], _join(key, "_target_"))
-    parameters = parameters_of(schema) if schema is not None else None
+    parameters = arguments_of(schema) if schema is not None else None
     arguments = {name: value for name, value in node.items() if name != "_target_"}
     if parameters is not None and all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
         unknown = [_join(key, name) for name in arguments if name not in parameters]
@@ -73,15 +73,6 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
             _check_value(value, _join(key, name), parameters[name].annotation)
         else:
             _check_inside(value, _join(key, name))
-
-
-@lru_cache(maxsize=256)
-def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The arguments of a class or function, annotations evaluated where that is possible."""
-    try:
-        return inspect.signature(target, eval_str=True).parameters
-    except (NameError, TypeError, AttributeError):  # a name imported for type checkers only
-        return inspect.signature(target).parameters
 
 
 def _unknown(

@@ -25,6 +25,7 @@ from attelbo.experiments.checking import FaultError, Part, Parts, check_node
 from attelbo.experiments.composing import session
 from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.listing import config_folders
+from attelbo.experiments.quoting import quoted
 from attelbo.experiments.settings import Evaluation, Init
 from attelbo.experiments.sweeps.launching import build_own, own_settings
 
@@ -171,16 +172,12 @@ def with_folders(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]
         if not entry.startswith("pkg://") and not Path(entry.removeprefix("file://")).is_dir():
             raise ConfigError(f"hydra.searchpath (command line): no such folder: {entry}")
     path = [f"file://{folder}" for folder in folders[1:]] + given
-    return [*own, f"hydra.searchpath={_quoted(path)}"] if path else own
+    return [*own, f"hydra.searchpath=[{','.join(map(quoted, path))}]"] if path else own
 
 
 def _entries(override: Override) -> list[str]:
     value = override.value()
     return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
-
-
-def _quoted(words: Sequence[str]) -> str:
-    return "[" + ",".join("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'" for word in words) + "]"
 
 
 def _refuse_duplicates(parsed: Sequence[Override]) -> None:

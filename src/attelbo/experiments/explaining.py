@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from attelbo.building import locate
+from attelbo.building import arguments_of, locate
 from attelbo.errors import ConfigError, first_line, nearest
-from attelbo.experiments.checking import FaultError, parameters_of
+from attelbo.experiments.checking import FaultError
 from attelbo.experiments.listing import choices, nearest_of, no_such_part
 from attelbo.experiments.origins import COMMAND_LINE, Layers, has, keys, leaf, load, parent, read_layers, select, shown
 
@@ -310,7 +310,7 @@ def _arguments(plain: Mapping[str, Any], node: str) -> list[str]:
     if not isinstance(part, Mapping) or not isinstance(part.get("_target_"), str):
         return []
     try:
-        return [f"{node}.{name}" for name in parameters_of(locate(part["_target_"]))]
+        return [f"{node}.{name}" for name in arguments_of(locate(part["_target_"]))]
     except ConfigError:
         return []
 

@@ -35,12 +35,12 @@ from attelbo.experiments.tables import print_result
 from attelbo.files import writing
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
 from attelbo.training import (
+    attach_run,
     check_steps,
     checkpoint_io_of,
     planned_steps,
     refuse_ended,
     refuse_other_optimizers,
-    settle,
 )
 from attelbo.training.callbacks import Exhibit, Pruned, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
@@ -146,7 +146,7 @@ def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path 
 def _help_to_fit(
     run: RunDirectory, config: Config, model: Model, data: ResidentDataModule, checkpoint: Path | None
 ) -> Outcome:
-    trainer = settle(trainer_of(config), run.path)
+    trainer = attach_run(trainer_of(config), run.path)
     _with_threads(config, run, model, data, trainer)
     planned = None if checkpoint == run.resumable else planned_steps(trainer, data)
     start = _take_up(checkpoint, model, trainer, planned)
@@ -230,7 +230,7 @@ def _run(
     try:
         loggers += build_loggers(config["logger"], run_info(run, config, job_type))
         with stoppable():
-            settle(trainer, run.path, loggers)
+            attach_run(trainer, run.path, loggers)
             step = start.step if start else -1  # a run without a checkpoint begins anew
             rewind_loggers(loggers, step)
             watch(trainer, run, step)

@@ -9,7 +9,7 @@ Locatello, Poole, Raetsch, Schoelkopf, Bachem & Tschannen 2020, "Weakly-Supervis
 Shapes: B pairs, (C, H, W) image. Units: nats, summed over the dimensions of x and averaged over images.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -19,7 +19,7 @@ from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Average, DiagonalNormal, Evidence, share_posteriors
 from attelbo.models.parts import model_arguments
-from attelbo.models.vae import VariationalAutoencoder, vae_parts
+from attelbo.models.vae import VAESpecs, VariationalAutoencoder, vae_parts
 
 
 class AdaptiveVAE(VariationalAutoencoder):
@@ -34,7 +34,7 @@ class AdaptiveVAE(VariationalAutoencoder):
         **parts: those of :class:`VariationalAutoencoder`; the posterior is a diagonal normal.
     """
 
-    has_use_for = ("pairs",)
+    uses_data_keys = ("pairs",)
 
     def __init__(self, average: Average, **parts: Any) -> None:
         super().__init__(**parts)
@@ -61,18 +61,7 @@ class AdaptiveVAE(VariationalAutoencoder):
 
 
 def build_adaptive_vae(
-    data: DataSpec,
-    encoder: Spec,
-    decoder: Spec,
-    posterior: Spec,
-    prior: Spec,
-    likelihood: Spec,
-    objective: Spec,
-    latent_dim: int,
-    optimizer: Spec,
-    scheduler: Spec,
-    extra: Spec | None = None,
-    average: Average = "gvae",
+    data: DataSpec, optimizer: Spec, scheduler: Spec, average: Average = "gvae", **specs: Unpack[VAESpecs]
 ) -> AdaptiveVAE:
     """Compose an adaptive VAE from its configuration, which is that of a VAE.
 
@@ -87,7 +76,7 @@ def build_adaptive_vae(
         )
     with model_arguments():
         check_choice("average", average, Average)
-    parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, extra)
+    parts = vae_parts(data, **specs)
     if parts["posterior"].distribution is not DiagonalNormal:
         raise ConfigError(
             f"model/posterior: AdaptiveVAE averages diagonal normals, and {type(parts['posterior']).__name__} has "

@@ -5,7 +5,6 @@ blocks, is left to a stepper that training sets; without one, a model is an ordi
 ``lightning.Trainer`` trains.
 """
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from attelbo.building import Spec, build, locate
+from attelbo.building import Spec, arguments_of, build, locate
 from attelbo.data.batch import Batch, Block
 from attelbo.errors import ConfigError, UserError
 from attelbo.metrics import Measure
@@ -77,7 +76,7 @@ class Player:
 class Model(LightningModule, ABC):
     """A model with one optimizer implements :meth:`losses`; one with several also :meth:`players`."""
 
-    has_use_for: ClassVar[tuple[str, ...]] = ()
+    uses_data_keys: ClassVar[tuple[str, ...]] = ()
     """The keys of data for special models, ``n_labels`` and ``pairs``, that it makes use of."""
 
     def __init__(self, optimizer: Spec, scheduler: Spec) -> None:
@@ -224,7 +223,7 @@ class Model(LightningModule, ABC):
     def built_optimizers(self) -> list[Optimizer]:
         """New optimizers, one for each player."""
         players = self.players()
-        wanted = inspect.signature(locate(self.optimizer_spec["_target_"])).parameters
+        wanted = arguments_of(locate(self.optimizer_spec["_target_"]))
         given = {"matrices": hidden_matrices(self)} if "matrices" in wanted else {}
         optimizers = [build(self._optimizer_of(player), player.groups(), **given) for player in players]
         for player, optimizer in zip(players, optimizers, strict=True):

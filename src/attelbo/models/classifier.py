@@ -11,7 +11,7 @@ Units: nats, averaged over rows.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,15 @@ from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Model, Monitor, Terms
 from attelbo.models.conditional import check_labels
 from attelbo.models.parts import model_arguments
-from attelbo.networks import AttentionParts, PatchEmbedding, Standardize, TokenEmbedding, TokenEncoder, patch_grid
+from attelbo.networks import (
+    AttentionParts,
+    AttentionSpecs,
+    PatchEmbedding,
+    Standardize,
+    TokenEmbedding,
+    TokenEncoder,
+    patch_grid,
+)
 
 
 class Classifier(Model):
@@ -141,18 +149,14 @@ def build_vision_transformer(
     data: DataSpec,
     patch: int,
     dim: int,
-    attention: Spec,
-    position: Spec,
     network: Spec,
     pooling: Spec,
     optimizer: Spec,
     scheduler: Spec,
-    score: Spec | None = None,
-    normalizer: Spec | None = None,
-    mask: Spec | None = None,
     label_smoothing: float = 0.0,
     dropout: float = 0.0,
     standardize: bool = False,
+    **specs: Unpack[AttentionSpecs],
 ) -> Classifier:
     """Compose a vision transformer from its configuration, with images standardized if asked for.
 
@@ -160,7 +164,7 @@ def build_vision_transformer(
         ConfigError: the data are no images or lack labels, an argument is out of range, or parts do not fit together.
     """
     n_classes = _check(data, "images", label_smoothing=label_smoothing, dropout=dropout)
-    parts = AttentionParts(attention, score, normalizer, position, mask)
+    parts = AttentionParts(**specs)
     pool = part("pooling", pooling, dim=dim)
     with model_arguments():
         size = patch_grid(data.shape, patch)
@@ -177,17 +181,13 @@ def build_vision_transformer(
 def build_text_classifier(
     data: DataSpec,
     dim: int,
-    attention: Spec,
-    position: Spec,
     network: Spec,
     pooling: Spec,
     optimizer: Spec,
     scheduler: Spec,
-    score: Spec | None = None,
-    normalizer: Spec | None = None,
-    mask: Spec | None = None,
     label_smoothing: float = 0.0,
     dropout: float = 0.0,
+    **specs: Unpack[AttentionSpecs],
 ) -> Classifier:
     """Compose a classifier of texts from its configuration.
 
@@ -196,7 +196,7 @@ def build_text_classifier(
     """
     n_classes = _check(data, "texts", label_smoothing=label_smoothing, dropout=dropout)
     assert data.n_tokens is not None
-    parts = AttentionParts(attention, score, normalizer, position, mask)
+    parts = AttentionParts(**specs)
     pool = part("pooling", pooling, dim=dim)
     places = parts.position_of(dim, data.shape[0] + pool.n_own, causal=False)
     body = TokenEncoder(

@@ -11,7 +11,7 @@ Shapes: K samples of z for each x, B batch, Y classes, (C, H, W) image, E event 
 Units: nats, summed over the dimensions of x and averaged over the batch.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from attelbo.building import Spec
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Density, Distribution
-from attelbo.models.vae import VariationalAutoencoder, vae_parts
+from attelbo.models.vae import LabelAwareSpecs, VariationalAutoencoder, vae_parts
 
 
 class ConditionalVAE(VariationalAutoencoder):
@@ -91,16 +91,7 @@ def _known(y: Tensor | None) -> Tensor:
 
 
 def build_conditional_vae(
-    data: DataSpec,
-    encoder: Spec,
-    decoder: Spec,
-    posterior: Spec,
-    prior: Spec,
-    likelihood: Spec,
-    objective: Spec,
-    latent_dim: int,
-    optimizer: Spec,
-    scheduler: Spec,
+    data: DataSpec, optimizer: Spec, scheduler: Spec, **specs: Unpack[LabelAwareSpecs]
 ) -> ConditionalVAE:
     """Compose a conditional VAE from its configuration, which is that of a VAE.
 
@@ -113,7 +104,7 @@ def build_conditional_vae(
             f"model: ConditionalVAE needs the label of every row, and data.n_labels={data.n_labels} keeps few; "
             "model=m2 learns from the others too"
         )
-    parts = label_aware_parts(n_classes, data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
+    parts = label_aware_parts(n_classes, data, **specs)
     return ConditionalVAE(n_classes, **parts, optimizer=optimizer, scheduler=scheduler)
 
 
@@ -124,13 +115,13 @@ def check_labels(model: str, data: DataSpec) -> int:
     return data.n_classes
 
 
-def label_aware_parts(n_classes: int, data: DataSpec, *specs: Any) -> dict[str, Any]:
+def label_aware_parts(n_classes: int, data: DataSpec, **specs: Unpack[LabelAwareSpecs]) -> dict[str, Any]:
     """The parts of a VAE with room for the label, by name, from what :func:`~attelbo.models.vae.vae_parts` is given.
 
     Raises:
         ConfigError: an argument is out of range, or parts do not fit together.
     """
-    parts = vae_parts(data, *specs, n_classes=n_classes)
+    parts = vae_parts(data, **specs, n_classes=n_classes)
     if parts["prior"].made_of_posteriors:
         raise ConfigError(
             f"model/prior: {type(parts['prior']).__name__} is made of posteriors q(z|x), and here they are given labels"

@@ -17,7 +17,7 @@ Shapes: B batch, N training rows, F features of one, Y classes, D dimensions of 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from attelbo.latent.objectives.base import generative_of
 from attelbo.metrics import Measure
 from attelbo.models.base import Player, Terms
 from attelbo.models.loading import read_weights
-from attelbo.models.vae import VariationalAutoencoder, vae_parts
+from attelbo.models.vae import VAESpecs, VariationalAutoencoder, vae_parts
 
 _ROWS_TO_START_FROM = 5_000
 """Encodings from which a prior is initialized."""
@@ -166,41 +166,24 @@ class FittedPrior(VariationalAutoencoder):
 
 
 def build_fitted_prior(
-    data: DataSpec,
-    weights: str,
-    encoder: Spec,
-    decoder: Spec,
-    posterior: Spec,
-    prior: Spec,
-    likelihood: Spec,
-    objective: Spec,
-    latent_dim: int,
-    optimizer: Spec,
-    scheduler: Spec,
-    extra: Spec | None = None,
+    data: DataSpec, weights: str, optimizer: Spec, scheduler: Spec, **specs: Unpack[VAESpecs]
 ) -> FittedPrior:
     """Compose the parts of the first stage and the prior of the second.
 
     Args:
         data: what is known of the data.
         weights: the checkpoint of the first stage, read when training begins.
-        encoder: of the first stage, as all that is not named here.
-        decoder: as above.
-        posterior: as above.
-        prior: the one that is fitted.
-        likelihood: as above.
-        objective: that of the first stage; for the record.
-        latent_dim: as above.
         optimizer: of the prior.
         scheduler: of the prior.
-        extra: that of the first stage; for the record.
+        specs: those of the first stage, but for the prior, which is the one that is fitted; objective and extra are for
+            the record.
 
     Raises:
         ConfigError: the prior does not fit the posterior, cannot be built, has no parameters, or knows labels that not
             all rows have.
     """
-    parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
-    fitted = FittedPrior(**parts, optimizer=optimizer, scheduler=scheduler)
+    specs["extra"] = None
+    fitted = FittedPrior(**vae_parts(data, **specs), optimizer=optimizer, scheduler=scheduler)
     if fitted.prior.knows_labels and data.n_labels is not None:
         raise ConfigError(f"prior: {type(fitted.prior).__name__} needs the label of every row, data.n_labels keeps few")
     return fitted.freeze_first_stage(weights, data.n_classes)

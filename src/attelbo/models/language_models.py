@@ -3,50 +3,44 @@
 Shapes: E features of a token.
 """
 
+from typing import Unpack
+
 from attelbo.building import Spec, part
 from attelbo.checks import check_below_one
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.models.language_model import LanguageModel
 from attelbo.models.parts import model_arguments
-from attelbo.networks import AttentionParts, TokenEmbedding
+from attelbo.networks import AttentionParts, AttentionSpecs, TokenEmbedding
 
 
 def build_language_model(
     data: DataSpec,
-    attention: Spec,
-    position: Spec,
     network: Spec,
     dim: int,
     optimizer: Spec,
     scheduler: Spec,
-    score: Spec | None = None,
-    normalizer: Spec | None = None,
-    mask: Spec | None = None,
     context: int | None = None,
     causal: bool = True,
     tie_weights: bool = True,
     dropout: float = 0.0,
     prefix: bool = False,
+    **specs: Unpack[AttentionSpecs],
 ) -> LanguageModel:
     """Compose a language model from its configuration.
 
     Args:
         data: tokens with a token to be predicted at some of their places.
-        attention: of each layer; score, normalizer, position and mask are its parts.
-        position: the encoding of places.
         network: the stack over tokens.
         dim: E.
         optimizer: its configuration.
         scheduler: the learning rate's.
-        score: how well a key matches a query; None where the attention has none, as linear attention.
-        normalizer: from scores to weights; the same.
-        mask: who may attend to whom, in addition to ``causal``; nothing more if None.
         context: the most tokens that it can see; those of a row of the data if None.
         causal: whether no token sees those after it.
         tie_weights: whether embedding and head share their vectors.
         dropout: of the embedded tokens; attention and network have their own.
         prefix: whether the beginning of a row is seen from both sides, as :meth:`LanguageModel.prefix_of` has it.
+        specs: those of :class:`~attelbo.networks.AttentionSpecs`.
 
     Raises:
         ConfigError: a part's argument is out of range, or parts, or parts and data, do not fit together.
@@ -65,9 +59,9 @@ def build_language_model(
             f"model.causal=false sees the next tokens of {data.name}, which it is to predict; model.causal=true does "
             "not, and of a text data.masked=0.15 hides others"
         )
-    if prefix and (not causal or score is None):
+    if prefix and (not causal or specs.get("score") is None):
         raise ConfigError("model.prefix needs model.causal=true, and attention with a mask, which linear has none of")
-    parts = AttentionParts(attention, score, normalizer, position, mask)
+    parts = AttentionParts(**specs)
     looks_back = causal and not prefix
     places = parts.position_of(dim, length if context is None else context, causal=looks_back)
     with model_arguments():

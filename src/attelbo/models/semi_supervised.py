@@ -18,7 +18,7 @@ G groups of latents. Units: nats, summed over the dimensions of x and averaged o
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
 from attelbo.models.conditional import ConditionalVAE, check_labels, label_aware_parts
 from attelbo.models.parts import model_arguments, takes_more_than_terms
+from attelbo.models.vae import LabelAwareSpecs
 
 
 class Enumerated(Distribution):
@@ -81,7 +82,7 @@ class SemiSupervisedVAE(ConditionalVAE):
     """
 
     encodes_labels = False
-    has_use_for = ("n_labels",)
+    uses_data_keys = ("n_labels",)
 
     def __init__(self, classifier: nn.Module, alpha: float, n_classes: int, **parts: Any) -> None:
         super().__init__(n_classes, **parts)
@@ -188,17 +189,7 @@ class SemiSupervisedVAE(ConditionalVAE):
 
 
 def build_m2(
-    data: DataSpec,
-    encoder: Spec,
-    decoder: Spec,
-    posterior: Spec,
-    prior: Spec,
-    likelihood: Spec,
-    objective: Spec,
-    latent_dim: int,
-    optimizer: Spec,
-    scheduler: Spec,
-    alpha: float = 10.0,
+    data: DataSpec, optimizer: Spec, scheduler: Spec, alpha: float = 10.0, **specs: Unpack[LabelAwareSpecs]
 ) -> SemiSupervisedVAE:
     """Compose M2 from its configuration, that of a VAE; q(y|x) has a network like the encoder.
 
@@ -208,13 +199,13 @@ def build_m2(
     n_classes = check_labels("M2", data)
     with model_arguments():
         check_not_negative(alpha=alpha)
-    parts = label_aware_parts(n_classes, data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim)
+    parts = label_aware_parts(n_classes, data, **specs)
     o = parts["objective"]
     if takes_more_than_terms(o) or o.turns() or not parts["posterior"].has_density:
         raise ConfigError(
             f"model/objective: M2 sums its evidence terms over classes, and {type(o).__name__} takes more than these "
             "terms; ELBO and IWAE do not"
         )
-    body = part("encoder", encoder, in_shape=data.shape)
+    body = part("encoder", specs["encoder"], in_shape=data.shape)
     classifier = nn.Sequential(body, nn.Flatten(), nn.Linear(math.prod(body.out_shape), n_classes))
     return SemiSupervisedVAE(classifier, alpha, n_classes, **parts, optimizer=optimizer, scheduler=scheduler)

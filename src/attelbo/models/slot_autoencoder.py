@@ -13,7 +13,7 @@ Shapes: B batch, (C, H, W) image, K slots, z (D, K, 1). Units: nats.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.metrics import Measure, SampleMean, adjusted_rand_index
 from attelbo.models.base import Terms
-from attelbo.models.vae import VariationalAutoencoder, vae_parts
+from attelbo.models.vae import VAESpecs, VariationalAutoencoder, vae_parts
 from attelbo.networks import SlotDecoder
 
 
@@ -71,24 +71,14 @@ class SlotAutoencoder(VariationalAutoencoder):
 
 
 def build_slot_autoencoder(
-    data: DataSpec,
-    encoder: Spec,
-    decoder: Spec,
-    posterior: Spec,
-    prior: Spec,
-    likelihood: Spec,
-    objective: Spec,
-    latent_dim: int,
-    optimizer: Spec,
-    scheduler: Spec,
-    extra: Spec | None = None,
+    data: DataSpec, optimizer: Spec, scheduler: Spec, **specs: Unpack[VAESpecs]
 ) -> SlotAutoencoder:
     """Compose a slot-attention autoencoder from its configuration, which is that of a VAE.
 
     Raises:
         ConfigError: a decoder without slots, or what :func:`~attelbo.models.build_vae` refuses.
     """
-    parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, extra)
+    parts = vae_parts(data, **specs)
     if not isinstance(parts["decoder"], SlotDecoder):
         raise ConfigError(
             f"model/decoder: slots are painted each by itself, by model/decoder=slots, not by "

@@ -1,7 +1,7 @@
 """Variational autoencoders of texts, from their configuration."""
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from attelbo.models.parts import check_objective, check_prior, model_arguments, 
 from attelbo.models.text_vae import TextVAE
 from attelbo.networks import (
     AttentionParts,
+    AttentionSpecs,
     RecurrentTextDecoder,
     RecurrentTextEncoder,
     TokenEmbedding,
@@ -94,8 +95,6 @@ def build_recurrent_text_vae(
 def build_transformer_text_vae(
     data: DataSpec,
     network: Spec,
-    attention: Spec,
-    position: Spec,
     pooling: Spec,
     dim: int,
     posterior: Spec,
@@ -104,25 +103,19 @@ def build_transformer_text_vae(
     latent_dim: int,
     optimizer: Spec,
     scheduler: Spec,
-    score: Spec | None = None,
-    normalizer: Spec | None = None,
     text_encoder: Spec | None = None,
-    mask: Spec | None = None,
     latent_into: LatentPlace = "memory",
     n_memory: int = 4,
     tie_weights: bool = True,
     word_dropout: float = 0.0,
     dropout: float = 0.0,
+    **specs: Unpack[AttentionSpecs],
 ) -> TextVAE:
     """Compose a text VAE of transformers, both sides from the same configuration.
 
     Args:
         data: texts.
         network: the stack of blocks of both sides.
-        attention: in each block.
-        score: likewise.
-        normalizer: likewise.
-        position: likewise; encoder and decoder have one each.
         pooling: from the tokens of the encoder's network to one vector.
         dim: E, the features of a token.
         posterior: on that vector.
@@ -132,12 +125,12 @@ def build_transformer_text_vae(
         optimizer: its configuration.
         scheduler: the learning rate's.
         text_encoder: another encoder; None: blocks like those of the decoder, and the pooling.
-        mask: who may attend to whom on either side, in addition to the causal mask; nothing more if None.
         latent_into: how z reaches the decoder, see ``networks.TransformerTextDecoder``.
         n_memory: tokens computed from z, for ``memory`` and ``cross``.
         tie_weights: whether the output layer shares the decoder's embedding.
         word_dropout: the share of the decoder's inputs that are UNK in training.
         dropout: on embedded tokens, of both sides.
+        specs: those of :class:`~attelbo.networks.AttentionSpecs`, the same on both sides.
 
     Raises:
         ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
@@ -146,7 +139,7 @@ def build_transformer_text_vae(
     with model_arguments():
         check_at_least(1, dim=dim, latent_dim=latent_dim, n_memory=n_memory)
         check_below_one(word_dropout=word_dropout, dropout=dropout)
-    parts = AttentionParts(attention, score, normalizer, position, mask)
+    parts = AttentionParts(**specs)
     if text_encoder is None:
         pool = part("pooling", pooling, dim=dim)
         read = parts.position_of(dim, data.shape[0] + pool.n_own, causal=False)

@@ -1,6 +1,6 @@
 """Sequence-to-sequence models, from their configuration."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from attelbo.attention import Attention
 from attelbo.building import Spec, part
@@ -11,6 +11,7 @@ from attelbo.models.parts import model_arguments
 from attelbo.models.sequence_to_sequence import SequenceToSequence
 from attelbo.networks import (
     AttentionParts,
+    AttentionSpecs,
     EncoderDecoder,
     RecurrentEncoderDecoder,
     TokenEmbedding,
@@ -24,14 +25,9 @@ from attelbo.networks.recurrent_translation import Query
 def build_transformer_translator(
     data: DataSpec,
     network: Spec,
-    attention: Spec,
-    position: Spec,
     dim: int,
     optimizer: Spec,
     scheduler: Spec,
-    score: Spec | None = None,
-    normalizer: Spec | None = None,
-    mask: Spec | None = None,
     dropout: float = 0.0,
     scale_embeddings: bool = True,
     tie_weights: bool = False,
@@ -39,20 +35,16 @@ def build_transformer_translator(
     label_smoothing: float = 0.0,
     beam: int = 1,
     length_penalty: float = 0.0,
+    **specs: Unpack[AttentionSpecs],
 ) -> SequenceToSequence:
     """Compose encoder and decoder from the same configuration.
 
     Args:
         data: sources and their targets.
         network: the stack of blocks that both sides have.
-        attention: in each block.
-        score: likewise.
-        normalizer: likewise.
-        position: likewise; encoder and decoder have one each.
         dim: E, the features of a token.
         optimizer: its configuration.
         scheduler: the learning rate's.
-        mask: who may attend to whom on either side, in addition to the causal mask; nothing more if None.
         dropout: on embedded tokens.
         scale_embeddings: by sqrt(E), as in the paper.
         tie_weights: whether the output layer shares the target's embedding.
@@ -60,6 +52,7 @@ def build_transformer_translator(
         label_smoothing: of the loss.
         beam: hypotheses that a search keeps in evaluation; 1: the greedy search.
         length_penalty: how much longer targets are favoured then.
+        specs: those of :class:`~attelbo.networks.AttentionSpecs`, the same on both sides.
 
     Raises:
         ConfigError: an argument is out of range, or parts, or a part and the data, do not fit together.
@@ -73,7 +66,7 @@ def build_transformer_translator(
             f"model.share_embeddings: sources and targets have vocabularies of their own, {data.n_tokens} and "
             f"{target.n_tokens} tokens; data.target_tokenizer=null makes one of both"
         )
-    parts = AttentionParts(attention, score, normalizer, position, mask)
+    parts = AttentionParts(**specs)
 
     def side(of: DataSpec, *, decodes: bool) -> tuple[TokenEmbedding, Transformer]:
         place = parts.position_of(dim, of.shape[0], causal=decodes)

@@ -10,7 +10,7 @@ Units: nats, summed over the dimensions of x and averaged over the batch.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class VariationalAutoencoder(LatentVariableModel):
         def log_joint(z: Tensor) -> Tensor:
             return self.explain(z, x, y, steady=True)[0] + prior.log_prob(q.prior_value(z))
 
-        return q.guided_by(log_joint)
+        return q.with_log_joint(log_joint)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""
@@ -213,26 +213,31 @@ class VariationalAutoencoder(LatentVariableModel):
         return draw
 
 
-def build_vae(
-    data: DataSpec,
-    encoder: Spec,
-    decoder: Spec,
-    posterior: Spec,
-    prior: Spec,
-    likelihood: Spec,
-    objective: Spec,
-    latent_dim: int,
-    optimizer: Spec,
-    scheduler: Spec,
-    extra: Spec | None = None,
-) -> VariationalAutoencoder:
+class LabelAwareSpecs(TypedDict):
+    """The configuration of a VAE whose encoder and decoder know labels."""
+
+    encoder: Spec
+    decoder: Spec
+    posterior: Spec
+    prior: Spec
+    likelihood: Spec
+    objective: Spec
+    latent_dim: int
+
+
+class VAESpecs(LabelAwareSpecs):
+    """The configuration of a VAE."""
+
+    extra: NotRequired[Spec | None]
+
+
+def build_vae(data: DataSpec, optimizer: Spec, scheduler: Spec, **specs: Unpack[VAESpecs]) -> VariationalAutoencoder:
     """Compose a VAE from its configuration; each part gets the shapes that its neighbours determine.
 
     Raises:
         ConfigError: a part's argument is out of range, or two parts, or a part and the data, do not fit together.
     """
-    parts = vae_parts(data, encoder, decoder, posterior, prior, likelihood, objective, latent_dim, extra)
-    return VariationalAutoencoder(**parts, optimizer=optimizer, scheduler=scheduler)
+    return VariationalAutoencoder(**vae_parts(data, **specs), optimizer=optimizer, scheduler=scheduler)
 
 
 def vae_parts(

@@ -1,5 +1,6 @@
 """Networks: encoders and decoders between data and latents, stacks of attention over tokens."""
 
+from attelbo.networks.attention_parts import AttentionParts, AttentionSpecs
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.bidirectional import BidirectionalGRU
 from attelbo.networks.code_transformer import AutoregressiveTransformer
@@ -18,13 +19,14 @@ from attelbo.networks.sets import DeepSets, SetTransformer
 from attelbo.networks.slots import SlotDecoder, SlotEncoder
 from attelbo.networks.text import RecurrentTextDecoder, RecurrentTextEncoder, TextDecoder, TransformerTextDecoder
 from attelbo.networks.token_encoder import PatchEmbedding, TokenEncoder, patch_grid
-from attelbo.networks.transformer import AttentionParts, TokenEmbedding, Transformer
+from attelbo.networks.transformer import TokenEmbedding, Transformer
 from attelbo.networks.translation import TransformerEncoderDecoder
 from attelbo.networks.vit import ViTDecoder, ViTEncoder
 
 __all__ = [
     "AttentionParts",
     "AttentionPooling",
+    "AttentionSpecs",
     "AttentivePath",
     "AutoregressiveTransformer",
     "BidirectionalGRU",

@@ -20,7 +20,8 @@ from attelbo.latent import Density, Distribution
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.priors.autoregressive import AutoregressiveCodes, draw
 from attelbo.latent.spaces import Codes
-from attelbo.networks.transformer import AttentionParts, Transformer
+from attelbo.networks.attention_parts import AttentionParts
+from attelbo.networks.transformer import Transformer
 
 
 class AutoregressiveTransformer(AutoregressiveCodes):
@@ -67,7 +68,7 @@ class AutoregressiveTransformer(AutoregressiveCodes):
         self.data_classes = data_classes if class_conditional else None
         self.start = nn.Parameter(torch.randn(self.data_classes or 1, dim))
         attention = {"_target_": "attelbo.attention.MultiHeadAttention", "heads": heads}
-        parts = AttentionParts(attention, score=None, normalizer=None, position={})
+        parts = AttentionParts(attention, position={})
         height = space.shape[0] if len(space.shape) > 1 else 1
         size = (height, self.n_positions // height)
         position = AxialRotary(dim // heads, size) if axial_rotary else NoPosition()

@@ -7,150 +7,29 @@ Source: Vaswani et al. 2017, section 3; a causal stack without memory is the lan
 Shapes: B batch, T tokens, S tokens of the memory, E features of a token, V vocabulary, L layers.
 """
 
-import inspect
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from attelbo.attention import (
-    AttentionLayer,
     BlockCache,
     Causal,
     FeedForward,
     Handed,
-    HeadFeatures,
     Mask,
     Position,
     TransformerBlock,
     norm_layer,
 )
 from attelbo.attention.blocks import FeedForwardActivation
-from attelbo.attention.layer import check_heads, check_said
-from attelbo.attention.masks import merged
 from attelbo.attention.norms import NormName
 from attelbo.attention.residuals import ResidualName, deepnorm_constants, ends_with_norm
-from attelbo.building import Spec, locate, part
 from attelbo.checks import check_at_least, check_below_one
 from attelbo.errors import ConfigError
+from attelbo.networks.attention_parts import AttentionParts
 
 STD = 0.02
 """The standard deviation of initial weights."""
-
-
-@dataclass(frozen=True)
-class AttentionParts:
-    """The choices of attention as configuration nodes; every layer builds its own from them."""
-
-    attention: Spec
-    score: Spec | None
-    """None where the attention has none, as linear attention; likewise the normalizer."""
-    normalizer: Spec | None
-    position: Spec
-    mask: Spec | None = None
-    """In addition to the mask of the model itself; None: nothing more."""
-    where: str | None = None
-    """The part of the model that they are chosen for, such as its encoder; None: the model itself."""
-
-    def position_of(
-        self, dim: int, max_length: int, *, causal: bool = False, size: tuple[int, int] | None = None
-    ) -> Position:
-        """The position, which all layers share.
-
-        Args:
-            dim: E.
-            max_length: the most tokens.
-            causal: whether no token sees those after it.
-            size: (H, W) of the grid of tokens, where they are an image.
-
-        Raises:
-            ConfigError: an argument is out of range.
-        """
-        sizes = self._sizes(dim, self._features(dim).placed)
-        return part(self._key("position"), self.position, **sizes, max_length=max_length, causal=causal, size=size)
-
-    def layer(
-        self,
-        dim: int,
-        position: Position | None = None,
-        *,
-        mask: Mask | None = None,
-        memory_dim: int | None = None,
-        max_length: int | None = None,
-        depth: int = 1,
-    ) -> AttentionLayer:
-        """The attention of one layer; with neither position nor ``mask`` it is for a memory.
-
-        Args:
-            dim: E.
-            position: :meth:`position_of`.
-            mask: who may attend to whom, besides the configured mask; that is one of self-attention.
-            memory_dim: of the tokens of a memory, where that is not E.
-            max_length: the most keys.
-            depth: of the layer in a stack, from 1 on.
-
-        Raises:
-            ConfigError: an argument is out of range, or the parts do not fit together.
-        """
-        head_dim = self._features(dim).scored
-        offered = {**self._sizes(dim, head_dim), "max_length": max_length}
-        own = self.mask if position is not None else None
-        chosen = {"score": self.score, "normalizer": self.normalizer, "mask": own}
-        parts = {name: part(self._key(name), spec, **offered) for name, spec in chosen.items() if spec is not None}
-        self._check_taken(parts, position)
-        try:
-            check_said(parts.get("score"), parts.get("mask"), self.attention["heads"], head_dim, max_length)
-        except ValueError as error:
-            raise ConfigError(f"model.{self._key(str(error))}") from error
-        parts["mask"] = merged(mask, parts.get("mask"))
-        if "feature_map" in self.attention:
-            parts["feature_map"] = part(self._key("attention.feature_map"), self.attention["feature_map"], dim=head_dim)
-        return part(
-            self._key("attention"),
-            {key: value for key, value in self.attention.items() if key != "feature_map"},
-            dim=dim,
-            memory_dim=memory_dim,
-            position=position,
-            causal=isinstance(mask, Causal),
-            depth=depth,
-            follows=depth > 1 and position is not None,
-            **parts,
-        )
-
-    def _check_taken(self, parts: Collection[str], position: Position | None) -> None:
-        """Raise ConfigError if the attention would ignore a part, or the encoding of queries and keys by the position:
-        linear attention has no scores to be normalized or masked."""
-        target = self.attention["_target_"]
-        taken = inspect.signature(locate(target)).parameters
-        if ignored := [name for name in parts if name not in taken]:
-            choice = self._choice(ignored[0])
-            raise ConfigError(f"{choice}: {target} takes none; ~{choice} does without")
-        if position is not None and "position" not in taken and not position.is_at_input:
-            raise ConfigError(
-                f"{self._choice('position')}: {target} ignores the encoding of queries, keys and scores by "
-                f"{type(position).__name__}; learned and sinusoidal positions are added to the tokens"
-            )
-
-    def _key(self, name: str) -> str:
-        return name if self.where is None else f"{self.where}.{name}"
-
-    def _choice(self, name: str) -> str:
-        """The choice on the command line."""
-        return f"model/{name}" if self.where is None else f"model/{name}@model.{self._key(name)}"
-
-    def _sizes(self, dim: int, head_dim: int) -> dict[str, int]:
-        return {"dim": dim, "heads": self.attention["heads"], "head_dim": head_dim}
-
-    def _features(self, dim: int) -> HeadFeatures:
-        """Of a head's query and key, as the layer has them."""
-        options = {key: value for key, value in self.attention.items() if key != "_target_"}
-        kind = locate(self.attention["_target_"])
-        try:
-            check_heads(dim, options["heads"], options.get("head_dim"))
-            layer = kind if isinstance(kind, type) and issubclass(kind, AttentionLayer) else AttentionLayer
-            return layer.head_features(dim, **options)
-        except ValueError as error:
-            raise ConfigError(f"model.{self._key('attention')}: {error} [{self.attention['_target_']}]") from error
 
 
 class TokenEmbedding(nn.Module):

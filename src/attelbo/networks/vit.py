@@ -13,16 +13,17 @@ parameters of a likelihood.
 """
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.building import Spec, part
 from attelbo.checks import check_at_least
+from attelbo.networks.attention_parts import AttentionParts, AttentionSpecs
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import Size, ToFeatureMap, image_shape, positive
 from attelbo.networks.token_encoder import PatchEmbedding
-from attelbo.networks.transformer import AttentionParts
 
 
 class ViTEncoder(Encoder):
@@ -30,15 +31,11 @@ class ViTEncoder(Encoder):
 
     Args:
         in_shape: (C, H, W).
-        attention: of each layer.
-        position: the encoding of a patch's place.
         network: of the tokens, such as a stack of transformer blocks.
-        score: of a query and a key; None where the attention has none, as linear attention.
-        normalizer: of the scores; likewise.
-        mask: which patches see which; None: all.
         patch: P.
         dim: E.
         dropout: on the embedded patches, in training.
+        specs: those of :class:`~attelbo.networks.AttentionSpecs`.
 
     Raises:
         ValueError: not an image, or a size below 1.
@@ -49,15 +46,11 @@ class ViTEncoder(Encoder):
         self,
         in_shape: Sequence[int],
         *,
-        attention: Spec,
-        position: Spec,
         network: Spec,
-        score: Spec | None = None,
-        normalizer: Spec | None = None,
-        mask: Spec | None = None,
         patch: int = 4,
         dim: int = 64,
         dropout: float = 0.0,
+        **specs: Unpack[AttentionSpecs],
     ) -> None:
         super().__init__()
         self.in_shape = image_shape("in_shape", in_shape)
@@ -66,7 +59,7 @@ class ViTEncoder(Encoder):
         size = _patches((height, width), patch)
         self.out_shape = (dim, *size)
         self.fill = (0, size[1] * patch - width, 0, size[0] * patch - height)  # to the right and below
-        parts = AttentionParts(attention, score, normalizer, position, mask, where="encoder")
+        parts = AttentionParts(**specs, where="encoder")
         places = parts.position_of(dim, size[0] * size[1], size=size)
         filled = (self.in_shape[0], size[0] * patch, size[1] * patch)
         self.embedding = PatchEmbedding(filled, patch, dim, places, dropout)
@@ -83,15 +76,11 @@ class ViTDecoder(Decoder):
     Args:
         in_shape: the shape of one z.
         out_shape: (C', H, W).
-        attention: of each layer.
-        position: the encoding of a patch's place.
         network: of the tokens, such as a stack of transformer blocks.
-        score: of a query and a key; None where the attention has none, as linear attention.
-        normalizer: of the scores; likewise.
-        mask: which patches see which; None: all.
         patch: P.
         dim: E.
         dropout: on the tokens that z becomes, in training.
+        specs: those of :class:`~attelbo.networks.AttentionSpecs`.
 
     Raises:
         ValueError: not an image, or a size below 1.
@@ -103,22 +92,18 @@ class ViTDecoder(Decoder):
         in_shape: Sequence[int],
         out_shape: Sequence[int],
         *,
-        attention: Spec,
-        position: Spec,
         network: Spec,
-        score: Spec | None = None,
-        normalizer: Spec | None = None,
-        mask: Spec | None = None,
         patch: int = 4,
         dim: int = 64,
         dropout: float = 0.0,
+        **specs: Unpack[AttentionSpecs],
     ) -> None:
         super().__init__()
         self.in_shape = positive("in_shape", in_shape)
         self.out_shape = image_shape("out_shape", out_shape)
         check_at_least(1, patch=patch, dim=dim)
         self.patch, self.size = patch, _patches(self.out_shape[1:], patch)
-        parts = AttentionParts(attention, score, normalizer, position, mask, where="decoder")
+        parts = AttentionParts(**specs, where="decoder")
         self.places = parts.position_of(dim, self.size[0] * self.size[1], size=self.size)
         self.tokens = ToFeatureMap(self.in_shape, dim, self.size)
         self.dropout = nn.Dropout(dropout)

@@ -3,10 +3,11 @@
 from attelbo.training.engine import seed_default_generator
 from attelbo.training.planning import planned_steps, refuse_ended, refuse_other_optimizers
 from attelbo.training.stepping import BlockStepper, check_steps
-from attelbo.training.trainer import build_trainer, check_settings, checkpoint_io_of, settle
+from attelbo.training.trainer import attach_run, build_trainer, check_settings, checkpoint_io_of
 
 __all__ = [
     "BlockStepper",
+    "attach_run",
     "build_trainer",
     "check_settings",
     "check_steps",
@@ -15,5 +16,4 @@ __all__ = [
     "refuse_ended",
     "refuse_other_optimizers",
     "seed_default_generator",
-    "settle",
 ]

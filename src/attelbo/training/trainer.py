@@ -205,7 +205,7 @@ _AT_LEAST_ONE = (
 )
 
 
-def settle(trainer: Trainer, run_dir: Path, loggers: Sequence[Logger] = ()) -> Trainer:
+def attach_run(trainer: Trainer, run_dir: Path, loggers: Sequence[Logger] = ()) -> Trainer:
     """Give a Trainer the run's directory and loggers, which are made only once it is known that it can be built."""
     trainer._default_root_dir = str(run_dir)  # pyright: ignore[reportAttributeAccessIssue] - it has no setter
     trainer.loggers = list(loggers)

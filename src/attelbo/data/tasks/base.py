@@ -8,7 +8,7 @@ Shapes: N rows, B batch, T tokens.
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from attelbo.building import Spec
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, DataSpec, Evaluated, Split
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
+from attelbo.data.options import ResidentOptions
 from attelbo.data.resident import ResidentSplit
 from attelbo.errors import ConfigError
 
@@ -56,15 +57,10 @@ class GeneratedDataModule(ResidentDataModule):
     Args:
         name: in reports.
         task: the class in ``attelbo.data.tasks`` that draws it.
-        root: the folder of data sets, of which a task needs none.
-        seed: the run's seed; the order of the training rows follows from it, the rows do not.
-        batch_size: rows in a training minibatch, per device.
-        eval_batch_size: rows in a validation or test minibatch, per device.
         train_size: training rows.
         validation_size: validation rows.
         test_size: test rows.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
+        options: those of :class:`~attelbo.data.options.ResidentOptions`; the rows depend on none of them.
 
     Raises:
         ValueError: if a number is out of range.
@@ -74,17 +70,12 @@ class GeneratedDataModule(ResidentDataModule):
         self,
         name: str,
         task: Spec,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
         train_size: int,
         validation_size: int,
         test_size: int,
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
+        **options: Unpack[ResidentOptions],
     ) -> None:
-        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        super().__init__(**options)
         check_at_least(1, train_size=train_size, validation_size=validation_size, test_size=test_size)
         self.task: Any = build_part("task", task)
         self._spec = self.task.spec(name)

@@ -7,15 +7,15 @@ Shapes: B batch, T tokens.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
-from attelbo.building import Spec
 from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, DataSpec, Split
 from attelbo.data.labels import Classes
 from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.options import TextOptions
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.labelled import Labelled, LabelledText
 from attelbo.data.text.module import TextDataModule
@@ -31,20 +31,11 @@ class TextClassificationDataModule(TextDataModule):
     """Labelled texts.
 
     Args:
-        name: the data set's name in reports.
-        source: the class in ``attelbo.data.text`` that reads it.
-        tokenizer: what makes tokens of texts.
-        root: the folder of data sets.
-        seed: the run's seed; the order of the training rows follows from it.
-        batch_size: texts in a training minibatch, per device.
-        eval_batch_size: texts in a validation or test minibatch, per device.
         max_length: the most tokens of a text, BOS and EOS among them: what a model must have positions for.
         cut_longer: cut texts that are longer; else they are refused.
         validation_share: the share of the training texts that is set aside, the same in every run, for each of
             validation and test that has no texts of its own.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
-        train_size: use only so many of the training texts, with the vocabulary of all of them; all if None.
+        options: those of :class:`~attelbo.data.options.TextOptions`.
 
     Raises:
         ValueError: if a number is out of range.
@@ -54,33 +45,12 @@ class TextClassificationDataModule(TextDataModule):
 
     def __init__(
         self,
-        name: str,
-        source: Spec,
-        tokenizer: Spec,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
         max_length: int,
         cut_longer: bool = False,
         validation_share: float = 0.1,
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
-        train_size: int | None = None,
+        **options: Unpack[TextOptions],
     ) -> None:
-        super().__init__(
-            name,
-            source,
-            tokenizer,
-            root,
-            seed,
-            batch_size,
-            eval_batch_size,
-            max_length,
-            drop_last,
-            minibatches_per_block,
-            train_size,
-        )
+        super().__init__(max_length, **options)
         check_at_least(3, max_length=max_length)
         if not 0 < validation_share < 0.5:
             raise ValueError(f"validation_share must be between 0 and 0.5, got {validation_share}")

@@ -7,16 +7,16 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 import torch
 from torch import Tensor
 
-from attelbo.building import Spec
 from attelbo.checks import check_at_least, check_below_one
 from attelbo.data.batch import Batch, DataSpec, Evaluated, Split
 from attelbo.data.loader import rows_per_rank
 from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.options import TextOptions
 from attelbo.data.resident import ResidentSplit
 from attelbo.data.text.corpora import Corpus
 from attelbo.data.text.masking import hide
@@ -39,13 +39,6 @@ class LanguageDataModule(TextDataModule):
     left out then.
 
     Args:
-        name: the data set's name in reports.
-        source: the class in ``attelbo.data.text`` that reads it.
-        tokenizer: what makes tokens of it; it is fitted to the training text, an alphabet to all of it.
-        root: the folder of data sets.
-        seed: the run's seed; windows and their order follow from it.
-        batch_size: rows in a training minibatch, per device.
-        eval_batch_size: rows in a validation or test minibatch, per device.
         context: T, the tokens of a row.
         documents: ``stream`` (one text, as if there were no documents), ``packed`` (one after the other between BOS and
             EOS, numbered in ``segments``), ``padded`` (one in a row) or ``bucketed`` (the same, in minibatches of
@@ -54,9 +47,7 @@ class LanguageDataModule(TextDataModule):
         windows: of a stream, in training: ``random`` (drawn anew for each epoch) or ``consecutive``.
         windows_per_epoch: of random windows; as many as are consecutive if None.
         masked: the share of tokens that are hidden; 0: none is, and the next ones are to be predicted.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
-        train_size: use only the first so many training rows; all if None.
+        options: those of :class:`~attelbo.data.options.TextOptions`.
 
     Raises:
         ValueError: if a number is out of range, or documents one in a row are asked for random windows.
@@ -66,35 +57,14 @@ class LanguageDataModule(TextDataModule):
 
     def __init__(
         self,
-        name: str,
-        source: Spec,
-        tokenizer: Spec,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
         context: int,
         documents: Documents = "stream",
         windows: Windows = "consecutive",
         windows_per_epoch: int | None = None,
         masked: float = 0.0,
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
-        train_size: int | None = None,
+        **options: Unpack[TextOptions],
     ) -> None:
-        super().__init__(
-            name,
-            source,
-            tokenizer,
-            root,
-            seed,
-            batch_size,
-            eval_batch_size,
-            context,
-            drop_last,
-            minibatches_per_block,
-            train_size,
-        )
+        super().__init__(context, **options)
         check_at_least(1, context=context, windows_per_epoch=windows_per_epoch)
         check_below_one(masked=masked)
         if windows_per_epoch is not None and windows == "consecutive":

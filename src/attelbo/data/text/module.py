@@ -6,7 +6,7 @@ Shapes: T tokens of the longest row.
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from attelbo.building import Spec
 from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, DataSpec
 from attelbo.data.module import ResidentDataModule, build_part
+from attelbo.data.options import ResidentOptions
 from attelbo.data.padded import PaddedSplit, bucketed_order
 from attelbo.data.text.vocabulary import Kept, Tokenizer, load_vocabularies, save_vocabularies
 from attelbo.errors import UserError
@@ -23,17 +24,9 @@ class TextDataModule(ResidentDataModule):
     """Texts; a subclass says what their rows are.
 
     Args:
-        name: the data set's name in reports.
-        source: the class in ``attelbo.data.text`` that reads them.
-        tokenizer: what makes tokens of them.
-        root: the folder of data sets.
-        seed: the run's seed; the order of the training rows follows from it.
-        batch_size: rows in a training minibatch, per device.
-        eval_batch_size: rows in a validation or test minibatch, per device.
         max_length: T.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
-        train_size: use only so many of the training rows, with the vocabulary of all of them; all if None.
+        name, source, tokenizer, train_size: see :class:`~attelbo.data.options.TextOptions`.
+        options: those of :class:`~attelbo.data.options.ResidentOptions`.
 
     Raises:
         ValueError: if a number is out of range.
@@ -44,19 +37,15 @@ class TextDataModule(ResidentDataModule):
 
     def __init__(
         self,
+        max_length: int,
+        *,
         name: str,
         source: Spec,
         tokenizer: Spec,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
-        max_length: int,
-        drop_last: bool,
-        minibatches_per_block: int,
-        train_size: int | None,
+        train_size: int | None = None,
+        **options: Unpack[ResidentOptions],
     ) -> None:
-        super().__init__(root, seed, batch_size, eval_batch_size, drop_last, minibatches_per_block)
+        super().__init__(**options)
         check_at_least(1, train_size=train_size)
         self._name = name
         self.source: Any = build_part("source", source)

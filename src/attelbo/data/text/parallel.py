@@ -7,12 +7,13 @@ Shapes: B batch, T tokens of x, U tokens of y.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, DataSpec, Evaluated, Split
 from attelbo.data.module import Splits, build_part
+from attelbo.data.options import TextOptions
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.aligned import Pairs, ParallelText
 from attelbo.data.text.module import TextDataModule
@@ -25,21 +26,12 @@ class ParallelDataModule(TextDataModule):
     """Sentences to translate.
 
     Args:
-        name: the data set's name in reports.
-        source: the class in ``attelbo.data.text`` that reads it.
-        tokenizer: of the sentences.
         target_tokenizer: of their translations; the same one, made of both sides, if None.
-        root: the folder of data sets.
-        seed: the run's seed; the order of the training rows follows from it.
-        batch_size: pairs in a training minibatch, per device.
-        eval_batch_size: pairs in a validation or test minibatch, per device.
         max_length: the most tokens of a sentence, BOS and EOS among them: what a model must have positions for.
         drop_longer: leave out training pairs that are longer; else they are refused, as in the other splits.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
-        train_size: use only so many of the training pairs, with the vocabularies of all of them; all if None.
         bucketed: pairs of similar length in a minibatch, so that little of it is padding; else of any length. Bucketed,
             tokens of short targets count for more, since the loss is a mean over those of a minibatch.
+        options: those of :class:`~attelbo.data.options.TextOptions`.
 
     Raises:
         ValueError: if a number is out of range.
@@ -49,41 +41,20 @@ class ParallelDataModule(TextDataModule):
 
     def __init__(
         self,
-        name: str,
-        source: Spec,
-        tokenizer: Spec,
-        target_tokenizer: Spec | None,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
         max_length: int,
+        target_tokenizer: Spec | None,
         drop_longer: bool = False,
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
-        train_size: int | None = None,
         bucketed: bool = True,
+        **options: Unpack[TextOptions],
     ) -> None:
-        super().__init__(
-            name,
-            source,
-            tokenizer,
-            root,
-            seed,
-            batch_size,
-            eval_batch_size,
-            max_length,
-            drop_last,
-            minibatches_per_block,
-            train_size,
-        )
+        super().__init__(max_length, **options)
         check_at_least(3, max_length=max_length)
         self.target_tokenizer: Tokenizer = (
             self.tokenizer if target_tokenizer is None else build_part("target_tokenizer", target_tokenizer)
         )
         self.drop_longer = drop_longer
         self.bucketed = bucketed
-        self._described = repr((source, tokenizer, target_tokenizer))
+        self._described += repr(target_tokenizer)
 
     @property
     def spec(self) -> DataSpec:

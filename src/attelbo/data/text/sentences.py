@@ -7,12 +7,12 @@ splits.
 Shapes: B batch, T tokens.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
-from attelbo.building import Spec
 from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, Split
 from attelbo.data.module import Splits
+from attelbo.data.options import TextOptions
 from attelbo.data.padded import PaddedSplit
 from attelbo.data.text.corpora import Corpus
 from attelbo.data.text.module import TextDataModule
@@ -24,18 +24,9 @@ class SentenceDataModule(TextDataModule):
     """Texts, each of them a row.
 
     Args:
-        name: the data set's name in reports.
-        source: the class in ``attelbo.data.text`` that reads it.
-        tokenizer: what makes tokens of it.
-        root: the folder of data sets.
-        seed: the run's seed; the order of the training rows follows from it.
-        batch_size: texts in a training minibatch, per device.
-        eval_batch_size: texts in a validation or test minibatch, per device.
         max_length: the most tokens of a text, BOS and EOS among them: what a model must have positions for.
         drop_longer: leave out training texts that are longer; else they are refused, as in the other splits.
-        drop_last: leave out the training rows at the end of an epoch that do not fill a minibatch.
-        minibatches_per_block: training minibatches in one Lightning step; 0: plain Lightning batches.
-        train_size: use only the first so many of the training texts, with the vocabulary of all of them; all if None.
+        options: those of :class:`~attelbo.data.options.TextOptions`.
 
     Raises:
         ValueError: if a number is out of range.
@@ -45,32 +36,11 @@ class SentenceDataModule(TextDataModule):
 
     def __init__(
         self,
-        name: str,
-        source: Spec,
-        tokenizer: Spec,
-        root: str,
-        seed: int,
-        batch_size: int,
-        eval_batch_size: int,
         max_length: int,
         drop_longer: bool = False,
-        drop_last: bool = False,
-        minibatches_per_block: int = 16,
-        train_size: int | None = None,
+        **options: Unpack[TextOptions],
     ) -> None:
-        super().__init__(
-            name,
-            source,
-            tokenizer,
-            root,
-            seed,
-            batch_size,
-            eval_batch_size,
-            max_length,
-            drop_last,
-            minibatches_per_block,
-            train_size,
-        )
+        super().__init__(max_length, **options)
         check_at_least(3, max_length=max_length)
         self.drop_longer = drop_longer
 

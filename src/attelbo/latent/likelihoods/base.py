@@ -5,6 +5,7 @@ output has the data's shape with P * C channels, parameter-major: ``eta.unflatte
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -15,7 +16,11 @@ LEVELS = 256
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x|z). Subclasses take ``data_shape`` (C, ...) first, and optionally ``data_kind``; the model provides both."""
+    """p(x|z). Subclasses take ``data_shape`` first, and optionally ``data_kind``; the model provides both.
+
+    Args:
+        data_shape: (C, ...).
+    """
 
     data_shape: tuple[int, ...]
     n_parameters: int = 1
@@ -28,6 +33,10 @@ class Likelihood(nn.Module, ABC):
     """L, the values that a dimension of x can take, 0, 1 / (L - 1), ..., 1, where it is discrete."""
     supports: frozenset[str]
     """The kinds of data it is a likelihood for: of "binary" {0, 1}, "levels" {0, 1/255, ..., 1}, "real"."""
+
+    def __init__(self, data_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.data_shape = tuple(data_shape)
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:

@@ -27,8 +27,7 @@ class Bernoulli(Likelihood):
     n_levels = 2
 
     def __init__(self, data_shape: Sequence[int], allow_levels: bool = False, data_kind: str = "binary") -> None:
-        super().__init__()
-        self.data_shape = tuple(data_shape)
+        super().__init__(data_shape)
         self.normalized = data_kind == "binary"
         self.supports = frozenset({"binary", "levels"} if allow_levels else {"binary"})
 

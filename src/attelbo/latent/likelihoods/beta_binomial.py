@@ -7,7 +7,6 @@ Shapes: n samples, B batch, (C, ...) data shape, P = 2 parameters for each dimen
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,10 +38,6 @@ class BetaBinomial(Likelihood):
     n_parameters = 2
     n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
-
-    def __init__(self, data_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.data_shape = tuple(data_shape)
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         a, b = self._concentrations(eta.double())

@@ -5,8 +5,6 @@ van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural Networks"
 Shapes: n samples, B batch, (C, ...) data shape, P = 256 parameters for each dimension of x.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -27,10 +25,6 @@ class CategoricalLevels(Likelihood):
     n_parameters = LEVELS
     n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
-
-    def __init__(self, data_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.data_shape = tuple(data_shape)
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         logits, dim = self._logits(eta)

@@ -6,8 +6,6 @@ Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli: fixing a pervasive er
 Shapes: n samples, B batch, (C, ...) data shape.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -32,10 +30,6 @@ class ContinuousBernoulli(Likelihood):
 
     discrete = False
     supports = frozenset({"levels"})
-
-    def __init__(self, data_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.data_shape = tuple(data_shape)
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         eta = full_precision(eta)

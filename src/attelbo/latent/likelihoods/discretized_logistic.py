@@ -6,8 +6,6 @@ Salimans et al. 2017, "PixelCNN++", eq. 2, with one component and no dependence 
 Shapes: n samples, B batch, (C, ...) data shape, P = 2 parameters for each dimension of x.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,10 +37,6 @@ class DiscretizedLogistic(Likelihood):
     n_parameters = 2
     n_levels = LEVELS
     supports = frozenset({"binary", "levels"})
-
-    def __init__(self, data_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.data_shape = tuple(data_shape)
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
         return sum_event(log_bin_probability(x, *self._mean_and_log_scale(eta)), 2)

@@ -35,10 +35,9 @@ class HeteroscedasticNormal(Likelihood):
     n_parameters = 2
 
     def __init__(self, data_shape: Sequence[int], smallest_std: float = 0.1) -> None:
-        super().__init__()
+        super().__init__(data_shape)
         if not 0 < smallest_std < 1:
             raise ValueError(f"smallest_std must be in (0, 1), got {smallest_std}")
-        self.data_shape = tuple(data_shape)
         self.smallest_std = smallest_std
 
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:

@@ -62,11 +62,10 @@ class LocationScale(Likelihood):
     _n_batches: Tensor
 
     def __init__(self, data_shape: Sequence[int], calibration: Calibration = "optimal", scale: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(data_shape)
         if calibration not in ("fixed", "learned", "optimal"):
             raise ValueError(f"calibration must be 'fixed', 'learned' or 'optimal', got {calibration!r}")
         check_positive(scale=scale)
-        self.data_shape = tuple(data_shape)
         self.calibration = calibration
         if calibration == "optimal":
             self.running_averages = ("_running_error",)

@@ -42,9 +42,8 @@ class LogisticMixture(Likelihood):
     _spread: Tensor
 
     def __init__(self, data_shape: Sequence[int], n_components: int = 5) -> None:
-        super().__init__()
+        super().__init__(data_shape)
         check_at_least(1, n_components=n_components)
-        self.data_shape = tuple(data_shape)
         self.n_components = n_components
         self.n_parameters = 3 * n_components
         spread = (2 * torch.arange(n_components) + 1.0) / n_components - 1

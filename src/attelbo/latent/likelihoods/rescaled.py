@@ -24,12 +24,11 @@ class Rescaled(Likelihood):
     discrete = False
 
     def __init__(self, likelihood: Likelihood, log_volume: float) -> None:
-        super().__init__()
+        super().__init__(likelihood.data_shape)
         if likelihood.discrete:
             raise ValueError(f"{type(likelihood).__name__} is no density: scaling does not change it")
         self.likelihood = likelihood
         self.log_volume = log_volume
-        self.data_shape = likelihood.data_shape
         self.n_parameters = likelihood.n_parameters
         self.normalized = likelihood.normalized
         self.supports = likelihood.supports

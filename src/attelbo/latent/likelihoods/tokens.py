@@ -32,9 +32,8 @@ class CategoricalTokens(Likelihood):
     supports = frozenset({"tokens"})
 
     def __init__(self, length: int, n_tokens: int, padding: int) -> None:
-        super().__init__()
+        super().__init__((length,))
         check_at_least(1, length=length, n_tokens=n_tokens)
-        self.data_shape = (length,)
         self.n_parameters = n_tokens
         self.padding = padding
 

@@ -7,14 +7,13 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from attelbo.building import Spec, build, flatten, locate
+from attelbo.building import Spec, arguments_of, build, flatten, lacking, locate
 from attelbo.errors import ConfigError, UserError, one_line
 from attelbo.training.loggers.base import Board, RunInfo
 from attelbo.training.loggers.metrics_csv import CsvLogger
 from attelbo.training.media import Animation, Work
 
 _GIVEN = {"run", "save_dir"}
-_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def build_loggers(nodes: Mapping[str, Spec], run: RunInfo) -> list[Logger]:
@@ -47,15 +46,12 @@ def check_loggers(nodes: Mapping[str, Spec]) -> None:
         target: Any = locate(node["_target_"])
         if inspect.isclass(target) and not issubclass(target, Logger):
             raise ConfigError(f"logger.{name}: {node['_target_']} is no lightning.pytorch.loggers.Logger")
-        needed = {
-            key for key, each in _parameters(node).items() if each.default is each.empty and each.kind not in _ANY
-        }
-        if lacking := sorted(needed - node.keys() - _GIVEN):
-            raise ConfigError(f"logger.{name}: {node['_target_']} needs {' and '.join(lacking)}")
+        if missing := sorted(lacking(node, _GIVEN)):
+            raise ConfigError(f"logger.{name}: {node['_target_']} needs {' and '.join(missing)}")
 
 
 def _built(name: str, node: Spec, run: RunInfo) -> Logger:
-    parameters, needs_run = _parameters(node), _needs_run(node)
+    parameters, needs_run = arguments_of(locate(node["_target_"])), _needs_run(node)
     given = {"run": run} if needs_run else {"save_dir": str(run.directory)}
     try:
         logger = build(node, **{key: value for key, value in given.items() if key in parameters and key not in node})
@@ -68,12 +64,8 @@ def _built(name: str, node: Spec, run: RunInfo) -> Logger:
 
 def _needs_run(node: Spec) -> bool:
     """Whether its constructor requires a ``run``; the optional ``run`` of Neptune's is something else."""
-    run = _parameters(node).get("run")
+    run = arguments_of(locate(node["_target_"])).get("run")
     return run is not None and run.default is run.empty
-
-
-def _parameters(node: Spec) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(locate(node["_target_"])).parameters
 
 
 def finish_loggers(loggers: Iterable[Logger], exit_code: int, state: str) -> None:
