@@ -30,8 +30,8 @@ MOST_DIMENSIONS = 64
 MOST_SAMPLES = 2000
 """Encodings at which it is estimated: with ten thousand of 50 dimensions it would take a minute."""
 MOST_OFF = 0.01
-"""Nats by which log q(z|x) of a given z may be off on average. It is known exactly of the sample that z is; where flows
-contract so far that the rounding of z decides what they map to it, their inverse tells nothing."""
+"""Nats by which log q(z|x) of a given z may be off on average: it is known exactly of the sample that z is. It is off
+where the rounding of z decides, behind flows that contract far or far from the origin of hyperbolic space."""
 
 
 @torch.inference_mode()
@@ -65,8 +65,8 @@ def evaluate_information(
         samples.append(z[0])
     if not (apart := float(torch.cat(off).double().mean())) < MOST_OFF:
         sys.stderr.write(
-            f"mutual information is left out: log q(z|x) of a given z is off by {apart:.2g} nats, since the flows of "
-            "the posterior contract too far to be inverted\n"
+            f"mutual information is left out: log q(z|x) of a given z is off by {apart:.2g} nats, since the rounding "
+            "of z decides where in such narrow posteriors it is\n"
         )
         return {}
     z, sizes = torch.cat(samples), [len(z) for z in samples]
