@@ -24,12 +24,19 @@ def read_yaml(path: Path) -> Any:
     return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+def followed(path: Path) -> Path:
+    """Where a symbolic link leads to, whether there is something yet or not; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A temporary file beside ``path`` to write to; at the end it is flushed to the disk and renamed to ``path``.
 
-    A reader sees the old file or the new one, never half of either; if the block raises, the old one stays.
+    A reader sees the old file or the new one, never half of either; if the block raises, the old one stays. A symbolic
+    link stays one: what it leads to is replaced, as by any program that writes to it.
     """
+    path = followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -80,6 +87,7 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
 def why_not_written(path: Path) -> str | None:
     """Why no file can be written at ``path``, in the words of the operating system; None where one can. No file stays,
     and folders that are missing are not created."""
+    path = followed(path)
     try:
         if path.is_dir():
             return os.strerror(errno.EISDIR)
@@ -92,6 +100,7 @@ def why_not_written(path: Path) -> str | None:
 def link_or_copy(path: Path, to: Path) -> None:
     """Replace the file at ``to`` by a hard link to ``path``, or by a copy where the file system has no hard links. Both
     may then be replaced independently, but not written to in place, which none of our files is."""
+    to = followed(to)
     temporary = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     try:
         try:

@@ -105,8 +105,24 @@ def test_encodings(tmp_path):
     assert LabelledLines("a", encoding="latin-1").load(tmp_path).train == (["café"], ["0"])
     with pytest.raises(DataError, match=r"a is not UTF-8: byte 5 is 0xe9$"):
         LabelledLines("a").load(tmp_path)
-    with pytest.raises(ValueError, match=r"^encoding must be one that Python knows, got 'latin-99'$"):
-        LabelledLines("a", encoding="latin-99")
+    (tmp_path / "b").write_bytes(b"0 \x80")
+    with pytest.raises(DataError, match=r"b is not PUNYCODE: .+"):
+        LabelledLines("b", encoding="punycode").load(tmp_path)
+    (tmp_path / "c").write_text("0 sixteen\n1 bits\n", encoding="utf-16")
+    assert LabelledLines("c", encoding="utf-16").load(tmp_path).train == (["sixteen", "bits"], ["0", "1"])
+
+
+@pytest.mark.parametrize("encoding", ["latin-99", "hex", "base64", "rot13", "zip", "undefined", "a\0"])
+def test_what_is_no_encoding_of_text(encoding):
+    told = f"encoding must be one of text that Python knows, got {encoding!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        LabelledCSV("a", encoding=encoding)
+
+
+@pytest.mark.parametrize("delimiter", ["", ", ", "\n", "\r", '"'])
+def test_what_is_no_delimiter(delimiter):
+    with pytest.raises(ValueError, match=r"^delimiter must be one character"):
+        LabelledCSV("a", delimiter=delimiter)
 
 
 def test_a_class_that_is_not_trained_on_is_told(folder):
@@ -156,7 +172,7 @@ def test_minibatches_hold_every_row_once(folder):
         ({"train_size": 0}, "train_size must be at least 1, got 0"),
         (
             {"source": "LabelledCSV", "options": {"train": "a", "delimiter": ""}},
-            "source.delimiter must be one character, got ''",
+            "source.delimiter must be one character, no quote and no end of a line, got ''",
         ),
     ],
 )

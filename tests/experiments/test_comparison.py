@@ -346,6 +346,8 @@ def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:
         (["{two}", "-o", "table.docx"], "--output table.docx: its form must be one of .html, .csv, .md, .tex"),
         (["{two}", "--runs", "-o", "x.md"], "--runs: a line for each run is for a file; add --output FILE.csv"),
         (["{two}", "--pair", "1", "9"], "--pair 1 9: two of the settings 1 to 2"),
+        (["{two}", "--udr", "lasso", "--udr", "spearman"], "argument --udr: it is given once"),
+        (["{two}", "--pair", "1", "2", "--pair", "2", "1"], "argument --pair: it is given once"),
         (["{empty}"], "there is no run in"),
         ([], "which runs? name a folder"),
         (["{cut}"], "result.json cannot be read: "),

@@ -31,6 +31,7 @@ from attelbo.experiments.evaluation.probe import PROBE
 from attelbo.experiments.evaluation.quality import inception_metric
 from attelbo.experiments.evaluation.tables import Tables
 from attelbo.experiments.settings import Evaluation
+from attelbo.latent.distributions import InvertibleNormal
 from attelbo.metrics import disentanglement_scores, frechet_distance
 from attelbo.seeding import derive_seed
 
@@ -92,6 +93,25 @@ def test_what_is_not_known_is_left_out(runs, model, known):
     assert ("total_correlation" in names) == ("dimension_wise_kl" in names) == (model == "vae")
     assert ("nll" in names) == ("elbo" in names) == ("nll_samples" in result) == (model != "ae")
     assert all(math.isfinite(value) for value in result["metrics"].values())
+
+
+def test_what_an_inverse_does_not_tell_is_left_out_and_the_bound_is_still_one(runs, monkeypatch, capsys):
+    words = ("model/posterior=iaf", "model.posterior.hidden=[4]", "model/objective=dreg")
+    model, data = run.assemble(runs.compose(runs.words(*words)))
+    model.eval()
+    batch = data.materialize(torch.arange(5), "test")
+
+    def weights(stopped: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        return model.evidence(batch.x, n_samples=3, log_weights=True, stop_posterior=stopped).log_weights
+
+    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU)
+    expected, log_prob = weights(False), InvertibleNormal.log_prob
+    torch.testing.assert_close(weights(True), expected)
+    monkeypatch.setattr(InvertibleNormal, "log_prob", lambda self, z: log_prob(self, z) - 100.0)
+    torch.testing.assert_close(weights(True), expected)
+    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU) == {}
+    assert "log q(z|x) of a given z is off by 1e+02 nats" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("prior", ["standard_normal", "two_stage"])

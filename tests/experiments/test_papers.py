@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,8 +80,8 @@ def test_each_cell_is_run_with_every_choice_and_shows_the_best_in_validation() -
     assert p.choices("full", ["optimizer.lr=5"]) == [None]
     assert p.jobs("a", "full", 1, [], "optimizer.lr=1e-2") == [["optimizer.lr=1e-2", "seed=0"]]
 
-    def run(value: float, test: float, state: str = "done") -> Any:
-        curves = {"val/elbo": [(1, -99.0), (2, value)]}
+    def run(value: float, test: float, state: str = "done", first: float = -99.0) -> Any:
+        curves = {"val/elbo": [(1, first), (2, value)]}
         return SimpleNamespace(
             state=state,
             seconds=60.0,
@@ -103,6 +104,18 @@ def test_each_cell_is_run_with_every_choice_and_shows_the_best_in_validation() -
     assert "A: optimizer.lr=1e-3 is the best of 2 in validation" in table.notes()
     begun = Reproduction.of(p, "full", {**runs, "a": [[run(-20.0, -30.0)], [None]]}, p.choices("full"))
     assert begun.verdict(begun.rows[0]) == "1 run missing"
+    # What is not finite is no best; a run with nothing else is worse than any.
+    nan, inf = math.nan, math.inf
+    broken = {
+        "a": [[run(-21.0, -10.0)], [run(-20.0, -30.0, first=nan)]],
+        "b": [[run(nan, -10.0), run(-1.0, -10.0)], [run(-60.0, -30.0, first=inf)]],
+        "c": [[run(nan, -10.0, first=nan)], [run(-19.0, -30.0)]],
+    }
+    assert [row.choice for row in Reproduction.of(p, "full", broken, p.choices("full")).rows] == [
+        "optimizer.lr=1e-2",
+        "optimizer.lr=1e-3",
+        "optimizer.lr=1e-2",
+    ]
     mistyped = Reproduction.of(paper(metric="test/elbow"), "full", {**runs, "c": [[None]]})
     told = "none of its runs has test/elbow; did you mean test/elbo? (there are test/elbo)"
     assert [note for note in mistyped.notes() if "elbow;" in note] == [f"A: {told}", f"b: {told}"]

@@ -249,6 +249,13 @@ def test_the_study_knows_what_became_of_the_jobs(searches) -> None:
     assert study.best_trial.user_attrs["job"] == min(rates, key=lambda name: abs(math.log10(rates[name]) + 2))
 
 
+@pytest.mark.parametrize("name", ["what?", "50%20", "a#b", "{lr}", "{SCHEMA_VERSION}", "é &=:"])
+def test_the_study_is_in_its_directory_whatever_the_name(tmp_path, name) -> None:
+    (tmp_path / name).mkdir()
+    Study(tmp_path / name, {"direction": "maximize"})
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.db")] == [Path(name, "search.db")]
+
+
 def test_no_trial_is_there_twice_and_a_small_space_is_exhausted(searches, capsys) -> None:
     for sampler in ("random", "tpe", "grid"):
         assert searches.run(sampler, "optimizer.lr=1e-3,1e-2", f"sweep.sampler={sampler}") == 0

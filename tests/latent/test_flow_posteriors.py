@@ -230,7 +230,8 @@ def test_importance_estimate_converges_to_the_evidence_of_a_linear_gaussian_mode
 @pytest.mark.parametrize("name", NAMES)
 def test_starts_as_the_normal_that_it_is_made_from(name: str) -> None:
     q = contract.build_part("posterior", name, in_shape=IN_SHAPE, latent_dim=3)(features())
-    scale = torch.tensor(2.0, dtype=torch.float64).sigmoid() ** 2 if name == "iaf" else 1.0  # its two gates
+    gate = torch.tensor(2.0, dtype=torch.float64).sigmoid()
+    scale = (3 * (gate.log() / 3).tanh()).exp() ** 2 if name == "iaf" else 1.0  # its two gates
     torch.testing.assert_close(q.mean, scale * q.base.mean, rtol=1e-9, atol=0)
     z, log_q = q.rsample_with_log_prob(5)
     torch.testing.assert_close(log_q, D.Independent(D.Normal(q.mean, scale * q.base.std), 1).log_prob(z))

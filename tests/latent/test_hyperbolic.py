@@ -11,6 +11,7 @@ from torch import distributions as D
 
 from attelbo.latent import WrappedNormal, WrappedNormalPosterior, WrappedNormalPrior, sampled_kl
 from attelbo.latent.hyperbolic import distance, length, log_volume, to_ball, translate
+from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Ball
 
 POSTERIORS = sorted(contract.FAMILIES["posterior"]["hyperbolic"])
@@ -265,6 +266,19 @@ def test_wild_features_stay_finite(size: float) -> None:
     assert kl.isfinite()
     assert h.grad is not None
     assert h.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("c", CURVATURES)
+def test_the_center_stays_where_float32_has_digits(c: float) -> None:
+    part, h = posterior(curvature=c).float(), features(64).float()
+    near, far = part(h), part(1e3 * h)
+    torch.testing.assert_close(near.mu, part.head(flat_features(h)).chunk(2, -1)[0])
+    mu = part.head(flat_features(1e3 * h)).chunk(2, -1)[0]
+    torch.testing.assert_close(math.sqrt(c) * far.mu.norm(dim=-1), torch.full((64,), 12.0))
+    torch.testing.assert_close(torch.cosine_similarity(far.mu, mu, dim=-1), torch.ones(64))
+    q = WrappedNormal(far.mu, torch.zeros_like(far.mu), c)
+    z, log_q = q.rsample_with_log_prob(100)
+    assert (q.log_prob(z) - log_q).abs().mean() < 0.1
 
 
 def test_full_precision_under_autocast() -> None:

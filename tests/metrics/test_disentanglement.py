@@ -261,6 +261,13 @@ def test_a_latent_is_robust_to_what_it_does_not_say():
     assert found == pytest.approx(1 - 0.1 / 1.1, abs=0.005)
 
 
+def test_robustness_may_be_below_0():
+    """Of the majority of three bits the mean is 1/2, of the rows that share a bit 1/4 or 3/4: 1 - (3/4) / (1/2)."""
+    factors = torch.cartesian_prod(*[torch.arange(2)] * 3).repeat(100, 1)
+    majority = (factors.sum(1) > 1).double().unsqueeze(1)
+    assert interventional_robustness(majority, factors) == pytest.approx(-0.5, abs=1e-12)
+
+
 def test_explicitness_is_the_area_under_the_curve():
     """Of N(m, 1) against N(0, 1) the area is Phi(m / sqrt 2)."""
     factors = torch.randint(2, (8000, 1), generator=torch.Generator().manual_seed(0))

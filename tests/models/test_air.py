@@ -232,6 +232,13 @@ def test_no_unit_is_active_where_all_images_are_the_same() -> None:
             },
             r"^model/likelihood: AIR paints means of bernoulli or of a location-scale family, not ContinuousBernoulli",
         ),
+        (
+            {
+                "data": DataSpec("floats", (1, 8, 8), "real", log_volume=3.0),
+                "likelihood": {"_target_": "attelbo.latent.likelihoods.Normal"},
+            },
+            r"^data\.standardize must be none: AIR paints objects on black",
+        ),
         ({"data": DataSpec("points", (3,), "binary")}, r"^model: AIR is a model of images, and points has vectors"),
     ],
 )

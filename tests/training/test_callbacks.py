@@ -15,6 +15,7 @@ from tiny import TinyData, TinyModel, TinyStepper, tiny_trainer
 
 from attelbo.errors import ConfigError, TrainingDiverged
 from attelbo.files import read_metrics
+from attelbo.training import refuse_ended
 from attelbo.training.callbacks import Checkpoint, EarlyStopping, LearningRate, NanGuard, Pictures, Progress
 from attelbo.training.callbacks.exhibit import evaluating, isolated_randomness
 from attelbo.training.callbacks.progress import Throughput, clock_time
@@ -347,3 +348,21 @@ def test_a_metric_that_is_not_there_is_told_after_the_first_validation(tmp_path,
 def test_patience_is_not_negative():
     with pytest.raises(ValueError, match="patience must be at least 0, got -1"):
         EarlyStopping(patience=-1)
+
+
+def test_early_stopping_remembers_that_the_metric_was_not_finite(tmp_path):
+    def fit_on(ckpt_path: Path | None = None) -> Any:
+        callbacks = [*checkpoints(), EarlyStopping()]
+        trainer = tiny_trainer(tmp_path, 4, callbacks=callbacks, enable_checkpointing=True)
+        trainer.fit(
+            TinyModel(TinyStepper(32), val_elbo=[-3.0, NAN, -1.0, -0.5]), datamodule=TinyData(), ckpt_path=ckpt_path
+        )
+        return trainer
+
+    stopped = fit_on()
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+    fit_on(last)
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+    with pytest.raises(ConfigError, match=r"after 2 epochs; val/elbo was not finite there; callbacks=default goes on"):
+        refuse_ended(stopped, 64, last, torch.load(last, weights_only=True))

@@ -215,6 +215,23 @@ def test_stopped_after_the_training_it_goes_on_with_the_evaluation(runs, uninter
     assert_equal_runs(runs.train(*WORDS, "ckpt=auto").run_dir, uninterrupted.run_dir)
 
 
+def test_what_another_process_ends_just_before_is_not_run_again(runs, monkeypatch, capsys):
+    words = ("trainer.max_epochs=1", "ckpt=auto")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", interrupted_measure)
+        stopped = runs.train(*words).run_dir
+
+    def late(folder: Path, locked: Any = run.locked) -> Any:
+        monkeypatch.setattr(run, "locked", locked)
+        assert runs.train(*words).state == "done"  # the other process, which has had the lock
+        return locked(folder)
+
+    monkeypatch.setattr(run, "locked", late)
+    assert runs.train(*words) == run.Outcome(stopped, "done", 0)
+    assert run.RunDirectory(stopped).status()["attempts"] == 2
+    assert f"{stopped} is done already" in capsys.readouterr().out
+
+
 # No epoch is better than the first by so much: three of five are trained.
 STOPPING = (
     *("trainer.max_epochs=5", "callbacks=early_stopping"),

@@ -197,6 +197,10 @@ TEXTS = {
         *("model=gpt", "data=text", "data/tokenizer=characters", "data.documents=padded", "data.windows=consecutive"),
         *("data.context=12", r"data.source.separator='\n'"),
     ),
+    "prefixes": (
+        *("model=gpt", "model.prefix=true", "data=text", "data/tokenizer=characters", "data.windows=consecutive"),
+        "data.context=12",
+    ),
 }
 
 

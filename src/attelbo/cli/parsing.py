@@ -2,10 +2,10 @@
 
 import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from attelbo.errors import ConfigError, UserError, nearest, one_line
 from attelbo.experiments.quoting import quoted
@@ -47,6 +47,15 @@ class Parser(ArgumentParser):
         takes_values = any(action.dest == "words" for action in self._actions)
         name = slip and slip[1] and re.match(r"--(\w+)", slip[1])
         return f"; keys are written without dashes: {name[1]}=..." if takes_values and name else ""
+
+
+class Once(Action):
+    """An option that, unlike those beside it, is not collected: given a second time it is refused."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: Any = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"argument {option_string}: it is given once")
+        setattr(namespace, self.dest, values)
 
 
 def parse(command: str, words: Sequence[str]) -> Namespace:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from attelbo.cli.parsing import Parser, parse, print_text
+from attelbo.cli.parsing import Once, Parser, parse, print_text
 from attelbo.cli.running import decides_as_it_goes, folder_of, job, plan_of, search_of
 from attelbo.cli.usage import COMPARE, REPRODUCE, SWEEP, WANDB
 from attelbo.errors import ConfigError
@@ -54,9 +54,9 @@ def compare(words: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--by", action="append", default=[])
     parser.add_argument("--metric", action="append", default=[])
-    parser.add_argument("--pair", nargs=2, type=int)
+    parser.add_argument("--pair", action=Once, nargs=2, type=int)
     parser.add_argument("--runs", action="store_true")
-    parser.add_argument("--udr", choices=("lasso", "spearman"))
+    parser.add_argument("--udr", action=Once, choices=("lasso", "spearman"))
     parser.add_argument("-o", "--output", action="append", type=Path, default=[])
     options = parser.parse_intermixed_args(words)
     if options.help:

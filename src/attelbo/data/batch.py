@@ -89,6 +89,8 @@ class Batch(NamedTuple):
     on, that of the object that each pixel belongs to, (B, H, W), -1 for the background, where it is known."""
     partner: Tensor | None = None
     """Of images to train on that come in pairs, the other of each pair, as x; see ``attelbo.data.pairs``."""
+    prefix: Tensor | None = None
+    """The tokens at the beginning of each row that are seen from both sides, (B,), where they have been drawn."""
 
 
 class Block(NamedTuple):

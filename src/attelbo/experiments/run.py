@@ -106,15 +106,14 @@ def train(
     trainer = trainer_of(config, seat)
     given = _take_up(given_checkpoint(config), model, trainer, check_steps(trainer, model, data))
     run = directory or _place(config, sweep)
-    begun = run is not None and run.resumable is not None
-    source = (run.read("provenance.json") or {}).get("init") if run and begun else begin(init_of(config), model)
+    source = (run.read("provenance.json") or {}).get("init") if run and run.resumable else begin(init_of(config), model)
     run = run or RunDirectory.new(parent_of(config), config)
-    if (state := run.status()["state"]) in FINISHED:
-        sys.stdout.write(f"{run.path} is {state} already\n")
-        _show(run)
-        return Outcome(run.path, state, 0)
-    start = _take_up(run.resumable, model, trainer) or given
+    if ended := _ended(run):
+        return ended
     with writing(run.path), locked(run.path):
+        if ended := _ended(run):  # by the process that held the lock until now
+            return ended
+        start = _take_up(run.resumable, model, trainer) or given
         asked, config = config, _with_threads(config, run, model, data, trainer)
         origin = provenance(config, overrides, data.checksums()) | ({"init": source} if source else {})
         run.describe(config, overrides, choices, origin)
@@ -123,7 +122,7 @@ def train(
         with run.announced():
             outcome = _run(run, config, model, data, trainer, start, job_type, seat)
     if outcome.state == "done" and seat is None:
-        _show(run)
+        print_result(run.read("result.json") or {}, run.path)
     return outcome
 
 
@@ -133,23 +132,21 @@ def join(run_dir: Path) -> Outcome:
     model, data = assemble(config)
     data.setup()
     run = RunDirectory(run_dir)
-    return _help_to_fit(run, config, model, data, run.resumable or given_checkpoint(config))
+    return _help_to_fit(run, config, model, data)
 
 
 def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path | None) -> Outcome:
     run = _place(config, sweep) or RunDirectory(parent_of(config) / "rank")  # rank 0 names it once training begins
     if (state := run.status()["state"]) in FINISHED:
         return Outcome(run.path, state, 0)
-    return _help_to_fit(run, config, model, data, run.resumable or given_checkpoint(config))
+    return _help_to_fit(run, config, model, data)
 
 
-def _help_to_fit(
-    run: RunDirectory, config: Config, model: Model, data: ResidentDataModule, checkpoint: Path | None
-) -> Outcome:
+def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: ResidentDataModule) -> Outcome:
+    checkpoint = run.resumable or given_checkpoint(config)
     trainer = attach_run(trainer_of(config), run.path)
     _with_threads(config, run, model, data, trainer)
-    planned = None if checkpoint == run.resumable else planned_steps(trainer, data)
-    start = _take_up(checkpoint, model, trainer, planned)
+    start = _take_up(checkpoint, model, trainer, None if checkpoint == run.resumable else planned_steps(trainer, data))
     watch(trainer, run, start.step if start else -1)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -206,9 +203,14 @@ def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: i
     return _Start(checkpoint, content["global_step"])
 
 
-def _show(run: RunDirectory) -> None:
-    if (result := run.read("result.json")) is not None:
+def _ended(run: RunDirectory) -> Outcome | None:
+    """The outcome of a run that is not run again, which is shown; None of any other."""
+    if (state := run.status()["state"]) not in FINISHED:
+        return None
+    sys.stdout.write(f"{run.path} is {state} already\n")
+    if result := run.read("result.json"):
         print_result(result, run.path)
+    return Outcome(run.path, state, 0)
 
 
 # -- the run itself ------------------------------------------------------------------------------------

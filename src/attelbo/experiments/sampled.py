@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.terminal import tracked
-from attelbo.files import replacing
+from attelbo.files import followed, replacing
 from attelbo.models import LatentVariableModel
 from attelbo.training.media import png_bytes, to_levels, to_uint8
 
@@ -69,7 +69,8 @@ def write_folder(groups: Iterator[tuple[Tensor, Tensor | None]], path: Path) -> 
         raise ConfigError(
             f"output={path}: it {what}; samples go into a new folder, or a name that ends in .png or .npz"
         )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    folder = followed(path)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         unfinished.mkdir(parents=True)
     except OSError as error:
@@ -81,7 +82,7 @@ def write_folder(groups: Iterator[tuple[Tensor, Tensor | None]], path: Path) -> 
             for picture, mark in zip(to_uint8(images), marks, strict=True):
                 (unfinished / f"{place:06d}{mark}.png").write_bytes(png_bytes(picture))
                 place += 1
-        unfinished.replace(path)
+        unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return path

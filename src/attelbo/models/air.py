@@ -278,6 +278,10 @@ def build_air(
                 raise ValueError(f"{name} must be between 0 and 1, got {share}")
         check_below_one(waiting=waiting)
         check_positive(size_std=size_std, spread=spread)
+    if data.log_volume:
+        raise ConfigError(
+            "data.standardize must be none: AIR paints objects on black, and pixels that are standardized have no black"
+        )
     p = likelihood_of(likelihood, data)
     if not isinstance(p, Bernoulli | LocationScale):
         raise ConfigError(

@@ -92,6 +92,11 @@ class Model(LightningModule, ABC):
     def losses(self, batch: Batch) -> Terms:
         """The scalar to minimize, ``loss``, and others to be logged, as means over the batch."""
 
+    def drawn(self, batch: Batch) -> Batch:
+        """The batch with what ``losses`` draws that decides how many items they average over: nothing, unless a
+        subclass overrides it. Drawn before parts of a minibatch are counted."""
+        return batch
+
     def counted(self, batch: Batch) -> int | Tensor:
         """The number of items that ``losses`` averages over: rows, unless a subclass overrides it. Parts of a minibatch
         are weighted by it."""

@@ -96,14 +96,12 @@ class LanguageModel(Model):
         # Padding comes last, so that causal attention does not see it.
         return Padding(tokens != PAD) if self.pads and not self.causal else seen
 
-    def prefix_of(self, y: Tensor) -> Tensor | None:
+    def prefix_of(self, y: Tensor) -> Tensor:
         """The number of tokens at the beginning of each row that are seen from both sides, (B,), given y (B, T).
 
         In evaluation these are the tokens up to the first predicted one; in training up to a predicted one drawn
-        uniformly by the default generator, and only the tokens from there on are predicted. None without a prefix.
+        uniformly by the default generator, and only the tokens from there on are predicted.
         """
-        if not self.prefix:
-            return None
         asked = (y >= 0).byte()
         first = asked.argmax(1)
         if not self.training:
@@ -113,11 +111,8 @@ class LanguageModel(Model):
 
     def _predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features (B, K, E) and the tokens (B, K) that are to be predicted, negative where there are fewer than K."""
-        assert batch.y is not None
-        prefix, y = self.prefix_of(batch.y), batch.y
-        features = self.features(batch.x, batch.segments, prefix)
-        if prefix is not None:
-            y = y.masked_fill(torch.arange(1, y.shape[1] + 1, device=y.device) < prefix.unsqueeze(1), IGNORE)
+        batch = self.drawn(batch)
+        features, y = self.features(batch.x, batch.segments, batch.prefix), self._asked(batch)
         if self.n_predicted is not None and self.n_predicted < y.shape[1]:
             # With a large vocabulary most of the cost is in the head.
             places = (y >= 0).to(torch.uint8).topk(self.n_predicted, -1).indices  # (B, K)
@@ -125,14 +120,29 @@ class LanguageModel(Model):
             features = features.gather(1, places.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
         return features, y
 
+    @staticmethod
+    def _asked(batch: Batch) -> Tensor:
+        """The tokens that are to be predicted, (B, T), negative elsewhere: in a prefix, for one."""
+        assert batch.y is not None
+        if batch.prefix is None:
+            return batch.y
+        places = torch.arange(1, batch.y.shape[1] + 1, device=batch.y.device)
+        return batch.y.masked_fill(places < batch.prefix.unsqueeze(1), IGNORE)
+
+    def drawn(self, batch: Batch) -> Batch:
+        """The batch with its prefixes, if it has none yet."""
+        if not self.prefix or batch.prefix is not None:
+            return batch
+        assert batch.y is not None
+        return batch._replace(prefix=self.prefix_of(batch.y))
+
     def losses(self, batch: Batch) -> Terms:
         features, y = self._predictions(batch)
         return {"loss": F.cross_entropy(self.logits(features).flatten(0, 1), y.flatten(), ignore_index=IGNORE)}
 
     def counted(self, batch: Batch) -> Tensor:
-        """The tokens that are to be predicted, whatever becomes a prefix."""
-        assert batch.y is not None
-        return (batch.y >= 0).sum()
+        """The tokens that are to be predicted."""
+        return (self._asked(batch) >= 0).sum()
 
     # -- evaluation: exact means over a split --------------------------------------------------------
 

@@ -136,7 +136,9 @@ class VariationalAutoencoder(LatentVariableModel):
             z, log_q, reference = q.rsample_for_kl(n_samples)  # (K, B, *E), (K, B)
             if stop_posterior:
                 z, sample_weights = weigh_samples(z)
-                log_q = q.stop_gradient().log_prob(z)
+                # Its gradient; its value is that of the sample, which is exact where an inverse of z may not be.
+                again = q.stop_gradient().log_prob(z)
+                log_q = log_q.detach() + (again - again.detach())
             log_ratio = log_q - prior.log_prob(q.prior_value(z))
             if kl is None:
                 sampled = with_less_noise(log_ratio, reference) if self.training else log_ratio

@@ -182,6 +182,7 @@ class Step:
         batches = [self.data.materialize(part, "train") for part in parts]
         if len(batches) == 1:
             return batches, [1.0]
+        batches = [self.model.drawn(batch) for batch in batches]
         counts = [self.model.counted(batch) for batch in batches]
         total = sum(counts)
         return batches, [count / total for count in counts]

@@ -183,6 +183,20 @@ def test_an_inverse_autoregressive_flow_and_a_masked_one_see_the_dimensions_befo
         assert (jacobians(reversed_flow, z, given(reversed_flow, 1))[0, 0].tril(-1) == 0).all()
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_closed_and_open_gates_are_inverted_in_single_precision(sign: int) -> None:
+    f, z = InverseAutoregressive(5, (8,)), points().float()
+    contract.randomize(f, scale=0.1)
+    with torch.no_grad():
+        f.network.output.bias[5:].fill_(sign * 50.0)
+    own = given(f, 2).float()
+    moved, log_det = f(z, own)
+    torch.testing.assert_close(log_det.double(), torch.full((3, 2), -15.0 if sign < 0 else 0.0).double())
+    back, inverse_log_det = f.inverse(moved, own)
+    torch.testing.assert_close(back, z, rtol=1e-4, atol=1e-4)  # 20 times the rounding of moved, a few times over
+    torch.testing.assert_close(inverse_log_det, -log_det)
+
+
 @pytest.mark.parametrize(("dim", "n_reflections"), [(4, 1), (4, 4), (4, 9), (1, 2)])
 def test_reflections_all_at_once_are_those_one_after_the_other(dim: int, n_reflections: int) -> None:
     vectors = torch.randn(3, dim, n_reflections, dtype=torch.float64)

@@ -16,10 +16,9 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     try:
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path.absolute()} is not {encoding.upper()}: byte {error.start:,} is 0x{error.object[error.start]:02x}"
-        ) from error
+    except UnicodeError as error:  # of a few encodings, such as idna, it does not say where
+        at = isinstance(error, UnicodeDecodeError) and f"byte {error.start:,} is 0x{error.object[error.start]:02x}"
+        raise DataError(f"{path.absolute()} is not {encoding.upper()}: {at or one_line(error)}") from error
     except (OSError, EOFError, zlib.error) as error:
         where = "data.source says which file, from paths.data_dir or absolutely"
         raise DataError(f"{path.absolute()} cannot be read ({one_line(error)}); {where}") from error

@@ -1,6 +1,5 @@
 """Texts with labels: CSV files, files of "label sentence" lines, and the names of characters, which need no file."""
 
-import codecs
 import csv
 import io
 import itertools
@@ -49,9 +48,9 @@ class LabelledFiles(Source[LabelledText]):
         self, train: str, validation: str | None = None, test: str | None = None, encoding: str = "utf-8"
     ) -> None:
         try:
-            codecs.lookup(encoding)
-        except LookupError as error:
-            raise ValueError(f"encoding must be one that Python knows, got {encoding!r}") from error
+            "a".encode(encoding)  # not codecs.lookup, which also knows those that are not for text, such as hex
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"encoding must be one of text that Python knows, got {encoding!r}") from error
         self.train = train
         self.others = (validation, test)
         self.encoding = encoding
@@ -90,7 +89,7 @@ class LabelledCSV(LabelledFiles):
         encoding: of their characters.
 
     Raises:
-        ValueError: no such encoding, or a delimiter that is not one character.
+        ValueError: no such encoding, or a delimiter that is not one character or means something else.
     """
 
     def __init__(
@@ -104,8 +103,8 @@ class LabelledCSV(LabelledFiles):
         encoding: str = "utf-8",
     ) -> None:
         super().__init__(train, validation, test, encoding)
-        if len(delimiter) != 1:
-            raise ValueError(f"delimiter must be one character, got {delimiter!r}")
+        if len(delimiter) != 1 or delimiter in '\r\n"':
+            raise ValueError(f"delimiter must be one character, no quote and no end of a line, got {delimiter!r}")
         self.columns = (text, label)
         self.delimiter = delimiter
 

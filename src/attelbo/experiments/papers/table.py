@@ -166,13 +166,15 @@ class Reproduction:
 
 
 def _best_choice(paper: Paper, cell: str, choices: Sequence[Sequence[Run | None]]) -> int:
-    """The place of the choice whose runs were the best in validation, on average; one without a run comes last."""
+    """The place of the choice whose runs were the best in validation, on average; one without a run, or with a run
+    that has no finite value, comes last."""
     key, more = f"val/{paper.metric_of(cell).partition('/')[2]}", paper.more_is_better(cell)
 
     def merit(runs: Sequence[Run | None]) -> float:
         curves = [run.curves.get(key, []) for run in runs if run is not None and run.state == "done"]
-        bests = [(max if more else min)(value for _, value in curve) for curve in curves if curve]
-        mean = sum(bests) / len(bests) if bests else float("nan")
+        finite = [[value for _, value in curve if math.isfinite(value)] for curve in curves if curve]
+        bests = [(max if more else min)(values, default=math.nan) for values in finite]
+        mean = sum(bests) / len(bests) if bests else math.nan
         return mean if more else -mean
 
     merits = [merit(runs) for runs in choices]

@@ -33,9 +33,10 @@ _JOB = "job"
 
 def storage_of(file: Path) -> RDBStorage:
     """The storage in a file, which is open only while it is read or written."""
-    # Connections of a pool are closed by the garbage collector, of which Python warns from 3.13 on.
-    options = {"connect_args": {"timeout": 60}, "poolclass": NullPool}
-    return RDBStorage(f"sqlite:///{file}", engine_kwargs=options)
+    # No path in the URL, where "?", "%" and braces mean something. Connections of a pool are closed by the garbage
+    # collector, of which Python warns from 3.13 on.
+    options = {"creator": lambda: sqlite3.connect(file, timeout=60), "poolclass": NullPool}
+    return RDBStorage("sqlite://", engine_kwargs=options)
 
 
 class Study:

@@ -16,7 +16,8 @@ QUANTILE = 0.99
 def interventional_robustness(codes: Tensor, factors: Tensor) -> float:
     """The mean over latents, weighted by d, of max_k (1 - d_k / d), where d is the largest deviation of the latent from
     its mean over all rows, and d_k the same among rows that share a value of factor k, averaged over its values. 0 if
-    all codes are constant.
+    all codes are constant. At most 1, but not at least 0: where factors interact, the rows that share a value may lie
+    farther from their mean than any row from the mean of all.
 
     Differs from the paper: deviations within a value are 99 % quantiles, as in the authors' code.
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from attelbo.checks import check_at_least
 from attelbo.errors import ConfigError
@@ -18,7 +19,8 @@ class EarlyStopping(LightningEarlyStopping):
     Args:
         monitor: The metric; auto: the one that the model names.
         mode: Whether better is "max" or "min"; of auto, the model says that too.
-        patience: Validations in a row without a better value before training stops.
+        patience: Validations in a row without a better value before training stops; it stops at once where the value
+            is NaN or infinite.
         min_delta: By how much a value must be better.
 
     Raises:
@@ -44,8 +46,13 @@ class EarlyStopping(LightningEarlyStopping):
 
     @property
     def has_stopped(self) -> bool:
-        """Whether it has stopped the training."""
-        return self.wait_count >= max(self.patience, 1)
+        """Whether it has stopped the training: it was patient for long enough, or the metric was not finite."""
+        return self.wait_count >= max(self.patience, 1) or self.saw_non_finite
+
+    @property
+    def saw_non_finite(self) -> bool:
+        """Whether it has stopped the training because the metric was NaN or infinite."""
+        return self.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict | {"patience": self.patience})  # the configuration's, not the checkpoint's

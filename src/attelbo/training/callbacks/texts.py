@@ -101,7 +101,7 @@ class Answers(Exhibit):
     def works(self, model: LanguageModel, data: ExhibitedData) -> dict[str, str]:
         batch = self.rows(data, self.n, model.device)
         assert batch.y is not None
-        said = model(batch.x, batch.segments, model.prefix_of(batch.y)).argmax(-1)
+        said = model(batch.x, batch.segments, model.drawn(batch).prefix).argmax(-1)
         rows = zip(batch.x, batch.y, said, strict=True)
         return {"answers": "\n".join(_compared(*row) for row in rows)}
 
