@@ -137,7 +137,8 @@ class VariationalAutoencoder(LatentVariableModel):
             if stop_posterior:
                 z, sample_weights = weigh_samples(z)
                 log_q = q.stop_gradient().log_prob(z)
-            log_ratio = log_q - prior.log_prob(q.prior_value(z))
+            log_prior = prior.bound if self.training and not log_weights else prior.log_prob
+            log_ratio = log_q - log_prior(q.prior_value(z))
             if kl is None:
                 sampled = with_less_noise(log_ratio, reference) if self.training else log_ratio
                 kl = sampled.mean(0).unsqueeze(-1)
