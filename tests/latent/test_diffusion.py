@@ -69,7 +69,7 @@ def reverse(p: Any, noisy: Tensor, t: int, labels: Tensor | None = None) -> D.No
 @pytest.mark.parametrize("name", NAMES)
 def test_one_step_has_no_bias_in_the_bound(name: str) -> None:
     """Against KLs of torch, each averaged over many z_t."""
-    p, n = prior(name, steps=4), 20_000
+    p, n = prior(name, steps=4), 5_000
     z = draw(p, 1)
     x = ((z.flatten(1) - p.center) / p.spread).expand(n, -1)
     kl = D.kl_divergence(D.Normal(p.alpha[-1] * x, p.sigma[-1]), D.Normal(0.0, 1.0)).sum(-1)
@@ -84,9 +84,9 @@ def test_one_step_has_no_bias_in_the_bound(name: str) -> None:
             terms.append(-D.kl_divergence(D.Normal(mean, p.take[t] * p.view[t].sqrt()), p_step).sum(-1))
     expected = sum(term.mean() for term in terms) - p.spread.log().sum()
     noise = sum(term.var() / n for term in terms)
-    estimates = torch.stack([p.bound(z.expand(8, 50, *p.latent_shape)).mean() for _ in range(100)])
-    noise = (noise + estimates.var() / 100) ** 0.5
-    assert float(noise) < 0.3
+    estimates = torch.stack([p.bound(z.expand(5, 50, *p.latent_shape)).mean() for _ in range(20)])
+    noise = (noise + estimates.var() / 20) ** 0.5
+    assert float(noise) < 0.5
     assert abs(float(estimates.mean() - expected)) < 5 * float(noise)
 
 
@@ -94,7 +94,7 @@ def test_one_step_has_no_bias_in_the_bound(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chain_is_that_of_the_textbook(name: str) -> None:
     """p(z_0 .. z_T) / q(z_1 .. z_T|z_0) from the transitions of both, along the chain that was drawn."""
-    p, z = prior(name, steps=5), None
+    p = prior(name, steps=5)
     z = draw(p, 1, 3)
     x = (z.flatten(2) - p.center)[0] / p.spread
     torch.manual_seed(3)
@@ -160,12 +160,42 @@ def test_with_the_best_denoiser_bound_chain_and_samples_are_those_of_the_normal(
     torch.testing.assert_close(drawn.T.cov(), truth.covariance_matrix, rtol=0, atol=0.03)
 
 
+@torch.no_grad()
+def test_with_the_best_denoiser_it_is_a_mixture_of_normals() -> None:
+    """Eight Gaussians on a circle: means and variances of x given z_t in closed form."""
+    angle = torch.arange(8, dtype=F64) * math.pi / 4
+    centers, std, p = 1.4 * torch.stack([angle.cos(), angle.sin()], 1), 0.21, prior(steps=32)
+    p.center.zero_()
+    p.spread.fill_(1.0)
+
+    def denoise(noisy: Tensor, step: Tensor, _condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        alpha, sigma = p.alpha[step], p.sigma[step]
+        total = (alpha * std).square() + sigma.square()
+        error = noisy.unsqueeze(1) - alpha.unsqueeze(1) * centers  # (N, 8, 2)
+        weights = (-error.square().sum(-1) / (2 * total)).softmax(1).unsqueeze(-1)
+        means = centers + (alpha * std**2 / total).unsqueeze(1) * error
+        mean = (weights * means).sum(1)
+        spread = (weights * (means - mean.unsqueeze(1)).square()).sum(1)
+        return mean, std**2 * sigma.square() / total + spread
+
+    p.denoise = denoise
+    normals = D.Independent(D.Normal(centers, torch.full_like(centers, std)), 1)
+    truth = D.MixtureSameFamily(D.Categorical(torch.ones(8, dtype=F64)), normals)
+    z = truth.sample((500,))
+    chains, expected = p.log_prob(z.expand(40, 500, 2)), truth.log_prob(z)
+    estimate = chains.logsumexp(0) - math.log(40)
+    assert float((estimate - expected).mean()) == pytest.approx(0, abs=0.02)
+    assert 0 < float((expected - chains).mean()) < 0.1  # steps are not quite normal
+    drawn = p.sample(5_000)
+    assert float(truth.log_prob(drawn).mean()) == pytest.approx(float(expected.mean()), abs=0.15)
+
+
 # -- the estimate --------------------------------------------------------------------------------------------
 
 
 def by_quadrature(p: Any, z: Tensor) -> Tensor:
     """log p(z) of z (N, 1), by sums over a grid of z_t, from z_T down."""
-    nodes, cell = contract.grid(1, half_width=6.0, points=1501)
+    nodes, cell = contract.grid(1, half_width=6.0, points=1001)
     log_p = D.Normal(0.0, 1.0).log_prob(nodes[:, 0])
     for t in reversed(range(p.steps)):
         to = nodes if t else (z - p.center) / p.spread
@@ -176,7 +206,7 @@ def by_quadrature(p: Any, z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def test_the_estimate_has_no_bias_and_its_logarithm_is_below() -> None:
-    p, n = prior(latent_shape=(1,), steps=3, scale=0.1), 20_000
+    p, n = prior(latent_shape=(1,), steps=3, scale=0.1), 10_000
     z = torch.linspace(-1.5, 1.5, 6, dtype=F64).unsqueeze(1) * p.spread + p.center
     truth, log_p = by_quadrature(p, z), p.log_prob(z.expand(n, 6, 1))
     ratio = (log_p - truth).exp()
@@ -252,7 +282,7 @@ def test_it_learns_what_no_normal_distribution_is() -> None:
         D.Categorical(torch.ones(4)), D.Independent(D.Normal(centers, torch.full((4, 2), std)), 1)
     )
     z, other = truth.sample((n,)), truth.sample((500,))
-    p = Diffusion((2,), steps=16, dim=32, layers=1)
+    p = Diffusion((2,), steps=16, n_times=1, dim=32, layers=1)
     p.start_from(z)
     optimizer = torch.optim.Adam(p.parameters(), lr=1e-2)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
@@ -273,6 +303,7 @@ def test_it_learns_what_no_normal_distribution_is() -> None:
     ("name", "given", "message"),
     [
         ("diffusion", {"steps": 1}, r"^steps must be at least 2, got 1"),
+        ("diffusion", {"n_times": 0}, r"^n_times must be at least 1, got 0"),
         ("diffusion", {"dim": 0}, r"^dim must be at least 1, got 0"),
         ("diffusion", {"layers": 0}, r"^layers must be at least 1, got 0"),
         ("diffusion", {"class_conditional": True}, r"^class_conditional takes data with classes"),

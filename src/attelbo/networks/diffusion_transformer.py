@@ -28,6 +28,7 @@ class DiffusionTransformer(DiffusionPrior):
         latent_shape: (D, h, w).
         data_classes: Y, of the data; None where they have none.
         steps: T; each evaluation of log p(z) and each sample takes as many passes of the network.
+        n_times: steps drawn for each z in training: more, and the gradient has less noise.
         dim: E, a multiple of 4.
         heads: of each layer; must divide ``dim``.
         layers: of the network.
@@ -43,6 +44,7 @@ class DiffusionTransformer(DiffusionPrior):
         latent_shape: Sequence[int],
         data_classes: int | None = None,
         steps: int = 32,
+        n_times: int = 4,
         dim: int = 128,
         heads: int = 4,
         layers: int = 4,
@@ -55,7 +57,8 @@ class DiffusionTransformer(DiffusionPrior):
             )
         check_at_least(1, layers=layers)
         n_classes = classes_of(data_classes, class_conditional)
-        super().__init__(latent_shape, _TransformerDenoiser(latent_shape, dim, heads, layers), steps, dim, n_classes)
+        network = _TransformerDenoiser(latent_shape, dim, heads, layers)
+        super().__init__(latent_shape, network, steps, n_times, dim, n_classes)
 
 
 class _TransformerDenoiser(nn.Module):

@@ -20,8 +20,8 @@ infinite, so that w_1 = 0 and z_0 = y_1 = x. Then p(y_t|z_t) = N(m, w_t + r^2), 
     log p(x) >= -KL(q(z_T|x) || p(z_T)) - sum_{t=2}^T KL_t + E log N(x; m(z_1), r(z_1)^2)                      (bound)
     p(x) = E[p(z_T) / q(z_T|x) prod_{t=2}^T p(y_t|z_t) / q(y_t|x) p(x|z_1)],   z_T, y_T, ..., y_2 ~ q(.|x)     (chain)
 
-Shapes: n samples of z, B batch, N = n B rows, E event shape of z, D its number of dimensions, T steps, C features of
-the network, Y classes.
+Shapes: n samples of z, B batch, N = n B rows, E event shape of z, D its number of dimensions, T steps, S of them drawn
+for a row in training, C features of the network, Y classes.
 """
 
 import math
@@ -38,8 +38,8 @@ from attelbo.latent.priors.base import Density
 from attelbo.latent.priors.denoisers import NoiseLevels, ResidualDenoiser
 from attelbo.latent.priors.standardized import Standardized
 
-_LOG_SNR = (8.0, -6.0)
-"""Of z_1, a std of noise of 0.018, and of z_T, which knows 0.001 nats about each dimension of x."""
+_LOG_SNR = (6.0, -5.0)
+"""Of z_1, where the std of the noise is 0.05, and of z_T, which tells at most 0.003 nats about each dimension of x."""
 
 
 class DiffusionPrior(Standardized):
@@ -49,9 +49,9 @@ class DiffusionPrior(Standardized):
     so that importance sampling converges to log p of the data, whatever T. In expectation it is the bound. The ELBO
     that is printed is that of a VAE with T + 1 layers of latents, and its KL an upper bound of that of z.
 
-    ``bound``, by which it is trained, takes one pass: a random t for each row, those of a batch evenly spread. It is
-    log N(x; 0, I) plus T times what p gains over the standard normal at this step, with the same noise, which nearly
-    cancels: no noise at all at the start. Its gradient with respect to z is that of the bound, too, so that a VAE can
+    ``bound``, by which it is trained, takes one pass: S random steps for each row, all of a batch evenly spread. It is
+    log N(x; 0, I) plus T times what p gains over the standard normal at these steps, with the same noise, much of which
+    cancels: at the start all of it. Its gradient with respect to z is that of the bound, too, so that a VAE can
     be trained together with it (Vahdat et al. 2021, "Score-based Generative Modeling in Latent Space").
 
     Why not otherwise: a chain that leaves out steps is that of another p(z); a few terms in place of all T have no bias
@@ -68,12 +68,13 @@ class DiffusionPrior(Standardized):
         latent_shape: E, the shape of one z.
         network: z_t (N, D) and a condition (N, C) or (1, C) -> v and log (r / sigma_t), (N, 2 D); zero at the start.
         steps: T.
+        n_times: S, in training.
         dim: C.
         data_classes: Y, for a prior for each class, p(z|y) by :meth:`given`; without a label it is their mixture, at Y
             times the cost. None: the same for all.
 
     Raises:
-        ValueError: fewer than 2 steps.
+        ValueError: fewer than 2 steps, or n_times below 1.
     """
 
     estimates = True
@@ -85,11 +86,19 @@ class DiffusionPrior(Standardized):
     _order: Tensor
 
     def __init__(
-        self, latent_shape: Sequence[int], network: nn.Module, steps: int, dim: int, data_classes: int | None = None
+        self,
+        latent_shape: Sequence[int],
+        network: nn.Module,
+        steps: int,
+        n_times: int,
+        dim: int,
+        data_classes: int | None = None,
     ) -> None:
         super().__init__(latent_shape)
         check_at_least(2, steps=steps)
+        check_at_least(1, n_times=n_times)
         self.steps = steps
+        self.n_times = n_times
         log_snr = torch.linspace(*_LOG_SNR, steps, dtype=torch.float64)
         for name, values in schedule(log_snr)._asdict().items():
             self.register_buffer(name, values.float().unsqueeze(-1), persistent=False)
@@ -118,17 +127,22 @@ class DiffusionPrior(Standardized):
         return log_p.sum(-1).unflatten(0, z.shape[:2]) + log_scale
 
     def bound_given(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """An unbiased estimate of a lower bound of log p(z|y), by a single step for each z."""
+        """An unbiased estimate of a lower bound of log p(z|y), from S random steps for each z."""
         x, condition, log_scale = self._rows(z, labels)
-        places = (torch.rand(1, dtype=x.dtype, device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1
-        step = (self.steps * places).long().clamp(max=self.steps - 1)
+        n = len(x)
+        x = x.repeat(self.n_times, 1)  # (S N, D)
+        condition = None if condition is None else condition.repeat(self.n_times, 1)
+        even = torch.arange(self.n_times * n, device=x.device).view(n, self.n_times).mT.flatten() / (self.n_times * n)
+        step = (self.steps * ((torch.rand(1, dtype=x.dtype, device=x.device) + even) % 1)).long()
+        step = step.clamp(max=self.steps - 1)  # by rounding
         alpha, sigma, view = self.alpha[step], self.sigma[step], self.view[step]
         noisy = alpha * x + sigma * torch.randn_like(x)
         mean, variance = self.denoise(noisy, step, condition)
         known, own = view + sigma.square(), view + variance  # of a view: by the standard normal, by p
         gain = ((x - alpha * noisy).square() + view) / known - ((x - mean).square() + view) / own + (known / own).log()
-        log_p = -0.5 * (x.square() + LOG_2PI) + 0.5 * self.steps * gain
-        return log_p.sum(-1).unflatten(0, z.shape[:2]) + log_scale
+        gain = gain.sum(-1).view(self.n_times, n).mean(0)
+        log_normal = -0.5 * (x[:n].square() + LOG_2PI).sum(-1)
+        return (log_normal + 0.5 * self.steps * gain).unflatten(0, z.shape[:2]) + log_scale
 
     def denoise(self, noisy: Tensor, step: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and variance of x given z_t, (N, D).
@@ -204,6 +218,7 @@ class Diffusion(DiffusionPrior):
         latent_shape: E, the shape of one z.
         data_classes: Y, of the data; None where they have none.
         steps: T; each evaluation of log p(z) and each sample takes as many passes of the network.
+        n_times: S, steps drawn for each z in training: more, and the gradient has less noise.
         dim: C, features of the network.
         layers: of it, each with 2 C hidden units.
         class_conditional: whether it is a prior for each class.
@@ -217,13 +232,15 @@ class Diffusion(DiffusionPrior):
         latent_shape: Sequence[int],
         data_classes: int | None = None,
         steps: int = 32,
+        n_times: int = 8,
         dim: int = 128,
         layers: int = 3,
         class_conditional: bool = False,
     ) -> None:
         check_at_least(1, dim=dim, layers=layers)
         n_classes = classes_of(data_classes, class_conditional)
-        super().__init__(latent_shape, ResidualDenoiser(math.prod(latent_shape), dim, layers), steps, dim, n_classes)
+        network = ResidualDenoiser(math.prod(latent_shape), dim, layers)
+        super().__init__(latent_shape, network, steps, n_times, dim, n_classes)
 
 
 def classes_of(data_classes: int | None, class_conditional: bool) -> int | None:
