@@ -17,6 +17,10 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
         *("model.latent_dim=2", "data.binarize=dynamic"),
     ),
     "anp": (*FUNCTIONS, "model.heads=2", "model.latent_dim=2"),
+    "autoencoder_kl": (
+        *("model.encoder.channels=[8,8]", "model.encoder.groups=2", "model.latent_dim=2"),
+        *("model.decoder.channels=[8,8]", "model.decoder.groups=2", "data.binarize=dynamic"),
+    ),
     "canp": (*FUNCTIONS, "model.heads=2"),
     "cnp": FUNCTIONS,
     "conv_classifier": ("model.encoder.channels=[4,8]", "model.encoder.heads=1", "data.binarize=none"),
@@ -95,6 +99,10 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
         *("model.prior.dim=8", "model.prior.heads=2", "model.prior.layers=1"),
     ),
     ("prior", "class_conditional_normal"): ("model=cvae",),
+    ("prior", "diffusion"): ("model.prior.dim=8", "model.prior.layers=1"),
+    ("prior", "diffusion_transformer"): (
+        *("model=autoencoder_kl", "model.prior.dim=8", "model.prior.heads=2", "model.prior.layers=1"),
+    ),
     ("prior", "gamma"): ("model/posterior=gamma",),
     ("prior", "joint"): ("model/posterior=joint",),
     ("prior", "uniform_categorical"): ("model/posterior=gumbel_softmax",),

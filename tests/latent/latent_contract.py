@@ -36,6 +36,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
             "uniform_codes",
         },
         "density": {"class_conditional_normal", "mixture_of_gaussians", "standard_normal", "vamp"},
+        "diffusion": {"diffusion", "diffusion_transformer"},
         "discrete": {"joint", "uniform_categorical"},
         "estimated": {"two_stage"},
         "flow": {"iaf", "maf", "real_nvp"},

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
-from attelbo.models import FittedPrior, build_fitted_prior
+from attelbo.models import FittedPrior, build_fitted_prior, build_vae
 
 IMAGES = torch.tensor([[0, 0, 0, 0], [1, 0, 1, 0], [0, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.float64)
 ROWS = torch.tensor([0, 0, 0, 0, 1, 1, 2, 3])
@@ -147,3 +147,29 @@ def test_a_bound_on_the_prior_is_called_one() -> None:
     )
     assert {own.key for own in model.measures if "at most" in own.unit} == {"kl", "prior_bits"}
     assert not any("at most" in own.unit for own in make(class_conditional=False).measures)
+
+
+@pytest.mark.parametrize(("objective", "passes"), [("ELBO", 1), ("IWAE", 6)])
+def test_a_diffusion_takes_one_step_in_training_and_all_where_weights_or_likelihoods_are_asked_for(objective, passes):
+    linear = {"hidden": [], "activation": "tanh"}
+    given = {
+        "data": DataSpec("four", (1, 2, 2), "binary", 2),
+        "encoder": {"_target_": "attelbo.networks.MLPEncoder", **linear},
+        "decoder": {"_target_": "attelbo.networks.MLPDecoder", **linear},
+        "posterior": {"_target_": "attelbo.latent.DiagonalNormalPosterior"},
+        "prior": {"_target_": "attelbo.latent.Diffusion", "steps": 6, "dim": 4},
+        "likelihood": {"_target_": "attelbo.latent.Bernoulli"},
+        "objective": {"_target_": f"attelbo.latent.{objective}"},
+        "latent_dim": 2,
+        "optimizer": {"_target_": "torch.optim.Adam"},
+        "scheduler": {"_target_": "attelbo.models.schedulers.Constant"},
+    }
+    batch = Batch(IMAGES.float().view(-1, 1, 2, 2), LABELS[:4], torch.arange(4))
+    for model, in_training in (build_vae(**given), passes), (build_fitted_prior(weights="unused", **given), 1):
+        seen: list[int] = []
+        model.prior.network.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        model.train().losses(batch)["loss"].backward()
+        assert len(seen) == in_training
+        seen.clear()
+        model.eval().weight_sampler_of(batch)(3)
+        assert len(seen) == 6

@@ -80,7 +80,7 @@ class FittedPrior(VariationalAutoencoder):
         return self
 
     def losses(self, batch: Batch) -> Terms:
-        return {"loss": -self.prior_of(batch.y).log_prob(self._encodings(batch)).mean()}
+        return {"loss": -self.prior_of(batch.y).bound(self._encodings(batch)).mean()}
 
     @torch.no_grad()
     def _encodings(self, batch: Batch) -> Tensor:

@@ -139,7 +139,8 @@ class VariationalAutoencoder(LatentVariableModel):
                 # Its gradient; its value is that of the sample, which is exact where an inverse of z may not be.
                 again = q.stop_gradient().log_prob(z)
                 log_q = log_q.detach() + (again - again.detach())
-            log_ratio = log_q - prior.log_prob(q.prior_value(z))
+            log_prior = prior.bound if self.training and not log_weights else prior.log_prob
+            log_ratio = log_q - log_prior(q.prior_value(z))
             if kl is None:
                 sampled = with_less_noise(log_ratio, reference) if self.training else log_ratio
                 kl = sampled.mean(0).unsqueeze(-1)

@@ -5,6 +5,7 @@ from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.bidirectional import BidirectionalGRU
 from attelbo.networks.code_transformer import AutoregressiveTransformer
 from attelbo.networks.conv import ConvDecoder, ConvEncoder
+from attelbo.networks.diffusion_transformer import DiffusionTransformer
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.layers import Standardize
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
@@ -36,6 +37,7 @@ __all__ = [
     "Decoder",
     "Decoding",
     "DeepSets",
+    "DiffusionTransformer",
     "Encoder",
     "EncoderDecoder",
     "Found",

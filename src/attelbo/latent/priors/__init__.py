@@ -4,6 +4,7 @@ from attelbo.latent.priors.autoregressive_convolutional import AutoregressiveCon
 from attelbo.latent.priors.autoregressive_recurrent import AutoregressiveRecurrent
 from attelbo.latent.priors.base import Density, Prior, sampled_kl
 from attelbo.latent.priors.class_conditional_normal import ClassConditionalNormal
+from attelbo.latent.priors.diffusion import Diffusion
 from attelbo.latent.priors.flow import IAF, MAF, RealNVP
 from attelbo.latent.priors.gamma import GammaPrior
 from attelbo.latent.priors.joint import JointPrior
@@ -23,6 +24,7 @@ __all__ = [
     "AutoregressiveRecurrent",
     "ClassConditionalNormal",
     "Density",
+    "Diffusion",
     "GammaPrior",
     "JointPrior",
     "MixtureOfGaussians",

@@ -18,6 +18,10 @@ class Density(Protocol):
         """log p(z) of z (n, B, *E), summed over the event: (n, B), nats."""
         ...
 
+    def bound(self, z: Tensor) -> Tensor:
+        """``log_prob``, or in expectation a lower bound of it, for a loss that is linear in it: (n, B), nats."""
+        return self.log_prob(z)
+
     def density(self) -> Callable[[Tensor], Tensor]:
         """``log_prob`` for many calls with fixed parameters: what does not depend on z is computed once, here."""
         return self.log_prob
@@ -50,6 +54,11 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) of z (n, B, *E), summed over the event: (n, B), nats."""
+
+    def bound(self, z: Tensor) -> Tensor:
+        """``log_prob`` for training, where it enters the loss linearly: (n, B), nats. If that is cheaper, an unbiased
+        estimate of a lower bound of log p(z)."""
+        return self.log_prob(z)
 
     def density(self) -> Callable[[Tensor], Tensor]:
         """``log_prob`` for many calls with fixed parameters: what does not depend on z is computed once, here."""
