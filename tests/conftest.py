@@ -3,12 +3,14 @@
 import gc
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hydra._internal import defaults_list
+from lightning.fabric.utilities import registry
 from lightning.pytorch import Callback, Trainer
 
 from attelbo.building import build
@@ -117,6 +119,14 @@ def _made_where_it_is_asked(overrides: Any, defaults: list[Any], self_added: boo
     """Of all choices so far Hydra makes a node for each file, a third of the time of a composition, and looks at it
     only where a file leaves one of its defaults to such a choice: ``/own: of_${experiment}``."""
     return _map_of_choices(overrides, defaults, self_added) if any(d.is_interpolation() for d in defaults) else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def packages_asked_once() -> Iterator[None]:
+    """Each Trainer asks all installed packages, 20 ms, whether one brings a callback for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "entry_points", cache(registry.entry_points))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

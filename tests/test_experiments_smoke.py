@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import yaml
 
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
@@ -53,13 +54,22 @@ def test_part(runs, part, choice):
     assert moved(trainer, config) > 0.4
 
 
-@pytest.mark.parametrize("group", ["optimizer", "scheduler", "callbacks", "logger", "debug"])
+@pytest.mark.parametrize("group", ["optimizer", "scheduler", "logger", "debug"])
 def test_choice_of(runs, group):
     for choice in of(group):
         words = (f"{group}={choice}", *ONE_STEP)
         if (group, choice) == ("logger", "wandb") or choice == "many":
             words = (*words, "logger.wandb.mode=disabled")
         assert steps_of(runs.train(*words)) == 1, choice
+
+
+def test_all_callbacks_at_once(runs):
+    config = runs.configure("callbacks=default", *ONE_STEP)
+    usual = yaml.safe_load((package_folder() / "callbacks" / "default.yaml").read_text())["defaults"]
+    for choice in set(of("callbacks")) - {"default", "none", *usual}:
+        config["callbacks"] |= runs.configure(f"callbacks={choice}", *ONE_STEP)["callbacks"]
+    assert {"early_stopping", "pictures"} < config["callbacks"].keys()
+    assert steps_of(run.train(config, [], {}, None)) == 1
 
 
 @pytest.mark.parametrize("experiment", of("experiment"))

@@ -1,6 +1,6 @@
 """Every notebook runs from top to bottom in an empty folder, and is stored without what it printed.
 
-`make notebooks` runs them all; those that train for long are left out of `make test`.
+`make notebooks` runs them; `make test` only looks at what they import.
 """
 
 import ast
@@ -17,8 +17,6 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-
-LONG = {"compose_a_vae", "reading_runs", "texts"}
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -48,10 +46,8 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else (), id=path.stem) for path in NOTEBOOKS],
-)
+@pytest.mark.slow
+@each_notebook
 def test_notebook_runs_from_top_to_bottom(path: Path, kernel: ThisPython, tmp_path: Path):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(0, new_code_cell(f"%reset -f\n%cd -q {tmp_path}"))

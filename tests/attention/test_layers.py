@@ -227,7 +227,7 @@ class Sink(Normalizer, nn.Module):
         return torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
 
 
-@pytest.mark.parametrize("kernel", ["auto", "eager", "chunked"])
+@pytest.mark.parametrize("kernel", ["eager", "chunked"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_normalizer_that_learns_is_a_part_of_its_layer(name: str, kernel: KernelName) -> None:
     ours, x = layer(name, normalizer=Sink(), kernel=kernel), tokens()
@@ -238,15 +238,16 @@ def test_a_normalizer_that_learns_is_a_part_of_its_layer(name: str, kernel: Kern
     def output(score: Tensor) -> Tensor:
         return torch.func.functional_call(ours, {key: score}, x)
 
-    assert torch.autograd.gradcheck(output, (torch.tensor(0.5, dtype=torch.float64, requires_grad=True),))
+    score = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(output, (score,), fast_mode=True)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_by_finite_differences(name: str) -> None:
     ours = layer(name)
     x, memory = (torch.randn(1, n, DIM, dtype=torch.float64, requires_grad=True) for n in (2, 3))
-    assert torch.autograd.gradcheck(lambda x: ours(x, mask=Causal()), (x,))
-    assert torch.autograd.gradcheck(ours, (x, memory))
+    assert torch.autograd.gradcheck(lambda x: ours(x, mask=Causal()), (x,), fast_mode=True)
+    assert torch.autograd.gradcheck(ours, (x, memory), fast_mode=True)
 
 
 @pytest.mark.parametrize("name", LAYERS)

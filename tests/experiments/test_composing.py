@@ -239,6 +239,15 @@ def test_what_comes_from_memory_is_what_hydra_composes(words, hydras_own):
     assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(expected)
 
 
+def test_a_file_that_is_put_in_two_places_is_two(hydras_own):
+    words = ["+optimizer@data.one=adam", "+optimizer@data.two=adam"]
+    with session() as hydra:
+        found, changed = compose(hydra, *words), compose(hydra, *words, "data.one.lr=7")
+    expected = hydras_own.load_configuration("train", without_default_experiment("train", words), RunMode.RUN)
+    assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(expected)
+    assert (changed.data.one.lr, changed.data.two.lr) == (7, found.data.two.lr)
+
+
 @pytest.mark.parametrize("words", [["model.no_such=1"], ["model=vae", "seed.part=3"], ["model/no_such=1"], ["~none"]])
 def test_words_that_hydra_refuses_are_refused_as_it_does(words, hydras_own):
     with pytest.raises(HydraException) as expected:

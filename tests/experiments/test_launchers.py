@@ -264,6 +264,7 @@ def sweep_words(runs: Any, launcher: str, *words: str) -> list[str]:
     return ["train", "-m", *small, f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=1"]
 
 
+@pytest.mark.slow
 def test_a_preempted_job_is_put_back_and_goes_on_bit_for_bit(runs, capfd) -> None:
     words = sweep_words(runs, "submitit_local", "seed=1")
     thread = during(runs, lambda run: os.kill(run.status()["pid"], signal.SIGUSR2), epochs=2)

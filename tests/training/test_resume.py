@@ -354,7 +354,7 @@ def long_run(shared_runs) -> run.Outcome:
     return shared_runs.train(*LONG)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_process_stopped_at_any_moment(runs, long_run, tmp_path, number):
     process = command(["train", *runs.words(*LONG)], tmp_path / "output")
     folder = wait_for_checkpoint(runs, process)

@@ -11,7 +11,9 @@ import pickle
 from codecs import BOM_UTF8
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +21,17 @@ import hydra
 from hydra import initialize_config_dir
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.listing import NESTED, package_folder
@@ -127,6 +131,33 @@ class Loader(ConfigLoaderImpl):
         if self._sweep_dir is not None:
             config.hydra.sweep.dir = str(self._sweep_dir)
         return config
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        """As in Hydra, in half the time: Hydra's own files, which come first and seldom differ, are merged once, and
+        what follows in one go, since OmegaConf walks through all that there is after each merge."""
+        files = repo.delegate if isinstance(repo, CachingConfigRepository) else repo  # ours: a copy for each who asks
+        own = [*takewhile(lambda default: (default.config_path or "").startswith("hydra/"), defaults)]
+        key = (*(source.path for source in files.get_sources()), *((d.config_path, d.package) for d in own))
+        if key not in self._known:
+            self._known[key] = copier_of(super()._compose_config_from_defaults_list(own, files))
+        config: DictConfig = self._known[key]()
+        try:
+            with flag_override(config, "no_deepcopy_set_nodes", True):
+                config.merge_with(*(self._load_single_config(d, files).config for d in defaults[len(own) :]))
+        except OmegaConfBaseException:
+            return super()._compose_config_from_defaults_list(defaults, files)  # which says the file that it is in
+        return config
+
+    @staticmethod
+    def _embed_result_config(ret: ConfigResult, package_override: str | None) -> ConfigResult:
+        """As in Hydra, which puts a copy of the content where the file belongs; nobody else has it."""
+        package = ret.header["package"] if package_override is None else package_override
+        if not package:
+            return ret
+        config = OmegaConf.create()
+        with flag_override(config, "no_deepcopy_set_nodes", True):
+            OmegaConf.update(config, package, ret.config, merge=False)
+        return replace(ret, config=config)
 
     def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DefaultsList:
         return super().compute_defaults_list(config_name, without_default_experiment(config_name, overrides), run_mode)

@@ -113,7 +113,7 @@ SIZES = {
 def test_every_part_stacked_equals_itself_alone(runs, group, choice):
     without = [f"model/{group}=mlp", f"model.{group}.hidden=[8]"] if group in ("encoder", "decoder") else []
     sizes = [f"model.{group}.{size}" for size in SIZES.get(choice, ())]
-    models, batches = build(WithoutWords(runs, without), *words_for(group, choice), *sizes)
+    models, batches = build(WithoutWords(runs, without), *words_for(group, choice), *sizes, numbers=[()] * 2)
     assert_equal(models, batches)
 
 
