@@ -217,7 +217,7 @@ def test_many_latents_are_drawn_by_what_they_say(tmp_path):
     factors = torch.cartesian_prod(torch.arange(3), torch.arange(4)).repeat(20, 1)
     codes = torch.cat([torch.zeros(len(factors), 50), factors.float()], 1)
     found = disentanglement_scores(codes, codes, factors, [True, True], 0)
-    write_tables(Tables(["a", "b"], "published", "rows", found), tmp_path / "media" / "factors.png")
+    write_tables(Tables(["a", r"$\b$"], "published", "rows", found), tmp_path / "media" / "factors.png")
     assert (tmp_path / "media" / "factors.png").stat().st_size > 1000
     assert len(json.loads((tmp_path / "media" / "factors.json").read_text())["information"]) == 52
 

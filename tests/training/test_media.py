@@ -150,6 +150,13 @@ def test_a_long_title_of_a_latent_map_stays_inside(labels):
     assert (picture[:, -3:] == 255).all()
 
 
+def test_names_of_classes_are_taken_literally():
+    means, labels = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]]), torch.tensor([0, 1, 2])
+    plain = latent_map(means, labels, names=["cats", "dogs", "birds"])
+    for names in (["$\\nothing$", "dogs", "birds"], ["$5-$9", "_dogs", "b^i_rds"]):
+        assert latent_map(means, labels, names=names).shape == plain.shape
+
+
 def test_latent_map_is_the_same_every_time():
     means, labels = torch.randn(300, 5), torch.arange(300) % 10
     np.testing.assert_array_equal(latent_map(means, labels), latent_map(means, labels))

@@ -290,4 +290,8 @@ def _scatter_by_label(
         handles = [
             Line2D([], [], color=color, label=name, **marker) for name, color in zip(called, colors, strict=True)
         ]
-        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handletextpad=0.2)
+        legend = axes.legend(
+            handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handletextpad=0.2
+        )
+        for text in legend.get_texts():  # a name may have dollars in it
+            text.set_parse_math(False)

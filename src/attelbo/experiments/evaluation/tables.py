@@ -98,6 +98,7 @@ def _drawn(tables: Tables) -> Picture:
         panel.set_xticks(
             range(len(tables.factors)),
             [f"{name}\n{value:.2f}" for name, value in zip(tables.factors, by_factor.tolist(), strict=True)],
+            parse_math=False,
         )
         panel.set_yticks(range(len(shown)), [f"z{place + 1}" for place in shown.tolist()])
         panel.set_xlabel(f"{score} {tables.scores[_KEYS[score]]:.3f}", color="#5b6270")
