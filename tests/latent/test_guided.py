@@ -37,7 +37,7 @@ def rough(log_joint: LogJoint | None = None, n_leapfrog: int = 3, beta_0: float 
     base = DiagonalNormal(torch.zeros(BATCH, Z_DIM), torch.zeros(BATCH, Z_DIM).double())
     base = DiagonalNormal(base.mean.double(), base.log_std)
     q = Hamiltonian(base, torch.tensor([0.15, 0.25], dtype=torch.float64), n_leapfrog, beta_0)
-    return q if log_joint is None else q.guided_by(log_joint)
+    return q if log_joint is None else q.with_log_joint(log_joint)
 
 
 def posterior(**given: Any) -> HamiltonianPosterior:
@@ -145,7 +145,7 @@ def test_the_control_variate_has_mean_zero(linear_gaussian: tuple[LogJoint, Tens
 
 def test_every_parameter_is_trained_and_rows_are_independent() -> None:
     part, h = posterior(), features(2).requires_grad_()
-    z, log_q = part(h).guided_by(quartic).rsample_with_log_prob(3)
+    z, log_q = part(h).with_log_joint(quartic).rsample_with_log_prob(3)
     (z.sum(-1) + log_q)[:, 0].sum().backward()
     assert h.grad is not None
     assert h.grad[0].abs().sum() > 0
@@ -161,7 +161,7 @@ def test_the_force_is_there_without_gradients(mode: Any) -> None:
 
     def draw() -> Tensor:
         torch.manual_seed(2)
-        return part(h).guided_by(quartic).rsample(3)
+        return part(h).with_log_joint(quartic).rsample(3)
 
     with mode():
         z = draw()
@@ -175,7 +175,7 @@ def test_attention_in_the_decoder_has_second_derivatives() -> None:
         return F.scaled_dot_product_attention(tokens, tokens, tokens).flatten(1).sum(-1).unflatten(0, z.shape[:2])
 
     part = posterior()
-    part(features()).guided_by(log_joint).rsample(2).square().sum().backward()
+    part(features()).with_log_joint(log_joint).rsample(2).square().sum().backward()
     assert part.step_logits.grad is not None
     assert part.step_logits.grad.isfinite().all()
 
@@ -185,7 +185,7 @@ def test_wild_features_stay_finite(size: float) -> None:
     """Where the force is bounded, as that of a Bernoulli likelihood and a normal prior nearly is."""
     part = posterior().float()
     h = (size * features(8)).float().requires_grad_()
-    z, log_q = part(h).guided_by(lambda z: -0.5 * z.square().sum(-1)).rsample_with_log_prob(2)
+    z, log_q = part(h).with_log_joint(lambda z: -0.5 * z.square().sum(-1)).rsample_with_log_prob(2)
     kl = (log_q - StandardNormal((Z_DIM,)).log_prob(z)).sum()
     kl.backward()
     assert kl.isfinite()
@@ -196,7 +196,7 @@ def test_wild_features_stay_finite(size: float) -> None:
 def test_full_precision_under_autocast() -> None:
     part = posterior().float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        z, log_q = part(features().float()).guided_by(quartic).rsample_with_log_prob(5)
+        z, log_q = part(features().float()).with_log_joint(quartic).rsample_with_log_prob(5)
     assert z.dtype == log_q.dtype == torch.float32
 
 

@@ -87,13 +87,13 @@ class ForgettingAttention(MultiHeadAttention):
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
-        q, k, mask = self._told(q, k, mask)
+        q, k, mask = self._with_gates(q, k, mask)
         return super().attend(q, k, v, mask)
 
     def attention_weights(self, q: Tensor, k: Tensor, mask: Mask | None) -> Tensor:
-        return super().attention_weights(*self._told(q, k, mask))
+        return super().attention_weights(*self._with_gates(q, k, mask))
 
-    def _told(self, q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor, Mask | None]:
+    def _with_gates(self, q: Tensor, k: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor, Mask | None]:
         """Queries and keys with the sums of log gates as further features, (B, N, T, D + P + P R) and (B, M, S, D + P +
         P R), and a causal mask; for a memory all are unchanged."""
         n_features, n_queries, n_keys = q.shape[-1], q.shape[2], k.shape[2]

@@ -241,7 +241,9 @@ def check_heads(dim: int, heads: int, head_dim: int | None = None) -> None:
         raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
 
 
-def check_said(score: Score | None, mask: Mask | None, heads: int, head_dim: int, max_length: int | None) -> None:
+def check_score_and_mask(
+    score: Score | None, mask: Mask | None, heads: int, head_dim: int, max_length: int | None
+) -> None:
     """Try a score and a mask, which may be user-defined, on a query and two keys, or one if there can be no more.
 
     Raises:

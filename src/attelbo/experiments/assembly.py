@@ -138,7 +138,7 @@ def _check_has_use(model: Model, data: ResidentDataModule, config: Config) -> No
     """Raise ConfigError where the data are to have something that the model makes no use of."""
     asked = {"n_labels": ("few labels", "m2", data.spec.n_labels), "pairs": ("pairs", "ada_gvae", data.spec.pairs)}
     for key, (what, other, given) in asked.items():
-        if given and key not in model.has_use_for:
+        if given and key not in model.uses_data_keys:
             raise ConfigError(
                 f"data.{key}={config['data'][key]}: a {type(model).__name__} does not learn from {what}; "
                 f"model={other} does, data.{key}=null is for those that do not"

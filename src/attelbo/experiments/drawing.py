@@ -19,7 +19,7 @@ from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import evaluated
-from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, marks, print_written, refuse
 from attelbo.experiments.vectors import write_pairs
 from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
@@ -288,8 +288,8 @@ def _there_and_back(frames: list[Tensor] | tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def _write(picture: Picture, path: Path, what: str) -> None:
-    tell(what, save_png(picture, path))
+    print_written(what, save_png(picture, path))
 
 
 def _write_gif(frames: list[Picture], beside: Path) -> None:
-    tell("moving", save_gif(frames, beside.with_suffix(".gif")))
+    print_written("moving", save_gif(frames, beside.with_suffix(".gif")))

@@ -13,7 +13,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
-from attelbo.experiments.trained import Accelerator, Which, marks, tell
+from attelbo.experiments.trained import Accelerator, Which, marks, print_written
 from attelbo.experiments.vectors import csv_text
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
@@ -67,18 +67,18 @@ def embed(
     plane = _tsne(means, seed) if tsne else project_to_plane(means)[0]
     head, rows = ["row", *_names(labels)], (index if labels is None else torch.cat([index, labels], 1)).tolist()
     columns = [*head, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))]
-    tell(f"{len(means):,} rows", write_atomically(path, csv_text(columns, rows, torch.cat([plane, means], 1))))
+    print_written(f"{len(means):,} rows", write_atomically(path, csv_text(columns, rows, torch.cat([plane, means], 1))))
     what = trained.data.spec.row
     title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {what}s"
     colors = None if labels is None else labels[:, factor]
     title = f"{title} of {trained.data.spec.name}"
     points, axis = (plane, "t-SNE ") if tsne else (means, "z")
     picture = latent_map(points, colors, title, axis, trained.data.class_names)
-    tell("map", save_png(picture, path.with_suffix(".png")))
+    print_written("map", save_png(picture, path.with_suffix(".png")))
     if tensorboard:
         folder = trained.run_dir / "tensorboard" / path.stem
         images = trained.data.shown(batch.x).cpu() if what == "image" else None
-        tell("projector", write_projector(folder, head, rows, means, images))
+        print_written("projector", write_projector(folder, head, rows, means, images))
 
 
 def _tsne(means: Tensor, seed: int) -> Tensor:

@@ -25,10 +25,10 @@ from attelbo.errors import ConfigError, DataError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import batches, evaluated
 from attelbo.experiments.terminal import lines_of_input
-from attelbo.experiments.trained import Accelerator, Trained, Which, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, print_written
 from attelbo.files import write_atomically
 from attelbo.models import Classifier, LanguageModel, SemiSupervisedVAE, SequenceToSequence
-from attelbo.training.callbacks.texts import begun
+from attelbo.training.callbacks.texts import first_tokens
 from attelbo.training.maps import shown_token
 
 SHOWN = 3
@@ -88,7 +88,7 @@ def predict(
     else:
         table = _nats_of_texts(trained, _texts(text, path), each=text is not None)
     if file is not None:
-        tell(f"{len(table.rows):,} {table.what}", write_atomically(file, _csv(table)))
+        print_written(f"{len(table.rows):,} {table.what}", write_atomically(file, _csv(table)))
 
 
 class Table(NamedTuple):
@@ -262,7 +262,7 @@ def _whole(tokenizer: Any, text: str) -> list[int]:
     if tokenizer.pads:
         return [BOS, *tokenizer.encode(text), EOS]
     try:
-        first = begun(tokenizer)
+        first = first_tokens(tokenizer)
     except DataError:  # no line break in the vocabulary: nothing comes before the text's own first token
         return tokenizer.encode(text)
     return [*first, *tokenizer.encode(text)]

@@ -15,14 +15,14 @@ from attelbo.data import FunctionDataModule, PixelDataModule
 from attelbo.data.tasks import GaussianProcess
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.sampled import GROUP, in_groups, sampled_images, write_array, write_folder
-from attelbo.experiments.trained import Accelerator, Trained, Which, marks, refuse, tell
+from attelbo.experiments.trained import Accelerator, Trained, Which, marks, print_written, refuse
 from attelbo.experiments.vectors import write_vectors
 from attelbo.experiments.writing import write_samples
 from attelbo.files import write_atomically
 from attelbo.models import DRAW, LanguageModel, LatentVariableModel, NeuralProcess, TextVAE
 from attelbo.training.callbacks.functions import draw_choices, draw_curves, predict_curves
 from attelbo.training.callbacks.strokes import painting
-from attelbo.training.callbacks.texts import begun, together
+from attelbo.training.callbacks.texts import first_tokens, joined
 from attelbo.training.media import Picture, class_columns, image_grid, save_gif, save_png
 
 N_IMAGES, N_TEXTS, N_FUNCTIONS, LENGTH = 64, 1, 8, 500
@@ -93,9 +93,9 @@ def sample(
     elif isinstance(trained.model, LanguageModel):
         n = N_TEXTS if n is None else n
         file = trained.path(output, f"samples-n{n}-seed{seed}{marks(prompt=prompt, length=length, **options)}.txt")
-        text = together(_texts(trained.model, trained.data, n, prompt, length, options))
+        text = joined(_texts(trained.model, trained.data, n, prompt, length, options))
         sys.stdout.write(text)
-        tell(f"{n} samples", write_atomically(file, text))
+        print_written(f"{n} samples", write_atomically(file, text))
     elif isinstance(trained.model, LatentVariableModel):
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
         n = N_IMAGES if n is None else n
@@ -108,7 +108,7 @@ def sample(
         refuse(f"{trained.described}: it writes no text", prompt=prompt, length=length, **options)
         n = N_FUNCTIONS if n is None else n
         file = trained.path(output, f"samples-n{n}-seed{seed}.png")
-        tell(f"{n} samples for each context", save_png(_functions(trained, n), file))
+        print_written(f"{n} samples for each context", save_png(_functions(trained, n), file))
     else:
         raise UserError(f"{trained.described}: nothing that could be sampled")
 
@@ -120,19 +120,19 @@ def _images(trained: Trained, model: LatentVariableModel, n: int, seed: int, out
         raise ConfigError(f"output={output}: a grid of images ends in .png, data in .npz, a folder of them in nothing")
     groups = ((trained.data.shown(images), labels) for images, labels in sampled_images(model, n, y))
     if form == "":
-        tell(f"{n:,} samples", write_folder(groups, Path(str(output))))
+        print_written(f"{n:,} samples", write_folder(groups, Path(str(output))))
         return
     file = trained.path(output, f"samples-n{n}-seed{seed}{marks(y=y)}{form}")
     if form == ".npz":
-        tell(f"{n:,} samples", write_array(groups, file))
+        print_written(f"{n:,} samples", write_array(groups, file))
         return
     columns = class_columns(n, model.known_classes) if y is None else None
-    tell(f"{n} samples", save_png(image_grid(torch.cat([images for images, _ in groups]), columns), file))
+    print_written(f"{n} samples", save_png(image_grid(torch.cat([images for images, _ in groups]), columns), file))
     if isinstance(model, DRAW):
         trained.seed(seed, "sample")
         painted = painting(model, min(n, GROUP))
-        tell("their strokes", save_gif(painted.frames, file.with_suffix(".gif")))
-        tell("some of them", save_png(painted.still, file.with_name(f"{file.stem}-strokes.png")))
+        print_written("their strokes", save_gif(painted.frames, file.with_suffix(".gif")))
+        print_written("some of them", save_png(painted.still, file.with_name(f"{file.stem}-strokes.png")))
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def _texts(
     """n texts with the same prompt."""
     if not hasattr(data, "tokenizer"):
         raise UserError(f"{data.spec.name} has tokens without letters: there is no text to sample")
-    first = begun(data.tokenizer, prompt)
+    first = first_tokens(data.tokenizer, prompt)
     if length is None:  # as many as it can see, the last of which it does not look at
         limit = None if options["truncate"] else model.limit
         length = LENGTH if limit is None else max(1, min(LENGTH, limit + 1 - len(first)))

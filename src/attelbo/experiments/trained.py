@@ -98,7 +98,7 @@ def writable(key: str, path: Path, form: str) -> Path:
     return path
 
 
-def tell(what: str, path: Path) -> None:
+def print_written(what: str, path: Path) -> None:
     """Print what was written where."""
     terminal().print(f"{what}: {path}")
 

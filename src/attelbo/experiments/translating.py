@@ -14,7 +14,7 @@ from attelbo.data import ParallelDataModule
 from attelbo.data.batch import BOS, EOS, PAD
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.terminal import lines_of_input
-from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell, writable
+from attelbo.experiments.trained import Accelerator, Trained, Which, print_written, refuse, writable
 from attelbo.models import SequenceToSequence
 from attelbo.training.maps import alignment_map
 from attelbo.training.media import Picture, save_png
@@ -123,4 +123,6 @@ def translate(
     for number, (sentence, source, tokens) in enumerate(zip(sentences, sources, translations, strict=True), 1):
         if len(source) > 2:
             picture = translator.alignment(source, tokens, sentence, heads)
-            tell("map", save_png(picture, path if len(sentences) == 1 else path.with_stem(f"{path.stem}-{number}")))
+            print_written(
+                "map", save_png(picture, path if len(sentences) == 1 else path.with_stem(f"{path.stem}-{number}"))
+            )

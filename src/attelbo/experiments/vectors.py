@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attelbo.experiments.trained import Trained, tell
+from attelbo.experiments.trained import Trained, print_written
 from attelbo.files import write_atomically
 
 
@@ -29,7 +29,7 @@ def write_vectors(trained: Trained, samples: Tensor, output: str | None, name: s
     numbers = trained.data.restored(samples)
     head = [f"x{i}" for i in range(1, numbers.shape[1] + 1)]
     path = trained.path(output, name)
-    tell(f"{len(numbers)} samples", write_atomically(path, csv_text(head, [()] * len(numbers), numbers)))
+    print_written(f"{len(numbers)} samples", write_atomically(path, csv_text(head, [()] * len(numbers), numbers)))
 
 
 def write_pairs(
@@ -40,4 +40,4 @@ def write_pairs(
     head = ["row", *(f"{side}{i}" for side in "xr" for i in range(1, x.shape[1] + 1))]
     path = trained.path(output, name)
     table = csv_text(head, index.unsqueeze(1).tolist(), numbers)
-    tell(f"{len(x)} rows with their reconstructions", write_atomically(path, table))
+    print_written(f"{len(x)} rows with their reconstructions", write_atomically(path, table))

@@ -13,7 +13,7 @@ from torch import Tensor
 from attelbo.data.padded import pad_rows
 from attelbo.errors import UserError
 from attelbo.experiments.sampled import in_groups
-from attelbo.experiments.trained import Trained, marks, refuse, tell
+from attelbo.experiments.trained import Trained, marks, print_written, refuse
 from attelbo.files import write_atomically
 from attelbo.models import TextVAE
 from attelbo.models.generation import Sampling
@@ -88,4 +88,4 @@ def _parts_of(trained: Trained) -> tuple[TextVAE, Any]:
 def _publish(trained: Trained, text: str, output: str | None, name: str, what: str) -> None:
     file = trained.path(output, name)
     sys.stdout.write(text)
-    tell(what, write_atomically(file, text))
+    print_written(what, write_atomically(file, text))

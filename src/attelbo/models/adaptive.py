@@ -34,7 +34,7 @@ class AdaptiveVAE(VariationalAutoencoder):
         **parts: those of :class:`VariationalAutoencoder`; the posterior is a diagonal normal.
     """
 
-    has_use_for = ("pairs",)
+    uses_data_keys = ("pairs",)
 
     def __init__(self, average: Average, **parts: Any) -> None:
         super().__init__(**parts)

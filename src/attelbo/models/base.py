@@ -76,7 +76,7 @@ class Player:
 class Model(LightningModule, ABC):
     """A model with one optimizer implements :meth:`losses`; one with several also :meth:`players`."""
 
-    has_use_for: ClassVar[tuple[str, ...]] = ()
+    uses_data_keys: ClassVar[tuple[str, ...]] = ()
     """The keys of data for special models, ``n_labels`` and ``pairs``, that it makes use of."""
 
     def __init__(self, optimizer: Spec, scheduler: Spec) -> None:

@@ -150,7 +150,7 @@ def check_batch_norm(encoder: Encoder, posterior: Posterior, prior: Prior, decod
                 f"model/prior: {type(prior).__name__} makes posteriors of its own inputs too, and {type(own).__name__} "
                 f"(model.{name}) normalizes over batches of the data; choose another prior, or no batch normalization"
             )
-    if posterior.distribution.guided_by is not Distribution.guided_by and _normalizes_batch(decoder):
+    if posterior.distribution.with_log_joint is not Distribution.with_log_joint and _normalizes_batch(decoder):
         raise ConfigError(
             f"model/posterior: {type(posterior).__name__} takes gradients of the decoder on its way to z, where "
             f"{type(decoder).__name__} must not normalize over batches: model.decoder.batch_norm=false"

@@ -82,7 +82,7 @@ class SemiSupervisedVAE(ConditionalVAE):
     """
 
     encodes_labels = False
-    has_use_for = ("n_labels",)
+    uses_data_keys = ("n_labels",)
 
     def __init__(self, classifier: nn.Module, alpha: float, n_classes: int, **parts: Any) -> None:
         super().__init__(n_classes, **parts)

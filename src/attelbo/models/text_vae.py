@@ -104,7 +104,7 @@ class TextVAE(VariationalAutoencoder):
 
     # -- what one does with a trained model --------------------------------------------------------
 
-    def told(self, labels: Sequence[str]) -> list[str]:
+    def decoder_labels(self, labels: Sequence[str]) -> list[str]:
         """The labels of the decoder's input places, given those of a text's tokens."""
         return [*["(z)"] * self.decoder.n_before, *labels[:-1]]
 

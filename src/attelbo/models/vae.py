@@ -80,7 +80,7 @@ class VariationalAutoencoder(LatentVariableModel):
         def log_joint(z: Tensor) -> Tensor:
             return self.explain(z, x, y, steady=True)[0] + prior.log_prob(q.prior_value(z))
 
-        return q.guided_by(log_joint)
+        return q.with_log_joint(log_joint)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 from attelbo.attention import AttentionLayer, Causal, HeadFeatures, Mask, Position
-from attelbo.attention.layer import check_said
+from attelbo.attention.layer import check_score_and_mask
 from attelbo.attention.masks import merged
 from attelbo.building import Spec, arguments_of, locate, part
 from attelbo.errors import ConfigError
@@ -88,7 +88,7 @@ class AttentionParts:
         parts = {name: part(self._key(name), spec, **offered) for name, spec in chosen.items() if spec is not None}
         self._check_taken(parts, position)
         try:
-            check_said(parts.get("score"), parts.get("mask"), self.attention["heads"], head_dim, max_length)
+            check_score_and_mask(parts.get("score"), parts.get("mask"), self.attention["heads"], head_dim, max_length)
         except ValueError as error:
             raise ConfigError(f"model.{self._key(str(error))}") from error
         parts["mask"] = merged(mask, parts.get("mask"))

@@ -43,7 +43,7 @@ class Decoding(ABC):
 class EncoderDecoder(nn.Module, ABC):
     """p(y | x) for tokens x (B, S) and y (B, U), PAD after the end of each row, where it has no effect."""
 
-    looks_by: str | None = None
+    alignment_layer: str | None = None
     """The name of the attention layer whose weights align target and source; None: there is none."""
     output: nn.Linear
     """From features to logits (..., V)."""
@@ -67,15 +67,15 @@ class EncoderDecoder(nn.Module, ABC):
     @property
     def aligns(self) -> bool:
         """Whether there is an :meth:`alignment`."""
-        return self.looks_by is not None
+        return self.alignment_layer is not None
 
     def alignment(self, source: Tensor, target: Tensor, heads: bool = False) -> Tensor:
         """How much the prediction after each token of target (B, U) attends to each one of source (B, S): weights (B,
         U, S), the mean over heads, or those of each of N heads, (B, N, U, S)."""
-        if self.looks_by is None:
+        if self.alignment_layer is None:
             raise NotImplementedError(f"{type(self).__name__} has no attention to align by")
-        with record_attention(self, (self.looks_by,)) as maps:
+        with record_attention(self, (self.alignment_layer,)) as maps:
             self.features(source, target)
         # A recurrent decoder may attend once for each token.
-        weights = torch.cat(maps.calls[self.looks_by], 2)
+        weights = torch.cat(maps.calls[self.alignment_layer], 2)
         return weights if heads else weights.mean(1)

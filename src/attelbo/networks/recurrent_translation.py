@@ -100,13 +100,13 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         self.padding = padding
         self.teacher_forcing = teacher_forcing
         self.feeds_last = feeds_last and attention is None
-        self.asks_first = attention is not None and query == "previous"
-        self.looks_by = None if attention is None else "attention"
+        self.attends_first = attention is not None and query == "previous"
+        self.alignment_layer = None if attention is None else "attention"
         has_context = self.aligns or self.feeds_last
         self.source = nn.Embedding(n_source_tokens, embedding)
         self.target = nn.Embedding(n_tokens, embedding)
         self.encoder = RecurrentEncoder(cell, embedding, hidden, layers, directions, dropout)
-        fed = embedding + hidden * (self.asks_first or self.feeds_last)
+        fed = embedding + hidden * (self.attends_first or self.feeds_last)
         self.decoder = Units(cell, fed, hidden, layers, dropout)
         read = hidden + (hidden + embedding) * has_context
         self.readout = nn.Identity() if readout is None else nn.Sequential(nn.Linear(read, readout), nn.Tanh())
@@ -142,7 +142,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
     def _all_steps(self, target: Tensor, source: Source, state: State) -> Tensor:
         """The features after each token of target (B, U): step by step only if each step depends on the state
         before."""
-        if not self.asks_first:
+        if not self.attends_first:
             return self._steps(target, source, state)[0]
         features = list[Tensor]()
         for token in target.split(1, 1):
@@ -156,7 +156,7 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         x, context = self.dropout(self.target(tokens)), None
         if self.feeds_last:
             context = source.last.unsqueeze(1).expand(-1, x.shape[1], -1)
-        elif self.asks_first:
+        elif self.attends_first:
             context = self._ask(state[0][-1].unsqueeze(1), source)
         h, state = self.decoder(x if context is None else torch.cat([x, context], -1), state)
         if context is None and self.attention is not None:

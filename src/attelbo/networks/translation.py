@@ -50,7 +50,7 @@ class TransformerEncoderDecoder(EncoderDecoder):
         self.target = target
         self.decoder = decoder
         self.padding = padding
-        self.looks_by = f"decoder.blocks.{len(decoder.blocks) - 1}.cross"
+        self.alignment_layer = f"decoder.blocks.{len(decoder.blocks) - 1}.cross"
         self.output = nn.Linear(target.vectors.embedding_dim, n_tokens)
         self.reset_parameters()
         if share_embeddings:

@@ -10,7 +10,7 @@ from attelbo.experiments.evaluation.splits import SplitName, evaluated, split_ke
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation, Representation, Stretched
 from attelbo.experiments.tables import print_result
-from attelbo.experiments.trained import Accelerator, Trained, Which, refuse, tell, writable
+from attelbo.experiments.trained import Accelerator, Trained, Which, print_written, refuse, writable
 from attelbo.models import checkpoint_of, read_config
 from attelbo.training.loggers import log_result
 from attelbo.training.threads import use_threads
@@ -107,6 +107,6 @@ def evaluate(
         how = f"-{stretched}" if stretched and name == "lengths" else ""
         path = trained.path(None, f"{name}-{split}{how}.png")
         write(path)
-        tell(name, path)
+        print_written(name, path)
     with boards_of(run_dir, config, "evaluate", f"evaluate-{split}") as boards:
         log_result(boards, result)

@@ -170,7 +170,7 @@ def run(hydra: "Hydra", search: Search, folder: Path, shared: Sequence[str], tas
             ledger.write()
     states = [ledger.state(job) for job in ledger.jobs]
     sys.stdout.write(f"sweep: {summary(states)} in {folder}\n")
-    if best := told(ledger):
+    if best := best_line(ledger):
         sys.stdout.write(f"sweep: {best}\n")
     failed = any(state not in FINISHED for state in states)
     if failed or stopped:
@@ -178,7 +178,7 @@ def run(hydra: "Hydra", search: Search, folder: Path, shared: Sequence[str], tas
     return stopped or int(failed)
 
 
-def told(ledger: Ledger) -> str:
+def best_line(ledger: Ledger) -> str:
     """The best job so far, in a line; empty before the first."""
     assert ledger.search is not None
     values = [(ledger.best(job), job) for job in ledger.jobs if ledger.state(job) == "done"]

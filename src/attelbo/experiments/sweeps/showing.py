@@ -9,7 +9,7 @@ from rich.table import Table
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import FINISHED, config_hash
 from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, ledgers_below, summary
-from attelbo.experiments.sweeps.searching import Search, importances, told
+from attelbo.experiments.sweeps.searching import Search, best_line, importances
 from attelbo.experiments.terminal import terminal
 
 
@@ -61,7 +61,7 @@ def _print(ledger: Ledger) -> None:
     coming = ledger.search["n_trials"] - len(ledger.jobs) if ledger.search else 0
     console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}")
     if ledger.search:
-        for line in filter(None, (told(ledger), importances(ledger))):
+        for line in filter(None, (best_line(ledger), importances(ledger))):
             console.print(line)
 
 

@@ -23,7 +23,7 @@ class Distribution(ABC):
     """Whether samples are smooth functions of q's parameters and of independent noise, and have the density that
     ``log_prob`` gives, in training too."""
 
-    def guided_by(self, log_joint: Callable[[Tensor], Tensor]) -> Self:
+    def with_log_joint(self, log_joint: Callable[[Tensor], Tensor]) -> Self:
         """The distribution given the model's log p(x, z), (n, B), as a function of z (n, B, *E). The same, unless a
         subclass depends on it.
         """

@@ -28,7 +28,7 @@ LogJoint = Callable[[Tensor], Tensor]
 
 
 class Hamiltonian(Distribution):
-    """The distribution of z_L, known for its own samples only, and only once ``guided_by`` log p(x, z).
+    """The distribution of z_L, known for its own samples only, and only once ``with_log_joint`` log p(x, z).
 
     ``rsample_with_log_prob`` gives log q(z_L, rho_L) - log N(rho_L; 0, I) in place of log q(z_L), of which it is an
     upper bound in expectation over rho_L given z_L: bounds, KL and importance weights made of it are those of the
@@ -56,7 +56,7 @@ class Hamiltonian(Distribution):
         self.beta_0 = beta_0
         self.log_joint = log_joint
 
-    def guided_by(self, log_joint: LogJoint) -> Self:
+    def with_log_joint(self, log_joint: LogJoint) -> Self:
         return type(self)(self.base, self.step_size, self.n_leapfrog, self.beta_0, log_joint)
 
     @property
@@ -102,7 +102,7 @@ class Hamiltonian(Distribution):
     def _force(self, z: Tensor) -> Tensor:
         """The gradient of log p(x, z) by z, itself differentiable."""
         if self.log_joint is None:
-            raise ValueError("Hamiltonian dynamics needs log p(x, z): give it by guided_by, as the VAE does")
+            raise ValueError("Hamiltonian dynamics needs log p(x, z): give it by with_log_joint, as the VAE does")
         log_joint = self.log_joint
         # The fused attention kernels have no second derivative.
         with sdpa_kernel(SDPBackend.MATH):

@@ -75,12 +75,12 @@ class BetaTC(Objective):
         self.gamma = gamma
         self.estimator: Estimator = estimator
         self.n_samples = n_samples
-        self.is_told = n_rows is None
+        self.reads_n_rows = n_rows is None
         # In the state dict, so that a loaded model evaluates the loss it was trained on.
         self.register_buffer("log_n", torch.tensor(math.log(n_rows or 1)))
 
     def at_start(self, n_rows: int) -> None:
-        if self.is_told:
+        if self.reads_n_rows:
             self.log_n.fill_(math.log(n_rows))
 
     def forward(self, evidence: Evidence) -> Tensor:

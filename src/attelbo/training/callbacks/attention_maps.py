@@ -94,8 +94,8 @@ class AttentionMaps(Exhibit):
             if of_images:
                 picture = over_images(maps[name], data.shown(batch.x), n_own)
             else:
-                told = isinstance(model, TextVAE) and name.startswith("decoder.")
-                picture = on_tokens(maps[name], model.told(labels) if told else labels, name)
+                of_decoder = isinstance(model, TextVAE) and name.startswith("decoder.")
+                picture = on_tokens(maps[name], model.decoder_labels(labels) if of_decoder else labels, name)
             if picture is not None:
                 pictures[f"attention_{name.removesuffix('.attention').replace('.', '_')}"] = picture
         return pictures

@@ -65,7 +65,7 @@ class TextSamples(Exhibit):
         """A prompt that cannot be read is told before the training."""
         data = cast(Any, trainer).datamodule
         if self.prompt is not None and self.serves(pl_module, data):
-            begun(data.tokenizer, self.prompt)
+            first_tokens(data.tokenizer, self.prompt)
 
     def works(self, model: LanguageModel, data: Any) -> dict[str, str]:
         if self.prompt is None:
@@ -73,9 +73,9 @@ class TextSamples(Exhibit):
             there = rows != PAD if data.spec.pads else torch.ones_like(rows, dtype=torch.bool)
             prompt = rows[:, : min(N_FIRST, int(there.sum(1).min()))]
         else:
-            prompt = torch.tensor([begun(data.tokenizer, self.prompt)] * self.n, device=model.device)
+            prompt = torch.tensor([first_tokens(data.tokenizer, self.prompt)] * self.n, device=model.device)
         written = model.generate(prompt, self.length, temperature=self.temperature, truncate=True)
-        return {"samples": together(data.tokenizer.decode(row) for row in written.tolist())}
+        return {"samples": joined(data.tokenizer.decode(row) for row in written.tolist())}
 
 
 class Answers(Exhibit):
@@ -106,7 +106,7 @@ class Answers(Exhibit):
         return {"answers": "\n".join(_compared(*row) for row in rows)}
 
 
-def begun(tokenizer: Tokenizer, prompt: str | None = None) -> list[int]:
+def first_tokens(tokenizer: Tokenizer, prompt: str | None = None) -> list[int]:
     """The tokens that a text begins with: BOS where the vocabulary has it, and those of a prompt. Without either there
     would be nothing to go on with: then it is a line break.
 
@@ -122,7 +122,7 @@ def begun(tokenizer: Tokenizer, prompt: str | None = None) -> list[int]:
     return tokens
 
 
-def together(texts: Iterable[str]) -> str:
+def joined(texts: Iterable[str]) -> str:
     """Texts below each other."""
     return f"\n{RULE}\n".join(texts) + "\n"
 

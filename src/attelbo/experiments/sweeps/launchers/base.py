@@ -28,7 +28,7 @@ Ended = Callable[[int, JobReturn], None]
 """Called when a job has ended, with its place in the list and what it returned."""
 
 
-def stand_in(argv: Sequence[str]) -> None:
+def imitate_command(argv: Sequence[str]) -> None:
     """Make this process look like the command: Lightning starts further ranks by the command line of their parent."""
     sys.argv = list(argv)
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("attelbo.__main__")

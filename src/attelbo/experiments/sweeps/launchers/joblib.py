@@ -24,7 +24,7 @@ from hydra_plugins.hydra_joblib_launcher._core import execute_job
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from attelbo.checks import check_at_least
-from attelbo.experiments.sweeps.launchers.base import POLL_S, Elsewhere, stand_in
+from attelbo.experiments.sweeps.launchers.base import POLL_S, Elsewhere, imitate_command
 from attelbo.experiments.sweeps.launchers.slots import Slot, slots_here
 
 PARENT_S = 0.2
@@ -76,7 +76,7 @@ class Joblib(Elsewhere):
                 returned = future.result()
             except BrokenProcessPool:
                 returned = JobReturn()
-                worker.bury()
+                worker.discard()
             self._idle.append(worker)
             yield futures[future], returned
 
@@ -86,7 +86,7 @@ class Joblib(Elsewhere):
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.dismiss()
+            worker.shut_down()
 
 
 class _Worker:
@@ -109,13 +109,13 @@ class _Worker:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def bury(self) -> None:
+    def discard(self) -> None:
         """Clean up after the process has died: the next job starts a new one."""
         if self._pool is not None:
             self._pool.shutdown(kill_workers=True)
         self._pool = None
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         """Let the process end."""
         if self._pool is not None:
             self._pool.shutdown()
@@ -137,7 +137,7 @@ def _begin(parent: int, argv: list[str], execute: Any) -> None:
     command is killed, since its job would else still be writing when the command is given again."""
     global _execute
     _execute = execute
-    stand_in(argv)
+    imitate_command(argv)
     os.setpgid(0, 0)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 

@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
 from attelbo.checks import check_at_least
-from attelbo.experiments.sweeps.launchers.base import Elsewhere, stand_in
+from attelbo.experiments.sweeps.launchers.base import Elsewhere, imitate_command
 from attelbo.experiments.sweeps.launchers.slots import Slot, slots_here
 
 STOPPED = 128
@@ -39,7 +39,7 @@ class Job(BaseSubmititLauncher):
 
     def __call__(self, *arguments: Any, **more: Any) -> JobReturn:
         os.environ.update(self.environment)
-        stand_in(self.argv)
+        imitate_command(self.argv)
         returned = super().__call__(*arguments, **more)
         if self.goes_on(returned.return_value if returned.status.name == "COMPLETED" else None):
             signal.raise_signal(submitit.JobEnvironment._usr_sig())
