@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attelbo.cli import running, several
-from attelbo.cli.parsing import CALLS, parse, say, tell
+from attelbo.cli.parsing import CALLS, parse, print_error, print_text
 from attelbo.cli.usage import HELP, help_of
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.listing import nearest_of
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        return tell(error)
+        return print_error(error)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
@@ -49,11 +49,11 @@ def _dispatch(command: str, words: list[str]) -> int:
 
         return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
     if command in ("-h", "--help", "help"):
-        return say(HELP)
+        return print_text(HELP)
     if command == "--version":
         from attelbo import __version__
 
-        return say(f"attelbo {__version__}\n")
+        return print_text(f"attelbo {__version__}\n")
     of_many = {
         "compare": several.compare,
         "sweep": several.sweep,
@@ -67,7 +67,7 @@ def _dispatch(command: str, words: list[str]) -> int:
         raise ConfigError(f"{command}: no such command{nearest_of(command, [*of_one, *of_many])}")
     options = parse(command, words)
     if options.help:
-        return say(help_of(command))
+        return print_text(help_of(command))
     return of_one[command](options)
 
 
@@ -76,4 +76,4 @@ def _list(options: Namespace) -> int:
 
     if len(options.words) > 1:
         raise ConfigError("list: one group at a time")
-    return say(listing(config_folders(options.config_dir), *options.words) + "\n")
+    return print_text(listing(config_folders(options.config_dir), *options.words) + "\n")

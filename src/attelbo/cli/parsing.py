@@ -100,13 +100,13 @@ def _literal(word: str) -> str:
     return f"{key}={quoted(value)}"
 
 
-def tell(error: UserError) -> int:
+def print_error(error: UserError) -> int:
     """Print a mistake of the user's in one line; the exit code for it."""
     sys.stderr.write(f"error: {one_line(error)}\n")
     return 2
 
 
-def say(text: str) -> int:
+def print_text(text: str) -> int:
     """Print; the exit code of success."""
     sys.stdout.write(text)
     return 0

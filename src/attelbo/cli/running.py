@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attelbo.cli.parsing import say, tell
+from attelbo.cli.parsing import print_error, print_text
 from attelbo.cli.usage import root_of
 from attelbo.errors import ConfigError, UserError, nearest
 
@@ -96,7 +96,7 @@ def check(options: Namespace) -> int:
 
     for each in plan:
         summary = verify(each.config)
-        say(f"ok: {each.config['name']} {summary or ''}".rstrip() + "\n")
+        print_text(f"ok: {each.config['name']} {summary or ''}".rstrip() + "\n")
     return 0
 
 
@@ -247,7 +247,7 @@ def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: 
             words = list(hydra.overrides.task)
             code = run.train(plain, words, choices_of(hydra), sweep, loaded=loaded, job_type=job_type).exit_code
         except UserError as error:
-            code = tell(error)
+            code = print_error(error)
         except Exception:
             traceback.print_exc()
             code = 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from attelbo.cli.parsing import Parser, parse, say
+from attelbo.cli.parsing import Parser, parse, print_text
 from attelbo.cli.running import decides_as_it_goes, folder_of, job, plan_of, search_of
 from attelbo.cli.usage import COMPARE, REPRODUCE, SWEEP, WANDB
 from attelbo.errors import ConfigError
@@ -15,7 +15,7 @@ def sweep(words: Sequence[str]) -> int:
     """``attelbo sweep``."""
     kind, *rest = words or ("--help",)
     if kind in ("-h", "--help"):
-        return say(SWEEP)
+        return print_text(SWEEP)
     if kind == "status":
         from attelbo.experiments.sweeps import showing
 
@@ -23,14 +23,14 @@ def sweep(words: Sequence[str]) -> int:
         parser.add_argument("folders", nargs="*", type=Path)
         options = parser.parse_args(rest)
         if options.help:
-            return say(SWEEP)
+            return print_text(SWEEP)
         showing.status(options.folders or [Path("outputs")])
         return 0
     if kind != "dry":
         raise ConfigError(f"sweep {kind}: no such command{nearest_of(kind, ['dry', 'status'])}")
     options = parse("check", [*rest, "-m"])
     if options.help:
-        return say(SWEEP)
+        return print_text(SWEEP)
     search = search_of(options)
     plan = [search.middle] if search else plan_of(options)
     if decides_as_it_goes(plan):
@@ -60,7 +60,7 @@ def compare(words: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", action="append", type=Path, default=[])
     options = parser.parse_intermixed_args(words)
     if options.help:
-        return say(COMPARE)
+        return print_text(COMPARE)
     if not options.folders:
         parser.error("which runs? name a folder")
     from attelbo.experiments import comparison
@@ -83,11 +83,11 @@ def reproduce(words: Sequence[str]) -> int:
     parser.add_argument("--config-dir", "-cd", type=Path)
     options = parser.parse_intermixed_args(words)
     if options.help:
-        return say(REPRODUCE)
+        return print_text(REPRODUCE)
     from attelbo.experiments.papers.specification import listing, read_paper
 
     if options.list:
-        return say("".join(f"{name:<24}{text}\n" for name, text in listing(options.config_dir)))
+        return print_text("".join(f"{name:<24}{text}\n" for name, text in listing(options.config_dir)))
     if options.paper is None:
         parser.error("which paper? attelbo reproduce --list")
     if options.seeds is not None and options.seeds < 1:
@@ -114,7 +114,7 @@ def wandb(words: Sequence[str]) -> int:
     """``attelbo wandb``."""
     kind, *rest = words or ("--help",)
     if kind in ("-h", "--help"):
-        return say(WANDB)
+        return print_text(WANDB)
     if kind not in ("sync", "report"):
         raise ConfigError(f"wandb {kind}: no such command{nearest_of(kind, ['sync', 'report'])}")
     parser = Parser("wandb")
@@ -124,7 +124,7 @@ def wandb(words: Sequence[str]) -> int:
         parser.add_argument("--dry", action="store_true")
     options = parser.parse_intermixed_args(rest)
     if options.help:
-        return say(WANDB)
+        return print_text(WANDB)
     if not options.folders or (kind == "report" and len(options.folders) > 1):
         parser.error(f"wandb {kind}: which runs? name {'one folder' if kind == 'report' else 'a folder'}")
     if kind == "report":

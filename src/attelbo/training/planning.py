@@ -97,7 +97,7 @@ def refuse_ended(trainer: Trainer, planned: int, path: Path, checkpoint: Mapping
         state = checkpoint["callbacks"].get(getattr(callback, "state_key", None))
         if isinstance(callback, EarlyStopping) and state is not None:
             callback.load_state_dict(state)
-            if callback.has_struck:
+            if callback.has_stopped:
                 remedy = "a larger callbacks.early_stopping.patience, or callbacks=default, goes on"
     if remedy:
         raise ConfigError(

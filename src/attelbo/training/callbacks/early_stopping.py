@@ -39,11 +39,11 @@ class EarlyStopping(LightningEarlyStopping):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning's checkpoints do not say whether it has stopped: a run killed after that would train on.
-        if self.has_struck:
+        if self.has_stopped:
             trainer.should_stop = True
 
     @property
-    def has_struck(self) -> bool:
+    def has_stopped(self) -> bool:
         """Whether it has stopped the training."""
         return self.wait_count >= max(self.patience, 1)
 
