@@ -17,23 +17,23 @@ OF_FEATURES = {"vae_gan"}
 """Their loss, KL + L, is one of the features of a discriminator that learns too: before and after are compared by the
 features that it has in the end. Pixels take no part in it."""
 DATES = ("data=dates", "data.source.n_train=400", "data.source.n_validation=50", "data.source.n_test=10")
-SCENES = ("data=multi_digits", "data.source.n_train=1000", "data.source.n_test=10", "data.validation_size=100")
+SCENES = ("data=multi_digits", "data.source.n_train=500", "data.source.n_test=10", "data.validation_size=100")
 PAIRS = (
-    *("~experiment", "data=sprites", "data.pairs=random", "data.train_size=2000", "data.validation_size=200"),
+    *("~experiment", "data=sprites", "data.pairs=random", "data.train_size=1000", "data.validation_size=200"),
     *("model/encoder=mlp", "model/decoder=mlp", "optimizer.lr=3e-3"),
 )
-FEW_SETS = ("data=max_of_set", "data.train_size=3200", "data.validation_size=400")
+FEW_SETS = ("data=max_of_set", "data.train_size=1600", "data.validation_size=400")
 CURVES = (
     *("data=gp_rbf", "data.train_size=300", "data.validation_size=40", "data.test_size=10"),
     *("model.dim=16", "model.n_predictions=2"),
 )
 RECURRENT = (*DATES, "model.embedding=8", "model.hidden=16")
-SORTING = ("data=sort", "data.train_size=2000", "model.dim=16", "model.network.layers=1")
+SORTING = ("data=sort", "data.train_size=1000", "model.dim=16", "model.network.layers=1")
 SENTENCES = ("data=reference_sentences", "data.train_size=320", "data.batch_size=16")
 RECURRENT_TEXT_VAES = [name for name in MODELS if name.endswith("text_vae") and name != "transformer_text_vae"]
 RECURRENT_TEXTS = (*SENTENCES, "model.embedding=16", "model.hidden=16", "model.latent_dim=2")
 MAP = (
-    *("~experiment", "optimizer.lr=3e-3", "data.train_size=640"),
+    *("~experiment", "optimizer.lr=3e-3", "data.train_size=320"),
     *(
         "model.encoder.channels=[8,16]",
         "model.encoder.groups=4",
@@ -41,8 +41,8 @@ MAP = (
         "model.decoder.groups=4",
     ),
 )
-FEWER_ROWS = ("data.train_size=640",)
-"""Half of the digits: 20 steps in an epoch."""
+FEWER_ROWS = ("data.train_size=320",)
+"""A quarter of the digits: 10 steps in an epoch."""
 PLAIN = (*FEWER_ROWS, "model/encoder=mlp", "model/decoder=mlp")
 """A third of the time of convolutions, which learn in `vae`; the others have another posterior, prior, objective."""
 OTHER_WORDS = {
@@ -76,7 +76,7 @@ OTHER_WORDS = {
         "model.decoder.channels=[8,8]",
     ),
     "set_transformer": (*FEW_SETS, "model.network.dim=16"),
-    "text_classifier": ("data=unicode_names", "data.train_size=1000", "model.dim=32", "model.network.layers=1"),
+    "text_classifier": ("data=unicode_names", "data.train_size=500", "model.dim=32", "model.network.layers=1"),
     "transformer": (*DATES, "model.dim=16", "model.network.layers=1", "model.network.hidden=16"),
     "transformer_text_vae": (*SENTENCES, "model.dim=16", "model.latent_dim=2", "model.network.layers=1"),
     "vae_gan": (*PLAIN, "optimizer.lr=1e-3", "data.batch_size=16"),
