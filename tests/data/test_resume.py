@@ -120,9 +120,9 @@ def test_validation_arrives_as_batches(digits):
 def random_windows():
     source = {"_target_": "attelbo.data.text.ReferenceText"}
     return LanguageDataModule(
-        "windows",
-        source,
-        {"_target_": "attelbo.data.text.Characters"},
+        name="windows",
+        source=source,
+        tokenizer={"_target_": "attelbo.data.text.Characters"},
         root=".",
         seed=1,
         batch_size=8,
@@ -138,10 +138,10 @@ def sentences():
     source = {"_target_": "attelbo.data.text.Dates", "n_train": 100, "n_validation": 10, "n_test": 10}
     characters = {"_target_": "attelbo.data.text.Characters"}
     return ParallelDataModule(
-        "sentences",
-        source,
-        characters,
-        characters,
+        name="sentences",
+        source=source,
+        tokenizer=characters,
+        target_tokenizer=characters,
         root=".",
         seed=1,
         batch_size=8,

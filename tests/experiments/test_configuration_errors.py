@@ -219,7 +219,7 @@ COMMANDS = [
     ("fit-prior run=x epoch=3", "epoch (command line): unknown key; did you mean epochs? [conf/fit_prior.yaml]"),
     (
         "fit-prior run=x prior=transformer",
-        "model/prior=transformer (command line): no such choice; did you mean autoregressive_transformer? ...",
+        "model/prior=transformer (command line): no such choice; did you mean diffusion_transformer? ...",
     ),
     (
         "fit-prior run=x prior=mixtures",

@@ -143,8 +143,7 @@ def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path 
 
 
 def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: ResidentDataModule) -> Outcome:
-    checkpoint = run.resumable or given_checkpoint(config)
-    trainer = attach_run(trainer_of(config), run.path)
+    checkpoint, trainer = run.resumable or given_checkpoint(config), attach_run(trainer_of(config), run.path)
     _with_threads(config, run, model, data, trainer)
     start = _take_up(checkpoint, model, trainer, None if checkpoint == run.resumable else planned_steps(trainer, data))
     watch(trainer, run, start.step if start else -1)
