@@ -51,8 +51,13 @@ class DiffusionPrior(Standardized):
 
     ``bound``, by which it is trained, takes one pass: S random steps for each row, all of a batch evenly spread. It is
     log N(x; 0, I) plus T times what p gains over the standard normal at these steps, with the same noise, much of which
-    cancels: at the start all of it. Its gradient with respect to z is that of the bound, too, so that a VAE can
-    be trained together with it (Vahdat et al. 2021, "Score-based Generative Modeling in Latent Space").
+    cancels: at the start all of it. Its gradient with respect to z is that of the bound, too, so that a VAE can be
+    trained together with it (Vahdat et al. 2021, "Score-based Generative Modeling in Latent Space"), if with more noise
+    than with other priors, which makes the encoder less informative.
+
+    As a second stage it takes more epochs than a flow, and is at its best where the KL weighed little in the first: on
+    the digits, with 8 latents and a weight of 0.05, the NLL is 29.5 nats with the standard normal, 23.4 with MAF and
+    22.7 with this, after 60 epochs. In ``digits/autoencoder_kl``, with a weight of 1, MAF is better by 0.2 to 0.5 nats.
 
     Why not otherwise: a chain that leaves out steps is that of another p(z); a few terms in place of all T have no bias
     in log p(z), but in p(z) one that is exponential in their noise. The density of the probability flow (Song et al.
