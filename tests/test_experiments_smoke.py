@@ -50,8 +50,8 @@ def test_part(runs, part, choice):
     trainer = runs.fit_composed(config)
     assert trainer.lightning_module.stepper.step == 1
     assert trainer.callback_metrics["val/loss"].isfinite()
-    # A residual branch that begins at zero lets only its last layer move at first.
-    assert moved(trainer, config) > 0.4
+    # A network that begins at zero lets only its last layer move at first.
+    assert moved(trainer, config) > 0.3
 
 
 @pytest.mark.parametrize("group", ["optimizer", "scheduler", "logger", "debug"])

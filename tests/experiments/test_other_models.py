@@ -10,6 +10,7 @@ import torch
 from attelbo.cli import main
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.tables import print_result
 from attelbo.files import read_metrics
 from attelbo.models import load_run
 from chains import TRUE_ENTROPY, Chain
@@ -63,7 +64,7 @@ def test_only_what_it_can_make_is_in_the_media(done):
 
 
 def test_table_and_report_show_its_numbers_and_texts(done, capsys):
-    run._show(RunDirectory(done.run_dir))
+    print_result(RunDirectory(done.run_dir).read("result.json"), done.run_dir)
     table = capsys.readouterr().out
     assert "nats per token" in table
     assert "of the next token" in table

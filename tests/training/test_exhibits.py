@@ -96,8 +96,10 @@ def test_clusters_are_painted_in_the_color_of_their_component():
 
 def test_clusters_are_of_models_that_find_mixtures_in_the_plane():
     data = SetDataModule(
-        *("points", {"_target_": "attelbo.data.tasks.Mixtures", "smallest_set": 5, "largest_set": 9}, "", 0, 1, 1),
-        *(1, 3, 1),
+        "points",
+        {"_target_": "attelbo.data.tasks.Mixtures", "smallest_set": 5, "largest_set": 9},
+        **{"root": "", "seed": 0, "batch_size": 1, "eval_batch_size": 1},
+        **{"train_size": 1, "validation_size": 3, "test_size": 1},
     )
     network = {"_target_": "attelbo.networks.DeepSets", "encoder": [4], "decoder": []}
     heads = ({"_target_": "attelbo.models.Clustering"}, {"_target_": "attelbo.models.Regression"})
