@@ -70,7 +70,7 @@ def test_a_key_that_must_be_given_is_missing_where_it_is_not(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("node", "problem", "meant"),
     [
-        ({"siz": 2}, "unknown key", "part.size"),
+        ({"sizes": 2}, "unknown key", "part.size"),
         ({"options": {}}, "unknown key; known here: dim, gate, size, kind", None),
         ({"size": "2"}, "expected int or null, got '2'", None),
         ({"kind": "rounds"}, "expected 'flat' or 'round', got 'rounds'; did you mean round?", None),

@@ -308,7 +308,7 @@ def test_it_learns_what_no_normal_distribution_is() -> None:
         ("diffusion", {"layers": 0}, r"^layers must be at least 1, got 0"),
         ("diffusion", {"class_conditional": True}, r"^class_conditional takes data with classes"),
         ("diffusion_transformer", {"heads": 3}, r"^heads must divide the 8 features"),
-        ("diffusion_transformer", {"dim": 6}, r"^dim must be"),
+        ("diffusion_transformer", {"dim": 0}, r"^dim must be"),
         ("diffusion_transformer", {"layers": 0}, r"^layers must be at least 1, got 0"),
         ("diffusion_transformer", {"latent_shape": (2,)}, r"^a transformer takes maps of latents, .*prior=diffusion"),
     ],
