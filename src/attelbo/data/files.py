@@ -30,12 +30,20 @@ class Downloaded(ABC):
     """What can be used instead of it without any file, such as "data=digits needs no files"."""
 
     @abstractmethod
-    def missing(self, root: Path) -> list[DataFile]:
-        """The files that ``root`` lacks."""
+    def files(self) -> list[DataFile]:
+        """Its files."""
 
     @abstractmethod
     def download(self, folder: Path, root: Path) -> None:
         """Fetch and verify everything into an empty folder, by torchvision's code; ``root`` is only read."""
+
+    def is_there(self, root: Path, file: DataFile) -> bool:
+        """Whether ``root`` has one of the files; a subclass may also take what has been unpacked from it."""
+        return (root / file.path).is_file()
+
+    def missing(self, root: Path) -> list[DataFile]:
+        """The files that ``root`` lacks."""
+        return [file for file in self.files() if not self.is_there(root, file)]
 
     def prepare(self, root: Path) -> None:
         """Download what is missing from ``root``.

@@ -32,10 +32,6 @@ class BinarizedMNIST(FileSource):
     binary = True
     n_validation = 10_000
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """Those of the three files that are not there."""
-        return [file for file in self._files() if not (root / file.path).is_file()]
-
     def download(self, folder: Path, root: Path) -> None:
         """From where they were published."""
         for file in self.missing(root):
@@ -43,16 +39,15 @@ class BinarizedMNIST(FileSource):
 
     def read(self, root: Path) -> Splits:
         """Read the three files; the training rows end with those for validation."""
-        train, valid, test = (_read_amat(root, file) for file in self._files())
+        train, valid, test = (_read_amat(root, file) for file in self.files())
         if len(valid) != self.n_validation:
-            raise damaged(root / self._files()[1].path, f"{len(valid):,} images, not {self.n_validation:,}")
+            raise damaged(root / self.files()[1].path, f"{len(valid):,} images, not {self.n_validation:,}")
         return Splits(*(self._images(root, x) for x in (torch.cat([train, valid]), test)))
 
     def _images(self, root: Path, x: Tensor) -> Images:
-        return as_images(self, root / self._files()[0].path, x, None)
+        return as_images(self, root / self.files()[0].path, x, None)
 
-    @staticmethod
-    def _files() -> list[DataFile]:
+    def files(self) -> list[DataFile]:
         """Training, validation and test."""
         return [DataFile(f"binarized_mnist/binarized_mnist_{split}.amat", md5) for split, md5 in _MD5.items()]
 

@@ -47,9 +47,9 @@ class Cars3D(FileSource):
         self.shape = (3, size, size)
         self.test_size = test_size
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The one archive, unless it is there."""
-        return [] if (root / FILE.path).is_file() else [FILE]
+    def files(self) -> list[DataFile]:
+        """The one archive."""
+        return [FILE]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where it was published."""

@@ -43,11 +43,13 @@ class CelebA(FileSource):
         self.crop = crop
         self.attribute = attribute
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The pictures and the lists that are not there."""
-        lists = [PARTITION] if self.attribute is None else [PARTITION, ATTRIBUTES]
-        pictures = [] if (root / PICTURES.path).is_dir() else [PICTURES]
-        return [*pictures, *(file for file in lists if not (root / file.path).is_file())]
+    def files(self) -> list[DataFile]:
+        """The folder of pictures and the lists."""
+        return [PICTURES, PARTITION] if self.attribute is None else [PICTURES, PARTITION, ATTRIBUTES]
+
+    def is_there(self, root: Path, file: DataFile) -> bool:
+        """The pictures as a folder."""
+        return (root / file.path).is_dir() if file == PICTURES else super().is_there(root, file)
 
     def download(self, folder: Path, root: Path) -> None:
         """By torchvision's functions from where it was published; an archive in ``root`` is not downloaded again."""

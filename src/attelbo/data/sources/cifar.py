@@ -30,9 +30,9 @@ class CIFAR10(FileSource):
     n_classes = 10
     label_key = "labels"
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The batches that are not there."""
-        return [file for files in self._files() for file in files if not (root / file.path).is_file()]
+    def files(self) -> list[DataFile]:
+        """All batches."""
+        return [file for files in self._batches() for file in files]
 
     def download(self, folder: Path, root: Path) -> None:
         """By the torchvision class of the same name; an archive that lies in ``root`` is not downloaded again."""
@@ -45,7 +45,7 @@ class CIFAR10(FileSource):
 
     def read(self, root: Path) -> Splits:
         """Read the batches."""
-        train, test = ([self._read_batch(root, file) for file in files] for files in self._files())
+        train, test = ([self._read_batch(root, file) for file in files] for files in self._batches())
         return Splits(concatenated(train), concatenated(test))
 
     def _published(self) -> Any:
@@ -53,7 +53,7 @@ class CIFAR10(FileSource):
 
         return getattr(datasets, type(self).__name__)
 
-    def _files(self) -> tuple[list[DataFile], list[DataFile]]:
+    def _batches(self) -> tuple[list[DataFile], list[DataFile]]:
         """Training batches and test batches."""
         published = self._published()
         train, test = (

@@ -59,9 +59,9 @@ class DSprites(FileSource):
         check_at_least(1, test_size=test_size)
         self.test_size = test_size
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The one file, unless it is there."""
-        return [] if (root / FILE.path).is_file() else [FILE]
+    def files(self) -> list[DataFile]:
+        """The one file."""
+        return [FILE]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where it was published."""

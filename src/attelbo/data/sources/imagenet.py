@@ -48,9 +48,9 @@ class ImageNet(FileSource):
             raise ValueError(f"size must be 32 or 64, got {size}")
         self.shape = (3, size, size)
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The archives that are not there."""
-        return [file for files in self._files() for file in files if not (root / file.path).is_file()]
+    def files(self) -> list[DataFile]:
+        """All archives."""
+        return [file for files in self._archives() for file in files]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where they are published; what is in ``root`` is not downloaded again."""
@@ -62,10 +62,10 @@ class ImageNet(FileSource):
 
     def read(self, root: Path) -> Splits:
         """Read the archives, each image straight to its place."""
-        train, test = self._files()
+        train, test = self._archives()
         return Splits(self._images(root, train, N_TRAIN), self._images(root, test, N_TEST))
 
-    def _files(self) -> tuple[list[DataFile], list[DataFile]]:
+    def _archives(self) -> tuple[list[DataFile], list[DataFile]]:
         """Those to train and to test on."""
         size = self.shape[-1]
         parts = ["train"] if size == 32 else ["train_part1", "train_part2"]

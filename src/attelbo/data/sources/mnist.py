@@ -32,13 +32,9 @@ class MNIST(FileSource):
     shape = (1, 28, 28)
     n_classes = 10
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """Those of the four files that are there neither as gzip nor extracted."""
-        return [
-            file
-            for file in self._files()
-            if not (root / file.path).is_file() and not (root / file.path).with_suffix("").is_file()
-        ]
+    def is_there(self, root: Path, file: DataFile) -> bool:
+        """As gzip or extracted."""
+        return super().is_there(root, file) or (root / file.path).with_suffix("").is_file()
 
     def download(self, folder: Path, root: Path) -> None:
         """By the torchvision class of the same name."""
@@ -48,10 +44,10 @@ class MNIST(FileSource):
 
     def read(self, root: Path) -> Splits:
         """Read the four files."""
-        train_x, train_y, test_x, test_y = self._files()
+        train_x, train_y, test_x, test_y = self.files()
         return Splits(self._read_pair(root, train_x, train_y), self._read_pair(root, test_x, test_y))
 
-    def _files(self) -> list[DataFile]:
+    def files(self) -> list[DataFile]:
         """Train images, train labels, test images, test labels."""
         from torchvision import datasets  # slow to import
 

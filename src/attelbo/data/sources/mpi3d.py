@@ -62,9 +62,9 @@ class MPI3D(FileSource):
     def _file(self) -> DataFile:
         return DataFile(f"mpi3d/mpi3d_{self.variant}.npz", None)
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The one file, unless it is there."""
-        return [] if (root / self._file.path).is_file() else [self._file]
+    def files(self) -> list[DataFile]:
+        """The one file."""
+        return [self._file]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where its authors put it."""

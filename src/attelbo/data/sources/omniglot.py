@@ -55,13 +55,9 @@ class Omniglot(FileSource):
         self.shape = (1, size, size)
         self.n_classes = N_CHARACTERS[variant]
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The sets that are there neither as a zip file nor as a folder."""
-        return [
-            file
-            for file in self._sets()
-            if not (root / file.path).is_file() and not (root / file.path).with_suffix("").is_dir()
-        ]
+    def is_there(self, root: Path, file: DataFile) -> bool:
+        """As a zip file or as a folder."""
+        return super().is_there(root, file) or (root / file.path).with_suffix("").is_dir()
 
     def download(self, folder: Path, root: Path) -> None:
         """By torchvision's class; the small sets, which it does not have, by its downloader."""
@@ -79,7 +75,7 @@ class Omniglot(FileSource):
 
     def read(self, root: Path) -> Splits:
         """Read, decode and resize all drawings."""
-        sets = [dict(_drawings(root, file)) for file in self._sets()]
+        sets = [dict(_drawings(root, file)) for file in self.files()]
         if self.variant == "full":
             train, test = sets
             labels = _numbered(root, train, 0)
@@ -90,10 +86,11 @@ class Omniglot(FileSource):
             test = {name: png for name, png in union.items() if _drawer(name) >= FIRST_TEST_DRAWER}
             train = {name: png for name, png in union.items() if name not in test}
         if len(labels) != self.n_classes:
-            raise damaged(root / Path(self._sets()[0].path).parent, f"{len(labels)} characters, not {self.n_classes}")
+            raise damaged(root / Path(self.files()[0].path).parent, f"{len(labels)} characters, not {self.n_classes}")
         return Splits(self._images(root, train, labels), self._images(root, test, labels))
 
-    def _sets(self) -> list[DataFile]:
+    def files(self) -> list[DataFile]:
+        """The zip files of the two sets."""
         if self.variant == "small":
             return list(SMALL_SETS)
         from torchvision.datasets import Omniglot as Published  # slow to import

@@ -54,9 +54,9 @@ class Shapes3D(FileSource):
         _h5py()
         super().prepare(root)
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The one file, unless it is there."""
-        return [] if (root / FILE.path).is_file() else [FILE]
+    def files(self) -> list[DataFile]:
+        """The one file."""
+        return [FILE]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where it was published."""

@@ -32,10 +32,9 @@ class SVHN(FileSource):
     def __init__(self, extra: bool = False) -> None:
         self.extra = extra
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """Those of the two or three files that are not there."""
-        files = [self._file(part) for part in self._parts]
-        return [file for file in files if not (root / file.path).is_file()]
+    def files(self) -> list[DataFile]:
+        """One for each part."""
+        return [self._file(part) for part in self._parts]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where they were published; what is in ``root`` is not downloaded again."""

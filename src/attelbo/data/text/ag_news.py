@@ -21,9 +21,9 @@ class AGNews(Downloaded, Source[LabelledText]):
 
     embedded = EMBEDDED
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """Those of the two files that are not there."""
-        return [file for part in MD5 if not (root / (file := _file(part)).path).is_file()]
+    def files(self) -> list[DataFile]:
+        """One to train on and one to test on."""
+        return [_file(part) for part in MD5]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where they are kept; what is in ``root`` is not downloaded again."""

@@ -93,10 +93,6 @@ class Multi30k(Downloaded, Source[ParallelText]):
         self.source: Language = source
         self.target: Language = target
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """Those of the six files that are not there."""
-        return [file for file in self._files() if not (root / file.path).is_file()]
-
     def download(self, folder: Path, root: Path) -> None:
         """From where they were published."""
         for file in self.missing(root):
@@ -105,12 +101,12 @@ class Multi30k(Downloaded, Source[ParallelText]):
     def load(self, root: Path) -> ParallelText:
         """Read and check the six files; see :meth:`Source.load`."""
         self.require(root)
-        for file in self._files():
+        for file in self.files():
             read_verified(root, file, EMBEDDED)
-        files = [root / file.path for file in self._files()]
+        files = [root / file.path for file in self.files()]
         return ParallelText(*(read_pairs(*files[first : first + 2]) for first in (0, 2, 4)))
 
-    def _files(self) -> list[DataFile]:
+    def files(self) -> list[DataFile]:
         """Source and target of training, validation and test."""
         names = [f"{split}.{language}.gz" for split in _SPLITS for language in (self.source, self.target)]
         return [DataFile(f"multi30k/task1/{name}", _MD5[name]) for name in names]

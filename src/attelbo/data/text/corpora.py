@@ -109,9 +109,9 @@ class TinyShakespeare(Downloaded, TextFile):
     def __init__(self) -> None:
         TextFile.__init__(self, _SHAKESPEARE.path)
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The one file, unless it is there."""
-        return [] if (root / _SHAKESPEARE.path).is_file() else [_SHAKESPEARE]
+    def files(self) -> list[DataFile]:
+        """The one file."""
+        return [_SHAKESPEARE]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where it was published."""

@@ -25,9 +25,9 @@ class IMDB(Downloaded, Source[LabelledText]):
 
     embedded = EMBEDDED
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The one archive, unless it is there."""
-        return [] if (root / FILE.path).is_file() else [FILE]
+    def files(self) -> list[DataFile]:
+        """The one archive."""
+        return [FILE]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where it was published."""

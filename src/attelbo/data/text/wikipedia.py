@@ -22,9 +22,9 @@ class HundredMillionBytes(Downloaded, Source[Corpus]):
     file: ClassVar[DataFile]
     url: ClassVar[str]
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The one file, unless it is there."""
-        return [] if (root / self.file.path).is_file() else [self.file]
+    def files(self) -> list[DataFile]:
+        """The one file."""
+        return [self.file]
 
     def download(self, folder: Path, root: Path) -> None:
         """From where it was published, out of its zip file."""
@@ -77,9 +77,9 @@ class WikiText(Downloaded, Source[Corpus]):
     def _file(self) -> DataFile:
         return DataFile(f"wikitext/{self._folder}-v1.zip", MD5[self._folder])
 
-    def missing(self, root: Path) -> list[DataFile]:
-        """The one zip file, unless it is there."""
-        return [] if (root / self._file.path).is_file() else [self._file]
+    def files(self) -> list[DataFile]:
+        """The one zip file."""
+        return [self._file]
 
     def download(self, folder: Path, root: Path) -> None:
         """From the first author's page: where it was published it is no more."""
