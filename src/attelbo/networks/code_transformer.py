@@ -19,6 +19,7 @@ from attelbo.attention.layer import check_heads
 from attelbo.latent import Density, Distribution
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.priors.autoregressive import AutoregressiveCodes, draw
+from attelbo.latent.priors.base import classes_of
 from attelbo.latent.spaces import Codes
 from attelbo.networks.attention_parts import AttentionParts
 from attelbo.networks.transformer import Transformer
@@ -62,11 +63,10 @@ class AutoregressiveTransformer(AutoregressiveCodes):
         class_conditional: bool = False,
     ) -> None:
         check_heads(dim, heads)
-        if class_conditional and data_classes is None:
-            raise ValueError("class_conditional takes data with classes, and these have none")
+        n_classes = classes_of(data_classes, class_conditional)
         super().__init__(space, dim)
-        self.data_classes = data_classes if class_conditional else None
-        self.start = nn.Parameter(torch.randn(self.data_classes or 1, dim))
+        self.data_classes = n_classes
+        self.start = nn.Parameter(torch.randn(n_classes or 1, dim))
         attention = {"_target_": "attelbo.attention.MultiHeadAttention", "heads": heads}
         parts = AttentionParts(attention, position={})
         height = space.shape[0] if len(space.shape) > 1 else 1

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from attelbo.attention import FeedForward, MultiHeadAttention
 from attelbo.checks import check_at_least
+from attelbo.latent.priors.base import classes_of
 from attelbo.latent.priors.denoisers import Adaptive, AdaptiveOutput
-from attelbo.latent.priors.diffusion import DiffusionPrior, classes_of
+from attelbo.latent.priors.diffusion import DiffusionPrior
 
 
 class DiffusionTransformer(DiffusionPrior):

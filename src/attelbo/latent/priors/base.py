@@ -106,6 +106,17 @@ class FixedPrior(Prior):
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
 
+def classes_of(data_classes: int | None, class_conditional: bool) -> int | None:
+    """Y where the prior is to be conditioned on the class, else None.
+
+    Raises:
+        ValueError: the data have no classes.
+    """
+    if class_conditional and data_classes is None:
+        raise ValueError("class_conditional takes data with classes, and these have none")
+    return data_classes if class_conditional else None
+
+
 def sampled_kl(prior: Prior, q: Distribution, n: int) -> Tensor:
     """The plain estimate of KL(q || p) from n samples of q, (B,), nats."""
     z, log_q = q.rsample_with_log_prob(n)

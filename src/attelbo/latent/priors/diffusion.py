@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_2PI, LOG_STD_BOUND, full_precision
 from attelbo.latent.distributions import Distribution
-from attelbo.latent.priors.base import Density
+from attelbo.latent.priors.base import Density, classes_of
 from attelbo.latent.priors.denoisers import NoiseLevels, ResidualDenoiser
 from attelbo.latent.priors.standardized import Standardized
 
@@ -246,17 +246,6 @@ class Diffusion(DiffusionPrior):
         n_classes = classes_of(data_classes, class_conditional)
         network = ResidualDenoiser(math.prod(latent_shape), dim, layers)
         super().__init__(latent_shape, network, steps, n_times, dim, n_classes)
-
-
-def classes_of(data_classes: int | None, class_conditional: bool) -> int | None:
-    """Y where the prior is to be conditioned on the class, else None.
-
-    Raises:
-        ValueError: the data have no classes.
-    """
-    if class_conditional and data_classes is None:
-        raise ValueError("class_conditional takes data with classes, and these have none")
-    return data_classes if class_conditional else None
 
 
 class Schedule(NamedTuple):
