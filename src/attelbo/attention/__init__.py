@@ -41,6 +41,7 @@ from attelbo.attention.persistent import PersistentMemoryAttention
 from attelbo.attention.positions import (
     Alibi,
     AxialRotary,
+    Contextual,
     Learned,
     NoPosition,
     Position,
@@ -92,6 +93,7 @@ __all__ = [
     "Call",
     "Causal",
     "Concat",
+    "Contextual",
     "Cosine",
     "DifferentialAttention",
     "Distance",

@@ -35,6 +35,8 @@ class PersistentMemoryAttention(MultiHeadAttention):
         ValueError: no memories, or location scores; those of ``MultiHeadAttention``.
     """
 
+    as_projected = False  # memories stand nowhere
+
     def __init__(
         self,
         dim: int,
