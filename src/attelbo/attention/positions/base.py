@@ -25,6 +25,8 @@ class Position(nn.Module, ABC):
     """Whether there is a bias on the scores."""
     learns_bias: bool = False
     """Whether the bias has parameters: fused kernels then leave their fast path on a CPU."""
+    computes_bias: bool = False
+    """Whether the bias comes from a network, for all pairs together; FlexAttention asks for one pair at a time."""
     reads_scores: bool = False
     """Whether it adds :meth:`of_scores`; kernels that show no scores cannot compute it."""
 
