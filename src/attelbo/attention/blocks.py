@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
+from attelbo.attention.hyper_connections import ResidualName, residual_connection
 from attelbo.attention.layer import AttentionLayer
 from attelbo.attention.masks import Mask
 from attelbo.attention.norms import NormName
-from attelbo.attention.residuals import Residual, ResidualName
+from attelbo.attention.residuals import Residual
 from attelbo.attention.stacked import Handed, StackedAttention
 from attelbo.checks import check_at_least, check_choice
 
@@ -119,13 +120,15 @@ class TransformerBlock(nn.Module):
         cross: to a memory; None: the block is an encoder's, or that of a language model.
         norm: of the tokens, see ``norms``.
         bias: whether norms have one.
-        residual: how their outputs are added to the tokens, see ``residuals``.
+        residual: how their outputs are added to the tokens, see ``residuals``; with ``hyper_connections`` the block is
+            one between streams (n, B, T, E).
         alpha: of deepnorm.
         layer_scale: the initial learned factor of each feature of a branch; None: no factor.
         dropout: on the output of attention, in training.
         drop_path: the probability with which attention, and then the feed-forward network, adds nothing to a row.
         macaron: whether there is another feed-forward network before attention, of the same sizes; each adds half of
             what it makes.
+        streams: n of hyper-connections.
 
     Raises:
         ValueError: no such norm or residual, a number out of range, or two learned factors; DeepNorm with two
@@ -146,6 +149,7 @@ class TransformerBlock(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         macaron: bool = False,
+        streams: int = 4,
     ) -> None:
         super().__init__()
         if macaron and residual == "deepnorm":
@@ -154,8 +158,15 @@ class TransformerBlock(nn.Module):
             )
 
         def around() -> Residual:
-            return Residual(
-                attention.dim, residual, norm=norm, bias=bias, alpha=alpha, layer_scale=layer_scale, drop=drop_path
+            return residual_connection(
+                attention.dim,
+                residual,
+                streams=streams,
+                norm=norm,
+                bias=bias,
+                alpha=alpha,
+                layer_scale=layer_scale,
+                drop=drop_path,
             )
 
         self.attention = attention
