@@ -80,6 +80,7 @@ class Transformer(nn.Module):
             with the depth of a block, in even steps from 0 (Huang et al. 2016, eq. 4).
         macaron: whether half of a feed-forward network stands on either side of attention (Lu et al. 2019).
         streams: n of hyper-connections, see ``attention.hyper_connections``.
+        shift: the share of features that layers read of the token before, see ``attention.shifted``.
 
     Raises:
         ValueError: a size below 1, no such activation, norm or residual, a number out of range, or two learned factors.
@@ -107,6 +108,7 @@ class Transformer(nn.Module):
         drop_path: float = 0.0,
         macaron: bool = False,
         streams: int = 4,
+        shift: float = 0.0,
     ) -> None:
         super().__init__()
         check_at_least(1, layers=layers)
@@ -130,6 +132,7 @@ class Transformer(nn.Module):
                 drop_path=drop_path * depth / layers,
                 macaron=macaron,
                 streams=streams,
+                shift=shift,
             )
             for depth in range(1, layers + 1)
         )
