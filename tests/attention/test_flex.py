@@ -36,6 +36,9 @@ def test_every_mask(mask: str, queries: int, keys: int, kv_heads: int, values: i
 @pytest.mark.parametrize("cap", [None, 0.7])
 def test_every_position_and_a_soft_cap(mask: str, position: str, cap: float | None) -> None:
     mechanism = Mechanism(ScaledDot(HEAD_DIM), position=build_part("position", position, size=(4, 4)), soft_cap=cap)
+    if flex.refuses(mechanism, dropout=0.0, mask=None) is not None:
+        assert position in ("contextual", "continuous_bias")
+        return
     given = inputs(12, 14)
     expected = eager(*given, mechanism, mask=MASKS[mask])
     torch.testing.assert_close(flex(*given, mechanism, mask=MASKS[mask]), expected)

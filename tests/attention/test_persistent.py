@@ -9,6 +9,7 @@ from torch import nn
 from attelbo.attention import (
     Alibi,
     Causal,
+    ContinuousBias,
     KernelName,
     Location,
     Padding,
@@ -25,6 +26,7 @@ POSITIONS = {
     "rotary": lambda: Rotary(HEAD, LENGTH),
     "alibi": lambda: Alibi(HEADS),
     "relative_bias": lambda: RelativeBias(HEADS, causal=True, buckets=4, max_distance=5),
+    "continuous_bias": lambda: ContinuousBias(HEADS, 8),
 }
 
 

@@ -11,6 +11,8 @@ from attelbo.attention import (
     Alibi,
     AxialRotary,
     Causal,
+    Contextual,
+    ContinuousBias,
     KernelName,
     KeyValueCache,
     Learned,
@@ -42,7 +44,11 @@ POSITIONS = {
     "alibi": lambda: Alibi(HEADS),
     "relative_bias": lambda: RelativeBias(HEADS, True, 4, 8),
     "relative_bias, both directions": lambda: RelativeBias(HEADS, False, 8, 6),
+    "continuous_bias": lambda: ContinuousBias(HEADS, 8),
+    "contextual": lambda: Contextual(HEAD_DIM, places=5),
 }
+ABLE = [(name, kernel) for name in POSITIONS for kernel in TRAINABLE if (name, kernel) != ("contextual", "sdpa")]
+"""Positions and the kernels that can compute them."""
 
 
 def attention(name: str, kernel: KernelName = "eager", kv_heads: int = 2) -> MultiHeadAttention:
@@ -71,8 +77,7 @@ def test_decoding_with_a_cache_equals_all_at_once(name: str, steps: tuple[int, .
     torch.testing.assert_close(torch.cat(parts, 1), told(ours, x, mask=Causal()))
 
 
-@pytest.mark.parametrize("name", POSITIONS)
-@pytest.mark.parametrize("kernel", TRAINABLE)
+@pytest.mark.parametrize(("name", "kernel"), ABLE)
 def test_kernels_agree(name: str, kernel: KernelName) -> None:
     ours, reference = attention(name, kernel), attention(name)
     x = tokens()
@@ -300,6 +305,34 @@ def test_relative_bias_is_looked_up_by_bucket_and_head() -> None:
                 assert bias[h, t, s] == position.table[bucket_of_t5(s - t, False, 8, 6), h]
 
 
+def test_continuous_bias_is_the_network_at_each_distance() -> None:
+    torch.manual_seed(0)
+    position = ContinuousBias(3, 5).double()
+    network = nn.Sequential(nn.Linear(1, 5), nn.ReLU(), nn.Linear(5, 3, bias=False)).double()
+    network[0].weight.data, network[0].bias.data = position.weight.data[:, None], position.shift.data
+    network[2].weight.data = position.output.data.T
+    head, query, key = torch.arange(3)[:, None, None], torch.arange(20, 30)[:, None], torch.arange(7, 40)
+    found = position.bias(head, query, key)
+    assert found.shape == (3, 10, 33)
+    for t in range(10):
+        for s in range(33):
+            distance = (7 + s) - (20 + t)
+            d = math.copysign(math.log(1 + abs(distance)), distance)  # eq. 4 of the paper
+            torch.testing.assert_close(found[:, t, s], network(torch.tensor([d], dtype=torch.float64)))
+    in_cache = position.bias(head, torch.tensor([[29]]), key)
+    torch.testing.assert_close(in_cache[:, 0], found[:, 9])
+
+
+def test_continuous_bias_goes_on_beyond_the_distances_that_were_trained_on() -> None:
+    """In a straight line of the logarithm of the distance: nothing is clamped, nothing jumps."""
+    torch.manual_seed(0)
+    position = ContinuousBias(2).double()
+    position.shift.data *= position.weight.data.abs()  # each hidden feature has its kink within d = -1 .. 1
+    steps = position.of_distances(1 - 2 ** torch.arange(5, 20)).diff(dim=0)
+    assert (steps.abs() > 1e-4).all()
+    torch.testing.assert_close(steps[1:], steps[:-1])
+
+
 # What does not fit.
 
 
@@ -345,6 +378,12 @@ def test_other_features_than_there_are_angles_for() -> None:
         (lambda: AxialRotary(6, (2, 2)), "head_dim must be a multiple of 4 .*, got 6"),
         (lambda: AxialRotary(4, (2, 3), 5), "max_length must be at least the 6 places of the image, got 5"),
         (lambda: AxialRotary(4, (2, 2, 2)), "size must be"),  # pyright: ignore[reportArgumentType]
+        (lambda: ContinuousBias(2, 0), "hidden must be at least 1, got 0"),
+        (lambda: ContinuousBias(0), "heads must be at least 1, got 0"),
+        (
+            lambda: MultiHeadAttention(8, 2, position=ContinuousBias(2), kernel="flex"),
+            "kernel=flex cannot compute this: .* ContinuousBias is computed by a network; auto or eager or sdpa or",
+        ),
         (lambda: Alibi(0), "heads must be at least 1, got 0"),
         (lambda: RelativeBias(2, buckets=6), "buckets must be a multiple of 4, got 6"),
         (lambda: RelativeBias(2, True, 0), "buckets must be a multiple of 2, got 0"),
@@ -356,8 +395,8 @@ def test_bad_arguments(make, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("position", [Alibi(8), RelativeBias(8)], ids=["alibi", "relative_bias"])
-def test_a_bias_for_other_heads_is_refused(position: Alibi | RelativeBias) -> None:
+@pytest.mark.parametrize("position", [Alibi(8), RelativeBias(8), ContinuousBias(8)], ids=str)
+def test_a_bias_for_other_heads_is_refused(position: Position) -> None:
     """Four heads would take the first four of eight slopes."""
-    with pytest.raises(ValueError, match=r"^position: the (Alibi|RelativeBias) is for 8 heads, got 4$"):
+    with pytest.raises(ValueError, match=r"^position: the (Alibi|RelativeBias|ContinuousBias) is for 8 heads, got 4$"):
         MultiHeadAttention(32, heads=4, position=position)

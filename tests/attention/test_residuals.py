@@ -1,5 +1,6 @@
 """Residuals against their formulas, what they are at the start, and rows that are left out."""
 
+import itertools
 import math
 from typing import get_args
 
@@ -8,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attelbo.attention import NoPosition, Residual
-from attelbo.attention.residuals import ResidualName, deepnorm_constants
+from attelbo.attention import HyperConnection, NoPosition, Residual
+from attelbo.attention.hyper_connections import ResidualName
+from attelbo.attention.residuals import ResidualForm, deepnorm_constants
 from attelbo.networks import AttentionParts, Transformer
 from attelbo.networks.transformer import initialize_by_depth
 
-FORMS: tuple[ResidualName, ...] = get_args(ResidualName)
+FORMS: tuple[ResidualForm, ...] = get_args(ResidualForm)
+NAMES: tuple[ResidualName, ...] = get_args(ResidualName)
 DIM = 6
 
 
@@ -37,7 +40,7 @@ FORMULAS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scaled", [True, False])
-def test_is_its_formula(form: ResidualName, scaled: bool) -> None:
+def test_is_its_formula(form: ResidualForm, scaled: bool) -> None:
     options = {"alpha": 1.7} if form == "deepnorm" else {}
     ours = Residual(DIM, form, layer_scale=0.1 if scaled and form != "rezero" else None, **options).double()
     for i, parameter in enumerate(ours.parameters()):
@@ -73,7 +76,7 @@ def test_layer_scale_begins_near_the_identity() -> None:
     assert 0 < (ours(x) - x).abs().max() < 1e-4 < (plain(x) - x).abs().max()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", NAMES)
 def test_decoding_with_caches_equals_all_at_once_and_all_learn(form: ResidualName) -> None:
     ours = stack(form, causal=True, cross=True, layer_scale=None if form == "rezero" else 0.3)
     with torch.no_grad():
@@ -144,6 +147,55 @@ def test_deeper_layers_are_left_out_more_often_and_none_in_evaluation() -> None:
     assert not torch.equal(ours.train()(x), plain(x))
 
 
+def connection(dynamic: bool, streams: int = 3) -> HyperConnection:
+    made = HyperConnection(DIM, streams, dynamic).double()
+    for i, parameter in enumerate(made.parameters()):
+        parameter.data = normal(*parameter.shape, seed=i)
+    return made
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_hyper_connections_are_their_formula(dynamic: bool) -> None:
+    """Each token by itself, as eqs. 1, 2 and 10-13 of the paper have it, with the matrices of eq. 1."""
+    n, ours, layer, x = 3, connection(dynamic), nn.Linear(DIM, DIM).double(), normal(3, 2, 4, DIM)
+    found = ours(x, layer)
+    for b, t in itertools.product(range(2), range(4)):
+        streams = x[:, b, t]  # H, (n, E)
+        read, mix, write = ours.width.view(n, n + 1)[:, 0], ours.width.view(n, n + 1)[:, 1:], ours.depth
+        if dynamic:
+            centred = streams - streams.mean(-1, keepdim=True)
+            said = torch.tanh(centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() @ ours.of_token)
+            read, mix = read + ours.scales[0] * said[:, 0], mix + ours.scales[0] * said[:, 1 : n + 1]
+            write = write + ours.scales[1] * said[:, n + 1]
+        added = layer(normed(read @ streams, ours.norm))
+        torch.testing.assert_close(found[:, b, t], mix.T @ streams + torch.outer(write, added))
+
+
+@pytest.mark.parametrize("form", ["hyper", "dynamic_hyper"])
+@pytest.mark.parametrize("options", [{}, {"streams": 1}, {"causal": True, "macaron": True, "layer_scale": 0.1}])
+def test_hyper_connections_begin_as_the_residual_network_and_then_tell_streams_apart(
+    form: ResidualName, options: dict
+) -> None:
+    ours, plain, x = stack(form, **options), stack("pre_norm", **{**options, "streams": 4}), normal(2, 5, 8)
+    torch.testing.assert_close(ours(x), plain(x))
+    (ours(x) * normal(2, 5, 8, seed=1)).sum().backward()
+    connections = [each for each in ours.modules() if isinstance(each, HyperConnection)]
+    n = options.get("streams", 4)
+    assert [int(each.width.view(n, -1)[:, 0].argmax()) for each in connections] == [
+        k % n for k in range(len(connections))
+    ]
+    written = connections[0].depth.grad
+    assert written is not None
+    assert len(written.unique()) == n, "streams that are the same but for who reads them learn different things"
+
+
+@pytest.mark.parametrize("form", ["hyper", "dynamic_hyper"])
+def test_an_optimizer_does_not_shrink_what_is_the_identity(form: ResidualName) -> None:
+    ours = stack(form)
+    shrunk = {name.rsplit(".", 1)[1] for name, p in ours.named_parameters() if p.ndim >= 2 and ".around" in name}
+    assert shrunk == ({"of_token"} if form == "dynamic_hyper" else set())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -156,3 +208,10 @@ def test_deeper_layers_are_left_out_more_often_and_none_in_evaluation() -> None:
 def test_bad_arguments(options, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Residual(DIM, **options)
+
+
+def test_bad_connections() -> None:
+    with pytest.raises(ValueError, match=r"residual must be pre_norm or .* or hyper or dynamic_hyper, got 'none'"):
+        stack("none")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="streams must be at least 1, got 0"):
+        stack("hyper", streams=0)

@@ -64,7 +64,9 @@ def test_all_lengths_predict_the_same_tokens(assembled, documents, split):
     assert data.spec.shape == (16,)
 
 
-@pytest.mark.parametrize("position", ["alibi", "relative_bias", "rope", "sinusoidal", "xpos", "none"])
+@pytest.mark.parametrize(
+    "position", ["alibi", "contextual", "continuous_bias", "relative_bias", "rope", "sinusoidal", "xpos", "none"]
+)
 @torch.no_grad()
 def test_longer_rows_are_read_as_if_there_had_been_places_for_them(assembled, position):
     """A model that was told of 64 places from the start says the same of 64 tokens."""

@@ -20,6 +20,7 @@ from attelbo.attention.feature_maps import (
 from attelbo.attention.forgetting import ForgettingAttention
 from attelbo.attention.gated import GatedAttention
 from attelbo.attention.glimpses import GaussianWindow, gaussian_window
+from attelbo.attention.hyper_connections import HyperConnection
 from attelbo.attention.kernels import KERNELS, Call, Kernel, KernelName, Mechanism, attention_weights
 from attelbo.attention.latent import LatentAttention
 from attelbo.attention.layer import AttentionLayer, HeadFeatures
@@ -41,6 +42,8 @@ from attelbo.attention.persistent import PersistentMemoryAttention
 from attelbo.attention.positions import (
     Alibi,
     AxialRotary,
+    Contextual,
+    ContinuousBias,
     Learned,
     NoPosition,
     Position,
@@ -92,6 +95,8 @@ __all__ = [
     "Call",
     "Causal",
     "Concat",
+    "Contextual",
+    "ContinuousBias",
     "Cosine",
     "DifferentialAttention",
     "Distance",
@@ -109,6 +114,7 @@ __all__ = [
     "General",
     "Handed",
     "HeadFeatures",
+    "HyperConnection",
     "Kernel",
     "KernelName",
     "KeyValueCache",

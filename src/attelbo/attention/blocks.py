@@ -9,20 +9,23 @@ Shapes: B batch, T tokens, S tokens of the memory, E features of a token, H hidd
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
+from attelbo.attention.hyper_connections import ResidualName, residual_connection
 from attelbo.attention.layer import AttentionLayer
-from attelbo.attention.masks import Mask
+from attelbo.attention.masks import Mask, merged
 from attelbo.attention.norms import NormName
-from attelbo.attention.residuals import Residual, ResidualName
+from attelbo.attention.residuals import Residual
+from attelbo.attention.shifted import TokenShift
 from attelbo.attention.stacked import Handed, StackedAttention
-from attelbo.checks import check_at_least, check_choice
+from attelbo.checks import check_at_least, check_below_one, check_choice
 
+Layer = Callable[[Tensor], Tensor]
 FeedForwardActivation = Literal["relu", "gelu", "relu2", "reglu", "geglu", "swiglu"]
 
 _GATES: dict[str, Callable[[Tensor], Tensor]] = {"reglu": F.relu, "geglu": F.gelu, "swiglu": F.silu}
@@ -98,6 +101,8 @@ class BlockCache:
     """Keys and values of the tokens so far."""
     memory: KeyValues | None = None
     """Keys and values of the memory, once they are projected."""
+    last: dict[str, Tensor] = field(default_factory=dict)
+    """Of a token shift, what the layers have read of the last token."""
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with these rows (B',) of the batch."""
@@ -108,6 +113,7 @@ class BlockCache:
     def exchange(self, rows: Tensor) -> None:
         """Go on with these rows (B,), each replacing one with the same memory."""
         self.tokens.reorder(rows)
+        self.last = {layer: read.index_select(0, rows) for layer, read in self.last.items()}
 
 
 class TransformerBlock(nn.Module):
@@ -119,13 +125,16 @@ class TransformerBlock(nn.Module):
         cross: to a memory; None: the block is an encoder's, or that of a language model.
         norm: of the tokens, see ``norms``.
         bias: whether norms have one.
-        residual: how their outputs are added to the tokens, see ``residuals``.
+        residual: how their outputs are added to the tokens, see ``residuals``; with ``hyper_connections`` the block is
+            one between streams (n, B, T, E).
         alpha: of deepnorm.
         layer_scale: the initial learned factor of each feature of a branch; None: no factor.
         dropout: on the output of attention, in training.
         drop_path: the probability with which attention, and then the feed-forward network, adds nothing to a row.
         macaron: whether there is another feed-forward network before attention, of the same sizes; each adds half of
             what it makes.
+        streams: n of hyper-connections.
+        shift: the share of features that attention and feed-forward networks read of the token before.
 
     Raises:
         ValueError: no such norm or residual, a number out of range, or two learned factors; DeepNorm with two
@@ -146,18 +155,29 @@ class TransformerBlock(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         macaron: bool = False,
+        streams: int = 4,
+        shift: float = 0.0,
     ) -> None:
         super().__init__()
+        check_below_one(shift=shift)
         if macaron and residual == "deepnorm":
             raise ValueError(
                 "macaron must be false with residual=deepnorm: its constants are for one feed-forward network"
             )
 
         def around() -> Residual:
-            return Residual(
-                attention.dim, residual, norm=norm, bias=bias, alpha=alpha, layer_scale=layer_scale, drop=drop_path
+            return residual_connection(
+                attention.dim,
+                residual,
+                streams=streams,
+                norm=norm,
+                bias=bias,
+                alpha=alpha,
+                layer_scale=layer_scale,
+                drop=drop_path,
             )
 
+        self.n_shifted = round(shift * attention.dim)
         self.attention = attention
         self.around_attention = around()
         self.cross = cross
@@ -198,9 +218,14 @@ class TransformerBlock(nn.Module):
         def attend(tokens_: Tensor) -> Tensor:
             return self.dropout(self.attention(tokens_, mask=mask, cache=tokens, **stacked))
 
+        shift = self._shift(x, mask, cache) if self.n_shifted else None
+
+        def reading(name: str, layer: Layer) -> Layer:
+            return layer if shift is None else shift.into(name, layer)
+
         if self.before is not None and self.around_before is not None:
-            x = self.around_before(x, self.before)
-        x = self.around_attention(x, attend)
+            x = self.around_before(x, reading("before", self.before))
+        x = self.around_attention(x, reading("attention", attend))
         if self.cross is not None and self.around_cross is not None:
             assert memory is not None, "a decoder's block needs a memory"
             cross, known = self.cross, self._memory_of(memory, cache)
@@ -209,7 +234,7 @@ class TransformerBlock(nn.Module):
                 return self.dropout(cross(tokens_, known, mask=memory_mask))
 
             x = self.around_cross(x, look)
-        return self.around_feed_forward(x, self.feed_forward)
+        return self.around_feed_forward(x, reading("feed_forward", self.feed_forward))
 
     def residual_outputs(self) -> list[nn.Linear]:
         """The last layer of each residual branch."""
@@ -229,6 +254,12 @@ class TransformerBlock(nn.Module):
     def feed_forwards(self) -> list[FeedForward]:
         """The feed-forward network, or both of them."""
         return [self.feed_forward] if self.before is None else [self.before, self.feed_forward]
+
+    def _shift(self, x: Tensor, mask: Mask | None, cache: BlockCache | None) -> TokenShift:
+        """Between tokens that may attend to each other."""
+        first, last = (0, {}) if cache is None else (cache.tokens.length, cache.last)
+        own = getattr(self.attention, "mask", None)  # linear attention has none
+        return TokenShift(self.n_shifted, first, x, merged(own, mask), last)
 
     def _memory_of(self, memory: Tensor, cache: BlockCache | None) -> Tensor | KeyValues:
         """The memory, projected only once while decoding."""

@@ -46,6 +46,8 @@ class LatentAttention(AttentionLayer):
             outside [0, 1), a kernel that cannot compute this.
     """
 
+    as_projected = False  # a step of decoding absorbs projections of keys into the queries
+
     def __init__(
         self,
         dim: int,

@@ -67,6 +67,9 @@ class AttentionLayer(nn.Module, ABC):
 
     output: nn.Linear
     """Its last layer."""
+    as_projected: bool = True
+    """Whether kernels get queries that begin with those of :meth:`project`, and keys of tokens only, also while
+    decoding; positions that read scores need both."""
 
     def __init__(
         self,
@@ -93,6 +96,11 @@ class AttentionLayer(nn.Module, ABC):
         self.position = position or NoPosition()
         if self.position.heads not in (None, heads):
             raise ValueError(f"position: the {type(position).__name__} is for {self.position.heads} heads, got {heads}")
+        if self.position.reads_scores and not self.as_projected:
+            raise ValueError(
+                f"position: {type(position).__name__} counts tokens by the scores that queries give them, which "
+                f"{type(self).__name__} changes; MultiHeadAttention does not"
+            )
         self.mechanism = Mechanism(self.score, self.normalizer, self.position, soft_cap)
         self.kernel = KERNELS[check_kernel(kernel, self.mechanism, dropout, mask)]
         self.last_call: Call | None = None

@@ -35,6 +35,8 @@ class PersistentMemoryAttention(MultiHeadAttention):
         ValueError: no memories, or location scores; those of ``MultiHeadAttention``.
     """
 
+    as_projected = False  # memories stand nowhere
+
     def __init__(
         self,
         dim: int,
@@ -88,6 +90,7 @@ class BehindMemories(Position):
         self.n = n
         self.has_bias = position.has_bias
         self.learns_bias = position.learns_bias
+        self.computes_bias = position.computes_bias
 
     def bias(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         of_tokens = self.position.bias(head, query - self.n, (key - self.n).clamp(min=0))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from attelbo.attention.norms import NormName, norm_layer
 from attelbo.checks import check_below_one, check_choice, check_positive
 
-ResidualName = Literal["pre_norm", "post_norm", "sandwich_norm", "deepnorm", "rezero"]
+ResidualForm = Literal["pre_norm", "post_norm", "sandwich_norm", "deepnorm", "rezero"]
 
 
 class Residual(nn.Module):
@@ -48,7 +48,7 @@ class Residual(nn.Module):
     def __init__(
         self,
         dim: int,
-        form: ResidualName = "pre_norm",
+        form: ResidualForm = "pre_norm",
         *,
         norm: NormName = "layer",
         bias: bool = True,
@@ -57,12 +57,12 @@ class Residual(nn.Module):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        check_choice("residual", form, ResidualName)
+        check_choice("residual", form, ResidualForm)
         check_positive(alpha=alpha, **({} if layer_scale is None else {"layer_scale": layer_scale}))
         check_below_one(drop_path=drop)
         if form == "rezero" and layer_scale is not None:
             raise ValueError("layer_scale must be null where residual=rezero has a learned factor of its own")
-        self.form: ResidualName = form
+        self.form: ResidualForm = form
         self.alpha = alpha
         self.drop = drop
         self.norm = nn.Identity() if form == "rezero" else norm_layer(norm, dim, bias)
@@ -73,17 +73,20 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """x (B, T, E) -> (B, T, E)."""
-        behind = self.form in ("post_norm", "deepnorm")
-        added = self.norm_of_added(layer(x if behind else self.norm(x)))
+        both = (x if self.alpha == 1 else self.alpha * x) + self.branch(x, layer)
+        return both if ends_with_norm(self.form) else self.norm(both)
+
+    def branch(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        """What is added to x: (B, T, E) -> (B, T, E)."""
+        added = self.norm_of_added(layer(self.norm(x) if ends_with_norm(self.form) else x))
         if self.factor is not None:
             added = self.factor * added
         if self.drop > 0 and self.training:
             added = added * F.dropout(x.new_ones(len(x), 1, 1), self.drop)
-        both = (x if self.alpha == 1 else self.alpha * x) + added
-        return self.norm(both) if behind else both
+        return added
 
 
-def ends_with_norm(form: ResidualName) -> bool:
+def ends_with_norm(form: str) -> bool:
     """Whether a stack of blocks of this form has a norm after the last one: if the blocks do not end with one. For
     ReZero this differs from the paper: with tied embeddings, which start small, a language model would have small
     logits without it.

@@ -22,8 +22,9 @@ from attelbo.attention import (
     norm_layer,
 )
 from attelbo.attention.blocks import FeedForwardActivation
+from attelbo.attention.hyper_connections import ResidualName, is_hyper, take_turns
 from attelbo.attention.norms import NormName
-from attelbo.attention.residuals import ResidualName, deepnorm_constants, ends_with_norm
+from attelbo.attention.residuals import deepnorm_constants, ends_with_norm
 from attelbo.checks import check_at_least, check_below_one
 from attelbo.errors import ConfigError
 from attelbo.networks.attention_parts import AttentionParts
@@ -78,6 +79,8 @@ class Transformer(nn.Module):
         drop_path: the probability with which a layer of the last block adds nothing to a row, in training; it grows
             with the depth of a block, in even steps from 0 (Huang et al. 2016, eq. 4).
         macaron: whether half of a feed-forward network stands on either side of attention (Lu et al. 2019).
+        streams: n of hyper-connections, see ``attention.hyper_connections``.
+        shift: the share of features that layers read of the token before, see ``attention.shifted``.
 
     Raises:
         ValueError: a size below 1, no such activation, norm or residual, a number out of range, or two learned factors.
@@ -104,6 +107,8 @@ class Transformer(nn.Module):
         hidden_dropout: float = 0.0,
         drop_path: float = 0.0,
         macaron: bool = False,
+        streams: int = 4,
+        shift: float = 0.0,
     ) -> None:
         super().__init__()
         check_at_least(1, layers=layers)
@@ -126,9 +131,13 @@ class Transformer(nn.Module):
                 dropout=dropout,
                 drop_path=drop_path * depth / layers,
                 macaron=macaron,
+                streams=streams,
+                shift=shift,
             )
             for depth in range(1, layers + 1)
         )
+        self.streams = streams if is_hyper(residual) else None
+        take_turns(self)
         self.norm = norm_layer(norm, dim, bias) if ends_with_norm(residual) else nn.Identity()
         self.reset_parameters()
 
@@ -157,11 +166,13 @@ class Transformer(nn.Module):
             memory_mask: from the tokens to the memory.
             caches: of each block, the tokens before these.
         """
+        if self.streams is not None:
+            x = x.expand(self.streams, *x.shape)
         handed = Handed()
         for i, block in enumerate(self.blocks):
             cache, handed = None if caches is None else caches[i], Handed(handed.parts)
             x = block(x, memory, mask=mask, memory_mask=memory_mask, cache=cache, handed=handed)
-        return self.norm(x)
+        return self.norm(x if self.streams is None else x.mean(0))
 
     def caches(self, capacity: int) -> list[BlockCache]:
         """Empty caches for decoding up to ``capacity`` tokens."""

@@ -73,10 +73,10 @@ class Chunked(Kernel):
         use_fused = _can_fuse(mechanism, dropout)
         if not use_fused:
             key, value = grouped(key, n_heads), grouped(value, n_heads)
-        query, key = score.at_query(query), score.at_key(key)
+        asked, query, key = query, score.at_query(query), score.at_key(key)
         folding = folding_of(mask, n_queries, n_keys, offset)
         if mask is not None and folding is not None:
-            return attend_nearby(query, key, value, mechanism, mask, offset, dropout, folding, use_fused)
+            return attend_nearby(asked, query, key, value, mechanism, mask, offset, dropout, folding, use_fused)
         if use_fused and is_plain(mask, n_queries, n_keys, offset):
             return fused(query, key, value, mechanism, causal=mask is not None)
 
@@ -89,7 +89,8 @@ class Chunked(Kernel):
             if use_fused:
                 return fused(query, key, value, mechanism, allowed=allowed)
             bias = dense_bias(mechanism, n_heads, n, high - low, at, query.device, low)
-            weights = weights_of(score.compared(query, key), mechanism, bias, allowed)
+            scores, first = score.compared(query, key), at - offset
+            weights = weights_of(scores, mechanism, bias, allowed, asked[:, :, first : first + n])
             if dropout > 0:
                 weights = F.dropout(weights, dropout)
             return weights @ value

@@ -28,11 +28,15 @@ def attention_weights(
     if mask is not None and not mask.allows_all(n_queries, first_key + n_keys, offset):
         allowed = mask.dense(n_queries, n_keys, offset=offset, first_key=first_key, device=query.device)
     bias = dense_bias(mechanism, n_heads, n_queries, n_keys, offset, query.device, first_key)
-    return weights_of(mechanism.score(query, grouped(key, n_heads)), mechanism, bias, allowed)
+    return weights_of(mechanism.score(query, grouped(key, n_heads)), mechanism, bias, allowed, query)
 
 
-def weights_of(scores: Tensor, mechanism: Mechanism, bias: Tensor | None, allowed: Tensor | None) -> Tensor:
-    """From scores (..., N, T, S) to weights, with a bias and a mask that broadcast."""
+def weights_of(
+    scores: Tensor, mechanism: Mechanism, bias: Tensor | None, allowed: Tensor | None, query: Tensor
+) -> Tensor:
+    """From scores (..., N, T, S) of query (..., N, T, D) to weights, with a bias and a mask that broadcast."""
+    if mechanism.position.reads_scores:
+        scores = scores + mechanism.position.of_scores(query, scores, allowed).to(scores.dtype)
     if bias is not None:
         scores = scores + bias.to(scores.dtype)
     if mechanism.soft_cap is not None:

@@ -35,6 +35,10 @@ class Flex(Kernel):
             return f"{type(mechanism.score).__name__} is no dot product"
         if type(mechanism.normalizer) is not Softmax:  # a subclass may do anything
             return f"its normalizer is softmax, not {type(mechanism.normalizer).__name__}"
+        if mechanism.position.reads_scores:
+            return f"it shows a score by itself only, and {type(mechanism.position).__name__} reads all of a query"
+        if mechanism.position.computes_bias:
+            return f"it looks a bias up, and that of {type(mechanism.position).__name__} is computed by a network"
         if dropout > 0:
             return "it cannot drop weights"
         if torch.is_grad_enabled() and not torch.cuda.is_available():

@@ -57,6 +57,7 @@ def folding_of(mask: Mask | None, n_queries: int, n_keys: int, offset: int) -> F
 
 
 def attend_nearby(
+    asked: Tensor,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -70,6 +71,7 @@ def attend_nearby(
     """Query and key after the maps of the score, value (B, M, S, V) -> (B, N, T, V).
 
     Args:
+        asked: (B, N, T, D), the query before them.
         query: (B, N, T, D').
         key: (B, M, S, D''), M = N unless ``use_fused``.
         value: (B, M, S, V), likewise.
@@ -82,8 +84,7 @@ def attend_nearby(
     """
     (n_rows, _, n_queries, _), n_keys, device = query.shape, key.shape[2], query.device
     n_runs = -(-n_queries // folding.run)
-    query = F.pad(query, (0, 0, 0, n_runs * folding.run - n_queries))
-    query = query.unflatten(2, (n_runs, folding.run)).transpose(1, 2).flatten(0, 1)  # (B G, N, R, D)
+    query = _in_runs(query, n_runs, folding).flatten(0, 1)  # (B G, N, R, D')
     key, value = (_in_sight(part, offset, n_runs, folding) for part in (key, value))  # (B G, M, P, ...)
     run = torch.arange(n_runs, device=device)[:, None, None, None]
     first_key = offset - folding.before * folding.run
@@ -103,11 +104,19 @@ def attend_nearby(
             head = torch.arange(query.shape[1], device=device)[:, None, None]
             bias = mechanism.position.bias(head, at_query, at_key)
         scores = mechanism.score.compared(query, key).unflatten(0, (n_rows, n_runs))
-        weights = weights_of(scores, mechanism, bias, allowed).flatten(0, 1)
+        if mechanism.position.reads_scores:
+            asked = _in_runs(asked, n_runs, folding)
+        weights = weights_of(scores, mechanism, bias, allowed, asked).flatten(0, 1)
         if dropout > 0:
             weights = F.dropout(weights, dropout)
         attended = weights @ value
     return attended.unflatten(0, (n_rows, n_runs)).transpose(1, 2).flatten(2, 3)[:, :, :n_queries]
+
+
+def _in_runs(query: Tensor, n_runs: int, folding: Folding) -> Tensor:
+    """(B, N, T, D) -> (B, G, N, R, D), with zeros behind the last."""
+    query = F.pad(query, (0, 0, 0, n_runs * folding.run - query.shape[2]))
+    return query.unflatten(2, (n_runs, folding.run)).transpose(1, 2)
 
 
 def _in_sight(tensor: Tensor, offset: int, n_runs: int, folding: Folding) -> Tensor:

@@ -34,6 +34,8 @@ class Sdpa(Kernel):
             return f"its normalizer is softmax, not {type(mechanism.normalizer).__name__}"
         if mechanism.soft_cap is not None:
             return "it has no soft cap"
+        if mechanism.position.reads_scores:
+            return f"it shows no scores, which {type(mechanism.position).__name__} reads"
         return None
 
     def leaves_fused_path(self, mechanism: Mechanism, *, dropout: float, training: bool) -> str | None:

@@ -25,11 +25,16 @@ class Position(nn.Module, ABC):
     """Whether there is a bias on the scores."""
     learns_bias: bool = False
     """Whether the bias has parameters: fused kernels then leave their fast path on a CPU."""
+    computes_bias: bool = False
+    """Whether the bias comes from a network, for all pairs together; FlexAttention asks for one pair at a time."""
+    reads_scores: bool = False
+    """Whether it adds :meth:`of_scores`; kernels that show no scores cannot compute it."""
 
     @property
     def is_at_input(self) -> bool:
         """Whether it leaves queries, keys and scores unchanged."""
-        return type(self).at_query_key is Position.at_query_key and not self.has_bias
+        acts = self.has_bias or self.reads_scores
+        return type(self).at_query_key is Position.at_query_key and not acts
 
     def at_input(self, x: Tensor, first: int = 0) -> Tensor:
         """The tokens x (B, T, E) that stand at ``first``, first + 1, ..., before the first layer."""
@@ -43,6 +48,11 @@ class Position(nn.Module, ABC):
     def bias(self, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """What is added to the score of a pair: integer tensors that broadcast -> float."""
         raise NotImplementedError(f"{type(self).__name__} has no bias")
+
+    def of_scores(self, query: Tensor, scores: Tensor, allowed: Tensor | None) -> Tensor:
+        """What is added to the scores (..., N, T, S) of query (..., N, T, D or more), where ``allowed``, which
+        broadcasts, says which keys each may attend to; those that are not there are masked for all of them."""
+        raise NotImplementedError(f"{type(self).__name__} reads no scores")
 
 
 class NoPosition(Position):

@@ -154,7 +154,7 @@ def of_length(
     except RuntimeError as error:
         raise ConfigError(
             f"{key}: this model has weights for {data.spec.shape[0]} places in a row, not for {n_tokens}; those of "
-            "model/position=alibi, rope, xpos, relative_bias or sinusoidal are for any number"
+            "model/position=alibi, rope, xpos, relative_bias, continuous_bias, contextual or sinusoidal are for any"
         ) from error
     assert isinstance(other, LanguageModel)
     return other, resized
