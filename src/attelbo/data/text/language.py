@@ -117,12 +117,11 @@ class LanguageDataModule(TextDataModule):
         self, split: Split, documents: list[str], joint: str, windows: Windows
     ) -> StreamSplit | DocumentSplit:
         if self.documents == "stream":
-            tokens = self.tokenizer.encode(joint.join(documents))
+            tokens = self.tokenizer.encode_long(joint.join(documents))
+        elif self.documents == "packed":
+            tokens = pack(self.tokenizer.encode_long(document) for document in documents)
         else:
-            encoded = [self.tokenizer.encode(document) for document in documents]
-            if self.documents != "packed":
-                return DocumentSplit(encoded, self.context)
-            tokens = pack(encoded)
+            return DocumentSplit([self.tokenizer.encode(document) for document in documents], self.context)
         if self.masked and self.documents == "stream":
             tokens = tokens[: len(tokens) - (len(tokens) - 1) % self.context]
         least = self.context + 1 if split == "train" or self.masked else 2
@@ -131,7 +130,7 @@ class LanguageDataModule(TextDataModule):
                 f"data.context={self.context:,} needs {least:,} tokens, the {split} text of {self._name} has "
                 f"{len(tokens):,}"
             )
-        return StreamSplit(tokens, self.tokenizer.n_tokens, self.context, windows, self.documents == "packed")
+        return StreamSplit(tokens, self.context, windows, self.documents == "packed")
 
     def _trained(self) -> ResidentSplit:
         """Windows that follow each other, with all the tokens that random ones were drawn from."""
