@@ -7,7 +7,7 @@ Shapes: V tokens in the vocabulary.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from attelbo.checks import check_at_least

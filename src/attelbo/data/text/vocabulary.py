@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,7 +98,9 @@ class Tokenizer(ABC):
     def encode_long(self, text: str) -> Tensor:
         """Those of a text of any length, (n,), of the smallest integers that hold them; see :meth:`encode`."""
         dtype = compact_dtype(self.n_tokens)
-        return torch.cat([torch.tensor(self.encode(piece), dtype=dtype) for piece in self.pieces(text)])
+        # By NumPy, since torch takes five times as long for a list.
+        encoded = (np.array(self.encode(piece), np.int32) for piece in self.pieces(text))
+        return torch.cat([torch.from_numpy(tokens).to(dtype) for tokens in encoded])
 
     def pieces(self, text: str) -> Iterator[str]:
         """A text in pieces of some PIECE characters, at least one."""
