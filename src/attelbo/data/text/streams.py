@@ -25,7 +25,7 @@ class StreamSplit(ResidentSplit):
     """Windows of T places in a stream.
 
     Args:
-        tokens: M + 1 of them, of the integers that :meth:`Tokenizer.encode_long` makes.
+        tokens: M + 1 of them, of the integers that ``Tokenizer.encode_long`` makes.
         context: T.
         windows: a row begins at every place that T places follow (``random``, since they overlap, and training draws
             from them) or at every T-th (``consecutive``: each token but the first is predicted once; what is missing
