@@ -10,6 +10,7 @@ import torch
 from attelbo.data import BOS, EOS, IGNORE, PAD, UNK, LanguageDataModule
 from attelbo.data.text import ReferenceText, TextFile, TextFiles, TinyShakespeare
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, pack, segments_of
+from attelbo.data.text.vocabulary import Tokenizer
 from attelbo.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
@@ -78,6 +79,32 @@ def test_the_words_are_those_of_the_training_text(folder):
 
 def batch_first(data):
     return everything(data, "validation").x[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "documents"), [("Characters", "stream"), ("BPE", "stream"), ("BPE", "packed"), ("Words", "packed")]
+)
+def test_what_takes_long_to_tokenize_is_tokenized_once(tokenizer, documents, folder, monkeypatch):
+    def made() -> LanguageDataModule:
+        return module(folder, tokenizer=tokenizer, documents=documents)
+
+    expected = made()
+    expected.setup("fit")
+    monkeypatch.setattr("attelbo.data.text.language.LONG_TEXT", 100)
+    monkeypatch.setattr("attelbo.data.kept.LONG", 0.0)
+    made().setup("fit")
+    monkeypatch.setattr(Tokenizer, "fit", None)
+    monkeypatch.setattr(Tokenizer, "encode_long", None)
+    again = made()
+    again.setup("fit")
+    assert again.tokenizer.tokens == expected.tokenizer.tokens
+    for split in ("train", "validation"):
+        assert torch.equal(everything(again, split).x, everything(expected, split).x)
+        assert torch.equal(everything(again, split).y, everything(expected, split).y)
+    with (folder / "text.txt").open("a") as file:
+        file.write("One more.")
+    with pytest.raises(TypeError, match="NoneType"):
+        made().setup("fit")
 
 
 @pytest.mark.parametrize("windows", ["random", "consecutive"])

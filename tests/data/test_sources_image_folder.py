@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.functional import center_crop
 
 from attelbo.cli import main
-from attelbo.data import ImageDataModule, pictures
+from attelbo.data import ImageDataModule, kept, pictures
 from attelbo.data.sources import ImageFolder
 from attelbo.errors import DataError
 from attelbo.training.callbacks import confusion
@@ -46,31 +46,31 @@ def test_what_takes_long_to_decode_is_decoded_once(tmp_path: Path, monkeypatch: 
     for i in range(10):
         write(tmp_path / "images" / f"{i}.png", 10 * i)
     source = ImageFolder("images", size=4)
-    kept = tmp_path / ".decoded"
+    folder = tmp_path / ".prepared"
     source.load(tmp_path)
-    assert not kept.exists()  # it took no time
-    monkeypatch.setattr(pictures, "LONG", 0.0)
+    assert not folder.exists()  # it took no time
+    monkeypatch.setattr(kept, "LONG", 0.0)
     first = source.load(tmp_path)
-    assert len(list(kept.iterdir())) == 2
+    assert len(list(folder.iterdir())) == 2
 
     with monkeypatch.context() as patched:
-        patched.setattr(pictures, "decode_pictures", None)
+        patched.setattr(pictures, "_decode", None)
         again = source.load(tmp_path)
         assert all(torch.equal(one.x, other.x) for one, other in zip(first, again, strict=True))
     assert ImageFolder("images", size=3).load(tmp_path).train.x.shape == (9, 3, 3, 3)
     assert levels(ImageFolder("images", size=4, crop=2).load(tmp_path).test.x) == [90]
     write(tmp_path / "images" / "3.png", 33)
     assert levels(source.load(tmp_path).train.x) == [0, 10, 20, 33, 40, 50, 60, 70, 80]
-    for file in kept.iterdir():
+    for file in folder.iterdir():
         file.write_bytes(file.read_bytes()[:-1])
     assert levels(source.load(tmp_path).test.x) == [90]
 
 
 def test_pictures_are_decoded_where_nothing_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pictures, "LONG", 0.0)
+    monkeypatch.setattr(kept, "LONG", 0.0)
     for i in range(10):
         write(tmp_path / "images" / f"{i}.png", 10 * i)
-    (tmp_path / ".decoded").write_text("no folder")
+    (tmp_path / ".prepared").write_text("no folder")
     assert levels(ImageFolder("images", size=4).load(tmp_path).test.x) == [90]
     (tmp_path / "images" / "3.png").unlink()
     (tmp_path / "images" / "3.png").symlink_to("gone")

@@ -1,14 +1,9 @@
 """Files of pictures to one array, decoded in as many threads as there are cores.
 
-What takes long is done once: the pixels are kept in a folder beside the data sets, by the names, sizes and times of the
-files, so that the next run, or job of a sweep, reads them at the speed of the disk.
-
 Shapes: n pictures.
 """
 
-import hashlib
 import os
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,48 +15,22 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from attelbo.data.kept import kept
 from attelbo.errors import DataError, one_line
-from attelbo.files import replacing
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
-KEPT = ".decoded"
-"""The folder, below that of the data sets."""
-LONG = 5.0
-"""Seconds of decoding from which the pixels are kept."""
-
 
 def decoded_once(root: Path, files: Sequence[Path], shape: Sequence[int], crop: int | None = None) -> Tensor:
-    """As :func:`decode_pictures`; what took long is kept below ``root``, if that can be written to, and read from there
-    while the files are the same."""
+    """As :func:`decode_pictures`; what took long is kept below ``root`` while the files have the same names, sizes and
+    times."""
     try:
-        kept = root / KEPT / f"{_digest(files, shape, crop)}.npy"
+        of_files = [(str(file.absolute()), (now := file.stat()).st_size, now.st_mtime_ns) for file in files]
     except OSError:  # a file that is gone
         return decode_pictures(files, shape, crop)  # which names it
-    try:
-        pixels = np.load(kept)
-        if pixels.dtype == np.uint8 and pixels.shape == (len(files), *shape):
-            return torch.from_numpy(pixels)
-    except (OSError, ValueError, EOFError):
-        pass  # nothing is kept, or half of it
-    start = time.perf_counter()
-    x = decode_pictures(files, shape, crop)
-    if time.perf_counter() - start > LONG:
-        try:
-            with replacing(kept) as file:
-                np.save(file, x.numpy())
-        except OSError:
-            pass  # a read-only folder, a full disk: decoded anew next time
-    return x
-
-
-def _digest(files: Sequence[Path], shape: Sequence[int], crop: int | None) -> str:
-    """Of all that the pixels depend on; what a file holds is taken to be known by its size and time, as make does."""
-    digest = hashlib.sha256(f"{PIL.__version__} {tuple(shape)} {crop}".encode())
-    for file in files:
-        about = file.stat()
-        digest.update(f"\n{file.absolute()} {about.st_size} {about.st_mtime_ns}".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+    about = (PIL.__version__, tuple(shape), crop, of_files)
+    pixels = kept(root, about, decode_pictures, lambda: decode_pictures(files, shape, crop).numpy())
+    return torch.from_numpy(pixels)
 
 
 def decode_pictures(files: Sequence[Path], shape: Sequence[int], crop: int | None = None) -> Tensor:
