@@ -10,6 +10,7 @@ import torch
 from attelbo.data import BOS, EOS, IGNORE, PAD, UNK, LanguageDataModule
 from attelbo.data.text import ReferenceText, TextFile, TextFiles, TinyShakespeare
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, pack, segments_of
+from attelbo.data.text.vocabulary import Tokenizer
 from attelbo.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
@@ -80,10 +81,36 @@ def batch_first(data):
     return everything(data, "validation").x[0, 0]
 
 
+@pytest.mark.parametrize(
+    ("tokenizer", "documents"), [("Characters", "stream"), ("BPE", "stream"), ("BPE", "packed"), ("Words", "packed")]
+)
+def test_what_takes_long_to_tokenize_is_tokenized_once(tokenizer, documents, folder, monkeypatch):
+    def made() -> LanguageDataModule:
+        return module(folder, tokenizer=tokenizer, documents=documents)
+
+    expected = made()
+    expected.setup("fit")
+    monkeypatch.setattr("attelbo.data.text.language.LONG_TEXT", 100)
+    monkeypatch.setattr("attelbo.data.kept.LONG", 0.0)
+    made().setup("fit")
+    monkeypatch.setattr(Tokenizer, "fit", None)
+    monkeypatch.setattr(Tokenizer, "encode_long", None)
+    again = made()
+    again.setup("fit")
+    assert again.tokenizer.tokens == expected.tokenizer.tokens
+    for split in ("train", "validation"):
+        assert torch.equal(everything(again, split).x, everything(expected, split).x)
+        assert torch.equal(everything(again, split).y, everything(expected, split).y)
+    with (folder / "text.txt").open("a") as file:
+        file.write("One more.")
+    with pytest.raises(TypeError, match="NoneType"):
+        made().setup("fit")
+
+
 @pytest.mark.parametrize("windows", ["random", "consecutive"])
 def test_y_is_the_token_after_x(windows):
-    tokens = list(range(2, 52))
-    split = StreamSplit(tokens, 60, 8, windows, packed=False)
+    tokens = torch.arange(2, 52, dtype=torch.uint8)
+    split = StreamSplit(tokens, 8, windows, packed=False)
     batch = split.materialize(torch.arange(len(split)))
     assert batch.segments is None
     inside = batch.y != IGNORE
@@ -91,21 +118,22 @@ def test_y_is_the_token_after_x(windows):
     assert len(split) == (42 if windows == "random" else 7)
     assert int((~inside).sum()) == (0 if windows == "random" else 7)
     assert (batch.x.dtype, batch.y.dtype) == (torch.int64, torch.int64)
-    assert len(StreamSplit(tokens[:9], 60, 8, windows, packed=False)) == 1
+    assert len(StreamSplit(tokens[:9], 8, windows, packed=False)) == 1
     if windows == "random":
         assert batch.x[[0, -1], 0].tolist() == [2, 43]
         assert batch.y[-1, -1] == 51
 
 
-@pytest.mark.parametrize(("n_tokens", "dtype"), [(256, torch.uint8), (300, torch.int16), (40_000, torch.int32)])
-def test_tokens_are_kept_small(n_tokens, dtype):
-    split = StreamSplit([n_tokens - 1] * 20, n_tokens, 8, "consecutive", packed=False)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_tokens_are_kept_small(dtype):
+    split = StreamSplit(torch.full((20,), 255, dtype=torch.int32).to(dtype), 8, "consecutive", packed=False)
     assert split.tokens.dtype == dtype
-    assert split.materialize(torch.tensor([0])).y.tolist() == [[n_tokens - 1] * 8]
+    assert split.materialize(torch.tensor([0])).y.tolist() == [[255] * 8]
 
 
 def test_packed_documents_are_numbered_and_keep_apart():
-    split = StreamSplit(pack([[10, 11], [12], [13, 14, 15]]), 20, 6, "consecutive", packed=True)
+    documents = (torch.tensor(document, dtype=torch.uint8) for document in ([10, 11], [12], [13, 14, 15]))
+    split = StreamSplit(pack(documents), 6, "consecutive", packed=True)
     batch = split.materialize(torch.arange(2))
     assert batch.x.tolist() == [[BOS, 10, 11, EOS, BOS, 12], [EOS, BOS, 13, 14, 15, PAD]]
     assert batch.y.tolist() == [[10, 11, EOS, IGNORE, 12, EOS], [IGNORE, 13, 14, 15, EOS, IGNORE]]

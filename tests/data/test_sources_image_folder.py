@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.functional import center_crop
 
 from attelbo.cli import main
-from attelbo.data import ImageDataModule
+from attelbo.data import ImageDataModule, kept, pictures
 from attelbo.data.sources import ImageFolder
 from attelbo.errors import DataError
 from attelbo.training.callbacks import confusion
@@ -40,6 +40,42 @@ def test_every_tenth_by_name_is_for_testing_wherever_it_lies(tmp_path: Path):
     assert train.x.shape == (18, 3, 4, 4)
     assert train.x.dtype == torch.uint8
     assert train.y is None
+
+
+def test_what_takes_long_to_decode_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for i in range(10):
+        write(tmp_path / "images" / f"{i}.png", 10 * i)
+    source = ImageFolder("images", size=4)
+    folder = tmp_path / ".prepared"
+    source.load(tmp_path)
+    assert not folder.exists()  # it took no time
+    monkeypatch.setattr(kept, "LONG", 0.0)
+    first = source.load(tmp_path)
+    assert len(list(folder.iterdir())) == 2
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pictures, "_decode", None)
+        again = source.load(tmp_path)
+        assert all(torch.equal(one.x, other.x) for one, other in zip(first, again, strict=True))
+    assert ImageFolder("images", size=3).load(tmp_path).train.x.shape == (9, 3, 3, 3)
+    assert levels(ImageFolder("images", size=4, crop=2).load(tmp_path).test.x) == [90]
+    write(tmp_path / "images" / "3.png", 33)
+    assert levels(source.load(tmp_path).train.x) == [0, 10, 20, 33, 40, 50, 60, 70, 80]
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    assert levels(source.load(tmp_path).test.x) == [90]
+
+
+def test_pictures_are_decoded_where_nothing_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kept, "LONG", 0.0)
+    for i in range(10):
+        write(tmp_path / "images" / f"{i}.png", 10 * i)
+    (tmp_path / ".prepared").write_text("no folder")
+    assert levels(ImageFolder("images", size=4).load(tmp_path).test.x) == [90]
+    (tmp_path / "images" / "3.png").unlink()
+    (tmp_path / "images" / "3.png").symlink_to("gone")
+    with pytest.raises(DataError, match=r"3\.png is no picture"):
+        ImageFolder("images", size=4).load(tmp_path)
 
 
 def test_folders_are_classes_and_each_is_tested(tmp_path: Path):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attelbo.data import BOS, EOS, PAD, UNK
+from attelbo.data.padded import compact_dtype
 from attelbo.data.text import BPE, Bytes, Characters, Words
 from attelbo.data.text.vocabulary import load_vocabularies, save_vocabularies
 from attelbo.errors import DataError
@@ -195,6 +196,33 @@ def test_byte_pairs_of_words_that_are_known_are_those_of_the_whole_text():
     assert [tokenizer.encode(text) for text in texts] == [tokenizer._ids(text) for text in texts]  # all are known now
     tokenizer.fit(["ab ab ab"], pads=True)
     assert tokenizer.encode("ab ab") == tokenizer._ids("ab ab")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *EVERY.values(),
+        lambda: Words(split="blanks"),
+        lambda: Words(lower=True, line_end="<eos>"),
+        lambda: Words(split="blanks", line_end="<eos>"),
+    ],
+    ids=[*EVERY, "blanks", "lines", "blanks and lines"],
+)
+@pytest.mark.parametrize("piece", [1, 7])
+def test_a_long_text_is_learned_and_encoded_piece_by_piece(make, piece, monkeypatch):
+    draws = random.Random(piece)
+    texts = [TEXT, *("".join(draws.choices(" \t\n\x1c\x85\xa0 ab1.'ß²Éé世", k=n)) for n in range(3, 40))]
+    whole = make()
+    whole.fit(texts, pads=False)
+    monkeypatch.setattr("attelbo.data.text.vocabulary.PIECE", piece)
+    pieces = make()
+    assert len(list(pieces.pieces(TEXT))) > 5
+    pieces.fit(texts, pads=False)
+    assert pieces.tokens == whole.tokens
+    encoded = [pieces.encode_long(text) for text in texts]
+    assert [tokens.tolist() for tokens in encoded] == [whole.encode(text) for text in texts]
+    assert all(tokens.dtype == compact_dtype(whole.n_tokens) for tokens in encoded)
+    assert pieces.encode_long("").tolist() == []
 
 
 def test_the_same_pairs_of_bytes_are_learned_once(monkeypatch):

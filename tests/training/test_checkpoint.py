@@ -179,6 +179,22 @@ def test_from_run(runs, done, which):
     assert model.sample(3).shape == (3, 1, 8, 8)
 
 
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_lightnings_name_for_it(done, tmp_path, which):
+    path = done.run_dir / "checkpoints" / f"{which}.ckpt"
+    model = VariationalAutoencoder.load_from_checkpoint(str(path))
+    expected = VariationalAutoencoder.from_run(done.run_dir, which).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    shutil.copytree(done.run_dir, tmp_path / "run")
+    elsewhere = tmp_path / "run" / "copy.ckpt"
+    shutil.copy(path, elsewhere)
+    for wrong in (elsewhere, path.with_name("epoch7.ckpt")):
+        with pytest.raises(UserError, match=f"{wrong.name} is no checkpoint in a run directory"):
+            VariationalAutoencoder.load_from_checkpoint(wrong)
+    with pytest.raises(TypeError, match="missing"):
+        VariationalAutoencoder.load_from_checkpoint(path, latent_dim=3)
+
+
 def test_from_run_of_a_folder_takes_the_newest_run_that_is_done(tmp_path, done):
     for name, state, started in (("old", "done", "2020"), ("new", "done", "2021"), ("cut", "interrupted", "2022")):
         shutil.copytree(done.run_dir, tmp_path / "runs" / name)

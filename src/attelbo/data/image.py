@@ -23,9 +23,9 @@ from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_ge
 from attelbo.data.nuisances import Nuisance
 from attelbo.data.options import ResidentOptions
 from attelbo.data.pairs import Pairing, Pairs, check_pairs, pairing_of
+from attelbo.data.pictures import decode_pictures
 from attelbo.data.resident import ImageSplit, ResidentSplit, unpack_bits
 from attelbo.data.sources.base import Images, ImageSource, checked
-from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.data.text.vocabulary import FILE, load_vocabularies, save_vocabularies
 from attelbo.errors import ConfigError, UserError
 

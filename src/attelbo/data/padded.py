@@ -4,7 +4,9 @@ Shapes: N rows, B batch, T tokens of the longest row, U of the longest target.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,7 +77,7 @@ def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     if not rows or not all(rows):
         raise ValueError("rows must hold at least one token each")
     lengths = torch.tensor([len(row) for row in rows])
-    flat = torch.tensor([token for row in rows for token in row])
+    flat = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64))
     places = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)  # (N, longest)
     padded = torch.full(places.shape, PAD, dtype=compact_dtype(int(flat.max()) + 1))
     return padded.masked_scatter_(places, flat.to(padded.dtype)), lengths

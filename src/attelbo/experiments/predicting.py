@@ -18,7 +18,7 @@ from torch import Tensor
 from attelbo.data import IGNORE, Batch, ImageDataModule, TextClassificationDataModule
 from attelbo.data.batch import BOS, EOS
 from attelbo.data.padded import pad_rows
-from attelbo.data.sources.image_folder import pictures_in
+from attelbo.data.pictures import pictures_in
 from attelbo.data.text.files import read_lines
 from attelbo.data.text.streams import windows_of
 from attelbo.errors import ConfigError, DataError, UserError

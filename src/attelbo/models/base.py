@@ -210,6 +210,22 @@ class Model(LightningModule, ABC):
             raise UserError(f"{run_dir} is the run of a {type(model).__name__}, not of a {cls.__name__}")
         return model
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *options: Any, **given: Any) -> Self:  # pyright: ignore
+        """Lightning's name for :meth:`from_run`, given ``<run>/checkpoints/<name>.ckpt``. A checkpoint holds weights;
+        the parts of the model are read from its run directory, unless they are ``given``, as Lightning has it.
+
+        Raises:
+            UserError: there is no such file, it is in no run directory, or the run is of another kind of model.
+        """
+        if options or given:
+            return super().load_from_checkpoint(checkpoint_path, *options, **given)
+        path = Path(checkpoint_path)
+        run_dir = path.parent.parent
+        if not path.is_file() or not (run_dir / "config.yaml").is_file():
+            raise UserError(f"{path} is no checkpoint in a run directory, <run>/checkpoints/<name>.ckpt")
+        return cls.from_run(run_dir, path.stem)
+
     # -- Lightning's side ----------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:

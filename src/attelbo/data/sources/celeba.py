@@ -10,8 +10,8 @@ import torch
 
 from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile
+from attelbo.data.pictures import decoded_once
 from attelbo.data.sources.base import FileSource, Images, Splits, damaged
-from attelbo.data.sources.image_folder import decode_pictures
 from attelbo.errors import DataError, nearest, one_line
 
 FOLDER = "celeba"
@@ -24,8 +24,8 @@ _PARTS = ("train", "validation", "test")
 class CelebA(FileSource):
     """CelebA in torchvision's layout and in its published splits, 162,770 + 19,867 to validate on + 19,962.
 
-    Decoded once, before training: 2.5 GB at 64 x 64. The folder of pictures is taken as it is, or extracted from
-    ``img_align_celeba.zip`` beside it.
+    Decoded once: 2.5 GB at 64 x 64, kept beside the data sets. The folder of pictures is taken as it is, or extracted
+    from ``img_align_celeba.zip`` beside it.
 
     Args:
         size: pixels on a side.
@@ -90,7 +90,7 @@ class CelebA(FileSource):
         return Splits(self._images(root, [*parts[0], *parts[1]], labels), self._images(root, parts[2], labels))
 
     def _images(self, root: Path, names: Sequence[str], labels: dict[str, int] | None) -> Images:
-        x = decode_pictures([root / PICTURES.path / name for name in names], self.shape, self.crop)
+        x = decoded_once(root, [root / PICTURES.path / name for name in names], self.shape, self.crop)
         return Images(x, None if labels is None else torch.tensor([labels[name] for name in names]))
 
     @staticmethod

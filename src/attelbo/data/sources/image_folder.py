@@ -1,27 +1,19 @@
 """The user's own pictures: those below a folder, made square and of one size.
 
-Decoded once, before training, in as many threads as there are cores.
-
 Shapes: N pictures.
 """
 
-import os
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
 
 from attelbo.checks import check_at_least
+from attelbo.data.pictures import SUFFIXES, decoded_once, pictures_in
 from attelbo.data.sources.base import EMBEDDED, Images, ImageSource, Splits
-from attelbo.errors import DataError, one_line
+from attelbo.errors import DataError
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _TEST_EVERY = 10
 _VALIDATION = ("val", "valid", "validation")
 
@@ -80,7 +72,7 @@ class ImageFolder(ImageSource):
         if _is_divided(folder):
             if len(validation) > 1:
                 raise DataError(f"{folder.absolute()} holds {' and '.join(validation)}: one is enough to validate on")
-            return self._published(folder, validation)
+            return self._published(root, validation)
         if "train" in inside and validation:
             raise DataError(
                 f"{folder.absolute()} holds train and {validation[0]}, and no test; test is what is measured in the "
@@ -96,24 +88,25 @@ class ImageFolder(ImageSource):
         ]
         if not all(parts):
             raise DataError(
-                f"{folder.absolute()} holds {sum(map(len, parts))} pictures ({', '.join(sorted(_SUFFIXES))}): too few "
+                f"{folder.absolute()} holds {sum(map(len, parts))} pictures ({', '.join(sorted(SUFFIXES))}): too few "
                 f"to keep every tenth for testing; {EMBEDDED}"
             )
-        return Splits(*map(self._images, parts))
+        return Splits(*(self._images(root, part) for part in parts))
 
-    def _published(self, folder: Path, validation: Sequence[str]) -> Splits:
+    def _published(self, root: Path, validation: Sequence[str]) -> Splits:
         """The folders as they are; those to validate on come last among the training rows."""
+        folder = root / self.path
         names = ("train", *validation, "test")
         parts = {name: [(label, file) for label, _, file in self._ranked(folder / name)] for name in names}
         if empty := [name for name in names if not parts[name]]:
-            raise DataError(f"{(folder / empty[0]).absolute()} holds no pictures ({', '.join(sorted(_SUFFIXES))})")
+            raise DataError(f"{(folder / empty[0]).absolute()} holds no pictures ({', '.join(sorted(SUFFIXES))})")
         if self.n_classes is not None:
             classes = {name: [path.name for path in self._folders(folder / name)] for name in names}
             if differs := [name for name in names if classes[name] != classes["train"]]:
                 raise DataError(f"{folder.absolute()}: {differs[0]} has other folders, one for each class, than train")
         self.n_validation = sum(len(parts[name]) for name in validation)
         train = [*parts["train"], *(row for name in validation for row in parts[name])]
-        return Splits(self._images(train), self._images(parts["test"]))
+        return Splits(self._images(root, train), self._images(root, parts["test"]))
 
     def _ranked(self, folder: Path) -> list[tuple[int, int, Path]]:
         """Class, place in it, and file of each picture."""
@@ -132,9 +125,9 @@ class ImageFolder(ImageSource):
             )
         return found
 
-    def _images(self, rows: Sequence[tuple[int, Path]]) -> Images:
+    def _images(self, root: Path, rows: Sequence[tuple[int, Path]]) -> Images:
         labels = None if self.n_classes is None else torch.tensor([label for label, _ in rows])
-        return Images(decode_pictures([file for _, file in rows], self.shape, self.crop), labels)
+        return Images(decoded_once(root, [file for _, file in rows], self.shape, self.crop), labels)
 
 
 def _is_divided(folder: Path) -> bool:
@@ -144,51 +137,3 @@ def _is_divided(folder: Path) -> bool:
 
 def _folders_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_dir()}
-
-
-def decode_pictures(files: Sequence[Path], shape: Sequence[int], crop: int | None = None) -> Tensor:
-    """The middle of each picture in this shape (C, H, W), C 1 or 3: (n, C, H, W), uint8.
-
-    Raises:
-        DataError: a file is not a picture, has more than 8 bits per channel, or is smaller than the crop.
-    """
-    channels, height, width = shape
-    x = np.empty((len(files), channels, height, width), np.uint8)
-
-    def fill(place: int) -> None:
-        picture = _decode(files[place], "L" if channels == 1 else "RGB", (width, height), crop)
-        x[place] = picture.reshape(height, width, channels).transpose(2, 0, 1)
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        deque(threads.map(fill, range(len(files))), maxlen=0)  # what goes wrong in a thread is raised here
-    return torch.from_numpy(x)
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures below a folder, in the order of their names, without what is hidden or in a hidden folder."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-
-
-def _decode(file: Path, mode: str, size: tuple[int, int], crop: int | None) -> np.ndarray:
-    """(H, W) or (H, W, 3), uint8, of this width and height."""
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{file.absolute()} has more than 8 bits per channel; attelbo's images have 8")
-            upright = ImageOps.exif_transpose(image).convert(mode)
-            if crop is not None:
-                upright = _middle(file, upright, crop)
-            return np.asarray(ImageOps.fit(upright, size, Image.Resampling.BILINEAR))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
-        raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); leave it out") from error
-
-
-def _middle(file: Path, image: Image.Image, crop: int) -> Image.Image:
-    """The square in the middle; where that is between two pixels, as torchvision's CenterCrop has it."""
-    if min(image.size) < crop:
-        raise DataError(
-            f"{file.absolute()} has {image.width} x {image.height} pixels, fewer than data.source.crop={crop}"
-        )
-    left, top = round((image.width - crop) / 2), round((image.height - crop) / 2)
-    return image.crop((left, top, left + crop, top + crop))

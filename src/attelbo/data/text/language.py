@@ -3,17 +3,20 @@
 Shapes: B batch, T tokens of the context.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, Literal, Self, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from attelbo.checks import check_at_least, check_below_one
 from attelbo.data.batch import Batch, DataSpec, Evaluated, Split
+from attelbo.data.kept import kept
 from attelbo.data.loader import rows_per_rank
 from attelbo.data.module import Splits, fixed_generator
 from attelbo.data.options import TextOptions
@@ -25,6 +28,9 @@ from attelbo.data.text.source import Source
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, Windows, pack
 from attelbo.errors import ConfigError
 from attelbo.seeding import derive_seed
+
+LONG_TEXT = 10_000_000
+"""Characters from which what is made of a text may be kept: see ``data.kept``."""
 
 Documents = Literal["stream", "packed", "padded", "bucketed"]
 
@@ -100,8 +106,29 @@ class LanguageDataModule(TextDataModule):
         if not self.tokenizer.is_fitted:
             others = [*corpus.validation, *corpus.test] if self.tokenizer.fits_to_all else []
             joint = [corpus.joint] if self.documents == "stream" and self.tokenizer.fits_to_all else []
-            self.tokenizer.fit([*corpus.train, *others, *joint], pads=self.documents != "stream")
+            self._fit([*corpus.train, *others, *joint], pads=self.documents != "stream")
         return corpus
+
+    def _fit(self, texts: list[str], pads: bool) -> None:
+        """Make the vocabulary of these texts; of long ones it is made once."""
+        if sum(map(len, texts)) < LONG_TEXT:
+            self.tokenizer.fit(texts, pads)
+            return
+
+        def learned() -> np.ndarray:
+            self.tokenizer.fit(texts, pads)
+            return np.frombuffer(json.dumps(self.tokenizer.state()).encode(), np.uint8)
+
+        state = kept(self.root, ("vocabulary", self._described, pads, *texts), type(self.tokenizer), learned)
+        self.tokenizer.restore(json.loads(state.tobytes()))
+
+    def _encoded(self, text: str) -> Tensor:
+        """The tokens of a text, (n,); those of a long one are found once."""
+        encode = self.tokenizer.encode_long
+        if len(text) < LONG_TEXT:
+            return encode(text)
+        about = ("tokens", self._described, self.tokenizer.state(), text)
+        return torch.from_numpy(kept(self.root, about, type(self.tokenizer), lambda: encode(text).numpy()))
 
     def _load(self) -> Splits:
         corpus, splits = self._read(), Splits()
@@ -117,12 +144,11 @@ class LanguageDataModule(TextDataModule):
         self, split: Split, documents: list[str], joint: str, windows: Windows
     ) -> StreamSplit | DocumentSplit:
         if self.documents == "stream":
-            tokens = self.tokenizer.encode(joint.join(documents))
+            tokens = self._encoded(joint.join(documents))
+        elif self.documents == "packed":
+            tokens = pack(self._encoded(document) for document in documents)
         else:
-            encoded = [self.tokenizer.encode(document) for document in documents]
-            if self.documents != "packed":
-                return DocumentSplit(encoded, self.context)
-            tokens = pack(encoded)
+            return DocumentSplit([self.tokenizer.encode(document) for document in documents], self.context)
         if self.masked and self.documents == "stream":
             tokens = tokens[: len(tokens) - (len(tokens) - 1) % self.context]
         least = self.context + 1 if split == "train" or self.masked else 2
@@ -131,7 +157,7 @@ class LanguageDataModule(TextDataModule):
                 f"data.context={self.context:,} needs {least:,} tokens, the {split} text of {self._name} has "
                 f"{len(tokens):,}"
             )
-        return StreamSplit(tokens, self.tokenizer.n_tokens, self.context, windows, self.documents == "packed")
+        return StreamSplit(tokens, self.context, windows, self.documents == "packed")
 
     def _trained(self) -> ResidentSplit:
         """Windows that follow each other, with all the tokens that random ones were drawn from."""

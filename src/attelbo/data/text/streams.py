@@ -6,16 +6,16 @@ document, where the next one begins.
 Shapes: M places of a stream, B batch, T tokens of the context.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
-from itertools import chain
 from typing import Literal, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attelbo.data.batch import BOS, EOS, IGNORE, PAD, Batch
-from attelbo.data.padded import PaddedSplit, compact_dtype
+from attelbo.data.padded import PaddedSplit
 from attelbo.data.resident import ResidentSplit
 
 Windows = Literal["random", "consecutive"]
@@ -25,8 +25,7 @@ class StreamSplit(ResidentSplit):
     """Windows of T places in a stream.
 
     Args:
-        tokens: M + 1 of them.
-        n_tokens: in the vocabulary.
+        tokens: M + 1 of them, of the integers that ``Tokenizer.encode_long`` makes.
         context: T.
         windows: a row begins at every place that T places follow (``random``, since they overlap, and training draws
             from them) or at every T-th (``consecutive``: each token but the first is predicted once; what is missing
@@ -37,25 +36,23 @@ class StreamSplit(ResidentSplit):
         ValueError: fewer than T places, of random windows, or none.
     """
 
-    def __init__(self, tokens: Sequence[int], n_tokens: int, context: int, windows: Windows, packed: bool) -> None:
+    def __init__(self, tokens: Tensor, context: int, windows: Windows, packed: bool) -> None:
         places = len(tokens) - 1
         if places < (context if windows == "random" else 1):
             raise ValueError(f"a text of {len(tokens):,} tokens has no window of {context:,} and one more")
-        stream = torch.tensor(tokens)
-        targets = stream[1:].clone()
+        # A byte has no room for IGNORE.
+        targets = tokens[1:].to(torch.int16) if tokens.dtype == torch.uint8 else tokens[1:].clone()
         if packed:
             targets[targets == BOS] = IGNORE
-        dtype = compact_dtype(n_tokens)
         self.context = context
         self.packed = packed
-        # A byte has no room for IGNORE.
-        self._lay(stream[:-1].to(dtype), targets.to(torch.int16 if dtype == torch.uint8 else dtype), windows)
+        self._lay(tokens[:-1], targets, windows)
 
     def _lay(self, tokens: Tensor, targets: Tensor, windows: Windows) -> None:
         """Take tokens and those behind them, (M,) each, as rows."""
         padding = (0, -len(tokens) % self.context if windows == "consecutive" else 0)
-        self.tokens = torch.nn.functional.pad(tokens, padding, value=PAD)
-        self.targets = torch.nn.functional.pad(targets, padding, value=IGNORE)
+        self.tokens = F.pad(tokens, padding, value=PAD)
+        self.targets = F.pad(targets, padding, value=IGNORE)
         self.step = 1 if windows == "random" else self.context
 
     def consecutive(self, places: int) -> Self:
@@ -82,9 +79,9 @@ def segments_of(x: Tensor) -> Tensor:
     return (x == BOS).cumsum(1).masked_fill(x == PAD, IGNORE)
 
 
-def pack(documents: Sequence[Sequence[int]]) -> list[int]:
-    """One stream in which every document lies between BOS and EOS."""
-    return list(chain.from_iterable((BOS, *document, EOS) for document in documents))
+def pack(documents: Iterable[Tensor]) -> Tensor:
+    """One stream in which every document, (n,), lies between BOS and EOS."""
+    return torch.cat([F.pad(F.pad(document, (1, 0), value=BOS), (0, 1), value=EOS) for document in documents])
 
 
 def windows_of(tokens: Sequence[int], context: int) -> list[tuple[Sequence[int], Sequence[int]]]:

@@ -7,7 +7,7 @@ Shapes: V tokens in the vocabulary.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from attelbo.checks import check_at_least
@@ -17,6 +17,10 @@ from attelbo.errors import DataError
 
 _UNKNOWN = SPECIALS[UNK]
 _WORDS = re.compile(r"\w+|[^\w\s]")
+_SPACE, _REST = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"
+"""White space, and what is none, by Unicode: of four control characters Python thinks otherwise."""
+_BEFORE_SPACE = re.compile(f"(?<={_REST}){_SPACE}")
+_AFTER_LINE = re.compile(r"(?<=\n)")
 _SHOWN_AT_MOST = 8
 """Characters that an error names."""
 
@@ -111,6 +115,7 @@ class Words(Tokenizer):
         self.min_freq = min_freq
         self.line_end = line_end
         self._words: Callable[[str], list[str]] = str.split if split == "blanks" else _WORDS.findall
+        self.border = _BEFORE_SPACE if line_end is None else _AFTER_LINE
 
     @property
     def lengths(self) -> None:
@@ -118,21 +123,17 @@ class Words(Tokenizer):
 
     def split(self, text: str) -> list[str]:
         """The words of a text."""
-        return list(self._each(text))
-
-    def _each(self, text: str) -> Iterator[str]:
-        """The words of a text, of which no more than a line of them is in memory: a text may have 100,000,000."""
         text = text.lower() if self.lower else text
         if self.line_end is None:
-            yield from self._words(text)
-            return
+            return self._words(text)
         lines = text.split("\n")  # not at the other characters that Unicode counts as line ends
-        for line in lines if lines[-1] else lines[:-1]:
-            yield from self._words(line)
-            yield self.line_end
+        return [word for line in (lines if lines[-1] else lines[:-1]) for word in (*self._words(line), self.line_end)]
 
     def _learn(self, texts: Sequence[str], n_specials: int) -> list[str]:
-        counts = Counter(word for text in texts for word in self._each(text))
+        counts: Counter[str] = Counter()
+        for text in texts:
+            for piece in self.pieces(text):
+                counts.update(self.split(piece))
         kept = [(-count, word) for word, count in counts.items() if count >= self.min_freq]
         own = [_UNKNOWN] if not n_specials and self.min_freq > 1 and counts[_UNKNOWN] < self.min_freq else []
         return [word for _, word in sorted(kept)] + own * bool(kept)
@@ -140,9 +141,10 @@ class Words(Tokenizer):
     def encode(self, text: str) -> list[int]:
         """The words' tokens; see :meth:`Tokenizer.encode`."""
         unknown = UNK if self.pads else self._number.get(_UNKNOWN)
-        tokens = [self._number.get(word, unknown) for word in self._each(text)]
+        words = self.split(text)
+        tokens = [self._number.get(word, unknown) for word in words]
         if None in tokens:
-            word = self.split(text)[tokens.index(None)]
+            word = words[tokens.index(None)]
             raise DataError(f"a word that is not among the {self.n_tokens:,} of the vocabulary: {word!r}")
         return cast(list[int], tokens)
 
@@ -166,6 +168,8 @@ class BPE(Tokenizer):
     Raises:
         ValueError: not as many as there are bytes and special tokens.
     """
+
+    border = _BEFORE_SPACE
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -196,21 +200,21 @@ class BPE(Tokenizer):
 
         if not any(texts):
             return []
-        library: Any = Library.from_str(_merged(texts, self.size, n_specials))
+        pieces = [piece for text in texts for piece in self.pieces(text)]
+        library: Any = Library.from_str(_merged(pieces, self.size, n_specials))
         self._model = _taken_literally(library)
         self._words.clear()
         vocabulary: dict[str, int] = library.get_vocab()
         return sorted(vocabulary, key=vocabulary.__getitem__)[n_specials:]
 
     def encode(self, text: str) -> list[int]:
-        """The byte pairs of a text; each word, with the blank before it, is asked for once."""
-        if _UNLIKE_WORDS.search(text):
-            return self._ids(text)
+        """The byte pairs of a text; each word, with the white space before it, is asked for once."""
+        if len(self._words) > _MOST_WORDS:
+            self._words.clear()
         tokens: list[int] = []
-        for place, word in enumerate(text.split(" ")):
-            chunk = f" {word}" if place else word
-            if (known := self._words.get(chunk)) is None:
-                known = self._words[chunk] = self._ids(chunk)
+        for word in _SPACED_WORDS.findall(text):
+            if (known := self._words.get(word)) is None:
+                known = self._words[word] = self._ids(word)
             tokens += known
         return tokens
 
@@ -265,8 +269,10 @@ def _merged(texts: Sequence[str], size: int, n_specials: int) -> str:
     return _MERGED[key]
 
 
-_UNLIKE_WORDS = re.compile(r"[^\S ]| (?= |$)")
-"""White space around which words, each with the blank before it, cannot be encoded one by one."""
+_SPACED_WORDS = re.compile(f"{_SPACE}*{_REST}+|{_SPACE}+$")
+"""Words, each with the white space before it, across which no token goes; white space at the end of a text."""
+_MOST_WORDS = 1_000_000
+"""Of which the tokens are remembered."""
 
 
 def _taken_literally(library: Any) -> Any:

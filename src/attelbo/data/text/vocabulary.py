@@ -7,12 +7,18 @@ Shapes: V tokens in the vocabulary.
 """
 
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from attelbo.data.batch import EOS, UNK
+from attelbo.data.padded import compact_dtype
 from attelbo.errors import DataError
 from attelbo.files import write_atomically
 
@@ -20,6 +26,10 @@ SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 """PAD, BOS, EOS and UNK, as they are written for people."""
 
 FILE = "vocabulary.json"
+
+PIECE = 100_000
+"""Characters of a long text that are split into tokens at a time: as Python's objects tokens take many times the room
+of their text, which may have 500,000,000 characters."""
 
 
 class Tokenizer(ABC):
@@ -32,6 +42,8 @@ class Tokenizer(ABC):
     """Whether a decoded text has blanks between all its words, punctuation too."""
     fits_to_all: ClassVar[bool] = False
     """Whether it is fitted to the texts of all splits: where it only lists an alphabet, not where it counts."""
+    border: re.Pattern[str] = re.compile("")
+    """Where a long text can be cut, so that its pieces have the tokens of the whole: anywhere."""
 
     def __init__(self) -> None:
         self.tokens: tuple[str, ...] = ()
@@ -82,6 +94,22 @@ class Tokenizer(ABC):
         Raises:
             DataError: something in the text is not in the vocabulary, and UNK is not in it either.
         """
+
+    def encode_long(self, text: str) -> Tensor:
+        """Those of a text of any length, (n,), of the smallest integers that hold them; see :meth:`encode`."""
+        dtype = compact_dtype(self.n_tokens)
+        # By NumPy, since torch takes five times as long for a list.
+        encoded = (np.array(self.encode(piece), np.int32) for piece in self.pieces(text))
+        return torch.cat([torch.from_numpy(tokens).to(dtype) for tokens in encoded])
+
+    def pieces(self, text: str) -> Iterator[str]:
+        """A text in pieces of some PIECE characters, at least one."""
+        start, end = 0, -1
+        while end < len(text):
+            cut = self.border.search(text, start + PIECE)
+            end = cut.start() if cut else len(text)
+            yield text[start:end]
+            start = end
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens up to EOS, without PAD and BOS."""
