@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra._internal import defaults_list
 from lightning.fabric.utilities import registry
 from lightning.pytorch import Callback, Trainer
 
@@ -32,9 +31,6 @@ SMALL = (
     "evaluation.n_samples=2",
     "evaluation.n_images=5",
 )
-
-
-_map_of_choices = getattr(defaults_list, "_create_interpolation_map", None)
 
 
 class Runs:
@@ -109,16 +105,8 @@ def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.fixture(autouse=True, scope="session")
 def one_session() -> Iterator[None]:
     """Hydra, one for all tests: no file of ``conf/`` is read twice, and no choice of files merged twice."""
-    with session(), pytest.MonkeyPatch.context() as patch:
-        if _map_of_choices is not None:  # Hydra 1.3's
-            patch.setattr(defaults_list, "_create_interpolation_map", _made_where_it_is_asked)
+    with session():
         yield
-
-
-def _made_where_it_is_asked(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
-    """Of all choices so far Hydra makes a node for each file, a third of the time of a composition, and looks at it
-    only where a file leaves one of its defaults to such a choice: ``/own: of_${experiment}``."""
-    return _map_of_choices(overrides, defaults, self_added) if any(d.is_interpolation() for d in defaults) else None
 
 
 @pytest.fixture(autouse=True, scope="session")
