@@ -171,7 +171,7 @@ EXPERIMENT_DATA: dict[str, tuple[str, ...]] = {
             *("dates/bahdanau", "dates/transformer"),
             *("multi30k/attention", "multi30k/gru", "multi30k/lstm", "multi30k/tiny", "multi30k/transformer"),
         ),
-        ("data=dates", "data.source.n_validation=10", "data.source.n_test=10"),
+        ("data=dates", "data.source.n_train=100", "data.source.n_validation=10", "data.source.n_test=10"),
     ),
     **dict.fromkeys(
         ("digits/draw", "mnist/draw", "mnist/draw_64"), ("data=digits", "model.hidden=8", "model.strokes=2")

@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from hydra._internal import defaults_list
 from lightning.fabric.utilities import registry
 from lightning.pytorch import Callback, Trainer
 
@@ -32,9 +32,6 @@ SMALL = (
     "evaluation.n_samples=2",
     "evaluation.n_images=5",
 )
-
-
-_map_of_choices = getattr(defaults_list, "_create_interpolation_map", None)
 
 
 class Runs:
@@ -109,16 +106,8 @@ def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.fixture(autouse=True, scope="session")
 def one_session() -> Iterator[None]:
     """Hydra, one for all tests: no file of ``conf/`` is read twice, and no choice of files merged twice."""
-    with session(), pytest.MonkeyPatch.context() as patch:
-        if _map_of_choices is not None:  # Hydra 1.3's
-            patch.setattr(defaults_list, "_create_interpolation_map", _made_where_it_is_asked)
+    with session():
         yield
-
-
-def _made_where_it_is_asked(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
-    """Of all choices so far Hydra makes a node for each file, a third of the time of a composition, and looks at it
-    only where a file leaves one of its defaults to such a choice: ``/own: of_${experiment}``."""
-    return _map_of_choices(overrides, defaults, self_added) if any(d.is_interpolation() for d in defaults) else None
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -134,6 +123,15 @@ def no_waiting_for_disks() -> Iterator[None]:
     """A run writes a dozen files that must outlive a power failure, 5 ms each; no test cuts the power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def seeds_without_a_trace() -> Iterator[None]:
+    """Until a GPU is used, ``torch.manual_seed`` notes for CUDA and XPU which lines called it, 1 ms below pytest."""
+    with pytest.MonkeyPatch.context() as patch:
+        for device in (torch.cuda, torch.xpu):
+            patch.setattr(device, "traceback", SimpleNamespace(format_stack=list))
         yield
 
 

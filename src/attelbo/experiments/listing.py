@@ -3,6 +3,7 @@
 Reads file names and first lines only, so ``attelbo list`` answers without Hydra and without torch.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,14 +45,18 @@ def choices(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
     """
     found: dict[str, dict[str, Path]] = {}
     for folder in folders:
-        for file in folder.rglob("*.yaml"):
-            first, *inner = file.relative_to(folder).with_suffix("").parts
+        for path, _, names in os.walk(folder):  # in half the time of rglob
+            inside = Path(path).relative_to(folder).parts
+            if not inside or inside[0] in NO_GROUPS:
+                continue
             # conf/model/encoder/mlp.yaml: model/encoder=mlp, but conf/experiment/mnist/vae.yaml: experiment=mnist/vae
-            depth = len(inner) - 1 if first in NESTED else 0
-            if inner and first not in NO_GROUPS and not file.name.startswith("_"):
-                group, choice = "/".join([first, *inner[:depth]]), "/".join(inner[depth:])
-                found.setdefault(group, {}).setdefault(choice, file)
-    return {group: dict(sorted(found[group].items())) for group in sorted(found)}
+            depth = len(inside) if inside[0] in NESTED else 1
+            group = found.setdefault("/".join(inside[:depth]), {})
+            for name in names:
+                if name.endswith(".yaml") and not name.startswith("_"):
+                    choice = "/".join([*inside[depth:], name.removesuffix(".yaml")])
+                    group.setdefault(choice, Path(path, name))
+    return {group: dict(sorted(found[group].items())) for group in sorted(found) if found[group]}
 
 
 def description(file: Path) -> str:

@@ -18,12 +18,12 @@ from companions import SMALL_MODELS, words_for
 N = 3
 
 
-def build(runs, *words, numbers=()):
-    """N models of different seeds in float64, and a batch for each; ``numbers`` are words for each of them."""
-    numbers = numbers or [()] * N
+def build(runs, *words, n=N, numbers=()):
+    """n models of different seeds in float64, and a batch for each; ``numbers`` are words for each of them."""
     models, batches = [], []
-    for seed, own in enumerate(numbers):
-        model, data = run.assemble(runs.configure(f"seed={seed}", *words, *own))
+    configs = [runs.configure(*words, *own) for own in numbers or [()]]
+    for seed, config in enumerate(configs if numbers else configs * n):
+        model, data = run.assemble(config | {"seed": seed, "data": config["data"] | {"seed": seed}})
         models.append(model.double())
         rows = torch.arange(10) + 10 * seed
         batch = data.materialize(rows, "train")
@@ -113,7 +113,7 @@ SIZES = {
 def test_every_part_stacked_equals_itself_alone(runs, group, choice):
     without = [f"model/{group}=mlp", f"model.{group}.hidden=[8]"] if group in ("encoder", "decoder") else []
     sizes = [f"model.{group}.{size}" for size in SIZES.get(choice, ())]
-    models, batches = build(WithoutWords(runs, without), *words_for(group, choice), *sizes, numbers=[()] * 2)
+    models, batches = build(WithoutWords(runs, without), *words_for(group, choice), *sizes, n=2)
     assert_equal(models, batches)
 
 

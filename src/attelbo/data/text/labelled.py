@@ -6,6 +6,7 @@ import itertools
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,14 +139,20 @@ class UnicodeNames(Source[LabelledText]):
 
     def load(self, root: Path) -> LabelledText:
         """From the interpreter; ``root`` is not used."""
-        old = unicodedata.ucd_3_2_0
-        # No other planes had named characters then.
-        characters = map(chr, itertools.chain(range(0x30000), range(0xE0000, 0xE1000)))
-        named = ((old.name(character, ""), old.category(character)) for character in characters)
-        rows = [(n, c) for n, c in named if n and not n.startswith(("CJK ", "HANGUL SYLLABLE "))]
-        size = Counter(category for _, category in rows)
-        kept = [(name.lower(), category) for name, category in rows if size[category] >= _FEWEST]
-        return LabelledText(Labelled([name for name, _ in kept], [category for _, category in kept]), None, None)
+        names = _unicode_names()
+        return LabelledText(Labelled([name for name, _ in names], [category for _, category in names]), None, None)
 
 
 _FEWEST = 30
+
+
+@lru_cache(1)
+def _unicode_names() -> tuple[tuple[str, str], ...]:
+    """Names and categories, a fifth of a second of looking up: kept for the next run of this process."""
+    old = unicodedata.ucd_3_2_0
+    # No other planes had named characters then.
+    characters = map(chr, itertools.chain(range(0x30000), range(0xE0000, 0xE1000)))
+    named = ((old.name(character, ""), old.category(character)) for character in characters)
+    rows = [(n, c) for n, c in named if n and not n.startswith(("CJK ", "HANGUL SYLLABLE "))]
+    size = Counter(category for _, category in rows)
+    return tuple((name.lower(), category) for name, category in rows if size[category] >= _FEWEST)
