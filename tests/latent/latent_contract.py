@@ -25,7 +25,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "quantized": {"finite_scalar", "residual_vector_quantized", "vector_quantized"},
         "sphere": {"von_mises_fisher"},
         "hyperbolic": {"wrapped_normal"},
-        "guided": {"hamiltonian"},
+        "guided": {"hamiltonian", "riemannian_hamiltonian"},
         "positive": {"gamma"},
     },
     "prior": {
