@@ -23,7 +23,7 @@ from attelbo.latent.distributions import (
     normal_kl,
 )
 from attelbo.latent.evidence import Evidence, Generative
-from attelbo.latent.extras import MSSSIM, Extra
+from attelbo.latent.extras import MSSSIM, Extra, Perceptual
 from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihood
 from attelbo.latent.likelihoods import (
     Bernoulli,
@@ -175,6 +175,7 @@ __all__ = [
     "Normal",
     "Objective",
     "OneHotCategorical",
+    "Perceptual",
     "PlanarPosterior",
     "Point",
     "Posterior",
