@@ -146,3 +146,21 @@ def environment() -> Iterator[None]:
     os.environ.clear()
     os.environ.update(before)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pretrained(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where torch looks for pretrained weights: random ones of VGG-19, as far as relu3_1, of the real shapes."""
+    home = tmp_path_factory.mktemp("torch_home")
+    os.environ["TORCH_HOME"] = str(home)
+    generator = torch.Generator().manual_seed(0)
+    weights, channels = {}, 3
+    for place, width in ((0, 64), (2, 64), (5, 128), (7, 128), (10, 256)):
+        shape, std = (width, channels, 3, 3), (2 / (9 * channels)) ** 0.5
+        weights[f"features.{place}.weight"] = std * torch.randn(shape, generator=generator)
+        weights[f"features.{place}.bias"] = 0.1 * torch.randn(width, generator=generator)
+        channels = width
+    path = home / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(weights, path)
+    return path

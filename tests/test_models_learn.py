@@ -62,6 +62,7 @@ OTHER_WORDS = {
     **dict.fromkeys(
         ("draw", "draw_no_attention"), ("model.hidden=64", "model.latent_dim=8", "model.strokes=4", *FEWER_ROWS)
     ),
+    "dfc_vae": (*PLAIN, "model.extra.layers=[relu1_1]"),
     "gpt": SORTING,
     "gru_seq2seq": RECURRENT,
     "linear_gpt": SORTING,

@@ -14,7 +14,7 @@ from attelbo.building import Spec, build
 from attelbo.latent import Distribution, Prior, sampled_kl
 
 FAMILIES: dict[str, dict[str, set[str]]] = {
-    "extra": {"similarity": {"ms_ssim"}},
+    "extra": {"similarity": {"ms_ssim", "perceptual"}},
     "posterior": {
         "batch": {"batch_normalized"},
         "discrete": {"gumbel_softmax", "joint"},
@@ -25,7 +25,7 @@ FAMILIES: dict[str, dict[str, set[str]]] = {
         "quantized": {"finite_scalar", "residual_vector_quantized", "vector_quantized"},
         "sphere": {"von_mises_fisher"},
         "hyperbolic": {"wrapped_normal"},
-        "guided": {"hamiltonian"},
+        "guided": {"hamiltonian", "riemannian_hamiltonian"},
         "positive": {"gamma"},
     },
     "prior": {

@@ -7,7 +7,6 @@ import latent_contract as contract
 import pytest
 import torch
 from torch import Tensor
-from torch import distributions as D
 from torch.nn import functional as F
 
 from attelbo.latent import DiagonalNormal, Hamiltonian, HamiltonianPosterior, StandardNormal, estimate_log_likelihood
@@ -15,21 +14,7 @@ from attelbo.latent.distributions.hamiltonian import LogJoint
 
 POSTERIORS = sorted(contract.FAMILIES["posterior"]["guided"])
 IN_SHAPE = (3, 2, 2)
-X_DIM, Z_DIM, BATCH, STD = 4, 2, 3, 0.7
-
-
-@pytest.fixture
-def linear_gaussian() -> tuple[LogJoint, Tensor]:
-    """z -> log p(x, z) of x = W z + b + noise, and log p(x), (B,)."""
-    weight, bias = torch.randn(X_DIM, Z_DIM, dtype=torch.float64), torch.randn(X_DIM, dtype=torch.float64)
-    x = torch.randn(BATCH, X_DIM, dtype=torch.float64) + bias
-    covariance = weight @ weight.T + STD**2 * torch.eye(X_DIM, dtype=torch.float64)
-
-    def log_joint(z: Tensor) -> Tensor:
-        log_likelihood = D.Normal(z @ weight.T + bias, STD).log_prob(x).sum(-1)
-        return log_likelihood + D.Normal(0.0, 1.0).log_prob(z).sum(-1)
-
-    return log_joint, D.MultivariateNormal(bias, covariance).log_prob(x)
+Z_DIM, BATCH = 2, 3
 
 
 def rough(log_joint: LogJoint | None = None, n_leapfrog: int = 3, beta_0: float = 0.3) -> Hamiltonian:
@@ -40,8 +25,9 @@ def rough(log_joint: LogJoint | None = None, n_leapfrog: int = 3, beta_0: float 
     return q if log_joint is None else q.with_log_joint(log_joint)
 
 
-def posterior(**given: Any) -> HamiltonianPosterior:
-    part = contract.build_part("posterior", "hamiltonian", in_shape=IN_SHAPE, latent_dim=Z_DIM, **given)
+def posterior(name: str = "hamiltonian", **given: Any) -> HamiltonianPosterior:
+    given |= {"n_centroids": 2} if name == "riemannian_hamiltonian" else {}
+    part = contract.build_part("posterior", name, in_shape=IN_SHAPE, latent_dim=Z_DIM, **given)
     contract.randomize(part, scale=0.15)
     return part
 
@@ -56,7 +42,7 @@ def quartic(z: Tensor) -> Tensor:
 
 
 def test_every_posterior_is_here() -> None:
-    assert POSTERIORS == ["hamiltonian"]
+    assert POSTERIORS == ["hamiltonian", "riemannian_hamiltonian"]
 
 
 @pytest.mark.parametrize("beta_0", [0.3, 1.0])
@@ -92,7 +78,7 @@ def test_volume_is_scaled_by_the_cooling_alone(beta_0: float) -> None:
     start = torch.randn(2 * Z_DIM, dtype=torch.float64)
 
     def move(state: Tensor) -> Tensor:
-        z, rho = q.move(*state.view(2, 1, 1, Z_DIM))
+        z, rho, _ = q.move(*state.view(2, 1, 1, Z_DIM))
         return torch.cat([z.flatten(), rho.flatten()])
 
     jacobian = torch.autograd.functional.jacobian(move, start)
@@ -109,9 +95,9 @@ def test_the_step_size_at_the_start_is_the_one_asked_for(step_size: float) -> No
 def test_leapfrog_is_reversible() -> None:
     q = rough(quartic, n_leapfrog=6, beta_0=1.0)
     z, rho = torch.randn(2, 1, 3, Z_DIM, dtype=torch.float64)
-    moved, momentum = q.move(z, rho)
+    moved, momentum, _ = q.move(z, rho)
     assert not torch.allclose(moved, z)
-    back, reversed_momentum = q.move(moved, -momentum)
+    back, reversed_momentum, _ = q.move(moved, -momentum)
     torch.testing.assert_close(back, z)
     torch.testing.assert_close(reversed_momentum, -rho)
 
@@ -122,7 +108,7 @@ def test_leapfrog_keeps_the_energy_to_second_order() -> None:
     def drift(n: int) -> float:
         base = DiagonalNormal(torch.zeros(50, Z_DIM), torch.zeros(50, Z_DIM))
         q = Hamiltonian(base, torch.full((Z_DIM,), 0.5 / n, dtype=torch.float64), n, 1.0, quartic)
-        moved, momentum = q.move(z, rho)
+        moved, momentum, _ = q.move(z, rho)
         before, after = (0.5 * r.square().sum(-1) - quartic(at) for at, r in ((z, rho), (moved, momentum)))
         return float((after - before).abs().mean())
 
@@ -149,8 +135,9 @@ def test_the_control_variate_has_mean_zero(linear_gaussian: tuple[LogJoint, Tens
     assert (control.mean(0).abs() < 5 * control.std(0) / n**0.5 + 1e-12).all()
 
 
-def test_every_parameter_is_trained_and_rows_are_independent() -> None:
-    part, h = posterior(), features(2).requires_grad_()
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_every_parameter_is_trained_and_rows_are_independent(name: str) -> None:
+    part, h = posterior(name), features(2).requires_grad_()
     z, log_q = part(h).with_log_joint(quartic).rsample_with_log_prob(3)
     (z.sum(-1) + log_q)[:, 0].sum().backward()
     assert h.grad is not None
@@ -162,8 +149,9 @@ def test_every_parameter_is_trained_and_rows_are_independent() -> None:
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_the_force_is_there_without_gradients(mode: Any) -> None:
-    part, h = posterior(), features()
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_the_force_is_there_without_gradients(name: str, mode: Any) -> None:
+    part, h = posterior(name), features()
 
     def draw() -> Tensor:
         torch.manual_seed(2)
@@ -175,21 +163,23 @@ def test_the_force_is_there_without_gradients(mode: Any) -> None:
     torch.testing.assert_close(z.clone(), draw().detach())
 
 
-def test_attention_in_the_decoder_has_second_derivatives() -> None:
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_attention_in_the_decoder_has_second_derivatives(name: str) -> None:
     def log_joint(z: Tensor) -> Tensor:
         tokens = z.unflatten(-1, (1, Z_DIM, 1)).expand(*z.shape[:2], 1, Z_DIM, 8).contiguous().flatten(0, 1)
         return F.scaled_dot_product_attention(tokens, tokens, tokens).flatten(1).sum(-1).unflatten(0, z.shape[:2])
 
-    part = posterior()
+    part = posterior(name)
     part(features()).with_log_joint(log_joint).rsample(2).square().sum().backward()
     assert part.step_logits.grad is not None
     assert part.step_logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [1e4, 1e6])
-def test_wild_features_stay_finite(size: float) -> None:
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_wild_features_stay_finite(name: str, size: float) -> None:
     """Where the force is bounded, as that of a Bernoulli likelihood and a normal prior nearly is."""
-    part = posterior().float()
+    part = posterior(name).float()
     h = (size * features(8)).float().requires_grad_()
     z, log_q = part(h).with_log_joint(lambda z: -0.5 * z.square().sum(-1)).rsample_with_log_prob(2)
     kl = (log_q - StandardNormal((Z_DIM,)).log_prob(z)).sum()
@@ -199,11 +189,26 @@ def test_wild_features_stay_finite(size: float) -> None:
     assert h.grad.isfinite().all()
 
 
-def test_full_precision_under_autocast() -> None:
-    part = posterior().float()
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_full_precision_under_autocast(name: str) -> None:
+    part = posterior(name).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         z, log_q = part(features().float()).with_log_joint(quartic).rsample_with_log_prob(5)
     assert z.dtype == log_q.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_it_is_compiled_as_one_graph(name: str) -> None:
+    part, h = posterior(name), features()
+
+    def draw(h: Tensor) -> tuple[Tensor, Tensor]:
+        return part(h).with_log_joint(quartic).rsample_with_log_prob(2)
+
+    found = []
+    for run in (draw, torch.compile(draw, backend="eager", fullgraph=True)):
+        torch.manual_seed(3)
+        found.append(run(h))
+    torch.testing.assert_close(found[1], found[0])
 
 
 def test_without_guidance_it_says_what_is_missing() -> None:

@@ -16,13 +16,14 @@ from attelbo.latent.distributions import (
     Point,
     Quantized,
     RelaxedOneHot,
+    RiemannianHamiltonian,
     TransformedNormal,
     VonMisesFisher,
     WrappedNormal,
     normal_kl,
 )
 from attelbo.latent.evidence import Evidence, Generative
-from attelbo.latent.extras import MSSSIM, Extra
+from attelbo.latent.extras import MSSSIM, Extra, Perceptual
 from attelbo.latent.importance import ImportanceEstimate, estimate_log_likelihood
 from attelbo.latent.likelihoods import (
     Bernoulli,
@@ -75,6 +76,7 @@ from attelbo.latent.posteriors import (
     Posterior,
     RadialPosterior,
     ResidualVectorQuantizedPosterior,
+    RiemannianHamiltonianPosterior,
     SpatialNormalPosterior,
     SylvesterPosterior,
     VectorQuantizedPosterior,
@@ -173,6 +175,7 @@ __all__ = [
     "Normal",
     "Objective",
     "OneHotCategorical",
+    "Perceptual",
     "PlanarPosterior",
     "Point",
     "Posterior",
@@ -183,6 +186,8 @@ __all__ = [
     "RelaxedOneHot",
     "Rescaled",
     "ResidualVectorQuantizedPosterior",
+    "RiemannianHamiltonian",
+    "RiemannianHamiltonianPosterior",
     "SlicedWasserstein",
     "SpatialNormalPosterior",
     "StandardNormal",

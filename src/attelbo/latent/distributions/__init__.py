@@ -10,6 +10,7 @@ from attelbo.latent.distributions.low_rank_normal import LowRankNormal
 from attelbo.latent.distributions.normal import DiagonalNormal, FullNormal, normal_kl
 from attelbo.latent.distributions.point import Point
 from attelbo.latent.distributions.quantized import Quantized
+from attelbo.latent.distributions.riemannian_hamiltonian import RiemannianHamiltonian
 from attelbo.latent.distributions.transformed_normal import InvertibleNormal, TransformedNormal
 from attelbo.latent.distributions.von_mises_fisher import VonMisesFisher
 from attelbo.latent.distributions.wrapped_normal import WrappedNormal
@@ -28,6 +29,7 @@ __all__ = [
     "Point",
     "Quantized",
     "RelaxedOneHot",
+    "RiemannianHamiltonian",
     "TransformedNormal",
     "VonMisesFisher",
     "WrappedNormal",

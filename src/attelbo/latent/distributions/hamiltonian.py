@@ -11,6 +11,7 @@ like any other: its mean bounds log p(x), and the mean of its exponential is p(x
 Shapes: n samples, B batch, D dimensions.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Self
@@ -57,7 +58,9 @@ class Hamiltonian(Distribution):
         self.log_joint = log_joint
 
     def with_log_joint(self, log_joint: LogJoint) -> Self:
-        return type(self)(self.base, self.step_size, self.n_leapfrog, self.beta_0, log_joint)
+        guided = copy.copy(self)
+        guided.log_joint = log_joint
+        return guided
 
     @property
     def mean(self) -> Tensor:
@@ -73,9 +76,10 @@ class Hamiltonian(Distribution):
 
     def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Reference]:
         z, log_q, reference = self.base.rsample_for_kl(n)
-        gamma = torch.randn_like(z)
-        z, rho = self.move(z, gamma / math.sqrt(self.beta_0))
-        return z, log_q + 0.5 * (rho.square() - gamma.square()).sum(-1), reference
+        gamma = self._draw_momentum(z)
+        log_q = log_q + self._log_momentum(z, gamma)
+        z, rho, log_det = self.move(z, gamma / math.sqrt(self.beta_0))
+        return z, log_q - log_det - self._log_momentum(z, rho), reference
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Not known: the momentum that led to z would have to be integrated over.
@@ -85,19 +89,34 @@ class Hamiltonian(Distribution):
         """
         raise NotImplementedError("the density of a given z is not known after Hamiltonian dynamics")
 
-    def move(self, z: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
-        """(z_0, rho_0) -> (z_L, rho_L), each (n, B, D); the logarithm of the determinant is D / 2 log beta_0."""
-        force = self._force(z)
+    def move(self, z: Tensor, rho: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(z_0, rho_0) -> (z_L, rho_L), each (n, B, D), and the logarithm of the determinant, (n, B), without that of
+        the cooling, which is D / 2 log beta_0."""
+        force, log_det = self._force(z), z.new_zeros(z.shape[:-1])
         root = math.sqrt(self.beta_0)
         for k in range(1, self.n_leapfrog + 1):
-            rho = rho + 0.5 * self.step_size * force
-            z = z + self.step_size * rho
-            force = self._force(z)
+            z, rho, force, change = self._step(z, rho, force)
+            log_det = log_det + change
             # Eq. 9: 1 / sqrt(beta_k) falls from 1 / sqrt(beta_0) to 1 as k^2 / L^2 rises.
             following = 1 / ((1 - 1 / math.sqrt(self.beta_0)) * (k / self.n_leapfrog) ** 2 + 1 / math.sqrt(self.beta_0))
-            rho = (rho + 0.5 * self.step_size * force) * (root / following)
+            rho = rho * (root / following)
             root = following
-        return z, rho
+        return z, rho, log_det
+
+    def _step(self, z: Tensor, rho: Tensor, force: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
+        """One leapfrog step of z and rho: these, the force at the new z, and the logarithm of the determinant."""
+        rho = rho + 0.5 * self.step_size * force
+        z = z + self.step_size * rho
+        force = self._force(z)
+        return z, rho + 0.5 * self.step_size * force, force, 0.0
+
+    def _draw_momentum(self, z: Tensor) -> Tensor:
+        """gamma, (n, B, D), at z_0."""
+        return torch.randn_like(z)
+
+    def _log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
+        """log N(rho; 0, I), (n, B), but for a constant."""
+        return -0.5 * rho.square().sum(-1)
 
     def _force(self, z: Tensor) -> Tensor:
         """The gradient of log p(x, z) by z, itself differentiable."""

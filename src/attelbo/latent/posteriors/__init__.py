@@ -18,6 +18,7 @@ from attelbo.latent.posteriors.hamiltonian import HamiltonianPosterior
 from attelbo.latent.posteriors.joint import JointPosterior
 from attelbo.latent.posteriors.low_rank_normal import LowRankNormalPosterior
 from attelbo.latent.posteriors.residual_vector_quantized import ResidualVectorQuantizedPosterior
+from attelbo.latent.posteriors.riemannian_hamiltonian import RiemannianHamiltonianPosterior
 from attelbo.latent.posteriors.spatial_normal import SpatialNormalPosterior
 from attelbo.latent.posteriors.vector_quantized import VectorQuantizedPosterior
 from attelbo.latent.posteriors.von_mises_fisher import VonMisesFisherPosterior
@@ -39,6 +40,7 @@ __all__ = [
     "Posterior",
     "RadialPosterior",
     "ResidualVectorQuantizedPosterior",
+    "RiemannianHamiltonianPosterior",
     "SpatialNormalPosterior",
     "SylvesterPosterior",
     "VectorQuantizedPosterior",
