@@ -4,10 +4,12 @@ import gzip
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from attelbo.data import BOS, EOS, IGNORE, PAD, UNK, LanguageDataModule
+from attelbo.data.kept import kept
 from attelbo.data.text import ReferenceText, TextFile, TextFiles, TinyShakespeare
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, pack, segments_of
 from attelbo.data.text.vocabulary import Tokenizer
@@ -105,6 +107,14 @@ def test_what_takes_long_to_tokenize_is_tokenized_once(tokenizer, documents, fol
         file.write("One more.")
     with pytest.raises(TypeError, match="NoneType"):
         made().setup("fit")
+
+
+def test_what_a_class_of_a_notebook_makes_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("attelbo.data.kept.LONG", 0.0)
+    cell = type("Own", (), {"__module__": "in_no_file"})
+    for n in (1, 2):
+        assert kept(tmp_path, ("the same",), cell, lambda n=n: np.array(n)) == n
+    assert [kept(tmp_path, ("the same",), Tokenizer, lambda n=n: np.array(n)).item() for n in (1, 2)] == [1, 1]
 
 
 @pytest.mark.parametrize("windows", ["random", "consecutive"])

@@ -27,7 +27,11 @@ def kept(root: Path, about: Sequence[Any], maker: Any, make: Callable[[], np.nda
         maker: a class or function that it depends on too: it is made anew when the source code of its module changes.
         make: makes it.
     """
-    file = root / FOLDER / f"{_digest(Path(inspect.getfile(maker)).read_text('utf-8'), *about)}.npy"
+    try:
+        code = Path(inspect.getfile(maker)).read_text("utf-8")
+    except (OSError, TypeError):  # a class of a notebook
+        return make()
+    file = root / FOLDER / f"{_digest(code, *about)}.npy"
     try:
         return np.load(file)
     except (OSError, ValueError, EOFError):
