@@ -14,6 +14,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from attelbo.cli import main
 from attelbo.experiments.assembly import assemble
 from attelbo.experiments.drawing import slerp
+from attelbo.experiments.embedding import _tsne
 from attelbo.experiments.sampled import GROUP, write_folder
 from attelbo.latent.spaces import OneHot, Positive, Product, Real, Sphere
 from attelbo.models import VariationalAutoencoder, load_run
@@ -258,6 +259,15 @@ def test_the_embedding_is_that_of_the_encoder(done, trained, tmp_path, method):
     assert picture(path.with_suffix(".png")).shape[2] in (3, 4)
 
 
+@pytest.mark.parametrize("spread", [1.0, 0.0])
+def test_the_map_of_a_line_and_of_a_point_is_a_plane_too(spread):
+    """The two principal components that t-SNE begins with are none where there is one latent, or the same for all."""
+    plane = _tsne(spread * torch.randn(30, 1, dtype=torch.float64), seed=0)
+    assert plane.shape == (30, 2)
+    assert plane.isfinite().all()
+    assert plane.std(0).min() > 0
+
+
 def test_the_projector_of_tensorboard_shows_means_with_labels_and_images(done, trained, tmp_path):
     model, test = trained
     words = ["embed", f"run={done}", f"output={tmp_path / 'points.csv'}", "accelerator=cpu", "tensorboard=true"]
@@ -378,7 +388,11 @@ def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path):
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("x.jpg", "a grid of images ends in .png, data in .npz, a folder of them in nothing"), ("/proc/x", "written")],
+    [
+        ("x.jpg", "a grid of images ends in .png, data in .npz, a folder of them in nothing"),
+        ("/proc/x", "written"),
+        (".", "no name"),
+    ],
 )
 def test_samples_that_cannot_be_written(done, capsys, output, message):
     assert main(["sample", f"run={done}", "n=1", f"output={output}", "accelerator=cpu"]) == 2
