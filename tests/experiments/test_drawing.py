@@ -331,6 +331,18 @@ def test_a_folder_is_no_file_to_write(done, tmp_path, capsys):
     assert capsys.readouterr().err == f"error: output={tmp_path / 'x.png'}: it cannot be written: Is a directory\n"
 
 
+@pytest.mark.parametrize("command", ["embed", "interpolate", "traverse"])
+def test_means_that_are_nan_are_told(runs, done, capsys, command):
+    run_dir = shutil.copytree(done, runs.folder / "run")
+    path = run_dir / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    for weights in content["state_dict"].values():
+        weights.fill_(math.nan)
+    torch.save(content, path)
+    assert main([command, f"run={run_dir}", "accelerator=cpu"]) == 2
+    assert capsys.readouterr().err.endswith("some of its posterior means are not finite; its training diverged\n")
+
+
 # -- samples as data -----------------------------------------------------------------------------------
 
 
