@@ -299,6 +299,11 @@ def test_cfg_prints_the_composed_configuration(capsys, tmp_path, monkeypatch):
             ["ckpt=none.ckpt"],
             "ckpt: no such file: none.ckpt; ckpt=auto goes on with the interrupted run of this configuration",
         ),
+        (
+            "check",
+            ["data.minibatches_per_block=0"],
+            "data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)",
+        ),
         ("train", ["name="], "name='': a run is written into the folder of this name in paths.output_dir"),
     ],
 )

@@ -76,6 +76,12 @@ def test_layer_scale_begins_near_the_identity() -> None:
     assert 0 < (ours(x) - x).abs().max() < 1e-4 < (plain(x) - x).abs().max()
 
 
+def test_layer_scale_may_be_a_whole_number() -> None:
+    """``model.network.layer_scale=1`` on the command line is an int; parameters are not."""
+    x = normal(2, 5, 8)
+    assert torch.equal(stack("pre_norm", layer_scale=1)(x), stack("pre_norm")(x))
+
+
 @pytest.mark.parametrize("form", NAMES)
 def test_decoding_with_caches_equals_all_at_once_and_all_learn(form: ResidualName) -> None:
     ours = stack(form, causal=True, cross=True, layer_scale=None if form == "rezero" else 0.3)

@@ -14,6 +14,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from attelbo.cli import main
 from attelbo.experiments.assembly import assemble
 from attelbo.experiments.drawing import slerp
+from attelbo.experiments.embedding import _tsne
 from attelbo.experiments.sampled import GROUP, write_folder
 from attelbo.latent.spaces import OneHot, Positive, Product, Real, Sphere
 from attelbo.models import VariationalAutoencoder, load_run
@@ -258,6 +259,15 @@ def test_the_embedding_is_that_of_the_encoder(done, trained, tmp_path, method):
     assert picture(path.with_suffix(".png")).shape[2] in (3, 4)
 
 
+@pytest.mark.parametrize("spread", [1.0, 0.0])
+def test_the_map_of_a_line_and_of_a_point_is_a_plane_too(spread):
+    """The two principal components that t-SNE begins with are none where there is one latent, or the same for all."""
+    plane = _tsne(spread * torch.randn(30, 1, dtype=torch.float64), seed=0)
+    assert plane.shape == (30, 2)
+    assert plane.isfinite().all()
+    assert plane.std(0).min() > 0
+
+
 def test_the_projector_of_tensorboard_shows_means_with_labels_and_images(done, trained, tmp_path):
     model, test = trained
     words = ["embed", f"run={done}", f"output={tmp_path / 'points.csv'}", "accelerator=cpu", "tensorboard=true"]
@@ -321,6 +331,18 @@ def test_a_folder_is_no_file_to_write(done, tmp_path, capsys):
     assert capsys.readouterr().err == f"error: output={tmp_path / 'x.png'}: it cannot be written: Is a directory\n"
 
 
+@pytest.mark.parametrize("command", ["embed", "interpolate", "traverse"])
+def test_means_that_are_nan_are_told(runs, done, capsys, command):
+    run_dir = shutil.copytree(done, runs.folder / "run")
+    path = run_dir / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    for weights in content["state_dict"].values():
+        weights.fill_(math.nan)
+    torch.save(content, path)
+    assert main([command, f"run={run_dir}", "accelerator=cpu"]) == 2
+    assert capsys.readouterr().err.endswith("some of its posterior means are not finite; its training diverged\n")
+
+
 # -- samples as data -----------------------------------------------------------------------------------
 
 
@@ -378,7 +400,11 @@ def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path):
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("x.jpg", "a grid of images ends in .png, data in .npz, a folder of them in nothing"), ("/proc/x", "written")],
+    [
+        ("x.jpg", "a grid of images ends in .png, data in .npz, a folder of them in nothing"),
+        ("/proc/x", "written"),
+        (".", "no name"),
+    ],
 )
 def test_samples_that_cannot_be_written(done, capsys, output, message):
     assert main(["sample", f"run={done}", "n=1", f"output={output}", "accelerator=cpu"]) == 2

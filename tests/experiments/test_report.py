@@ -282,6 +282,13 @@ def test_one_validation_is_a_dot_between_labels_that_fit():
         assert WIDTH / 3 < float(dot.get("cx") or 0) < 2 * WIDTH / 3
 
 
+@pytest.mark.parametrize("value", [0.0, 7.1, -7e16, 3e38])
+def test_one_value_is_in_the_middle_however_large(value):
+    """The loss of a run that diverged: half a unit on either side of -7e16 is no range, and the report failed."""
+    (dot,) = ElementTree.fromstring(line_chart("loss", [Curve("val", "one", [(32, value)])])).iter("circle")
+    assert HEIGHT / 3 < float(dot.get("cy") or 0) < 2 * HEIGHT / 3
+
+
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
     [

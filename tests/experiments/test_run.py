@@ -265,6 +265,19 @@ def test_a_learning_rate_beyond_reason(runs, capsys):
     assert line.endswith(f"[{folder}]")
 
 
+def test_a_result_that_is_nan_is_none_where_nothing_guards_the_training_either(runs, capsys):
+    assert (
+        main(["train", *runs.words("callbacks=none", "evaluation.quality=true", "optimizer=sgd", "optimizer.lr=1e30")])
+        == 1
+    )
+    (folder,) = (runs.folder / "small").iterdir()
+    assert RunDirectory(folder).status()["state"] == "failed"
+    assert not (folder / "result.json").exists()
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("error: training diverged: test/loss is nan at optimizer step 20 (epoch 2). ")
+    assert "\n" not in err
+
+
 def test_an_output_folder_that_cannot_be_written(runs, capsys):
     runs.folder.write_text("precious")  # a file where the folder should be
     assert main(["train", *runs.words()]) == 2

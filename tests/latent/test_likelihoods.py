@@ -414,6 +414,15 @@ def test_normal_running_scale_forgets() -> None:
 
 
 @by_scale
+def test_a_running_scale_may_begin_at_a_whole_number(ours: Any, theirs: Any, best: Any) -> None:
+    """``model.likelihood.scale=2`` on the command line is an int, and the average was kept in integers."""
+    part, same = ours(SHAPE, scale=2).train(), ours(SHAPE, scale=2.0).train()
+    eta, x = draw(part, "normal")
+    assert (part.log_prob(eta, x) == same.log_prob(eta, x)).all()
+    assert (part.eval().log_prob(eta, x) == same.eval().log_prob(eta, x)).all()
+
+
+@by_scale
 def test_a_perfect_reconstruction_stays_finite(ours: Any, theirs: Any, best: Any) -> None:
     part = ours(SHAPE).train()
     x = torch.rand(3, *SHAPE)

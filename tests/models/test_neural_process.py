@@ -288,7 +288,7 @@ def test_the_best_possible_density_is_that_of_the_floor(name):
         ({"heads": 3}, "heads must divide the 8 features"),
         ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         ({"dim": 0}, "dim must be at least 1, got 0"),
-        ({"decoder_layers": 1}, "layers must be at least 2, got 1"),
+        ({"decoder_layers": 1}, "decoder_layers must be at least 2, got 1"),
         ({"smallest_std": 0.0}, r"smallest_std must be in \(0, 1\), got 0.0"),
         ({"n_predictions": 0}, "n_predictions must be at least 1, got 0"),
     ],

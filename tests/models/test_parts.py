@@ -13,7 +13,7 @@ from attelbo.latent import (
     FullNormalPosterior,
     StandardNormal,
 )
-from attelbo.latent.distributions import InvertibleNormal, TransformedNormal
+from attelbo.latent.distributions import InvertibleNormal, Point, TransformedNormal
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.latent.spaces import Codes, Real
 from attelbo.models.parts import check_likelihood, check_objective, check_prior
@@ -55,6 +55,8 @@ def test_a_prior_made_of_posteriors_whose_density_is_unknown_is_refused():
     message = r"^model/prior: VampPrior takes the density of a given z, which the TransformedNormal of Planar does not"
     with pytest.raises(ConfigError, match=message):
         check_prior(vamp, Real((2,)), TransformedNormal, "Planar")
+    with pytest.raises(ConfigError, match="which the Point of Deterministic does not know"):
+        check_prior(vamp, Real((2,)), Point, "Deterministic")
 
 
 def test_an_objective_for_other_posteriors_is_refused():

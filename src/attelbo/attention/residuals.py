@@ -68,7 +68,7 @@ class Residual(nn.Module):
         self.norm = nn.Identity() if form == "rezero" else norm_layer(norm, dim, bias)
         self.norm_of_added = norm_layer(norm, dim, bias) if form == "sandwich_norm" else nn.Identity()
         factor = torch.zeros(()) if form == "rezero" else None
-        factor = factor if layer_scale is None else torch.full((dim,), layer_scale)
+        factor = factor if layer_scale is None else torch.full((dim,), float(layer_scale))
         self.factor = None if factor is None else nn.Parameter(factor)
 
     def forward(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:

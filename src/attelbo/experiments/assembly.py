@@ -19,7 +19,7 @@ from attelbo.experiments.rundir import given_checkpoint
 from attelbo.experiments.settings import Evaluation, Which, epoch_of
 from attelbo.experiments.starting import freeze, init_of, start, take_vocabulary
 from attelbo.models import Model, build_data, build_model, count_parameters
-from attelbo.training import check_settings
+from attelbo.training import check_settings, refuse_single_batches
 from attelbo.training.callbacks import Checkpoint, EarlyStopping, EpochWeights, WeightAverage
 from attelbo.training.loggers import check_loggers
 from attelbo.training.replicas import Seat
@@ -34,6 +34,7 @@ def verify(config: Config) -> str:
         ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
     """
     model, data = assemble(config)
+    refuse_single_batches(data)
     if checkpoint := given_checkpoint(config):
         check_is_there(checkpoint)
     start(init_of(config), model)

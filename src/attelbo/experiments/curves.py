@@ -43,7 +43,8 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
     y_ticks = nice_ticks(min(late), max(late))
     low, high = min(*late, y_ticks[0]), max(*late, y_ticks[-1])
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        room = max(0.5, abs(low) / 2)  # beside 1e17, a half is nothing
+        low, high = low - room, high + room
     steps = nice_ticks(first, last, 5)
     if first == last:
         first, last = first - 1, last + 1

@@ -107,8 +107,15 @@ class TrainedOnRows(Trained):
         return Batch(typed_rows(self, texts), None, torch.arange(len(texts), device=self.device))
 
     def encode(self, batch: Batch) -> Tensor:
-        """The posterior means of a batch of any size, (n, D)."""
-        return encode(self.model, batch)
+        """The posterior means of a batch of any size, (n, D).
+
+        Raises:
+            UserError: some are NaN or infinite.
+        """
+        means = encode(self.model, batch)
+        if not means.isfinite().all():
+            raise UserError(f"{self.described}: some of its posterior means are not finite; its training diverged")
+        return means
 
 
 def reconstruct(

@@ -87,7 +87,8 @@ def _tsne(means: Tensor, seed: int) -> Tensor:
     if len(means) < 5:
         raise ConfigError(f"method=tsne takes at least 5 images, there are {len(means)}; method=pca takes any number")
     perplexity = min(30.0, (len(means) - 1) / 3)
-    return torch.from_numpy(TSNE(random_state=seed, perplexity=perplexity, init="pca").fit_transform(means.numpy()))
+    start = "pca" if torch.linalg.matrix_rank(means - means.mean(0)) > 1 else "random"  # no plane in a line
+    return torch.from_numpy(TSNE(random_state=seed, perplexity=perplexity, init=start).fit_transform(means.numpy()))
 
 
 def _names(labels: Tensor | None) -> list[str]:

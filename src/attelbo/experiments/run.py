@@ -42,7 +42,7 @@ from attelbo.training import (
     refuse_ended,
     refuse_other_optimizers,
 )
-from attelbo.training.callbacks import Exhibit, Pruned, chosen_by
+from attelbo.training.callbacks import Exhibit, Pruned, check_finite, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, log_work, rewind_loggers
 from attelbo.training.replicas import Seat
@@ -283,7 +283,7 @@ def _conclude(
     run: RunDirectory, config: Config, model: Model, data: ResidentDataModule, trainer: Trainer, train_seconds: float
 ) -> None:
     """Evaluate the chosen weights, make the exhibits and write the result."""
-    device, settings = trainer.strategy.root_device, evaluation_of(config)
+    device, settings, folder = trainer.strategy.root_device, evaluation_of(config), config["paths"]["output_dir"]
     try:
         checkpoint = checkpoint_of(run.path, settings.checkpoint)
     except UserError:
@@ -293,8 +293,8 @@ def _conclude(
     else:
         load_weights(model, checkpoint)
         which = checkpoint.stem
-    folder = Path(config["paths"]["output_dir"])
-    result = measure(model, data, "test", settings, config["seed"], device, folder, config)
+    result = measure(model, data, "test", settings, config["seed"], device, Path(folder), config)
+    check_finite(model, trainer.current_epoch, "test/loss", result["metrics"].get("test/loss", 0.0))
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):
             callback.publish(trainer, model)

@@ -62,10 +62,10 @@ def write_folder(groups: Iterator[tuple[Tensor, Tensor | None]], path: Path) -> 
     folder appears once it is complete.
 
     Raises:
-        ConfigError: there is something in it already, or it cannot be made.
+        ConfigError: there is something in it already, it is ``.``, or it cannot be made.
     """
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        what = "is not empty" if path.is_dir() else "is a file"
+    if not path.name or path.is_file() or (path.is_dir() and any(path.iterdir())):
+        what = "has no name" if not path.name else "is not empty" if path.is_dir() else "is a file"
         raise ConfigError(
             f"output={path}: it {what}; samples go into a new folder, or a name that ends in .png or .npz"
         )

@@ -115,7 +115,7 @@ def sample(
 
 def _images(trained: Trained, model: LatentVariableModel, n: int, seed: int, output: str | None, y: int | None) -> None:
     """n images: a grid, or what other programs read."""
-    form = ".png" if output is None else Path(output).suffix.lower()
+    form = Path(output).suffix.lower() if output else ".png"
     if form not in (".png", ".npz", ""):
         raise ConfigError(f"output={output}: a grid of images ends in .png, data in .npz, a folder of them in nothing")
     groups = ((trained.data.shown(images), labels) for images, labels in sampled_images(model, n, y))

@@ -284,6 +284,7 @@ def build_neural_process(
         )
     with model_arguments():
         check_at_least(1, dim=dim, n_predictions=n_predictions, latent_dim=latent_dim)
+        check_at_least(2, decoder_layers=decoder_layers)
         likelihood = HeteroscedasticNormal((value,), smallest_std)
         first = MeanPath(point, dim, None) if heads is None else AttentivePath(place, point, dim, heads)
         paths = [first] if latent else [first, MeanPath(point, dim, heads)]

@@ -1,7 +1,7 @@
 """What happens inside a run: stepping, callbacks, loggers, checkpoints, exact resume."""
 
 from attelbo.training.engine import seed_default_generator
-from attelbo.training.planning import planned_steps, refuse_ended, refuse_other_optimizers
+from attelbo.training.planning import planned_steps, refuse_ended, refuse_other_optimizers, refuse_single_batches
 from attelbo.training.stepping import BlockStepper, check_steps
 from attelbo.training.trainer import attach_run, build_trainer, check_settings, checkpoint_io_of
 
@@ -15,5 +15,6 @@ __all__ = [
     "planned_steps",
     "refuse_ended",
     "refuse_other_optimizers",
+    "refuse_single_batches",
     "seed_default_generator",
 ]

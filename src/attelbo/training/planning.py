@@ -29,8 +29,7 @@ def planned_steps(
     Raises:
         ConfigError: there are none, or the data come in single batches.
     """
-    if data.minibatches_per_block < 1:
-        raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
+    refuse_single_batches(data)
     rows = rows_per_rank(data.rows_per_epoch, trainer.world_size)
     per_pass = -(-rows // data.batch_size) if data.takes_few else rows // data.batch_size
     if per_pass == 0:
@@ -48,6 +47,12 @@ def planned_steps(
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         limits.append(steps + per_epoch * (trainer.max_epochs - epochs) - minibatches)
     return min(limits)
+
+
+def refuse_single_batches(data: ResidentDataModule) -> None:
+    """Raise ConfigError where the data, loaded or not, come in single batches instead of blocks."""
+    if data.minibatches_per_block < 1:
+        raise ConfigError("data.minibatches_per_block must be at least 1 (0 is for a Trainer of your own)")
 
 
 def refuse_single_rows(model: nn.Module, data: ResidentDataModule, ranks: int, micro_batches: int) -> None:

@@ -76,7 +76,7 @@ class Tokenizer(ABC):
         """
         learned = self._learn(texts, len(SPECIALS) if pads else 0)
         if not learned:
-            raise DataError("an empty text has no vocabulary")
+            raise DataError("data.source: its training texts are empty, and make no vocabulary")
         self._take((*SPECIALS, *learned) if pads else tuple(learned), pads)
 
     @abstractmethod

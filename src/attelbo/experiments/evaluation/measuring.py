@@ -1,5 +1,6 @@
 """The measurements of a trained model: the same at the end of ``attelbo train`` and in ``attelbo evaluate``."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -132,6 +133,8 @@ def measure(
     with _timed(seconds, "evaluate"):
         result = _measure_model(model, data, split, settings, seed, device)
     metrics, measures = result["metrics"], result["measures"]
+    if _diverged(metrics, split):
+        return result | {"seconds": seconds, "drawn": drawn}
     if isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule):
         where = (data, split, settings.batch_size, seed, device)
         if _are_scored(model, data, settings):
@@ -181,6 +184,8 @@ def _measure_model(
     metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
     measures = [*model.measures]
     result: dict[str, Any] = {"metrics": metrics, "measures": measures}
+    if _diverged(metrics, split):
+        return result
     if has_likelihood(model):
         metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
         if isinstance(model, TextVAE):
@@ -204,6 +209,11 @@ def _measure_model(
         metrics |= evaluate_translation(model, data, split, settings, device)
         measures[:] = [translation_measure(model, data), *measures]
     return result
+
+
+def _diverged(metrics: Mapping[str, float], split: Evaluated) -> bool:
+    """Whether the loss is NaN or infinite: nothing else can be measured then, and some of it could not be computed."""
+    return not math.isfinite(metrics.get(f"{split_key(split)}/loss", 0.0))
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 Shapes: n samples, B batch, E event shape.
 """
 
-from typing import Self
-
 from torch import Tensor
 
 from attelbo.latent.arithmetic import full_precision
@@ -34,6 +32,3 @@ class Point(Distribution):
             NotImplementedError: always.
         """
         raise NotImplementedError("a point has no density")
-
-    def stop_gradient(self) -> Self:
-        return type(self)(self.value.detach())

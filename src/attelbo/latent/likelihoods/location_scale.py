@@ -69,7 +69,7 @@ class LocationScale(Likelihood):
         self.calibration = calibration
         if calibration == "optimal":
             self.running_averages = ("_running_error",)
-            self.register_buffer("_running_error", torch.tensor(scale**self.power))
+            self.register_buffer("_running_error", torch.tensor(float(scale**self.power)))
             self.register_buffer("_n_batches", torch.tensor(0.0))
         elif calibration == "learned":
             self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))

@@ -9,7 +9,7 @@ from attelbo.training.callbacks.epoch_weights import EpochWeights
 from attelbo.training.callbacks.exhibit import Exhibit
 from attelbo.training.callbacks.functions import Functions
 from attelbo.training.callbacks.learning_rate import LearningRate
-from attelbo.training.callbacks.nan_guard import NanGuard
+from attelbo.training.callbacks.nan_guard import NanGuard, check_finite
 from attelbo.training.callbacks.objects import Objects
 from attelbo.training.callbacks.pictures import Pictures
 from attelbo.training.callbacks.progress import Progress
@@ -44,5 +44,6 @@ __all__ = [
     "TextSamples",
     "Translations",
     "WeightAverage",
+    "check_finite",
     "chosen_by",
 ]

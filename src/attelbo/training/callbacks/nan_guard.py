@@ -63,10 +63,8 @@ class NanGuard(Callback):
         if trainer.sanity_checking:
             return
         for name, value in trainer.callback_metrics.items():
-            if name.startswith("val/") and not math.isfinite(value):
-                raise TrainingDiverged(
-                    stepper_of(pl_module).step, trainer.current_epoch + 1, name, float(value), rows=()
-                )
+            if name.startswith("val/"):
+                check_finite(pl_module, trainer.current_epoch + 1, name, float(value))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning runs checkpoint callbacks after all others: a diverged model is never saved.
@@ -93,6 +91,12 @@ class NanGuard(Callback):
         found: list[TrainingDiverged | None] = [None] * trainer.world_size
         torch.distributed.all_gather_object(found, own)
         raise next(error for error in found if error is not None)
+
+
+def check_finite(module: LightningModule, epoch: int, name: str, value: float) -> None:
+    """Raise TrainingDiverged if what was measured of the module after this epoch is NaN or infinite."""
+    if not math.isfinite(value):
+        raise TrainingDiverged(stepper_of(module).step, epoch, name, value, rows=())
 
 
 def _diverged(record: _BlockRecord) -> TrainingDiverged:
