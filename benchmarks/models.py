@@ -2,18 +2,18 @@
 
 Every file of conf/model is trained by ``attelbo train -m`` on the digits (three seeds) and on dynamically binarized
 MNIST (one seed), with the same data, optimizer, schedule and number of epochs, and the networks of the experiment where
-the model takes them. The runs are kept: the same command again trains what is missing, then writes the table anew.
+the model takes them. The runs are kept: the same command again trains what is missing. The page keeps its rows of
+models that have no runs there, such as all others after ``--models rhvae``.
 """
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from attelbo.cli import main as attelbo
 from attelbo.experiments.comparison import Estimate
@@ -44,8 +44,8 @@ OWN_NETWORKS = {
 }
 """Models that choose their networks or latents themselves: maps of codes, hierarchies; and words for them."""
 
-OF_OTHER_DATA = {"ada_gvae"}
-"""Models that learn from what neither data set has: pairs of images whose factors are known."""
+LEFT_OUT = {"ada_gvae", "dfc_vae"}
+"""Models that want what is not there: pairs of images whose factors are known, pretrained weights."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def main() -> None:
         if options.data is None or setting.data in options.data:
             for name in options.models or names:
                 train(name, setting, options.output_dir, options.data_dir)
-    tables = [table(setting, names, options.output_dir) for setting in SETTINGS]
+    before = DOCS.read_text(encoding="utf-8") if DOCS.is_file() else ""
+    tables = [table(setting, names, options.output_dir, before) for setting in SETTINGS]
     DOCS.parent.mkdir(exist_ok=True)
     DOCS.write_text(page(tables), encoding="utf-8")
     sys.stdout.write(f"{DOCS}\n")
@@ -110,7 +111,7 @@ def main() -> None:
 
 def models_of_images() -> list[str]:
     """Those of conf/model that have a likelihood."""
-    names = [name for name in choices([package_folder()])["model"] if name not in OF_OTHER_DATA]
+    names = [name for name in choices([package_folder()])["model"] if name not in LEFT_OUT]
     composed = {name: compose("train", ["~experiment", f"model={name}"]).config["model"] for name in names}
     return [name for name, model in composed.items() if "likelihood" in model]
 
@@ -131,77 +132,96 @@ def train(name: str, setting: Setting, output_dir: Path, data_dir: Path) -> None
         sys.exit(code)
 
 
-def table(setting: Setting, names: Sequence[str], output_dir: Path) -> str:
-    """The results of all models that have run, the best log-likelihood first."""
-    rows = [Row.read(name, output_dir / setting.data / name, setting) for name in names]
-    rows.sort(key=lambda row: row.rank)
-    head = "| model | NLL, nats | ELBO, nats | KL | reconstruction | bits/dim | active units | s | what it is |"
-    lines = [f"## {setting.title}", "", *verdicts(rows), "", head, "|---|---|---|---|---|---|---|---|---|"]
-    return "\n".join([*lines, *(row.line() for row in rows)])
+def table(setting: Setting, names: Sequence[str], output_dir: Path, before: str = "") -> str:
+    """The results of all models that have run, the best log-likelihood first.
+
+    Args:
+        setting: what they share.
+        names: of the models.
+        output_dir: where their runs are.
+        before: the page as it was; its rows of models that have no runs there are kept.
+    """
+    section = before.partition(f"## {setting.title}\n")[2].partition("\n## ")[0]
+    kept = {row.name: row for row in map(Row.of_page, re.findall(r"^\| `.*$", section, re.MULTILINE))}
+    found = {name: Row.of_runs(name, output_dir / setting.data / name, setting) for name in names}
+    rows = sorted((found[name] or kept.get(name) or Row.missing(name) for name in names), key=lambda row: row.rank)
+    head = "| model | NLL, nats | ELBO, nats | KL | reconstruction | bits/dim | active units | s | made | what it is |"
+    lines = [f"## {setting.title}", "", *verdicts(rows), "", head, "|" + "---|" * head.count(" |")]
+    return "\n".join([*lines, *(row.line for row in rows)])
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model's results, one for each seed that is done."""
+    """A model's row."""
 
     name: str
-    what: str
-    results: tuple[dict[str, Any], ...]
-    problem: str
+    nll: float | None
+    """Nats, the mean over seeds."""
+    line: str
+    """In Markdown."""
 
     @classmethod
-    def read(cls, name: str, sweep: Path, setting: Setting) -> "Row":
-        """From the directories of its runs."""
-        results, problems = [], []
-        for status in sorted(sweep.glob("*/status.json")):
-            if json.loads(status.read_text(encoding="utf-8"))["state"] == "done":
-                results.append(json.loads((status.parent / "result.json").read_text(encoding="utf-8")))
+    def of_page(cls, line: str) -> "Row":
+        """That of a page."""
+        _, name, nll, *_ = (cell.strip(" `") for cell in line.split("|"))
+        return cls(name, float(nll.split()[0]) if nll not in ("", "-") else None, line)
+
+    @classmethod
+    def missing(cls, name: str, problem: str = "not run") -> "Row":
+        """Without numbers."""
+        return cls(name, None, f"| `{name}` |{'  |' * 8} {_what(name)}: **{problem}** |")
+
+    @classmethod
+    def of_runs(cls, name: str, sweep: Path, setting: Setting) -> "Row | None":
+        """The means over seeds that are done, with 95 % intervals, or of one seed with the error over images; None:
+        there are no runs."""
+        problems, done = [], []
+        for path in sorted(sweep.glob("*/status.json")):
+            status = json.loads(path.read_text(encoding="utf-8"))
+            if status["state"] == "done":
+                done.append(path.parent)
             else:
-                error = json.loads(status.read_text(encoding="utf-8")).get("error", "not finished")
-                problems.append(error.strip().rpartition("\n")[2])
-        if len(results) < len(setting.seeds) and not problems:
-            problems.append("not run")
-        file = choices([package_folder()])["model"][name]
-        what = description(file).replace("|", "\\|")
-        return cls(name, what, tuple(results), problems[0] if problems else "")
+                problems.append(status.get("error", "not finished").strip().rpartition("\n")[2])
+        if not done:
+            return cls.missing(name, problems[0]) if problems else None
+        results = [json.loads((run / "result.json").read_text(encoding="utf-8")) for run in done]
 
-    def values(self, key: str) -> list[float]:
-        """Of each seed."""
-        return [result["metrics"][f"test/{key}"] for result in self.results if f"test/{key}" in result["metrics"]]
+        def values(key: str) -> list[float]:
+            return [result["metrics"][f"test/{key}"] for result in results if f"test/{key}" in result["metrics"]]
 
-    def interval(self, key: str) -> str:
-        """Mean and 95 % interval over seeds."""
-        values = self.values(key)
-        return Estimate.of(values).text() if values else "-"
+        def interval(key: str) -> str:
+            return Estimate.of(values(key)).text() if values(key) else "-"
 
-    @property
-    def nll(self) -> float | None:
-        """The mean over seeds."""
-        values = self.values("nll")
-        return mean(values) if values else None
+        nlls = values("nll")
+        nll = interval("nll") if len(results) > 1 or not nlls else f"{nlls[0]:.2f} ± {values('nll_std_error')[0]:.2f}"
+        bits, units = values("bits_per_dim"), values("active_units")
+        cells = [
+            *(f"`{name}`", nll, interval("elbo"), interval("kl"), interval("reconstruction")),
+            f"{mean(bits):.3f}" if bits else "-",
+            f"{mean(units):.0f}" if units else "-",
+            f"{mean(result['seconds']['train'] for result in results):.0f}",
+            _made(done[0]),
+        ]
+        left = len(setting.seeds) - len(results)
+        missing = f": **seeds done: {len(results)}; {(problems or ['not run'])[0]}**" if left else ""
+        return cls(name, mean(nlls) if nlls else None, f"| {' | '.join(cells)} | {_what(name)}{missing} |")
 
     @property
     def rank(self) -> tuple[bool, float, str]:
         """The best log-likelihood first, then models without, by name."""
         return self.nll is None, self.nll or 0.0, self.name
 
-    def line(self) -> str:
-        """In Markdown."""
-        if not self.results:
-            return f"| `{self.name}` |  |  |  |  |  |  |  | {self.what}: **{self.problem}** |"
-        several = len(self.results) > 1
-        nll = self.interval("nll") if several else _with_error(self)
-        cells = [self.interval(key) for key in ("elbo", "kl", "reconstruction")]
-        bits, units = self.values("bits_per_dim"), self.values("active_units")
-        seconds = mean(result["seconds"]["train"] for result in self.results)
-        shown = [nll, *cells, f"{mean(bits):.3f}" if bits else "-", f"{mean(units):.0f}" if units else "-"]
-        missing = f": **seeds done: {len(self.results)}; {self.problem}**" if self.problem else ""
-        return f"| `{self.name}` | {' | '.join(shown)} | {seconds:.0f} | {self.what}{missing} |"
+
+def _what(name: str) -> str:
+    return description(choices([package_folder()])["model"][name]).replace("|", "\\|")
 
 
-def _with_error(row: Row) -> str:
-    values, errors = row.values("nll"), row.values("nll_std_error")
-    return f"{values[0]:.2f} ± {errors[0]:.2f}" if values else "-"
+def _made(run: Path) -> str:
+    """When, and by which commit."""
+    provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    started = json.loads((run / "status.json").read_text(encoding="utf-8"))["started"]
+    git = provenance["git"]
+    return f"{started[:10]} {git['sha'][:7]}{'+' * bool(git['diff'])}" if git else started[:10]
 
 
 COMPARED = {
@@ -231,13 +251,6 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def where() -> str:
-    """The machine and the versions, in a line."""
-    made = this_machine()
-    version = f"; attelbo {made['git']['sha'][:7]}{'+' * made['git']['changed']}" if made["git"] else ""
-    return f"{made['hardware']['cpu']}, {made['hardware']['cores']} cores, torch {made['versions']['torch']}{version}"
-
-
 PAGE = """\
 # All models at one budget
 
@@ -248,13 +261,16 @@ and warm-ups, are those of the models' files.
 
 {tables}
 
-{when}, {where}. One thread; other programs may have shared the machine, so seconds (of training) are rough.
+Made: the day, and the commit of attelbo.
+One thread of {machine}; other programs may have shared it, so seconds (of training) are rough.
 """
 
 
 def page(tables: Sequence[str]) -> str:
     """docs/models.md, whole."""
-    return PAGE.format(tables="\n\n".join(tables), when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", where=where())
+    made = this_machine()
+    machine = f"{made['hardware']['cpu']} ({made['hardware']['cores']} cores), torch {made['versions']['torch']}"
+    return PAGE.format(tables="\n\n".join(tables), machine=machine)
 
 
 if __name__ == "__main__":

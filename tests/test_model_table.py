@@ -18,7 +18,8 @@ def write(sweep: Path, name: str, *nlls: float | None) -> None:
         state = (
             {"state": "done"} if nll is not None else {"state": "failed", "error": "Traceback\nValueError: a reason"}
         )
-        (run / "status.json").write_text(json.dumps(state))
+        (run / "status.json").write_text(json.dumps(state | {"started": "2031-05-03T10:00:00"}))
+        (run / "provenance.json").write_text(json.dumps({"git": {"sha": "0123456789", "diff": ""}}))
         metrics = {"test/nll": nll, "test/nll_std_error": 0.25, "test/elbo": -20.0, "test/active_units": 7.0}
         (run / "result.json").write_text(json.dumps({"metrics": metrics, "seconds": {"train": 3.0}}))
 
@@ -32,13 +33,37 @@ def test_the_best_comes_first_with_its_interval(tmp_path):
     assert [row.split("`")[1] for row in rows] == ["iwae", "vae", "vae_nf", "ae"]
     # Student's t with one degree of freedom: 12.706 * std / sqrt(2), std = sqrt(2).
     assert "| 19.00 ± 12.71 | -20.00 ± 0.00 |" in rows[0]
-    assert "| - | 7 | 3 |" in rows[0]  # no bits per dimension were recorded
+    assert "| - | 7 | 3 | 2031-05-03 0123456 |" in rows[0]  # no bits per dimension were recorded
+    columns = [line.replace("\\|", "").count("|") for line in lines if line.startswith("|")]
+    assert set(columns) == {11}
     assert rows[2].endswith("**seeds done: 1; ValueError: a reason** |")
     assert rows[3].endswith("**not run** |")
     assert "- IWAE (`iwae`): 19.00 nats, better than the plain VAE's 20.50 at this budget." in lines
     assert (
         "- a flow in the posterior (`vae_nf`): 22.00 nats, not better than the plain VAE's 20.50 at this budget."
         in lines
+    )
+
+
+def test_rows_of_models_that_have_no_runs_are_kept(tmp_path):
+    write(tmp_path / "first", "vae", 20.0, 21.0)
+    write(tmp_path / "first", "iwae", 18.0, 20.0)
+    names = ["ae", "iwae", "vae", "vae_nf"]
+    other = models.Setting("mnist", "MNIST", (), (), (0,))
+    before = models.page([models.table(setting, names, tmp_path / "first") for setting in (SETTING, other)])
+    write(tmp_path / "second", "vae_nf", 19.5, 19.5)
+    write(tmp_path / "second", "iwae", 30.0, 30.0)
+    tables = [models.table(setting, names, tmp_path / "second", before) for setting in (SETTING, other)]
+    rows = [line for line in tables[0].splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == ["vae_nf", "vae", "iwae", "ae"]
+    assert rows[1] in before
+    assert (
+        "- a flow in the posterior (`vae_nf`): 19.50 nats, better than the plain VAE's 20.50 at this budget."
+        in tables[0]
+    )
+    assert tables[1] == models.table(other, names, tmp_path / "nothing")
+    assert models.page(tables) == models.page(
+        [models.table(setting, names, tmp_path / "nothing", models.page(tables)) for setting in (SETTING, other)]
     )
 
 
