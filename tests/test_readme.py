@@ -41,7 +41,7 @@ SMALL_OF = {
     "data=sprites": SMALL_SPRITES,
     "experiment=sprites/beta_vae": SMALL_SPRITES,
     "prior=autoregressive_transformer": {"epochs": "1", "prior.dim": "16", "prior.layers": "1"},
-    "prior=diffusion_transformer": {"epochs": "1", "prior.dim": "16", "prior.layers": "1", "prior.steps": "4"},
+    "prior=diffusion": {"epochs": "1", "prior.dim": "16", "prior.layers": "1", "prior.steps": "4"},
 }
 """Word of a command -> what else makes it small."""
 FEWER_STEPS = {
