@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attelbo.data import BOS, EOS, PAD, UNK
 from attelbo.data.padded import compact_dtype
 from attelbo.data.text import BPE, Bytes, Characters, Words
-from attelbo.data.text.vocabulary import load_vocabularies, save_vocabularies
+from attelbo.data.text.vocabulary import Tokenizer, load_vocabularies, save_vocabularies
 from attelbo.errors import DataError
 
 TEXT = 'Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.\n"The <eos> of 1,000 dogs", naïve 😀!\n' * 3
@@ -223,6 +223,20 @@ def test_a_long_text_is_learned_and_encoded_piece_by_piece(make, piece, monkeypa
     assert [tokens.tolist() for tokens in encoded] == [whole.encode(text) for text in texts]
     assert all(tokens.dtype == compact_dtype(whole.n_tokens) for tokens in encoded)
     assert pieces.encode_long("").tolist() == []
+
+
+def test_a_tokenizer_of_ones_own_is_given_whole_texts(monkeypatch):
+    class Lines(Words):
+        def __init__(self) -> None:
+            super().__init__()
+            self.border = Tokenizer.border  # as of a class that says nothing
+
+        def split(self, text: str) -> list[str]:
+            return text.split(" and ")
+
+    monkeypatch.setattr("attelbo.data.text.vocabulary.PIECE", 3)
+    tokenizer = fitted(Lines, "one two and three and one two")
+    assert tokenizer.encode_long("three and one two").tolist() == tokenizer.encode("three and one two") == [5, 4]
 
 
 def test_the_same_pairs_of_bytes_are_learned_once(monkeypatch):

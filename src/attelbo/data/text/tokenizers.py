@@ -21,6 +21,7 @@ _SPACE, _REST = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"
 """White space, and what is none, by Unicode: of four control characters Python thinks otherwise."""
 _BEFORE_SPACE = re.compile(f"(?<={_REST}){_SPACE}")
 _AFTER_LINE = re.compile(r"(?<=\n)")
+_ANYWHERE = re.compile("")
 _SHOWN_AT_MOST = 8
 """Characters that an error names."""
 
@@ -32,6 +33,7 @@ class Characters(Tokenizer):
     """
 
     fits_to_all = True
+    border = _ANYWHERE
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -59,6 +61,8 @@ class Characters(Tokenizer):
 
 class Bytes(Tokenizer):
     """The 256 bytes of UTF-8: every text can be written, and nothing is learned."""
+
+    border = _ANYWHERE
 
     @property
     def lengths(self) -> tuple[int, ...]:

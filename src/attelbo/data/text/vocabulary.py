@@ -42,8 +42,8 @@ class Tokenizer(ABC):
     """Whether a decoded text has blanks between all its words, punctuation too."""
     fits_to_all: ClassVar[bool] = False
     """Whether it is fitted to the texts of all splits: where it only lists an alphabet, not where it counts."""
-    border: re.Pattern[str] = re.compile("")
-    """Where a long text can be cut, so that its pieces have the tokens of the whole: anywhere."""
+    border: re.Pattern[str] | None = None
+    """Where a long text can be cut, so that its pieces have the tokens of the whole; None: nowhere."""
 
     def __init__(self) -> None:
         self.tokens: tuple[str, ...] = ()
@@ -103,10 +103,10 @@ class Tokenizer(ABC):
         return torch.cat([torch.from_numpy(tokens).to(dtype) for tokens in encoded])
 
     def pieces(self, text: str) -> Iterator[str]:
-        """A text in pieces of some PIECE characters, at least one."""
+        """A text in pieces of PIECE characters or more, at least one."""
         start, end = 0, -1
         while end < len(text):
-            cut = self.border.search(text, start + PIECE)
+            cut = self.border.search(text, start + PIECE) if self.border else None
             end = cut.start() if cut else len(text)
             yield text[start:end]
             start = end
