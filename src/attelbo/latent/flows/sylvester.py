@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.flows.base import Flow
+from attelbo.latent.triangular import triangular, triangular_places
 
 _DIAGONAL_BOUND = 0.999
 """So that 1 - r s stays positive in float32."""
@@ -31,16 +32,13 @@ class Sylvester(Flow):
         ValueError: n_reflections below 1.
     """
 
-    _entries: Tensor
+    _places: Tensor
 
     def __init__(self, dim: int, n_reflections: int = 8) -> None:
         super().__init__()
         check_at_least(1, n_reflections=n_reflections)
         self.dim = dim
-        rows, columns = torch.triu_indices(dim, dim, offset=1)
-        diagonal = torch.arange(dim) * (dim + 1)
-        # Where entries go in a flattened matrix: the diagonal first, then above it.
-        self.register_buffer("_entries", torch.cat([diagonal, rows * dim + columns]), persistent=False)
+        self.register_buffer("_places", triangular_places(dim, "above"), persistent=False)
         n_above = dim * (dim - 1) // 2
         self.sizes = [dim, n_above, dim, n_above, dim, n_reflections * dim]
         self.n_given = sum(self.sizes)
@@ -51,7 +49,8 @@ class Sylvester(Flow):
         # Autocast would round the products to bfloat16, and the determinant would be that of another map.
         with torch.autocast(z.device.type, enabled=False):
             q = orthogonal(vectors.unflatten(-1, (-1, self.dim)).mT)
-            outer, inner = q @ self._triangular(r_diagonal, r_above), self._triangular(s_diagonal, s_above) @ q.mT
+            outer = q @ triangular(r_diagonal, r_above, self._places)
+            inner = triangular(s_diagonal, s_above, self._places) @ q.mT
             rows = full_precision(z).transpose(0, 1)  # (B, n, D)
             t = torch.tanh(torch.baddbmm(b.unsqueeze(1), rows, inner.mT))
             moved = torch.baddbmm(rows, t, outer.mT)
@@ -61,18 +60,9 @@ class Sylvester(Flow):
 
     @torch.no_grad()
     def start(self, weight: Tensor, bias: Tensor) -> None:
-        n_entries = len(self._entries)
+        n_entries = len(self._places)
         weight[:n_entries].zero_()  # R
         bias[:n_entries].zero_()
-
-    def _triangular(self, diagonal: Tensor, above: Tensor) -> Tensor:
-        """(B, D, D)"""
-        entries = torch.cat([diagonal, above], dim=-1)
-        return (
-            entries.new_zeros(len(entries), self.dim**2)
-            .index_copy(1, self._entries, entries)
-            .unflatten(1, (-1, self.dim))
-        )
 
 
 def orthogonal(vectors: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
 from attelbo.latent.distributions import FullNormal
 from attelbo.latent.posteriors.base import Posterior, flat_features
+from attelbo.latent.triangular import triangular, triangular_places
 
 
 class FullNormalPosterior(Posterior):
@@ -31,27 +32,20 @@ class FullNormalPosterior(Posterior):
     """
 
     distribution = FullNormal
-    _entries: Tensor
+    _places: Tensor
 
     def __init__(self, in_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
         check_at_least(1, latent_dim=latent_dim)
         self.latent_shape = (latent_dim,)
-        diagonal = torch.arange(latent_dim) * (latent_dim + 1)
-        rows, columns = torch.tril_indices(latent_dim, latent_dim, offset=-1)
-        below = rows * latent_dim + columns
-        # Where the outputs of the head go in the flattened factor: the diagonal first, then below it.
-        self.register_buffer("_entries", torch.cat([diagonal, below]), persistent=False)
-        self._sizes = [latent_dim, latent_dim, len(below)]
+        self.register_buffer("_places", triangular_places(latent_dim, "below"), persistent=False)
+        self._sizes = [latent_dim, latent_dim, latent_dim * (latent_dim - 1) // 2]
         self.head = nn.Linear(math.prod(in_shape), sum(self._sizes))
         with torch.no_grad():
             self.head.weight[2 * latent_dim :].zero_()
             self.head.bias[2 * latent_dim :].zero_()
 
     def forward(self, h: Tensor) -> FullNormal:
-        (dim,) = self.latent_shape
         mean, log_diagonal, below = full_precision(self.head(flat_features(h))).split(self._sizes, dim=-1)
         diagonal = log_diagonal.clamp(-LOG_STD_BOUND, LOG_STD_BOUND).exp()
-        entries = torch.cat([diagonal, below], dim=-1)
-        scale_tril = entries.new_zeros(len(h), dim * dim).index_copy(1, self._entries, entries)
-        return FullNormal(mean, scale_tril.unflatten(-1, (dim, dim)))
+        return FullNormal(mean, triangular(diagonal, below, self._places))

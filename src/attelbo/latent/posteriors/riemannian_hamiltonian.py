@@ -14,6 +14,7 @@ from attelbo.latent.arithmetic import LOG_STD_BOUND
 from attelbo.latent.distributions import RiemannianHamiltonian
 from attelbo.latent.distributions.riemannian_hamiltonian import Metric
 from attelbo.latent.posteriors.hamiltonian import HamiltonianPosterior
+from attelbo.latent.triangular import triangular, triangular_places
 
 
 class RiemannianHamiltonianPosterior(HamiltonianPosterior):
@@ -43,7 +44,7 @@ class RiemannianHamiltonianPosterior(HamiltonianPosterior):
     """
 
     distribution = RiemannianHamiltonian
-    _entries: Tensor
+    _places: Tensor
 
     def __init__(
         self,
@@ -64,15 +65,12 @@ class RiemannianHamiltonianPosterior(HamiltonianPosterior):
         self.regularization = regularization
         self.n_iterations = n_iterations
         self.centroids = nn.Parameter(torch.randn(n_centroids, latent_dim))
-        rows, columns = torch.tril_indices(latent_dim, latent_dim, offset=-1)
-        # Where entries go in a flattened matrix: the diagonal first, then below it.
-        entries = torch.cat([torch.arange(latent_dim) * (latent_dim + 1), rows * latent_dim + columns])
-        self.register_buffer("_entries", entries, persistent=False)
+        self.register_buffer("_places", triangular_places(latent_dim, "below"), persistent=False)
         with torch.no_grad():
             weights = self._metric(torch.eye(latent_dim).expand(n_centroids, -1, -1)).at(self.centroids).weights
         log_diagonal = -0.5 * weights.sum(-1).mean().log()
         self.log_diagonals = nn.Parameter(log_diagonal.repeat(n_centroids, latent_dim))
-        self.below = nn.Parameter(torch.zeros(n_centroids, len(rows)))
+        self.below = nn.Parameter(torch.zeros(n_centroids, latent_dim * (latent_dim - 1) // 2))
 
     def forward(self, h: Tensor) -> RiemannianHamiltonian:
         plain = super().forward(h)
@@ -84,9 +82,7 @@ class RiemannianHamiltonianPosterior(HamiltonianPosterior):
     def metric(self) -> Metric:
         """The metric of the latent space."""
         diagonals = self.log_diagonals.clamp(-LOG_STD_BOUND, LOG_STD_BOUND).exp()
-        entries = torch.cat([diagonals, self.below], dim=-1)
-        n, dim = self.centroids.shape
-        roots = entries.new_zeros(n, dim * dim).index_copy(1, self._entries, entries).unflatten(-1, (dim, dim))
+        roots = triangular(diagonals, self.below, self._places)
         with torch.autocast(roots.device.type, enabled=False):
             return self._metric(roots @ roots.mT)
 
