@@ -26,7 +26,7 @@ from attelbo.attention.norms import NormName
 from attelbo.attention.residuals import Residual, ResidualForm
 from attelbo.checks import check_at_least, check_choice
 
-ResidualName = Literal["pre_norm", "post_norm", "sandwich_norm", "deepnorm", "rezero", "hyper", "dynamic_hyper"]
+ResidualName = Literal[ResidualForm, "hyper", "dynamic_hyper"]
 """A form of ``Residual``, or a ``HyperConnection``."""
 
 

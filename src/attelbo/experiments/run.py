@@ -283,7 +283,7 @@ def _conclude(
     run: RunDirectory, config: Config, model: Model, data: ResidentDataModule, trainer: Trainer, train_seconds: float
 ) -> None:
     """Evaluate the chosen weights, make the exhibits and write the result."""
-    device, settings, folder = trainer.strategy.root_device, evaluation_of(config), config["paths"]["output_dir"]
+    device, settings = trainer.strategy.root_device, evaluation_of(config)
     try:
         checkpoint = checkpoint_of(run.path, settings.checkpoint)
     except UserError:
@@ -293,7 +293,7 @@ def _conclude(
     else:
         load_weights(model, checkpoint)
         which = checkpoint.stem
-    result = measure(model, data, "test", settings, config["seed"], device, Path(folder), config)
+    result = measure(model, data, "test", settings, config["seed"], device, Path(config["paths"]["output_dir"]), config)
     check_finite(model, trainer.current_epoch, "test/loss", result["metrics"].get("test/loss", 0.0))
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):
