@@ -45,6 +45,12 @@ class Downloaded(ABC):
         """The files that ``root`` lacks."""
         return [file for file in self.files() if not self.is_there(root, file)]
 
+    def fetch_missing(self, url: str, folder: Path, root: Path) -> None:
+        """Download the files that ``root`` lacks, which are published side by side below ``url``, to their places in a
+        folder; see :func:`fetch`."""
+        for file in self.missing(root):
+            fetch(f"{url}/{Path(file.path).name}", file, folder)
+
     def prepare(self, root: Path) -> None:
         """Download what is missing from ``root``.
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attelbo.data.files import DataFile, fetch
+from attelbo.data.files import DataFile
 from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
 
 _URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
@@ -34,8 +34,7 @@ class BinarizedMNIST(FileSource):
 
     def download(self, folder: Path, root: Path) -> None:
         """From where they were published."""
-        for file in self.missing(root):
-            fetch(f"{_URL}/{Path(file.path).name}", file, folder)
+        self.fetch_missing(_URL, folder, root)
 
     def read(self, root: Path) -> Splits:
         """Read the three files; the training rows end with those for validation."""

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from attelbo.checks import check_at_least
-from attelbo.data.files import DataFile, fetch
+from attelbo.data.files import DataFile
 from attelbo.data.numpy_files import stream_rows
 from attelbo.data.sources.base import Factor, FileSource, Splits, damaged, split_in_blocks
 from attelbo.errors import one_line
@@ -68,7 +68,7 @@ class MPI3D(FileSource):
 
     def download(self, folder: Path, root: Path) -> None:
         """From where its authors put it."""
-        fetch(f"{URL}/{Path(self._file.path).name}", self._file, folder)
+        self.fetch_missing(URL, folder, root)
 
     def read(self, root: Path) -> Splits:
         """Read the images, each straight to its place in its split; nothing pickled is opened."""

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from attelbo.checks import check_at_least
-from attelbo.data.files import DataFile, fetch
+from attelbo.data.files import DataFile
 from attelbo.data.sources.base import Factor, FileSource, Images, Splits, as_images, damaged, read_verified
 from attelbo.data.sources.resizing import resized
 
@@ -64,8 +64,7 @@ class SmallNORB(FileSource):
 
     def download(self, folder: Path, root: Path) -> None:
         """From where it was published; what is in ``root`` is not downloaded again."""
-        for file in self.missing(root):
-            fetch(f"{URL}/{Path(file.path).name}", file, folder)
+        self.fetch_missing(URL, folder, root)
 
     def read(self, root: Path) -> Splits:
         """Read the files of both parts, and resize the images."""

@@ -5,7 +5,7 @@ import csv
 import io
 from pathlib import Path
 
-from attelbo.data.files import DataFile, Downloaded, damaged, fetch, read_verified
+from attelbo.data.files import DataFile, Downloaded, damaged, read_verified
 from attelbo.data.text.labelled import EMBEDDED, Labelled, LabelledText
 from attelbo.data.text.source import Source
 from attelbo.errors import one_line
@@ -27,8 +27,7 @@ class AGNews(Downloaded, Source[LabelledText]):
 
     def download(self, folder: Path, root: Path) -> None:
         """From where they are kept; what is in ``root`` is not downloaded again."""
-        for file in self.missing(root):
-            fetch(f"{URL}/{Path(file.path).name}", file, folder)
+        self.fetch_missing(URL, folder, root)
 
     def load(self, root: Path) -> LabelledText:
         """Read and check the two files; see :meth:`Source.load`."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from attelbo.data.files import DataFile, Downloaded, fetch, read_verified
+from attelbo.data.files import DataFile, Downloaded, read_verified
 from attelbo.data.text.files import read_lines
 from attelbo.data.text.source import Source
 from attelbo.errors import DataError
@@ -95,8 +95,7 @@ class Multi30k(Downloaded, Source[ParallelText]):
 
     def download(self, folder: Path, root: Path) -> None:
         """From where they were published."""
-        for file in self.missing(root):
-            fetch(f"{_URL}/{Path(file.path).name}", file, folder)
+        self.fetch_missing(_URL, folder, root)
 
     def load(self, root: Path) -> ParallelText:
         """Read and check the six files; see :meth:`Source.load`."""

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from attelbo.data.files import DataFile, Downloaded, damaged, fetch, fetch_and_extract, read_verified
+from attelbo.data.files import DataFile, Downloaded, damaged, fetch_and_extract, read_verified
 from attelbo.data.text.corpora import EMBEDDED, Corpus
 from attelbo.data.text.source import Source
 from attelbo.errors import one_line
@@ -83,7 +83,7 @@ class WikiText(Downloaded, Source[Corpus]):
 
     def download(self, folder: Path, root: Path) -> None:
         """From the first author's page: where it was published it is no more."""
-        fetch(f"https://wikitext.smerity.com/{Path(self._file.path).name}", self._file, folder)
+        self.fetch_missing("https://wikitext.smerity.com", folder, root)
 
     def load(self, root: Path) -> Corpus:
         """Read the parts out of the zip file; see :meth:`Source.load`."""
