@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -24,6 +25,12 @@ SMALL = 0.25
 def full_precision(t: Tensor) -> Tensor:
     """float16 and bfloat16 as float32; float32 and float64 as they are, without a copy."""
     return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
+def bound_log_std(t: Tensor) -> Tensor:
+    """t clamped to [-LOG_STD_BOUND, LOG_STD_BOUND]."""
+    # The gradient of Tensor.clamp takes five operations, that of hardtanh one.
+    return F.hardtanh(t, -LOG_STD_BOUND, LOG_STD_BOUND)
 
 
 def sum_event(t: Tensor, batch_dims: int) -> Tensor:

@@ -27,7 +27,7 @@ from attelbo.building import Spec, part
 from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
 from attelbo.latent import Likelihood, Objective, StandardNormal
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import full_precision
 from attelbo.models.hierarchy import (
     Choice,
     Hierarchy,
@@ -100,7 +100,7 @@ class DRAW(Hierarchy):
                 error = x - self.likelihood.mean(canvas)
                 seen, window = self.reader(torch.cat([x, error], 1), decoder[0])
                 encoder = self.encoder(torch.cat([seen, decoder[0]], 1), encoder)
-                q = split_normal(full_precision(self.posterior(encoder[0])), LOG_STD_BOUND)
+                q = split_normal(full_precision(self.posterior(encoder[0])))
             decoder = self.decoder(choose(q, self.prior), decoder)
             paint, place = self.writer(decoder[0])
             canvas = canvas + paint

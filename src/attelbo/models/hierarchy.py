@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.latent import DiagonalNormal, Evidence, Layered, Prior, normal_kl
-from attelbo.latent.arithmetic import sum_event
+from attelbo.latent.arithmetic import bound_log_std, sum_event
 from attelbo.latent.control_variates import with_less_noise
 from attelbo.models.latent_variable import LatentVariableModel
 
@@ -183,10 +183,10 @@ def _repeat(t: Tensor, n: int) -> Tensor:
     return t if n == 1 else t.expand(n, *t.shape).flatten(0, 1)
 
 
-def split_normal(parameters: Tensor, bound: float) -> DiagonalNormal:
-    """The normal whose mean and log std are the halves of the channels, (N, 2 C, ...), log std clamped to +-bound."""
+def split_normal(parameters: Tensor) -> DiagonalNormal:
+    """The normal whose mean and log std, which is bounded, are the halves of the channels, (N, 2 C, ...)."""
     mean, log_std = parameters.chunk(2, dim=1)
-    return DiagonalNormal(mean, log_std.clamp(-bound, bound))
+    return DiagonalNormal(mean, bound_log_std(log_std))
 
 
 def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:

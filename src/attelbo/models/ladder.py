@@ -23,7 +23,7 @@ from attelbo.building import Spec, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import DiagonalNormal, Likelihood, Objective, Prior
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Real
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
@@ -67,7 +67,7 @@ class LadderVAE(Hierarchy):
 
     def infer_top(self, x: Tensor) -> DiagonalNormal:
         """q(z_L|x) of x (B, C, H, W)."""
-        return split_normal(self.bottom_up(x)[-1], LOG_STD_BOUND)
+        return split_normal(self.bottom_up(x)[-1])
 
     def bottom_up(self, x: Tensor) -> list[Tensor]:
         """(m_l, log s_l) of each layer, (B, 2 D_l), from the bottom to the top."""
@@ -81,11 +81,11 @@ class LadderVAE(Hierarchy):
     def descend(self, n: int, choose: Choice, activations: list[Tensor] | None) -> Tensor:
         read: list[DiagonalNormal | None] = [None] * len(self.layer_shapes)
         if activations is not None:
-            read = [split_normal(parameters, LOG_STD_BOUND) for parameters in activations]
+            read = [split_normal(parameters) for parameters in activations]
         z = choose(read[-1], self.prior)
         chosen = [z]
         for down, likely in zip(list(self.downward)[::-1], read[-2::-1], strict=True):
-            p = split_normal(full_precision(down(z)), LOG_STD_BOUND)
+            p = split_normal(full_precision(down(z)))
             z = choose(None if likely is None else precision_weighted(likely, p), p)
             chosen.append(z)
         return self.decoder(torch.cat(chosen, -1) if self.skip else z)

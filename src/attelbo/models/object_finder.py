@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.glimpses import cut_patch
 from attelbo.latent import DiagonalNormal
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.latent.scheduled import Scheduled
 from attelbo.models.hierarchy import split_normal
 from attelbo.networks import Encoder
@@ -110,11 +110,11 @@ class ObjectFinder(nn.Module):
             log_odds, shift, log_ratio = full_precision(self.head(h)).split([1, WHERE, WHERE], 1)
             log_odds = torch.lerp(log_odds.detach(), log_odds, self.learning.value)[:, 0]
             prior = self.where_prior(shift)
-            log_std = (prior.log_std + log_ratio).clamp(min=-LOG_STD_BOUND, max=LOG_STD_BOUND)
+            log_std = bound_log_std(prior.log_std + log_ratio)
             q_where = DiagonalNormal(prior.mean + prior.std * shift, log_std)
             present, where = reached * choose.present(log_odds), choose.normal(q_where)
             seen = cut_patch(x, place_of(where), self.encoder.in_shape[-1])
-            q_what = split_normal(full_precision(self.what(self.encoder(seen).flatten(1))), LOG_STD_BOUND)
+            q_what = split_normal(full_precision(self.what(self.encoder(seen).flatten(1))))
             what = choose.normal(q_what)
             # The baseline sends no gradient to the rest of the network.
             baseline = self.n_pixels * self.expected(torch.cat([embedding, h], 1).detach())[:, 0]

@@ -21,7 +21,7 @@ from attelbo.building import Spec, part
 from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
 from attelbo.latent import Likelihood, Objective
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import full_precision
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
 from attelbo.models.parts import check_images, check_objective_of_terms, likelihood_of, model_arguments
 from attelbo.networks.layers import channels_last, halvings, image_shape, initialize
@@ -86,8 +86,8 @@ class TopDownVAE(Hierarchy):
                 q = None
                 if activations is not None:
                     read = block.of_posterior(h, activations[-1 - place])
-                    q = split_normal(full_precision(read), LOG_STD_BOUND)
-                z = choose(q, split_normal(full_precision(parameters), LOG_STD_BOUND))
+                    q = split_normal(full_precision(read))
+                z = choose(q, split_normal(full_precision(parameters)))
                 h = block.after(h, features, z)
         return self.output(h).contiguous()
 

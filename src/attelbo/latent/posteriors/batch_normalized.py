@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least, check_positive
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.latent.posteriors.base import Posterior, flat_features
 
@@ -76,7 +76,7 @@ class BatchNormalizedPosterior(Posterior):
     def forward(self, h: Tensor) -> DiagonalNormal:
         h = flat_features(h)
         mean = self.gamma * self._normalized(full_precision(self.means(h))) + self.shift
-        return DiagonalNormal(mean, self.log_stds(h).clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
+        return DiagonalNormal(mean, bound_log_std(self.log_stds(h)))
 
     def _normalized(self, raw: Tensor) -> Tensor:
         """(B, D) with mean 0 and variance 1, by the statistics of the batch or the moving ones."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.latent.arithmetic import LOG_STD_BOUND
+from attelbo.latent.arithmetic import bound_log_std
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.latent.posteriors.base import Posterior, flat_features
 
@@ -37,4 +37,4 @@ class DiagonalNormalPosterior(Posterior):
 
     def forward(self, h: Tensor) -> DiagonalNormal:
         mean, log_std = self.head(flat_features(h)).chunk(2, dim=-1)
-        return DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
+        return DiagonalNormal(mean, bound_log_std(log_std))

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.latent.distributions import DiagonalNormal, InvertibleNormal, TransformedNormal
 from attelbo.latent.flows import Chain, Flow, InverseAutoregressive, Planar, Radial, Sylvester
 from attelbo.latent.posteriors.base import Posterior, flat_features
@@ -44,7 +44,7 @@ class FlowPosterior(Posterior):
     def forward(self, h: Tensor) -> TransformedNormal:
         sizes = [*self.latent_shape, *self.latent_shape, self.flow.n_given]
         mean, log_std, given = full_precision(self.head(flat_features(h))).split(sizes, dim=-1)
-        base = DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
+        base = DiagonalNormal(mean, bound_log_std(log_std))
         kind: Any = self.distribution  # typing.cast would hide the type from torch.compile
         return kind(base, self.flow, given)
 

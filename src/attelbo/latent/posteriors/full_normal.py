@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.latent.distributions import FullNormal
 from attelbo.latent.posteriors.base import Posterior, flat_features
 from attelbo.latent.triangular import triangular, triangular_places
@@ -47,5 +47,5 @@ class FullNormalPosterior(Posterior):
 
     def forward(self, h: Tensor) -> FullNormal:
         mean, log_diagonal, below = full_precision(self.head(flat_features(h))).split(self._sizes, dim=-1)
-        diagonal = log_diagonal.clamp(-LOG_STD_BOUND, LOG_STD_BOUND).exp()
+        diagonal = bound_log_std(log_diagonal).exp()
         return FullNormal(mean, triangular(diagonal, below, self._places))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.checks import check_at_least
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.latent.distributions import Gamma
 from attelbo.latent.posteriors.base import Posterior, flat_features
 from attelbo.latent.spaces import Positive
@@ -47,4 +47,4 @@ class GammaPosterior(Posterior):
     def forward(self, h: Tensor) -> Gamma:
         shape, log_mean = full_precision(self.head(flat_features(h))).chunk(2, dim=-1)
         concentration = LEAST + F.softplus(shape)
-        return Gamma(concentration, concentration * (-log_mean.clamp(-LOG_STD_BOUND, LOG_STD_BOUND)).exp())
+        return Gamma(concentration, concentration * (-bound_log_std(log_mean)).exp())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attelbo.building import Spec
 from attelbo.checks import check_at_least
-from attelbo.latent.arithmetic import LOG_STD_BOUND
+from attelbo.latent.arithmetic import bound_log_std
 from attelbo.latent.distributions import DiagonalNormal, Joint, OneHotCategorical, RelaxedOneHot
 from attelbo.latent.posteriors.base import Posterior, flat_features
 from attelbo.latent.posteriors.gumbel_softmax import scheduled_temperature
@@ -63,7 +63,7 @@ class JointPosterior(Posterior):
 
     def forward(self, h: Tensor) -> Joint:
         mean, log_std, *logits = self.head(flat_features(h)).split(self._sizes, dim=-1)
-        normal = DiagonalNormal(mean, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
+        normal = DiagonalNormal(mean, bound_log_std(log_std))
         choices = [self._choice(own.unsqueeze(1)) for own in logits]
         return Joint((normal, *choices), [part.shape for part in self._parts])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.latent.distributions import LowRankNormal
 from attelbo.latent.posteriors.base import Posterior, flat_features
 
@@ -53,6 +53,6 @@ class LowRankNormalPosterior(Posterior):
         mean, log_std, directions = full_precision(self.head(flat_features(h))).split(sizes, dim=-1)
         return LowRankNormal(
             mean,
-            log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND),
+            bound_log_std(log_std),
             directions.clamp(-_DIRECTION_BOUND, _DIRECTION_BOUND).unflatten(-1, (dim, self.rank)),
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least, check_positive
-from attelbo.latent.arithmetic import LOG_STD_BOUND
+from attelbo.latent.arithmetic import bound_log_std
 from attelbo.latent.distributions import RiemannianHamiltonian
 from attelbo.latent.distributions.riemannian_hamiltonian import Metric
 from attelbo.latent.posteriors.hamiltonian import HamiltonianPosterior
@@ -81,7 +81,7 @@ class RiemannianHamiltonianPosterior(HamiltonianPosterior):
     @property
     def metric(self) -> Metric:
         """The metric of the latent space."""
-        diagonals = self.log_diagonals.clamp(-LOG_STD_BOUND, LOG_STD_BOUND).exp()
+        diagonals = bound_log_std(self.log_diagonals).exp()
         roots = triangular(diagonals, self.below, self._places)
         with torch.autocast(roots.device.type, enabled=False):
             return self._metric(roots @ roots.mT)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least, check_positive
-from attelbo.latent.arithmetic import LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.latent.distributions import WrappedNormal
 from attelbo.latent.hyperbolic import length
 from attelbo.latent.posteriors.base import Posterior, flat_features
@@ -58,4 +58,4 @@ class WrappedNormalPosterior(Posterior):
     def forward(self, h: Tensor) -> WrappedNormal:
         mu, log_std = full_precision(self.head(flat_features(h))).chunk(2, dim=-1)
         mu = mu * (_FARTHEST / math.sqrt(self.curvature) / length(mu)).clamp(max=1).unsqueeze(-1)
-        return WrappedNormal(mu, log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND), self.curvature)
+        return WrappedNormal(mu, bound_log_std(log_std), self.curvature)

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.latent.arithmetic import LOG_2PI, LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import LOG_2PI, bound_log_std, full_precision
 from attelbo.latent.distributions import Distribution
 from attelbo.latent.priors.base import Density, classes_of
 from attelbo.latent.priors.denoisers import NoiseLevels, ResidualDenoiser
@@ -160,7 +160,7 @@ class DiffusionPrior(Standardized):
         level = self.level(step)
         v, log_r = full_precision(self.network(noisy, level if condition is None else level + condition)).chunk(2, -1)
         sigma = self.sigma[step]
-        std = sigma * log_r.clamp(-LOG_STD_BOUND, LOG_STD_BOUND).exp()
+        std = sigma * bound_log_std(log_r).exp()
         return self.alpha[step] * noisy - sigma * v, std.square()
 
     def sample_given(self, n: int, labels: Tensor | None) -> Tensor:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.latent.arithmetic import LOG_2PI, LOG_STD_BOUND, full_precision
+from attelbo.latent.arithmetic import LOG_2PI, bound_log_std, full_precision
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.latent.flows.base import check_hidden
 from attelbo.latent.priors.standardized import Standardized
@@ -80,7 +80,7 @@ class TwoStage(Standardized):
     def infer(self, t: Tensor) -> DiagonalNormal:
         """q(u|t) of standardized latents t (N, D)."""
         shift, log_std = self.encoder(t).chunk(2, dim=-1)
-        return DiagonalNormal(t + full_precision(shift), log_std.clamp(-LOG_STD_BOUND, LOG_STD_BOUND))
+        return DiagonalNormal(t + full_precision(shift), bound_log_std(log_std))
 
     def decode(self, u: Tensor) -> Tensor:
         """g(u) of u (..., D), the same shape."""
