@@ -1,9 +1,11 @@
 """Checkpoint files: plain content, whole or absent, and a clear word when they are damaged."""
 
+import errno
 import json
 import os
 import pickle
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,64 @@ def test_a_checkpoint_holds_tensors_and_plain_containers(runs, done):
         assert_plain(checkpoint)
         assert str(done.run_dir) not in repr(checkpoint)  # the run directory may be moved
     assert {file.name for file in (done.run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+# -- in the background ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Nothing is written until the event is set."""
+    go, save = threading.Event(), torch.save
+    monkeypatch.setattr(torch, "save", lambda content, file: (go.wait(10), save(content, file)))
+    yield go
+    go.set()
+
+
+def test_what_is_written_in_the_background_is_what_was_there(tmp_path, held):
+    files, weight = AtomicCheckpointIO(), torch.zeros(3)
+    with files.in_background():
+        files.save_checkpoint({"weight": weight}, tmp_path / "best.ckpt")
+        files.link(tmp_path / "best.ckpt", tmp_path / "last.ckpt")
+    weight += 1
+    assert not list(tmp_path.glob("*.ckpt"))
+    held.set()
+    for name in ("last", "best"):
+        assert torch.equal(files.load_checkpoint(tmp_path / f"{name}.ckpt")["weight"], torch.zeros(3))
+
+
+def test_a_file_that_could_not_be_written_is_told_and_nothing_follows(tmp_path, monkeypatch):
+    (tmp_path / "best.ckpt").write_bytes(b"old")
+    (tmp_path / "last.ckpt").write_bytes(b"newer")
+    monkeypatch.setattr(torch, "save", lambda *args: raise_(OSError(errno.ENOSPC, "No space left on device")))
+    files = AtomicCheckpointIO()
+    with files.in_background():
+        files.save_checkpoint({}, tmp_path / "best.ckpt")
+        files.link(tmp_path / "best.ckpt", tmp_path / "last.ckpt")
+    with pytest.raises(OSError, match="No space left"):
+        files.teardown()
+    files.teardown()  # as Lightning does after an error
+    assert (tmp_path / "last.ckpt").read_bytes() == b"newer"
+
+
+def test_a_full_disk_ends_a_run_in_one_line(runs, monkeypatch):
+    monkeypatch.setattr(torch, "save", lambda *args: raise_(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(UserError, match=r"cannot be written: No space left on device; .*give the same command again"):
+        runs.train("callbacks=default", "trainer.max_epochs=1")
+
+
+def test_tied_weights_are_written_once(tmp_path):
+    weight = torch.randn(100, 100)
+    content = {"embedding": weight.detach(), "head": weight.detach(), "slice": weight[:1]}
+    AtomicCheckpointIO().save_checkpoint(content, tmp_path / "a.ckpt")
+    read = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert read["embedding"].data_ptr() == read["head"].data_ptr()
+    assert torch.equal(read["slice"], weight[:1])
+    assert (tmp_path / "a.ckpt").stat().st_size < 1.2 * 40_000
+
+
+def raise_(error):
+    raise error
 
 
 # -- whole or absent -----------------------------------------------------------------------------------

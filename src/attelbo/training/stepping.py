@@ -44,6 +44,7 @@ from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone
 from attelbo.training.planning import planned_steps, refuse_single_rows
 from attelbo.training.replicas import Seat
+from attelbo.training.term_means import TermMeans
 
 Switch = Literal["auto"] | bool
 """auto: where it was measured to pay."""
@@ -97,12 +98,21 @@ class BlockStepper(Callback):
         self._seconds_before = 0.0
         self._started: float | None = None
 
-        self.terms: tuple[str, ...] = ()
+        self.means = TermMeans(log_every_n_steps)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
         """Names of what the model's losses() returns."""
-        self.block_values = torch.empty(0)
+        return self.means.names
+
+    @property
+    def block_values(self) -> Tensor:
         """The terms at each optimizer step of the last block, (S, T), on the device."""
-        self._epoch_sum: Tensor | None = None
-        self._epoch_rows = 0
+        return self.means.block
+
+    def latest(self) -> dict[str, Tensor]:
+        """The means of the terms over the last block, as tensors on the device."""
+        return self.means.latest()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Attach to the model: from now on its ``training_step`` passes blocks to this stepper.
@@ -202,8 +212,11 @@ class BlockStepper(Callback):
         with fresh_autocast():
             values = self.engine.run(minibatches, self.step)
         self.step += len(minibatches)
-        self.terms = self.engine.terms
-        self._account(values, [len(rows) for rows in minibatches])
+        sizes = [len(rows) for rows in minibatches]
+        self.rows_seen += sum(sizes) * self.trainer.world_size
+        # Lightning logs, validation too, at its count of training_step calls: make that the count of steps.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.step
+        self.means.add(self.engine.terms, values, sizes, self.step, self.trainer.loggers)
 
     def _planned(self) -> int:
         """The steps of the whole training, those before a checkpoint as they were: their minibatches may have been of
@@ -211,27 +224,6 @@ class BlockStepper(Callback):
         blocks = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1  # this one is counted
         done = blocks * self.data.minibatches_per_block
         return planned_steps(self.trainer, self.data, self.step, self.trainer.current_epoch, done)
-
-    def _account(self, values: Tensor, sizes: list[int]) -> None:
-        """Keep a block's values for the log, the progress bar and the epoch's mean."""
-        rows = sum(sizes)
-        # Only the last minibatch of an epoch may be shorter; copying a tensor of sizes to a GPU would synchronize.
-        weighted = values.sum(0) * sizes[0] + values[-1] * (sizes[-1] - sizes[0])  # (T,)
-        # The sum may come from a checkpoint, which is loaded on the CPU.
-        self._epoch_sum = weighted if self._epoch_sum is None else self._epoch_sum.to(weighted.device) + weighted
-        self._epoch_rows += rows
-        self.rows_seen += rows * self.trainer.world_size
-        self.block_values = values
-        # Lightning logs, validation too, at its count of training_step calls: make that the count of steps.
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.step
-        if self.step // self.log_every_n_steps > (self.step - len(sizes)) // self.log_every_n_steps:
-            metrics = {f"train/{name}": value for name, value in zip(self.terms, values.mean(0).tolist(), strict=True)}
-            for logger in self.trainer.loggers:
-                logger.log_metrics(metrics, self.step)
-
-    def latest(self) -> dict[str, Tensor]:
-        """The means of the terms over the last block, as tensors on the device."""
-        return dict(zip(self.terms, self.block_values.mean(0), strict=True)) if self.terms else {}
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         # Where the step is Lightning's, it has unscaled 16-bit gradients only now.
@@ -259,17 +251,20 @@ class BlockStepper(Callback):
         for name in [name for name in trainer.callback_metrics if name.startswith("val/")]:
             del trainer.callback_metrics[name]
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.means.write(trainer.loggers)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the exact means of the epoch, weighted by rows."""
-        if self._epoch_sum is None:
+        self.means.write(trainer.loggers)
+        if (means := self.means.take_epoch()) is None:
             return
-        means = trainer.strategy.reduce(self._epoch_sum / self._epoch_rows, reduce_op="mean")
+        means = trainer.strategy.reduce(means, reduce_op="mean")
         metrics = {f"train/{name}_epoch": mean for name, mean in zip(self.terms, means.tolist(), strict=True)}
-        pl_module.log_dict(metrics, logger=False, sync_dist=True)
+        trainer.callback_metrics.update({name: torch.tensor(mean) for name, mean in metrics.items()})
         # Lightning would write them after the checkpoint: a process killed in between would leave a gap in the curves.
         for logger in trainer.loggers:
             logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, self.step)
-        self._epoch_sum, self._epoch_rows = None, 0
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -277,25 +272,28 @@ class BlockStepper(Callback):
         """The same noise in every validation: the curve shows the model, not the draw."""
         seed_default_generator(derive_seed(self.seed, "validation", batch_idx, trainer.global_rank), pl_module.device)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.means.write(trainer.loggers)
+
     # -- exact resume ------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # A run that goes on from there drops what was logged later, and has all that was before.
+        self.means.write(trainer.loggers)
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "rows_seen": self.rows_seen,
             "seconds": self.seconds,
-            "terms": list(self.terms),
-            "epoch_sum": self._epoch_sum,
-            "epoch_rows": self._epoch_rows,
+            **self.means.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.step = state_dict["step"]
         self.rows_seen = state_dict["rows_seen"]
         self._seconds_before = state_dict["seconds"]
-        self.terms = tuple(state_dict["terms"])
-        self._epoch_sum = state_dict["epoch_sum"]
-        self._epoch_rows = state_dict["epoch_rows"]
+        self.means.load_state_dict(state_dict)
 
 
 def check_steps(trainer: Trainer, model: Model, data: ResidentDataModule) -> int:

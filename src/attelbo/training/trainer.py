@@ -212,12 +212,6 @@ def attach_run(trainer: Trainer, run_dir: Path, loggers: Sequence[Logger] = ()) 
     return trainer
 
 
-def checkpoint_io_of(trainer: Trainer) -> AtomicCheckpointIO:
-    """The Trainer's plugin that reads and writes checkpoints."""
-    assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
-    return trainer.strategy.checkpoint_io
-
-
 def _bf16_is_fast(accelerator: str) -> bool:
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     return not on_cpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -9,9 +9,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attelbo.checks import check_at_least
-from attelbo.files import link_or_copy
 from attelbo.models.base import Monitor
 from attelbo.training.callbacks.base import is_known, monitor_of
+from attelbo.training.checkpoint import AtomicCheckpointIO, checkpoint_io_of
 
 
 class Checkpoint(ModelCheckpoint):
@@ -19,7 +19,8 @@ class Checkpoint(ModelCheckpoint):
 
     Two of them make a run: the best epoch and the last one. Lightning's ``save_last`` would not do for the latter:
     it saves only when the best has just been saved, so resuming would repeat all epochs since the best. Both save
-    at the end of an epoch; an epoch that is the best is written once and has two names.
+    at the end of an epoch, and the next begins while the file is written; an epoch that is the best is written once and
+    has two names.
 
     Nothing in the checkpoint depends on where the run directory lies, so it may be moved, and equal
     runs write equal checkpoints, but for the seconds that they took.
@@ -63,6 +64,8 @@ class Checkpoint(ModelCheckpoint):
             # A resumed run finds its own checkpoints there.
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
+        if not isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO):  # of a Trainer that was not built here
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if self.monitor == "auto":
             self._monitor(monitor_of(pl_module))
 
@@ -82,12 +85,13 @@ class Checkpoint(ModelCheckpoint):
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         others = (callback for callback in trainer.checkpoint_callbacks if callback is not self)
         written = next((o for o in others if isinstance(o, Checkpoint) and o._has_just_saved(trainer)), None)
-        if written is None:
-            super()._save_checkpoint(trainer, filepath)
-        else:
-            if trainer.is_global_zero:
-                link_or_copy(Path(written.best_model_path), Path(filepath))
-            self._last_global_step_saved = trainer.global_step
+        with checkpoint_io_of(trainer).in_background() as files:
+            if written is None:
+                super()._save_checkpoint(trainer, filepath)
+            else:
+                if trainer.is_global_zero:
+                    files.link(Path(written.best_model_path), Path(filepath))
+                self._last_global_step_saved = trainer.global_step
         self._saved_at = trainer.current_epoch, trainer.global_step
 
     def _has_just_saved(self, trainer: Trainer) -> bool:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from attelbo.data.batch import Block
 from attelbo.errors import TrainingDiverged
+from attelbo.training.arriving import Arriving
 from attelbo.training.callbacks.base import stepper_of
 
 _DERIVED = ("loss", "elbo", "distortion_rate")
@@ -25,8 +25,7 @@ _DERIVED = ("loss", "elbo", "distortion_rate")
 class _BlockRecord:
     """What is needed to report the step and the rows in a block that may have been trained a while ago."""
 
-    values: Tensor  # (S, T), on the host; complete once `ready` is
-    ready: torch.cuda.Event | None
+    values: Arriving  # (S, T)
     terms: tuple[str, ...]
     block: Block
     first_step: int  # of the block, counted from 1
@@ -44,15 +43,9 @@ class NanGuard(Callback):
     ) -> None:
         self._check_pending(trainer)
         stepper = stepper_of(pl_module)
-        values, ready = stepper.block_values.detach(), None
-        if values.is_cuda:
-            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            values = host.copy_(values, non_blocking=True)
-            ready = torch.cuda.Event()
-            ready.record()
-        first_step = stepper.step - len(values) + 1
-        self._pending = _BlockRecord(values, ready, stepper.terms, batch, first_step, trainer.current_epoch + 1)
-        if ready is None:
+        values, first_step = Arriving(stepper.block_values), stepper.step - len(stepper.block_values) + 1
+        self._pending = _BlockRecord(values, stepper.terms, batch, first_step, trainer.current_epoch + 1)
+        if not values.is_under_way:
             self._check_pending(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,10 +67,9 @@ class NanGuard(Callback):
         record, self._pending = self._pending, None
         if record is None:
             return
-        if record.ready is not None:
-            record.ready.synchronize()
+        values = record.values.read()
         # A sum is finite only if its parts are; where a sum of finite values overflows, the second check finds them so.
-        finite = math.isfinite(record.values.sum().item()) or bool(record.values.isfinite().all())
+        finite = math.isfinite(values.sum().item()) or bool(values.isfinite().all())
         if trainer.world_size > 1:
             self._check_together(trainer, None if finite else _diverged(record))
         elif not finite:
@@ -100,11 +92,12 @@ def check_finite(module: LightningModule, epoch: int, name: str, value: float) -
 
 
 def _diverged(record: _BlockRecord) -> TrainingDiverged:
-    bad = ~record.values.isfinite()  # (S, T)
+    values = record.values.read()
+    bad = ~values.isfinite()  # (S, T)
     place = int(bad.any(1).nonzero()[0])
     guilty = [term for term, is_bad in zip(record.terms, bad[place].tolist(), strict=True) if is_bad]
     term = next((name for name in guilty if name not in _DERIVED), guilty[0])
-    value = record.values[place, record.terms.index(term)].item()
+    value = values[place, record.terms.index(term)].item()
     first = place * record.block.batch_size
     rows = record.block.index[first : first + record.block.batch_size]
     return TrainingDiverged(
