@@ -4,9 +4,10 @@ A small VAE takes some fifty kernels a step, each shorter than its launch, and t
 replay launches all of them: gather, binarization, forward, backward, fused Adam ("whole-network capture" in the
 documentation of ``torch.cuda.graph``).
 
-What changes from step to step lives at fixed addresses, written before each replay: the rows, the learning
-rates, the weights of the objective. The noise follows the seeds of the generators that the step draws from, which a
-replay reads anew, so a replayed step draws what the same step would draw without a graph.
+What changes from step to step lives at fixed addresses. The rows of a block are written there before its first step,
+and a recorded step counts its place in the block itself. Learning rates and the weights of the objective are written
+when they change. The noise follows the seeds of the generators that the step draws from, which a replay reads anew, so
+a replayed step draws what the same step would draw without a graph.
 
 Shapes: B rows of a minibatch, S minibatches in a block, T terms of the loss; (N, ...) for the steps of N replicas.
 """
@@ -16,7 +17,8 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple, Protocol
+from itertools import groupby
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -41,10 +43,8 @@ class Recorder(Protocol):
         """The context, such as a stream, for steps that are not recorded."""
         ...
 
-    def record(
-        self, function: Callable[[], Tensor], generators: Sequence[torch.Generator]
-    ) -> tuple[Callable[[], None], Tensor]:
-        """A function that repeats it, and the tensor that then holds its value.
+    def record(self, function: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], None]:
+        """A function that repeats it.
 
         Args:
             function: what is recorded.
@@ -71,30 +71,57 @@ class CudaRecorder:
             yield
         current.wait_stream(self._stream)
 
-    def record(
-        self, function: Callable[[], Tensor], generators: Sequence[torch.Generator]
-    ) -> tuple[Callable[[], None], Tensor]:
+    def record(self, function: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], None]:
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         for generator in generators:
             graph.register_generator_state(generator)
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-                value = function()
+                function()
         except BaseException:
             # torch leaves its own stream current, and generators in the state of being recorded.
             torch.cuda.set_stream(current)
             for generator in (torch.cuda.default_generators[current.device_index], *generators):
                 generator.graphsafe_set_state(torch.Generator(generator.device))
             raise
-        return graph.replay, value
+        return graph.replay
 
 
-class _Recorded(NamedTuple):
-    """A step for minibatches of one size, and of one variant."""
+class _Places:
+    """Where the steps of a block find their rows and leave their terms.
 
-    rows: Tensor  # (B,), read by the replay
-    replay: Callable[[], None]
-    values: Tensor  # (T,), written by it
+    Args:
+        capacity: the most steps in a block.
+        values: the terms of a step, (T,), on the device.
+    """
+
+    def __init__(self, capacity: int, values: Tensor) -> None:
+        self.capacity = capacity
+        self.values = values.new_zeros(capacity, *values.shape)
+        """Of each step of the block, (S, T)."""
+        self._place = torch.zeros(1, dtype=torch.int64, device=values.device)
+        self._rows: dict[torch.Size, Tensor] = {}  # shape of a minibatch -> (S, B)
+
+    def begin(self, minibatches: Sequence[Tensor], place: int) -> None:
+        """Write the rows of a block, of which the step at ``place`` comes next."""
+        first = 0
+        for shape, alike in groupby(minibatches, key=lambda rows: rows.shape):
+            rows = list(alike)
+            torch.stack(rows, out=self.rows_of(shape)[first : first + len(rows)])
+            first += len(rows)
+        self._place.fill_(place)
+
+    def rows_of(self, shape: torch.Size) -> Tensor:
+        """Where minibatches of this shape are written."""
+        if shape not in self._rows:
+            self._rows[shape] = self._place.new_zeros(self.capacity, *shape)
+        return self._rows[shape]
+
+    def take(self, step: Takes, shape: torch.Size) -> None:
+        """Take the step that comes next, of which the host decides nothing."""
+        rows = self._rows[shape].index_select(0, self._place)[0]
+        self.values.index_copy_(0, self._place, torch.stack(step(rows)).unsqueeze(0))
+        self._place += 1
 
 
 class GraphEngine:
@@ -123,7 +150,8 @@ class GraphEngine:
         self._recorder = recorder or CudaRecorder()
         # In steps without a graph too: a resumed run begins with some where an uninterrupted one replays.
         self._rates = DeviceRates([optimization.optimizer for optimization in optimizations])
-        self._recorded: dict[Hashable, _Recorded] = {}
+        self._recorded: dict[Hashable, Callable[[], None]] = {}
+        self._places: _Places | None = None
         self._checked: set[Hashable] = set()
         self._addresses: list[int] = []
         self._unrecorded: float = _WARM_UP
@@ -143,10 +171,19 @@ class GraphEngine:
         """
         values: list[Tensor] = []
         self._begin_block()
-        for step, rows in enumerate(minibatches, first_step):
-            self._move_to(step, rows.device)
-            recorded = self._recorded_for(step, rows) if self._unrecorded <= 0 else None
-            values.append(self._take(rows) if recorded is None else self._replay(step, rows, recorded))
+        places: _Places | None = None
+        for place, rows in enumerate(minibatches):
+            self._move_to(first_step + place, rows.device)
+            replay = self._recorded_for(first_step + place, rows, len(minibatches)) if self._unrecorded <= 0 else None
+            if replay is None:
+                values.append(self._take(rows))
+                places = None
+            else:
+                if places is None:
+                    places = self._places_for(len(minibatches))
+                    places.begin(minibatches, place)
+                self._replay(first_step + place, rows, replay, places.values[place])
+                values.append(places.values[place])
         self.step.end_block(len(minibatches))
         return torch.stack(values)
 
@@ -165,19 +202,19 @@ class GraphEngine:
         self._unrecorded -= 1
         self._warm.add(threading.get_ident())
         with self._recorder.aside():
-            return torch.stack(self.step(rows))
+            self._like = torch.stack(self.step(rows))
+            return self._like
 
-    def _replay(self, step: int, rows: Tensor, recorded: _Recorded) -> Tensor:
+    def _replay(self, step: int, rows: Tensor, replay: Callable[[], None], values: Tensor) -> None:
+        """Replay the step, whose terms are then found in ``values`` (T,)."""
         key = self._key(rows)
         expected = self.step.trial(rows) if key not in self._checked else None
         if expected is not None:
             self._move_to(step, rows.device)
-        recorded.rows.copy_(rows)
-        recorded.replay()
+        replay()
         if expected is not None:
-            self._check(recorded.values[0], expected)
+            self._check(values[0], expected)
             self._checked.add(key)
-        return recorded.values.clone()
 
     def _move_to(self, step: int, device: torch.device) -> None:
         self.position.move_to(step, device)
@@ -186,13 +223,21 @@ class GraphEngine:
     def _key(self, rows: Tensor) -> Hashable:
         return rows.shape, self.step.variant
 
-    def _recorded_for(self, step: int, rows: Tensor) -> _Recorded | None:
-        """The recorded step for as many rows, recorded now if need be; None if it cannot be."""
-        key = self._key(rows)
+    def _places_for(self, steps: int) -> _Places:
+        """Places for a block of so many steps; where there are too few, other ones, and nothing that was recorded."""
+        if self._places is None or self._places.capacity < steps:
+            self._recorded.clear()
+            self._places = _Places(steps, self._like)
+        return self._places
+
+    def _recorded_for(self, step: int, rows: Tensor, steps: int) -> Callable[[], None] | None:
+        """The recorded step for as many rows, in a block of so many steps, recorded now if need be; None if it cannot
+        be."""
+        places, key = self._places_for(steps), self._key(rows)
         recorded = self._recorded.get(key)
         if recorded is None and threading.get_ident() in self._warm:
             try:
-                recorded = self._recorded[key] = self._record(rows)
+                recorded = self._recorded[key] = self._record(rows.shape, places)
             except RuntimeError as error:
                 reason = first_line(_first_cause(error))
                 if self.required:
@@ -207,14 +252,13 @@ class GraphEngine:
                 self._move_to(step, rows.device)
         return recorded
 
-    def _record(self, rows: Tensor) -> _Recorded:
-        static = rows.clone()
+    def _record(self, shape: torch.Size, places: _Places) -> Callable[[], None]:
+        places.rows_of(shape)  # their addresses are recorded
         self.step.begin_block()  # in the first block the optimizers had no state when it began
         self.step.prepare()
         if not all(optimization.is_fused for optimization in self.optimizations):
             raise RuntimeError("the optimizer is not a fused Adam or AdamW of which every parameter takes part")
-        replay, values = self._recorder.record(lambda: torch.stack(self.step(static)), self.step.generators)
-        return _Recorded(static, replay, values)
+        return self._recorder.record(lambda: places.take(self.step, shape), self.step.generators)
 
     @staticmethod
     def _check(replayed: Tensor, trial: Tensor) -> None:
