@@ -12,7 +12,7 @@ class Arriving:
     """A copy of a tensor that arrives on the host.
 
     Args:
-        values: on any device; later changes to it do not matter.
+        values: on any device; on the host they are not copied, and stay as they are until they are read.
     """
 
     def __init__(self, values: Tensor) -> None:

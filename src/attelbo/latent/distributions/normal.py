@@ -32,7 +32,7 @@ class DiagonalNormal(Distribution):
         return 0.5 * (self._mean.square() + self.std.square() - 1) - self.log_std
 
     def rsample(self, n: int) -> Tensor:
-        return torch.addcmul(self._mean, self.std, self._noise(n))
+        return self._scaled(self._noise(n))
 
     def log_prob(self, z: Tensor) -> Tensor:
         return self._log_density((z - self._mean) / self.std)
@@ -53,11 +53,11 @@ class DiagonalNormal(Distribution):
 
     def rsample_with_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         noise = self._noise(n)
-        return torch.addcmul(self._mean, self.std, noise), self._log_density(noise)
+        return self._scaled(noise), self._log_density(noise)
 
     def rsample_for_kl(self, n: int) -> tuple[Tensor, Tensor, Reference]:
         noise = self._noise(n)
-        z = torch.addcmul(self._mean, self.std, noise)
+        z = self._scaled(noise)
         # log q(z) - log N(z; 0, I) = (z^2 - noise^2) / 2 - log std, by dimension.
         sampled = sum_event(0.5 * (z.square() - noise.square()) - self.log_std, 2)
         expected = sum_event(self.divergence_from_standard, 1)
@@ -68,6 +68,12 @@ class DiagonalNormal(Distribution):
 
     def _noise(self, n: int) -> Tensor:
         return torch.randn((n, *self._mean.shape), dtype=self._mean.dtype, device=self._mean.device)
+
+    def _scaled(self, noise: Tensor) -> Tensor:
+        """The z, (n, B, *E), of noise (n, B, *E)."""
+        if len(noise) == 1:  # the gradient of mean and std would be summed over one sample
+            return torch.addcmul(self._mean, self.std, noise[0]).unsqueeze(0)
+        return torch.addcmul(self._mean, self.std, noise)
 
     def _log_density(self, standardized: Tensor) -> Tensor:
         """log q(z), (n, B), of (z - mean) / std, (n, B, *E)."""
