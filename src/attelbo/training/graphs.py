@@ -152,6 +152,8 @@ class GraphEngine:
         self._rates = DeviceRates([optimization.optimizer for optimization in optimizations])
         self._recorded: dict[Hashable, Callable[[], None]] = {}
         self._places: _Places | None = None
+        self._like = torch.empty(0)
+        """The terms of a step, (T,)."""
         self._checked: set[Hashable] = set()
         self._addresses: list[int] = []
         self._unrecorded: float = _WARM_UP
