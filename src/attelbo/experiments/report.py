@@ -89,7 +89,7 @@ def _headlines(result: Mapping[str, Any]) -> Iterable[Headline]:
     """The final metrics with their units, the most comparable one first."""
     split = next(iter(result.get("metrics", {})), "test/").partition("/")[0]
     for measure, value, error in measured(result, split):
-        unit = measure.unit if error is None else f"{measure.unit} ± {error:.{measure.digits}f}"
+        unit = measure.unit if error is None else f"± {error:.{measure.digits}f} {measure.unit}"
         note = measure.note or f"{split} split"
         yield Headline(
             _capital(measure.label),

@@ -57,15 +57,15 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", 
         table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")
     console = terminal(WIDTH)
     console.print(table)
-    files = dict(_files(run_dir)) if works else {}
-    for label, path in files.items():
-        console.print(f"{label:>{max(map(len, files), default=0) + 1}}  {path}")
+    files = list(_files(run_dir)) if works else []
+    for label, path in files:
+        console.print(f"{label:>{max(len(each) for each, _ in files) + 1}}  {path}")
 
 
 def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:
     """Pictures, texts and the report. Names with a hyphen are of earlier epochs, or of what commands wrote later."""
     for path in sorted((run_dir / "media").glob("*")):
-        if path.suffix in (".png", ".txt") and "-" not in path.stem:
+        if path.suffix in (".png", ".gif", ".txt") and "-" not in path.stem:
             yield path.stem.replace("_", " "), path
     if (run_dir / "report.html").exists():
         yield "report", run_dir / "report.html"
