@@ -116,6 +116,7 @@ from attelbo.attention import Mask
 from attelbo.attention.scores import Score
 from attelbo.data.sources import ImageSource
 from attelbo.latent import Objective
+from attelbo.latent.likelihoods import Normal
 from attelbo.models import Model
 
 
@@ -163,6 +164,15 @@ class Countless(Objective):
         return -evidence.elbo.mean()
 
 
+class Both(Normal):  # one number for all rows, which broadcasts
+    def log_prob(self, eta, x):
+        return super().log_prob(eta, x).sum()
+
+
+class Wide(Normal):  # of two parameters, one too many
+    n_parameters = 2
+
+
 class Transposed(Score):
     def compare(self, query, key):
         return key @ query.mT
@@ -195,10 +205,18 @@ def slips(laboratory: Path) -> Path:
     [
         ("model", "Unfinished", [], "model: Can't instantiate abstract class Unfinished"),
         ("model", "plain", [], "model: its_lab.slips.plain makes no attelbo.models.Model; a class of one's own"),
-        ("model", "Whole", ["+model.width=2"], "model: width must be odd [its_lab.slips.Whole, slips.py line 21]\n"),
+        ("model", "Whole", ["+model.width=2"], "model: width must be odd [its_lab.slips.Whole, slips.py line 22]\n"),
         (
             *("model/objective", "Countless", ["~experiment"]),
             "model.objective: its_lab.slips.Countless lacks n_samples, which every attelbo.latent.Objective has\n",
+        ),
+        (
+            *("model/likelihood", "Both", ["data.binarize=none"]),
+            "model.likelihood: Both.log_prob must give (n, B), summed over x, here (1, 2), got ()\n",
+        ),
+        (
+            *("model/likelihood", "Wide", ["data.binarize=none"]),
+            "model.likelihood: Wide.sample must give an x for each eta, here (2, 1, 8, 8), got (2, 2, 8, 8)\n",
         ),
         (
             *("model/score", "Transposed", ["experiment=reference/gpt"]),

@@ -44,7 +44,7 @@ _CAPTIONS = {
     "translations.txt": ("Translations", "source, target and translation"),
 }
 """Name of a file, or a pattern -> title, its own name if empty, and caption."""
-PIXELS = ("samples", "completions", "reconstructions", "interpolations", "traversals")
+PIXELS = ("samples", "completions", "reconstructions", "interpolations", "segments", "traversals")
 """Pictures whose pixels are the data's: enlarged without smoothing."""
 _EPOCH = re.compile(r"-epoch(\d+)$")
 _MOST_EARLIER = 12

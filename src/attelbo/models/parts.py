@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from attelbo import networks
-from attelbo.building import Spec, locate, part
+from attelbo.building import PACKAGES, Spec, locate, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import (
@@ -63,10 +64,13 @@ def likelihood_of(spec: Spec, data: DataSpec) -> Likelihood:
     """Build a likelihood of data; if these were rescaled, its log-densities are those of the original units.
 
     Raises:
-        ConfigError: one of its arguments is out of range, or it is not for this kind of data.
+        ConfigError: one of its arguments is out of range, it is not for this kind of data, or it is a class of the
+            user's own that gives other shapes than a likelihood does.
     """
     likelihood = part("likelihood", spec, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(likelihood, data)
+    if type(likelihood).__module__.partition(".")[0] not in PACKAGES:
+        _check_shapes(likelihood)
     return Rescaled(likelihood, data.log_volume) if data.log_volume else likelihood
 
 
@@ -82,6 +86,28 @@ def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
             f"model/likelihood: {type(likelihood).__name__} is not a likelihood of {data.name}, whose values are "
             f"{data.kind}; it takes {' or '.join(sorted(likelihood.supports))} ({remedy})"
         )
+
+
+def _check_shapes(likelihood: Likelihood) -> None:
+    """Raise ConfigError unless it gives what it must for 1 sample and 2 rows: log-probabilities that were summed over
+    too many or too few dimensions would broadcast to a loss of wrong numbers."""
+    shape = likelihood.data_shape
+    eta = torch.zeros(1, 2, *likelihood.parameter_shape)
+    likelihood.eval()  # running averages are those of training
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        x = likelihood.sample(eta[0])
+        found = {
+            "sample": (x, (2, *shape), "an x for each eta"),
+            "mean": (likelihood.mean(eta[0]), (2, *shape), "an x for each eta"),
+            "log_prob": (likelihood.log_prob(eta, x), (1, 2), "(n, B), summed over x"),
+        }
+    likelihood.train()
+    for name, (given, wanted, meaning) in found.items():
+        if given.shape != wanted:
+            raise ConfigError(
+                f"model.likelihood: {type(likelihood).__name__}.{name} must give {meaning}, here {wanted}, got "
+                f"{tuple(given.shape)}"
+            )
 
 
 def check_prior(spec: Spec, space: Space, distribution: type[Distribution], owner: str) -> None:
