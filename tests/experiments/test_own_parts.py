@@ -112,7 +112,7 @@ SLIPS = """
 import torch
 from torch import nn
 
-from attelbo.attention import Mask
+from attelbo.attention import Mask, MultiHeadAttention
 from attelbo.attention.scores import Score
 from attelbo.data.sources import ImageSource
 from attelbo.latent import Objective
@@ -178,6 +178,11 @@ class Transposed(Score):
         return key @ query.mT
 
 
+class Silent(MultiHeadAttention):
+    def __init__(self, dim, heads, **options):
+        super().__init__(dim, heads, **options)
+
+
 class Numbers(Mask):
     def allows(self, batch, query, key):
         return ((query - key) % 2 == 0).float()
@@ -194,7 +199,7 @@ class NoCallback: ...
 @pytest.fixture
 def slips(laboratory: Path) -> Path:
     (laboratory / "its_lab/slips.py").write_text(SLIPS)
-    for group in ("", "objective", "score", "mask"):
+    for group in ("", "attention", "objective", "score", "mask"):
         (laboratory / "conf/model" / group).mkdir(exist_ok=True)
     sys.modules.pop("its_lab.slips", None)
     return laboratory
@@ -222,6 +227,11 @@ def slips(laboratory: Path) -> Path:
             *("model/score", "Transposed", ["experiment=reference/gpt"]),
             "model.score: Transposed.compare must give (B, N, T, S), a number for each query and key, here (1, 4, 1, 2)"
             ", got (1, 4, 2, 1)\n",
+        ),
+        (
+            *("model/attention", "Silent", ["experiment=reference/gpt", "+model.attention.heads=4"]),
+            "model/score: its_lab.slips.Silent takes none; where it passes it on, **options: "
+            "Unpack[attelbo.attention.AttentionOptions] says so; ~model/score does without\n",
         ),
         (
             *("model/mask", "Numbers", ["experiment=reference/gpt"]),
