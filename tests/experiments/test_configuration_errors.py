@@ -37,6 +37,8 @@ COMMAND_LINE = [
     ("data=sort model=vdvae", "model: a top-down hierarchy is a model of images, and sort has tokens"),
     ("objective=iwae", "objective (command line): unknown key; did you mean model/objective=iwae?"),
     ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
+    ("batch_size=8", "batch_size (command line): unknown key; did you mean data.batch_size? [conf/data/digits.yaml]"),
+    ("epochs=3", "epochs (command line): unknown key; did you mean trainer.max_epochs? [conf/experiment/digits/..."),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
     (
         "modl.latent_dim=3",

@@ -293,14 +293,14 @@ def _wrong_group(error: Exception, root: str, folders: Sequence[Path], hydra: "H
 
 
 def _guess(key: str, siblings: Sequence[str], plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:
-    """The key that was meant: a neighbour in the same node, the same name elsewhere, or anything like it."""
-    sibling = nearest(leaf(key), map(leaf, siblings))
-    if sibling is not None:
-        return f"{parent(key)}.{sibling}" if parent(key) else sibling
+    """The key that was meant: a neighbour in the same node, one of its name or end elsewhere, or anything like it."""
+    if (sibling := nearest(leaf(key), map(leaf, siblings))) is not None:
+        return ".".join(filter(None, (parent(key), sibling)))
     own = {name: node for name, node in plain.items() if (name == "hydra") == key.startswith("hydra.")}
     every = [name for name in dict.fromkeys([*keys(own), *groups]) if leaf(name) != "_target_"]
     if has(plain, parent(key)) and isinstance(select(plain, parent(key)), Mapping):
-        return next((name for name in every if leaf(name) == leaf(key)), None)
+        every.sort(key=lambda name: name.startswith("evaluation."))  # a batch_size is that of the training
+        return next((name for sign in "._" for name in every if f".{name}".endswith(sign + leaf(key))), None)
     return nearest(key, every)
 
 
