@@ -220,11 +220,13 @@ def test_curves_configuration_and_provenance_are_there(page):
         assert f"|{label}|{value}|" in text
 
 
-def test_a_failed_run_shows_its_traceback(tmp_path):
-    (tmp_path / "status.json").write_text(json.dumps({"state": "failed", "error": "ValueError: 1 < 2 & 3"}))
+def test_a_failed_run_says_why_and_then_where(tmp_path):
+    """The reason was the last line of a traceback, and cut off at the edge of the page."""
+    error = "Traceback\n  a & b\nValueError: 1 < 2 & 3\n"
+    (tmp_path / "status.json").write_text(json.dumps({"state": "failed", "error": error}))
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "failed" in page.text
-    assert "ValueError: 1 < 2 & 3" in page.text
+    assert "ValueError: 1 < 2 & 3|Where|Traceback\n  a & b" in "|".join(text.strip() for text in page.text)
     assert not page.images
 
 
