@@ -24,6 +24,7 @@ from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate, paired, sign_flip_p
 from attelbo.experiments.comparison.table import MOST_KEYS, Comparison, as_text, chosen, metrics_of
 from attelbo.experiments.rundir import config_hash
+from attelbo.experiments.tables import print_replicas
 
 MEASURES = [["elbo", "ELBO", "nats", 2, "", "more"], ["nll", "NLL", "nats", 2, "", "less"]]
 
@@ -231,6 +232,19 @@ def test_no_name_of_a_setting_is_cut_off(tmp_path: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert all(f"model.{key} " in printed for key in keys)
     assert printed.count("value-0") >= MOST_KEYS
+
+
+def test_nothing_is_cut_off_in_the_table_of_replicas(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a window of 80 columns there was a test/effective_sample_si… beside two settings."""
+    runs = [run.path for run in find_runs([str(two)]).done]
+    for path in runs:
+        result = json.loads((path / "result.json").read_text())
+        result["metrics"]["test/a_measure_with_a_name_that_takes_half_of_a_narrow_window"] = 1.0
+        (path / "result.json").write_text(json.dumps(result))
+    print_replicas(runs, two)
+    printed = capsys.readouterr().out
+    assert "test/a_measure_with_a_name_that_takes_half_of_a_narrow_window" in printed
+    assert all(f" model.objective={name} n=3 " in printed for name in ("ELBO", "IWAE"))
 
 
 def test_of_many_keys_each_setting_shows_what_most_others_do_not_have(

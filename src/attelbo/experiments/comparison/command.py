@@ -154,13 +154,10 @@ def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[st
 
 
 def _show(comparison: Comparison, statements: Sequence[str]) -> None:
-    from attelbo.experiments.terminal import terminal
+    from attelbo.experiments.terminal import print_whole, terminal
 
     console = terminal()
-    table = as_rich(comparison)
-    # No name of a setting is cut off, however narrow the terminal.
-    console.width = max(console.width, console.measure(table, options=console.options.update(max_width=10_000)).maximum)
-    console.print(table)
+    print_whole(console, as_rich(comparison))
     for statement in (*comparison.notes, *statements):
         console.print(statement)
     found = comparison.found
