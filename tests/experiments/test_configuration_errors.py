@@ -20,7 +20,7 @@ COMMAND_LINE = [
         "++model.latnet_dim=3",
         "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
     ),
-    ("model=VAE", "model=VAE (command line): no such choice; did you mean vae? (there are aae, ada_gvae, ae, ..."),
+    ("model=VAE", "model=VAE (command line): no such choice; did you mean vae? (attelbo list model has all ..."),
     (
         "model=hvae model/objective=iwae",
         "model.objective.weight (conf/model/hvae.yaml): unknown key; known here: n_samples; "
@@ -92,7 +92,7 @@ COMMAND_LINE = [
     ),
     ("name=${oc.env:ATTELBO_NO_SUCH}", "name (command line): cannot resolve: ..."),
     # choices and groups
-    ("model=vea", "model=vea (command line): no such choice; did you mean vae? (there are ..."),
+    ("model=vea", "model=vea (command line): no such choice; did you mean vae? (attelbo list model has all ..."),
     ("modle=vae", "modle (command line): unknown key; did you mean model?..."),
     (
         "model/encodr=mlp",

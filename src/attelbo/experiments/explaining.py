@@ -86,8 +86,7 @@ def _missing_choice(error: Exception, overrides: Sequence[Override], folders: Se
     """A file that a group does not have."""
     if not isinstance(error, MissingConfigException) or not error.missing_cfg_file:
         return None
-    known = choices(folders)
-    wanted = error.missing_cfg_file
+    known, wanted = choices(folders), error.missing_cfg_file
     group = wanted.rpartition("/")[0]
     if not group.startswith("hydra/"):  # Hydra's own groups are in none of the folders
         group = max((name for name in known if wanted.startswith(f"{name}/")), key=len, default=group)
@@ -99,7 +98,8 @@ def _missing_choice(error: Exception, overrides: Sequence[Override], folders: Se
     inside, _, last = choice.rpartition("/")
     if last in known.get(inside, {}):
         return f"{inside} ({where}): groups are named from the root here; write: override /{inside}: {last}"
-    return f"{group}={choice} ({where}): no such choice{nearest_of(choice, known.get(group) or error.options or ())}"
+    there = known.get(group) or error.options or ()
+    return f"{group}={choice} ({where}): no such choice{nearest_of(choice, there, group)}"
 
 
 def _chooser(wanted: str, folders: Sequence[Path], *, anew: bool = False) -> str | None:

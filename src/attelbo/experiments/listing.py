@@ -17,6 +17,9 @@ NESTED = ("data", "hydra", "model")
 NO_GROUPS = ("paper",)
 """Folders whose files are not choices."""
 
+_MANY = 30
+"""Choices that are not all named in an error message."""
+
 
 def package_folder() -> Path:
     """attelbo's own ``conf/``: inside the installed package, or beside ``src/`` in a checkout."""
@@ -106,12 +109,15 @@ def no_such_part(name: str) -> str:
     return f"the chosen {owner} no such part: {other}, another experiment=..., or none"
 
 
-def nearest_of(word: str, candidates: Iterable[str]) -> str:
-    """The tail of an error message: ``; did you mean X? (there are X, Y, Z)``."""
+def nearest_of(word: str, candidates: Iterable[str], group: str | None = None) -> str:
+    """The tail of an error message: ``; did you mean X? (there are X, Y, Z)``; of many choices of a group, how they are
+    listed."""
     candidates = list(candidates)
     same_name = (name for name in candidates if "/" in word and Path(name).name == Path(word).name)
     guess = next(same_name, None) or nearest(word, candidates) or nearest_in_parts(word, candidates)
     known = f"there are {', '.join(candidates) or 'none'}"
+    if group is not None and len(candidates) > _MANY:
+        known = f"attelbo list {group} has all {len(candidates)}"
     return f"; did you mean {guess}? ({known})" if guess else f"; {known}"
 
 
