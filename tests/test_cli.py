@@ -214,7 +214,11 @@ def test_a_sweep_may_be_given_its_folder(runs, capsys):
     recorder = runs(0)
     assert main(["train", "name=x", "hydra.mode=MULTIRUN", "hydra.sweep.dir=mine/${name}"]) == 0
     assert recorder.calls[0].sweep == Path("mine/x")
-    assert "1 of 1 jobs done in mine/x\n" in capsys.readouterr().out
+    assert "1 of 1 jobs done in mine/x\n" in (printed := capsys.readouterr().out)
+    assert "compare" not in printed
+    runs(0, 0)
+    assert main(["train", "-m", "seed=1,2", "hydra.sweep.dir=mine/two words"]) == 0
+    assert "\nsweep: attelbo compare 'mine/two words' sets the runs side by side\n" in capsys.readouterr().out
 
 
 def test_a_stopped_job_stops_the_sweep(runs):

@@ -53,7 +53,7 @@ TRAINED_BEFORE = {
     "run=outputs/reference": "experiment=reference/gpt",
     "init.run=outputs/reference": "experiment=reference/gpt",
     "run=outputs/reference_sentences": "experiment=reference/text_vae",
-    "run=outputs/unicode_names": "experiment=unicode_names/transformer",
+    "run=outputs/digits/vit": "experiment=digits/vit",
 }
 """What a command needs a run of, and how that is made; of digits there is always one."""
 SHARED = ROOT.parent / "shared" / "data"
@@ -115,6 +115,13 @@ def test_there_is_about_a_dozen_of_them():
     assert all(command.startswith("attelbo ") for command in COMMANDS)
 
 
+def test_what_a_command_needs_a_run_of_is_trained_by_one_above():
+    for place, command in enumerate(COMMANDS):
+        for word in command.split():
+            if word.removeprefix("init.").startswith("run=outputs/") and word != "run=outputs/digits":
+                assert any(TRAINED_BEFORE[word] in above.split() for above in COMMANDS[:place]), command
+
+
 @pytest.mark.parametrize(
     "command",
     # Two processes that begin from nothing; test_run.py has two that are forked.
@@ -128,7 +135,7 @@ def test_command(command: str, here: Path):
         pytest.skip("this CPU has no bf16 arithmetic")
     words = small(shlex.split(command)[1:])
     for word in TRAINED_BEFORE.keys() & set(words):
-        if not list(here.glob(f"{word.partition('=')[2]}/*/*/result.json")):
+        if not list(here.glob(f"{word.partition('=')[2]}/**/result.json")):
             assert main(small(["train", TRAINED_BEFORE[word]])) == 0
     if "trainer=ddp_cpu" in words:  # Lightning starts the same command again for the second process
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}

@@ -163,6 +163,8 @@ def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
         status = read_json(run / "status.json") or {"state": "pending", "started": ""}
         return status["state"] == "done", status["started"]
 
+    if not path.exists():
+        raise UserError(f"run: {path}: no such folder; runs are in outputs/<name>/<run id>")
     if (newest := next(filter(among, sorted(runs, key=rank, reverse=True)), None)) is None:
         raise UserError(f"run: {path} is no run directory, and there is none with a checkpoint below it")
     return newest

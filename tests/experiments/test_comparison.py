@@ -22,8 +22,9 @@ from attelbo.errors import UserError
 from attelbo.experiments.comparison.runs import find_runs
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate, paired, sign_flip_p
-from attelbo.experiments.comparison.table import Comparison, as_text, chosen, metrics_of
+from attelbo.experiments.comparison.table import MOST_KEYS, Comparison, as_text, chosen, metrics_of
 from attelbo.experiments.rundir import config_hash
+from attelbo.experiments.tables import print_replicas
 
 MEASURES = [["elbo", "ELBO", "nats", 2, "", "more"], ["nll", "NLL", "nats", 2, "", "less"]]
 
@@ -224,13 +225,55 @@ def test_a_unit_stands_only_beside_numbers_that_have_it_and_what_most_runs_lack_
 
 
 def test_no_name_of_a_setting_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = [f"a_rather_long_key_{i}" for i in range(14)]
+    keys = [f"a_rather_long_key_{i}" for i in range(MOST_KEYS)]
     for seed in range(2):
         write_run(tmp_path, {**configuration(0), "model": dict.fromkeys(keys, f"value-{seed}")}, 1.0)
     assert main(["compare", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert all(f"model.{key} " in printed for key in keys)
-    assert printed.count("value-0") >= 14
+    assert printed.count("value-0") >= MOST_KEYS
+
+
+def test_nothing_is_cut_off_in_the_table_of_replicas(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a window of 80 columns there was a test/effective_sample_si… beside two settings."""
+    runs = [run.path for run in find_runs([str(two)]).done]
+    for path in runs:
+        result = json.loads((path / "result.json").read_text())
+        result["metrics"]["test/a_measure_with_a_name_that_takes_half_of_a_narrow_window"] = 1.0
+        (path / "result.json").write_text(json.dumps(result))
+    print_replicas(runs, two)
+    printed = capsys.readouterr().out
+    assert "test/a_measure_with_a_name_that_takes_half_of_a_narrow_window" in printed
+    assert all(f" model.objective={name} n=3 " in printed for name in ("ELBO", "IWAE"))
+
+
+def test_of_many_keys_each_setting_shows_what_most_others_do_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = [f"key_{i}" for i in range(MOST_KEYS + 1)]
+    usual = dict.fromkeys(keys, "usual")
+    for changed in ([], *([key] for key in keys), keys[:2]):
+        write_run(tmp_path, {**configuration(0), "model": usual | dict.fromkeys(changed, "special")}, 1.0)
+    table, page = tmp_path / "table.csv", tmp_path / "page.html"
+    assert main(["compare", str(tmp_path), "-o", str(table), "-o", str(page)]) == 0
+    printed = capsys.readouterr().out
+    told = re.findall(r"^ +\d+  (\S.*?)   ", printed, re.MULTILINE)
+    single = [f"model.{key}=special" for key in keys]
+    assert sorted(told) == sorted(["small", *single, " ".join(single[:2])])
+    assert "9 keys differ: of each setting only what tells it from most others is shown" in printed
+    assert table.read_text().startswith(",".join(f"model.{key}" for key in keys))
+    (content,) = re.findall(r'type="application/json">(.*)</script>', page.read_text())
+    shown = json.loads(content)
+    assert shown["keys"] == ["setting"]
+    # A filter finds the values that are not shown, too.
+    assert all("model.key_8=usual" in s["words"] for s in shown["settings"] if "key_8" not in s["label"])
+
+
+def test_a_group_of_which_none_is_chosen_is_called_so(tmp_path: Path) -> None:
+    for choice, node in (("none", {}), ("default", {"pictures": {"n": 1}})):
+        write_run(tmp_path, {**configuration(0), "callbacks": node}, 1.0, choices={"callbacks": choice})
+    settings = settings_of(find_runs([str(tmp_path)]).done)
+    assert {setting.label for setting in settings} == {"callbacks=none", "callbacks=default"}
 
 
 def test_a_checkpoint_that_a_run_began_with_tells_it_apart(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ COMMAND_LINE = [
         "++model.latnet_dim=3",
         "model.latnet_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]",
     ),
-    ("model=VAE", "model=VAE (command line): no such choice; did you mean vae? (there are aae, ada_gvae, ae, ..."),
+    ("model=VAE", "model=VAE (command line): no such choice; did you mean vae? (attelbo list model has all ..."),
     (
         "model=hvae model/objective=iwae",
         "model.objective.weight (conf/model/hvae.yaml): unknown key; known here: n_samples; "
@@ -37,6 +37,8 @@ COMMAND_LINE = [
     ("data=sort model=vdvae", "model: a top-down hierarchy is a model of images, and sort has tokens"),
     ("objective=iwae", "objective (command line): unknown key; did you mean model/objective=iwae?"),
     ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
+    ("batch_size=8", "batch_size (command line): unknown key; did you mean data.batch_size? [conf/data/digits.yaml]"),
+    ("epochs=3", "epochs (command line): unknown key; did you mean trainer.max_epochs? [conf/experiment/digits/..."),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
     (
         "modl.latent_dim=3",
@@ -90,7 +92,7 @@ COMMAND_LINE = [
     ),
     ("name=${oc.env:ATTELBO_NO_SUCH}", "name (command line): cannot resolve: ..."),
     # choices and groups
-    ("model=vea", "model=vea (command line): no such choice; did you mean vae? (there are ..."),
+    ("model=vea", "model=vea (command line): no such choice; did you mean vae? (attelbo list model has all ..."),
     ("modle=vae", "modle (command line): unknown key; did you mean model?..."),
     (
         "model/encodr=mlp",

@@ -38,6 +38,15 @@ def test_a_folder_of_ones_own_is_listed(tmp_path, monkeypatch):
     assert "My pictures" in listing(config_folders(), "data")
 
 
+@pytest.mark.parametrize("group", [None, "model"])
+def test_in_a_terminal_the_second_column_is_wrapped(group):
+    whole, wrapped = (listing([package_folder()], group, width) for width in (None, 100))
+    assert max(map(len, wrapped.splitlines())) <= 100 < max(map(len, whole.splitlines()))
+    assert wrapped.split() == whole.split()
+    assert all(line.startswith(" " * 20) for line in wrapped.splitlines() if line[0] == " ")
+    assert listing([package_folder()], group, 50) == whole
+
+
 def test_an_unknown_group_gets_the_nearest():
     with pytest.raises(ConfigError, match=r"^list modle: no such group; did you mean model\? \(there are callbacks, "):
         listing([package_folder()], "modle")

@@ -112,11 +112,13 @@ SLIPS = """
 import torch
 from torch import nn
 
-from attelbo.attention import Mask
+from attelbo.attention import Mask, MultiHeadAttention
 from attelbo.attention.scores import Score
 from attelbo.data.sources import ImageSource
 from attelbo.latent import Objective
+from attelbo.latent.likelihoods import Normal
 from attelbo.models import Model
+from attelbo.networks import Decoder, Encoder
 
 
 class Unfinished(Model):
@@ -163,9 +165,48 @@ class Countless(Objective):
         return -evidence.elbo.mean()
 
 
+class Both(Normal):  # one number for all rows, which broadcasts
+    def log_prob(self, eta, x):
+        return super().log_prob(eta, x).sum()
+
+
+class Wide(Normal):  # of two parameters, one too many
+    n_parameters = 2
+
+
+class Narrow(Encoder):  # gives half of what it says
+    def __init__(self, in_shape, width: int = 8):
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), (2 * width,)
+        self.net = nn.Linear(64, width)
+
+    def forward(self, x):
+        return self.net(x.flatten(1))
+
+
+class Crossed(Narrow):
+    def forward(self, x):
+        raise RuntimeError("sizes\\ndiffer")
+
+
+class Flat(Decoder):
+    def __init__(self, in_shape, out_shape):
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        self.output = nn.Linear(16, 64)
+
+    def forward(self, z):
+        return self.output(z)
+
+
 class Transposed(Score):
     def compare(self, query, key):
         return key @ query.mT
+
+
+class Silent(MultiHeadAttention):
+    def __init__(self, dim, heads, **options):
+        super().__init__(dim, heads, **options)
 
 
 class Numbers(Mask):
@@ -184,7 +225,7 @@ class NoCallback: ...
 @pytest.fixture
 def slips(laboratory: Path) -> Path:
     (laboratory / "its_lab/slips.py").write_text(SLIPS)
-    for group in ("", "objective", "score", "mask"):
+    for group in ("", "attention", "encoder", "decoder", "objective", "score", "mask"):
         (laboratory / "conf/model" / group).mkdir(exist_ok=True)
     sys.modules.pop("its_lab.slips", None)
     return laboratory
@@ -195,15 +236,40 @@ def slips(laboratory: Path) -> Path:
     [
         ("model", "Unfinished", [], "model: Can't instantiate abstract class Unfinished"),
         ("model", "plain", [], "model: its_lab.slips.plain makes no attelbo.models.Model; a class of one's own"),
-        ("model", "Whole", ["+model.width=2"], "model: width must be odd [its_lab.slips.Whole, slips.py line 21]\n"),
+        ("model", "Whole", ["+model.width=2"], "model: width must be odd [its_lab.slips.Whole, slips.py line 23]\n"),
         (
             *("model/objective", "Countless", ["~experiment"]),
             "model.objective: its_lab.slips.Countless lacks n_samples, which every attelbo.latent.Objective has\n",
         ),
         (
+            *("model/likelihood", "Both", ["data.binarize=none"]),
+            "model.likelihood: Both.log_prob must give (n, B), summed over x, here (1, 2), got ()\n",
+        ),
+        (
+            *("model/likelihood", "Wide", ["data.binarize=none"]),
+            "model.likelihood: Wide.sample must give an x for each eta, here (2, 1, 8, 8), got (2, 2, 8, 8)\n",
+        ),
+        (
+            *("model/encoder", "Narrow", []),
+            "model.encoder: Narrow.forward must give (B, *out_shape), here (2, 16), got (2, 8)\n",
+        ),
+        (
+            *("model/encoder", "Crossed", []),
+            "model.encoder: sizes differ [its_lab.slips.Crossed, slips.py line 79]\n",
+        ),
+        (
+            *("model/decoder", "Flat", []),
+            "model.decoder: Flat.forward must give (B, *out_shape), here (2, 1, 8, 8), got (2, 64)\n",
+        ),
+        (
             *("model/score", "Transposed", ["experiment=reference/gpt"]),
             "model.score: Transposed.compare must give (B, N, T, S), a number for each query and key, here (1, 4, 1, 2)"
             ", got (1, 4, 2, 1)\n",
+        ),
+        (
+            *("model/attention", "Silent", ["experiment=reference/gpt", "+model.attention.heads=4"]),
+            "model/score: its_lab.slips.Silent takes none; where it passes it on, **options: "
+            "Unpack[attelbo.attention.AttentionOptions] says so; ~model/score does without\n",
         ),
         (
             *("model/mask", "Numbers", ["experiment=reference/gpt"]),

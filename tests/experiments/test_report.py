@@ -123,7 +123,7 @@ def page(run_dir: Path) -> Page:
 
 def test_headline_numbers_have_their_units(page):
     text = "|".join(page.text)
-    assert "NLL|25.13|nats ± 0.31|1,000 importance samples, 360 images; ± standard error|" in text
+    assert "NLL|25.13|± 0.31 nats|1,000 importance samples, 360 images; ± standard error|" in text
     assert "|ELBO|−26.51|nats|test split|" in text  # noqa: RUF001
     assert "|Reconstruction|12.35|nats|" in text or "|Reconstruction|12.34|nats|" in text
     assert "Discriminator loss" in text
@@ -177,7 +177,7 @@ def test_pictures_are_embedded_whole_and_in_order(run_dir, page):
     assert first == (run_dir / "media" / "samples.png").read_bytes()
     assert (page.images[0]["width"], page.images[0]["height"]) == ("34", "12")
     assert [image.get("class") for image in page.images[:2]] == ["pixelated", None]
-    assert "where it looks" in page.text
+    assert any("the green cell" in text for text in page.text)
 
 
 def test_a_picture_whose_name_only_looks_like_that_of_an_epoch_is_one_of_the_end(tmp_path):
@@ -185,6 +185,17 @@ def test_a_picture_whose_name_only_looks_like_that_of_an_epoch_is_one_of_the_end
     path = save_png(PICTURE, tmp_path / "media" / "samples-n4-seed0-epoch5-strokes.png")
     assert (final([path]), earlier([path])) == ([path], [])
     assert "Samples-n4-seed0-epoch5-strokes" in write_report(tmp_path).read_text()
+
+
+def test_every_kind_of_picture_and_its_moving_form_are_told(tmp_path, capsys):
+    """What the rows of ``segments`` are was said nowhere, and a GIF was in the report only."""
+    for name in ("segments.png", "strokes.png", "strokes.gif"):
+        save_png(PICTURE, tmp_path / "media" / name)
+    print_result(RESULT, tmp_path)
+    assert [line.split("/")[-1] for line in capsys.readouterr().out.splitlines() if "/media/" in line] == [
+        "segments.png", "strokes.gif", "strokes.png",
+    ]  # fmt: skip
+    assert "the color of the slot" in write_report(tmp_path).read_text()
 
 
 def test_texts_stand_as_they_were_written(run_dir):
@@ -209,11 +220,13 @@ def test_curves_configuration_and_provenance_are_there(page):
         assert f"|{label}|{value}|" in text
 
 
-def test_a_failed_run_shows_its_traceback(tmp_path):
-    (tmp_path / "status.json").write_text(json.dumps({"state": "failed", "error": "ValueError: 1 < 2 & 3"}))
+def test_a_failed_run_says_why_and_then_where(tmp_path):
+    """The reason was the last line of a traceback, and cut off at the edge of the page."""
+    error = "Traceback\n  a & b\nValueError: 1 < 2 & 3\n"
+    (tmp_path / "status.json").write_text(json.dumps({"state": "failed", "error": error}))
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "failed" in page.text
-    assert "ValueError: 1 < 2 & 3" in page.text
+    assert "ValueError: 1 < 2 & 3|Where|Traceback\n  a & b" in "|".join(text.strip() for text in page.text)
     assert not page.images
 
 
@@ -264,6 +277,13 @@ def test_nan_is_left_out_and_nothing_gives_nothing():
     points = [(1, 1.0), (2, math.nan), (3, 3.0), (4, math.inf)]
     assert len(drawn(line_chart("loss", [Curve("val", "validation", points)]), "val")[0]) == 2
     assert line_chart("loss", [Curve("train", "t", []), Curve("val", "v", [(1, math.nan)])]) == ""
+
+
+def test_first_steps_that_are_not_out_of_scale_are_seen():
+    """The active units of the first epochs, 0 and 8, were below an axis that began at 5."""
+    units = [0.0, 8.0, *[16.0] * 20, *[7.0] * 20]
+    (line,) = drawn(line_chart("active units", [Curve("val", "validation", [*enumerate(units, 1)])]), "val")
+    assert all(0 <= y <= HEIGHT - 26 for _, y in line)
 
 
 @pytest.mark.parametrize("points", [[(7, 2.0)], [(0, 5.0), (10, 5.0)], [(0, 1e-12), (1, 2e-12)], [(0, -1e9), (1, 1e9)]])

@@ -248,9 +248,10 @@ def test_lightnings_name_for_it(done, tmp_path, which):
     shutil.copytree(done.run_dir, tmp_path / "run")
     elsewhere = tmp_path / "run" / "copy.ckpt"
     shutil.copy(path, elsewhere)
-    for wrong in (elsewhere, path.with_name("epoch7.ckpt")):
-        with pytest.raises(UserError, match=f"{wrong.name} is no checkpoint in a run directory"):
-            VariationalAutoencoder.load_from_checkpoint(wrong)
+    with pytest.raises(UserError, match=r"copy\.ckpt is no checkpoint in a run directory, .*load_state_dict"):
+        VariationalAutoencoder.load_from_checkpoint(elsewhere)
+    with pytest.raises(UserError, match=r"epoch7\.ckpt: no such file"):
+        VariationalAutoencoder.load_from_checkpoint(path.with_name("epoch7.ckpt"))
     with pytest.raises(TypeError, match="missing"):
         VariationalAutoencoder.load_from_checkpoint(path, latent_dim=3)
 
@@ -275,6 +276,8 @@ def test_from_run_of_another_kind_of_model(done):
 def test_from_run_of_no_run(tmp_path, done):
     with pytest.raises(UserError, match="is no run directory, and there is none with a checkpoint below it"):
         VariationalAutoencoder.from_run(tmp_path)
+    with pytest.raises(UserError, match=r"nowhere: no such folder; runs are in outputs/<name>/<run id>$"):
+        VariationalAutoencoder.from_run(tmp_path / "nowhere")
     (tmp_path / "config.yaml").write_bytes((done.run_dir / "config.yaml").read_bytes())
     with pytest.raises(UserError, match="has no checkpoint in checkpoints/"):
         VariationalAutoencoder.from_run(tmp_path)

@@ -120,7 +120,7 @@ def test_a_model_is_validated_trained_and_tested_by_a_plain_trainer(runs, words)
 
 def test_blocks_are_refused_by_a_plain_trainer(runs):
     model, data = run.assemble(runs.configure())
-    with pytest.raises(ConfigError, match=r"^data\.minibatches_per_block: 0 is for a Trainer of your own"):
+    with pytest.raises(ConfigError, match=r"^data\.minibatches_per_block must be 0 where a Trainer of your own"):
         plain_trainer(runs).fit(model, data)
 
 

@@ -26,7 +26,7 @@ from attelbo.attention.latent import LatentAttention
 from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
 from attelbo.attention.masks import And, Behind, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
-from attelbo.attention.multi_head import MultiHeadAttention
+from attelbo.attention.multi_head import AttentionOptions, MultiHeadAttention
 from attelbo.attention.normalizers import (
     Entmax15,
     LearnedSink,
@@ -87,6 +87,7 @@ __all__ = [
     "Attends",
     "Attention",
     "AttentionLayer",
+    "AttentionOptions",
     "AxialAttention2d",
     "AxialRotary",
     "Behind",

@@ -9,6 +9,7 @@ keyboard, 141 the reader of the output closed the pipe, 143 stopped by SIGTERM a
 """
 
 import os
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -78,4 +79,5 @@ def _list(options: Namespace) -> int:
 
     if len(options.words) > 1:
         raise ConfigError("list: one group at a time")
-    return print_text(listing(config_folders(options.config_dir), *options.words) + "\n")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return print_text(listing(config_folders(options.config_dir), *options.words, width=width) + "\n")

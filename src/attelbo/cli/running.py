@@ -1,5 +1,6 @@
 """The commands that are composed by Hydra: train, check, and those whose root file is itself the call."""
 
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -188,7 +189,10 @@ def train(options: Namespace) -> int:
             shared = with_folders(shared_words(options.words), plan[0].folders)
             if search is not None:
                 return searching.run(hydra, search, folder, shared, task)
-            return running.run(hydra, plan, folder, shared, task)
+            code = running.run(hydra, plan, folder, shared, task)
+        if code == 0 and len(plan) > 1:
+            print_text(f"sweep: attelbo compare {shlex.quote(str(folder))} sets the runs side by side\n")
+        return code
 
 
 def folder_of(plan: "list[Composition]", search: "Search | None" = None) -> Path:

@@ -16,7 +16,8 @@ Point = tuple[int, float]
 WIDTH, HEIGHT = 420, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 10, 26
 _WARM_UP, _MANY = 0.05, 20
-"""Of many points, those in this share of the first steps, often out of scale, do not determine the range of values."""
+"""Of many points, those in this share of the first steps do not determine the range of values where they would more
+than double it: they are often out of scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,9 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
         return ""
     first, last = min(step for step, _ in points), max(step for step, _ in points)
     warm = first + _WARM_UP * (last - first) if len(points) >= _MANY else first
-    late = [value for step, value in points if step >= warm]
+    every, late = [value for _, value in points], [value for step, value in points if step >= warm]
+    if max(every) - min(every) <= 2 * (max(late) - min(late)):
+        late = every
     y_ticks = nice_ticks(min(late), max(late))
     low, high = min(*late, y_ticks[0]), max(*late, y_ticks[-1])
     if low == high:

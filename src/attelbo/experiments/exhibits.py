@@ -20,6 +20,10 @@ _CAPTIONS = {
     "confusion.png": ("Confusion", "of each class, what the classifier takes it for"),
     "clusters.png": ("Clusters", "points in the color of their most probable component, ellipses of two deviations"),
     "objects.png": ("Objects", "boxes around the objects that are found, and below what is painted of them"),
+    "segments.png": (
+        "Segments",
+        "each image, its reconstruction, its pixels in the color of the slot that owns them, and what each slot paints",
+    ),
     "strokes.gif": ("Strokes", "samples as they are painted, and the windows they are painted through"),
     "strokes.png": ("Strokes", "some of the strokes, and the finished samples"),
     "glimpses.png": ("Glimpses", "where images are read, and below it what is painted of them by then, and where"),
@@ -29,14 +33,18 @@ _CAPTIONS = {
     "reconstructions.txt": ("Reconstructions", "each text with the likeliest tokens at its posterior mean below it"),
     "interpolations.txt": ("Interpolations", "what the model writes on the way from one posterior mean to another"),
     "attention_context.png": ("Attention", "which of the known points a target, a row or the green pixel, looks at"),
-    "attention_*.png": ("", "where it looks"),
+    "attention_*.png": (
+        "",
+        "over images: where the green cell, a head or a query looks, the yellower the more; of tokens: a row for each "
+        "that looks",
+    ),
     "lengths.png": ("Lengths", "the same model on rows of other lengths than it was trained on"),
     "alignment_*.png": ("", "which tokens of the source each token of the target looks at"),
     "answers.txt": ("Answers", "each token given the right ones before it"),
-    "translations.txt": ("Translations", "source, reference and translation"),
+    "translations.txt": ("Translations", "source, target and translation"),
 }
 """Name of a file, or a pattern -> title, its own name if empty, and caption."""
-PIXELS = ("samples", "completions", "reconstructions", "interpolations", "traversals")
+PIXELS = ("samples", "completions", "reconstructions", "interpolations", "segments", "traversals")
 """Pictures whose pixels are the data's: enlarged without smoothing."""
 _EPOCH = re.compile(r"-epoch(\d+)$")
 _MOST_EARLIER = 12

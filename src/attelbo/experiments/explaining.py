@@ -86,8 +86,7 @@ def _missing_choice(error: Exception, overrides: Sequence[Override], folders: Se
     """A file that a group does not have."""
     if not isinstance(error, MissingConfigException) or not error.missing_cfg_file:
         return None
-    known = choices(folders)
-    wanted = error.missing_cfg_file
+    known, wanted = choices(folders), error.missing_cfg_file
     group = wanted.rpartition("/")[0]
     if not group.startswith("hydra/"):  # Hydra's own groups are in none of the folders
         group = max((name for name in known if wanted.startswith(f"{name}/")), key=len, default=group)
@@ -99,7 +98,8 @@ def _missing_choice(error: Exception, overrides: Sequence[Override], folders: Se
     inside, _, last = choice.rpartition("/")
     if last in known.get(inside, {}):
         return f"{inside} ({where}): groups are named from the root here; write: override /{inside}: {last}"
-    return f"{group}={choice} ({where}): no such choice{nearest_of(choice, known.get(group) or error.options or ())}"
+    there = known.get(group) or error.options or ()
+    return f"{group}={choice} ({where}): no such choice{nearest_of(choice, there, group)}"
 
 
 def _chooser(wanted: str, folders: Sequence[Path], *, anew: bool = False) -> str | None:
@@ -293,14 +293,14 @@ def _wrong_group(error: Exception, root: str, folders: Sequence[Path], hydra: "H
 
 
 def _guess(key: str, siblings: Sequence[str], plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:
-    """The key that was meant: a neighbour in the same node, the same name elsewhere, or anything like it."""
-    sibling = nearest(leaf(key), map(leaf, siblings))
-    if sibling is not None:
-        return f"{parent(key)}.{sibling}" if parent(key) else sibling
+    """The key that was meant: a neighbour in the same node, one of its name or end elsewhere, or anything like it."""
+    if (sibling := nearest(leaf(key), map(leaf, siblings))) is not None:
+        return ".".join(filter(None, (parent(key), sibling)))
     own = {name: node for name, node in plain.items() if (name == "hydra") == key.startswith("hydra.")}
     every = [name for name in dict.fromkeys([*keys(own), *groups]) if leaf(name) != "_target_"]
     if has(plain, parent(key)) and isinstance(select(plain, parent(key)), Mapping):
-        return next((name for name in every if leaf(name) == leaf(key)), None)
+        every.sort(key=lambda name: name.startswith("evaluation."))  # a batch_size is that of the training
+        return next((name for sign in "._" for name in every if f".{name}".endswith(sign + leaf(key))), None)
     return nearest(key, every)
 
 

@@ -5,6 +5,7 @@ Reads file names and first lines only, so ``attelbo list`` answers without Hydra
 
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ NESTED = ("data", "hydra", "model")
 
 NO_GROUPS = ("paper",)
 """Folders whose files are not choices."""
+
+_MANY = 30
+"""Choices that are not all named in an error message."""
 
 
 def package_folder() -> Path:
@@ -70,22 +74,26 @@ def description(file: Path) -> str:
     return ""
 
 
-def listing(folders: Sequence[Path], group: str | None = None) -> str:
+def listing(folders: Sequence[Path], group: str | None = None, width: int | None = None) -> str:
     """The table that ``attelbo list [group]`` prints: all groups, or the choices of one.
+
+    Args:
+        folders: :func:`config_folders`.
+        group: one of the groups, or the first part of some; None: all.
+        width: columns of the terminal, within which the second column is wrapped; None: a line for each row.
 
     Raises:
         ConfigError: no such group.
     """
     known = choices(folders)
     if group is None:
-        return _table((name, ", ".join(files)) for name, files in known.items())
+        return _table(((name, ", ".join(files)) for name, files in known.items()), width)
     group = group.strip("/")
     inside = {name: files for name, files in known.items() if f"{name}/".startswith(f"{group}/")}
     if not inside:
         raise ConfigError(f"list {group}: no such group{nearest_of(group, known)}")
-    return _table(
-        (f"{name}={choice}", description(file)) for name, files in inside.items() for choice, file in files.items()
-    )
+    rows = ((f"{name}={choice}", description(file)) for name, files in inside.items() for choice, file in files.items())
+    return _table(rows, width)
 
 
 def nearest_in_parts(word: str, candidates: Iterable[str]) -> str | None:
@@ -101,16 +109,25 @@ def no_such_part(name: str) -> str:
     return f"the chosen {owner} no such part: {other}, another experiment=..., or none"
 
 
-def nearest_of(word: str, candidates: Iterable[str]) -> str:
-    """The tail of an error message: ``; did you mean X? (there are X, Y, Z)``."""
+def nearest_of(word: str, candidates: Iterable[str], group: str | None = None) -> str:
+    """The tail of an error message: ``; did you mean X? (there are X, Y, Z)``; of many choices of a group, how they are
+    listed."""
     candidates = list(candidates)
     same_name = (name for name in candidates if "/" in word and Path(name).name == Path(word).name)
     guess = next(same_name, None) or nearest(word, candidates) or nearest_in_parts(word, candidates)
     known = f"there are {', '.join(candidates) or 'none'}"
+    if group is not None and len(candidates) > _MANY:
+        known = f"attelbo list {group} has all {len(candidates)}"
     return f"; did you mean {guess}? ({known})" if guess else f"; {known}"
 
 
-def _table(rows: Iterable[tuple[str, str]]) -> str:
+def _table(rows: Iterable[tuple[str, str]], width: int | None) -> str:
     rows = list(rows)
-    width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in rows)
+    indent = max((len(name) for name, _ in rows), default=0) + 2
+    room = 0 if width is None else width - indent
+    lines: list[str] = []
+    for name, text in rows:
+        # In a window too narrow for two columns the terminal breaks lines itself.
+        parts = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) if room >= 40 else [text]
+        lines += (f"{'' if at else name:<{indent}}{part}".rstrip() for at, part in enumerate(parts or [""]))
+    return "\n".join(lines)

@@ -59,6 +59,7 @@ def write_report(run_dir: Path) -> Path:
     config_text = config_file.read_text(encoding="utf-8") if config_file.exists() else ""
     config = (read_yaml(config_file) if config_text else None) or {}
     status, provenance, result = (run.read(f"{name}.json") or {} for name in ("status", "provenance", "result"))
+    traceback, _, reason = status.get("error", "").strip().rpartition("\n")
     media = sorted((run_dir / "media").glob("*"))
     pictures, texts = ([path for path in media if path.suffix in kinds] for kinds in ((".png", ".gif"), (".txt",)))
     page = template("report.html.j2").render(
@@ -66,7 +67,8 @@ def write_report(run_dir: Path) -> Path:
         run_id=run_dir.absolute().name,
         state=status.get("state", "unknown"),
         facts=list(_facts(status, result)),
-        error=status.get("error", ""),
+        reason=reason,
+        traceback=traceback,
         headlines=list(_headlines(result)),
         charts=list(_charts(run.curves(), result)),
         pictures=[image(path) for path in final(pictures)],
@@ -89,7 +91,7 @@ def _headlines(result: Mapping[str, Any]) -> Iterable[Headline]:
     """The final metrics with their units, the most comparable one first."""
     split = next(iter(result.get("metrics", {})), "test/").partition("/")[0]
     for measure, value, error in measured(result, split):
-        unit = measure.unit if error is None else f"{measure.unit} ± {error:.{measure.digits}f}"
+        unit = measure.unit if error is None else f"± {error:.{measure.digits}f} {measure.unit}"
         note = measure.note or f"{split} split"
         yield Headline(
             _capital(measure.label),

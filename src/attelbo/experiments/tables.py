@@ -11,7 +11,7 @@ from rich.table import Table
 from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate
-from attelbo.experiments.terminal import terminal
+from attelbo.experiments.terminal import print_whole, terminal
 from attelbo.metrics import Measure
 
 WIDTH = 110
@@ -57,15 +57,15 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", 
         table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")
     console = terminal(WIDTH)
     console.print(table)
-    files = dict(_files(run_dir)) if works else {}
-    for label, path in files.items():
-        console.print(f"{label:>{max(map(len, files), default=0) + 1}}  {path}")
+    files = list(_files(run_dir)) if works else []
+    for label, path in files:
+        console.print(f"{label:>{max(len(each) for each, _ in files) + 1}}  {path}")
 
 
 def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:
     """Pictures, texts and the report. Names with a hyphen are of earlier epochs, or of what commands wrote later."""
     for path in sorted((run_dir / "media").glob("*")):
-        if path.suffix in (".png", ".txt") and "-" not in path.stem:
+        if path.suffix in (".png", ".gif", ".txt") and "-" not in path.stem:
             yield path.stem.replace("_", " "), path
     if (run_dir / "report.html").exists():
         yield "report", run_dir / "report.html"
@@ -87,14 +87,15 @@ def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
     table.add_column()
     results = [[run.metrics for run in setting.runs if run.state == "done"] for setting in settings]
     for setting, of_setting in zip(settings, results, strict=True):
-        table.add_column(" ".join([*map("=".join, setting.values.items()), f"n={len(of_setting)}"]), justify="right")
+        told = [setting.label] if setting.values else []
+        table.add_column(" ".join([*told, f"n={len(of_setting)}"]), justify="right")
     names = dict.fromkeys(name for of_setting in results for one in of_setting for name in one)
     for name in names:
         if not name.endswith("_std_error"):  # of one run's images, not of runs
             table.add_row(name, *(_over_seeds([one[name] for one in of if name in one]) for of in results))
     console = terminal()
     if names:
-        console.print(table)
+        print_whole(console, table)
     for run in found:
         why = f": {run.reason}" if run.state == "failed" else ""
         console.print(f"{run.path}  seed {run.seed}  {run.state}{why}")

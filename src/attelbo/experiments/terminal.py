@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 
 Item = TypeVar("Item")
 
@@ -16,6 +17,13 @@ def terminal(width: int = 0) -> Console:
     console = Console(soft_wrap=True, force_jupyter=False, markup=False, highlight=False)
     console.width = max(console.width, width)
     return console
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table of which nothing is cut off, however narrow the window is."""
+    room = console.options.update(max_width=10_000)
+    console.width = max(console.width, console.measure(table, options=room).maximum)
+    console.print(table)
 
 
 def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:

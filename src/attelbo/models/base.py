@@ -139,7 +139,7 @@ class Model(LightningModule, ABC):
         if isinstance(batch, Block):
             if self.stepper is None:
                 raise ConfigError(
-                    "data.minibatches_per_block: 0 is for a Trainer of your own, which takes one at a time"
+                    "data.minibatches_per_block must be 0 where a Trainer of your own fits: it takes one at a time"
                 )
             self.stepper(batch)
             return None
@@ -222,8 +222,13 @@ class Model(LightningModule, ABC):
             return super().load_from_checkpoint(checkpoint_path, *options, **given)
         path = Path(checkpoint_path)
         run_dir = path.parent.parent
-        if not path.is_file() or not (run_dir / "config.yaml").is_file():
-            raise UserError(f"{path} is no checkpoint in a run directory, <run>/checkpoints/<name>.ckpt")
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; checkpoints of a run are <run>/checkpoints/<name>.ckpt")
+        if not (run_dir / "config.yaml").is_file():
+            raise UserError(
+                f"{path} is no checkpoint in a run directory, <run>/checkpoints/<name>.ckpt; one of a Trainer of your "
+                "own is for a model that is built as it was: model.load_state_dict(torch.load(path)['state_dict'])"
+            )
         return cls.from_run(run_dir, path.stem)
 
     # -- Lightning's side ----------------------------------------------------------------------------

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from attelbo import networks
-from attelbo.building import Spec, locate, part
+from attelbo.building import PACKAGES, Spec, blamed, locate, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import (
@@ -63,10 +64,13 @@ def likelihood_of(spec: Spec, data: DataSpec) -> Likelihood:
     """Build a likelihood of data; if these were rescaled, its log-densities are those of the original units.
 
     Raises:
-        ConfigError: one of its arguments is out of range, or it is not for this kind of data.
+        ConfigError: one of its arguments is out of range, it is not for this kind of data, or it is a class of the
+            user's own that gives other shapes than a likelihood does.
     """
     likelihood = part("likelihood", spec, data_shape=data.shape, data_kind=data.kind)
     check_likelihood(likelihood, data)
+    if _is_own(likelihood):
+        _check_shapes(likelihood)
     return Rescaled(likelihood, data.log_volume) if data.log_volume else likelihood
 
 
@@ -82,6 +86,55 @@ def check_likelihood(likelihood: Likelihood, data: DataSpec) -> None:
             f"model/likelihood: {type(likelihood).__name__} is not a likelihood of {data.name}, whose values are "
             f"{data.kind}; it takes {' or '.join(sorted(likelihood.supports))} ({remedy})"
         )
+
+
+def _check_shapes(likelihood: Likelihood) -> None:
+    """Raise ConfigError unless it gives what it must for 1 sample and 2 rows: log-probabilities that were summed over
+    too many or too few dimensions would broadcast to a loss of wrong numbers."""
+    shape = likelihood.data_shape
+    eta = torch.zeros(1, 2, *likelihood.parameter_shape)
+    with _tried("likelihood", likelihood):
+        x = likelihood.sample(eta[0])
+        _check_shape("likelihood", likelihood.sample, x, (2, *shape), "an x for each eta")
+        _check_shape("likelihood", likelihood.mean, likelihood.mean(eta[0]), (2, *shape), "an x for each eta")
+        _check_shape("likelihood", likelihood.log_prob, likelihood.log_prob(eta, x), (1, 2), "(n, B), summed over x")
+
+
+def check_network(name: str, network: Encoder | Decoder, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
+    """Raise ConfigError if an encoder or decoder is a class of the user's own that makes another shape of ``in_shape``
+    than ``out_shape``."""
+    if _is_own(network):
+        with _tried(name, network):
+            given = network(torch.zeros(2, *in_shape))
+            _check_shape(name, network.forward, given, (2, *out_shape), "(B, *out_shape)")
+
+
+def _is_own(made: nn.Module) -> bool:
+    return type(made).__module__.partition(".")[0] not in PACKAGES
+
+
+@contextmanager
+def _tried(name: str, made: nn.Module) -> Iterator[None]:
+    """In evaluation, without gradients or a trace in the random numbers; an error inside is told in one line."""
+    modes = [(module, module.training) for module in made.modules()]  # what is frozen may stay in evaluation
+    made.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    except (RuntimeError, ValueError, TypeError) as error:
+        kind = type(made)
+        told = " ".join(blamed(error, f"{kind.__module__}.{kind.__name__}").split())  # tensors have several lines
+        raise ConfigError(f"model.{name}: {told}") from error
+    for module, mode in modes:
+        module.training = mode
+
+
+def _check_shape(name: str, method: Any, given: Any, wanted: tuple[int, ...], meaning: str) -> None:
+    """Raise ConfigError unless what a method of a part has given has this shape."""
+    found = tuple(given.shape) if isinstance(given, Tensor) else f"a {type(given).__name__}"
+    if found != wanted:
+        owner = f"{type(method.__self__).__name__}.{method.__name__}"
+        raise ConfigError(f"model.{name}: {owner} must give {meaning}, here {wanted}, got {found}")
 
 
 def check_prior(spec: Spec, space: Space, distribution: type[Distribution], owner: str) -> None:

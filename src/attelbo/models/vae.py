@@ -26,6 +26,7 @@ from attelbo.metrics import Measure
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import (
     check_batch_norm,
+    check_network,
     check_objective,
     check_prior,
     likelihood_of,
@@ -267,7 +268,9 @@ def vae_parts(
         check_at_least(1, latent_dim=latent_dim)
     channels, *size = data.shape
     p = likelihood_of(likelihood, data)
-    f = part("encoder", encoder, in_shape=(channels + (n_classes is not None), *size))
+    seen = (channels + (n_classes is not None), *size)
+    f = part("encoder", encoder, in_shape=seen)
+    check_network("encoder", f, seen, f.out_shape)
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
     check_prior(prior, q.space, q.distribution, type(q).__name__)
     offered = offered_by(q, data)
@@ -276,6 +279,7 @@ def vae_parts(
     r = part("prior", prior, **offered)
     read = q.latent_shape if n_classes is None else (math.prod(q.latent_shape) + n_classes,)
     g = part("decoder", decoder, in_shape=read, out_shape=p.parameter_shape)
+    check_network("decoder", g, read, p.parameter_shape)
     check_batch_norm(f, q, r, g)
     return {
         "encoder": f,

@@ -113,7 +113,12 @@ class AttentionParts:
         taken = arguments_of(locate(target))
         if ignored := [name for name in parts if name not in taken]:
             choice = self._choice(ignored[0])
-            raise ConfigError(f"{choice}: {target} takes none; ~{choice} does without")
+            remedy = f"~{choice} does without"
+            if rest := next((name for name, each in taken.items() if each.kind is each.VAR_KEYWORD), None):
+                remedy = (
+                    f"where it passes it on, **{rest}: Unpack[attelbo.attention.AttentionOptions] says so; {remedy}"
+                )
+            raise ConfigError(f"{choice}: {target} takes none; {remedy}")
         if position is not None and "position" not in taken and not position.is_at_input:
             raise ConfigError(
                 f"{self._choice('position')}: {target} ignores the encoding of queries, keys and scores by "

@@ -68,6 +68,11 @@ def compare(
     # The first column sorts: one that was asked for by name, or else UDR.
     columns = list(dict.fromkeys([*columns, *agreement] if metrics else [*agreement, *columns]))
     comparison = Comparison(settings, columns, every, found, notes)
+    if comparison.brief:
+        notes.append(
+            f"{len(comparison.keys)} keys differ: of each setting only what tells it from most others is shown; "
+            "--by KEY names columns, a .csv has them all"
+        )
     statements = _statements(comparison, pair)
     _show(comparison, statements)
     for path in outputs:
@@ -149,17 +154,14 @@ def _statements(comparison: Comparison, pair: tuple[int, int] | None) -> list[st
 
 
 def _show(comparison: Comparison, statements: Sequence[str]) -> None:
-    from attelbo.experiments.terminal import terminal
+    from attelbo.experiments.terminal import print_whole, terminal
 
     console = terminal()
-    table = as_rich(comparison)
-    # No name of a setting is cut off, however narrow the terminal.
-    console.width = max(console.width, console.measure(table, options=console.options.update(max_width=10_000)).maximum)
-    console.print(table)
+    print_whole(console, as_rich(comparison))
     for statement in (*comparison.notes, *statements):
         console.print(statement)
     found = comparison.found
     if found.repeated:
-        console.print(f"{found.repeated} older runs of the same configurations are left out")
+        console.print(f"older runs of the same configurations, left out: {found.repeated}")
     for run in found.unfinished:
         console.print(f"{run.state}, left out: {run.path}")

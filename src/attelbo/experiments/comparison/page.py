@@ -33,7 +33,8 @@ def page(comparison: Comparison, statements: Sequence[str] = ()) -> str:
     found = comparison.found
     pictures = _pictures(comparison.order)
     content = {
-        "keys": comparison.keys or ["setting"],
+        "keys": comparison.columns,
+        "brief": comparison.brief,
         "metrics": [_metric(metric) for metric in (*comparison.every, *COSTS)],
         "pixels": PIXELS,
         "shown": [metric.key for metric in (*comparison.metrics, COSTS[0])],
@@ -72,7 +73,8 @@ def _setting(comparison: Comparison, setting: Setting, pictures: Mapping[str, st
             numbers[metric.key] = [estimate.mean, estimate.half_width, as_text(estimate, metric)]
     return {
         "label": setting.label,
-        "values": list(setting.values.values()) or [setting.label],
+        "values": comparison.told(setting),
+        "words": " ".join(f"{key}={value}" for key, value in setting.values.items()),
         "numbers": numbers,
         "seeds": len(setting.seeds),
         "runs": [

@@ -4,6 +4,7 @@ When a part differs, all its arguments do. So a choice of a group (``model/objec
 its arguments, and an argument is shown only where it differs between runs of the same choice.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ _NO_GROUPS = ("name", "ckpt")
 LACKS = "-"
 """The value of a key that a setting does not have."""
 
+_FEW = 4
+"""Keys that all stand in a label; of more, only the values that most settings do not have."""
+
 Values = Mapping[str, str]
 """Key -> value, as text."""
 
@@ -34,7 +38,7 @@ class Setting:
     values: Values
     """Values of the keys that differ between the settings; empty if there is only one setting."""
     label: str
-    """As few of them as tell it from the others; its run's name if there are none."""
+    """As few of them as tell it from the others, or from what most have; its run's name if there are none."""
     runs: Sequence[Run]
 
     @property
@@ -66,15 +70,25 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
     for run, values in zip(runs, flat, strict=True):
         cells.setdefault(tuple(values.get(key, LACKS) for key in keys), []).append(run)
     rows = [dict(map(_shown, keys, values)) for values in cells]
-    telling = _telling(rows)
     return [
-        Setting(
-            row,
-            " ".join(f"{key}={row[key]}" for key in telling if row[key] != LACKS) or str(members[0].config["name"]),
-            sorted(members, key=lambda run: run.seed),
-        )
-        for row, members in zip(rows, cells.values(), strict=True)
+        Setting(row, label or str(members[0].config["name"]), sorted(members, key=lambda run: run.seed))
+        for row, label, members in zip(rows, _labels(rows), cells.values(), strict=True)
     ]
+
+
+def _labels(rows: Sequence[Values]) -> list[str]:
+    """Of each row what tells it from the others, without the values that are the usual ones if there are many."""
+    telling = _telling(rows)
+    whole = [_label(row, dict.fromkeys(telling, LACKS)) for row in rows]
+    if len(telling) <= _FEW:
+        return whole
+    usual = {key: Counter(row[key] for row in rows).most_common(1)[0][0] for key in telling}
+    brief = [_label(row, usual) for row in rows]
+    return brief if len(set(brief)) == len(rows) else whole
+
+
+def _label(row: Values, usual: Values) -> str:
+    return " ".join(f"{key}={row[key]}" for key in usual if row[key] not in (LACKS, usual[key]))
 
 
 def _telling(rows: Sequence[Values]) -> list[str]:
@@ -101,9 +115,9 @@ def described(run: Run) -> Values:
     choices = {
         group: choice
         for group, choice in sorted(run.choices.items(), key=lambda item: (item[0].count("/"), item[0]))
-        if choice and any(key.startswith(f"{group.replace('/', '.')}.") for key in flat)
+        if choice and any(f"{key}.".startswith(f"{group.replace('/', '.')}.") for key in flat)
     }
-    return {**choices, **flat}
+    return choices | {key: text for key, text in flat.items() if key not in choices}  # an empty part is a leaf
 
 
 def differing(flat: Sequence[Values]) -> list[str]:

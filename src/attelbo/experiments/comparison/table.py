@@ -23,6 +23,8 @@ UDR = "test/udr"
 independent, so there is neither an interval nor a test of them."""
 AT_FIRST = 5
 """Metrics of a table where none was asked for."""
+MOST_KEYS = 8
+"""Keys that are columns of their own; of more, each setting is told by its label."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,20 @@ class Comparison:
         """The keys in which the settings differ."""
         return list(self.settings[0].values)
 
+    @property
+    def brief(self) -> bool:
+        """Whether labels stand for the keys, which are too many to be columns."""
+        return len(self.keys) > MOST_KEYS
+
+    @property
+    def columns(self) -> list[str]:
+        """The heads of the columns that tell a setting."""
+        return ["setting"] if self.brief else self.keys or ["setting"]
+
+    def told(self, setting: Setting) -> list[str]:
+        """What stands in these columns."""
+        return [setting.label] if self.brief else list(setting.values.values()) or [setting.label]
+
     @cached_property
     def order(self) -> list[Setting]:
         """The settings, the best first where it is known what is better; else as they were found."""
@@ -97,7 +113,7 @@ class Comparison:
         """The rows of the table: values of the keys, number of seeds, metrics."""
         return [
             [
-                *(list(setting.values.values()) or [setting.label]),
+                *self.told(setting),
                 str(len(setting.seeds)),
                 *("-" if (e := self.estimate(setting, m)) is None else text(e, m) for m in (*self.metrics, COSTS[0])),
             ]
@@ -106,7 +122,7 @@ class Comparison:
 
     @property
     def head(self) -> list[str]:
-        return [*(self.keys or ["setting"]), "seeds", *(metric.head for metric in (*self.metrics, COSTS[0]))]
+        return [*self.columns, "seeds", *(metric.head for metric in (*self.metrics, COSTS[0]))]
 
 
 def value_of(run: Run, key: str) -> float | None:
@@ -174,11 +190,11 @@ def as_rich(comparison: Comparison) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, title_justify="left", title="mean ± 95 % interval over seeds")
-    n_keys = len(comparison.keys or ["setting"])
+    n_keys, width = len(comparison.columns), 80 if comparison.brief else 40
     for place, name in enumerate(["#", *comparison.head]):
         is_key = 0 < place <= n_keys
         table.add_column(
-            name, justify="left" if is_key else "right", no_wrap=not is_key, max_width=40 if is_key else None
+            name, justify="left" if is_key else "right", no_wrap=not is_key, max_width=width if is_key else None
         )
     for place, row in enumerate(comparison.cells(as_text), 1):
         table.add_row(str(place), *row)
@@ -221,7 +237,7 @@ def runs_as_csv(comparison: Comparison) -> str:
 
 def as_markdown(comparison: Comparison) -> str:
     """A table of GitHub's kind."""
-    rule = ["---"] * len(comparison.keys or ["setting"]) + ["---:"] * (len(comparison.metrics) + 2)
+    rule = ["---"] * len(comparison.columns) + ["---:"] * (len(comparison.metrics) + 2)
     return "\n".join([*map(markdown_row, (comparison.head, rule, *comparison.cells(as_text)))]) + "\n"
 
 
@@ -251,6 +267,6 @@ def as_latex(comparison: Comparison) -> str:
     def number(estimate: Estimate, metric: Metric) -> str:
         return f"${as_text(estimate, metric).replace('±', chr(92) + 'pm').replace(',', '{,}')}$"
 
-    n_keys = len(comparison.keys or ["setting"])
+    n_keys = len(comparison.columns)
     rows = [[*map(escaped, row[:n_keys]), *row[n_keys:]] for row in comparison.cells(number)]
     return tabular(list(map(escaped, comparison.head)), rows, "l" * n_keys + "r" * (len(comparison.metrics) + 2))
