@@ -256,6 +256,16 @@ def test_check_verifies_and_runs_nothing(capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_of_one_job_names_the_parts_of_its_model(capsys):
+    assert main(["check", "model.latent_dim=3", "init.freeze=[]"]) == 0
+    about, *parts = capsys.readouterr().out.splitlines()
+    columns = {part.split()[0]: part.split()[1:] for part in parts}
+    assert columns["likelihood"] == ["Bernoulli"]
+    assert columns["encoder"][0] == "ConvEncoder"
+    numbers = [int(of[1].replace(",", "")) for of in columns.values() if len(of) > 1]
+    assert f" {sum(numbers):,} parameters" in about
+
+
 def test_cfg_prints_the_composed_configuration(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--cfg", "job", "--resolve", "paths.data_dir=somewhere"]) == 0

@@ -151,6 +151,11 @@ class Nameless(Whole):
         return {"mse": self.net(batch.x.flatten(1)).mean()}
 
 
+class Float(Whole):
+    def losses(self, batch):
+        return {"loss": self.net(batch.x.flatten(1)).mean().item(), "parts": {}}
+
+
 class Still(Whole):
     def losses(self, batch):
         return {"loss": batch.x.mean()}
@@ -303,6 +308,7 @@ MUST = "must be scalars by their names, means over the batch, and 'loss', which 
         ("Whole", "a Tensor"),
         ("Rows", "loss of shape (32,), more of shape ()"),
         ("Nameless", "mse of shape ()"),
+        ("Float", "loss, a float, parts, a dict"),
         ("Still", "a loss that depends on nothing that is trained"),
     ],
 )

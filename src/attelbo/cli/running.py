@@ -96,8 +96,10 @@ def check(options: Namespace) -> int:
     from attelbo.experiments.assembly import verify
 
     for each in plan:
-        summary = verify(each.config)
-        print_text(f"ok: {each.config['name']} {summary or ''}".rstrip() + "\n")
+        about, *parts = verify(each.config)
+        print_text(f"ok: {each.config['name']} {about}\n")
+        if len(plan) == 1:
+            print_text("".join(f"  {part}\n" for part in parts))
     return 0
 
 

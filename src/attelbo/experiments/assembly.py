@@ -10,6 +10,8 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch import callbacks as lightning
+from torch import nn
+from torchmetrics import Metric
 
 from attelbo.building import Spec, build
 from attelbo.data import ResidentDataModule
@@ -27,8 +29,8 @@ from attelbo.training.replicas import Seat
 Config = dict[str, Any]
 
 
-def verify(config: Config) -> str:
-    """Build everything that needs no data file; a line about it.
+def verify(config: Config) -> list[str]:
+    """Build everything that needs no data file; a line about it, and one for each part of the model.
 
     Raises:
         ConfigError: a part cannot be built from its arguments, or does not fit its neighbours.
@@ -39,9 +41,23 @@ def verify(config: Config) -> str:
         check_is_there(checkpoint)
     start(init_of(config), model)
     shape = " x ".join(map(str, data.spec.shape))
-    return (
-        f"{type(model).__name__}, {count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
-    )
+    about = f"{count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
+    return [f"{type(model).__name__}, {about}", *_parts(model)]
+
+
+def _parts(model: Model) -> list[str]:
+    """Name, class and numbers of each part, in columns; what only measures is no part."""
+    parts = {name: part for name, part in model.named_children() if not isinstance(part, Metric)}
+    rows = [(name, type(part).__name__, _numbers(part)) for name, part in parts.items()]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    return [
+        f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {numbers:>{widths[2]}}".rstrip() for name, kind, numbers in rows
+    ]
+
+
+def _numbers(part: nn.Module) -> str:
+    trained, every = count_parameters(part), sum(parameter.numel() for parameter in part.parameters())
+    return " + ".join([f"{trained:,}"] * bool(trained) + [f"{every - trained:,} frozen"] * (every > trained))
 
 
 def check_is_there(checkpoint: Path) -> None:

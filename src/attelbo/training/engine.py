@@ -211,13 +211,19 @@ class EagerEngine:
 
 def check_terms(terms: Terms, model: Model) -> None:
     """Raise ConfigError unless the terms are what a model's ``losses`` must return; checked at the first step."""
-    scalars = isinstance(terms, dict) and "loss" in terms and all(value.ndim == 0 for value in terms.values())
+    tensors = isinstance(terms, dict) and all(isinstance(value, Tensor) for value in terms.values())
+    scalars = tensors and "loss" in terms and all(value.ndim == 0 for value in terms.values())
     if scalars and terms["loss"].requires_grad:
         return
     if scalars:
         found = "a loss that depends on nothing that is trained"
     elif isinstance(terms, dict):
-        found = ", ".join(f"{name} of shape {tuple(value.shape)}" for name, value in terms.items())
+        found = ", ".join(
+            f"{name} of shape {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else f"{name}, a {type(value).__name__}"
+            for name, value in terms.items()
+        )
     else:
         found = f"a {type(terms).__name__}"
     objective = getattr(model, "objective", None)
