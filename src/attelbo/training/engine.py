@@ -234,6 +234,10 @@ def check_terms(terms: Terms, model: Model) -> None:
     )
 
 
+def _kind(value: object) -> str:
+    return f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f", a {type(value).__name__}"
+
+
 def weighted(value: Tensor, share: Share) -> Tensor:
     """A part's value times its share of the minibatch."""
     return value if isinstance(share, float) and share == 1 else value * share
