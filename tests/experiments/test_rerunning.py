@@ -41,6 +41,18 @@ def test_a_run_is_repeated_bit_for_bit(done, capsys):
     assert len(hashes) == 1
 
 
+@pytest.mark.parametrize("training", ["true", "false"])
+def test_a_run_without_its_result_is_one_line(done, capsys, training):
+    (done / "result.json").rename(done / "gone")
+    try:
+        assert main(["rerun", f"run={done}", f"training={training}"]) == 2
+    finally:
+        (done / "gone").rename(done / "result.json")
+    assert capsys.readouterr().err == (
+        f"error: {done} has no result.json: there is nothing to compare a repetition with\n"
+    )
+
+
 def test_what_is_not_the_same_is_listed(done, capsys):
     def falsify(result):
         result["metrics"]["test/elbo"] *= 1.001
