@@ -25,7 +25,7 @@ from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.terminal import terminal
 from attelbo.experiments.trained import pick_device
-from attelbo.files import read_config
+from attelbo.files import read_config, why_not_written
 from attelbo.models import build_data, checkpoint_of, load_weights
 from attelbo.training.threads import use_threads
 
@@ -152,9 +152,15 @@ def _train(first: RunDirectory, config: Config, loaded: dict[str, Splits]) -> tu
 
 def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
     """``<path>-rerun``, or ``-rerun-2`` and so on where that is done. The directory of each run in it, by its name
-    there, is given the configuration of its original, as if it had begun: so it takes the measured threads."""
+    there, is given the configuration of its original, as if it had begun: so it takes the measured threads.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     folders = (path.with_name(f"{path.name}-rerun{number}") for number in chain([""], map("-{}".format, count(2))))
     folder = next(f for f in folders if any(RunDirectory(f / name).status()["state"] != "done" for name in originals))
+    if why := why_not_written(folder / "config.yaml"):
+        raise UserError(f"{folder} cannot be written: {why}; copy {path} to where it can")
     for name, original in originals.items():
         if not (config := folder / name / "config.yaml").is_file():
             config.parent.mkdir(parents=True, exist_ok=True)
