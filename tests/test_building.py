@@ -9,7 +9,8 @@ from typing import Any, Literal, TypedDict, Unpack, get_type_hints
 import pytest
 
 import attelbo
-from attelbo.building import OWN, arguments_of, lacking
+from attelbo.building import OWN, arguments_of, build, lacking
+from attelbo.errors import ConfigError
 from attelbo.experiments.checking import FaultError, check_node
 from attelbo.models.vae import VAESpecs, vae_parts
 from attelbo.networks import AttentionParts, AttentionSpecs
@@ -84,6 +85,25 @@ def test_a_wrong_key_or_value(monkeypatch: pytest.MonkeyPatch, node: dict, probl
         check_node({"_target_": f"{__name__}.Derived", "dim": 1, **node}, "part")
     assert (caught.value.key, caught.value.problem) == (f"part.{next(iter(node))}", problem)
     assert caught.value.meant == meant
+
+
+def told(
+    *, scale: float, other: float | None = 1.0, weight: dict | float = 1.0, size: int = 1, either: int | float = 1
+) -> list:
+    return [scale, other, weight, size, either]
+
+
+def test_whole_numbers_are_floats_where_floats_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The YAML ``2`` is an int; torch makes integers of it."""
+    monkeypatch.setenv(OWN, __name__.partition(".")[0])
+    node = {"_target_": f"{__name__}.told", "scale": 2, "other": 3, "weight": 4, "size": 5, "either": 6}
+    made = build(node)
+    assert made == [2, 3, 4, 5, 6]
+    assert [*map(type, made)] == [float, float, float, int, int]
+    assert build({**node, "other": None, "weight": {"a": 1}})[1:3] == [None, {"a": 1}]
+    assert type(node["scale"]) is int  # what is written and hashed stays as it is
+    with pytest.raises(ConfigError, match=r"scale is too large a number \[told\]"):
+        build({**node, "scale": 10**400})
 
 
 SOURCE = Path(attelbo.__file__).parent

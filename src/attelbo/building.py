@@ -9,10 +9,11 @@ import importlib
 import inspect
 import os
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NotRequired, Unpack, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, NotRequired, Union, Unpack, get_args, get_origin, get_type_hints
 
 from attelbo.errors import ConfigError
 
@@ -88,18 +89,45 @@ def _base(kind: type) -> type:
     return owners[1]
 
 
+def members(annotation: Any) -> Iterable[Any]:
+    """The annotation's members, if it is a union; else itself."""
+    if get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from members(member)
+    else:
+        yield annotation
+
+
 def build(spec: Spec, *positional: Any, **given: Any) -> Any:
-    """Call what ``spec["_target_"]`` names with the node's arguments and those ``given`` by the owner.
+    """Call what ``spec["_target_"]`` names with the node's arguments and those ``given`` by the owner. A whole number
+    in the node is given as a float where the argument is declared as one.
 
     Raises:
-        ConfigError: no ``_target_``, one that is not allowed, or an argument that the owner supplies.
+        ConfigError: no ``_target_``, one that is not allowed, an argument that the owner supplies, or a number that no
+            float holds.
     """
     arguments = {key: value for key, value in spec.items() if key != "_target_"}
     if "_target_" not in spec:
         raise ConfigError(f"a part without _target_: {arguments}; choose one with <group>=<choice>")
     if taken := sorted(arguments.keys() & given.keys()):
         raise ConfigError(f"{taken[0]} cannot be set here: {spec['_target_']} is given it by its surroundings")
-    return locate(spec["_target_"])(*positional, **arguments, **given)
+    target = locate(spec["_target_"])
+    return target(*positional, **_as_declared(arguments, target), **given)
+
+
+def _as_declared(arguments: Mapping[str, Any], target: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments, with floats for whole numbers where floats are declared: the YAML ``2`` is an int, of which
+    torch makes tensors of integers."""
+    declared = dict(arguments)
+    for name in [name for name, value in arguments.items() if type(value) is int]:
+        parameter = arguments_of(target).get(name)
+        kinds = set() if parameter is None else set(members(parameter.annotation))
+        if float in kinds and int not in kinds:
+            try:
+                declared[name] = float(arguments[name])
+            except OverflowError as error:
+                raise ConfigError(f"{name} is too large a number [{target.__qualname__}]") from error
+    return declared
 
 
 def part(name: str, spec: Spec, **offered: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Writing files atomically, reading YAML, JSON and metrics.csv, and finding the run directory in a folder."""
+"""Writing files atomically, reading the files of a run, and finding the run directory in a folder."""
 
 import csv
 import errno
@@ -120,32 +120,80 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
     """The curves in a metrics.csv: metric -> (step, value) in the order of the steps; empty where there is no file.
 
     Where a metric was logged twice at one step, by a run that was interrupted, the later value counts.
+
+    Raises:
+        UserError: it is damaged.
     """
     curves: dict[str, dict[int, float]] = {}
-    for row in read_rows(path) if path.is_file() else ():
-        if row["step"]:
-            curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
+    for number, row in enumerate(read_rows(path) if path.is_file() else (), start=2):
+        try:
+            if row["step"]:
+                curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}, line {number} cannot be read: no step, epoch, metric and value") from error
     return {metric: sorted(points.items()) for metric, points in curves.items()}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, without the incomplete last line that a killed process may have left."""
-    text = path.read_text(encoding="utf-8")
+    """The rows of a CSV file, without the incomplete last line that a killed process may have left.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file; None where there is none.
+    """The content of a JSON file, by name; None where there is none.
 
     Raises:
         UserError: it is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
+    return whole(path, content)
+
+
+def whole(path: Path, content: Any, **kinds: type) -> dict[str, Any]:
+    """The content of a file, checked to be a mapping that has these names with values of their kinds.
+
+    Raises:
+        UserError: it is not, as where the file was cut off or written by something else.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{path} cannot be read: a mapping is expected at the top")
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind):
+            raise UserError(f"{path} cannot be read: its {name} is {'wrong' if name in content else 'missing'}")
+    return content
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The resolved configuration of a run.
+
+    Raises:
+        UserError: not a run directory, or the file is damaged.
+    """
+    import yaml
+
+    path = run_dir / "config.yaml"
+    try:
+        content = read_yaml(path)
+    except OSError as error:
+        raise UserError(f"{run_dir} is not a run directory: it has no readable config.yaml") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
+    config = whole(path, content, name=str, seed=int, data=dict, model=dict, trainer=dict, paths=dict)
+    whole(path, config["paths"], output_dir=str)  # the last lines of the file
+    return config
 
 
 def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
@@ -160,8 +208,8 @@ def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
     runs = [file.parent for file in path.glob("**/status.json") if any(file.parent.glob("checkpoints/*.ckpt"))]
 
     def rank(run: Path) -> tuple[bool, str]:
-        status = read_json(run / "status.json") or {"state": "pending", "started": ""}
-        return status["state"] == "done", status["started"]
+        status = read_json(run / "status.json") or {}
+        return status.get("state") == "done", status.get("started", "")
 
     if not path.exists():
         raise UserError(f"run: {path}: no such folder; runs are in outputs/<name>/<run id>")

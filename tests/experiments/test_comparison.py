@@ -395,6 +395,8 @@ def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:
         ([], "which runs? name a folder"),
         (["{cut}"], "result.json cannot be read: "),
         (["{half}"], "status.json cannot be read: "),
+        (["{ended}"], "config.yaml cannot be read: its trainer is missing"),
+        (["{listed}"], "choices.yaml cannot be read: it holds no choices"),
         (["{two}", "-o", "{two}/new/x.md", "-o", "/dev/null/x.csv"], "--output /dev/null/x.csv cannot be written: Not"),
     ],
 )
@@ -404,7 +406,12 @@ def test_what_is_wrong_is_one_line(two, tmp_path_factory, capsys, words, message
     (cut / "result.json").write_text('{"metr')
     half = write_run(tmp_path_factory.mktemp("half"), configuration(0), 1.0)
     (half / "status.json").write_text('{"st')
-    assert main(["compare", *(word.format(two=two, empty=empty, cut=cut, half=half) for word in words)]) == 2
+    ended = write_run(tmp_path_factory.mktemp("ended"), configuration(0), 1.0)
+    (ended / "config.yaml").write_text((ended / "config.yaml").read_text().partition("paths:")[0] + "seed: 0\n")
+    listed = write_run(tmp_path_factory.mktemp("listed"), configuration(0), 1.0)
+    (listed / ".hydra" / "choices.yaml").write_text("- data\n")
+    folders = {"two": two, "empty": empty, "cut": cut, "half": half, "ended": ended, "listed": listed}
+    assert main(["compare", *(word.format(**folders) for word in words)]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1

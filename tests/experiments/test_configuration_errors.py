@@ -105,6 +105,8 @@ COMMAND_LINE = [
     ),
     ("+model/encoder=mlp", "model/encoder (command line): is chosen already; write it without the +"),
     ("logger=null", "logger (command line): null is no choice; there are csv, many, none, tensorboard, wandb"),
+    ("logger=[3]", "logger (command line): [3] is no choice; there are csv, many, none, tensorboard, wandb"),
+    ("logger=[csv,[wandb]]", "logger (command line): ['csv', ['wandb']] is no choice; there are ..."),
     ("model/prior=null", "model/prior (command line): to choose none, write ~model/prior"),
     # what is taken away
     ("~scheduler", "scheduler (conf): is missing, and nothing goes without it; a ~ may have taken it away"),
@@ -286,6 +288,14 @@ FILES = [
     ("tags: {a: 1}\n", "tags (conf/experiment/mine.yaml): expected a list, got {'a': 1}"),
     # the list of defaults itself
     ("defaults: [3]\n", "defaults (conf/experiment/mine.yaml): 3 is no choice; write - GROUP: CHOICE"),
+    (
+        "defaults: [override /logger: 3]\n",
+        "defaults (conf/experiment/mine.yaml): {'override /logger': 3} is no choice; write - GROUP: CHOICE",
+    ),
+    (
+        "defaults: [override /logger: [csv, null]]\n",
+        "defaults (conf/experiment/mine.yaml): {'override /logger': ['csv', None]} is no choice; write - GROUP: CHOICE",
+    ),
     (
         "defaults: digits\n",
         "defaults (conf/experiment/mine.yaml): a list is expected, - GROUP: CHOICE in each line",

@@ -258,7 +258,11 @@ def test_evaluate_of_no_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("config.yaml", "a: [b"), ("config.yaml", ""), ("config.yaml", "a"), ("status.json", '{"st')]
+    ("name", "content"),
+    [
+        *(("config.yaml", content) for content in ("a: [b", "", "a", "name: cut off")),
+        *(("status.json", content) for content in ('{"st', "[]", '{"started": ""}')),
+    ],
 )
 def test_a_damaged_file_of_a_run_is_named(tmp_path, capsys, name, content):
     (tmp_path / "config.yaml").write_text("name: small\n")

@@ -231,7 +231,8 @@ def test_a_failed_run_says_why_and_then_where(tmp_path):
 
 
 def test_a_run_of_an_installed_attelbo_has_no_git(tmp_path):
-    (tmp_path / "provenance.json").write_text(json.dumps({"seed": 7, "git": None, "versions": {"torch": "2.15.0"}}))
+    recorded = {"seed": 7, "git": None, "versions": {"torch": "2.15.0"}, "data": {}, "hardware": {}}
+    (tmp_path / "provenance.json").write_text(json.dumps(recorded))
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "|seed|7|" in "|".join(page.text)
     assert not any("git" in part for part in page.text)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from attelbo.cli import main
+from attelbo.experiments import rerunning
 from attelbo.experiments.provenance import differences
 from attelbo.experiments.rerunning import Change
 
@@ -39,6 +40,18 @@ def test_a_run_is_repeated_bit_for_bit(done, capsys):
     # Both are the same configuration: a comparison takes one of the two.
     hashes = {json.loads((run / "status.json").read_text())["config_hash"] for run in (done, again)}
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("training", ["true", "false"])
+def test_a_run_without_its_result_is_one_line(done, capsys, training):
+    (done / "result.json").rename(done / "gone")
+    try:
+        assert main(["rerun", f"run={done}", f"training={training}"]) == 2
+    finally:
+        (done / "gone").rename(done / "result.json")
+    assert capsys.readouterr().err == (
+        f"error: {done} has no result.json: there is nothing to compare a repetition with\n"
+    )
 
 
 def test_what_is_not_the_same_is_listed(done, capsys):
@@ -89,6 +102,14 @@ def test_other_data_are_refused(done, capsys):
         (done / "provenance.json").write_text(before)
     assert f"its test data are no longer what they were: SHA-256 {'0' * 64} then" in capsys.readouterr().err
     assert sorted(done.parent.iterdir()) == runs
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(done, capsys, monkeypatch):
+    monkeypatch.setattr(rerunning, "why_not_written", lambda path: "Read-only file system")
+    assert main(["rerun", str(done)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {done}-rerun")
+    assert error.endswith(f" cannot be written: Read-only file system; copy {done} to where it can\n")
 
 
 def test_a_run_that_is_not_done_is_refused(done, capsys):

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -233,6 +234,30 @@ def test_a_curve_is_read_up_to_the_step_that_a_run_goes_on_from(tmp_path):
     (tmp_path / "metrics.csv").write_text("\n".join(("step,epoch,metric,value", *rows, "")))
     assert run.curve("val/loss") == [3.0, 2.0, 1.0]
     assert run.curve("val/loss", until=20) == [3.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"step,epoch,metric,value\n10,0,val/loss,3.0\n20,1,val/lo\n", "metrics.csv, line 3 cannot be read: no step"),
+        (b"10,0,val/loss,3.0\n20,1,val/loss,2.0\n", "metrics.csv, line 2 cannot be read: no step"),
+        (b"\xff\xfe\n", "metrics.csv cannot be read: "),
+    ],
+)
+def test_a_damaged_file_of_curves_is_one_line(tmp_path, content, message):
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(message)):
+        RunDirectory(tmp_path).curves()
+
+
+@pytest.mark.parametrize("content", ["", "[a", "- a", "null"])
+def test_damaged_records_of_hydra_are_one_line(tmp_path, content):
+    run = RunDirectory(tmp_path)
+    assert (run.choices(), run.words()) == ({}, [])  # nothing was recorded
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "choices.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"choices\.yaml cannot be read: "):
+        run.choices()
 
 
 def test_of_the_runs_in_a_folder_the_newest_that_is_done_is_found(tmp_path):

@@ -8,11 +8,13 @@ import math
 import os
 import random
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +30,7 @@ from attelbo.experiments.comparison.runs import find_runs
 from attelbo.experiments.composing import is_task_word, session
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.experiments.rundir import RunDirectory, locked
-from attelbo.experiments.sweeps import searching
+from attelbo.experiments.sweeps import searching, study
 from attelbo.experiments.sweeps.expanding import latest
 from attelbo.experiments.sweeps.ledger import Ledger
 from attelbo.experiments.sweeps.space import Parameter, point, size_of, space_of
@@ -95,7 +97,12 @@ def test_points_are_functions_of_their_number() -> None:
             ["sweep.sampler=grid", LR],
             "sweep.sampler=grid: optimizer.lr=tag(log,interval(1e-4,1e-1)): a grid is made of",
         ),
-        (["sweep.sampler=tpe", "optimizer.lr=interval(1,0)"], "optimizer.lr (command line): interval(1,0) must grow"),
+        (["sweep.sampler=tpe", "optimizer.lr=interval(1,0)"], "interval(1,0) must be finite and grow"),
+        (["sweep.sampler=tpe", "optimizer.lr=interval(1,inf)"], "interval(1,inf) must be finite and grow"),
+        (["sweep.sampler=tpe", "optimizer.lr=tag(lgo,interval(1,2))"], "the only tag is log, around interval(low,high"),
+        (["sweep.sampler=tpe", "seed=tag(log,range(1,9))"], "seed (command line): tag(log,range(1,9)): the only tag"),
+        (["sweep.sampler=tpe", "seed=range(1,9,0)"], "start, stop and step are finite, and step is not 0"),
+        (["sweep.sampler=tpe", "optimizer.lr=range(0.1,0.9,1e-9)"], "800,000,000 jobs, more than the 10,000 that one"),
         (["sweep.sampler=tpe", "optimizer.ler=interval(0,1)"], "optimizer.ler (command line): unknown key"),
         (["sweep.sampler=tpe", "model/prior=standard_normal,vamb"], "model/prior=vamb (command line): no such choice"),
         (["sweep.sampler=tpe", LR, "zip:seed=1,2"], "zip:seed=1,2 (command line): zipped lists are no space to search"),
@@ -301,11 +308,14 @@ def test_failed_jobs_are_told_and_tried_again_and_a_lost_study_is_made_anew(sear
         searches.run("search", "sweep.sampler=tpe", "sweep.n_trials=6")
 
 
-def test_status_and_dry_show_the_best_and_what_matters(searches, capsys) -> None:
+def test_status_and_dry_show_the_best_and_what_matters(searches, capsys, monkeypatch) -> None:
     assert searches.run("search", "sweep.sampler=random", "sweep.n_trials=12") == 0
     best = max(searches.trained, key=lambda each: -abs(math.log10(each[1]) + 2))
     capsys.readouterr()
-    assert main(["sweep", "status", "search"]) == 0
+    with monkeypatch.context() as patch:  # in a folder that is read-only
+        patch.setattr(study, "storage_of", lambda file: storage_of(Path(f"file:{file}?mode=ro")))
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, uri=True))
+        assert main(["sweep", "status", "search"]) == 0
     status = capsys.readouterr().out
     (line,) = [line for line in status.splitlines() if line.startswith("best val/elbo")]
     assert line.endswith(f"[search/{best[0]}]")

@@ -39,6 +39,36 @@ def test_zipped_lists_go_together_and_names_are_combined() -> None:
     assert shared_words([*words, "name=x"]) == ["name=x"]
 
 
+def test_a_zipped_list_may_be_a_pattern_of_names() -> None:
+    jobs = expand("train", ["zip:model/likelihood=glob(bern*)", "zip:seed=3"])
+    assert jobs == [["model/likelihood=bernoulli", "seed=3"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-m", "seed=range(0,99999999999)"], "command line: 99,999,999,999 jobs, more than the 10,000 that one"),
+        (["-m", "seed=range(0,200)", "data.batch_size=range(1,200)"], "command line: 39,800 jobs, more than"),
+        (["-m", "seed=range(1,99999999999)", "data.batch_size=range(3,3)"], "command line: no job is left"),
+        (["-m", "zip:seed=range(0,99999999999)"], "seed=range(0,99999999999) (command line): 99,999,999,999 jobs"),
+        (["-m", "seed=range(0,9,0)"], "seed=range(0,9,0) (command line): start, stop and step are finite, and step"),
+        (["-m", "optimizer.lr=range(0.0,inf)"], "optimizer.lr=range(0.0,inf) (command line): start, stop and step"),
+        (
+            ["-m", "zip:model/likelihood=glob(berm*)"],
+            "model/likelihood=glob(berm*) (command line): no choice is called",
+        ),
+        (["trainer.replicas=99999999999"], "trainer.replicas=99999999999: 99,999,999,999 jobs, more than the 10,000"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_jobs_are_counted_before_they_are_composed(command, words, message, capsys, tmp_path) -> None:
+    assert main([command, *words, f"paths.output_dir={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

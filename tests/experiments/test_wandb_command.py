@@ -90,6 +90,7 @@ def sweep(tmp_path: Path) -> Path:
             result = {
                 "metrics": {"test/elbo": -20.0 - seed, "test/nll": 19.0 - latent_dim},
                 "measures": [["nll", "NLL", "nats", 2, "", "less"], ["elbo", "ELBO", "nats", 2, "", "more"]],
+                "seconds": {"train": 1.0},
                 "monitor": "highest val/elbo",
             }
             (path / "result.json").write_text(json.dumps(result))

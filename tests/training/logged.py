@@ -20,10 +20,12 @@ RESULT = {
     "monitor": None,
     "steps": 7,
     "seconds": {"train": 2.0, "evaluate": 0.5},
+    "classifier": {"accuracy": 0.9, "folder": "classifiers/digits"},
 }
 NUMBERS = {
     **{"test/elbo": -1.5, "test/nll": 1.25, "checkpoint": "best", "steps": 7},
     **{"seconds/train": 2.0, "seconds/evaluate": 0.5},
+    **{"classifier/accuracy": 0.9, "classifier/folder": "classifiers/digits"},
 }
 """Of the result, as a dashboard has them."""
 

@@ -62,6 +62,9 @@ def plan_of(options: Namespace) -> "list[Composition]":
     for each in plan:
         check_keys(each)
     if root == "train" and not is_multirun(options) and (n := plan[0].config["trainer"]["replicas"]) > 1:
+        from attelbo.experiments.sweeps.expanding import check_count
+
+        check_count(n, f"trainer.replicas={n}")
         first, others = plan[0].config["seed"], [word for word in words if not word.startswith("seed=")]
         plan = [compose(root, [*others, f"seed={seed}"], config_dir=folder) for seed in range(first, first + n)]
     return plan

@@ -11,15 +11,14 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
-from attelbo.building import arguments_of, locate
+from attelbo.building import arguments_of, locate, members
 from attelbo.errors import ConfigError, nearest
 
 Part = Annotated[Mapping[str, Any], "a node with _target_"]
@@ -159,17 +158,8 @@ def _adapter_of(annotation: Any) -> TypeAdapter[Any] | None:
         return None  # an annotation that pydantic cannot read, or that has a configuration of its own
 
 
-def _members(annotation: Any) -> Iterable[Any]:
-    """The annotation's members, if it is a union; else itself."""
-    if get_origin(annotation) in (Union, UnionType):
-        for member in get_args(annotation):
-            yield from _members(member)
-    else:
-        yield annotation
-
-
 def _literals(annotation: Any) -> list[Any]:
-    return [value for member in _members(annotation) if get_origin(member) is Literal for value in get_args(member)]
+    return [value for member in members(annotation) if get_origin(member) is Literal for value in get_args(member)]
 
 
 def _readable(annotation: Any) -> str:
@@ -182,18 +172,18 @@ def _readable(annotation: Any) -> str:
             return described
         return "null" if member is type(None) else re.sub(r"\b\w+\.", "", inspect.formatannotation(member))
 
-    text = " or ".join(dict.fromkeys(map(one, _members(annotation))))
+    text = " or ".join(dict.fromkeys(map(one, members(annotation))))
     return text.replace(" or Tensor", "").replace(" | Tensor", "")  # torch's optimizers; no YAML value is a tensor
 
 
 def _remedy(value: Any, annotation: Any) -> str:
-    if isinstance(value, str | int | float) and {Sequence, list, tuple} & set(map(get_origin, _members(annotation))):
+    if isinstance(value, str | int | float) and {Sequence, list, tuple} & set(map(get_origin, members(annotation))):
         return f"; a list is written [{value}]"
     if isinstance(value, str):
         words = [literal for literal in _literals(annotation) if isinstance(literal, str)]
-        guess = nearest(value, [*words, *(("true", "false") if bool in _members(annotation) else ())])
+        guess = nearest(value, [*words, *(("true", "false") if bool in members(annotation) else ())])
         return f"; did you mean {guess}?" if guess else ""
-    if str in _members(annotation) and isinstance(value, int | float):
+    if str in members(annotation) and isinstance(value, int | float):
         return f"; quote it to make it a string: \"'{value}'\""
     return ""
 

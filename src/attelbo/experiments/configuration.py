@@ -105,7 +105,15 @@ def compose(
     with session() as hydra:
         try:
             full = hydra.compose_config(root, words, run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN)
-        except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError, RecursionError) as error:
+        except (
+            HydraException,
+            OmegaConfBaseException,
+            YAMLError,
+            OSError,
+            ValueError,
+            TypeError,
+            RecursionError,
+        ) as error:
             asked = parse(with_folders([override.input_line or "" for override in parsed], folders))
             raise ConfigError(explaining.composition(error, root, asked, folders, hydra)) from error
         chosen = choices_of(full.hydra)

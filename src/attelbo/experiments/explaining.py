@@ -133,10 +133,11 @@ def _wrong_list(error: Exception, root: str, folders: Sequence[Path], hydra: "Hy
         return None
     if found := re.match(r"Invalid defaults list in '(.+)', defaults must be a list", str(error)):
         return f"defaults ({_named(found[1], folders)}): a list is expected, - GROUP: CHOICE in each line"
-    if str(error).startswith("Unsupported type in defaults"):
+    if str(error).startswith(("Unsupported type in defaults", "Unsupported item value in defaults")):
         for path, content in _contents(folders[::-1]):
             for entry in (isinstance(content, Mapping) and content.get("defaults")) or ():
-                if not isinstance(entry, str | Mapping | None):
+                values = entry.values() if isinstance(entry, Mapping) else [entry]
+                if not all(value is None or set(map(type, _words(value))) <= {str} for value in values):
                     return f"defaults ({shown(path, folders)}): {entry} is no choice; write - GROUP: CHOICE"
     if found := re.match(r"In (.+): Override '.+' is defined before '(.+): (.+)'", str(error)):
         file = _named(found[1], folders)

@@ -17,7 +17,8 @@ from attelbo.experiments.checking import Part
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
-from attelbo.models import checkpoint_of, read_config
+from attelbo.files import read_config
+from attelbo.models import checkpoint_of
 
 SHARED = {"seed": "seed", "accelerator": "trainer.accelerator", "data_dir": "paths.data_dir"}
 """Keys of fit-prior that its first stage has too, and what they are called there."""

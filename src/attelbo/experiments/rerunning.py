@@ -25,8 +25,8 @@ from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.terminal import terminal
 from attelbo.experiments.trained import pick_device
-from attelbo.files import read_yaml
-from attelbo.models import build_data, checkpoint_of, load_weights, read_config
+from attelbo.files import read_config, why_not_written
+from attelbo.models import build_data, checkpoint_of, load_weights
 from attelbo.training.threads import use_threads
 
 _COUNTS = ("epochs", "steps", "parameters")
@@ -74,9 +74,7 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
     again, code = _train(first, config, loaded)
     if code != 0:
         return code
-    result = again.read("result.json")
-    assert result is not None, "a run that is done has a result"
-    return _compare(result, first, again)
+    return _compare(_result_of(again), first, again)
 
 
 # -- what is repeated ----------------------------------------------------------------------------------
@@ -86,7 +84,7 @@ def _config_of(run: RunDirectory, data_dir: str | None) -> Config:
     """The configuration as it was given: with ``auto`` where the number of threads was measured, which the hash
     tells."""
     config = read_config(run.path)
-    if config_hash(config) != run.status()["config_hash"]:
+    if config_hash(config) != run.status().get("config_hash"):
         config["trainer"]["threads"] = "auto"
     if data_dir is not None:
         config["data"]["root"] = data_dir
@@ -120,16 +118,16 @@ def _recorded(run: RunDirectory) -> dict[str, Any]:
     return recorded
 
 
+def _result_of(run: RunDirectory) -> dict[str, Any]:
+    if (result := run.read("result.json")) is None:
+        raise UserError(f"{run.path} has no result.json: there is nothing to compare a repetition with")
+    return result
+
+
 def _tell_origins(run: RunDirectory, config: Config) -> None:
     changed = differences(_recorded(run), provenance(config, [], {}))
     for line in changed or ["code, versions and hardware are those of the run"]:
         sys.stdout.write(f"{line}\n")
-
-
-def _words_of(run: RunDirectory) -> tuple[list[str], dict[str, str | None]]:
-    """The words of its command line, and its choices."""
-    words, choices = (read_yaml(run.path / ".hydra" / f"{name}.yaml") for name in ("overrides", "choices"))
-    return words or [], choices or {}
 
 
 # -- the repetition ------------------------------------------------------------------------------------
@@ -137,24 +135,32 @@ def _words_of(run: RunDirectory) -> tuple[list[str], dict[str, str | None]]:
 
 def _train(first: RunDirectory, config: Config, loaded: dict[str, Splits]) -> tuple[RunDirectory, int]:
     """The repetition and its exit code."""
-    names = (first.read("result.json") or {}).get("stacked_with", [])
+    names = _result_of(first).get("stacked_with", [])
     if not names:
         again = RunDirectory(_beside(first.path, {".": first}))
-        return again, runs.train(config, *_words_of(first), None, loaded=loaded, directory=again).exit_code
+        return again, runs.train(config, first.words(), first.choices(), None, loaded=loaded, directory=again).exit_code
     members = [RunDirectory(first.path.with_name(name)) for name in names]
     for member in members:
         if member.status()["state"] != "done":
             raise UserError(f"{first.path} was trained in one stacked model with {member.path}, which is not done now")
     sweep, root = _beside(first.path.parent, dict(zip(names, members, strict=True))), config["data"].get("root")
-    code = replicas.train_again([(_config_of(member, root), *_words_of(member)) for member in members], sweep)
+    code = replicas.train_again(
+        [(_config_of(member, root), member.words(), member.choices()) for member in members], sweep
+    )
     return RunDirectory(sweep / first.path.name), code
 
 
 def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
     """``<path>-rerun``, or ``-rerun-2`` and so on where that is done. The directory of each run in it, by its name
-    there, is given the configuration of its original, as if it had begun: so it takes the measured threads."""
+    there, is given the configuration of its original, as if it had begun: so it takes the measured threads.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     folders = (path.with_name(f"{path.name}-rerun{number}") for number in chain([""], map("-{}".format, count(2))))
     folder = next(f for f in folders if any(RunDirectory(f / name).status()["state"] != "done" for name in originals))
+    if why := why_not_written(folder / "config.yaml"):
+        raise UserError(f"{folder} cannot be written: {why}; copy {path} to where it can")
     for name, original in originals.items():
         if not (config := folder / name / "config.yaml").is_file():
             config.parent.mkdir(parents=True, exist_ok=True)
@@ -168,8 +174,7 @@ def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> d
     data.share(loaded)
     data.setup()
     data.load_state(run.path)
-    result = run.read("result.json") or {}
-    load_weights(model, checkpoint_of(run.path, result["checkpoint"]))
+    load_weights(model, checkpoint_of(run.path, _result_of(run)["checkpoint"]))
     use_threads(read_config(run.path)["trainer"]["threads"])
     device = pick_device("cpu" if config["trainer"]["accelerator"] == "cpu" else "auto")
     folder = Path(config["paths"]["output_dir"])
@@ -181,7 +186,7 @@ def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> d
 
 def _compare(result: Mapping[str, Any], first: RunDirectory, again: RunDirectory | None) -> int:
     """Print what differs, and write it into the repetition's directory, if there is one; the exit code."""
-    recorded = first.read("result.json") or {}
+    recorded = _result_of(first)
     numbers = list(_changes(recorded["metrics"], result["metrics"]))
     told = f"{len(recorded['metrics'])} metrics"
     curves: list[Change] = []

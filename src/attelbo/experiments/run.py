@@ -32,8 +32,8 @@ from attelbo.experiments.starting import init_of
 from attelbo.experiments.starting import start as begin
 from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
-from attelbo.files import writing
-from attelbo.models import Model, checkpoint_of, count_parameters, load_weights, read_config
+from attelbo.files import read_config, writing
+from attelbo.models import Model, checkpoint_of, count_parameters, load_weights
 from attelbo.training import (
     attach_run,
     check_steps,

@@ -19,12 +19,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
-from attelbo.errors import UserError
-from attelbo.files import METRICS_FILE, find_run, read_json, read_metrics, read_yaml, write_atomically
+from attelbo.errors import UserError, one_line
+from attelbo.files import METRICS_FILE, find_run, read_json, read_metrics, read_yaml, whole, write_atomically
 
 State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
 
@@ -36,6 +36,16 @@ NOT_IN_HASH = ("paths", "logger", "tags")
 
 NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
 """Such keys inside others."""
+
+
+_HOLDS: Mapping[str, Mapping[str, type]] = {
+    "status.json": {"state": str},
+    "result.json": {"metrics": dict, "seconds": dict},
+    "provenance.json": {"data": dict, "versions": dict, "hardware": dict},
+}
+"""What a file of a run must hold to be read."""
+
+_Kind = TypeVar("_Kind", dict[str, Any], list[str])
 
 
 def given_checkpoint(config: Mapping[str, Any]) -> Path | None:
@@ -99,7 +109,7 @@ class RunDirectory:
         wanted = config_hash(config)
         found = [cls(path.parent) for path in parent.glob("*/status.json") if wanted in path.parent.name]
         found = [run for run in found if run.status().get("config_hash") == wanted]
-        return max(found, key=lambda run: run.status()["started"], default=None)
+        return max(found, key=lambda run: run.status().get("started", ""), default=None)
 
     @classmethod
     def find(cls, path: Path, among: Callable[["RunDirectory"], bool] | None = None) -> "RunDirectory":
@@ -147,9 +157,33 @@ class RunDirectory:
         return name if self.sweep is None else self.sweep.name
 
     def choices(self) -> dict[str, str | None]:
-        """Group -> choice, of the run's configuration."""
-        file = self.path / ".hydra" / "choices.yaml"
-        return read_yaml(file) if file.is_file() else {}
+        """Group -> choice, of the run's configuration; empty where Hydra recorded none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return self._recorded("choices", dict)
+
+    def words(self) -> list[str]:
+        """The overrides of the command line that began the run.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return self._recorded("overrides", list)
+
+    def _recorded(self, name: str, kind: type[_Kind]) -> _Kind:
+        """What Hydra recorded."""
+        file = self.path / ".hydra" / f"{name}.yaml"
+        try:
+            content = read_yaml(file)
+        except FileNotFoundError:
+            return kind()
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{file} cannot be read: {one_line(error)}") from error
+        if not isinstance(content, kind):
+            raise UserError(f"{file} cannot be read: it holds no {name}")
+        return content
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """Metric -> (step, value), in the order of the steps."""
@@ -160,6 +194,11 @@ class RunDirectory:
         return [value for step, value in self.curves().get(metric, []) if until is None or step <= until]
 
     def status(self) -> dict[str, Any]:
+        """How far it is.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         return self.read("status.json") or {"state": "pending"}
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -168,7 +207,8 @@ class RunDirectory:
         Raises:
             UserError: it is damaged.
         """
-        return read_json(self.path / name)
+        content = read_json(self.path / name)
+        return None if content is None else whole(self.path / name, content, **_HOLDS.get(name, {}))
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=True) + "\n")

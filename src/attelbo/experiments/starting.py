@@ -15,7 +15,8 @@ from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError, nearest
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Init
-from attelbo.models import Model, checkpoint_of, read_config
+from attelbo.files import read_config
+from attelbo.models import Model, checkpoint_of
 from attelbo.models.loading import read_weights
 
 

@@ -1,5 +1,6 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
+from attelbo.files import read_config
 from attelbo.models.adaptive import AdaptiveVAE, build_adaptive_vae
 from attelbo.models.air import AttendInferRepeat, build_air
 from attelbo.models.base import Model, Player, Terms, count_parameters
@@ -18,7 +19,7 @@ from attelbo.models.ladder import LadderVAE, build_ladder
 from attelbo.models.language_model import LanguageModel
 from attelbo.models.language_models import build_language_model
 from attelbo.models.latent_variable import LatentVariableModel
-from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights, read_config
+from attelbo.models.loading import build_data, build_model, checkpoint_of, load_run, load_weights
 from attelbo.models.neural_process import NeuralProcess, build_neural_process
 from attelbo.models.semi_supervised import SemiSupervisedVAE, build_m2
 from attelbo.models.sequence_to_sequence import SequenceToSequence

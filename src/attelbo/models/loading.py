@@ -9,12 +9,11 @@ from textwrap import shorten
 from typing import Any
 
 import torch
-import yaml
 
 from attelbo.building import blamed, build, lacking
 from attelbo.data import ResidentDataModule
-from attelbo.errors import ConfigError, UserError, one_line
-from attelbo.files import find_run, read_yaml
+from attelbo.errors import ConfigError, UserError
+from attelbo.files import find_run, read_config
 from attelbo.models.base import Model
 
 
@@ -52,21 +51,6 @@ def build_model(config: dict[str, Any], data: ResidentDataModule) -> Model:
             f"model: {spec['_target_']} makes no attelbo.models.Model; a class of one's own is derived from it"
         )
     return model
-
-
-def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration of a run.
-
-    Raises:
-        UserError: not a run directory, or the file is damaged.
-    """
-    path = run_dir / "config.yaml"
-    try:
-        return dict(read_yaml(path))
-    except OSError as error:
-        raise UserError(f"{run_dir} is not a run directory: it has no readable config.yaml") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def checkpoint_of(run_dir: Path, which: str = "best") -> Path:

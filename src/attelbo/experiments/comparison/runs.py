@@ -10,11 +10,9 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from attelbo.errors import UserError, one_line
+from attelbo.errors import UserError
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.files import read_yaml
+from attelbo.files import read_config
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +125,7 @@ def read_run(path: Path) -> Run | None:
     Raises:
         UserError: its files cannot be read.
     """
-    try:
-        if not (path / "config.yaml").is_file():
-            return None
-        config = read_yaml(path / "config.yaml")
-        choices = path / ".hydra" / "choices.yaml"
-        chosen = read_yaml(choices) if choices.is_file() else {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    return Run(path, config, chosen or {}, RunDirectory(path).status())
+    if not (path / "config.yaml").is_file():
+        return None
+    run = RunDirectory(path)
+    return Run(path, read_config(path), run.choices(), run.status())

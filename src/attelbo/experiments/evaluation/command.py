@@ -11,7 +11,8 @@ from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation, Representation, Stretched
 from attelbo.experiments.tables import print_result
 from attelbo.experiments.trained import Accelerator, Trained, Which, print_written, refuse, writable
-from attelbo.models import checkpoint_of, read_config
+from attelbo.files import read_config
+from attelbo.models import checkpoint_of
 from attelbo.training.loggers import log_result
 from attelbo.training.threads import use_threads
 

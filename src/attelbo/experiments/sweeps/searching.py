@@ -198,7 +198,7 @@ def importances(ledger: Ledger) -> str:
     assert ledger.search is not None
     if not (ledger.path / study.FILE).is_file():
         return ""
-    shares = study.Study(ledger.path, ledger.search).importances()
+    shares = study.importances(ledger.path)
     text = ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
     return f"of what makes a job good: {text}" if text else ""
 

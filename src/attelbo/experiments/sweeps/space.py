@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.composing import is_task_word, session
 from attelbo.experiments.grammar import Grammar
+from attelbo.experiments.sweeps.expanding import check_count, count_values
 from attelbo.experiments.sweeps.specification import Sampler
 from attelbo.seeding import derive_seed
 
@@ -105,15 +106,20 @@ def space_of(words: Sequence[str]) -> list[Parameter]:
 
 def _parameter(override: Override) -> Parameter:
     key, word, value = override.get_key_element(), (override.input_line or "").partition("=")[2], override.value()
+    if isinstance(value, Sweep) and value.tags - ({"log"} if isinstance(value, IntervalSweep) else set()):
+        remedy = "the only tag is log, around interval(low,high) or int(interval(low,high))"
+        raise ConfigError(f"{key} (command line): {word}: {remedy}")
     if isinstance(value, IntervalSweep):
         assert value.start is not None
         assert value.end is not None
         log, whole = "log" in value.tags, isinstance(value.start, int)
-        if not value.start < value.end or (log and value.start <= 0):
-            raise ConfigError(f"{key} (command line): {word} must grow{', from above 0' if log else ''}")
+        if not -math.inf < value.start < value.end < math.inf or (log and value.start <= 0):
+            raise ConfigError(f"{key} (command line): {word} must be finite and grow{', from above 0' if log else ''}")
         return Parameter(key, word, low=value.start, high=value.end, whole=whole, log=log)
+    n_values = count_values(override)
     if isinstance(value, RangeSweep) and isinstance(numbers := value.range(), range) and numbers and numbers.step > 0:
         return Parameter(key, word, low=numbers[0], high=numbers[-1], step=numbers.step, whole=True)
+    check_count(n_values, f"{key}={word} (command line)")  # each choice is composed
     choices = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if not choices:
         raise ConfigError(f"{key} (command line): {word} has no value")

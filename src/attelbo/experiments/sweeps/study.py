@@ -27,6 +27,7 @@ from attelbo.experiments.sweeps.specification import Sweep
 from attelbo.seeding import derive_seed
 
 FILE = "search.db"
+_NAME = "search"
 _JOB = "job"
 """The attribute of a trial that names its job, by its hash."""
 
@@ -37,6 +38,15 @@ def storage_of(file: Path) -> RDBStorage:
     # collector, of which Python warns from 3.13 on.
     options = {"creator": lambda: sqlite3.connect(file, timeout=60), "poolclass": NullPool}
     return RDBStorage("sqlite://", engine_kwargs=options)
+
+
+@contextmanager
+def _used(file: Path) -> Iterator[None]:
+    """Turn errors of Optuna, SQLAlchemy or SQLite about the file into one line."""
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
+        raise UserError(f"{file} cannot be used: {first_line(error.__cause__ or error)}") from error
 
 
 class Study:
@@ -53,21 +63,13 @@ class Study:
     def __init__(self, folder: Path, search: Mapping[str, Any]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._file = folder / FILE
-        with self._used():
+        with _used(self._file):
             self._study = optuna.create_study(
                 storage=storage_of(self._file),
-                study_name="search",
+                study_name=_NAME,
                 direction=search["direction"],
                 load_if_exists=True,
             )
-
-    @contextmanager
-    def _used(self) -> Iterator[None]:
-        """Turn errors of Optuna, SQLAlchemy or SQLite about the file into one line."""
-        try:
-            yield
-        except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
-            raise UserError(f"{self._file} cannot be used: {first_line(error.__cause__ or error)}") from error
 
     def propose(self, space: Sequence[Parameter], sweep: Sweep, index: int) -> "Proposal | None":
         """Proposal ``index`` of the search; None if the sampler has no more.
@@ -85,7 +87,7 @@ class Study:
             if place is None:
                 return None
             self._study.sampler = _Given(place)
-        with self._used():
+        with _used(self._file):
             return Proposal(self._study, self._study.ask(distributions))
 
     def catch_up(self, ledger: Ledger, space: Sequence[Parameter]) -> None:
@@ -94,7 +96,7 @@ class Study:
         Raises:
             UserError: the file cannot be written.
         """
-        with self._used():
+        with _used(self._file):
             self._tell(ledger, space)
 
     def _tell(self, ledger: Ledger, space: Sequence[Parameter]) -> None:
@@ -136,17 +138,28 @@ class Study:
         )
         return self._study.get_trials(deepcopy=False)[-1]
 
-    def importances(self) -> Mapping[str, float]:
-        """The importance of each parameter to the metric (PED-ANOVA, Watanabe et al. 2023); empty where too few trials
-        are complete."""
-        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+_ENOUGH = 8
+
+
+def importances(folder: Path) -> Mapping[str, float]:
+    """The importance of each parameter of a search to the metric (PED-ANOVA, Watanabe et al. 2023); empty where too few
+    trials are complete. Nothing is written.
+
+    Raises:
+        UserError: the file of the search in its directory cannot be read.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with _used(folder / FILE):
+        try:
+            study = optuna.load_study(study_name=_NAME, storage=storage_of(folder / FILE))
+        except KeyError:  # killed before it was begun
+            return {}
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(complete) < _ENOUGH or len({trial.value for trial in complete}) < 2:
             return {}
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
-
-
-_ENOUGH = 8
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 class Proposal:

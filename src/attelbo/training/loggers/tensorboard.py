@@ -66,7 +66,8 @@ class TensorBoard(TensorBoardLogger, Board):
     def conclude(self, numbers: Mapping[str, Any]) -> None:
         _ = self.experiment
         for key, value in numbers.items():
-            if "/" in key:  # test/nll, seconds/train: the tab sorts by name, and all else would come first
+            # test/nll, seconds/train: the tab sorts by name, and all else would come first; of words it has no column.
+            if "/" in key and not isinstance(value, str):
                 self._table.add_scalar(key, value, numbers.get("steps", 0))
 
     @rank_zero_only
