@@ -12,7 +12,8 @@ from attelbo.cli import main
 from attelbo.data.batch import Batch
 from attelbo.experiments import fitting, run
 from attelbo.latent import MAF, MixtureOfGaussians, RealNVP
-from attelbo.models import FittedPrior, checkpoint_of, load_run, read_config
+from attelbo.files import read_config
+from attelbo.models import FittedPrior, checkpoint_of, load_run
 from attelbo.models.fitted_prior import CrossEntropy
 
 

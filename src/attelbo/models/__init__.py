@@ -1,6 +1,5 @@
 """What is trained: LightningModules that wire latent/, attention/ and networks/ together."""
 
-from attelbo.files import read_config
 from attelbo.models.adaptive import AdaptiveVAE, build_adaptive_vae
 from attelbo.models.air import AttendInferRepeat, build_air
 from attelbo.models.base import Model, Player, Terms, count_parameters
@@ -83,5 +82,4 @@ __all__ = [
     "count_parameters",
     "load_run",
     "load_weights",
-    "read_config",
 ]
