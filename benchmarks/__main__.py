@@ -50,6 +50,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tasks", default="", help="training tasks whose name contains this")
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--rounds", type=int, help="rounds of training that count, if the patience lasts")
+    parser.add_argument("--patience", type=float, default=1.0, help="times the patience of each training task")
     parser.add_argument("--pythae", metavar="PYTHON", help="an interpreter that has pythae; else it gets its own")
     parser.add_argument(
         "--data-dir",
@@ -83,7 +84,8 @@ def section(name: str, options: argparse.Namespace, folder: Path, pythae: Enviro
     quick = options.quick
     if name == "training":
         heats = training.heats(options.accelerator, quick, options.rounds, folder)
-        return training.run([heat for heat in heats if options.tasks in heat.task.name], pythae, _tell)
+        chosen = [heat.with_patience(options.patience) for heat in heats if options.tasks in heat.task.name]
+        return training.run(chosen, pythae, _tell)
     if name == "data":
         rounds, rows, slow_rows = (2, 20_000, 2_000) if quick else (5, 59_000, 6_000)
         found = measured("benchmarks.data_path", folder=str(folder), rounds=rounds, rows=rows, slow_rows=slow_rows)

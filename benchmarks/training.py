@@ -7,7 +7,7 @@ turns of one epoch; the first epoch of each warms up and does not count.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from benchmarks.data import SIZES
 from benchmarks.environments import Environment
@@ -56,6 +56,10 @@ class Heat:
     names: tuple[str, ...]
     patience: float
     """Seconds of laps after which no further round is begun."""
+
+    def with_patience(self, times: float) -> Self:
+        """The same, with so many times the patience: for a slow or a busy machine."""
+        return replace(self, patience=times * self.patience)
 
 
 def smallest(accelerator: Accelerator, rounds: int, data_dir: Path) -> Task:
@@ -117,7 +121,7 @@ def heats(accelerator: Accelerator, quick: bool, rounds: int, data_dir: Path) ->
 
 
 def _quick(heat: Heat, rows: int) -> Heat:
-    return replace(heat, task=replace(heat.task, train_size=rows), patience=heat.patience / 2)
+    return replace(heat.with_patience(0.5), task=replace(heat.task, train_size=rows))
 
 
 def run(chosen: list[Heat], pythae: Environment, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
