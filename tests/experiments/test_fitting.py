@@ -11,8 +11,8 @@ from attelbo.building import build
 from attelbo.cli import main
 from attelbo.data.batch import Batch
 from attelbo.experiments import fitting, run
-from attelbo.latent import MAF, MixtureOfGaussians, RealNVP
 from attelbo.files import read_config
+from attelbo.latent import MAF, MixtureOfGaussians, RealNVP
 from attelbo.models import FittedPrior, checkpoint_of, load_run
 from attelbo.models.fitted_prior import CrossEntropy
 
