@@ -260,7 +260,7 @@ def slips(laboratory: Path) -> Path:
         ),
         (
             *("model/encoder", "Crossed", []),
-            "model.encoder: sizes differ [its_lab.slips.Crossed, slips.py line 79]\n",
+            "model.encoder: sizes differ [its_lab.slips.Crossed, slips.py line 84]\n",
         ),
         (
             *("model/decoder", "Flat", []),
