@@ -71,7 +71,7 @@ def test_the_seed_decides(done, tmp_path):
     ("words", "message"),
     [
         (["n=0"], "n must be at least 1, got 0"),
-        (["run=nowhere"], "nowhere is no run directory"),
+        (["run=nowhere"], "nowhere: no such folder"),
     ],
 )
 def test_what_cannot_be_drawn(done, capsys, words, message):

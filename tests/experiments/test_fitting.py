@@ -91,7 +91,7 @@ def test_codebooks_and_running_means_stay(second):
         (["prior=mxiture_of_gaussians"], "did you mean"),
         (["prior.n_components=0"], "n_components must be at least 1, got 0"),
         (["epochs=-3"], "epoch"),
-        (["run=nowhere"], "nowhere is no run directory"),
+        (["run=nowhere"], "nowhere: no such folder"),
     ],
 )
 def test_what_cannot_be_fitted(first, capsys, words, message):

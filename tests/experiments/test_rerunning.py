@@ -120,7 +120,7 @@ def test_a_run_that_is_not_done_is_refused(done, capsys):
         (done / "status.json").write_text(before)
     assert "is failed, not done" in capsys.readouterr().err
     assert main(["rerun", "nowhere"]) == 2
-    assert "nowhere is no run directory" in capsys.readouterr().err
+    assert "nowhere: no such folder" in capsys.readouterr().err
 
 
 def test_replicas_are_repeated_together(runs, capsys):

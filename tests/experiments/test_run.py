@@ -230,7 +230,7 @@ class PoisonedBernoulli(Bernoulli):
     calls = 0
 
     def log_prob(self, eta, x):
-        type(self).calls += 1
+        type(self).calls += torch.is_grad_enabled()  # not what a class of one's own is tried with
         value = super().log_prob(eta, x)
         return value * math.nan if self.calls == 3 else value
 

@@ -175,7 +175,7 @@ def test_the_end_of_a_run_shows_translations_and_an_alignment(done):
     )
     assert text.count("source") == 3
     page = (done / "report.html").read_text()
-    assert "source, reference and translation" in page
+    assert "source, target and translation" in page
     assert "nats per token" in page
 
 

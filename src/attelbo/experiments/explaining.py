@@ -17,11 +17,23 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from attelbo.building import arguments_of, locate
-from attelbo.errors import ConfigError, first_line, nearest
+from attelbo.errors import first_line, nearest
 from attelbo.experiments.checking import FaultError
 from attelbo.experiments.listing import choices, nearest_of, no_such_part
-from attelbo.experiments.origins import COMMAND_LINE, Layers, has, keys, leaf, load, parent, read_layers, select, shown
+from attelbo.experiments.origins import (
+    COMMAND_LINE,
+    Layers,
+    arguments_at,
+    has,
+    keys,
+    leaf,
+    load,
+    nearest_key,
+    parent,
+    read_layers,
+    select,
+    shown,
+)
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -264,13 +276,13 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
         neighbours = [name for name in keys(plain) if parent(name) == parent(key) and leaf(name) not in _NOT_MEANT]
         # A clear slip is answered at once; for the arguments that no file spells out, code must be imported.
         slip = nearest(leaf(key), map(leaf, neighbours), cutoff=0.8)
-        arguments = [] if slip else _arguments(plain, parent(key))
+        arguments = [] if slip else arguments_at(plain, parent(key))
         if key in arguments:
             return f"{key} ({COMMAND_LINE}): stands in no file; add it with +{override.input_line}"
         problem = "nothing to delete" if override.is_delete() else "unknown key"
         if parent(key).replace(".", "/") in groups and not has(plain, parent(key)):
             return f"{key} ({COMMAND_LINE}): {problem}; {no_such_part(key)}"
-        guess = found.meant(_guess(key, [*neighbours, *arguments], plain, groups))
+        guess = found.meant(nearest_key(key, [*neighbours, *arguments], plain, groups))
         known = ", ".join(map(leaf, neighbours)) if has(plain, parent(key)) or not parent(key) else ""
         advice = f"known here: {known}" if known else "the option --cfg job prints the keys"
         return f"{key} ({COMMAND_LINE}): {problem}{guess or f'; {advice}'}"
@@ -291,29 +303,6 @@ def _wrong_group(error: Exception, root: str, folders: Sequence[Path], hydra: "H
         guess = nearest(group.rpartition("/")[2], own)
         advice = f"did you mean {guess}?" if guess else f"known here: {', '.join(own)}"
     return f"{group} ({COMMAND_LINE}): nothing to override here; {advice}"
-
-
-def _guess(key: str, siblings: Sequence[str], plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:
-    """The key that was meant: a neighbour in the same node, one of its name or end elsewhere, or anything like it."""
-    if (sibling := nearest(leaf(key), map(leaf, siblings))) is not None:
-        return ".".join(filter(None, (parent(key), sibling)))
-    own = {name: node for name, node in plain.items() if (name == "hydra") == key.startswith("hydra.")}
-    every = [name for name in dict.fromkeys([*keys(own), *groups]) if leaf(name) != "_target_"]
-    if has(plain, parent(key)) and isinstance(select(plain, parent(key)), Mapping):
-        every.sort(key=lambda name: name.startswith("evaluation."))  # a batch_size is that of the training
-        return next((name for sign in "._" for name in every if f".{name}".endswith(sign + leaf(key))), None)
-    return nearest(key, every)
-
-
-def _arguments(plain: Mapping[str, Any], node: str) -> list[str]:
-    """The dotted names of all arguments of the part at a node, also of those that no file spells out."""
-    part = select(plain, node)
-    if not isinstance(part, Mapping) or not isinstance(part.get("_target_"), str):
-        return []
-    try:
-        return [f"{node}.{name}" for name in arguments_of(locate(part["_target_"]))]
-    except ConfigError:
-        return []
 
 
 def _words(value: Any) -> list[Any]:

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from attelbo.errors import ConfigError, one_line
+from attelbo.building import arguments_of, locate
+from attelbo.errors import ConfigError, nearest, one_line
 from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.listing import choices
 
@@ -150,3 +151,26 @@ def _covers(override: Override, key: str) -> bool:
     if own == key or key.startswith(f"{own}["):
         return True
     return isinstance(value, Mapping) and key.startswith(f"{own}.") and has(value, key[len(own) + 1 :])
+
+
+def nearest_key(key: str, siblings: Sequence[str], plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:
+    """The key that was meant: a neighbour in the same node, one of its name or end elsewhere, or anything like it."""
+    if (sibling := nearest(leaf(key), map(leaf, siblings))) is not None:
+        return ".".join(filter(None, (parent(key), sibling)))
+    own = {name: node for name, node in plain.items() if (name == "hydra") == key.startswith("hydra.")}
+    every = [name for name in dict.fromkeys([*keys(own), *groups]) if leaf(name) != "_target_"]
+    if has(plain, parent(key)) and isinstance(select(plain, parent(key)), Mapping):
+        every.sort(key=lambda name: name.startswith("evaluation."))  # a batch_size is that of the training
+        return next((name for sign in "._" for name in every if f".{name}".endswith(sign + leaf(key))), None)
+    return nearest(key, every)
+
+
+def arguments_at(plain: Mapping[str, Any], node: str) -> list[str]:
+    """The dotted names of all arguments of the part at a node, also of those that no file spells out."""
+    part = select(plain, node)
+    if not isinstance(part, Mapping) or not isinstance(part.get("_target_"), str):
+        return []
+    try:
+        return [f"{node}.{name}" for name in arguments_of(locate(part["_target_"]))]
+    except ConfigError:
+        return []
