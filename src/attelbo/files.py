@@ -205,14 +205,14 @@ def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
     """
     if (path / "config.yaml").is_file():
         return path
+    if not path.exists():
+        raise UserError(f"run: {path}: no such folder; runs are in outputs/<name>/<run id>")
     runs = [file.parent for file in path.glob("**/status.json") if any(file.parent.glob("checkpoints/*.ckpt"))]
 
     def rank(run: Path) -> tuple[bool, str]:
         status = read_json(run / "status.json") or {}
         return status.get("state") == "done", status.get("started", "")
 
-    if not path.exists():
-        raise UserError(f"run: {path}: no such folder; runs are in outputs/<name>/<run id>")
     if (newest := next(filter(among, sorted(runs, key=rank, reverse=True)), None)) is None:
         raise UserError(f"run: {path} is no run directory, and there is none with a checkpoint below it")
     return newest

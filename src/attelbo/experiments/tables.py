@@ -58,8 +58,9 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", 
     console = terminal(WIDTH)
     console.print(table)
     files = list(_files(run_dir)) if works else []
+    width = max((len(label) for label, _ in files), default=0) + 1
     for label, path in files:
-        console.print(f"{label:>{max(len(each) for each, _ in files) + 1}}  {path}")
+        console.print(f"{label:>{width}}  {path}")
 
 
 def _files(run_dir: Path) -> Iterator[tuple[str, Path]]:

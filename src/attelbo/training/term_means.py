@@ -16,6 +16,11 @@ from torch import Tensor
 from attelbo.training.arriving import Arriving
 
 
+def is_due(step: int, taken: int, interval: int) -> bool:
+    """Whether the last ``taken`` of so many steps have reached a multiple of the interval."""
+    return step // interval > (step - taken) // interval
+
+
 class TermMeans:
     """Takes the terms of every block.
 
@@ -53,7 +58,7 @@ class TermMeans:
         self._sum = weighted if self._sum is None else self._sum.to(weighted.device) + weighted
         self._rows += sum(sizes)
         self.write(loggers)
-        if step // self.log_every_n_steps > (step - len(sizes)) // self.log_every_n_steps:
+        if is_due(step, len(sizes), self.log_every_n_steps):
             means = Arriving(values.mean(0))
             self._line = step, means
             if not means.is_under_way:

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from attelbo.training.callbacks.base import StepperState, stepper_of
+from attelbo.training.term_means import is_due
 
 
 class LearningRate(Callback):
@@ -42,8 +43,7 @@ class LearningRate(Callback):
 
 def _is_due(stepper: StepperState) -> bool:
     """Whether the last block has reached a multiple of the logging interval."""
-    interval = stepper.log_every_n_steps
-    return stepper.step // interval > (stepper.step - len(stepper.block_values)) // interval
+    return is_due(stepper.step, len(stepper.block_values), stepper.log_every_n_steps)
 
 
 def _learning_rates(trainer: Trainer) -> dict[str, float]:
