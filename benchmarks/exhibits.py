@@ -170,4 +170,16 @@ EXHIBITS = (
         "Drawn from the prior, after a minute with the reference manual that ships with Python (Bowman et al. 2016). "
         "They sound like it and mean nothing; the small KL says that most of each is the decoder's own.",
     ),
+    Exhibit(
+        "language",
+        "Text of a small GPT",
+        (
+            "train experiment=reference/gpt data/tokenizer=bpe data.tokenizer.size=1000 trainer.max_epochs=10 "
+            "name=reference/gpt_bpe",
+            'sample run=outputs/reference/gpt_bpe prompt="The " length=60 temperature=0.6 n=3 output=language.txt',
+        ),
+        (Work("outputs/reference/gpt_bpe", "language.txt", ("bits_per_character",)),),
+        "Three texts that begin with `The`, written in byte pairs of the same manual: headings, signatures and quotes "
+        "are where they belong, what is said is not.",
+    ),
 )
