@@ -21,7 +21,8 @@ from attelbo.models import VariationalAutoencoder, load_run
 from attelbo.models.traversal import axes_of
 from attelbo.seeding import derive_seed
 from attelbo.training.callbacks import Pictures
-from attelbo.training.media import GAP, SMALLEST_TILE
+from attelbo.training.media import GAP, GAP_COLOR, SMALLEST_TILE
+from attelbo.training.names import named
 
 TILE = SMALLEST_TILE  # digits have 8 pixels: they are enlarged to 48
 
@@ -33,6 +34,11 @@ def done(shared_runs):
 
 def picture(path) -> np.ndarray:
     return np.asarray(Image.open(path))
+
+
+def unnamed(picture: np.ndarray, columns: int) -> np.ndarray:
+    """The grid beside the names of its rows."""
+    return picture[:, -(columns * (TILE + GAP) + GAP) :]
 
 
 @pytest.mark.parametrize("n", [1, 5, 64])
@@ -136,7 +142,7 @@ def test_a_traversal_changes_one_latent_in_each_row(done, trained, tmp_path):
     path = tmp_path / "axes.png"
     words = [f"run={done}", "row=7", "n=2", "steps=3", "limit=2.0", f"output={path}", "accelerator=cpu"]
     assert main(["traverse", *words]) == 0
-    shown = tiles(picture(path), 2, 3)
+    shown = tiles(unnamed(picture(path), 3), 2, 3)
     means = model.encode(test.x)
     order = means.std(0, correction=0).argsort(descending=True)
     for row, latent in enumerate(order[:2]):
@@ -145,13 +151,16 @@ def test_a_traversal_changes_one_latent_in_each_row(done, trained, tmp_path):
             z[latent] = means[:, latent].mean() + position * means[:, latent].std(correction=0)
             expected = as_bytes(model.generate(z.unsqueeze(0)))[0].astype(int)
             assert np.abs(shown[row, column] - expected).max() <= 1
+    names = [f"z{latent + 1}" for latent in order[:2]]
+    np.testing.assert_array_equal(picture(path), named(unnamed(picture(path), 3), names))
     assert path.with_suffix(".gif").exists()
 
 
 def test_a_report_shows_the_traversals_of_the_most_varying_latents(shared_runs, tmp_path):
     run_dir = shared_runs.train("callbacks=default", "callbacks.best_checkpoint=null", "model.latent_dim=10").run_dir
     shown = picture(run_dir / "media" / "traversals.png")
-    assert shown.shape == (8 * (TILE + GAP) + GAP, 9 * (TILE + GAP) + GAP, 3)
+    assert shown.shape[0] == 8 * (TILE + GAP) + GAP
+    assert 9 * (TILE + GAP) + GAP < shown.shape[1] < 9 * (TILE + GAP) + GAP + 40  # the names of the latents
     path = tmp_path / "axes.png"
     words = ["row=0", "n=8", "steps=9", "split=validation", f"output={path}", "accelerator=cpu", "checkpoint=last"]
     assert main(["traverse", f"run={run_dir}", *words]) == 0
@@ -178,14 +187,19 @@ def test_models_whose_latents_are_vectors_have_traversals(runs, words, expected)
     works = Pictures(n_samples=1, n_reconstructions=1, n_latent=20).draw(model, data)
     assert ("traversals" in works) == (expected is not None)
     if expected is not None:
-        assert (np.array(works["traversals"].shape[:2]) - GAP).tolist() == [n * (TILE + GAP) for n in expected]
+        rows, columns = expected
+        grid = unnamed(works["traversals"], columns)
+        assert (np.array(grid.shape[:2]) - GAP).tolist() == [rows * (TILE + GAP), columns * (TILE + GAP)]
+        assert (grid[:, :GAP] == GAP_COLOR).all()
 
 
 def test_choices_go_through_their_classes():
     space = Product((5,), parts=(Real((2,)), OneHot((1, 3))))
     base = torch.tensor([0.5, -0.5, 0.0, 1.0, 0.0])
     means = torch.randn(50, 5) * torch.tensor([0.1, 3.0, 0.5, 0.5, 0.5])
-    paths = axes_of(space, base, means, steps=4, limit=1.0)
+    found = axes_of(space, base, means, steps=4, limit=1.0)
+    assert list(found) == ["z2", "z3-5", "z1"]
+    paths = list(found.values())
     assert [len(path) for path in paths] == [4, 3, 4]
     assert (paths[1][:, 2:] == torch.eye(3)).all()
     assert (paths[1][:, :2] == base[:2]).all()
@@ -195,8 +209,8 @@ def test_choices_go_through_their_classes():
 def test_latents_on_a_sphere_stay_there_as_one_of_them_moves():
     means = torch.nn.functional.normalize(torch.randn(100, 4, generator=torch.Generator().manual_seed(0)), dim=1)
     paths = axes_of(Sphere((4,)), means[0], means, steps=5, limit=2.5)
-    assert len(paths) == 4
-    for path in paths:
+    assert sorted(paths) == ["z1", "z2", "z3", "z4"]
+    for path in paths.values():
         torch.testing.assert_close(path.norm(dim=1), torch.ones(5))
         moved = int((path.amax(0) - path.amin(0)).argmax())
         center, spread = means.mean(0)[moved], means.std(0, correction=0)[moved]
@@ -209,9 +223,9 @@ def test_latents_on_a_sphere_stay_there_as_one_of_them_moves():
 
 def test_positive_numbers_stay_positive():
     means = torch.rand(50, 2)
-    (path, _) = axes_of(Positive((2,)), means[0], means, steps=4, limit=9.0)
+    path, _ = axes_of(Positive((2,)), means[0], means, steps=4, limit=9.0).values()
     assert path.min() == 0
-    assert axes_of(Real((2,)), means[0], means, steps=4, limit=9.0)[0].min() < -1
+    assert axes_of(Real((2,)), means[0], means, steps=4, limit=9.0)["z1"].min() < -1
 
 
 def test_slerp_goes_along_the_great_circle():

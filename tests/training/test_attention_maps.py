@@ -52,7 +52,7 @@ def test_keys_are_the_cells_of_a_grid(n_keys, size, grid):
 
 def test_what_the_class_token_sees_is_laid_over_the_image():
     weights, x = torch.rand(3, 2, 7, 7), torch.rand(3, 1, 4, 6)
-    expected = attention_overlay(x, weights[:, :, 0, 1:].unflatten(-1, (2, 3)))
+    expected = attention_overlay(x, weights[:, :, 0, 1:].unflatten(-1, (2, 3)), panels=["head 1", "head 2"])
     np.testing.assert_array_equal(over_images(weights, x), expected)
 
 
@@ -63,7 +63,7 @@ def test_the_numbers_of_a_vector_are_counted():
 
 def test_registers_are_in_no_cell():
     weights, x = torch.rand(3, 2, 10, 10), torch.rand(3, 1, 4, 6)
-    expected = attention_overlay(x, weights[:, :, 0, 4:].unflatten(-1, (2, 3)))
+    expected = attention_overlay(x, weights[:, :, 0, 4:].unflatten(-1, (2, 3)), panels=["head 1", "head 2"])
     np.testing.assert_array_equal(over_images(weights, x, 4), expected)
 
 
@@ -77,7 +77,8 @@ def test_four_cells_of_a_feature_map_ask():
 def test_learned_queries_are_in_no_cell_and_have_a_panel_each():
     x, weights = torch.rand(3, 1, 8, 8), torch.rand(3, 4, 12, 16)
     shown = weights.mean(1)[:, :8].unflatten(-1, (4, 4))
-    np.testing.assert_array_equal(over_images(weights, x), attention_overlay(x, shown))
+    expected = attention_overlay(x, shown, panels=[f"query {place}" for place in range(1, 9)])
+    np.testing.assert_array_equal(over_images(weights, x), expected)
 
 
 @pytest.mark.parametrize("shape", [(12, 2, 4, 4), (3, 2, 8, 8), (3, 2, 1, 1)])

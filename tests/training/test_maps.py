@@ -100,27 +100,27 @@ def test_weights_of_nothing_can_be_drawn():
 
 
 def test_an_overlay_is_gray_where_there_is_no_weight_and_warm_where_there_is():
-    images = torch.full((2, 1, 48, 48), 0.5)
+    images = torch.full((2, 1, 64, 64), 0.5)
     weights = torch.zeros(2, 3, 4, 4)
     weights[0, 1, 2, 3] = 0.01  # a scale of its own: small weights are seen
     weights[1, 2, 0, 0] = 0.9
     picture = attention_overlay(images, weights)
-    assert picture.shape == (2 * (48 + GAP) + GAP, 4 * (48 + GAP) + GAP, 3)
+    assert picture.shape == (2 * (64 + GAP) + GAP, 4 * (64 + GAP) + GAP, 3)
     colored = picture.max(-1) != picture.min(-1)
     expected = np.zeros_like(colored)
     for row, column, y, x in ((0, 2, 2, 3), (1, 3, 0, 0)):  # the first column holds the images themselves
-        top, left = GAP + row * (48 + GAP) + 12 * y, GAP + column * (48 + GAP) + 12 * x
-        expected[top : top + 12, left : left + 12] = True
+        top, left = GAP + row * (64 + GAP) + 16 * y, GAP + column * (64 + GAP) + 16 * x
+        expected[top : top + 16, left : left + 16] = True
     np.testing.assert_array_equal(colored, expected)
     red, _, blue = picture[expected].T
     assert (red > blue).all()
 
 
 def test_the_cell_that_asks_is_green():
-    images, weights = torch.zeros(1, 3, 48, 48), torch.zeros(1, 1, 2, 2)
+    images, weights = torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 2, 2)
     weights[..., 0, 1] = 1.0
     picture = attention_overlay(images, weights, torch.tensor([[2]]))
-    red, green, _ = picture[GAP + 24 + 12, 2 * GAP + 48 + 12].astype(int)  # row 1, column 0
+    red, green, _ = picture[GAP + 32 + 16, 2 * GAP + 64 + 16].astype(int)  # row 1, column 0
     assert green > red
     with pytest.raises(ValueError, match="weights of 1 images, but 2 images"):
         attention_overlay(images.expand(2, -1, -1, -1), weights)

@@ -54,7 +54,9 @@ def test_pictures_of_a_model(n) -> None:
     assert np.array_equal(works["segments"], again["segments"])
     rows, columns = 3 + 3, min(n, 12)
     assert isinstance(works["segments"], np.ndarray)
-    assert works["segments"].shape == (rows * 50 + 2, columns * 50 + 2, 3)
+    height, width, _ = works["segments"].shape
+    assert height == rows * 66 + 2
+    assert 0 < width - (columns * 66 + 2) < 130  # the names of the rows
     assert Segments().draw(torch.nn.Identity(), Data()) == {}  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"^n must be at least 1, got 0"):
         Segments(0)

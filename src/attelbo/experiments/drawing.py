@@ -28,6 +28,7 @@ from attelbo.models.traversal import space_of, traversals
 from attelbo.seeding import derive_seed
 from attelbo.training.callbacks.pictures import encode
 from attelbo.training.media import Picture, image_grid, pair_grid, row_grid, save_gif, save_png
+from attelbo.training.names import named
 
 
 class TrainedOnRows(Trained):
@@ -242,7 +243,8 @@ def traverse(
     checkpoint: Which,
     data_dir: str | None = None,
 ) -> None:
-    """Vary one latent at a time around the encoding of an image: a row of a grid for each, and a GIF of all.
+    """Vary one latent at a time around the encoding of an image: a row of a grid for each, with its name, and a GIF of
+    all.
 
     The latents that vary most over the split are shown, the most varying first. A real one goes from ``limit`` standard
     deviations below its mean over the split to as many above; a categorical one goes through its classes.
@@ -281,10 +283,10 @@ def traverse(
     batch = trained.with_data().rows(split, torch.tensor([row]))
     means = trained.encode(trained.spread(split, 2000))
     moved = traversals(trained.model, batch.x, batch.y, means, steps, limit, n)
-    paths = [trained.data.shown(images) for images in moved]
+    paths = [trained.data.shown(images) for images in moved.values()]
     name = f"traversals-{split}{marks(row=row, n=n, steps=steps, limit=limit)}.png"
     file = trained.path(output, name)
-    _write(row_grid(paths), file, f"{len(paths)} latents of row {row}, each in its row")
+    _write(named(row_grid(paths), list(moved)), file, f"{len(paths)} latents of row {row}, each in its row")
     width = max(map(len, paths))
     frames = [torch.stack([path[t % len(path)] for path in paths]) for t in range(width)]
     _write_gif([image_grid(frame) for frame in _there_and_back(frames)], file)

@@ -44,8 +44,9 @@ _CAPTIONS = {
     "translations.txt": ("Translations", "source, target and translation"),
 }
 """Name of a file, or a pattern -> title, its own name if empty, and caption."""
-PIXELS = ("samples", "completions", "reconstructions", "interpolations", "segments", "traversals")
-"""Pictures whose pixels are the data's: enlarged without smoothing."""
+PIXELS = ("samples", "reconstructions", "interpolations", "segments")
+"""Pictures whose pixels are the data's: enlarged without smoothing. Where names are written beside them, and a card is
+narrower than they are, letters would lose lines."""
 _EPOCH = re.compile(r"-epoch(\d+)$")
 _MOST_EARLIER = 12
 """Pictures and texts of earlier epochs shown for each kind."""

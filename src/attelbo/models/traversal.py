@@ -27,8 +27,11 @@ def is_vector(model: LatentVariableModel) -> bool:
     return isinstance(space, OneHot | Product)
 
 
-def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float, n: int | None = None) -> list[Tensor]:
-    """The paths of z, (S, D) each, that vary one latent around ``base`` (D,), the most varying first.
+def axes_of(
+    space: Space, base: Tensor, means: Tensor, steps: int, limit: float, n: int | None = None
+) -> dict[str, Tensor]:
+    """The paths of z, (S, D) each, that vary one latent around ``base`` (D,), by the name of the latent: ``z1`` is the
+    first of z, ``z3-12`` one with ten classes. The most varying is the first.
 
     Args:
         space: where z lives, not one of codes.
@@ -49,7 +52,7 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
             here = each[place : place + classes]
             found.append((sum(value**2 for value in here) ** 0.5, place, classes))
             place += classes
-    paths = []
+    paths = {}
     for _, place, classes in sorted(found, key=lambda item: -item[0])[:n]:
         path = base.repeat(steps if classes == 1 else classes, 1)
         if classes == 1:
@@ -57,7 +60,7 @@ def axes_of(space: Space, base: Tensor, means: Tensor, steps: int, limit: float,
             path = _within(space, path, place)
         else:
             path[:, place : place + classes] = torch.eye(classes, dtype=base.dtype, device=base.device)
-        paths.append(path)
+        paths[f"z{place + 1}" if classes == 1 else f"z{place + 1}-{place + classes}"] = path
     return paths
 
 
@@ -79,8 +82,8 @@ def _on_sphere(path: Tensor, place: int) -> Tensor:
 
 def traversals(
     model: LatentVariableModel, x: Tensor, y: Tensor | None, means: Tensor, steps: int, limit: float, n: int
-) -> list[Tensor]:
-    """The images (S, C, H, W) along each of the n most varying latents, around the encoding of x.
+) -> dict[str, Tensor]:
+    """The images (S, C, H, W) along each of the n most varying latents, by its name, around the encoding of x.
 
     Args:
         model: of images, whose z are not codes.
@@ -93,4 +96,4 @@ def traversals(
     """
     base = model.encode(x, y)[0]
     axes = axes_of(space_of(model), base, means, steps, limit, n)
-    return [model.generate(z, None if y is None else y.expand(len(z), *y.shape[1:])) for z in axes]
+    return {name: model.generate(z, None if y is None else y.expand(len(z), *y.shape[1:])) for name, z in axes.items()}

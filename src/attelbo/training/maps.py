@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attelbo.training.boxes import enlarged
 from attelbo.training.media import Picture, image_grid, painted
+from attelbo.training.names import named
 
 _SIDE = 640
 """The most pixels of a side of a panel; with more tokens, a pixel shows the largest of its weights."""
@@ -34,6 +36,8 @@ _TITLE, _OF_CHARACTER = 16, 7.6
 """The height of a line of the title, and the width of one of its characters, on average, in points."""
 _BAR = 110
 """The least height of the scale, in points."""
+_TILE = 64
+"""The least pixels of the longer side of an image below the weights."""
 _OPACITY = 0.75
 _SOFT = "#5b6270"
 
@@ -208,7 +212,9 @@ def alignment_map(
     return attention_map(weights, target, source, title, panels=panels, axes=("target", "source"))
 
 
-def attention_overlay(images: Tensor, weights: Tensor, queries: Tensor | None = None) -> Picture:
+def attention_overlay(
+    images: Tensor, weights: Tensor, queries: Tensor | None = None, panels: Sequence[str] = ()
+) -> Picture:
     """Where an image is looked at: a row for each image, first as it is, then with each panel's weights laid over it.
 
     Each panel has a scale of its own, since in large images all weights are small.
@@ -217,11 +223,12 @@ def attention_overlay(images: Tensor, weights: Tensor, queries: Tensor | None = 
         images: (N, C, H, W) in [0, 1].
         weights: (N, P, h, w), not negative.
         queries: (N, P), the cell that asks, counted along the rows of the (h, w) grid; it is painted green.
+        panels: what is written above each panel.
 
     Raises:
         ValueError: weights of another number of images.
     """
-    n, panels, height, width = weights.shape
+    n, count, height, width = weights.shape
     if len(images) != n:
         raise ValueError(f"weights of {n} images, but {len(images)} images")
     gray = images.detach().float().cpu().mean(1, keepdim=True).expand(-1, 3, -1, -1)  # (N, 3, H, W)
@@ -229,13 +236,14 @@ def attention_overlay(images: Tensor, weights: Tensor, queries: Tensor | None = 
     heat = heat / heat.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     colors = _heat_colors(heat)  # (N, P, 3, h, w)
     if queries is not None:
-        asking = F.one_hot(queries.cpu(), height * width).view(n, panels, 1, height, width).bool()
+        asking = F.one_hot(queries.cpu(), height * width).view(n, count, 1, height, width).bool()
         heat = torch.where(asking[:, :, 0], 1.0, heat)
         colors = torch.where(asking, torch.tensor([0.1, 0.9, 0.3]).view(3, 1, 1), colors)
     opacity = _OPACITY * F.interpolate(heat, images.shape[-2:], mode="nearest").unsqueeze(2)
-    colors = F.interpolate(colors.flatten(0, 1), images.shape[-2:], mode="nearest").unflatten(0, (n, panels))
+    colors = F.interpolate(colors.flatten(0, 1), images.shape[-2:], mode="nearest").unflatten(0, (n, count))
     shown = torch.cat([gray.unsqueeze(1), torch.lerp(gray.unsqueeze(1), colors, opacity)], 1)
-    return image_grid(shown.flatten(0, 1), columns=panels + 1)
+    grid = image_grid(enlarged(shown.flatten(0, 1), _TILE)[0], columns=count + 1)
+    return named(grid, columns=["image", *panels]) if panels else grid
 
 
 def shown_token(token: str) -> str:

@@ -152,11 +152,17 @@ def over_images(weights: Tensor, images: Tensor, n_own: int = 1) -> Picture | No
         return None
     heat = weights[..., grid.own :].unflatten(-1, (grid.height, grid.width))  # (B, N, T, h, w)
     if grid.own or heat.shape[2] == 1:
-        return attention_overlay(images, heat[:, :_MOST_HEADS, 0])
+        shown = heat[:, :_MOST_HEADS, 0]
+        return attention_overlay(images, shown, panels=_numbered("head", shown.shape[1]))
     if heat.shape[2] != grid.height * grid.width:  # learned queries, which are in no cell
-        return attention_overlay(images, heat.mean(1)[:, :_MOST_HEADS])
+        shown = heat.mean(1)[:, :_MOST_HEADS]
+        return attention_overlay(images, shown, panels=_numbered("query", shown.shape[1]))
     asking = torch.tensor([_cell(grid, i, j) for i in (1, 3) for j in (1, 3)], device=heat.device)
     return attention_overlay(images, heat.mean(1)[:, asking], asking.expand(len(images), -1))
+
+
+def _numbered(what: str, n: int) -> list[str]:
+    return [f"{what} {place}" for place in range(1, n + 1)]
 
 
 def _cell(grid: Grid, i: int, j: int) -> int:

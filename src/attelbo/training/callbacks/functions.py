@@ -14,10 +14,12 @@ from attelbo.data.batch import CONTEXT, IGNORE, Batch, Split
 from attelbo.data.pixels import PixelDataModule, pixel_places
 from attelbo.data.tasks import FunctionDataModule, GaussianProcess
 from attelbo.models import NeuralProcess
+from attelbo.training.boxes import enlarged
 from attelbo.training.callbacks.attention_maps import over_images
 from attelbo.training.callbacks.context_maps import context_weights, draw_context_weights
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import Picture, image_grid, in_color, painted
+from attelbo.training.names import named
 
 SIZES = (3, 5, 8, 12, 20, 40)
 """Points of the context of each curve that is shown."""
@@ -26,6 +28,8 @@ SHARES = (0.05, 0.15, 0.4)
 LINES = 5
 """Means, for one z each, in the picture of a curve."""
 _PLACES = 200
+_SIDE = 64
+"""The least pixels of a side of an image that is completed."""
 _UNKNOWN = (0.16, 0.24, 0.42)
 """The color of a pixel that is not known."""
 
@@ -141,11 +145,13 @@ def draw_curves(curves: Curves, lines: int) -> Picture:
 def draw_completions(model: NeuralProcess, images: Tensor, n_samples: int) -> Picture:
     """A column for each image (n, C, H, W): the image, and for each of ``SHARES`` its known pixels, the mean and the
     standard deviation, white where it is largest."""
-    rows = [in_color(images)]
-    for known, mean, std in complete(model, images, n_samples):
-        rows += [known, *(in_color(part) for part in total(mean, std))]
-    rows = [row / row.max() if place and place % 3 == 0 else row for place, row in enumerate(rows)]
-    return image_grid(torch.cat(rows), columns=len(images))
+    rows, names = [in_color(images)], ["image"]
+    for share, (known, mean, std) in zip(SHARES, complete(model, images, n_samples), strict=True):
+        mean, std = total(mean, std)
+        rows += [known, in_color(mean), in_color(std / std.max())]
+        names += [f"{share:.0%} known", "mean", "deviation"]
+    large = torch.cat([enlarged(row, _SIDE)[0] for row in rows])
+    return named(image_grid(large, columns=len(images)), names)
 
 
 def draw_choices(model: NeuralProcess, images: Tensor, n_samples: int) -> Picture:

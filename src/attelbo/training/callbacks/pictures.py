@@ -15,6 +15,7 @@ from attelbo.models import LatentVariableModel
 from attelbo.models.traversal import is_vector, traversals
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid, row_grid
+from attelbo.training.names import named
 
 _CHUNK = 500
 """Rows that are encoded at a time."""
@@ -82,7 +83,7 @@ class Pictures(Exhibit):
         if len(data.spec.shape) == 3 and isinstance(model, LatentVariableModel) and is_vector(model):
             x, y = batch.x[:1], None if batch.y is None else batch.y[:1]
             moved = traversals(model, x, y, means, STEPS, LIMIT, N_AXES)
-            pictures["traversals"] = row_grid([data.shown(images) for images in moved])
+            pictures["traversals"] = named(row_grid([data.shown(images) for images in moved.values()]), list(moved))
         if data.spec.row == "row" and data.spec.shape[0] > 1 and isinstance(model, LatentVariableModel):
             both = torch.cat([batch.x, model.draw(len(batch.x))])
             both = data.restored(both) if data.spec.shape[0] == 2 else both  # of more numbers it is a projection

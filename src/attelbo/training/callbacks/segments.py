@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
 from attelbo.models import SlotAutoencoder
-from attelbo.training.boxes import OBJECT_COLORS
+from attelbo.training.boxes import OBJECT_COLORS, enlarged
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
-from attelbo.training.media import Picture, image_grid, in_color
+from attelbo.training.media import Picture, image_grid
+from attelbo.training.names import named
 
 _DIM = 0.25
 """Brightness of the color of a slot where the image is black."""
+_SIDE = 64
+"""The least pixels of a side of an image."""
 
 
 class Segments(Exhibit):
@@ -43,10 +46,15 @@ class Segments(Exhibit):
     def works(self, model: SlotAutoencoder, data: ExhibitedData) -> dict[str, Picture]:
         x = self.rows(data, self.n, model.device).x
         painted, shares = model.layers(x)
-        rows = [x, model.reconstruct(x)]
-        rows = [in_color(row) for row in (*rows, *(painted * shares.unsqueeze(2)).unbind(1))]
-        rows.insert(2, owners(x, shares.argmax(1), OBJECT_COLORS))
-        return {"segments": image_grid(torch.cat(rows), len(x))}
+        slots = (painted * shares.unsqueeze(2)).unbind(1)
+        rows = {
+            "image": x,
+            "reconstruction": model.reconstruct(x),
+            "owners": owners(x, shares.argmax(1), OBJECT_COLORS),
+        }
+        rows |= {f"slot {place}": slot for place, slot in enumerate(slots, 1)}
+        large = torch.cat([enlarged(row, _SIDE)[0] for row in rows.values()])
+        return {"segments": named(image_grid(large, len(x)), list(rows))}
 
 
 def owners(images: Tensor, slots: Tensor, colors: Sequence[Sequence[float]]) -> Tensor:
