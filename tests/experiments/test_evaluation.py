@@ -191,6 +191,16 @@ def test_the_likelihood_is_above_the_bound(trained, tmp_path):
     assert (result["nll_samples"], result["nll_images"]) == (200, data.n_rows("test"))
 
 
+def test_a_single_image_has_no_standard_error(runs, capsys):
+    run_dir = runs.train("trainer.max_epochs=1", "evaluation.n_images=1").run_dir
+    assert main(["evaluate", f"run={run_dir}", "n_images=1", "n_samples=2", "probe=true", "accelerator=cpu"]) == 0
+    assert main(["compare", str(run_dir)]) == 0
+    metrics = json.loads((run_dir / "result.json").read_text())["metrics"]
+    assert "test/nll" in metrics
+    assert not [name for name, value in metrics.items() if not math.isfinite(value) or name.endswith("_std_error")]
+    assert "nan" not in capsys.readouterr().out
+
+
 def test_a_chunk_of_samples_fills_the_cache_and_is_never_empty():
     assert suitable_chunk(100 * 28 * 28, CPU) == 6  # 100 images of 784 pixels: 2 MB of float32 hold 668 of them
     assert suitable_chunk(100 * 3 * 64 * 64, CPU) == 1
