@@ -23,7 +23,9 @@ def _key(name: str, n_labels: int | None) -> str:
 
 
 PROBE = tuple(
-    Measure(_key(name, n), f"{label}, {n or 'all'} labels", "accuracy from posterior means", 4, better="more")
+    Measure(
+        _key(name, n), f"{label}, {f'{n:,}' if n else 'all'} labels", "accuracy from posterior means", 4, better="more"
+    )
     for name, label in _NAMES.items()
     for n in N_LABELS
 )
