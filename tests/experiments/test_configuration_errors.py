@@ -92,6 +92,7 @@ COMMAND_LINE = [
     ),
     # wrong values
     ("optimizer.lr=0.00025d", "optimizer.lr (command line): expected float, got '0.00025d'"),
+    ("trainer.clip_norm=" + "9" * 400, "trainer.clip_norm (command line): is too large a number"),
     ("optimizer.betas=[0.9]", "optimizer.betas (command line): expected tuple[float, float], got [0.9]"),
     (
         "trainer.precision=64-true",  # the data would stay in float32, and so would every evaluation
