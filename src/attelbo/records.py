@@ -94,7 +94,7 @@ class Compared(TypedDict):
 
 
 class _Trainer(TypedDict):
-    threads: NotRequired[int]
+    threads: NotRequired[int | None]
 
 
 class _Paths(TypedDict):
@@ -114,7 +114,7 @@ class Configuration(TypedDict):
     tags: NotRequired[list[str]]
     ckpt: NotRequired[str | None]
     init: NotRequired[dict[str, Any]]
-    logger: NotRequired[dict[str, dict[str, Any]]]
+    logger: NotRequired[dict[str, dict[str, Any] | None]]
     paths: _Paths
 
 

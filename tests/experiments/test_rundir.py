@@ -17,6 +17,7 @@ import pytest
 from attelbo.errors import UserError
 from attelbo.experiments import rundir
 from attelbo.experiments.rundir import RunDirectory, config_hash, locked
+from attelbo.files import read_config
 
 CONFIG: dict[str, Any] = {
     "name": "small",
@@ -254,6 +255,13 @@ def test_a_damaged_file_of_curves_is_one_line(tmp_path, content, message):
     (tmp_path / "metrics.csv").write_bytes(content)
     with pytest.raises(UserError, match=re.escape(message)):
         RunDirectory(tmp_path).curves()
+
+
+def test_what_may_be_null_in_a_configuration_is_read(runs):
+    run_dir = runs.train("trainer.max_epochs=1", "trainer.threads=null", "logger.csv=null").run_dir
+    config = read_config(run_dir)
+    assert config["trainer"]["threads"] is None
+    assert config["logger"] == {"csv": None}
 
 
 @pytest.mark.parametrize("content", ["", "[a", "- a", "null"])
