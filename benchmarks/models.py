@@ -193,7 +193,8 @@ class Row:
             return Estimate.of(values(key)).text() if values(key) else "-"
 
         nlls = values("nll")
-        nll = interval("nll") if len(results) > 1 or not nlls else f"{nlls[0]:.2f} ± {values('nll_std_error')[0]:.2f}"
+        errors = values("nll_std_error")  # none of a single image
+        nll = f"{nlls[0]:.2f} ± {errors[0]:.2f}" if len(results) == len(errors) == 1 else interval("nll")
         bits, units = values("bits_per_dim"), values("active_units")
         cells = [
             *(f"`{name}`", nll, interval("elbo"), interval("kl"), interval("reconstruction")),

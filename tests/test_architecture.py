@@ -15,13 +15,14 @@ import attelbo
 SOURCE = Path(attelbo.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-EVERYWHERE = {"errors", "building", "seeding", "files", "checks"}
+EVERYWHERE = {"errors", "building", "seeding", "files", "records", "checks"}
 PURE = {"attention", "latent"}
 ALLOWED = {
     "errors": set(),
     "checks": set(),
     "seeding": set(),
     "files": set(),
+    "records": set(),
     "building": set(),
     "attention": set(),
     "latent": set(),

@@ -75,6 +75,11 @@ def test_a_run_that_failed_says_why(tmp_path):
 def test_one_seed_has_the_error_over_images(tmp_path):
     write(tmp_path, "vae", 95.5)
     assert "| 95.50 ± 0.25 |" in models.table(SETTING, ["vae"], tmp_path)
+    result = tmp_path / SETTING.data / "vae" / "0" / "result.json"
+    content = json.loads(result.read_text())
+    del content["metrics"]["test/nll_std_error"]
+    result.write_text(json.dumps(content))
+    assert "| 95.50 |" in models.table(SETTING, ["vae"], tmp_path)  # one image, which has no error
 
 
 def test_the_models_with_networks_of_their_own_are_models():

@@ -41,6 +41,8 @@ def locate(target: str) -> Callable[..., Any]:
     Raises:
         ConfigError: outside the allowed packages, no such name, or a module with a syntax error.
     """
+    if not isinstance(target, str):
+        raise ConfigError(f"_target_ must be the dotted name of a class or function, got {target!r}")
     package = target.partition(".")[0]
     own = [*filter(None, map(str.strip, os.environ.get(OWN, "").split(",")))]
     allowed = (*PACKAGES, *own)

@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from attelbo.errors import UserError, one_line
+from attelbo.records import misfit
 
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
@@ -125,30 +126,38 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
         UserError: it is damaged.
     """
     curves: dict[str, dict[int, float]] = {}
-    for number, row in enumerate(read_rows(path) if path.is_file() else (), start=2):
-        try:
-            if row["step"]:
-                curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}, line {number} cannot be read: no step, epoch, metric and value") from error
+    for row in read_rows(path) if path.is_file() else ():
+        if row["step"]:
+            curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
     return {metric: sorted(points.items()) for metric, points in curves.items()}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, without the incomplete last line that a killed process may have left.
+    """The rows of a metrics.csv, without the incomplete last line that a killed process may have left.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it is damaged.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    rows, reader = [], csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+    try:
+        for row in reader:
+            float(row["value"])
+            if row["metric"] is None or abs(int(row["step"] or 0)) >= 2**63:
+                raise ValueError
+            rows.append(row)
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        line = reader.line_num
+        raise UserError(f"{path}, line {line} cannot be read: no step, epoch, metric and value") from error
+    return rows
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file, by name; None where there is none.
+    """The content of a JSON file, by name; None where there is none. Of those of runs and sweeps it is checked that
+    they hold what they should.
 
     Raises:
         UserError: it is damaged.
@@ -159,20 +168,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    return whole(path, content)
+    return _checked(path, content)
 
 
-def whole(path: Path, content: Any, **kinds: type) -> dict[str, Any]:
-    """The content of a file, checked to be a mapping that has these names with values of their kinds.
-
-    Raises:
-        UserError: it is not, as where the file was cut off or written by something else.
-    """
-    if not isinstance(content, dict):
-        raise UserError(f"{path} cannot be read: a mapping is expected at the top")
-    for name, kind in kinds.items():
-        if not isinstance(content.get(name), kind):
-            raise UserError(f"{path} cannot be read: its {name} is {'wrong' if name in content else 'missing'}")
+def _checked(path: Path, content: Any) -> dict[str, Any]:
+    if (told := misfit(path.name, content)) is not None:
+        raise UserError(f"{path} cannot be read: {told}")
     return content
 
 
@@ -191,9 +192,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{run_dir} is not a run directory: it has no readable config.yaml") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    config = whole(path, content, name=str, seed=int, data=dict, model=dict, trainer=dict, paths=dict)
-    whole(path, config["paths"], output_dir=str)  # the last lines of the file
-    return config
+    return _checked(path, content)
 
 
 def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:

@@ -190,6 +190,33 @@ def test_numbers_out_of_range_are_refused_by_name(digits, name, value, least):
         digits(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("options", "copied"),
+    [
+        ({}, False),
+        ({"train_size": 900, "n_labels": 20, "flip": True}, False),
+        ({"train_size": 100}, True),
+        ({"binarize": "threshold"}, True),
+    ],
+)
+def test_a_source_that_gives_its_rows_away_is_divided_where_it_lies(digits, monkeypatch, options, copied):
+    def splits():
+        data = digits(**options)
+        return [data._split(split) for split in (*SPLITS, "trained")]
+
+    loaded, load = [], Digits.load
+    expected = splits()
+    monkeypatch.setattr(Digits, "gives_away", True)
+    monkeypatch.setattr(Digits, "load", lambda self, root: loaded.append(load(self, root)) or loaded[-1])
+    found = splits()
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.y, other.y)
+        assert one.checksum() == other.checksum()
+    places = {split.x.untyped_storage().data_ptr() for split in found[:2]}
+    assert (places != {loaded[0].train.x.untyped_storage().data_ptr()}) == copied
+
+
 def test_a_validation_split_that_takes_everything_is_refused(digits):
     with pytest.raises(ConfigError, match=r"data\.validation_size must be below 1,442, .* digits, got 1,442"):
         digits(validation_size=1442).setup()

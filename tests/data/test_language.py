@@ -117,6 +117,17 @@ def test_what_a_class_of_a_notebook_makes_is_not_kept(tmp_path, monkeypatch):
     assert [kept(tmp_path, ("the same",), Tokenizer, lambda n=n: np.array(n)).item() for n in (1, 2)] == [1, 1]
 
 
+def test_what_other_code_has_made_of_the_same_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr("attelbo.data.kept.LONG", 0.0)
+    code = tmp_path / "code.py"
+    monkeypatch.setattr("inspect.getfile", lambda maker: str(code))
+    for n, text in enumerate(("first", "second")):
+        code.write_text(text)
+        assert kept(tmp_path, ("the same",), Tokenizer, lambda n=n: np.array(n)) == n
+        assert kept(tmp_path, ("another",), Tokenizer, lambda: np.array(7)) == 7
+    assert sorted(np.load(file).item() for file in (tmp_path / ".prepared").iterdir()) == [1, 7]
+
+
 @pytest.mark.parametrize("windows", ["random", "consecutive"])
 def test_y_is_the_token_after_x(windows):
     tokens = torch.arange(2, 52, dtype=torch.uint8)

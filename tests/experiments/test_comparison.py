@@ -396,7 +396,7 @@ def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:
         (["{cut}"], "result.json cannot be read: "),
         (["{half}"], "status.json cannot be read: "),
         (["{ended}"], "config.yaml cannot be read: its trainer is missing"),
-        (["{listed}"], "choices.yaml cannot be read: it holds no choices"),
+        (["{listed}"], "choices.yaml cannot be read: a mapping is expected at the top"),
         (["{two}", "-o", "{two}/new/x.md", "-o", "/dev/null/x.csv"], "--output /dev/null/x.csv cannot be written: Not"),
     ],
 )

@@ -39,6 +39,30 @@ COMMAND_LINE = [
     ("tokenizer=bpe", "tokenizer (command line): unknown key; did you mean data/tokenizer=bpe?"),
     ("batch_size=8", "batch_size (command line): unknown key; did you mean data.batch_size? [conf/data/digits.yaml]"),
     ("epochs=3", "epochs (command line): unknown key; did you mean trainer.max_epochs? [conf/experiment/digits/..."),
+    # what other projects call them
+    (
+        "model=beta_vae model.beta=3",
+        "model.beta (command line): unknown key; did you mean model.objective.weight? [conf/model/beta_vae.yaml]",
+    ),
+    ("kld_weight=3", "kld_weight (command line): unknown key; did you mean model.objective.weight?..."),
+    (
+        "model.objective.beta=3",
+        "model.objective.beta (command line): unknown key; did you mean model.objective.weight?...",
+    ),
+    ("model.z_dim=3", "model.z_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
+    ("model.hidden_dims=[3]", "model.hidden_dims (command line): unknown key; did you mean model.encoder.channels?..."),
+    (
+        "model/encoder=mlp model.hidden_dims=[3]",
+        "model.hidden_dims (command line): unknown key; did you mean model.encoder.hidden? [conf/model/encoder/...",
+    ),
+    (
+        "optimizer.learning_rate=1e-3",
+        "optimizer.learning_rate (command line): unknown key; did you mean optimizer.lr? [conf/experiment/digits/...",
+    ),
+    (
+        "trainer.gradient_clip_val=1",
+        "trainer.gradient_clip_val (command line): unknown key; did you mean trainer.clip_...",
+    ),
     ("latent_dim=3", "latent_dim (command line): unknown key; did you mean model.latent_dim? [conf/model/vae.yaml]"),
     (
         "modl.latent_dim=3",
@@ -68,6 +92,7 @@ COMMAND_LINE = [
     ),
     # wrong values
     ("optimizer.lr=0.00025d", "optimizer.lr (command line): expected float, got '0.00025d'"),
+    ("trainer.clip_norm=" + "9" * 400, "trainer.clip_norm (command line): is too large a number"),
     ("optimizer.betas=[0.9]", "optimizer.betas (command line): expected tuple[float, float], got [0.9]"),
     (
         "trainer.precision=64-true",  # the data would stay in float32, and so would every evaluation

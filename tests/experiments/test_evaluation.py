@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import yaml
 from torch.distributions import Bernoulli, Normal
 from torch.nn import functional as F
 
@@ -191,6 +192,16 @@ def test_the_likelihood_is_above_the_bound(trained, tmp_path):
     assert (result["nll_samples"], result["nll_images"]) == (200, data.n_rows("test"))
 
 
+def test_a_single_image_has_no_standard_error(runs, capsys):
+    run_dir = runs.train("trainer.max_epochs=1", "evaluation.n_images=1").run_dir
+    assert main(["evaluate", f"run={run_dir}", "n_images=1", "n_samples=2", "probe=true", "accelerator=cpu"]) == 0
+    assert main(["compare", str(run_dir)]) == 0
+    metrics = json.loads((run_dir / "result.json").read_text())["metrics"]
+    assert "test/nll" in metrics
+    assert not [name for name, value in metrics.items() if not math.isfinite(value) or name.endswith("_std_error")]
+    assert "nan" not in capsys.readouterr().out
+
+
 def test_a_chunk_of_samples_fills_the_cache_and_is_never_empty():
     assert suitable_chunk(100 * 28 * 28, CPU) == 6  # 100 images of 784 pixels: 2 MB of float32 hold 668 of them
     assert suitable_chunk(100 * 3 * 64 * 64, CPU) == 1
@@ -270,6 +281,33 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path, capsys, name, content):
     assert main(["evaluate", f"run={tmp_path}", "accelerator=cpu"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / name} cannot be read: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "told"),
+    [
+        ("status.json", "started", 3, "its started must be a time, got 3"),
+        ("status.json", "attempts", "two", "its attempts must be a whole number, got 'two'"),
+        ("result.json", "metrics", None, "its metrics must be a mapping, got None"),
+        ("result.json", "metrics", {"test/nll": [1]}, "its metrics.test/nll must be a number, got [1]"),
+        ("result.json", "metrics", {"test/nll": 10**400}, "its metrics.test/nll must be a number, got 1000"),
+        ("result.json", "measures", [["nll"]], "its measures.0 must be a list of 6, got ['nll']"),
+        ("result.json", "seconds", {"train": "long"}, "its seconds.train must be a number, got 'long'"),
+        ("config.yaml", "init", [1], "its init must be a mapping, got [1]"),
+        ("config.yaml", "seed", True, "its seed must be a whole number, got True"),
+        (".hydra/choices.yaml", "model", ["vae"], "its model must be a text, got ['vae']"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(runs, capsys, name, key, value, told):
+    run_dir = runs.train("trainer.max_epochs=1").run_dir
+    file = run_dir / name
+    content = yaml.safe_load(file.read_text()) | {key: value}
+    file.write_text(json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content))
+    capsys.readouterr()
+    assert main(["compare", str(run_dir)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file} cannot be read: {told}")
     assert error.count("\n") == 1
 
 

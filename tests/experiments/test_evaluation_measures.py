@@ -426,6 +426,10 @@ def test_quality_in_the_training_is_that_of_the_command(runs, capsys, monkeypatc
     assert {name: again["metrics"][name] for name in names} == {name: trained["metrics"][name] for name in names}
 
 
+def test_numbers_of_labels_are_written_as_other_numbers_are():
+    assert "linear probe, 1,000 labels" in [measure.label for measure in PROBE]
+
+
 def test_a_probe_learns_from_training_rows_and_is_tried_on_others(runs):
     words = ("data.train_size=150", "trainer.max_epochs=1", "evaluation.probe=true")
     result = json.loads((runs.train(*words).run_dir / "result.json").read_text())

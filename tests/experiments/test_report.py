@@ -25,12 +25,13 @@ RESULT = {
         "test/mutual_information": 5.678, "test/aggregate_kl": 8.491, "test/total_correlation": -0.0044,
     },
     "measures": [
-        ["nll", "NLL", "nats", 2, "1,000 importance samples, 360 images"], ["elbo", "ELBO", "nats", 2, ""],
-        ["reconstruction", "reconstruction", "nats", 2, ""], ["kl", "KL", "nats", 2, ""],
-        ["bits_per_dim", "bits/dim", "bits, from the ELBO", 4, ""],
-        ["active_units", "active units", "of 16 latent dimensions", 0, ""], ["perplexity", "perplexity", "", 1, ""],
-        ["mutual_information", "mutual information", "nats, I(x; z)", 2, ""],
-        ["total_correlation", "total correlation", "nats", 2, ""],
+        ["nll", "NLL", "nats", 2, "1,000 importance samples, 360 images", ""], ["elbo", "ELBO", "nats", 2, "", ""],
+        ["reconstruction", "reconstruction", "nats", 2, "", ""], ["kl", "KL", "nats", 2, "", ""],
+        ["bits_per_dim", "bits/dim", "bits, from the ELBO", 4, "", ""],
+        ["active_units", "active units", "of 16 latent dimensions", 0, "", ""],
+        ["perplexity", "perplexity", "", 1, "", ""],
+        ["mutual_information", "mutual information", "nats, I(x; z)", 2, "", ""],
+        ["total_correlation", "total correlation", "nats", 2, "", ""],
     ],
     "nll_samples": 1000, "nll_images": 360, "seconds": {"train": 83.4, "evaluate": 4.25}, "checkpoint": "best",
     "epochs": 20, "steps": 1234, "parameters": 56789, "samples_per_second": 12345.6,
@@ -52,7 +53,7 @@ def complete_run(folder: Path) -> Path:
         "seed": 0,
         "git": {"sha": "0123abcd", "diff": "--- a\n+++ <script>alert(1)</script>"},
         "versions": {"torch": "2.15.0"},
-        "hardware": {"cores": 2, "gpus": []},
+        "hardware": {"cpu": "EPYC", "cores": 2, "gpus": []},
         "data": {"checksums": {"train": "feed" * 16}},
     }
     (run_dir / "provenance.json").write_text(json.dumps(provenance))
@@ -231,7 +232,13 @@ def test_a_failed_run_says_why_and_then_where(tmp_path):
 
 
 def test_a_run_of_an_installed_attelbo_has_no_git(tmp_path):
-    recorded = {"seed": 7, "git": None, "versions": {"torch": "2.15.0"}, "data": {}, "hardware": {}}
+    recorded = {
+        "seed": 7,
+        "git": None,
+        "versions": {"torch": "2.15.0"},
+        "data": {"checksums": {}},
+        "hardware": {"cpu": "", "gpus": []},
+    }
     (tmp_path / "provenance.json").write_text(json.dumps(recorded))
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "|seed|7|" in "|".join(page.text)

@@ -54,6 +54,17 @@ def test_a_run_without_its_result_is_one_line(done, capsys, training):
     )
 
 
+def test_a_configuration_that_was_edited_is_one_line(done, capsys):
+    file = done / "config.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("max_epochs: ", "max_epochs: many, or "))
+    try:
+        assert main(["rerun", str(done)]) == 2
+    finally:
+        file.write_text(before)
+    assert capsys.readouterr().err.startswith(f"error: {file}: trainer.max_epochs: expected int, got 'many, or ")
+
+
 def test_what_is_not_the_same_is_listed(done, capsys):
     def falsify(result):
         result["metrics"]["test/elbo"] *= 1.001

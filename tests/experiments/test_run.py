@@ -18,7 +18,7 @@ import attelbo
 from attelbo.cli import main
 from attelbo.data.sources.digits import Digits
 from attelbo.errors import ConfigError, TrainingDiverged, UserError
-from attelbo.experiments import run
+from attelbo.experiments import resuming, run
 from attelbo.experiments.rundir import RunDirectory, config_hash, locked
 from attelbo.files import read_metrics
 from attelbo.latent.likelihoods import Bernoulli
@@ -630,7 +630,7 @@ def measured(monkeypatch) -> Iterator[list[int]]:
         found.append(len(found) + 2)
         return found[-1]
 
-    monkeypatch.setattr(run, "measured_threads", measure)
+    monkeypatch.setattr(resuming, "measured_threads", measure)
     yield found
     torch.set_num_threads(1)
 

@@ -17,6 +17,7 @@ import pytest
 from attelbo.errors import UserError
 from attelbo.experiments import rundir
 from attelbo.experiments.rundir import RunDirectory, config_hash, locked
+from attelbo.files import read_config
 
 CONFIG: dict[str, Any] = {
     "name": "small",
@@ -242,12 +243,25 @@ def test_a_curve_is_read_up_to_the_step_that_a_run_goes_on_from(tmp_path):
         (b"step,epoch,metric,value\n10,0,val/loss,3.0\n20,1,val/lo\n", "metrics.csv, line 3 cannot be read: no step"),
         (b"10,0,val/loss,3.0\n20,1,val/loss,2.0\n", "metrics.csv, line 2 cannot be read: no step"),
         (b"\xff\xfe\n", "metrics.csv cannot be read: "),
+        (b"step,epoch,metric,value\n10,0,val/loss,[]\n", "metrics.csv, line 2 cannot be read: no step"),
+        (
+            b"step,epoch,metric,value\n\n" + b"1" * 30 + b",0,val/loss,1\n",
+            "metrics.csv, line 3 cannot be read: no step",
+        ),
+        (b"step,epoch,metric,value\n1,0," + b"a" * 200_000 + b",1\n", "metrics.csv, line "),
     ],
 )
 def test_a_damaged_file_of_curves_is_one_line(tmp_path, content, message):
     (tmp_path / "metrics.csv").write_bytes(content)
     with pytest.raises(UserError, match=re.escape(message)):
         RunDirectory(tmp_path).curves()
+
+
+def test_what_may_be_null_in_a_configuration_is_read(runs):
+    run_dir = runs.train("trainer.max_epochs=1", "trainer.threads=null", "logger.csv=null").run_dir
+    config = read_config(run_dir)
+    assert config["trainer"]["threads"] is None
+    assert config["logger"] == {"csv": None}
 
 
 @pytest.mark.parametrize("content", ["", "[a", "- a", "null"])

@@ -123,7 +123,10 @@ def test_states_are_those_of_the_directories_and_the_killed_are_told_from_the_ru
     assert ledger.state(second) == "pending"
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"jobs": [{}]}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"jobs": [{}]}', '{"jobs": [{"number": 0, "hash": 3, "words": []}]}', '{"jobs": [], "search": 1}'],
+)
 def test_a_damaged_ledger_is_one_line_and_stays_as_it_is(tmp_path: Path, content: str) -> None:
     (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(UserError, match=r"sweep\.json cannot be read"):

@@ -98,6 +98,15 @@ def test_references_of_training_pairs_are_those_of_its_rows(data, tmp_path):
     assert len(decoded) == 6
 
 
+def test_a_single_sentence_has_no_standard_error(data, tmp_path, monkeypatch):
+    model = model_for(data)
+    monkeypatch.setattr(data, "n_rows", lambda split: 1)
+    monkeypatch.setattr(data, "references", lambda split: ["a man sleeps in a green t - shirt , on the couch ."])
+    metrics = measure(model, data, "test", SETTINGS, 0, torch.device("cpu"), tmp_path)["metrics"]
+    assert "test/bleu" in metrics
+    assert "test/bleu_std_error" not in metrics
+
+
 def test_no_four_words_in_a_row_have_no_bleu(data, tmp_path):
     model = model_for(data)
     model.told = [row[:3] for row in model.told]

@@ -85,7 +85,9 @@ def sweep(tmp_path: Path) -> Path:
             (path / "media" / "samples.png").touch()
             (path / "media" / "samples-epoch0001.png").touch()
             (path / "config.yaml").write_text(yaml.safe_dump(config))
-            (path / "status.json").write_text(json.dumps({"state": "done", "config_hash": path.name, "started": "1"}))
+            (path / "status.json").write_text(
+                json.dumps({"state": "done", "config_hash": path.name, "started": "2026-01-01"})
+            )
             (path / "metrics.csv").write_text("step,epoch,metric,value\n1,0,val/loss,3\n1,0,val/elbo,-3\n1,0,lr,1\n")
             result = {
                 "metrics": {"test/elbo": -20.0 - seed, "test/nll": 19.0 - latent_dim},

@@ -17,7 +17,7 @@ from attelbo.experiments import run
 from attelbo.files import link_or_copy
 from attelbo.models import LanguageModel, Model, VariationalAutoencoder, load_run, load_weights
 from attelbo.models.schedulers import StepDecay
-from attelbo.training.checkpoint import AtomicCheckpointIO
+from attelbo.training.checkpoint import AtomicCheckpointIO, save_weights
 
 PLAIN = (dict, list, tuple, str, int, float, bool, torch.Tensor, type(None))
 
@@ -68,6 +68,24 @@ def test_what_is_written_in_the_background_is_what_was_there(tmp_path, held):
     held.set()
     for name in ("last", "best"):
         assert torch.equal(files.load_checkpoint(tmp_path / f"{name}.ckpt")["weight"], torch.zeros(3))
+
+
+def test_only_what_is_written_in_the_background_is_copied(tmp_path, monkeypatch):
+    kept, save = [], torch.save
+    monkeypatch.setattr(torch, "save", lambda content, file: (kept.append(content), save(content, file)))
+    weights, whole = torch.arange(6.0).view(2, 3).t(), torch.arange(8.0)
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"weights": weights, "part": whole[2:4]}, tmp_path / "last.ckpt")
+    save_weights(tmp_path / "epoch1.ckpt", {"weights": weights})
+    with io.in_background():
+        io.save_checkpoint({"weights": weights}, tmp_path / "best.ckpt")
+    io.teardown()
+    at_once, of_epoch, in_background = kept
+    assert at_once["weights"].data_ptr() == of_epoch["state_dict"]["weights"].data_ptr() == weights.data_ptr()
+    assert in_background["weights"].data_ptr() != weights.data_ptr()
+    read = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert torch.equal(read["weights"], weights)
+    assert read["part"].untyped_storage().nbytes() == 8  # not all that it is a part of
 
 
 def test_a_file_that_could_not_be_written_is_told_and_nothing_follows(tmp_path, monkeypatch):
@@ -259,7 +277,8 @@ def test_lightnings_name_for_it(done, tmp_path, which):
 def test_from_run_of_a_folder_takes_the_newest_run_that_is_done(tmp_path, done):
     for name, state, started in (("old", "done", "2020"), ("new", "done", "2021"), ("cut", "interrupted", "2022")):
         shutil.copytree(done.run_dir, tmp_path / "runs" / name)
-        (tmp_path / "runs" / name / "status.json").write_text(json.dumps({"state": state, "started": started}))
+        status = {"state": state, "started": f"{started}-01-01"}
+        (tmp_path / "runs" / name / "status.json").write_text(json.dumps(status))
         weights = torch.load(tmp_path / "runs" / name / "checkpoints" / "last.ckpt")
         next(iter(weights["state_dict"].values())).fill_(int(started))
         torch.save(weights, tmp_path / "runs" / name / "checkpoints" / "best.ckpt")

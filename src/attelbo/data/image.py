@@ -25,6 +25,7 @@ from attelbo.data.options import ResidentOptions
 from attelbo.data.pairs import Pairing, Pairs, check_pairs, pairing_of
 from attelbo.data.pictures import decode_pictures
 from attelbo.data.resident import ImageSplit, ResidentSplit, unpack_bits
+from attelbo.data.rows import one_after_the_other, put_in_order
 from attelbo.data.sources.base import Images, ImageSource, checked
 from attelbo.data.text.vocabulary import FILE, load_vocabularies, save_vocabularies
 from attelbo.errors import ConfigError, UserError
@@ -237,13 +238,14 @@ class ImageDataModule(ResidentDataModule):
     def _load(self) -> Splits:
         train, test = checked(self.source, self.root)
         validation_rows, train_rows = self._divide(len(train.x))
+        train, (train_rows, validation_rows), views = self._in_order(train, [train_rows, validation_rows])
         evaluated = self._evaluated(train, "train")
         dynamic = self.binarize == "dynamic"
         shown = train if dynamic else evaluated
         shown = self._few_labels(shown, train_rows)._replace(segments=None)  # nobody is to learn from them
         return {
-            "train": self._resident(shown, train_rows, draw=dynamic, **self._moves),
-            "validation": self._resident(evaluated, validation_rows, purpose="validation"),
+            "train": self._resident(shown, train_rows, views, draw=dynamic, **self._moves),
+            "validation": self._resident(evaluated, validation_rows, views, purpose="validation"),
             "test": self._resident(self._evaluated(test, "test"), purpose="test"),
         }
 
@@ -251,7 +253,20 @@ class ImageDataModule(ResidentDataModule):
         """Not moved, drawn once as validation rows are, and with all of their labels and segments."""
         train, _ = self.source.load(self.root)
         _, rows = self._divide(len(train.x))
-        return self._resident(self._evaluated(train, "train"), rows, purpose="trained")
+        train, (rows,), views = self._in_order(train, [rows])
+        return self._resident(self._evaluated(train, "train"), rows, views, purpose="trained")
+
+    def _in_order(self, images: Images, parts: list[Tensor]) -> tuple[Images, list[Tensor], bool]:
+        """The images with the rows of each part one after the other, where these are then, and true; both as they are,
+        and false, where copies of the parts take less memory or the source keeps what it has loaded."""
+        x, y, segments = images
+        n_used = sum(map(len, parts))
+        if not self.source.gives_away or self.binarize != "none" or segments is not None or 2 * n_used < len(x):
+            return images, parts, False
+        order = one_after_the_other(parts, len(x))
+        put_in_order(x, order)
+        places = list(torch.arange(n_used).split([len(part) for part in parts]))
+        return Images(x, None if y is None else y.index_select(0, order)), places, True
 
     def _divide(self, n: int) -> tuple[Tensor, Tensor]:
         """The rows for validation, and those to train on, shuffled, since ``train_size`` may leave some out."""
@@ -285,8 +300,13 @@ class ImageDataModule(ResidentDataModule):
             raise ConfigError(f"data.{error} training rows of {self._name}") from error
         return images._replace(y=torch.full_like(images.y, UNLABELLED).index_copy_(0, rows, kept))
 
-    def _resident(self, images: Images, rows: Tensor | None = None, **options: Any) -> ImageSplit:
-        x, y, segments = (t if t is None or rows is None else t.index_select(0, rows) for t in images)
+    def _resident(self, images: Images, rows: Tensor | None = None, views: bool = False, **options: Any) -> ImageSplit:
+        """The images, those of these rows; ``views``: which follow each other and are not copied."""
+
+        def taken(t: Tensor, rows: Tensor) -> Tensor:
+            return t[int(rows[0]) : int(rows[0]) + len(rows)] if views else t.index_select(0, rows)
+
+        x, y, segments = (t if t is None or rows is None else taken(t, rows) for t in images)
         assert x is not None
         scale = 255 if self._of_images.kind == "levels" else 1
         options |= {"bits": self.source.packed, "segments": segments, "nuisance": self.nuisance}

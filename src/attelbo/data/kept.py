@@ -1,5 +1,6 @@
 """What takes long to make out of files is made once, and kept as an array in a folder beside the data sets, so that the
-next run, or job of a sweep, reads it at the speed of the disk. The folder may be deleted at any time."""
+next run, or job of a sweep, reads it at the speed of the disk. What was made by other code goes when it is made anew;
+the folder may be deleted at any time."""
 
 import hashlib
 import inspect
@@ -31,7 +32,8 @@ def kept(root: Path, about: Sequence[Any], maker: Any, make: Callable[[], np.nda
         code = Path(inspect.getfile(maker)).read_text("utf-8")
     except (OSError, TypeError):  # a class of a notebook
         return make()
-    file = root / FOLDER / f"{_digest(code, *about)}.npy"
+    what = _digest(f"{maker.__module__}.{maker.__qualname__}", *about)
+    file = root / FOLDER / f"{what}-{_digest(code)[:16]}.npy"
     try:
         return np.load(file)
     except (OSError, ValueError, EOFError):
@@ -42,6 +44,11 @@ def kept(root: Path, about: Sequence[Any], maker: Any, make: Callable[[], np.nda
         try:
             with replacing(file) as stream:
                 np.save(stream, array)
+            # What other code has made of the same is of no use any more. A process that reads it has it open or in
+            # memory; one of that other code makes it anew.
+            for other in file.parent.glob(f"{what}-*.npy"):
+                if other != file:
+                    other.unlink(missing_ok=True)
         except OSError:
             pass  # a read-only folder, a full disk: made anew next time
     return array

@@ -122,6 +122,8 @@ def _check_type(value: Any, key: str, annotation: Any) -> None:
     adapter = _adapter(annotation) if annotation is not inspect.Parameter.empty else None
     if adapter is None:
         return
+    if type(value) is int and abs(value) > sys.float_info.max and float in members(annotation):
+        raise FaultError(key, "is too large a number")
     try:
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:

@@ -153,6 +153,19 @@ def check(composition: Composition) -> None:
         build_own(launcher)
 
 
+def check_again(config: Mapping[str, Any], file: Path) -> None:
+    """Check the configuration of a run, which was checked when it began and may have been edited since, or be of
+    another version of attelbo.
+
+    Raises:
+        ConfigError: at the first wrong key or value.
+    """
+    try:
+        check_node(config, schema=SCHEMAS["train"])
+    except FaultError as fault:
+        raise ConfigError(f"{file}: {fault}") from fault
+
+
 def parse(overrides: Sequence[str]) -> list[Override]:
     """Parse overrides by Hydra's grammar.
 

@@ -24,6 +24,19 @@ COMMAND_LINE = "command line"
 
 _ABSENT = object()
 
+_ELSEWHERE: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("beta", "kl_weight", "kld_weight", "kl_coefficient"), ("model.objective.weight",)),
+    **dict.fromkeys(("z_dim", "n_latents", "latent_size", "latents"), ("model.latent_dim",)),
+    **dict.fromkeys(("hidden", "hidden_dim", "hidden_dims"), ("model.encoder.hidden", "model.encoder.channels")),
+    **dict.fromkeys(("d_model", "n_embd", "embed_dim"), ("model.dim",)),
+    **dict.fromkeys(("learning_rate", "base_lr"), ("optimizer.lr",)),
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs"), ("trainer.max_epochs",)),
+    **dict.fromkeys(("gpus", "n_gpus"), ("trainer.devices",)),
+    **dict.fromkeys(("grad_clip", "gradient_clip_val", "max_grad_norm"), ("trainer.clip_norm",)),
+    **dict.fromkeys(("bs", "batch"), ("data.batch_size",)),
+}
+"""What other projects call a key -> the keys that it may be here, the first one that there is."""
+
 
 @dataclass(frozen=True)
 class Layers:
@@ -154,7 +167,11 @@ def _covers(override: Override, key: str) -> bool:
 
 
 def nearest_key(key: str, siblings: Sequence[str], plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:
-    """The key that was meant: a neighbour in the same node, one of its name or end elsewhere, or anything like it."""
+    """The key that was meant: what other projects call so, a neighbour in the same node, one of its name or end
+    elsewhere, or anything like it."""
+    known = () if key.startswith("hydra.") else _ELSEWHERE.get(leaf(key), ())
+    if (called := next((name for name in known if has(plain, name)), None)) is not None:
+        return called
     if (sibling := nearest(leaf(key), map(leaf, siblings))) is not None:
         return ".".join(filter(None, (parent(key), sibling)))
     own = {name: node for name, node in plain.items() if (name == "hydra") == key.startswith("hydra.")}

@@ -20,6 +20,7 @@ from attelbo.errors import DataError, UserError
 from attelbo.experiments import replicas
 from attelbo.experiments import run as runs
 from attelbo.experiments.assembly import Config, assemble, evaluation_of
+from attelbo.experiments.configuration import check_again
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
@@ -82,8 +83,13 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
 
 def _config_of(run: RunDirectory, data_dir: str | None) -> Config:
     """The configuration as it was given: with ``auto`` where the number of threads was measured, which the hash
-    tells."""
+    tells.
+
+    Raises:
+        ConfigError: it is not as it was when the run began.
+    """
     config = read_config(run.path)
+    check_again(config, run.path / "config.yaml")
     if config_hash(config) != run.status().get("config_hash"):
         config["trainer"]["threads"] = "auto"
     if data_dir is not None:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -23,10 +23,11 @@ from lightning.pytorch.loggers import Logger
 from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
 from attelbo.errors import TrainingDiverged, UserError
-from attelbo.experiments.assembly import Config, assemble, check_is_there, evaluation_of, parent_of, trainer_of
+from attelbo.experiments.assembly import Config, assemble, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
+from attelbo.experiments.resuming import Start, place, take_up, with_threads
 from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
 from attelbo.experiments.starting import init_of
 from attelbo.experiments.starting import start as begin
@@ -37,16 +38,12 @@ from attelbo.models import Model, checkpoint_of, count_parameters, load_weights
 from attelbo.training import (
     attach_run,
     check_steps,
-    checkpoint_io_of,
     planned_steps,
-    refuse_ended,
-    refuse_other_optimizers,
 )
 from attelbo.training.callbacks import Exhibit, Pruned, check_finite, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, log_work, rewind_loggers
 from attelbo.training.replicas import Seat
-from attelbo.training.threads import measured_threads, use_threads
 from attelbo.training.time_limit import out_of_time
 
 
@@ -104,8 +101,8 @@ def train(
     if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess] - started by torchrun or srun: rank 0 looks after the directory
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
-    given = _take_up(given_checkpoint(config), model, trainer, check_steps(trainer, model, data))
-    run = directory or _place(config, sweep)
+    given = take_up(given_checkpoint(config), model, trainer, check_steps(trainer, model, data))
+    run = directory or place(config, sweep)
     source = (run.read("provenance.json") or {}).get("init") if run and run.resumable else begin(init_of(config), model)
     run = run or RunDirectory.new(parent_of(config), config)
     if ended := _ended(run):
@@ -113,8 +110,8 @@ def train(
     with writing(run.path), locked(run.path):
         if ended := _ended(run):  # by the process that held the lock until now
             return ended
-        start = _take_up(run.resumable, model, trainer) or given
-        asked, config = config, _with_threads(config, run, model, data, trainer)
+        start = take_up(run.resumable, model, trainer) or given
+        asked, config = config, with_threads(config, run, model, data, trainer)
         origin = provenance(config, overrides, data.checksums()) | ({"init": source} if source else {})
         run.describe(config, overrides, choices, origin)
         data.save_state(run.path)
@@ -136,16 +133,21 @@ def join(run_dir: Path) -> Outcome:
 
 
 def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path | None) -> Outcome:
-    run = _place(config, sweep) or RunDirectory(parent_of(config) / "rank")  # rank 0 names it once training begins
+    run = place(config, sweep) or RunDirectory(parent_of(config) / "rank")  # rank 0 names it once training begins
     if (state := run.status()["state"]) in FINISHED:
         return Outcome(run.path, state, 0)
     return _help_to_fit(run, config, model, data)
 
 
 def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: ResidentDataModule) -> Outcome:
+    """Train beside rank 0, which alone holds the directory's lock. What is read here without it is whole, since every
+    file is replaced at once, and is what rank 0 reads: it writes the next checkpoint, and that the run is done, only
+    after steps that all ranks take together, and nobody else writes while it holds the lock. (Where another process
+    finishes the run at the very moment that this command begins, rank 0 ends, and the launcher with it the others.)
+    """
     checkpoint, trainer = run.resumable or given_checkpoint(config), attach_run(trainer_of(config), run.path)
-    _with_threads(config, run, model, data, trainer)
-    start = _take_up(checkpoint, model, trainer, None if checkpoint == run.resumable else planned_steps(trainer, data))
+    with_threads(config, run, model, data, trainer)
+    start = take_up(checkpoint, model, trainer, None if checkpoint == run.resumable else planned_steps(trainer, data))
     watch(trainer, run, start.step if start else -1)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -154,52 +156,6 @@ def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: Resident
     except Interrupted as interrupted:
         return Outcome(run.path, "interrupted", interrupted.exit_code)
     return Outcome(run.path, "done", 0)
-
-
-# -- where ---------------------------------------------------------------------------------------------
-
-
-def _place(config: Config, sweep: Path | None) -> RunDirectory | None:
-    """The run's directory: that of a job, or the one that it had before; None where it gets a new one."""
-    if sweep is not None:
-        return RunDirectory.job(sweep, config)
-    return RunDirectory.latest(parent_of(config), config) if config["ckpt"] == "auto" else None
-
-
-def _with_threads(
-    config: Config, run: RunDirectory, model: Model, data: ResidentDataModule, trainer: Trainer
-) -> Config:
-    """The configuration with a number for ``trainer.threads=auto``, which is used from now on: the one that the run
-    had before, since its last digits depend on it, or one that is measured."""
-    if config["trainer"]["threads"] != "auto":
-        return config
-    begun = (run.path / "config.yaml").is_file()
-    threads = read_config(run.path)["trainer"]["threads"] if begun else measured_threads(model, data, trainer)
-    use_threads(threads)
-    return {**config, "trainer": {**config["trainer"], "threads": threads}}
-
-
-class _Start(NamedTuple):
-    """Where a run is resumed."""
-
-    checkpoint: Path
-    step: int
-
-
-def _take_up(checkpoint: Path | None, model: Model, trainer: Trainer, planned: int | None = None) -> _Start | None:
-    """Read a checkpoint, check that it fits the model, and keep it for the Trainer, which will load it.
-
-    For another run's checkpoint ``planned`` is the number of this run's steps, of which some must be left.
-    """
-    if checkpoint is None:
-        return None
-    check_is_there(checkpoint)
-    content = load_weights(model, checkpoint)
-    if planned is not None:
-        refuse_ended(trainer, planned, checkpoint, content)
-        refuse_other_optimizers(model, checkpoint, content)
-    checkpoint_io_of(trainer).hand_over(checkpoint, content)
-    return _Start(checkpoint, content["global_step"])
 
 
 def _ended(run: RunDirectory) -> Outcome | None:
@@ -221,7 +177,7 @@ def _run(
     model: Model,
     data: ResidentDataModule,
     trainer: Trainer,
-    start: _Start | None,
+    start: Start | None,
     job_type: JobType,
     seat: Seat | None,
 ) -> Outcome:

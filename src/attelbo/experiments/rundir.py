@@ -24,7 +24,8 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from attelbo.errors import UserError, one_line
-from attelbo.files import METRICS_FILE, find_run, read_json, read_metrics, read_yaml, whole, write_atomically
+from attelbo.files import METRICS_FILE, find_run, read_json, read_metrics, read_yaml, write_atomically
+from attelbo.records import misfit
 
 State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
 
@@ -37,13 +38,6 @@ NOT_IN_HASH = ("paths", "logger", "tags")
 NOT_IN_HASH_OF = {"data": ("root",), "trainer": ("replicas", "stack")}
 """Such keys inside others."""
 
-
-_HOLDS: Mapping[str, Mapping[str, type]] = {
-    "status.json": {"state": str},
-    "result.json": {"metrics": dict, "seconds": dict},
-    "provenance.json": {"data": dict, "versions": dict, "hardware": dict},
-}
-"""What a file of a run must hold to be read."""
 
 _Kind = TypeVar("_Kind", dict[str, Any], list[str])
 
@@ -181,8 +175,8 @@ class RunDirectory:
             return kind()
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{file} cannot be read: {one_line(error)}") from error
-        if not isinstance(content, kind):
-            raise UserError(f"{file} cannot be read: it holds no {name}")
+        if (told := misfit(file.name, content)) is not None:
+            raise UserError(f"{file} cannot be read: {told}")
         return content
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:
@@ -207,8 +201,7 @@ class RunDirectory:
         Raises:
             UserError: it is damaged.
         """
-        content = read_json(self.path / name)
-        return None if content is None else whole(self.path / name, content, **_HOLDS.get(name, {}))
+        return read_json(self.path / name)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=2, allow_nan=True) + "\n")

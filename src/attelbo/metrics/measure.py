@@ -7,7 +7,7 @@ class Measure(NamedTuple):
     """One row of the table at the end of a run. In JSON it is a list of these fields, in this order."""
 
     key: str
-    """The name of the metric without the split: ``elbo`` for ``test/elbo``. Its standard error is
+    """The name of the metric without the split: ``elbo`` for ``test/elbo``. Its standard error, if it has one, is
     ``<key>_std_error``."""
     label: str
     unit: str

@@ -129,8 +129,11 @@ def load_run(
     config = read_config(run_dir)
     if data_dir is not None:
         config["data"]["root"] = data_dir
-    data = build_data(config)
-    data.load_state(run_dir)
-    model = build_model(config, data)
+    try:
+        data = build_data(config)
+        data.load_state(run_dir)
+        model = build_model(config, data)
+    except ConfigError as error:
+        raise ConfigError(f"{error} [{run_dir / 'config.yaml'}]") from error
     load_weights(model, checkpoint_of(run_dir, checkpoint))
     return model.eval(), data

@@ -49,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         self.wait()  # at most one copy is held
-        content = pytree.tree_map_only(Tensor, _copier(), checkpoint)
+        content = pytree.tree_map_only(Tensor, _copier(stays=not self._background), checkpoint)
         self._do(lambda: _write(Path(path), content))
 
     def link(self, path: Path, to: Path) -> None:
@@ -106,16 +106,20 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> Path:
     """Write a checkpoint of weights alone, for evaluating and sampling; no training can be resumed from it."""
-    copy = _copier()
+    copy = _copier(stays=True)
     _write(path, {"state_dict": {name: copy(value.detach()) for name, value in weights.items()}})
     return path
 
 
-def _copier() -> Callable[[Tensor], Tensor]:
-    """tensor -> a copy on the host, by itself where it is a slice of a larger one; of what is tied, the same copy."""
+def _copier(stays: bool) -> Callable[[Tensor], Tensor]:
+    """tensor -> a copy on the host, by itself where it is a slice of a larger one; of what is tied, the same copy.
+    What ``stays`` as it is until all is written is not copied where it is on the host and no such slice."""
     copies: dict[Hashable, Tensor] = {}
 
     def copy(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()
+        if stays and tensor.device.type == "cpu" and tensor.nbytes == tensor.untyped_storage().nbytes():
+            return tensor
         key = tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
         if key not in copies:
             copies[key] = tensor.clone() if tensor.device.type == "cpu" else tensor.cpu()

@@ -1,6 +1,7 @@
 """The Lightning Trainer of a run, from the nodes of ``conf/trainer`` and ``conf/callbacks``."""
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -185,8 +186,8 @@ def check_settings(
         seconds_of(max_time)
         if others.get("replicas", 1) > 1:
             raise ConfigError("trainer.max_time: replicas take their steps together, and each has a time of its own")
-    if clip_norm is not None and not clip_norm > 0:
-        raise ConfigError(f"trainer.clip_norm must be above 0, got {clip_norm}; null clips nothing")
+    if clip_norm is not None and not 0 < clip_norm < math.inf:
+        raise ConfigError(f"trainer.clip_norm must be above 0 and finite, got {clip_norm}; null clips nothing")
     if others.get("stack") is True and others.get("compile") is True:
         raise ConfigError(
             "trainer.stack=true: a stacked model is not compiled; trainer.stack=auto compiles each replica, "

@@ -66,6 +66,9 @@ class ImageSource(ABC):
     """So many of the training rows, the last ones, were published for validation."""
     packed: bool = False
     """Whether x comes as eight binary pixels in each byte (most significant bit first)."""
+    gives_away: bool = False
+    """Whether nobody else has what ``load`` returns, so that rows may change their places in it: a large data set is
+    divided where it lies, not copied."""
     crop: int | None = None
     """The side, in pixels, of the square in the middle of a picture that is resized; None: its shorter side."""
     n_objects: int | None = None

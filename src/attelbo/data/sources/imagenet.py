@@ -32,7 +32,7 @@ _CODEC_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, LookupError,
 class ImageNet(FileSource):
     """Photographs in 1,000 classes, 1,281,167 + 50,000, the published validation images being those to test on.
 
-    3.9 GB in memory at 32 pixels, 15.7 GB at 64, and twice that while they are loaded.
+    3.9 GB in memory at 32 pixels, 15.7 GB at 64.
 
     Args:
         size: 32 or 64 pixels to a side.
@@ -42,6 +42,7 @@ class ImageNet(FileSource):
     """
 
     n_classes = 1000
+    gives_away = True
 
     def __init__(self, size: Literal[32, 64] = 32) -> None:
         if size not in (32, 64):

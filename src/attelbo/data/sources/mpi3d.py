@@ -2,7 +2,7 @@
 factors: drawn simply, drawn realistically, or photographed.
 
 Every combination of colour and shape (6 each), size (2), height of the camera and background (3 each) and the arm's two
-axes (40 each) once, in this order. 12.7 GB in memory, and twice that while they are loaded.
+axes (40 each) once, in this order. 12.7 GB in memory.
 
 Differs from disentanglement_lib, whose ``mpi3d_toy`` is that of a competition, with 4 colours and 4 shapes.
 """
@@ -43,6 +43,7 @@ class MPI3D(FileSource):
     """
 
     shape = (3, 64, 64)
+    gives_away = True
     factors = (
         Factor("colour", 6, ordered=False),
         Factor("shape", 6, ordered=False),

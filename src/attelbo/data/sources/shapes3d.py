@@ -1,7 +1,7 @@
 """3D Shapes (Burgess & Kim 2018): 480,000 pictures of a thing in a room, 64x64 in colour, from six known factors.
 
 Every combination of the hues of floor, wall and object (10 each), scale (8), shape (4) and orientation (15) once: the
-data of Kim & Mnih 2018, "Disentangling by Factorising". 5.9 GB in memory, and twice that while they are loaded.
+data of Kim & Mnih 2018, "Disentangling by Factorising". 5.9 GB in memory.
 
 Shapes: N images, F = 6 factors.
 """
@@ -36,6 +36,7 @@ class Shapes3D(FileSource):
     """
 
     shape = (3, 64, 64)
+    gives_away = True
     factors = (
         Factor("floor hue", 10),
         Factor("wall hue", 10),

@@ -46,7 +46,9 @@ class _Sweep:
     @property
     def project(self) -> tuple[str, str | None]:
         """(project, entity) of the runs, as far as they say."""
-        nodes = [node for run in self.runs for node in run.config["logger"].values() if "project" in node]
+        nodes = [
+            node for run in self.runs for node in run.config.get("logger", {}).values() if node and "project" in node
+        ]
         return (nodes[0]["project"], nodes[0].get("entity")) if nodes else ("attelbo", None)
 
     @property

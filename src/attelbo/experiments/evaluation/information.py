@@ -78,6 +78,8 @@ def evaluate_information(
     found = estimate_information(z, torch.cat(log_q), torch.cat(log_p), posteriors, sizes, marginals, some)
     told = Information._fields[: 4 if marginals is None else 8]
     values = {name: getattr(found, name) for name in told}
+    if len(z) == 1:
+        values = {name: value for name, value in values.items() if not name.endswith("_std_error")}
     if unknown:
         values = {name: value for name, value in values.items() if name.startswith("mutual_information")}
     return {f"{split_key(split)}/{name}": value for name, value in values.items()}

@@ -63,7 +63,7 @@ def evaluate_likelihood(
     """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly ``n_samples``
     importance samples each; ``chunk`` bounds the memory and changes nothing but the noise.
 
-    ``nll_std_error`` is that of the mean over images.
+    ``nll_std_error`` is that of the mean over images; of a single one there is none.
     """
     n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
     chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), device)
@@ -77,9 +77,10 @@ def evaluate_likelihood(
         effective.append(estimate.effective_sample_size)
     nll = -torch.cat(values)
     key = split_key(split)
+    error = {f"{key}/nll_std_error": float(nll.std() / len(nll) ** 0.5)} if len(nll) > 1 else {}
     return {
         f"{key}/nll": float(nll.mean()),
-        f"{key}/nll_std_error": float(nll.std() / len(nll) ** 0.5) if len(nll) > 1 else float("nan"),
+        **error,
         f"{key}/effective_sample_size": float(torch.cat(effective).mean()),
     }
 

@@ -23,7 +23,9 @@ def _key(name: str, n_labels: int | None) -> str:
 
 
 PROBE = tuple(
-    Measure(_key(name, n), f"{label}, {n or 'all'} labels", "accuracy from posterior means", 4, better="more")
+    Measure(
+        _key(name, n), f"{label}, {f'{n:,}' if n else 'all'} labels", "accuracy from posterior means", 4, better="more"
+    )
     for name, label in _NAMES.items()
     for n in N_LABELS
 )
@@ -49,7 +51,8 @@ def evaluate_probe(
     device: torch.device,
 ) -> dict[str, float]:
     """The accuracy, in a split, of classifiers that learn from the posterior means of training rows, with its standard
-    error; see :func:`attelbo.metrics.probe_accuracy`. Numbers of labels that the data do not have are left out."""
+    error, which a single row has not; see :func:`attelbo.metrics.probe_accuracy`. Numbers of labels that the data do
+    not have are left out."""
     seed_default_generator(derive_seed(seed, "probe"), device)
     (codes, labels), (tried, answers) = (_encoded(model, data, of, batch_size, device) for of in ("train", split))
     found: dict[str, float] = {}
@@ -57,7 +60,8 @@ def evaluate_probe(
         if n is None or n < len(codes):
             for name, accuracy in probe_accuracy(codes, labels, tried, answers, n, derive_seed(seed, "probe")).items():
                 key = f"{split_key(split)}/{_key(name, n)}"
-                found |= {key: accuracy.value, f"{key}_std_error": accuracy.std_error}
+                found |= {key: accuracy.value}
+                found |= {f"{key}_std_error": accuracy.std_error} if len(tried) > 1 else {}
     return found
 
 

@@ -37,7 +37,7 @@ def evaluate_translation(
     model: SequenceToSequence, data: ParallelDataModule, split: Evaluated, settings: Evaluation, device: torch.device
 ) -> dict[str, float]:
     """BLEU of all translations of a split, 0..100, and its standard error by a bootstrap over sentences; empty where no
-    translation has four words."""
+    translation has four words. Of a single sentence there is no error."""
     from sacrebleu.metrics.bleu import BLEU  # slow to import
 
     translations = translations_of(model, data, split, settings.batch_size, device)
@@ -46,7 +46,7 @@ def evaluate_translation(
     if score.totals[-1] == 0:
         return {}
     key = f"{split_key(split)}/bleu"
-    return {key: score.score, f"{key}_std_error": score._ci / _TO_SIGMA}
+    return {key: score.score} | ({f"{key}_std_error": score._ci / _TO_SIGMA} if len(translations) > 1 else {})
 
 
 def translation_measure(model: SequenceToSequence, data: ParallelDataModule) -> Measure:

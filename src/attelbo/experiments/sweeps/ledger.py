@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attelbo.errors import ConfigError, UserError, one_line
+from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.composing import is_task_word
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.files import write_atomically
+from attelbo.files import read_json, write_atomically
 
 FILE = "sweep.json"
 
@@ -57,13 +57,10 @@ class Ledger:
         Raises:
             UserError: it cannot be read.
         """
-        try:
-            content = json.loads((path / FILE).read_text(encoding="utf-8"))
-            jobs = [Job(job["number"], job["hash"], job["words"]) for job in content["jobs"]]
-        except (FileNotFoundError, NotADirectoryError):
+        content = read_json(path / FILE)
+        if content is None:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path / FILE} cannot be read: {one_line(error)}") from error
+        jobs = [Job(job["number"], job["hash"], job["words"]) for job in content["jobs"]]
         return cls(path, jobs, content.get("search"))
 
     @classmethod
