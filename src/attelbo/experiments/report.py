@@ -116,7 +116,8 @@ def _facts(status: Mapping[str, Any], result: Mapping[str, Any]) -> Iterable[tup
         if name in seconds:
             yield label, f"{seconds[name]:.1f} s" if seconds[name] < 60 else clock_time(seconds[name])
     if math.isfinite(result.get("samples_per_second", math.nan)):
-        yield "throughput", f"{result['samples_per_second']:,.0f} samples/s"
+        of_text = f", {result['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in result else ""
+        yield "throughput", f"{result['samples_per_second']:,.0f} samples/s{of_text}"
     for key in ("epochs", "steps", "parameters"):
         if key in result:
             yield key, f"{result[key]:,}"

@@ -7,7 +7,6 @@ state of the run.
 """
 
 import contextlib
-import math
 import sys
 import traceback
 from collections.abc import Mapping
@@ -47,6 +46,7 @@ from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, log_work, rewind_loggers
 from attelbo.training.replicas import Seat
 from attelbo.training.threads import measured_threads, use_threads
+from attelbo.training.throughput import rates_of
 from attelbo.training.time_limit import out_of_time
 
 
@@ -308,7 +308,7 @@ def _conclude(
         "steps": stepper.step,
         "parameters": count_parameters(model),
         "seconds": {"train": train_seconds, **result["seconds"]},
-        "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
+        **rates_of(stepper, train_seconds),
         "replicas": together,
         "out_of_time": out_of_time(trainer),
         "stacked_with": stepper.seat.names if stepper.seat else [],
