@@ -233,22 +233,23 @@ COMPARED = {
 }
 
 
+PLAIN = ("vae", "warm_up_vae")
+"""What they should beat: some of them have a warm-up, so that one without is not enough."""
+
+
 def verdicts(rows: Sequence[Row]) -> list[str]:
     """Whether what should beat the plain VAE in NLL does, at this budget."""
-    by_name = {row.name: row for row in rows}
-    plain = by_name["vae"].nll if "vae" in by_name else None
-    if plain is None:
+    known = {row.name: row.nll for row in rows if row.nll is not None}
+    plain = [name for name in PLAIN if name in known]
+    if not plain:
         return []
+    beside = " and ".join(f"{known[name]:.2f} of `{name}`" for name in plain)
     lines: list[str] = []
     for what, names in COMPARED.items():
-        better = {name: nll for name in names if name in by_name and (nll := by_name[name].nll) is not None}
-        if better:
-            best = min(better, key=lambda name: better[name])
-            gain = plain - better[best]
-            word = "better than" if gain > 0 else "not better than"
-            lines.append(
-                f"- {what} (`{best}`): {better[best]:.2f} nats, {word} the plain VAE's {plain:.2f} at this budget."
-            )
+        if better := [name for name in names if name in known]:
+            best = min(better, key=lambda name: known[name])
+            word = "better than" if known[best] < min(known[name] for name in plain) else "not better than"
+            lines.append(f"- {what} (`{best}`): {known[best]:.2f} nats, {word} {beside} at this budget.")
     return lines
 
 

@@ -38,11 +38,8 @@ def test_the_best_comes_first_with_its_interval(tmp_path):
     assert set(columns) == {11}
     assert rows[2].endswith("**seeds done: 1; ValueError: a reason** |")
     assert rows[3].endswith("**not run** |")
-    assert "- IWAE (`iwae`): 19.00 nats, better than the plain VAE's 20.50 at this budget." in lines
-    assert (
-        "- a flow in the posterior (`vae_nf`): 22.00 nats, not better than the plain VAE's 20.50 at this budget."
-        in lines
-    )
+    assert "- IWAE (`iwae`): 19.00 nats, better than 20.50 of `vae` at this budget." in lines
+    assert "- a flow in the posterior (`vae_nf`): 22.00 nats, not better than 20.50 of `vae` at this budget." in lines
 
 
 def test_rows_of_models_that_have_no_runs_are_kept(tmp_path):
@@ -57,14 +54,20 @@ def test_rows_of_models_that_have_no_runs_are_kept(tmp_path):
     rows = [line for line in tables[0].splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == ["vae_nf", "vae", "iwae", "ae"]
     assert rows[1] in before
-    assert (
-        "- a flow in the posterior (`vae_nf`): 19.50 nats, better than the plain VAE's 20.50 at this budget."
-        in tables[0]
-    )
+    assert "- a flow in the posterior (`vae_nf`): 19.50 nats, better than 20.50 of `vae` at this budget." in tables[0]
     assert tables[1] == models.table(other, names, tmp_path / "nothing")
     assert models.page(tables) == models.page(
         [models.table(setting, names, tmp_path / "nothing", models.page(tables)) for setting in (SETTING, other)]
     )
+
+
+def test_what_has_a_warm_up_is_compared_with_a_plain_vae_that_has_one(tmp_path):
+    for name, nll in (("vae", 20.0), ("warm_up_vae", 18.0), ("vamp_vae", 19.0), ("iwae", 17.0)):
+        write(tmp_path, name, nll, nll)
+    lines = models.table(SETTING, ["vae", "warm_up_vae", "vamp_vae", "iwae"], tmp_path).splitlines()
+    both = "20.00 of `vae` and 18.00 of `warm_up_vae` at this budget."
+    assert f"- VampPrior (`vamp_vae`): 19.00 nats, not better than {both}" in lines
+    assert f"- IWAE (`iwae`): 17.00 nats, better than {both}" in lines
 
 
 def test_a_run_that_failed_says_why(tmp_path):

@@ -59,7 +59,8 @@ def write_run(
     (path / ".hydra" / "choices.yaml").write_text(yaml.safe_dump(choices or {}))
     status = {"state": state, "config_hash": config_hash(config), "started": started, "error": "boom\nRuntimeError: x"}
     (path / "status.json").write_text(json.dumps(status))
-    rows = [f"{step},0,val/elbo,{-nll - 10 / step}" for step in (1, 2, 3)]
+    curves = {"train/loss": nll, "val/elbo": -nll}
+    rows = [f"{step},0,{name},{value - 10 / step}" for name, value in curves.items() for step in (1, 2, 3)]
     (path / "metrics.csv").write_text("\n".join(["step,epoch,metric,value", *rows]) + "\n")
     if state == "done":
         metrics = {"test/elbo": -nll - 1, "test/nll": nll, "test/nll_std_error": 0.5}
@@ -475,6 +476,7 @@ document.getElementById("filter").dispatchEvent(new Event("input"));
 document.body.dataset.sorted = sorted.join(" ");
 document.body.dataset.filtered = document.querySelectorAll("#table tbody tr").length;
 document.body.dataset.curves = document.querySelectorAll("#curves polyline").length;
+document.body.dataset.curve = document.getElementById("curve").value;
 document.body.dataset.points = document.querySelectorAll("#scatter circle").length;
 </script></body>"""
 
@@ -482,7 +484,7 @@ document.body.dataset.points = document.querySelectorAll("#scatter circle").leng
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium: apt-get install chromium")
 def test_the_page_sorts_filters_and_draws_in_a_browser(two: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    assert main(["compare", str(two), "-o", str(page)]) == 0
+    assert main(["compare", str(two), "--metric", "nll", "-o", str(page)]) == 0
     page.write_text(page.read_text().replace("</body>", CLICK))
     browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     shown = subprocess.run([*browser, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
@@ -491,4 +493,5 @@ def test_the_page_sorts_filters_and_draws_in_a_browser(two: Path, tmp_path: Path
     )  # the first click: the most, which is better; the second: the other way round
     assert 'data-filtered="1"' in shown.stdout
     assert 'data-curves="1"' in shown.stdout
+    assert 'data-curve="val/elbo"' in shown.stdout  # an NLL has no curve
     assert 'data-points="4"' in shown.stdout  # three seeds and their mean

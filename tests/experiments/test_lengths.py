@@ -159,6 +159,8 @@ def test_a_training_ends_with_a_row_for_each_length(trained):
     assert (trained / "media" / "lengths.png").stat().st_size > 5000
     assert [measure[1] for measure in result["measures"]][-3:] == ["loss at 16", "loss at 8", "loss at 32"]
     assert result["seconds"]["lengths"] > 0
+    # Each window to train on has 16 tokens.
+    assert result["tokens_per_second"] == pytest.approx(16 * result["samples_per_second"])
 
 
 def test_evaluate_finds_the_same_again(trained, capsys):

@@ -85,6 +85,8 @@ def test_each_cell_is_run_with_every_choice_and_shows_the_best_in_validation() -
         return SimpleNamespace(
             state=state,
             seconds=60.0,
+            path=Path(str(test)),
+            result={},
             metrics={"test/elbo": test},
             curves=curves,
             status={"ended": "2026-11-26T01:00"},
@@ -119,6 +121,30 @@ def test_each_cell_is_run_with_every_choice_and_shows_the_best_in_validation() -
     mistyped = Reproduction.of(paper(metric="test/elbow"), "full", {**runs, "c": [[None]]})
     told = "none of its runs has test/elbow; did you mean test/elbo? (there are test/elbo)"
     assert [note for note in mistyped.notes() if "elbow;" in note] == [f"A: {told}", f"b: {told}"]
+
+
+def test_a_cell_that_collapsed_is_told_once() -> None:
+    measures = [["kl", "KL", "nats"], ["active_units", "active units", "of 2"]]
+
+    def run(name: str, active: float) -> Any:
+        metrics = {"test/elbo": -1.0, "test/kl": 0.01, "test/active_units": active}
+        result = {"metrics": metrics, "measures": measures}
+        return SimpleNamespace(
+            path=Path(name),
+            state="done",
+            seconds=1.0,
+            result=result,
+            metrics=metrics,
+            status={"ended": "2026-11-26T01:00"},
+            curves={},
+            provenance={},
+        )
+
+    shared, sound = [run("1", 2.0), run("2", 0.0), run("3", 0.0)], [run("4", 1.0)]
+    notes = Reproduction.of(paper(), "full", {"a": [shared], "b": [shared], "c": [sound]}).notes()
+    (told,) = [note for note in notes if "no latent dimension" in note]
+    assert told.startswith("A: no latent dimension is active, the KL is 0.01 nats")
+    assert told.endswith("(in 2 of 3 runs)")
 
 
 def test_the_forms_of_a_table() -> None:

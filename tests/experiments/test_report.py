@@ -13,7 +13,7 @@ import yaml
 
 from attelbo.experiments.curves import HEIGHT, WIDTH, Curve, line_chart, nice_ticks, short_number, thin_out
 from attelbo.experiments.exhibits import earlier, final
-from attelbo.experiments.report import write_report
+from attelbo.experiments.report import _facts, write_report
 from attelbo.experiments.tables import print_result
 from attelbo.training.loggers import CsvLogger, RunInfo
 from attelbo.training.media import save_png
@@ -144,6 +144,11 @@ def test_headline_numbers_have_their_units(page):
         ("started", "2026-01-01 10:00:00 UTC"),
     ):
         assert f"|{label}|{value}|" in text
+
+
+def test_the_throughput_of_a_text_is_in_tokens_too():
+    facts = dict(_facts({}, {"samples_per_second": 12.5, "tokens_per_second": 3200.0}))
+    assert facts["throughput"] == "12 samples/s, 3,200 tokens/s"
 
 
 def test_a_table_has_no_negative_zero(run_dir, capsys):

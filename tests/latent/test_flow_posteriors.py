@@ -10,6 +10,7 @@ from torch import distributions as D
 
 from attelbo.errors import ConfigError
 from attelbo.latent import DReG, Normal, StandardNormal, estimate_log_likelihood
+from attelbo.latent.flows import Flow, Planar, Sylvester
 from attelbo.models.parts import check_objective
 
 IN_SHAPE = (3, 2, 2)
@@ -265,3 +266,15 @@ def test_an_objective_that_takes_the_density_of_a_given_z_is_refused_where_it_is
     else:
         with pytest.raises(ConfigError, match=r"^model/objective: DReG takes the density of a given z"):
             check_objective(DReG(), part)
+
+
+@pytest.mark.parametrize("dim", [2, 64])
+def test_numbers_around_one_move_z_by_as_much_in_any_number_of_dimensions(dim: int) -> None:
+    """Or an optimizer that moves all numbers equally far throws z the further away the more dimensions there are."""
+    z = torch.randn(100, 50, dim, dtype=torch.float64)
+
+    def moved(flow: Flow) -> Tensor:
+        return flow(z, torch.randn(50, flow.n_given, dtype=torch.float64))[0] - z
+
+    assert 0.3 < moved(Planar(dim)).norm(dim=-1).mean() < 1.5  # along one direction
+    assert 0.3 < moved(Sylvester(dim)).square().mean().sqrt() < 1.5  # along each of the dimensions

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from attelbo.models.schedulers import Constant, Cosine, GrowingStages, InverseSquareRoot, StepDecay
+from attelbo.models.schedulers import Constant, Cosine, GrowingStages, InverseSquareRoot, StepDecay, WarmupStableDecay
 
 TOTAL = 200
 
@@ -42,6 +42,26 @@ def test_cosine_warms_up_in_equal_steps_to_one():
     assert Cosine(warmup=0.1, final=0.2)(10 * TOTAL, TOTAL) == pytest.approx(0.2)  # after the end it holds
 
 
+def test_warmup_stable_decay_is_three_of_torch_in_a_row():
+    def of_torch(optimizer):
+        schedulers = torch.optim.lr_scheduler
+        rising = schedulers.LinearLR(optimizer, start_factor=1 / 20, total_iters=19)
+        plateau = schedulers.ConstantLR(optimizer, factor=1.0)
+        falling = schedulers.LinearLR(optimizer, start_factor=1.0, end_factor=0.1, total_iters=40)
+        return schedulers.SequentialLR(optimizer, [rising, plateau, falling], milestones=[20, TOTAL - 40])
+
+    values = factors(WarmupStableDecay(warmup=0.1, decay=0.2, final=0.1))
+    assert values == pytest.approx(rates_of_torch(of_torch), abs=1e-12)
+    assert values == factors(WarmupStableDecay(warmup=20, decay=0.2, final=0.1))
+
+
+def test_without_a_plateau_it_decays_linearly_from_the_warm_up_on():
+    values = factors(WarmupStableDecay(warmup=50, decay=1.0))
+    assert values[50:] == pytest.approx([1 - i / 150 for i in range(151)])
+    assert WarmupStableDecay(warmup=50, decay=1.0)(10 * TOTAL, TOTAL) == 0.0
+    assert max(factors(WarmupStableDecay(warmup=TOTAL + 9), TOTAL)) < 1.0  # a warm-up that is never over
+
+
 def test_the_inverse_square_root_is_that_of_the_paper():
     dim, warmup = 512, 40
     paper = [dim**-0.5 * min(n**-0.5, n * warmup**-1.5) for n in range(1, TOTAL + 2)]
@@ -76,6 +96,9 @@ def test_growing_stages_keep_their_proportions():
         (lambda: Cosine(warmup=float("nan")), "warmup must be"),
         (lambda: Cosine(warmup=1.5), r"warmup must be a fraction of the training .* or a number of steps, got 1\.5"),
         (lambda: Cosine(final=-0.1), "final must be"),
+        (lambda: WarmupStableDecay(warmup=1.5), "warmup must be"),
+        (lambda: WarmupStableDecay(decay=0.0), r"decay must be a fraction of the training in \(0, 1\], got 0\.0"),
+        (lambda: WarmupStableDecay(decay=1.1), "decay must be"),
         (lambda: StepDecay(milestones=[0.7, 0.5]), "milestones must be"),
         (lambda: StepDecay(milestones=[0.0]), "milestones must be"),
         (lambda: StepDecay(factor=0.0), "factor must be"),

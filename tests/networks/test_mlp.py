@@ -46,6 +46,22 @@ def test_batch_norm_stands_before_the_activation() -> None:
     ]
 
 
+def test_gates_are_half_of_the_units_of_a_layer() -> None:
+    torch.manual_seed(0)
+    encoder = MLPEncoder((6,), hidden=[4, 3], activation="glu").double()
+    x = h = torch.randn(100, 6, dtype=torch.float64)
+    for layer, units in ((encoder.layers[1], 4), (encoder.layers[3], 3)):
+        assert isinstance(layer, nn.Linear)
+        (w, v), (b, c) = layer.weight.split(units), layer.bias.split(units)
+        h = (h @ w.T + b) / (1 + (-(h @ v.T) - c).exp())
+    torch.testing.assert_close(encoder(x), h)
+    assert encoder.out_shape == (3,)
+    wide = MLPEncoder((512,), hidden=[1024], activation="glu")
+    u = wide.layers[2](torch.randn(1000, 2048))  # of unit-normal sums
+    following = MLPDecoder((1024,), (1,), hidden=[2048], activation="glu").layers[1]
+    assert following(u).square().mean().item() == pytest.approx(1.0, rel=0.05)
+
+
 def test_no_hidden_layer_is_a_linear_model() -> None:
     encoder = MLPEncoder((2, 3), hidden=[])
     x = torch.rand(4, 2, 3)

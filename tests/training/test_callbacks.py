@@ -18,9 +18,10 @@ from attelbo.files import read_metrics
 from attelbo.training import refuse_ended
 from attelbo.training.callbacks import Checkpoint, EarlyStopping, LearningRate, NanGuard, Pictures, Progress
 from attelbo.training.callbacks.exhibit import evaluating, isolated_randomness
-from attelbo.training.callbacks.progress import Throughput, clock_time
+from attelbo.training.callbacks.progress import clock_time
 from attelbo.training.loggers import RunInfo, build_loggers, finish_loggers
 from attelbo.training.media import image_grid
+from attelbo.training.throughput import Throughput
 
 NAN, INF = float("nan"), float("inf")
 # TinyData: 24 rows in minibatches of 3, blocks of 2 steps: 4 blocks, 8 steps an epoch.
@@ -118,6 +119,15 @@ def test_plain_output_is_one_line_for_each_epoch(tmp_path):
     assert "  elbo 7.50  kl 7.50  val/elbo -12.50  24 samples/s  0:01 left" in first
     assert second.startswith("epoch 2/2  step 16/16  ")
     assert second.endswith("val/elbo -11.00  24 samples/s  0:00 left")
+
+
+def test_the_throughput_of_a_text_is_in_tokens(tmp_path):
+    clock = FakeClock()
+    progress, output = progress_on(clock, terminal=False)
+    model = TickingModel(clock, 0.25)
+    model.stepper.row_tokens = 100
+    fit(tmp_path, progress, model, epochs=1, enable_progress_bar=True)
+    assert "  2,400 tokens/s  " in output.getvalue()
 
 
 def test_bar_is_drawn_by_the_clock(tmp_path):

@@ -19,6 +19,7 @@ class TinyStepper:
         self.step = 0
         self.total_steps = total_steps
         self.rows_seen = 0
+        self.row_tokens: int | None = None
         self.log_every_n_steps = 2
         self.terms = TERMS
         self.block_values = torch.empty(0, len(TERMS))

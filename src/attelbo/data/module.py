@@ -99,6 +99,11 @@ class ResidentDataModule(LightningDataModule, ABC):
         """What decides the bytes of the splits, beside the class and the folder."""
 
     @property
+    def row_tokens(self) -> int | None:
+        """The tokens of a row, where all rows have as many; else None."""
+        return None
+
+    @property
     def shifted(self) -> Mapping[str, ResidentSplit]:
         """Rows of other distributions, by name, that a trained model is tested on too."""
         return {}

@@ -15,9 +15,9 @@ from typing import Any
 
 from attelbo.experiments.curves import Curve, line_chart
 from attelbo.experiments.exhibits import earlier, final, image, text
+from attelbo.experiments.measured import measured, remarks
 from attelbo.experiments.pages import template
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.experiments.tables import measured
 from attelbo.files import read_yaml, write_atomically
 from attelbo.metrics import Measure
 from attelbo.training.callbacks.progress import clock_time
@@ -70,6 +70,7 @@ def write_report(run_dir: Path) -> Path:
         reason=reason,
         traceback=traceback,
         headlines=list(_headlines(result)),
+        remarks=list(remarks(result, _split(result))),
         charts=list(_charts(run.curves(), result)),
         pictures=[image(path) for path in final(pictures)],
         texts=[text(path) for path in final(texts)],
@@ -89,7 +90,7 @@ def write_report(run_dir: Path) -> Path:
 
 def _headlines(result: Mapping[str, Any]) -> Iterable[Headline]:
     """The final metrics with their units, the most comparable one first."""
-    split = next(iter(result.get("metrics", {})), "test/").partition("/")[0]
+    split = _split(result)
     for measure, value, error in measured(result, split):
         unit = measure.unit if error is None else f"± {error:.{measure.digits}f} {measure.unit}"
         note = measure.note or f"{split} split"
@@ -99,6 +100,11 @@ def _headlines(result: Mapping[str, Any]) -> Iterable[Headline]:
             unit,
             note if error is None else f"{note}; ± standard error",
         )
+
+
+def _split(result: Mapping[str, Any]) -> str:
+    """Whose metrics it has."""
+    return next(iter(result.get("metrics", {})), "test/").partition("/")[0]
 
 
 def _capital(label: str) -> str:
@@ -116,7 +122,8 @@ def _facts(status: Mapping[str, Any], result: Mapping[str, Any]) -> Iterable[tup
         if name in seconds:
             yield label, f"{seconds[name]:.1f} s" if seconds[name] < 60 else clock_time(seconds[name])
     if math.isfinite(result.get("samples_per_second", math.nan)):
-        yield "throughput", f"{result['samples_per_second']:,.0f} samples/s"
+        of_text = f", {result['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in result else ""
+        yield "throughput", f"{result['samples_per_second']:,.0f} samples/s{of_text}"
     for key in ("epochs", "steps", "parameters"):
         if key in result:
             yield key, f"{result[key]:,}"

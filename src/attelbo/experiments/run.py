@@ -7,7 +7,6 @@ state of the run.
 """
 
 import contextlib
-import math
 import sys
 import traceback
 from collections.abc import Mapping
@@ -35,15 +34,12 @@ from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import read_config, writing
 from attelbo.models import Model, checkpoint_of, count_parameters, load_weights
-from attelbo.training import (
-    attach_run,
-    check_steps,
-    planned_steps,
-)
+from attelbo.training import attach_run, check_steps, planned_steps
 from attelbo.training.callbacks import Exhibit, Pruned, check_finite, chosen_by
 from attelbo.training.interruption import Interrupted, stoppable
 from attelbo.training.loggers import build_loggers, finish_loggers, log_result, log_work, rewind_loggers
 from attelbo.training.replicas import Seat
+from attelbo.training.throughput import rates_of
 from attelbo.training.time_limit import out_of_time
 
 
@@ -264,7 +260,7 @@ def _conclude(
         "steps": stepper.step,
         "parameters": count_parameters(model),
         "seconds": {"train": train_seconds, **result["seconds"]},
-        "samples_per_second": stepper.rows_seen / train_seconds if train_seconds else math.nan,
+        **rates_of(stepper, train_seconds),
         "replicas": together,
         "out_of_time": out_of_time(trainer),
         "stacked_with": stepper.seat.names if stepper.seat else [],

@@ -1,45 +1,24 @@
 """The tables that runs print at their end."""
 
-import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.table import Table
 
 from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate
+from attelbo.experiments.measured import measured, remarks
 from attelbo.experiments.terminal import print_whole, terminal
-from attelbo.metrics import Measure
 
 WIDTH = 110
 """A line of the table is not broken, however narrow the terminal."""
 
 
-class Measured(NamedTuple):
-    """A number in a result, and how it is shown."""
-
-    measure: Measure
-    value: float
-    error: float | None
-    """Its standard error, where one is known."""
-
-
-def measured(result: Mapping[str, Any], split: str) -> Iterator[Measured]:
-    """The numbers of a result that are shown, in their order."""
-    metrics = result.get("metrics", {})
-    for measure in itertools.starmap(Measure, result.get("measures", ())):
-        key = f"{split}/{measure.key}"
-        if key in metrics:
-            error = metrics.get(f"{key}_std_error", math.nan)
-            yield Measured(measure, metrics[key], error if math.isfinite(error) else None)
-
-
 def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", works: bool = True) -> None:
-    """Print the headline numbers of a result, with their units, and the paths of pictures, texts and report if these
-    ``works`` were made of the weights that were measured."""
+    """Print the headline numbers of a result, with their units, remarks on them, and the paths of pictures, texts and
+    report if these ``works`` were made of the weights that were measured."""
     seconds = result.get("seconds", {})
     table = Table(title=f"{run_dir}: {split}", title_justify="left", show_header=False, box=None)
     for justify in ("left", "right", "left", "left"):
@@ -57,6 +36,8 @@ def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", 
         table.add_row("time", f"{sum(seconds.values()):.1f}", "", f"s ({times})")
     console = terminal(WIDTH)
     console.print(table)
+    for remark in remarks(result, split):
+        console.print(f"note: {remark}", markup=False, highlight=False)
     files = list(_files(run_dir)) if works else []
     width = max((len(label) for label, _ in files), default=0) + 1
     for label, path in files:

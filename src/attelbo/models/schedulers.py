@@ -32,19 +32,60 @@ class Cosine:
     """
 
     def __init__(self, warmup: float = 0.0, final: float = 0.0) -> None:
-        if not warmup >= 0 or (warmup >= 1 and warmup % 1 != 0):
-            raise ValueError(f"warmup must be a fraction of the training in [0, 1) or a number of steps, got {warmup}")
-        if not 0 <= final <= 1:
-            raise ValueError(f"final must be a factor in [0, 1], got {final}")
+        _check_ramps(warmup, final)
         self.warmup = warmup
         self.final = final
 
     def __call__(self, step: int, total_steps: int) -> float:
-        rising = round(self.warmup * total_steps if self.warmup < 1 else self.warmup)
+        rising = _rising_steps(self.warmup, total_steps)
         if step < rising:
             return (step + 1) / rising
         progress = min(1.0, (step - rising) / max(1, total_steps - rising))
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class WarmupStableDecay:
+    """Linear warm-up, a plateau, then down to ``final`` in a straight line (WSD; Hu et al. 2024, "MiniCPM").
+
+    The decay is exponential there. Ours is a straight line, with which Hägele et al. 2024 ("Scaling Laws and
+    Compute-Optimal Training Beyond Fixed Training Durations") come as far as with a cosine.
+
+    With ``decay=1`` there is no plateau: the linear decay of BERT.
+
+    Args:
+        warmup: fraction of the training with a rising factor, or, from 1 on, the number of such steps.
+        decay: fraction of the training, its last, with a falling factor; at most what the warm-up leaves.
+        final: the factor at the end.
+
+    Raises:
+        ValueError: as :class:`Cosine`, or ``decay`` outside (0, 1].
+    """
+
+    def __init__(self, warmup: float = 0.05, decay: float = 0.2, final: float = 0.0) -> None:
+        _check_ramps(warmup, final)
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay must be a fraction of the training in (0, 1], got {decay}")
+        self.warmup = warmup
+        self.decay = decay
+        self.final = final
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        rising = _rising_steps(self.warmup, total_steps)
+        if step < rising:
+            return (step + 1) / rising
+        falling, left = min(round(self.decay * total_steps), total_steps - rising), max(0, total_steps - step)
+        return 1.0 if left >= falling else self.final + (1 - self.final) * left / falling
+
+
+def _check_ramps(warmup: float, final: float) -> None:
+    if not warmup >= 0 or (warmup >= 1 and warmup % 1 != 0):
+        raise ValueError(f"warmup must be a fraction of the training in [0, 1) or a number of steps, got {warmup}")
+    if not 0 <= final <= 1:
+        raise ValueError(f"final must be a factor in [0, 1], got {final}")
+
+
+def _rising_steps(warmup: float, total_steps: int) -> int:
+    return round(warmup * total_steps if warmup < 1 else warmup)
 
 
 class InverseSquareRoot:

@@ -24,6 +24,8 @@ Size = tuple[int, int]
 """(H, W)."""
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
+LinearActivation = Activation | Literal["glu"]
+"""Behind linear layers; ``glu`` is u sigmoid(v), u and v from twice as many units (Dauphin et al. 2017)."""
 
 # The layer, and 1 / sqrt(E[f(u)^2]) for u ~ N(0, 1): the gain with which weights before it keep the second
 # moment of their signal (He et al. 2015, section 2.2, for other f than the ReLU too). None: Glorot-uniform.
@@ -35,6 +37,7 @@ _ACTIVATIONS: dict[str, tuple[type[nn.Module], float | None]] = {
     "silu": (nn.SiLU, 1.6765),
     "gelu": (nn.GELU, 1.5335),
 }
+_GLU_GAIN = 1.8462
 
 
 def _look_up(name: str) -> tuple[type[nn.Module], float | None]:
@@ -69,7 +72,7 @@ def attention_layer(name: FeatureMapAttention, channels: int, heads: int) -> nn.
     return FEATURE_MAP_ATTENTION[name](channels, heads)
 
 
-def initialize(layer: Layer, activation: Activation | None = None) -> Layer:
+def initialize(layer: Layer, activation: LinearActivation | None = None) -> Layer:
     """Give a layer its initial weights, according to the ``activation`` that follows it; biases zero.
 
     Before tanh, and for output layers: Glorot-uniform, as in the IWAE authors' code. Before the others: normal with
@@ -81,7 +84,7 @@ def initialize(layer: Layer, activation: Activation | None = None) -> Layer:
         ValueError: no such activation.
     """
     fan_in, fan_out = _fans(layer)
-    gain = None if activation is None else _look_up(activation)[1]
+    gain = None if activation is None else _GLU_GAIN if activation == "glu" else _look_up(activation)[1]
     if gain is None:
         bound = math.sqrt(6 / (fan_in + fan_out))
         nn.init.uniform_(layer.weight, -bound, bound)
@@ -102,13 +105,14 @@ def _fans(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> tuple[float, flo
     return layer.in_channels * taps, layer.out_channels * taps / strides
 
 
-def hidden_layers(sizes: Sequence[int], activation: Activation, batch_norm: bool = False) -> list[nn.Module]:
+def hidden_layers(sizes: Sequence[int], activation: LinearActivation, batch_norm: bool = False) -> list[nn.Module]:
     """Linear layers between these numbers of features, each followed by an activation, with batch normalization before
     it if asked."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        norm = [nn.BatchNorm1d(n_out)] if batch_norm else []
-        layers += [initialize(nn.Linear(n_in, n_out), activation), *norm, activation_layer(activation)]
+        units, after = (2 * n_out, nn.GLU()) if activation == "glu" else (n_out, activation_layer(activation))
+        norm = [nn.BatchNorm1d(units)] if batch_norm else []
+        layers += [initialize(nn.Linear(n_in, units), activation), *norm, after]
     return layers
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from attelbo.networks.base import Decoder, Encoder
-from attelbo.networks.layers import Activation, hidden_layers, initialize, positive
+from attelbo.networks.layers import LinearActivation, hidden_layers, initialize, positive
 
 
 class MLPEncoder(Encoder):
@@ -21,7 +21,7 @@ class MLPEncoder(Encoder):
     Args:
         in_shape: the shape of one x.
         hidden: units of each hidden layer, from x on; empty for a linear model, h = x flattened.
-        activation: after each hidden layer.
+        activation: after each hidden layer; ``glu`` has gates of as many further units.
         batch_norm: between a hidden layer and its activation (Ioffe & Szegedy 2015); evaluation uses running means.
 
     Raises:
@@ -33,7 +33,7 @@ class MLPEncoder(Encoder):
         in_shape: Sequence[int],
         *,
         hidden: Sequence[int] = (200, 200),
-        activation: Activation = "tanh",
+        activation: LinearActivation = "tanh",
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class MLPDecoder(Decoder):
         in_shape: the shape of one z.
         out_shape: the shape of one eta.
         hidden: units of each hidden layer, from z on; empty for a linear model.
-        activation: after each hidden layer.
+        activation: after each hidden layer; ``glu`` has gates of as many further units.
         batch_norm: between a hidden layer and its activation (Ioffe & Szegedy 2015); evaluation uses running means.
 
     Raises:
@@ -66,7 +66,7 @@ class MLPDecoder(Decoder):
         out_shape: Sequence[int],
         *,
         hidden: Sequence[int] = (200, 200),
-        activation: Activation = "tanh",
+        activation: LinearActivation = "tanh",
         batch_norm: bool = False,
     ) -> None:
         super().__init__()

@@ -218,12 +218,7 @@ def check_terms(terms: Terms, model: Model) -> None:
     if scalars:
         found = "a loss that depends on nothing that is trained"
     elif isinstance(terms, dict):
-        found = ", ".join(
-            f"{name} of shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else f"{name}, a {type(value).__name__}"
-            for name, value in terms.items()
-        )
+        found = ", ".join(f"{name}{_kind(value)}" for name, value in terms.items())
     else:
         found = f"a {type(terms).__name__}"
     objective = getattr(model, "objective", None)

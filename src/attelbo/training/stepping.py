@@ -95,6 +95,8 @@ class BlockStepper(Callback):
         """Optimizer steps of the whole training, which schedules are stretched over."""
         self.rows_seen = 0
         """Rows trained on so far, by all devices together."""
+        self.row_tokens: int | None = None
+        """The tokens of a row, where all rows have as many."""
         self._seconds_before = 0.0
         self._started: float | None = None
 
@@ -128,6 +130,7 @@ class BlockStepper(Callback):
         self.model.stepper = self
         self.model.automatic_optimization = False
         self.total_steps = planned_steps(trainer, self.data)
+        self.row_tokens = self.data.row_tokens
         self.engine = None
         self.check(trainer, pl_module, self.data)
 

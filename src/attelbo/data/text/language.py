@@ -171,6 +171,10 @@ class LanguageDataModule(TextDataModule):
         return train.consecutive(places)
 
     @property
+    def row_tokens(self) -> int | None:
+        return self.context if self.documents in ("stream", "packed") else None
+
+    @property
     def length(self) -> int:
         """The context."""
         return self.context

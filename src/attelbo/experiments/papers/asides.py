@@ -1,6 +1,8 @@
-"""The notes below a table: further metrics, pairs of cells, the cost of each cell's model, the software used."""
+"""The notes below a table: further metrics, pairs of cells, numbers that say less than they seem to, the cost of each
+cell's model, the software used."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,6 +14,7 @@ from attelbo.experiments.assembly import Config, assemble
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate, paired
 from attelbo.experiments.comparison.table import by_seed
+from attelbo.experiments.measured import remarks
 from attelbo.experiments.papers.specification import Paper
 from attelbo.experiments.provenance import in_short
 from attelbo.models import Model, count_parameters
@@ -62,8 +65,21 @@ def asides(paper: Paper, done: Mapping[str, Sequence[Run]], costs: Mapping[str, 
         for key in (paper.metric_of(a), *paper.also):
             if found := paired(by_seed(done[a], key), by_seed(done[b], key)):
                 yield f"{key}: {found.statement(paper.title_of(a), paper.title_of(b))}"
+    yield from _remarks_on(paper, done)
     for cell, cost in costs.items():
         operations = f"{cost.flops / 1e6:.1f} MFLOP for a row in training"
         yield f"{paper.title_of(cell)}: {cost.parameters:,} parameters, {operations}"
     if made := {in_short(run.provenance) for runs in done.values() for run in runs if run.provenance}:
         yield f"made with {'; '.join(sorted(made))}"
+
+
+def _remarks_on(paper: Paper, done: Mapping[str, Sequence[Run]]) -> Iterator[str]:
+    """Those on the first run of a cell that has any; once, where cells share their runs."""
+    told: set[Path] = set()
+    for cell, runs in done.items():
+        concerned = [run for run in runs if any(remarks(run.result, "test"))]
+        if concerned and concerned[0].path not in told:
+            told.add(concerned[0].path)
+            how_many = f" (in {len(concerned)} of {len(runs)} runs)" if len(runs) > 1 else ""
+            for remark in remarks(concerned[0].result, "test"):
+                yield f"{paper.title_of(cell)}: {remark}{how_many}"

@@ -23,6 +23,9 @@ class Planar(Flow):
     argument of softplus is clamped from below at -10, so that the determinant stays positive in float32. The inverse
     requires numerical root finding and is not implemented.
 
+    u and w are the given numbers divided by sqrt(D), so that of numbers around 1 z moves by a length around 1, whatever
+    D. Adam moves all numbers equally far: without it, its first steps throw z out of the reach of the decoder.
+
     Args:
         dim: D.
     """
@@ -33,7 +36,8 @@ class Planar(Flow):
         self.n_given = 2 * dim + 1
 
     def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        u, w, b = given.split([self.dim, self.dim, 1], dim=-1)
+        directions, b = given.split([2 * self.dim, 1], dim=-1)
+        u, w = (directions / math.sqrt(self.dim)).chunk(2, dim=-1)
         inner = (w * u).sum(-1, keepdim=True)
         wanted = F.softplus((inner + _AT_ONE).clamp(min=-10.0))  # 1 + w^T u, (B, 1), > 0
         squared = w.square().sum(-1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)

@@ -4,6 +4,8 @@ Variational Inference", eq. 13-15 and sec. 4: H-SNF).
 Shapes: n samples, B batch, D dimensions, H reflections.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +24,8 @@ class Sylvester(Flow):
 
     Q is the product of H reflections I - 2 v v^T. The determinant is prod_i (1 + tanh'(.)_i R_ii S_ii); the diagonals
     of R and S go through tanh, so that every factor is positive and the flow invertible. All of R, S, b and the
-    v are given, D (D + H + 2) numbers. The inverse is not known in closed form.
+    v are given, D (D + H + 2) numbers; what lies above the diagonals is divided by sqrt(D), as in :class:`Planar`. The
+    inverse is not known in closed form.
 
     Args:
         dim: D.
@@ -45,6 +48,7 @@ class Sylvester(Flow):
 
     def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         r_diagonal, r_above, s_diagonal, s_above, b, vectors = given.split(self.sizes, dim=-1)
+        r_above, s_above = r_above / math.sqrt(self.dim), s_above / math.sqrt(self.dim)
         r_diagonal, s_diagonal = _DIAGONAL_BOUND * r_diagonal.tanh(), _DIAGONAL_BOUND * s_diagonal.tanh()
         # Autocast would round the products to bfloat16, and the determinant would be that of another map.
         with torch.autocast(z.device.type, enabled=False):

@@ -21,6 +21,8 @@ class StepperState(Protocol):
     """Optimizer steps of the whole training."""
     rows_seen: int
     """Rows trained on so far, by all devices together."""
+    row_tokens: int | None
+    """The tokens of a row, where all rows have as many."""
     log_every_n_steps: int
     """Optimizer steps between two lines to the loggers."""
     terms: tuple[str, ...]

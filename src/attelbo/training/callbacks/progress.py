@@ -16,38 +16,16 @@ from rich.progress import Progress as RichProgress
 
 from attelbo.training.callbacks.base import StepperState, monitor_of, stepper_of
 from attelbo.training.replicas import Seat
+from attelbo.training.throughput import Throughput
 
 _SHOWN = ("loss", "elbo", "kl", "accuracy")
 _SHARE = 0.01
 """Of the time, that drawing may take: a bar costs some ten milliseconds."""
-_MEMORY_S = 3.0
-"""The samples per second shown are an average over about so many seconds of training."""
-
-
-class Throughput:
-    """Samples per second of training time, smoothed: an exponential average with a time constant."""
-
-    def __init__(self, memory_s: float = _MEMORY_S) -> None:
-        self.memory_s = memory_s
-        self.rate: float | None = None
-        self._last: tuple[float, int] | None = None
-
-    def pause(self) -> None:
-        """The time until the next `update` was not spent on training."""
-        self._last = None
-
-    def update(self, now: float, samples: int) -> None:
-        """``samples`` have been trained on up to the time ``now``, in seconds."""
-        last, self._last = self._last, (now, samples)
-        if last is None or now <= last[0]:
-            return
-        elapsed, trained = now - last[0], samples - last[1]
-        keep = 0.0 if self.rate is None else 2 ** (-elapsed / self.memory_s)
-        self.rate = keep * (self.rate or 0.0) + (1 - keep) * trained / elapsed
 
 
 class Progress(ProgressBar):
-    """Epoch, steps, loss, ELBO and KL (nats) or accuracy, samples/s and the time left, on the standard error stream.
+    """Epoch, steps, loss, ELBO and KL (nats) or accuracy, samples/s or tokens/s, and the time left, on the standard
+    error stream.
 
     Args:
         refreshes_per_second: How often the bar is drawn, at most.
@@ -189,9 +167,12 @@ class Progress(ProgressBar):
         return f"{epoch} x {together}" if together > 1 else f"replica {self.seat.place + 1}/{size}  {epoch}"
 
     def _speed(self, stepper: StepperState) -> str:
-        """Samples per second, and the time left if the rest goes as fast as this process has gone, validation too."""
+        """Samples or tokens per second, and the time left if the rest goes as fast as this process has gone, validation
+        too."""
         together = self.seat.trains_with if self.seat else 1
-        parts = [] if self._throughput.rate is None else [f"{self._throughput.rate * together:,.0f} samples/s"]
+        per_row, unit = (1, "samples") if stepper.row_tokens is None else (stepper.row_tokens, "tokens")
+        rate = self._throughput.rate
+        parts = [] if rate is None else [f"{rate * together * per_row:,.0f} {unit}/s"]
         started, first_step = self._start
         done, left = stepper.step - first_step, stepper.total_steps - stepper.step
         if done > 0:
