@@ -44,7 +44,8 @@ def test_operations_are_those_of_the_products() -> None:
 def test_pairs_and_further_metrics_are_told() -> None:
     def run(seed: int, value: float) -> Any:
         metrics = {"test/bits_per_dim": value, "test/reconstruction": 100 * value}
-        return SimpleNamespace(seed=seed, metrics=metrics, provenance=origin(gpus=["A100", "A100"] if seed else []))
+        made = origin(gpus=["A100", "A100"] if seed else [])
+        return SimpleNamespace(seed=seed, metrics=metrics, result={}, provenance=made)
 
     def origin(gpus: list[str]) -> dict[str, Any]:
         return {

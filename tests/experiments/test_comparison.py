@@ -57,7 +57,12 @@ def write_run(
     (path / ".hydra").mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     (path / ".hydra" / "choices.yaml").write_text(yaml.safe_dump(choices or {}))
-    status = {"state": state, "config_hash": config_hash(config), "started": started, "error": "boom\nRuntimeError: x"}
+    status = {
+        "state": state,
+        "config_hash": config_hash(config),
+        "started": f"{started}T00:00:00",
+        "error": "boom\nRuntimeError: x",
+    }
     (path / "status.json").write_text(json.dumps(status))
     curves = {"train/loss": nll, "val/elbo": -nll}
     rows = [f"{step},0,{name},{value - 10 / step}" for name, value in curves.items() for step in (1, 2, 3)]

@@ -277,7 +277,7 @@ def test_damaged_records_of_hydra_are_one_line(tmp_path, content):
 def test_of_the_runs_in_a_folder_the_newest_that_is_done_is_found(tmp_path):
     def begun(name: str, started: str, state: str) -> RunDirectory:
         run = RunDirectory(tmp_path / name)
-        run.write("status.json", {"state": state, "started": started})
+        run.write("status.json", {"state": state, "started": f"{started}T00:00:00"})
         (run.path / "checkpoints").mkdir()
         (run.path / "checkpoints" / "last.ckpt").touch()
         return run

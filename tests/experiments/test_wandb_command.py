@@ -86,7 +86,7 @@ def sweep(tmp_path: Path) -> Path:
             (path / "media" / "samples-epoch0001.png").touch()
             (path / "config.yaml").write_text(yaml.safe_dump(config))
             (path / "status.json").write_text(
-                json.dumps({"state": "done", "config_hash": path.name, "started": "2026-01-01"})
+                json.dumps({"state": "done", "config_hash": path.name, "started": "2026-01-01T00:00:00"})
             )
             (path / "metrics.csv").write_text("step,epoch,metric,value\n1,0,val/loss,3\n1,0,val/elbo,-3\n1,0,lr,1\n")
             result = {

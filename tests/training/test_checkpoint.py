@@ -277,7 +277,7 @@ def test_lightnings_name_for_it(done, tmp_path, which):
 def test_from_run_of_a_folder_takes_the_newest_run_that_is_done(tmp_path, done):
     for name, state, started in (("old", "done", "2020"), ("new", "done", "2021"), ("cut", "interrupted", "2022")):
         shutil.copytree(done.run_dir, tmp_path / "runs" / name)
-        status = {"state": state, "started": f"{started}-01-01"}
+        status = {"state": state, "started": f"{started}-01-01T00:00:00"}
         (tmp_path / "runs" / name / "status.json").write_text(json.dumps(status))
         weights = torch.load(tmp_path / "runs" / name / "checkpoints" / "last.ckpt")
         next(iter(weights["state_dict"].values())).fill_(int(started))

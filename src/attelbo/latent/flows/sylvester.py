@@ -24,7 +24,7 @@ class Sylvester(Flow):
 
     Q is the product of H reflections I - 2 v v^T. The determinant is prod_i (1 + tanh'(.)_i R_ii S_ii); the diagonals
     of R and S go through tanh, so that every factor is positive and the flow invertible. All of R, S, b and the
-    v are given, D (D + H + 2) numbers; what lies above the diagonals is divided by sqrt(D), as in :class:`Planar`. The
+    v are given, D (D + H + 2) numbers; what lies above the diagonals is divided by sqrt(D), as in the planar flow. The
     inverse is not known in closed form.
 
     Args:
