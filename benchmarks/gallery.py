@@ -19,11 +19,11 @@ from pathlib import Path
 
 from attelbo.cli import main as attelbo
 from attelbo.errors import UserError
+from attelbo.experiments.measured import measured
 from attelbo.experiments.rundir import RunDirectory
-from attelbo.experiments.tables import measured
 from attelbo.files import write_atomically
 from benchmarks.exhibits import EXHIBITS, Exhibit, Work
-from benchmarks.machine import this_machine
+from benchmarks.machine import machine_in_short, made_on
 
 PAGE = Path(__file__).parent.parent / "docs" / "gallery.md"
 MOST_COLORS = 256
@@ -87,9 +87,7 @@ def publish(exhibits: Sequence[Exhibit], folder: Path, page: Path) -> None:
     kept = {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in re.split(r"(?m)^## ", before)[1:]}
     pictures = page.with_suffix("")
     sections = [section(exhibit, folder, pictures) or kept.get(exhibit.title) for exhibit in exhibits]
-    made = this_machine()
-    machine = f"{made['hardware']['cpu']} ({made['hardware']['cores']} cores), torch {made['versions']['torch']}"
-    text = TEXT.format(machine=machine) + "\n".join(filter(None, sections))
+    text = TEXT.format(machine=machine_in_short()) + "\n".join(filter(None, sections))
     write_atomically(page, text)
     for path in pictures.glob("*"):
         if f"({pictures.name}/{path.name})" not in text:
@@ -134,20 +132,15 @@ def run_of(work: Work, folder: Path) -> Path | None:
 
 def facts(run: Path, metrics: Sequence[str]) -> str:
     """Numbers of a run, its seconds of training, its day and its commit."""
-    result, status, made = (
-        json.loads((run / name).read_text(encoding="utf-8"))
-        for name in ("result.json", "status.json", "provenance.json")
-    )
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     numbers = {
         measure.key: f"{measure.label} {value:z.{measure.digits}f}"
         + ("" if error is None else f" ± {error:.{measure.digits}f}")
         + f" {measure.unit}{f' ({measure.note})' * bool(measure.note)}"
         for measure, value, error in measured(result, "test")
     }
-    git = made["git"]
-    commit = f", {git['sha'][:7]}{'+' * bool(git['diff'])}" if git else ""
     told = [*(numbers[key].strip() for key in metrics), f"{result['seconds']['train']:.0f} s of training"]
-    return f"{'; '.join(told)}; {status['started'][:10]}{commit}"
+    return f"{'; '.join(told)}; {', '.join(filter(None, made_on(run)))}"
 
 
 def small(file: Path) -> bytes:

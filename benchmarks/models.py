@@ -19,7 +19,7 @@ from attelbo.cli import main as attelbo
 from attelbo.experiments.comparison import Estimate
 from attelbo.experiments.configuration import compose
 from attelbo.experiments.listing import choices, description, package_folder
-from benchmarks.machine import this_machine
+from benchmarks.machine import machine_in_short, made_on
 
 DOCS = Path(__file__).parent.parent / "docs" / "models.md"
 
@@ -201,7 +201,7 @@ class Row:
             f"{mean(bits):.3f}" if bits else "-",
             f"{mean(units):.0f}" if units else "-",
             f"{mean(result['seconds']['train'] for result in results):.0f}",
-            _made(done[0]),
+            " ".join(filter(None, made_on(done[0]))),
         ]
         left = len(setting.seeds) - len(results)
         missing = f": **seeds done: {len(results)}; {(problems or ['not run'])[0]}**" if left else ""
@@ -215,14 +215,6 @@ class Row:
 
 def _what(name: str) -> str:
     return description(choices([package_folder()])["model"][name]).replace("|", "\\|")
-
-
-def _made(run: Path) -> str:
-    """When, and by which commit."""
-    provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    started = json.loads((run / "status.json").read_text(encoding="utf-8"))["started"]
-    git = provenance["git"]
-    return f"{started[:10]} {git['sha'][:7]}{'+' * bool(git['diff'])}" if git else started[:10]
 
 
 COMPARED = {
@@ -265,9 +257,7 @@ One thread of {machine}; other programs may have shared it, so seconds (of train
 
 def page(tables: Sequence[str]) -> str:
     """docs/models.md, whole."""
-    made = this_machine()
-    machine = f"{made['hardware']['cpu']} ({made['hardware']['cores']} cores), torch {made['versions']['torch']}"
-    return PAGE.format(tables="\n\n".join(tables), machine=machine)
+    return PAGE.format(tables="\n\n".join(tables), machine=machine_in_short())
 
 
 if __name__ == "__main__":
