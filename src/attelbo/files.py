@@ -168,10 +168,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    return _checked(path, content)
+    return checked(path, content)
 
 
-def _checked(path: Path, content: Any) -> dict[str, Any]:
+def checked(path: Path, content: Any) -> Any:
+    """The content of a file of a run or a sweep, which holds what it should.
+
+    Raises:
+        UserError: it does not.
+    """
     if (told := misfit(path.name, content)) is not None:
         raise UserError(f"{path} cannot be read: {told}")
     return content
@@ -192,7 +197,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{run_dir} is not a run directory: it has no readable config.yaml") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    return _checked(path, content)
+    return checked(path, content)
 
 
 def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:

@@ -24,8 +24,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from attelbo.errors import UserError, one_line
-from attelbo.files import METRICS_FILE, find_run, read_json, read_metrics, read_yaml, write_atomically
-from attelbo.records import misfit
+from attelbo.files import METRICS_FILE, checked, find_run, read_json, read_metrics, read_yaml, write_atomically
 
 State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
 
@@ -175,9 +174,7 @@ class RunDirectory:
             return kind()
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{file} cannot be read: {one_line(error)}") from error
-        if (told := misfit(file.name, content)) is not None:
-            raise UserError(f"{file} cannot be read: {told}")
-        return content
+        return checked(file, content)
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """Metric -> (step, value), in the order of the steps."""

@@ -107,7 +107,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> Path:
     """Write a checkpoint of weights alone, for evaluating and sampling; no training can be resumed from it."""
     copy = _copier(stays=True)
-    _write(path, {"state_dict": {name: copy(value.detach()) for name, value in weights.items()}})
+    _write(path, {"state_dict": {name: copy(value) for name, value in weights.items()}})
     return path
 
 
