@@ -1,4 +1,4 @@
-"""A Bernoulli likelihood around the base rates of the training images: in a run, resumed, continued, and as replicas."""
+"""A Bernoulli likelihood around base rates of the training images: in a run, resumed, continued, and as replicas."""
 
 import json
 
