@@ -135,6 +135,17 @@ def test_pixel_moments_are_those_of_the_training_images(digits, options):
     torch.testing.assert_close(std, x.double().std((0, 2, 3), correction=0))
 
 
+@pytest.mark.parametrize("options", [{}, {"binarize": "threshold"}, {"binarize": "static"}, {"crop": 2, "flip": True}])
+def test_the_mean_is_that_of_the_training_images(digits, options):
+    as_stored = {key: value for key, value in options.items() if key == "binarize"}
+    x = everything(digits(**{"binarize": "none"} | as_stored), "train").x
+    torch.testing.assert_close(digits(**options).mean(), x.double().mean(0))
+
+
+def test_the_mean_of_what_is_drawn_is_that_of_the_levels(digits):
+    torch.testing.assert_close(digits(binarize="dynamic").mean(), digits(binarize="none").mean())
+
+
 def test_training_blocks_go_to_the_stepper(digits):
     data = digits(minibatches_per_block=16)
     blocks = list(data.train_dataloader())

@@ -286,6 +286,23 @@ def test_bernoulli_of_grey_levels_is_no_likelihood() -> None:
     assert Bernoulli((1,), allow_levels=True, data_kind="binary").normalized
 
 
+def test_bernoulli_around_base_rates() -> None:
+    part = Bernoulli((1, 2, 2), base_rates=True).double()
+    rates = torch.tensor([[[0.0, 0.2], [0.7, 1.0]]], dtype=torch.float64)
+    part.learn_mean(rates)
+    expected = torch.tensor([[[0.001, 0.2], [0.7, 0.999]]], dtype=torch.float64)
+    torch.testing.assert_close(part.mean(torch.zeros(3, 1, 2, 2, dtype=torch.float64)), expected.expand(3, 1, 2, 2))
+    eta, x = draw(part, "bernoulli")
+    shifted = eta + expected.logit()
+    torch.testing.assert_close(part.log_prob(eta, x), bernoulli(part, shifted, x).sum((2, 3, 4)))
+    torch.testing.assert_close(part.log_table(eta), Bernoulli((1, 2, 2)).log_table(shifted))
+    torch.testing.assert_close(
+        part.sample(eta.expand(5000, -1, -1, -1, -1, -1)).mean(0), shifted.sigmoid(), atol=0.05, rtol=0
+    )
+    part.learn_mean(1 - rates)  # a second training, such as one that goes on, finds what the decoder has learned from
+    torch.testing.assert_close(part.base_logits, expected.logit())
+
+
 def test_bernoulli_at_extreme_logits() -> None:
     # Probabilities of exactly 0 and 1 in float32: the logarithm of a sigmoid would be -inf or lose the rest.
     eta = torch.tensor([[[200.0], [-200.0], [200.0], [-200.0], [12.0]]])

@@ -24,7 +24,7 @@ from attelbo.data.nuisances import Nuisance
 from attelbo.data.options import ResidentOptions
 from attelbo.data.pairs import Pairing, Pairs, check_pairs, pairing_of
 from attelbo.data.pictures import decode_pictures
-from attelbo.data.resident import ImageSplit, ResidentSplit, unpack_bits
+from attelbo.data.resident import ImageSplit, ResidentSplit
 from attelbo.data.rows import one_after_the_other, put_in_order
 from attelbo.data.sources.base import Images, ImageSource, checked
 from attelbo.data.text.vocabulary import FILE, load_vocabularies, save_vocabularies
@@ -211,18 +211,24 @@ class ImageDataModule(ResidentDataModule):
         Raises:
             ConfigError: the images are not of bytes.
         """
+        return self._pixels("model.standardize is").moments()
+
+    def mean(self) -> Tensor:
+        """The mean of the training images, as they are stored, (C, H, W), float64, where the model sees numbers from 0
+        to 1.
+
+        Raises:
+            ConfigError: the images are not of bytes.
+        """
+        return self._pixels("model.likelihood.base_rates are").mean()
+
+    def _pixels(self, asked: str) -> ImageSplit:
         split = self._split("train")
         if not isinstance(split, ImageSplit):
-            raise ConfigError(f"model.standardize is of pixels, {self._name} has real numbers: data.standardize=each")
+            raise ConfigError(f"{asked} of pixels, {self._name} has real numbers: data.standardize=each")
         if split.nuisance != "none":
-            raise ConfigError("model.standardize is of pixels that are there: not with data.nuisance, which is drawn")
-        x = unpack_bits(split.x) if split.bits else split.x
-        levels = torch.arange(256, dtype=torch.float64) / (255 if split.draw else split.scale)
-        # Counted, not summed: exact, and the bytes stay bytes.
-        counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in x.unbind(1)]).cpu().double()
-        mean = (counts @ levels) / counts.sum(1)
-        square = (counts @ levels.square()) / counts.sum(1)
-        return mean, (square - mean.square()).clamp(min=0).sqrt()
+            raise ConfigError(f"{asked} of pixels that are there: not with data.nuisance, which is drawn")
+        return split
 
     @property
     def _moves(self) -> dict[str, Any]:

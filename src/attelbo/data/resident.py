@@ -13,6 +13,9 @@ from attelbo.data.batch import Batch
 from attelbo.data.binarize import draw_bits
 from attelbo.data.nuisances import Nuisance, with_nuisance
 
+_ROWS_AT_ONCE = 4096
+"""When bits are unpacked to be counted."""
+
 
 class ResidentSplit(ABC):
     """Tensors, namely all attributes that are one, which move once to the device where batches are first made."""
@@ -109,6 +112,26 @@ class ImageSplit(ResidentSplit):
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel as it is stored, (C,) each, float64, without a nuisance."""
+        x = unpack_bits(self.x) if self.bits else self.x
+        levels = torch.arange(256, dtype=torch.float64) / self._white
+        # Counted, not summed: exact, and the bytes stay bytes.
+        counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in x.unbind(1)]).cpu().double()
+        mean = (counts @ levels) / counts.sum(1)
+        square = (counts @ levels.square()) / counts.sum(1)
+        return mean, (square - mean.square()).clamp(min=0).sqrt()
+
+    def mean(self) -> Tensor:
+        """The mean of all rows as they are stored, (C, H, W), float64, without a nuisance."""
+        chunks = (unpack_bits(x) if self.bits else x for x in self.x.split(_ROWS_AT_ONCE))
+        return torch.stack([x.sum(0) for x in chunks]).sum(0).double() / (len(self) * self._white)
+
+    @property
+    def _white(self) -> int:
+        """The byte that stands for 1.0 on average."""
+        return 255 if self.draw else self.scale
 
     def materialize(self, index: Tensor) -> Batch:
         self.to(index.device)

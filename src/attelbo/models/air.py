@@ -283,6 +283,8 @@ def build_air(
             "data.standardize must be none: AIR paints objects on black, and pixels that are standardized have no black"
         )
     p = likelihood_of(likelihood, data)
+    if p.needs_mean:
+        raise ConfigError("model.likelihood.base_rates must be false: AIR paints objects on black")
     if not isinstance(p, Bernoulli | LocationScale):
         raise ConfigError(
             f"model/likelihood: AIR paints means of bernoulli or of a location-scale family, not {type(p).__name__}"

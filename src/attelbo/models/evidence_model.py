@@ -12,13 +12,14 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec
 from attelbo.data.batch import Batch
+from attelbo.errors import ConfigError
 from attelbo.latent import Evidence, Extra, Likelihood, Objective, Quantized, Turn
 from attelbo.latent.spaces import Codes
 from attelbo.metrics import ActiveUnits, CodeUsage, Measure, SampleMean
@@ -136,9 +137,18 @@ class EvidenceModel(Model):
         self.objective.at_step(step, total_steps)
 
     def on_fit_start(self) -> None:
-        n_rows = getattr(getattr(self.trainer, "datamodule", None), "n_rows", None)  # not of a loader by itself
-        if n_rows is not None:
-            self.objective.at_start(n_rows("train"))
+        """Tell objective and likelihood what they want to know of the training rows.
+
+        Raises:
+            ConfigError: the likelihood needs the mean of rows that no data module has.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)  # None where the trainer has only a loader
+        if hasattr(data, "n_rows"):
+            self.objective.at_start(data.n_rows("train"))
+        if self.likelihood.needs_mean:
+            if not hasattr(data, "mean"):
+                raise ConfigError("model.likelihood.base_rates: it takes a data module of images, in place of a loader")
+            self.likelihood.learn_mean(data.mean())
 
     # -- objectives that take turns, or let a side wait -------------------------------------------
 

@@ -33,6 +33,8 @@ class Likelihood(nn.Module, ABC):
     """L, the values that a dimension of x can take, 0, 1 / (L - 1), ..., 1, where it is discrete."""
     supports: frozenset[str]
     """The kinds of data it is a likelihood for: of "binary" {0, 1}, "levels" {0, 1/255, ..., 1}, "real"."""
+    needs_mean: bool = False
+    """Whether it is to be told the mean of the training rows before the first step, by ``learn_mean``."""
 
     def __init__(self, data_shape: Sequence[int]) -> None:
         super().__init__()
@@ -47,6 +49,9 @@ class Likelihood(nn.Module, ABC):
         """The P parameters of each dimension of x: (..., P * C, ...) -> P views (..., C, ...)."""
         channels = -len(self.data_shape)
         return eta.unflatten(channels, (self.n_parameters, self.data_shape[0])).unbind(channels - 1)
+
+    def learn_mean(self, mean: Tensor) -> None:
+        """Called before the first step of a training, if ``needs_mean``, with the mean of its rows, (C, ...)."""
 
     @abstractmethod
     def log_prob(self, eta: Tensor, x: Tensor) -> Tensor:
