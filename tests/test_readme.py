@@ -95,7 +95,7 @@ def small(words: list[str]) -> list[str]:
         more = SMALL | {key: value for word in words for key, value in SMALL_OF.get(word, {}).items()}
         words = [FEWER_STEPS.get(word, word) for word in words]
         return words + [f"{key}={value}" for key, value in more.items() if not any(w.startswith(key) for w in words)]
-    return [re.sub("(n_samples|epochs)=.*", r"\1=3", word) for word in words]
+    return [re.sub("(n_samples|n_images|epochs)=.*", r"\1=3", word) for word in words]
 
 
 def without_pictures(words: list[str]) -> list[str]:

@@ -56,6 +56,8 @@ class Evaluation:
     """Accuracy of simple classifiers that learn labels from posterior means."""
     fid: bool = False
     """The Frechet Inception distance of samples."""
+    gaps: bool = False
+    """Where the bound falls short of log p(x): by annealed importance sampling, and by the best q for each image."""
     lengths: Sequence[int] | None = None
     """Rows of these lengths too, of a model of tokens."""
     stretched: Stretched | None = None

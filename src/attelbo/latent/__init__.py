@@ -1,6 +1,7 @@
 """The latent side of a model: posteriors, priors, likelihoods, objectives. Pure torch, usable alone."""
 
 from attelbo.latent import flows, hyperbolic, schedules, spaces
+from attelbo.latent.annealing import AnnealedEstimate, anneal
 from attelbo.latent.codebook import Codebook, MovingCodebook
 from attelbo.latent.distributions import (
     DiagonalNormal,
@@ -105,6 +106,7 @@ from attelbo.latent.priors import (
     WrappedNormalPrior,
     sampled_kl,
 )
+from attelbo.latent.refinement import best_normal
 from attelbo.latent.sharing import Average, share_posteriors
 
 __all__ = [
@@ -121,6 +123,7 @@ __all__ = [
     "VAEGAN",
     "WAEMMD",
     "Adversarial",
+    "AnnealedEstimate",
     "AutoregressiveConvolutional",
     "AutoregressiveRecurrent",
     "Average",
@@ -205,6 +208,8 @@ __all__ = [
     "WrappedNormal",
     "WrappedNormalPosterior",
     "WrappedNormalPrior",
+    "anneal",
+    "best_normal",
     "estimate_log_likelihood",
     "flows",
     "hyperbolic",

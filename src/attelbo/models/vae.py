@@ -76,12 +76,12 @@ class VariationalAutoencoder(LatentVariableModel):
 
     def _guided(self, q: Distribution, x: Tensor, y: Tensor | None) -> Distribution:
         """q, given log p(x, z) as a function of z, if it depends on it."""
+        return q.with_log_joint(self.log_joint(x, y, q))
+
+    def log_joint(self, x: Tensor, y: Tensor | None, q: Distribution) -> Callable[[Tensor], Tensor]:
+        """log p(x, z) as a function of z (n, B, *E) as q draws them: (n, B), nats."""
         prior = self.prior_of(y)
-
-        def log_joint(z: Tensor) -> Tensor:
-            return self.explain(z, x, y, steady=True)[0] + prior.log_prob(q.prior_value(z))
-
-        return q.with_log_joint(log_joint)
+        return lambda z: self.explain(z, x, y, steady=True)[0] + prior.log_prob(q.prior_value(z))
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""

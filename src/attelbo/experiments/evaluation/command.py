@@ -37,6 +37,7 @@ def evaluate(
     quality: bool = False,
     probe: bool = False,
     fid: bool = False,
+    gaps: bool = False,
     lengths: Sequence[int] | None = None,
     stretched: Stretched | None = None,
 ) -> None:
@@ -60,6 +61,7 @@ def evaluate(
         quality: similarity of reconstructions, and distances of samples in the features of a classifier.
         probe: accuracy of simple classifiers that learn labels from posterior means.
         fid: the Frechet Inception distance of samples.
+        gaps: where the bound falls short of log p(x); see ``attelbo.experiments.evaluation.inference_gaps``.
         lengths: rows of these lengths too, of a model of tokens; see ``attelbo.experiments.evaluation.lengths``.
         stretched: what is stretched about rotary positions, where these rows are longer than those trained on.
 
@@ -80,6 +82,7 @@ def evaluate(
             quality=quality,
             probe=probe,
             fid=fid,
+            gaps=gaps,
             lengths=lengths,
             stretched=stretched,
         )

@@ -20,6 +20,7 @@ from attelbo.experiments.evaluation.disentanglement import (
     evaluate_disentanglement,
     has_factors,
 )
+from attelbo.experiments.evaluation.inference_gaps import check_gaps, evaluate_gaps, gap_measures
 from attelbo.experiments.evaluation.information import INFORMATION, evaluate_information
 from attelbo.experiments.evaluation.lengths import check_lengths, evaluate_lengths, write_lengths
 from attelbo.experiments.evaluation.likelihood import (
@@ -100,6 +101,8 @@ def check_measurable(
         inception_metric()
     if settings.compress:
         check_compressible(model, data)
+    if settings.gaps:
+        check_gaps(model, described)
     check_lengths(settings, model, data, config, split)
 
 
@@ -201,6 +204,9 @@ def _measure_model(
     if settings.compress and isinstance(model, VariationalAutoencoder):
         metrics |= evaluate_compression(model, data, split, settings, seed, device)
         measures += COMPRESSION
+    if settings.gaps and isinstance(model, VariationalAutoencoder):
+        metrics |= evaluate_gaps(model, data, split, settings, seed, device)
+        measures += gap_measures(data, split, settings)
     if split == "test":
         others, called = evaluate_shifted(model, data, settings.batch_size, seed, device)
         metrics |= others
