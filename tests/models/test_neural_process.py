@@ -190,7 +190,7 @@ def test_importance_sampling_agrees_with_quadrature(name):
     assert ((estimate.log_likelihood - exact).abs() < 5 * estimate.standard_error + 1e-6).all()
     ours.n_predictions = 20_000
     with torch.no_grad():
-        torch.testing.assert_close(ours.predictive(functions_), of_points * functions_.there, atol=0.03, rtol=0)
+        torch.testing.assert_close(ours.predictive(functions_), of_points * functions_.there, atol=0.03, rtol=0.01)
         elbo = torch.stack([ours.evidence_of(batch).elbo for _ in range(200)]).mean(0)
     assert (elbo < exact).all()
 
