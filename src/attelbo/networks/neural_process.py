@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from attelbo.attention import MAB, SAB, Padding
 from attelbo.attention.layer import check_heads
 from attelbo.checks import check_at_least
-from attelbo.networks.layers import relu_layers
+from attelbo.networks.layers import NEAR_ZERO, relu_layers
 
 POINT_LAYERS = 4
 """Linear layers on each point; two fewer with self-attention among the points, which replaces the last two."""
@@ -162,7 +162,7 @@ class PointDecoder(nn.Module):
             for weight in self.first.weight.split(inputs, 1):
                 nn.init.normal_(weight, std=math.sqrt(2 / (len(inputs) * weight.shape[1])))
             nn.init.zeros_(self.first.bias)
-        self.rest = relu_layers((*[dim] * (layers - 1), out_features))
+        self.rest = relu_layers((*[dim] * (layers - 1), out_features), NEAR_ZERO)
 
     def forward(self, places: Tensor, features: Sequence[Tensor], z: Tensor) -> Tensor:
         """eta (K, B, N, out_features).
