@@ -12,7 +12,6 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from attelbo.errors import UserError, one_line
-from attelbo.records import misfit
 
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
@@ -163,12 +162,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
         UserError: it is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_int=_whole)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     return checked(path, content)
+
+
+def _whole(digits: str) -> int | str:
+    """A whole number; one that nothing here can have, and no float holds, stays a text, which is no number."""
+    return int(digits) if len(digits) < 300 else digits
 
 
 def checked(path: Path, content: Any) -> Any:
@@ -177,6 +181,8 @@ def checked(path: Path, content: Any) -> Any:
     Raises:
         UserError: it does not.
     """
+    from attelbo.records import misfit  # which takes pydantic: not for ``attelbo --help``
+
     if (told := misfit(path.name, content)) is not None:
         raise UserError(f"{path} cannot be read: {told}")
     return content

@@ -62,7 +62,9 @@ def test_a_configuration_that_was_edited_is_one_line(done, capsys):
         assert main(["rerun", str(done)]) == 2
     finally:
         file.write_text(before)
-    assert capsys.readouterr().err.startswith(f"error: {file}: trainer.max_epochs: expected int, got 'many, or ")
+    error = capsys.readouterr().err
+    assert error.startswith("error: trainer.max_epochs: expected int, got 'many, or ")
+    assert error.endswith(f" [{file}]\n")
 
 
 def test_what_is_not_the_same_is_listed(done, capsys):

@@ -9,7 +9,7 @@ plain dicts only, never an OmegaConf object.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from attelbo.checking import GIVEN_TO_MODELS, FaultError, Given, Part, Parts, check_node, naming
 from attelbo.errors import ConfigError
 from attelbo.experiments import explaining, origins
-from attelbo.experiments.checking import FaultError, Part, Parts, check_node
 from attelbo.experiments.composing import session
 from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.listing import config_folders
@@ -52,11 +52,11 @@ class Train:
     init: Init
     evaluation: Evaluation
     paths: Paths
-    data: Part
+    data: Annotated[Part, Given()]
     model: Part
     optimizer: Part
     scheduler: Part
-    trainer: Part
+    trainer: Annotated[Part, Given(["run_dir", "seed", "callbacks"])]
     logger: Parts
     callbacks: Parts
 
@@ -160,10 +160,9 @@ def check_again(config: Mapping[str, Any], file: Path) -> None:
     Raises:
         ConfigError: at the first wrong key or value.
     """
-    try:
+    with naming(file):
         check_node(config, schema=SCHEMAS["train"])
-    except FaultError as fault:
-        raise ConfigError(f"{file}: {fault}") from fault
+        check_node(config["model"], "model", given=GIVEN_TO_MODELS)
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

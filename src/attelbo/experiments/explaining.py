@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from attelbo.checking import FaultError
 from attelbo.errors import first_line, nearest
-from attelbo.experiments.checking import FaultError
 from attelbo.experiments.listing import choices, nearest_of, no_such_part
 from attelbo.experiments.origins import (
     COMMAND_LINE,
@@ -55,6 +55,8 @@ def fault(fault: FaultError, found: Layers) -> str:
     group = fault.key.replace(".", "/")
     if group in found.groups and where == COMMAND_LINE:
         return f"{fault.key} ({where}): {fault.problem}; choose with {group}=NAME"
+    if fault.problem.startswith("is missing"):
+        return f"{fault.key} ({where}): {fault.problem}; a ~ may have taken it away"
     target = f"{parent(fault.key)}._target_"
     chosen = COMMAND_LINE if found.on_command_line(target) else found.file(target)
     if fault.unknown and chosen and where not in (COMMAND_LINE, chosen):
@@ -267,6 +269,8 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
         key, there = override.key_or_group, has(plain, override.key_or_group)
         if override.is_add() and there:
             return f"{key} ({COMMAND_LINE}): is there already; write it without the +"
+        if override.is_delete() and there and select(plain, key) is None:
+            return f"{key} ({COMMAND_LINE}): is null as it is, and Hydra deletes no null; leave the word out"
         if there or override.is_add() or override.is_force_add():
             continue
         choice = str(override.value())
