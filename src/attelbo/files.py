@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from attelbo.errors import UserError, one_line
 
@@ -126,12 +126,22 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
     """
     curves: dict[str, dict[int, float]] = {}
     for row in read_rows(path) if path.is_file() else ():
-        if row["step"]:
-            curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
+        if row.step is not None:
+            curves.setdefault(row.metric, {})[row.step] = row.value
     return {metric: sorted(points.items()) for metric, points in curves.items()}
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+class Row(NamedTuple):
+    """A line of metrics.csv: a number."""
+
+    step: int | None
+    """None for what belongs to the whole run."""
+    epoch: int | None
+    metric: str
+    value: float
+
+
+def read_rows(path: Path) -> list[Row]:
     """The rows of a metrics.csv, without the incomplete last line that a killed process may have left.
 
     Raises:
@@ -141,17 +151,21 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    rows, reader = [], csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+    reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
     try:
-        for row in reader:
-            float(row["value"])
-            if row["metric"] is None or abs(int(row["step"] or 0)) >= 2**63:
-                raise ValueError
-            rows.append(row)
+        return [Row(_place(row["step"]), _place(row["epoch"]), row["metric"], float(row["value"])) for row in reader]
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         line = reader.line_num
         raise UserError(f"{path}, line {line} cannot be read: no step, epoch, metric and value") from error
-    return rows
+
+
+def _place(text: str) -> int | None:
+    """A step or an epoch; None where there is none."""
+    if not text:
+        return None
+    if abs(number := int(text)) >= 2**63:
+        raise ValueError
+    return number
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
