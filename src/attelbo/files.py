@@ -231,6 +231,8 @@ def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
         return path
     if not path.exists():
         raise UserError(f"run: {path}: no such folder; runs are in outputs/<name>/<run id>")
+    if path.is_file():
+        raise UserError(f"run: {path} is a file; a run is a folder, such as outputs/<name>/<run id>")
     runs = [file.parent for file in path.glob("**/status.json") if any(file.parent.glob("checkpoints/*.ckpt"))]
 
     def rank(run: Path) -> tuple[bool, str]:

@@ -100,7 +100,7 @@ def compose(
     if multirun:
         overrides = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
     else:
-        _refuse_sweeps(parsed)
+        _refuse_sweeps(parsed, root)
     words = with_folders(overrides, folders)
     with session() as hydra:
         try:
@@ -174,10 +174,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     try:
         return Grammar.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
-        raise ConfigError(
-            f"'{error.override}' (command line): not of the form key=value; "
-            "put values with special characters in quotes, for Hydra and for the shell: \"key='a, b'\""
-        ) from error
+        word = error.override or ""
+        remedy = "put values with special characters in quotes, for Hydra and for the shell: \"key='a, b'\""
+        if "=" not in word.strip("="):
+            remedy = "no spaces stand around the ="
+        raise ConfigError(f"'{word}' (command line): not of the form key=value; {remedy}") from error
 
 
 def with_folders(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -210,14 +211,12 @@ def _refuse_duplicates(parsed: Sequence[Override]) -> None:
         seen[key] = override
 
 
-def _refuse_sweeps(parsed: Sequence[Override]) -> None:
+def _refuse_sweeps(parsed: Sequence[Override], root: str) -> None:
+    remedy = "; add -m to run one job per value" if root == "train" else ", and this command runs once: give one value"
     for override in parsed:
         if override.is_sweep_override():
             key, _, value = (override.input_line or "").partition("=")
-            raise ConfigError(
-                f"{key} (command line): '{value}' is a sweep; add -m to run one job per value, "
-                f"or write {key}=[...] for a list"
-            )
+            raise ConfigError(f"{key} (command line): '{value}' is a sweep{remedy}, or write {key}=[...] for a list")
 
 
 def _refuse_hidden(chosen: Mapping[str, Any], folders: Sequence[Path]) -> None:

@@ -284,9 +284,10 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
         if key in arguments:
             return f"{key} ({COMMAND_LINE}): stands in no file; add it with +{override.input_line}"
         problem = "nothing to delete" if override.is_delete() else "unknown key"
-        if parent(key).replace(".", "/") in groups and not has(plain, parent(key)):
+        offered = groups if root == "train" else {}
+        if parent(key).replace(".", "/") in offered and not has(plain, parent(key)):
             return f"{key} ({COMMAND_LINE}): {problem}; {no_such_part(key)}"
-        guess = found.meant(nearest_key(key, [*neighbours, *arguments], plain, groups))
+        guess = found.meant(nearest_key(key, [*neighbours, *arguments], plain, offered))
         known = ", ".join(map(leaf, neighbours)) if has(plain, parent(key)) or not parent(key) else ""
         advice = f"known here: {known}" if known else "the option --cfg job prints the keys"
         return f"{key} ({COMMAND_LINE}): {problem}{guess or f'; {advice}'}"
