@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
+"""Of a run."""
+
 _Digits = Annotated[int, Field(ge=0, le=20)]
 
 
@@ -18,7 +21,7 @@ _Digits = Annotated[int, Field(ge=0, le=20)]
 class Status:
     """status.json"""
 
-    state: str
+    state: State
     config_hash: str = ""
     started: datetime = datetime.min
     ended: datetime = datetime.min

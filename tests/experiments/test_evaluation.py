@@ -336,6 +336,7 @@ def test_a_key_that_a_configuration_to_train_again_has_lost_is_named(configurati
 @pytest.mark.parametrize(
     ("name", "key", "value", "told"),
     [
+        ("status.json", "state", "zzz", "its state must be 'pending', 'running', 'done', 'pruned', 'failed' or"),
         ("status.json", "started", 3, "its started must be a valid datetime, got 3"),
         ("status.json", "attempts", "two", "its attempts must be a valid integer, got 'two'"),
         ("result.json", "metrics", None, "its metrics must be a mapping, got None"),
