@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from attelbo.errors import UserError, one_line
 
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.EISDIR}
 
 
 def read_yaml(path: Path) -> Any:
@@ -62,9 +62,10 @@ def writing(folder: Path) -> Iterator[None]:
         refusal = _refusal(error)
         if refusal is None:
             raise
+        remedy = "take it away" if refusal.errno == errno.EISDIR else "make room"
         raise UserError(
-            f"{refusal.filename or folder} cannot be written: {refusal.strerror}; what was written before is whole: "
-            "make room and give the same command again"
+            f"{refusal.filename2 or refusal.filename or folder} cannot be written: {refusal.strerror}; what was "
+            f"written before is whole: {remedy} and give the same command again"
         ) from error
 
 
@@ -184,9 +185,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return checked(path, content)
 
 
-def _whole(digits: str) -> int | str:
-    """A whole number; one that nothing here can have, and no float holds, stays a text, which is no number."""
-    return int(digits) if len(digits) < 300 else digits
+def _whole(digits: str) -> int | list[str]:
+    """A whole number; one that nothing here can have, and no float holds, becomes a list of its digits, which fits
+    nowhere and is told where it stands."""
+    return int(digits) if len(digits) < 300 else [digits]
 
 
 def checked(path: Path, content: Any) -> Any:

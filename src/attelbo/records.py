@@ -109,7 +109,7 @@ class Compared:
     metric: str
     direction: Literal["minimize", "maximize"]
     pruner: str
-    warmup: int
+    warmup: Annotated[int, Field(ge=0)]
     others: list[str]
 
 

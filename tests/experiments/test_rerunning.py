@@ -181,6 +181,9 @@ def test_origins_that_differ_are_told():
     assert differences(origin(), origin(versions={"python": "3.11.7", "torch": "2.16.0"})) == [
         "torch differs: 2.15.0 then, 2.16.0 now"
     ]
+    assert differences(origin(), origin(hardware={"system": ["Linux", 6], "cpu": "x", "gpus": []})) == [
+        "system differs: Linux then, Linux, 6 now"
+    ]
     assert differences(origin(), origin(hardware={"system": "Linux", "cpu": "x", "gpus": ["y", "z"]})) == [
         "gpus differs: none then, y, z now"
     ]

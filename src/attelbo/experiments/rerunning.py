@@ -181,7 +181,7 @@ def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
 def _measured(run: RunDirectory, config: Config, model: Model, data: ResidentDataModule) -> dict[str, float]:
     """The metrics of the weights that the run was measured with."""
     data.load_state(run.path)
-    load_weights(model, checkpoint_of(run.path, _result_of(run)["checkpoint"]))
+    load_weights(model, checkpoint_of(run.path, _result_of(run).get("checkpoint", "best")))
     use_threads(read_config(run.path)["trainer"]["threads"])
     device = pick_device("cpu" if config["trainer"]["accelerator"] == "cpu" else "auto")
     folder = Path(config["paths"]["output_dir"])
