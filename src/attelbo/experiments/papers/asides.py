@@ -77,9 +77,10 @@ def _remarks_on(paper: Paper, done: Mapping[str, Sequence[Run]]) -> Iterator[str
     """Those on the first run of a cell that has any; once, where cells share their runs."""
     told: set[Path] = set()
     for cell, runs in done.items():
-        concerned = [run for run in runs if any(remarks(run.result, "test"))]
-        if concerned and concerned[0].path not in told:
-            told.add(concerned[0].path)
+        remarked = [(run.path, list(remarks(run.result, "test"))) for run in runs]
+        concerned = [(path, of_run) for path, of_run in remarked if of_run]
+        if concerned and (first := concerned[0])[0] not in told:
+            told.add(first[0])
             how_many = f" (in {len(concerned)} of {len(runs)} runs)" if len(runs) > 1 else ""
-            for remark in remarks(concerned[0].result, "test"):
+            for remark in first[1]:
                 yield f"{paper.title_of(cell)}: {remark}{how_many}"
