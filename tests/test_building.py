@@ -10,8 +10,8 @@ import pytest
 
 import attelbo
 from attelbo.building import OWN, arguments_of, build, lacking
+from attelbo.checking import FaultError, check_node
 from attelbo.errors import ConfigError
-from attelbo.experiments.checking import FaultError, check_node
 from attelbo.models.vae import VAESpecs, vae_parts
 from attelbo.networks import AttentionParts, AttentionSpecs
 

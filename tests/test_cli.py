@@ -111,6 +111,43 @@ def test_unknown_command(capsys):
     assert capsys.readouterr().err == message
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--hlep", "; did you mean --help? (there are --help, --version)"),
+        ("--versoin", "; did you mean --version? (there are --help, --version)"),
+        ("train --hepl", "; did you mean --help?"),
+        ("train --model=vae", "; keys are written without dashes: model=..."),
+        ("train -seed=3", "; keys are written without dashes: seed=..."),
+        ("train seed = 3", "'seed' (command line): not of the form key=value; no spaces stand around the ="),
+        ("evaluate x seed=1,2", "'1,2' is a sweep, and this command runs once: give one value, or write seed=[...]"),
+        ("evaluate x split=val", "got 'val'; did you mean validation?"),
+        ("evaluate x model.dim=3", "model.dim (command line): unknown key; the option --cfg job prints the keys"),
+        (f"evaluate {__file__}", "test_cli.py is a file; a run is a folder, such as outputs/<name>/<run id>"),
+        (
+            "reproduce iwae smoke",
+            "smoke: options are written with dashes: --budget smoke; see attelbo reproduce",
+        ),
+        ("reproduce list", "list: options are written with dashes: --list; see"),
+        ("compare x metric=nll", "metric=nll: options are written with dashes: --metric nll; see"),
+        ("wandb report x dry", "dry: options are written with dashes: --dry; see"),
+        ("list model encoder", "list: one group at a time, such as model/encoder"),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(line, told, capsys):
+    assert main(line.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_help_of_a_command_by_its_name(capsys):
+    assert main(["help", "sample"]) == main(["sample", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :]
+
+
 class Recorder:
     """Stands for :func:`attelbo.experiments.run.train`: keeps what it was given."""
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from attelbo.errors import UserError
 from attelbo.experiments.sampled import write_folder
-from attelbo.files import link_or_copy, why_not_written, write_atomically
+from attelbo.files import link_or_copy, why_not_written, write_atomically, writing
 
 
 @pytest.fixture
@@ -39,6 +40,16 @@ def test_what_a_link_leads_to_is_asked(tmp_path: Path, link: Path) -> None:
     (tmp_path / "there").rmdir()
     (tmp_path / "there").write_text("a file")
     assert why_not_written(link) == "Not a directory"
+
+
+def test_a_folder_in_place_of_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").mkdir()
+    with (
+        pytest.raises(UserError, match=r"config\.yaml cannot be written: Is a directory"),
+        writing(tmp_path),
+    ):
+        write_atomically(tmp_path / "config.yaml", "name: small\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_a_link_to_itself_becomes_a_file(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def build(spec: Spec, *positional: Any, **given: Any) -> Any:
     """
     arguments = {key: value for key, value in spec.items() if key != "_target_"}
     if "_target_" not in spec:
-        raise ConfigError(f"a part without _target_: {arguments}; choose one with <group>=<choice>")
+        raise ConfigError(f"a part without _target_: {arguments}; choose one with <group>=...")
     if taken := sorted(arguments.keys() & given.keys()):
         raise ConfigError(f"{taken[0]} cannot be set here: {spec['_target_']} is given it by its surroundings")
     target = locate(spec["_target_"])
@@ -132,6 +132,17 @@ def _as_declared(arguments: Mapping[str, Any], target: Callable[..., Any]) -> di
     return declared
 
 
+def locate_part(name: str, spec: Spec) -> Callable[..., Any]:
+    """What the node of a part of a model names.
+
+    Raises:
+        ConfigError: no ``_target_``, or one that is not allowed.
+    """
+    if "_target_" not in spec:
+        raise ConfigError(f"model.{name}._target_: its file names no class, only {dict(spec)}; add _target_ to it")
+    return locate(spec["_target_"])
+
+
 def part(name: str, spec: Spec, **offered: Any) -> Any:
     """Build a part of a model; of the arguments that are ``offered`` it is given those that its constructor names.
 
@@ -144,9 +155,7 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         ConfigError: no ``_target_``, an argument is missing or out of range, or what was built is not such a part or
             lacks one of its attributes.
     """
-    if "_target_" not in spec:
-        raise ConfigError(f"model.{name}._target_: its file names no class, only {dict(spec)}; add _target_ to it")
-    wanted = arguments_of(locate(spec["_target_"]))
+    wanted = arguments_of(locate_part(name, spec))
     given = {key: value for key, value in offered.items() if key in wanted}
     if missing := lacking(spec, given):
         raise ConfigError(
@@ -180,9 +189,14 @@ def blamed(error: Exception, target: str) -> str:
 def lacking(spec: Spec, given: Collection[str]) -> list[str]:
     """The required arguments of what ``spec["_target_"]`` names that are neither in its node nor ``given`` by its
     owner."""
-    wanted = arguments_of(locate(spec["_target_"])).values()
-    needed = (p for p in wanted if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-    return [p.name for p in needed if p.name not in spec and p.name not in given]
+    return [name for name in needed(arguments_of(locate(spec["_target_"]))) if name not in spec and name not in given]
+
+
+def needed(arguments: Mapping[str, inspect.Parameter]) -> Iterator[str]:
+    """The names of those that have no default."""
+    for name, argument in arguments.items():
+        if argument.default is argument.empty and argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
+            yield name
 
 
 def flatten(node: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -61,4 +61,8 @@ def first_line(error: BaseException) -> str:
 def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The candidate that was probably meant, whatever its case, or None; ``cutoff=1`` takes only the same word."""
     known = {candidate.casefold(): candidate for candidate in candidates}
-    return next((known[guess] for guess in get_close_matches(word.casefold(), known, n=1, cutoff=cutoff)), None)
+    close = get_close_matches(word.casefold(), known, n=1, cutoff=cutoff)
+    if not close and cutoff <= 0.6 and len(word) >= 3:  # the beginning of one of them, such as val
+        begun = [name for name in known if name.startswith(word.casefold())]
+        close = begun if len(begun) == 1 else []
+    return known[close[0]] if close else None

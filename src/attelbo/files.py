@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from attelbo.errors import UserError, one_line
-from attelbo.records import misfit
 
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.EISDIR}
 
 
 def read_yaml(path: Path) -> Any:
@@ -63,9 +62,10 @@ def writing(folder: Path) -> Iterator[None]:
         refusal = _refusal(error)
         if refusal is None:
             raise
+        remedy = "take it away" if refusal.errno == errno.EISDIR else "make room"
         raise UserError(
-            f"{refusal.filename or folder} cannot be written: {refusal.strerror}; what was written before is whole: "
-            "make room and give the same command again"
+            f"{refusal.filename2 or refusal.filename or folder} cannot be written: {refusal.strerror}; what was "
+            f"written before is whole: {remedy} and give the same command again"
         ) from error
 
 
@@ -127,12 +127,22 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
     """
     curves: dict[str, dict[int, float]] = {}
     for row in read_rows(path) if path.is_file() else ():
-        if row["step"]:
-            curves.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
+        if row.step is not None:
+            curves.setdefault(row.metric, {})[row.step] = row.value
     return {metric: sorted(points.items()) for metric, points in curves.items()}
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+class Row(NamedTuple):
+    """A line of metrics.csv: a number."""
+
+    step: int | None
+    """None for what belongs to the whole run."""
+    epoch: int | None
+    metric: str
+    value: float
+
+
+def read_rows(path: Path) -> list[Row]:
     """The rows of a metrics.csv, without the incomplete last line that a killed process may have left.
 
     Raises:
@@ -142,17 +152,21 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
-    rows, reader = [], csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+    reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
     try:
-        for row in reader:
-            float(row["value"])
-            if row["metric"] is None or abs(int(row["step"] or 0)) >= 2**63:
-                raise ValueError
-            rows.append(row)
+        return [Row(_place(row["step"]), _place(row["epoch"]), row["metric"], float(row["value"])) for row in reader]
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         line = reader.line_num
         raise UserError(f"{path}, line {line} cannot be read: no step, epoch, metric and value") from error
-    return rows
+
+
+def _place(text: str) -> int | None:
+    """A step or an epoch; None where there is none."""
+    if not text:
+        return None
+    if abs(number := int(text)) >= 2**63:
+        raise ValueError
+    return number
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -163,12 +177,18 @@ def read_json(path: Path) -> dict[str, Any] | None:
         UserError: it is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_int=_whole)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     return checked(path, content)
+
+
+def _whole(digits: str) -> int | list[str]:
+    """A whole number; one that nothing here can have, and no float holds, becomes a list of its digits, which fits
+    nowhere and is told where it stands."""
+    return int(digits) if len(digits) < 300 else [digits]
 
 
 def checked(path: Path, content: Any) -> Any:
@@ -177,6 +197,8 @@ def checked(path: Path, content: Any) -> Any:
     Raises:
         UserError: it does not.
     """
+    from attelbo.records import misfit  # which takes pydantic: not for ``attelbo --help``
+
     if (told := misfit(path.name, content)) is not None:
         raise UserError(f"{path} cannot be read: {told}")
     return content
@@ -211,6 +233,8 @@ def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
         return path
     if not path.exists():
         raise UserError(f"run: {path}: no such folder; runs are in outputs/<name>/<run id>")
+    if path.is_file():
+        raise UserError(f"run: {path} is a file; a run is a folder, such as outputs/<name>/<run id>")
     runs = [file.parent for file in path.glob("**/status.json") if any(file.parent.glob("checkpoints/*.ckpt"))]
 
     def rank(run: Path) -> tuple[bool, str]:

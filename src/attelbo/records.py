@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
+
+State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
+"""Of a run."""
+
+_Digits = Annotated[int, Field(ge=0, le=20)]
 
 
 @dataclass
 class Status:
     """status.json"""
 
-    state: str
+    state: State
     config_hash: str = ""
     started: datetime = datetime.min
     ended: datetime = datetime.min
@@ -32,7 +36,7 @@ class Result:
 
     metrics: dict[str, float]
     seconds: dict[str, float]
-    measures: list[tuple[str, str, str, int, str, Literal["more", "less", ""]]] = field(default_factory=list)
+    measures: list[tuple[str, str, str, _Digits, str, Literal["more", "less", ""]]] = field(default_factory=list)
     """Of each the fields of an ``attelbo.metrics.Measure``."""
     checkpoint: str = ""
     monitor: str | None = None
@@ -105,13 +109,18 @@ class Compared:
     metric: str
     direction: Literal["minimize", "maximize"]
     pruner: str
-    warmup: int
+    warmup: Annotated[int, Field(ge=0)]
     others: list[str]
 
 
 @dataclass
+class _Part:
+    target: Annotated[str, Field(alias="_target_")]
+
+
+@dataclass
 class _Trainer:
-    threads: int | None = None
+    threads: Annotated[int, Field(ge=1, lt=2**31)] | None
 
 
 @dataclass
@@ -125,17 +134,17 @@ class Configuration:
 
     name: str
     seed: int
-    data: dict[str, Any]
-    model: dict[str, Any]
+    tags: list[str]
+    data: _Part
+    model: _Part
+    optimizer: _Part
+    scheduler: _Part
     trainer: _Trainer
+    logger: dict[str, _Part | None]
     paths: _Paths
     """The last lines of the file: one that is cut off lacks them."""
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    tags: list[str] = field(default_factory=list)
     ckpt: str | None = None
     init: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
 
 _FILES: Mapping[str, Any] = {
@@ -153,8 +162,6 @@ _FILES: Mapping[str, Any] = {
 def misfit(name: str, content: Any) -> str | None:
     """The first thing in the content of the file with this name that is not as it must be, in words; None where all is.
     A file with a name that is not known here must have a mapping at the top."""
-    from pydantic import ValidationError  # not for ``attelbo --help``
-
     kind = Result if name.startswith("evaluation-") else _FILES.get(name, dict[Any, Any])
     try:
         # As JSON, in which times are texts and tuples are lists; strictly: "3" is no number, and true is none.
@@ -170,7 +177,5 @@ def misfit(name: str, content: Any) -> str | None:
 
 
 @cache
-def _reader(kind: Any) -> "TypeAdapter[Any]":
-    from pydantic import TypeAdapter
-
+def _reader(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

@@ -29,17 +29,25 @@ from attelbo.experiments.tables import print_replicas
 MEASURES = [["elbo", "ELBO", "nats", 2, "", "more"], ["nll", "NLL", "nats", 2, "", "less"]]
 
 
+def part(**arguments: Any) -> dict[str, Any]:
+    return {"_target_": "some.Class", **arguments}
+
+
 def configuration(seed: int, objective: str = "ELBO", **more: Any) -> dict[str, Any]:
     return {
         "name": "small",
         "seed": seed,
-        "data": {"name": "digits", "root": "data", "seed": seed},
+        "tags": [],
+        "data": part(name="digits", root="data", seed=seed),
         "model": {
             "_target_": "attelbo.models.build_vae",
             "latent_dim": more.pop("latent_dim", 2),
             "objective": {"_target_": f"attelbo.latent.objectives.{objective}", **more},
         },
+        "optimizer": part(),
+        "scheduler": part(),
         "trainer": {"threads": 1 + seed % 2, "replicas": 1, "stack": "auto"},
+        "logger": {},
         "paths": {"output_dir": f"somewhere/{seed}"},
     }
 
@@ -181,10 +189,10 @@ def test_a_choice_stands_for_what_lies_below_it_and_the_rest_is_told(tmp_path: P
 
 def test_a_label_has_no_more_words_than_tell_a_setting_from_the_others(tmp_path: Path) -> None:
     for data, lr in (("digits", 0.1), ("digits", 0.2), ("mnist", 0.3)):
-        config = {**configuration(0), "optimizer": {"lr": lr, "momentum": lr}, "callbacks": {"kind": 1}}
+        config = {**configuration(0), "optimizer": part(lr=lr, momentum=lr), "callbacks": {"kind": 1}}
         choices = {"callbacks": "default", "data": data}
-        write_run(tmp_path, {**config, "data": {"name": data}}, 1.0, choices=choices)
-    write_run(tmp_path, {**configuration(0), "name": "other", "data": {"name": "kmnist"}}, 1.0)
+        write_run(tmp_path, {**config, "data": part(name=data)}, 1.0, choices=choices)
+    write_run(tmp_path, {**configuration(0), "name": "other", "data": part(name="kmnist")}, 1.0)
     settings = settings_of(find_runs([str(tmp_path)]).done)
     assert {len(setting.values) for setting in settings} == {4}
     assert {setting.label for setting in settings} == {
@@ -233,7 +241,7 @@ def test_a_unit_stands_only_beside_numbers_that_have_it_and_what_most_runs_lack_
 def test_no_name_of_a_setting_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys = [f"a_rather_long_key_{i}" for i in range(MOST_KEYS)]
     for seed in range(2):
-        write_run(tmp_path, {**configuration(0), "model": dict.fromkeys(keys, f"value-{seed}")}, 1.0)
+        write_run(tmp_path, {**configuration(0), "model": part(**dict.fromkeys(keys, f"value-{seed}"))}, 1.0)
     assert main(["compare", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert all(f"model.{key} " in printed for key in keys)
@@ -259,7 +267,7 @@ def test_of_many_keys_each_setting_shows_what_most_others_do_not_have(
     keys = [f"key_{i}" for i in range(MOST_KEYS + 1)]
     usual = dict.fromkeys(keys, "usual")
     for changed in ([], *([key] for key in keys), keys[:2]):
-        write_run(tmp_path, {**configuration(0), "model": usual | dict.fromkeys(changed, "special")}, 1.0)
+        write_run(tmp_path, {**configuration(0), "model": part(**usual | dict.fromkeys(changed, "special"))}, 1.0)
     table, page = tmp_path / "table.csv", tmp_path / "page.html"
     assert main(["compare", str(tmp_path), "-o", str(table), "-o", str(page)]) == 0
     printed = capsys.readouterr().out
@@ -297,7 +305,7 @@ def test_a_seed_counts_once_of_however_many_runs(tmp_path: Path) -> None:
     for (dim, seed), numbers in values.items():
         for place, nll in enumerate(numbers):
             config = configuration(seed, latent_dim=dim)
-            write_run(tmp_path, {**config, "optimizer": {"lr": 10.0 ** -(3 + place)}}, nll)
+            write_run(tmp_path, {**config, "optimizer": part(lr=10.0 ** -(3 + place))}, nll)
     found = find_runs([str(tmp_path)])
     a, b = settings_of(found.done, ["model.latent_dim"])
     every = metrics_of(found.done)
@@ -401,7 +409,7 @@ def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:
         ([], "which runs? name a folder"),
         (["{cut}"], "result.json cannot be read: "),
         (["{half}"], "status.json cannot be read: "),
-        (["{ended}"], "config.yaml cannot be read: its trainer is missing"),
+        (["{ended}"], "config.yaml cannot be read: its tags is missing"),
         (["{listed}"], "choices.yaml cannot be read: a mapping is expected at the top"),
         (["{two}", "-o", "{two}/new/x.md", "-o", "/dev/null/x.csv"], "--output /dev/null/x.csv cannot be written: Not"),
     ],

@@ -134,6 +134,11 @@ COMMAND_LINE = [
     ("logger=[csv,[wandb]]", "logger (command line): ['csv', ['wandb']] is no choice; there are ..."),
     ("model/prior=null", "model/prior (command line): to choose none, write ~model/prior"),
     # what is taken away
+    ("~data.seed", "data.seed (command line): is missing, and nothing goes without it; a ~ may have taken it away"),
+    ("~trainer.max_epochs", "trainer.max_epochs (command line): is missing, and nothing goes without it; a ~ may ..."),
+    ("~trainer.replicas", "trainer.replicas (command line): is missing, and nothing goes without it; a ~ may ..."),
+    ("~init.run", "init.run (command line): is null as it is, and Hydra deletes no null; leave the word out"),
+    ("data.n_labels=" + "9" * 30, "data.n_labels (command line): is too large a number"),
     ("~scheduler", "scheduler (conf): is missing, and nothing goes without it; a ~ may have taken it away"),
     ("~model", "model (conf): is missing, ..."),
     ("~evaluation.n_samples", "evaluation.n_samples (command line): is missing, ..."),

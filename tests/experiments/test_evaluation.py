@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -284,16 +285,68 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path, capsys, name, content):
     assert error.count("\n") == 1
 
 
+@pytest.fixture(scope="module")
+def configuration(shared_runs) -> Path:
+    """config.yaml of a run that is done."""
+    return shared_runs.train("trainer.max_epochs=1").run_dir / "config.yaml"
+
+
+def without(file, key, command):
+    """The exit code of a command on a run whose configuration has lost a key; the file is restored."""
+    before = file.read_text()
+    content = node = yaml.safe_load(before)
+    *parents, last = key.split(".")
+    for name in parents:
+        node = node[name]
+    del node[last]
+    file.write_text(yaml.safe_dump(content))
+    try:
+        return main([*command, str(file.parent)])
+    finally:
+        file.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        *((key, f"{{file}} cannot be read: its {key} is missing") for key in ("tags", "optimizer", "scheduler")),
+        *((key, f"{{file}} cannot be read: its {key} is missing") for key in ("model", "model._target_", "logger")),
+        *((key, f"{{file}} cannot be read: its {key} is missing") for key in ("trainer.threads", "paths.output_dir")),
+        *((key, f"{key}: is missing, and nothing goes without it [{{file}}]") for key in ("data.root", "model.prior")),
+        ("model.prior._target_", "{key}: its file names no class, only {{}}; add _target_ to it [{file}]"),
+        ("data.source._target_", "data.source: a part without _target_: {{}}; choose one with <group>=... [{file}]"),
+    ],
+)
+def test_a_key_that_a_configuration_has_lost_is_named(configuration, capsys, key, told):
+    assert without(configuration, key, ["evaluate", "accelerator=cpu"]) == 2
+    assert capsys.readouterr().err == f"error: {told.format(key=key, file=configuration)}\n"
+
+
+@pytest.mark.parametrize("key", ["evaluation", "callbacks", "trainer.max_epochs", "trainer.replicas", "model.encoder"])
+@pytest.mark.parametrize("command", [["rerun"], ["fit-prior", "prior=maf"]])
+def test_a_key_that_a_configuration_to_train_again_has_lost_is_named(configuration, capsys, key, command):
+    runs = sorted(configuration.parents[1].iterdir())
+    assert without(configuration, key, command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {key}: ")
+    assert error.endswith(f" [{configuration}]\n")
+    assert sorted(configuration.parents[1].iterdir()) == runs
+
+
 @pytest.mark.parametrize(
     ("name", "key", "value", "told"),
     [
+        ("status.json", "state", "zzz", "its state must be 'pending', 'running', 'done', 'pruned', 'failed' or"),
         ("status.json", "started", 3, "its started must be a valid datetime, got 3"),
         ("status.json", "attempts", "two", "its attempts must be a valid integer, got 'two'"),
         ("result.json", "metrics", None, "its metrics must be a mapping, got None"),
         ("result.json", "metrics", {"test/nll": [1]}, "its metrics.test/nll must be a valid number, got [1]"),
+        ("result.json", "metrics", {"test/nll": 10**400}, "its metrics.test/nll must be a valid number, got ['1000"),
+        ("result.json", "steps", 10**400, "its steps must be a valid integer, got ['1000"),
         ("result.json", "measures", [["nll"]], "its measures.0.1 is missing"),
         ("result.json", "seconds", {"train": "long"}, "its seconds.train must be a valid number, got 'long'"),
         ("config.yaml", "init", [1], "its init must be a mapping, got [1]"),
+        ("config.yaml", "trainer", {"threads": -1}, "its trainer.threads must be greater than or equal to 1, got -1"),
         ("config.yaml", "seed", True, "its seed must be a valid integer, got True"),
         (".hydra/choices.yaml", "model", ["vae"], "its model must be a valid string, got ['vae']"),
     ],

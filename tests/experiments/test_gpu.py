@@ -70,6 +70,16 @@ def test_samples(on_gpu):
     assert (on_gpu.run_dir / "media" / "samples-n4-seed0.png").is_file()
 
 
+@pytest.mark.parametrize("model", ["vae", "text_vae"])
+def test_gaps_of_the_bound(runs, model):
+    words = (f"model={model}", "trainer.accelerator=gpu", "evaluation.gaps=true", "evaluation.n_samples=500")
+    done = runs.train(*words)
+    assert main(["evaluate", f"run={done.run_dir}", "gaps=true", "n_samples=500", "n_images=5", "accelerator=cpu"]) == 0
+    own, there = read(done.run_dir / "result.json"), read(done.run_dir / "evaluation-test.json")
+    for name in ("annealed_nll", "approximation_gap", "amortization_gap"):
+        assert there[f"test/{name}"] == pytest.approx(own[f"test/{name}"], abs=0.3)  # another noise
+
+
 @pytest.mark.parametrize("stack", ["true", "false"])
 def test_replicas_are_the_runs_by_themselves(runs, stack):
     words = runs.words(*WORDS, "trainer.replicas=3", f"trainer.stack={stack}")

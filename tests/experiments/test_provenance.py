@@ -11,7 +11,7 @@ import torch
 
 import attelbo
 from attelbo.experiments import provenance as module
-from attelbo.experiments.provenance import git_tag, provenance
+from attelbo.experiments.provenance import git_tag, in_short, provenance
 
 CONFIG = {"seed": 7, "data": {"name": "digits"}}
 
@@ -106,3 +106,8 @@ def test_no_git_at_all(tmp_path, installed_in, monkeypatch):
     installed_in(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_tag() is None
+
+
+def test_in_short_without_a_version_that_was_not_recorded():
+    recorded = {"git": None, "versions": {"python": "3.11.7"}, "hardware": {"cpu": "EPYC", "gpus": []}}
+    assert in_short(recorded) == "attelbo none, torch none, EPYC"

@@ -62,7 +62,9 @@ def test_a_configuration_that_was_edited_is_one_line(done, capsys):
         assert main(["rerun", str(done)]) == 2
     finally:
         file.write_text(before)
-    assert capsys.readouterr().err.startswith(f"error: {file}: trainer.max_epochs: expected int, got 'many, or ")
+    error = capsys.readouterr().err
+    assert error.startswith("error: trainer.max_epochs: expected int, got 'many, or ")
+    assert error.endswith(f" [{file}]\n")
 
 
 def test_what_is_not_the_same_is_listed(done, capsys):
@@ -178,6 +180,9 @@ def test_origins_that_differ_are_told():
     assert differences(origin(), origin(git=None)) == ["code differs: aaaaaaa then, none now"]
     assert differences(origin(), origin(versions={"python": "3.11.7", "torch": "2.16.0"})) == [
         "torch differs: 2.15.0 then, 2.16.0 now"
+    ]
+    assert differences(origin(), origin(hardware={"system": ["Linux", 6], "cpu": "x", "gpus": []})) == [
+        "system differs: Linux then, Linux, 6 now"
     ]
     assert differences(origin(), origin(hardware={"system": "Linux", "cpu": "x", "gpus": ["y", "z"]})) == [
         "gpus differs: none then, y, z now"

@@ -244,6 +244,7 @@ def test_a_curve_is_read_up_to_the_step_that_a_run_goes_on_from(tmp_path):
         (b"10,0,val/loss,3.0\n20,1,val/loss,2.0\n", "metrics.csv, line 2 cannot be read: no step"),
         (b"\xff\xfe\n", "metrics.csv cannot be read: "),
         (b"step,epoch,metric,value\n10,0,val/loss,[]\n", "metrics.csv, line 2 cannot be read: no step"),
+        (b"step,epoch,metric,value\n10,first,val/loss,1\n", "metrics.csv, line 2 cannot be read: no step"),
         (
             b"step,epoch,metric,value\n\n" + b"1" * 30 + b",0,val/loss,1\n",
             "metrics.csv, line 3 cannot be read: no step",

@@ -371,6 +371,9 @@ def test_a_run_worse_than_the_others_is_stopped_and_is_no_failure(runs, capsys) 
     told = {"metric": "val/elbo", "direction": "maximize", "pruner": "median", "warmup": 1, "others": others}
     words = ("logger=csv", "trainer.max_epochs=4")
     directory = RunDirectory.job(sweep, runs.configure(*words))
+    directory.write("pruning.json", told | {"warmup": -1})
+    with pytest.raises(UserError, match=r"pruning\.json cannot be read: its warmup must be greater than or equal to 0"):
+        runs.train(*words, sweep=sweep)
     directory.write("pruning.json", told)
     outcome = runs.train(*words, sweep=sweep)
     assert (outcome.state, outcome.exit_code) == ("pruned", 0)

@@ -75,7 +75,9 @@ def sweep(tmp_path: Path) -> Path:
     for latent_dim in (2, 8):
         for seed in (0, 1):
             config = {
-                "name": "small", "seed": seed, "data": {"name": "digits", "root": "data", "seed": seed},
+                "name": "small", "seed": seed, "tags": [],
+                "optimizer": {"_target_": "x"}, "scheduler": {"_target_": "x"},
+                "data": {"_target_": "x", "name": "digits", "root": "data", "seed": seed},
                 "model": {"_target_": "attelbo.models.build_vae", "latent_dim": latent_dim},
                 "trainer": {"threads": 1, "replicas": 1, "stack": "auto"}, "paths": {"output_dir": "somewhere"},
                 "logger": {"wandb": {"_target_": "x", "project": "ours", "entity": None, "mode": "offline"}},

@@ -1,6 +1,7 @@
 """Normal latents at the pixels of a feature map: a 1 x 1 convolution, and a distribution as any other."""
 
 import latent_contract as contract
+import pytest
 import torch
 from torch import distributions as D
 from torch.nn import functional as F
@@ -59,3 +60,17 @@ def test_a_vector_is_one_pixel() -> None:
     assert part.latent_shape == whole.latent_shape == (2,)
     h = torch.randn(3, 7)
     torch.testing.assert_close((part(h).mean, part(h).std), (whole(h).mean, whole(h).std))
+
+
+def test_the_first_standard_deviation_is_chosen() -> None:
+    usual, narrow = (seeded_posterior(**options) for options in ({}, {"initial_std": 0.05}))
+    h = features(3)
+    torch.testing.assert_close(narrow(h).std, 0.05 * usual(h).std)
+    torch.testing.assert_close(narrow(h).mean, usual(h).mean)
+    with pytest.raises(ValueError, match=r"^initial_std must be positive and finite, got 0"):
+        seeded_posterior(initial_std=0.0)
+
+
+def seeded_posterior(**options: float) -> SpatialNormalPosterior:
+    torch.manual_seed(0)
+    return SpatialNormalPosterior(IN_SHAPE, 2, **options).double()

@@ -14,6 +14,7 @@ from attelbo.errors import ConfigError
 from attelbo.latent import estimate_log_likelihood
 from attelbo.models import NeuralProcess, build_neural_process
 from attelbo.models.neural_process import Points, normal_of
+from attelbo.networks.layers import NEAR_ZERO
 
 CURVES = DataSpec("curves", (9, 1), "function", target=DataSpec("values", (9, 1), "real"))
 FOUR = {"cnp": (None, None), "np": (None, 3), "canp": (2, None), "anp": (2, 3)}
@@ -35,6 +36,8 @@ def model(name: str, objective: dict[str, Any] = ELBO, **changes: Any) -> Neural
     for parameter in made.parameters():  # biases that are zero would hide what depends on them
         if parameter.ndim == 1:
             nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():  # outputs near zero would hide what they depend on
+        made.decoder.rest[-1].weight.div_(NEAR_ZERO)
     return made.eval()
 
 
@@ -190,9 +193,10 @@ def test_importance_sampling_agrees_with_quadrature(name):
     assert ((estimate.log_likelihood - exact).abs() < 5 * estimate.standard_error + 1e-6).all()
     ours.n_predictions = 20_000
     with torch.no_grad():
-        torch.testing.assert_close(ours.predictive(functions_), of_points * functions_.there, atol=0.03, rtol=0)
-        elbo = torch.stack([ours.evidence_of(batch).elbo for _ in range(200)]).mean(0)
-    assert (elbo < exact).all()
+        torch.testing.assert_close(ours.predictive(functions_), of_points * functions_.there, atol=0.03, rtol=0.01)
+        elbos = torch.stack([ours.evidence_of(batch).elbo for _ in range(200)])
+    assert (elbos.mean(0) < exact + 3 * elbos.std(0) / len(elbos) ** 0.5).all()
+    assert elbos.mean() < exact.mean()
 
 
 def test_attention_that_is_uniform_is_a_mean():

@@ -46,6 +46,18 @@ def sets(n: int = 7) -> Batch:
     return Batch(x, y, torch.arange(n), torch.where(torch.arange(6) < size, 0, -1))
 
 
+@pytest.mark.parametrize("n_points", [16, 32])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_mixture_begins_with_a_standard_deviation_near_zero(n_points: int, seed: int):
+    """Adam remembers the gradient of a loss of thousands of nats for as many steps."""
+    torch.manual_seed(seed)
+    network = {"_target_": "attelbo.networks.SetTransformer", "n_points": n_points}
+    head = {"_target_": "attelbo.models.Clustering"}
+    ours = build_set_model(SETS, network, head, **TRAINED)
+    x, _, y = Mixtures(smallest_set=40, largest_set=40).draw(10, torch.device("cpu"))
+    assert ours.losses(Batch(x, y, torch.arange(10)))["loss"] < 30
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("poison", [math.nan, 1e9])

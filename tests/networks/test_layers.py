@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from attelbo.networks.layers import Activation, ToFeatureMap, activation_layer, halvings, initialize
+from attelbo.networks.layers import (
+    NEAR_ZERO,
+    Activation,
+    ToFeatureMap,
+    activation_layer,
+    halvings,
+    initialize,
+    relu_layers,
+)
 
 ACTIVATIONS = get_args(Activation)
 
@@ -45,6 +53,20 @@ def test_before_tanh_weights_are_glorot_uniform(layer: nn.Linear | nn.Conv2d | n
     torch.testing.assert_close(layer.weight.std().item(), bound / math.sqrt(3), rtol=0.02, atol=0)
     assert layer.bias is not None
     assert layer.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_all_of_it_times_a_scale(activation: Activation | None) -> None:
+    plain, small = nn.Linear(30, 20), nn.Linear(30, 20)
+    for layer, scale in ((plain, 1.0), (small, NEAR_ZERO)):
+        torch.manual_seed(0)
+        initialize(layer, activation, scale)
+    torch.testing.assert_close(small.weight, NEAR_ZERO * plain.weight)
+    torch.manual_seed(0)
+    plain = relu_layers((4, 8, 3))
+    torch.manual_seed(0)
+    last = relu_layers((4, 8, 3), NEAR_ZERO)[-1]
+    torch.testing.assert_close(last.weight, NEAR_ZERO * plain[-1].weight)
 
 
 @pytest.mark.parametrize("name", [a for a in ACTIVATIONS if a != "tanh"])

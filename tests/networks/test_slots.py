@@ -69,6 +69,16 @@ def test_a_slot_is_painted_by_itself() -> None:
     assert not torch.allclose(painted[:, 1], changed[:, 1])
 
 
+def test_places_share_no_features_with_a_small_z() -> None:
+    """Two numbers of z and two of a place vary independently in what is painted from."""
+    torch.manual_seed(0)
+    part, seen = SlotDecoder((2, 3, 1), (1, 12, 12), channels=[6, 4]).double(), []
+    part.painter.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    part(torch.randn(5, 2, 3, 1).double())
+    rows = seen[0].movedim(1, -1).flatten(0, -2)
+    assert torch.linalg.matrix_rank(rows - rows.mean(0)) == 2 + 2
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -100,7 +100,7 @@ def test_targets_look_at_known_points_by_place(shared_runs):
         (to_query, to_key, _), (query_bias, key_bias, _) = layer.weight.chunk(3), layer.bias.chunk(3)
         queries = path.queries_keys(curves.places[2]) @ to_query.T + query_bias
         keys = path.queries_keys(curves.context.x[2, :n]) @ to_key.T + key_bias
-        scores = torch.einsum("mhd,nhd->hmn", queries.unflatten(1, (2, 4)), keys.unflatten(1, (2, 4))) / 8**0.5
+        scores = torch.einsum("mhd,nhd->hmn", queries.unflatten(1, (2, 4)), keys.unflatten(1, (2, 4))) / 4**0.5
     torch.testing.assert_close(weights[2, :, :, :n], scores.softmax(-1))
     for row, n in enumerate(SIZES):
         assert not weights[row, :, :, n:].any()

@@ -22,8 +22,9 @@ class Late(Arriving):
 def lines(run_dir):
     """What was logged, in the order of steps: a line may come after those of callbacks at the same step."""
     rows = read_rows(run_dir / "metrics.csv")
-    assert [int(row["step"]) for row in rows] == sorted(int(row["step"]) for row in rows)
-    return sorted((int(row["step"]), row["metric"], row["value"]) for row in rows)
+    steps = [row.step for row in rows if row.step is not None]
+    assert steps == sorted(steps)
+    return sorted(zip(steps, (row.metric for row in rows), (row.value for row in rows), strict=True))
 
 
 @pytest.fixture(scope="module")

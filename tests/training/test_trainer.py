@@ -17,7 +17,8 @@ from attelbo.training.interruption import Interruption
 
 
 def make(folder: Path, **options: Any) -> Trainer:
-    given = {"seed": 0, "callbacks": {}, "max_epochs": 1, "accelerator": "cpu", "devices": 1}
+    given = {"seed": 0, "callbacks": {}, "max_epochs": 1, "accelerator": "cpu"}
+    given |= {"threads": "auto", "compile": "auto", "replicas": 1, "stack": "auto"}
     return build_trainer(run_dir=folder, **(given | options))
 
 

@@ -22,6 +22,8 @@ from attelbo.cli.usage import HELP, help_of
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.listing import nearest_of
 
+_OPTIONS = ("--help", "--version")
+
 INTERRUPTED = 130
 UNREAD = 141
 
@@ -50,6 +52,8 @@ def _dispatch(command: str, words: list[str]) -> int:
         from attelbo.experiments import run
 
         return run.join(Path(os.environ["ATTELBO_RUN_DIR"])).exit_code
+    if command == "help" and words:
+        command, words = words[0], ["--help"]
     if command in ("-h", "--help", "help"):
         return print_text(HELP)
     if command == "--version":
@@ -67,7 +71,8 @@ def _dispatch(command: str, words: list[str]) -> int:
     if command in of_many:
         return of_many[command](words)
     if command not in of_one:
-        raise ConfigError(f"{command}: no such command{nearest_of(command, [*of_one, *of_many])}")
+        known = _OPTIONS if command.startswith("-") else (*of_one, *of_many)
+        raise ConfigError(f"{command}: no such command{nearest_of(command, known)}")
     options = parse(command, words)
     if options.help:
         return print_text(help_of(command))
@@ -78,6 +83,6 @@ def _list(options: Namespace) -> int:
     from attelbo.experiments.listing import config_folders, listing
 
     if len(options.words) > 1:
-        raise ConfigError("list: one group at a time")
+        raise ConfigError(f"list: one group at a time, such as {'/'.join(options.words)}")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     return print_text(listing(config_folders(options.config_dir), *options.words, width=width) + "\n")

@@ -3,7 +3,7 @@
 import re
 import sys
 from argparse import Action, ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,14 +38,25 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"command line: {message}; see {self.prog} --help{self._meant(message)}")
 
+    def refuse_without_dashes(self, words: Iterable[str]) -> None:
+        """Raise ConfigError at a word that is no file and that would be an option, or the value of one, with dashes."""
+        for word in (word for word in words if not Path(word).exists()):
+            name, _, value = word.partition("=")
+            for option, action in self._option_string_actions.items():
+                if option == f"--{name}":
+                    self.error(f"{word}: options are written with dashes: {option} {value}".rstrip())
+                if word in (action.choices or ()):
+                    self.error(f"{word}: options are written with dashes: {option} {word}")
+
     def _meant(self, message: str) -> str:
         slip = re.search(r"unrecognized arguments: (-\S+)|invalid choice: '([^']*)'", message)
         known = [*self._option_string_actions, *(str(c) for action in self._actions for c in action.choices or ())]
-        guess = slip and nearest(slip[1] or slip[2], known)
+        takes_values = any(action.dest == "words" for action in self._actions)
+        # Where keys are given too, only what is close to an option was meant as one: --model is not --help.
+        guess = slip and nearest(slip[1] or slip[2], known, cutoff=0.7 if takes_values else 0.6)
         if guess:
             return f"; did you mean {guess}?"
-        takes_values = any(action.dest == "words" for action in self._actions)
-        name = slip and slip[1] and re.match(r"--(\w+)", slip[1])
+        name = slip and slip[1] and re.match(r"-+(\w{2,})", slip[1])
         return f"; keys are written without dashes: {name[1]}=..." if takes_values and name else ""
 
 

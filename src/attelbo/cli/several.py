@@ -61,6 +61,7 @@ def compare(words: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(words)
     if options.help:
         return print_text(COMPARE)
+    parser.refuse_without_dashes(options.folders)
     if not options.folders:
         parser.error("which runs? name a folder")
     from attelbo.experiments import comparison
@@ -88,6 +89,7 @@ def reproduce(words: Sequence[str]) -> int:
 
     if options.list:
         return print_text("".join(f"{name:<24}{text}\n" for name, text in listing(options.config_dir)))
+    parser.refuse_without_dashes([options.paper or "", *options.words])
     if options.paper is None:
         parser.error("which paper? attelbo reproduce --list")
     if options.seeds is not None and options.seeds < 1:
@@ -125,6 +127,7 @@ def wandb(words: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(rest)
     if options.help:
         return print_text(WANDB)
+    parser.refuse_without_dashes(map(str, options.folders))
     if not options.folders or (kind == "report" and len(options.folders) > 1):
         parser.error(f"wandb {kind}: which runs? name {'one folder' if kind == 'report' else 'a folder'}")
     if kind == "report":

@@ -26,6 +26,7 @@ from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, Block, DataSpec, Evaluated, Split
 from attelbo.data.loader import IndexLoader, Position, cut_from_passes, rows_per_rank, training_order
 from attelbo.data.resident import ResidentSplit
+from attelbo.errors import ConfigError
 from attelbo.seeding import derive_seed
 
 Splits = dict[Split, ResidentSplit]
@@ -303,6 +304,8 @@ def build_part(name: str, spec: Any) -> Any:
         return spec
     try:
         return build(spec)
+    except ConfigError as error:
+        raise ValueError(f"{name}: {error}") from error
     except TypeError as error:
         raise ValueError(f"{name}: {blamed(error, spec['_target_'])}") from error
     except ValueError as error:

@@ -89,7 +89,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     init = init_of(config)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
-    data.steps_per_epoch = config["trainer"]["steps_per_epoch"]
+    data.steps_per_epoch = config["trainer"].get("steps_per_epoch")
     take_vocabulary(init, config, data, parent_of(config))
     model = build_model(config, data)
     _check_has_use(model, data, config)

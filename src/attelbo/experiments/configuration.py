@@ -9,7 +9,7 @@ plain dicts only, never an OmegaConf object.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from attelbo.checking import GIVEN_TO_MODELS, FaultError, Given, Part, Parts, check_node, naming
 from attelbo.errors import ConfigError
 from attelbo.experiments import explaining, origins
-from attelbo.experiments.checking import FaultError, Part, Parts, check_node
 from attelbo.experiments.composing import session
 from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.listing import config_folders
@@ -52,11 +52,11 @@ class Train:
     init: Init
     evaluation: Evaluation
     paths: Paths
-    data: Part
+    data: Annotated[Part, Given()]
     model: Part
     optimizer: Part
     scheduler: Part
-    trainer: Part
+    trainer: Annotated[Part, Given(["run_dir", "seed", "callbacks"])]
     logger: Parts
     callbacks: Parts
 
@@ -100,7 +100,7 @@ def compose(
     if multirun:
         overrides = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
     else:
-        _refuse_sweeps(parsed)
+        _refuse_sweeps(parsed, root)
     words = with_folders(overrides, folders)
     with session() as hydra:
         try:
@@ -160,10 +160,9 @@ def check_again(config: Mapping[str, Any], file: Path) -> None:
     Raises:
         ConfigError: at the first wrong key or value.
     """
-    try:
+    with naming(file):
         check_node(config, schema=SCHEMAS["train"])
-    except FaultError as fault:
-        raise ConfigError(f"{file}: {fault}") from fault
+        check_node(config["model"], "model", given=GIVEN_TO_MODELS)
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
@@ -175,10 +174,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     try:
         return Grammar.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
-        raise ConfigError(
-            f"'{error.override}' (command line): not of the form key=value; "
-            "put values with special characters in quotes, for Hydra and for the shell: \"key='a, b'\""
-        ) from error
+        word = error.override or ""
+        remedy = "put values with special characters in quotes, for Hydra and for the shell: \"key='a, b'\""
+        if "=" not in word.strip("="):
+            remedy = "no spaces stand around the ="
+        raise ConfigError(f"'{word}' (command line): not of the form key=value; {remedy}") from error
 
 
 def with_folders(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -211,14 +211,12 @@ def _refuse_duplicates(parsed: Sequence[Override]) -> None:
         seen[key] = override
 
 
-def _refuse_sweeps(parsed: Sequence[Override]) -> None:
+def _refuse_sweeps(parsed: Sequence[Override], root: str) -> None:
+    remedy = "; add -m to run one job per value" if root == "train" else ", and this command runs once: give one value"
     for override in parsed:
         if override.is_sweep_override():
             key, _, value = (override.input_line or "").partition("=")
-            raise ConfigError(
-                f"{key} (command line): '{value}' is a sweep; add -m to run one job per value, "
-                f"or write {key}=[...] for a list"
-            )
+            raise ConfigError(f"{key} (command line): '{value}' is a sweep{remedy}, or write {key}=[...] for a list")
 
 
 def _refuse_hidden(chosen: Mapping[str, Any], folders: Sequence[Path]) -> None:

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from attelbo.checking import FaultError
 from attelbo.errors import first_line, nearest
-from attelbo.experiments.checking import FaultError
 from attelbo.experiments.listing import choices, nearest_of, no_such_part
 from attelbo.experiments.origins import (
     COMMAND_LINE,
@@ -55,6 +55,8 @@ def fault(fault: FaultError, found: Layers) -> str:
     group = fault.key.replace(".", "/")
     if group in found.groups and where == COMMAND_LINE:
         return f"{fault.key} ({where}): {fault.problem}; choose with {group}=NAME"
+    if fault.problem.startswith("is missing"):
+        return f"{fault.key} ({where}): {fault.problem}; a ~ may have taken it away"
     target = f"{parent(fault.key)}._target_"
     chosen = COMMAND_LINE if found.on_command_line(target) else found.file(target)
     if fault.unknown and chosen and where not in (COMMAND_LINE, chosen):
@@ -267,6 +269,8 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
         key, there = override.key_or_group, has(plain, override.key_or_group)
         if override.is_add() and there:
             return f"{key} ({COMMAND_LINE}): is there already; write it without the +"
+        if override.is_delete() and there and select(plain, key) is None:
+            return f"{key} ({COMMAND_LINE}): is null as it is, and Hydra deletes no null; leave the word out"
         if there or override.is_add() or override.is_force_add():
             continue
         choice = str(override.value())
@@ -280,9 +284,10 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
         if key in arguments:
             return f"{key} ({COMMAND_LINE}): stands in no file; add it with +{override.input_line}"
         problem = "nothing to delete" if override.is_delete() else "unknown key"
-        if parent(key).replace(".", "/") in groups and not has(plain, parent(key)):
+        offered = groups if root == "train" else {}
+        if parent(key).replace(".", "/") in offered and not has(plain, parent(key)):
             return f"{key} ({COMMAND_LINE}): {problem}; {no_such_part(key)}"
-        guess = found.meant(nearest_key(key, [*neighbours, *arguments], plain, groups))
+        guess = found.meant(nearest_key(key, [*neighbours, *arguments], plain, offered))
         known = ", ".join(map(leaf, neighbours)) if has(plain, parent(key)) or not parent(key) else ""
         advice = f"known here: {known}" if known else "the option --cfg job prints the keys"
         return f"{key} ({COMMAND_LINE}): {problem}{guess or f'; {advice}'}"

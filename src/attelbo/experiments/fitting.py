@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from attelbo.checking import Part
 from attelbo.checks import check_at_least
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run as runs
 from attelbo.experiments.assembly import verify
-from attelbo.experiments.checking import Part
-from attelbo.experiments.configuration import Composition
+from attelbo.experiments.configuration import Composition, check_again
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
 from attelbo.files import read_config
@@ -66,6 +66,7 @@ def fit_prior(
     """
     directory = RunDirectory.find(Path(run), lambda found: _target(read_config(found.path)) != SECOND_STAGE)
     config = read_config(directory.path)
+    check_again(config, directory.path / "config.yaml")
     _check_first(config, str(directory.path))
     weights = checkpoint_of(directory.path, checkpoint)
     config = second_stage(

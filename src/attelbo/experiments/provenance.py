@@ -48,9 +48,10 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def in_short(recorded: Mapping[str, Any]) -> str:
     """Code, torch and machine of a recorded provenance, in a few words."""
-    code = _described(recorded["git"]) or recorded["versions"]["attelbo"]
+    versions = recorded["versions"]
+    code = _described(recorded["git"]) or _told(versions.get("attelbo"))
     machine = _told(sorted(set(recorded["hardware"]["gpus"])) or recorded["hardware"]["cpu"])
-    return f"attelbo {code}, torch {recorded['versions']['torch']}, {machine}"
+    return f"attelbo {code}, torch {_told(versions.get('torch'))}, {machine}"
 
 
 def _described(git: Mapping[str, str] | None) -> str | None:
@@ -58,7 +59,7 @@ def _described(git: Mapping[str, str] | None) -> str | None:
 
 
 def _told(value: Any) -> str:
-    return "none" if value in (None, [], "") else ", ".join(value) if isinstance(value, list) else str(value)
+    return "none" if value in (None, [], "") else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def git_tag() -> str | None:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from attelbo.checking import naming
+from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
 from attelbo.errors import DataError, UserError
 from attelbo.experiments import replicas
@@ -27,7 +29,7 @@ from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.terminal import terminal
 from attelbo.experiments.trained import pick_device
 from attelbo.files import read_config, why_not_written
-from attelbo.models import build_data, checkpoint_of, load_weights
+from attelbo.models import Model, checkpoint_of, load_weights
 from attelbo.training.threads import use_threads
 
 _COUNTS = ("epochs", "steps", "parameters")
@@ -68,10 +70,12 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
     if (state := first.status()["state"]) != "done":
         raise UserError(f"{first.path} is {state}, not done: there is nothing to compare a repetition with")
     config = _config_of(first, data_dir)
-    loaded = _same_data(first, config)
+    with naming(first.path / "config.yaml"):
+        model, data = assemble(config)
+    loaded = _same_data(first, config, data)
     _tell_origins(first, config)
     if not training:
-        return _compare({"metrics": _measured(first, config, loaded)}, first, None)
+        return _compare({"metrics": _measured(first, config, model, data)}, first, None)
     again, code = _train(first, config, loaded)
     if code != 0:
         return code
@@ -97,13 +101,13 @@ def _config_of(run: RunDirectory, data_dir: str | None) -> Config:
     return config
 
 
-def _same_data(run: RunDirectory, config: Config) -> dict[str, Splits]:
-    """The data, loaded.
+def _same_data(run: RunDirectory, config: Config, data: ResidentDataModule) -> dict[str, Splits]:
+    """What the data load.
 
     Raises:
         DataError: they are others.
     """
-    data, loaded = build_data(config), {}
+    loaded: dict[str, Splits] = {}
     data.prepare_data()
     data.share(loaded)
     data.setup()
@@ -174,13 +178,10 @@ def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
     return folder
 
 
-def _measured(run: RunDirectory, config: Config, loaded: dict[str, Splits]) -> dict[str, float]:
+def _measured(run: RunDirectory, config: Config, model: Model, data: ResidentDataModule) -> dict[str, float]:
     """The metrics of the weights that the run was measured with."""
-    model, data = assemble(config)
-    data.share(loaded)
-    data.setup()
     data.load_state(run.path)
-    load_weights(model, checkpoint_of(run.path, _result_of(run)["checkpoint"]))
+    load_weights(model, checkpoint_of(run.path, _result_of(run).get("checkpoint", "best")))
     use_threads(read_config(run.path)["trainer"]["threads"])
     device = pick_device("cpu" if config["trainer"]["accelerator"] == "cpu" else "auto")
     folder = Path(config["paths"]["output_dir"])

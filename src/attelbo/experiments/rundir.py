@@ -19,14 +19,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
 from attelbo.errors import UserError, one_line
 from attelbo.files import METRICS_FILE, checked, find_run, read_json, read_metrics, read_yaml, write_atomically
-
-State = Literal["pending", "running", "done", "pruned", "failed", "interrupted"]
+from attelbo.records import State
 
 FINISHED = ("done", "pruned")
 """States of a run that is not run again."""

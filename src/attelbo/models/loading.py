@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from attelbo.building import blamed, build, lacking
+from attelbo.checking import GIVEN_TO_MODELS, check_node, naming
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError
 from attelbo.files import find_run, read_config
@@ -129,11 +130,12 @@ def load_run(
     config = read_config(run_dir)
     if data_dir is not None:
         config["data"]["root"] = data_dir
-    try:
+    with naming(run_dir / "config.yaml"):
+        check_node(config["data"], "data", given=())
+        check_node(config["model"], "model", given=GIVEN_TO_MODELS)
+        check_node({name: config[name] for name in ("optimizer", "scheduler")})
         data = build_data(config)
         data.load_state(run_dir)
         model = build_model(config, data)
-    except ConfigError as error:
-        raise ConfigError(f"{error} [{run_dir / 'config.yaml'}]") from error
     load_weights(model, checkpoint_of(run_dir, checkpoint))
     return model.eval(), data

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo import networks
-from attelbo.building import PACKAGES, Spec, blamed, locate, part
+from attelbo.building import PACKAGES, Spec, blamed, locate_part, part
 from attelbo.data.batch import DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import (
@@ -140,7 +140,7 @@ def _check_shape(name: str, method: Any, given: Any, wanted: tuple[int, ...], me
 def check_prior(spec: Spec, space: Space, distribution: type[Distribution], owner: str) -> None:
     """Raise ConfigError unless the prior, which is not built yet, is one on the space of its owner's latents, and the
     density of posteriors is known if it is made of them."""
-    chosen: Any = locate(spec["_target_"])
+    chosen: Any = locate_part("prior", spec)
     if getattr(chosen, "made_of_posteriors", False) and not _knows_density(distribution):
         raise ConfigError(
             f"model/prior: {chosen.__name__} takes the density of a given z, which the {distribution.__name__} of "

@@ -72,13 +72,19 @@ def attention_layer(name: FeatureMapAttention, channels: int, heads: int) -> nn.
     return FEATURE_MAP_ATTENTION[name](channels, heads)
 
 
-def initialize(layer: Layer, activation: LinearActivation | None = None) -> Layer:
+NEAR_ZERO = 0.1
+"""How much smaller the weights of a last layer begin whose outputs are parameters of a density of real numbers: it then
+begins with about the same standard deviation everywhere. One that begins near zero somewhere has a loss of thousands of
+nats, and Adam's second moment remembers its gradient for thousands of steps."""
+
+
+def initialize(layer: Layer, activation: LinearActivation | None = None, scale: float = 1.0) -> Layer:
     """Give a layer its initial weights, according to the ``activation`` that follows it; biases zero.
 
     Before tanh, and for output layers: Glorot-uniform, as in the IWAE authors' code. Before the others: normal with
     variance gain^2 / fan_in. The fans count what a unit actually sums: of the k^2 taps of a transposed convolution with
     stride s, k^2 / s^2 reach a pixel on average (torch counts all of them, and takes the output channels for the
-    input's).
+    input's). All of it times ``scale``.
 
     Raises:
         ValueError: no such activation.
@@ -86,10 +92,10 @@ def initialize(layer: Layer, activation: LinearActivation | None = None) -> Laye
     fan_in, fan_out = _fans(layer)
     gain = None if activation is None else _GLU_GAIN if activation == "glu" else _look_up(activation)[1]
     if gain is None:
-        bound = math.sqrt(6 / (fan_in + fan_out))
+        bound = scale * math.sqrt(6 / (fan_in + fan_out))
         nn.init.uniform_(layer.weight, -bound, bound)
     else:
-        nn.init.normal_(layer.weight, std=gain / math.sqrt(fan_in))
+        nn.init.normal_(layer.weight, std=scale * gain / math.sqrt(fan_in))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
@@ -116,9 +122,11 @@ def hidden_layers(sizes: Sequence[int], activation: LinearActivation, batch_norm
     return layers
 
 
-def relu_layers(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers between these numbers of features, with ReLUs between them."""
-    return nn.Sequential(*hidden_layers(sizes[:-1], "relu"), initialize(nn.Linear(sizes[-2], sizes[-1])))
+def relu_layers(sizes: Sequence[int], scale: float = 1.0) -> nn.Sequential:
+    """Linear layers between these numbers of features, with ReLUs between them; the last one ``scale`` times as large
+    as others at the start."""
+    last = initialize(nn.Linear(sizes[-2], sizes[-1]), scale=scale)
+    return nn.Sequential(*hidden_layers(sizes[:-1], "relu"), last)
 
 
 class ToFeatureMap(nn.Module):

@@ -7,11 +7,13 @@ Source: Garnelo et al. 2018, "Conditional Neural Processes" (arXiv:1807.01613) a
 (arXiv:1807.01622); Kim et al. 2019, "Attentive Neural Processes" (arXiv:1901.05761), section 3. Sizes are those of Lee
 et al. 2020, "Bootstrapping Neural Processes" (arXiv:2008.02956), and of Nguyen & Grover 2022 (arXiv:2207.04179), in
 their code. The blocks of attention are those of ``attelbo.attention.sets``: theirs add the projected queries to the
-attention's output.
+attention's output. Scores are scaled by the width of one head, as by Kim et al., who take the attention of Vaswani et
+al. 2017; in their code by that of all heads together, with which targets are slow to tell points of the context apart.
 
 Shapes: K samples, B functions, N points, X numbers of a place and Y of a value, E features, S numbers of a summary.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.attention import MAB, SAB, Padding
+from attelbo.attention.layer import check_heads
 from attelbo.checks import check_at_least
-from attelbo.networks.layers import initialize, relu_layers
+from attelbo.networks.layers import NEAR_ZERO, relu_layers
 
 POINT_LAYERS = 4
 """Linear layers on each point; two fewer with self-attention among the points, which replaces the last two."""
@@ -43,7 +46,7 @@ class PointFeatures(nn.Module):
         super().__init__()
         n_layers = POINT_LAYERS if heads is None else POINT_LAYERS - 2
         self.each = relu_layers((point, *[dim] * n_layers))
-        self.among = None if heads is None else SAB(dim, heads)
+        self.among = None if heads is None else SAB(dim, heads, scale=_scale(dim, heads))
 
     def forward(self, points: Tensor, *contexts: Tensor) -> list[Tensor]:
         """The features that the points have in each of several contexts (B, N), bool: which points are in it."""
@@ -112,7 +115,7 @@ class AttentivePath(nn.Module):
         self.place = place
         self.values = PointFeatures(point, dim, heads)
         self.queries_keys = relu_layers((place, *[dim] * PLACE_LAYERS))
-        self.cross = MAB(dim, heads)
+        self.cross = MAB(dim, heads, scale=_scale(dim, heads))
 
     def forward(self, points: Tensor, context: Tensor, places: Tensor) -> Tensor:
         """Features (B, N, E) of the targets.
@@ -151,8 +154,15 @@ class PointDecoder(nn.Module):
         super().__init__()
         check_at_least(2, layers=layers)
         self.widths = [place, *features, latent]
-        self.first = initialize(nn.Linear(sum(self.widths), dim), "relu")
-        self.rest = relu_layers((*[dim] * (layers - 1), out_features))
+        self.first = nn.Linear(sum(self.widths), dim)
+        inputs = [width for width in self.widths if width]
+        with torch.no_grad():
+            # All inputs count alike at first. By the number of all together, as for other layers, a place would be two
+            # numbers of a hundred or more, and the decoder would take thousands of steps to tell places apart.
+            for weight in self.first.weight.split(inputs, 1):
+                nn.init.normal_(weight, std=math.sqrt(2 / (len(inputs) * weight.shape[1])))
+            nn.init.zeros_(self.first.bias)
+        self.rest = relu_layers((*[dim] * (layers - 1), out_features), NEAR_ZERO)
 
     def forward(self, places: Tensor, features: Sequence[Tensor], z: Tensor) -> Tensor:
         """eta (K, B, N, out_features).
@@ -167,6 +177,12 @@ class PointDecoder(nn.Module):
         for own, weight in zip(features, of_features, strict=True):
             hidden = hidden + F.linear(own, weight)
         return self.rest(F.relu(hidden + F.linear(z, of_z).unsqueeze(-2)))
+
+
+def _scale(dim: int, heads: int) -> float:
+    """Of the scores of a head."""
+    check_heads(dim, heads)
+    return (dim // heads) ** -0.5
 
 
 def mean_over(features: Tensor, there: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from attelbo.attention import ISAB, PMA, SAB, Padding
 from attelbo.attention.layer import check_heads
 from attelbo.attention.sets.padding import without_padding
 from attelbo.checks import check_at_least
-from attelbo.networks.layers import initialize, positive, relu_layers
+from attelbo.networks.layers import NEAR_ZERO, initialize, positive, relu_layers
 
 SetPooling = Literal["mean", "sum", "max"]
 
@@ -56,7 +56,7 @@ class DeepSets(nn.Module):
         check_at_least(1, in_features=in_features, n_outputs=n_outputs, out_features=out_features)
         self.pool: SetPooling = pool
         self.encoder = relu_layers((in_features, *positive("encoder", encoder)))
-        self.decoder = relu_layers((encoder[-1], *positive("decoder", decoder), n_outputs * out_features))
+        self.decoder = relu_layers((encoder[-1], *positive("decoder", decoder), n_outputs * out_features), NEAR_ZERO)
         self.out_shape = (n_outputs, out_features)
 
     def forward(self, x: Tensor, mask: Padding | None = None) -> Tensor:
@@ -119,7 +119,7 @@ class SetTransformer(nn.Module):
         )
         self.pool = PMA(dim, heads, n_outputs, norm=norm)
         self.decoder = nn.ModuleList(SAB(dim, heads, norm=norm) for _ in range(decoder_layers))
-        self.output = initialize(nn.Linear(dim, out_features))
+        self.output = initialize(nn.Linear(dim, out_features), scale=NEAR_ZERO)
 
     def forward(self, x: Tensor, mask: Padding | None = None) -> Tensor:
         h = self.embed(without_padding(x, mask))

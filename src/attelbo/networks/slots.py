@@ -142,9 +142,14 @@ class SlotDecoder(Decoder):
         self.out_shape = image_shape("out_shape", out_shape)
         self.dim, self.n_slots = self.in_shape[0], math.prod(self.in_shape[1:])
         n_maps, *size = self.out_shape
-        smallest = _halved((size[0], size[1]), len(levels(channels)))
-        self.places = Places(self.dim, smallest)
-        self.painter = ConvDecoder((self.dim, *smallest), (n_maps + 1, *size), channels=channels, activation=activation)
+        channels = levels(channels)
+        smallest = _halved((size[0], size[1]), len(channels))
+        # Places are added to more features than a z may have, among which they would have to share.
+        self.features = initialize(nn.Linear(self.dim, channels[0]))
+        self.places = Places(channels[0], smallest)
+        self.painter = ConvDecoder(
+            (channels[0], *smallest), (n_maps + 1, *size), channels=channels, activation=activation
+        )
 
     @property
     def output(self) -> nn.Module:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -157,7 +162,7 @@ class SlotDecoder(Decoder):
     def layers(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """What each slot paints, (N, K, P C, H, W), and its share of each pixel, (N, K, H, W), which sum to one."""
         slots = z.flatten(2).mT if z.dim() > 2 else z.unsqueeze(1)  # (N, K, D)
-        broadcast = self.places(slots.flatten(0, 1)[:, :, None, None])
+        broadcast = self.places(self.features(slots.flatten(0, 1))[:, :, None, None])
         painted = self.painter(broadcast).unflatten(0, (len(z), self.n_slots))
         return painted[:, :, :-1], F.softmax(painted[:, :, -1], 1)
 

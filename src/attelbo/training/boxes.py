@@ -13,6 +13,8 @@ from attelbo.training.media import in_color
 READ_COLOR, WRITE_COLOR = (0.3, 0.85, 0.4), (0.95, 0.25, 0.2)
 OBJECT_COLORS = ((0.95, 0.25, 0.2), (0.3, 0.85, 0.4), (0.3, 0.55, 1.0), (1.0, 0.8, 0.2), (0.85, 0.35, 0.9))
 """Of the first object, the second and so on, then again from the start."""
+SMALL = 64
+"""The least pixels of the longer side of an image that is one of many in a picture."""
 
 
 def enlarged(images: Tensor, least: int = 96) -> tuple[Tensor, int]:

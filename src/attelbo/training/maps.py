@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attelbo.training.boxes import enlarged
+from attelbo.training.boxes import SMALL, enlarged
 from attelbo.training.media import Picture, image_grid, painted
 from attelbo.training.names import named
 
@@ -36,8 +36,6 @@ _TITLE, _OF_CHARACTER = 16, 7.6
 """The height of a line of the title, and the width of one of its characters, on average, in points."""
 _BAR = 110
 """The least height of the scale, in points."""
-_TILE = 64
-"""The least pixels of the longer side of an image below the weights."""
 _OPACITY = 0.75
 _SOFT = "#5b6270"
 
@@ -242,7 +240,7 @@ def attention_overlay(
     opacity = _OPACITY * F.interpolate(heat, images.shape[-2:], mode="nearest").unsqueeze(2)
     colors = F.interpolate(colors.flatten(0, 1), images.shape[-2:], mode="nearest").unflatten(0, (n, count))
     shown = torch.cat([gray.unsqueeze(1), torch.lerp(gray.unsqueeze(1), colors, opacity)], 1)
-    grid = image_grid(enlarged(shown.flatten(0, 1), _TILE)[0], columns=count + 1)
+    grid = image_grid(enlarged(shown.flatten(0, 1), SMALL)[0], columns=count + 1)
     return named(grid, columns=["image", *panels]) if panels else grid
 
 

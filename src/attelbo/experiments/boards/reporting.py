@@ -53,7 +53,7 @@ class _Sweep:
 
     @property
     def curves(self) -> list[str]:
-        chosen_by = [run.result["monitor"].split()[-1] for run in self.runs if run.result.get("monitor")]
+        chosen_by = [name for run in self.runs for name in (run.result.get("monitor") or "").split()[-1:]]
         known = {key for run in self.runs for key in run.curves}
         return [key for key in dict.fromkeys([*chosen_by, *CURVES]) if key in known]
 

@@ -11,9 +11,10 @@ Shapes: B batch, S importance samples. Units: nats.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attelbo.data import ResidentDataModule
 from attelbo.data.batch import Batch, Evaluated
@@ -84,7 +85,8 @@ def evaluate_gaps(
     found: list[Tensor] = []
     for i, index in enumerate(tracked(rows.split(at_once), "gaps of the bound")):
         seed_default_generator(derive_seed(seed, "gaps", i), device)
-        found.append(_gaps(model, data.materialize(index, split), settings.n_samples))
+        with _kernels_with_gradients(model):
+            found.append(_gaps(model, data.materialize(index, split), settings.n_samples))
     values = torch.cat(found, 1).double()  # (4, B)
     names = ("annealed_nll", "sampling_gap", "approximation_gap", "amortization_gap")
     key = split_key(split)
@@ -93,6 +95,12 @@ def evaluate_gaps(
         errors = values.std(1) / len(rows) ** 0.5
         results |= {f"{key}/{name}_std_error": float(e) for name, e in zip(names, errors, strict=True)}
     return results
+
+
+def _kernels_with_gradients(model: VariationalAutoencoder) -> AbstractContextManager[None]:
+    """cuDNN's recurrent kernels have no gradient in evaluation."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
 
 def _gaps(model: VariationalAutoencoder, batch: Batch, n_samples: int) -> Tensor:

@@ -77,9 +77,9 @@ def _remarks_on(paper: Paper, done: Mapping[str, Sequence[Run]]) -> Iterator[str
     """Those on the first run of a cell that has any; once, where cells share their runs."""
     told: set[Path] = set()
     for cell, runs in done.items():
-        concerned = [run for run in runs if any(remarks(run.result, "test"))]
-        if concerned and concerned[0].path not in told:
-            told.add(concerned[0].path)
-            how_many = f" (in {len(concerned)} of {len(runs)} runs)" if len(runs) > 1 else ""
-            for remark in remarks(concerned[0].result, "test"):
+        remarked = [(run, told_of) for run in runs if (told_of := list(remarks(run.result, "test")))]
+        if remarked and (first := remarked[0][0].path) not in told:
+            told.add(first)
+            how_many = f" (in {len(remarked)} of {len(runs)} runs)" if len(runs) > 1 else ""
+            for remark in remarked[0][1]:
                 yield f"{paper.title_of(cell)}: {remark}{how_many}"

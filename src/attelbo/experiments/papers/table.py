@@ -78,7 +78,7 @@ class Reproduction:
                     measured=Estimate.of(values) if values else None,
                     seconds=sum(run.seconds for run in done) / len(done) if done else None,
                     missing=len(runs[name][best]) - len(values) + open_,
-                    date=max((run.status["ended"][:10] for run in done), default=""),
+                    date=max((run.status.get("ended", "")[:10] for run in done), default=""),
                     choice=choices[best],
                 )
             )

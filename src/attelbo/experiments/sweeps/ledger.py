@@ -140,7 +140,7 @@ class Ledger:
         if (result := directory.read("result.json")) is not None:
             return sum(result["seconds"].values())
         status = directory.status()
-        return status["train_seconds"] if status["state"] == "pruned" else None
+        return status.get("train_seconds") if status["state"] == "pruned" else None
 
     def curve(self, job: Job) -> list[float]:
         """In a search: the values of a job's validations, in their order; empty before the first."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from attelbo.checking import FaultError, check_node
 from attelbo.checks import check_at_least
 from attelbo.errors import ConfigError
-from attelbo.experiments.checking import FaultError, check_node
 from attelbo.experiments.configuration import parse
 from attelbo.experiments.listing import choices, config_folders, nearest_of
 from attelbo.experiments.origins import COMMAND_LINE, read_config_file, shown

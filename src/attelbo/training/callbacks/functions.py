@@ -14,7 +14,7 @@ from attelbo.data.batch import CONTEXT, IGNORE, Batch, Split
 from attelbo.data.pixels import PixelDataModule, pixel_places
 from attelbo.data.tasks import FunctionDataModule, GaussianProcess
 from attelbo.models import NeuralProcess
-from attelbo.training.boxes import enlarged
+from attelbo.training.boxes import SMALL, enlarged
 from attelbo.training.callbacks.attention_maps import over_images
 from attelbo.training.callbacks.context_maps import context_weights, draw_context_weights
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
@@ -28,8 +28,6 @@ SHARES = (0.05, 0.15, 0.4)
 LINES = 5
 """Means, for one z each, in the picture of a curve."""
 _PLACES = 200
-_SIDE = 64
-"""The least pixels of a side of an image that is completed."""
 _UNKNOWN = (0.16, 0.24, 0.42)
 """The color of a pixel that is not known."""
 
@@ -150,7 +148,7 @@ def draw_completions(model: NeuralProcess, images: Tensor, n_samples: int) -> Pi
         mean, std = total(mean, std)
         rows += [known, in_color(mean), in_color(std / std.max())]
         names += [f"{share:.0%} known", "mean", "deviation"]
-    large = torch.cat([enlarged(row, _SIDE)[0] for row in rows])
+    large = torch.cat([enlarged(row, SMALL)[0] for row in rows])
     return named(image_grid(large, columns=len(images)), names)
 
 

@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Split
 from attelbo.models import SlotAutoencoder
-from attelbo.training.boxes import OBJECT_COLORS, enlarged
+from attelbo.training.boxes import OBJECT_COLORS, SMALL, enlarged
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.media import Picture, image_grid
 from attelbo.training.names import named
 
 _DIM = 0.25
 """Brightness of the color of a slot where the image is black."""
-_SIDE = 64
-"""The least pixels of a side of an image."""
 
 
 class Segments(Exhibit):
@@ -53,7 +51,7 @@ class Segments(Exhibit):
             "owners": owners(x, shares.argmax(1), OBJECT_COLORS),
         }
         rows |= {f"slot {place}": slot for place, slot in enumerate(slots, 1)}
-        large = torch.cat([enlarged(row, _SIDE)[0] for row in rows.values()])
+        large = torch.cat([enlarged(row, SMALL)[0] for row in rows.values()])
         return {"segments": named(image_grid(large, len(x)), list(rows))}
 
 

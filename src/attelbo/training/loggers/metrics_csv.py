@@ -10,10 +10,10 @@ from typing import Any, TextIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from attelbo.files import METRICS_FILE, read_rows, write_atomically
+from attelbo.files import METRICS_FILE, Row, read_rows, write_atomically
 from attelbo.training.loggers.base import RunInfo
 
-METRICS_COLUMNS = ("step", "epoch", "metric", "value")
+METRICS_COLUMNS = Row._fields
 
 
 class CsvLogger(Logger):
@@ -63,9 +63,9 @@ class CsvLogger(Logger):
         self._close()
         if not self.path.exists():
             return
-        rows = (row for row in read_rows(self.path) if not row["step"] or int(row["step"]) <= step)
-        kept = [row for row in rows if not row["metric"].startswith("test/")]
-        write_atomically(self.path, _lines([METRICS_COLUMNS, *(row.values() for row in kept)]))
+        rows = (row for row in read_rows(self.path) if row.step is None or row.step <= step)
+        kept = [row for row in rows if not row.metric.startswith("test/")]
+        write_atomically(self.path, _lines([METRICS_COLUMNS, *kept]))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -11,21 +11,32 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
-from attelbo.building import arguments_of, locate, members
+from attelbo.building import arguments_of, locate, members, needed
 from attelbo.errors import ConfigError, nearest
 
 Part = Annotated[Mapping[str, Any], "a node with _target_"]
 """In a schema: the value must be a part, that is, a mapping with ``_target_``."""
 
+
+class Given(tuple[str, ...]):
+    """In a schema, ``Annotated[Part, Given(["seed"])]``: the arguments that its owner gives the part; all others that
+    it needs must stand in its node."""
+
+
 Parts = Annotated[Mapping[str, Any], "named nodes with _target_, or null"]
 """In a schema: the values of the mapping must be parts or null; the names are free."""
+
+GIVEN_TO_MODELS = ("data", "optimizer", "scheduler")
+"""Arguments of a model that stand in no node: of the data their description, and nodes beside that of the model."""
 
 _NEEDS_OBJECT = frozenset({"needs_python_object", "callable_type"})
 """Errors of pydantic for annotations that no JSON value can satisfy: such values are not checked here."""
@@ -40,13 +51,29 @@ class FaultError(Exception):
         self.key, self.problem, self.meant, self.unknown = key, problem, meant, unknown
 
 
-def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any] | None = None) -> None:
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Around what checks and builds the configuration of a run: mistakes in it are told with the name of its file."""
+    try:
+        yield
+    except (ConfigError, FaultError) as error:
+        raise ConfigError(f"{error} [{file}]") from error
+
+
+def check_node(
+    node: Mapping[str, Any],
+    key: str = "",
+    schema: Callable[..., Any] | None = None,
+    given: Collection[str] | None = None,
+) -> None:
     """Check a node and all nodes inside it.
 
     Args:
         node: plain containers.
         key: the node's dotted name, empty for the root.
         schema: what a node without ``_target_`` is checked against; without one only nodes inside are checked.
+        given: the arguments of one with ``_target_`` that its owner gives it. None: they are not known, and nothing is
+            missing.
 
     Raises:
         FaultError: at the first wrong key or value.
@@ -59,14 +86,12 @@ def check_node(node: Mapping[str, Any], key: str = "", schema: Callable[..., Any
         unknown = [_join(key, name) for name in arguments if name not in parameters]
         if unknown:  # before any value: importing what is named inside may take seconds
             raise _unknown(unknown[0], unknown[0].removeprefix(f"{key}."), key, parameters, unknown)
-    if parameters is not None and dataclasses.is_dataclass(
-        schema
-    ):  # what has a _target_ may be given more by its owner
-        for name, parameter in parameters.items():
-            if parameter.default is parameter.empty and name not in node:
-                raise FaultError(
-                    _join(key, name), "is missing, and nothing goes without it; a ~ may have taken it away"
-                )
+    if given is None and dataclasses.is_dataclass(schema):
+        given = ()
+    if parameters is not None and given is not None:
+        missing = [name for name in needed(parameters) if name not in node and name not in given]
+        if missing:
+            raise FaultError(_join(key, missing[0]), "is missing, and nothing goes without it")
     for name, value in arguments.items():
         if parameters is not None and name in parameters:
             _check_value(value, _join(key, name), parameters[name].annotation)
@@ -103,6 +128,10 @@ def _check_value(value: Any, key: str, annotation: Any) -> None:
         if not isinstance(value, Mapping):
             raise FaultError(key, f"expected a mapping, got {value!r}")
         return check_node(value, key, annotation)
+    given = next((mark for mark in get_args(annotation) if isinstance(mark, Given)), None)
+    if given is not None:
+        _check_parts(value, key, one=True)
+        return check_node(value, key, given=given)
     if annotation is Part or annotation is Parts:
         _check_parts(value, key, one=annotation is Part)
     else:
@@ -122,7 +151,7 @@ def _check_type(value: Any, key: str, annotation: Any) -> None:
     adapter = _adapter(annotation) if annotation is not inspect.Parameter.empty else None
     if adapter is None:
         return
-    if type(value) is int and abs(value) > sys.float_info.max and float in members(annotation):
+    if type(value) is int and abs(value) > (sys.float_info.max if float in members(annotation) else sys.maxsize):
         raise FaultError(key, "is too large a number")
     try:
         adapter.validate_json(json.dumps(value, default=str), strict=True)
