@@ -134,11 +134,8 @@ EXHIBITS = (
     Exhibit(
         "completions",
         "A neural process with attention completes images",
-        (
-            "train experiment=digits/anp model=canp model.latent_dim=null optimizer.lr=3e-3 trainer.max_epochs=50 "
-            "name=digits/canp",
-        ),
-        (Work("outputs/digits/canp", "media/completions.png", ("target_ll", "nll")),),
+        ("train experiment=digits/anp",),
+        (Work("outputs/digits/anp", "media/completions.png", ("target_ll", "nll")),),
         "From a few known pixels the process predicts all others, and how sure it is of each: the whiter a deviation, "
         "the less (Kim et al. 2019). With more of them the digit appears, and what is still open is at its edges.",
     ),
