@@ -14,6 +14,7 @@ which it is N(0, I), with step sizes for each x and temperature that other chain
 Shapes: n chains, B batch, E event shape of z.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -67,6 +68,22 @@ def anneal(
     return AnnealedEstimate(chains.log_weights.logsumexp(0) - math.log(n_chains), chains.accepted)
 
 
+class _State(NamedTuple):
+    """Where the chains are."""
+
+    u: Tensor
+    """(n, B, *E)."""
+    log_p: Tensor
+    """The log-density of u, (n, B), nats."""
+    force: Tensor
+    """Its gradient, (n, B, *E)."""
+
+    @property
+    def log_q(self) -> Tensor:
+        """(n, B)."""
+        return _log_normal(self.u)
+
+
 class _Whitened:
     """log p(x, z) as a log-density of u, with z = mean + std u."""
 
@@ -75,16 +92,22 @@ class _Whitened:
         self.mean, self.std = start.mean.detach(), start.std.detach()
         self.log_volume = sum_event(start.log_std.detach(), 1)  # (B,)
 
-    def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The log-density of u (n, B, *E), (n, B), nats, and its gradient."""
+    def draw(self, n: int) -> Tensor:
+        """u of n chains, (n, B, *E), from q."""
+        return torch.randn((n, *self.mean.shape), dtype=self.mean.dtype, device=self.mean.device)
+
+    def at(self, u: Tensor) -> _State:
+        """The state of chains at u."""
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             density = self.log_joint(torch.addcmul(self.mean, self.std, u)) + self.log_volume
             (gradient,) = torch.autograd.grad(density.sum(), u)
-        return density.detach(), gradient
+        return _State(u.detach(), density.detach(), gradient)
 
 
 class _Chains(NamedTuple):
+    """What has become of them."""
+
     log_weights: Tensor
     """(n, B), float64."""
     accepted: Tensor
@@ -96,37 +119,46 @@ class _Chains(NamedTuple):
 @torch.no_grad()
 def _run(target: _Whitened, n: int, n_temperatures: int, n_leapfrog: int, step_sizes: list[Tensor] | None) -> _Chains:
     """Chains with these step sizes, or, without, some that adapt them on their way."""
-    like = target.mean
-    u = torch.randn((n, *like.shape), dtype=like.dtype, device=like.device)
-    log_p, force = target(u)
-    log_weights, accepted = torch.zeros_like(log_p, dtype=torch.float64), torch.zeros_like(log_p[0])
+    now = target.at(target.draw(n))
+    log_weights, accepted = torch.zeros_like(now.log_p, dtype=torch.float64), torch.zeros_like(now.log_p[0])
+    size = torch.full_like(accepted, now.u[0, 0].numel() ** -0.25)  # of the order that a normal wants
     used: list[Tensor] = []
-    size = torch.full_like(log_p[0], like[0].numel() ** -0.25)  # (B,), of the order that a normal wants
-    inverses = torch.linspace(-_SLOPE, _SLOPE, n_temperatures + 1).sigmoid().double()
-    temperatures = ((inverses - inverses[0]) / (inverses[-1] - inverses[0])).tolist()
-    for t in range(1, n_temperatures + 1):
-        b = temperatures[t]
-        log_weights += (b - temperatures[t - 1]) * (log_p - _log_normal(u)).double()
-        if step_sizes is not None:
-            size = step_sizes[t - 1]
-        used.append(size)
-        per_row = size.view(-1, *[1] * (like.ndim - 1))  # (B, 1, ..)
-        momentum = torch.randn_like(u)
-        v, p, log_v, force_v = u, momentum, log_p, force
-        for _ in range(n_leapfrog):
-            p = p + 0.5 * per_row * (b * force_v - (1 - b) * v)
-            v = v + per_row * p
-            log_v, force_v = target(v)
-            p = p + 0.5 * per_row * (b * force_v - (1 - b) * v)
-        before = b * log_p + (1 - b) * _log_normal(u) + _log_normal(momentum)
-        after = b * log_v + (1 - b) * _log_normal(v) + _log_normal(p)
-        taken = torch.rand_like(log_p).log() < after - before  # false where a trajectory ended in NaN
-        moved = taken.view(*taken.shape, *[1] * (like.ndim - 1))
-        u, force, log_p = torch.where(moved, v, u), torch.where(moved, force_v, force), torch.where(taken, log_v, log_p)
+    for t, (before, b) in enumerate(itertools.pairwise(_temperatures(n_temperatures))):
+        log_weights += (b - before) * (now.log_p - now.log_q).double()
+        size = size if step_sizes is None else step_sizes[t]
+        now, taken = _move(target, now, b, size, n_leapfrog)
         share = taken.to(size.dtype).mean(0)
         accepted += share / n_temperatures
+        used.append(size)
         size = size * (0.3 * (share - _WANTED)).exp()
     return _Chains(log_weights, accepted, used)
+
+
+def _temperatures(n: int) -> list[float]:
+    """b_0 .. b_n."""
+    rising = torch.linspace(-_SLOPE, _SLOPE, n + 1, dtype=torch.float64).sigmoid()
+    return ((rising - rising[0]) / (rising[-1] - rising[0])).tolist()
+
+
+def _move(target: _Whitened, now: _State, b: float, size: Tensor, n_leapfrog: int) -> tuple[_State, Tensor]:
+    """A Hamiltonian transition (Neal 2011, section 5.3) that leaves q^(1 - b) p^b as it is: the new state, and which
+    chains have taken their proposal, (n, B)."""
+    events = [1] * (now.u.ndim - 2)
+    step = size.view(-1, *events)  # (B, 1, ..)
+    momentum = p = target.draw(len(now.u))
+    there = now
+    for _ in range(n_leapfrog):
+        p = p + 0.5 * step * (b * there.force - (1 - b) * there.u)
+        there = target.at(there.u + step * p)
+        p = p + 0.5 * step * (b * there.force - (1 - b) * there.u)
+    gain = b * (there.log_p - now.log_p) + (1 - b) * (there.log_q - now.log_q) + _log_normal(p) - _log_normal(momentum)
+    taken = torch.rand_like(gain).log() < gain  # false where a trajectory ended in NaN
+    moved = taken.view(*taken.shape, *events)
+    return _State(
+        torch.where(moved, there.u, now.u),
+        torch.where(taken, there.log_p, now.log_p),
+        torch.where(moved, there.force, now.force),
+    ), taken
 
 
 def _log_normal(u: Tensor) -> Tensor:
