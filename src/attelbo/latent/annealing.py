@@ -16,7 +16,6 @@ Shapes: n chains, B batch, E event shape of z.
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,9 +24,7 @@ from torch import Tensor
 from attelbo.checks import check_at_least
 from attelbo.latent.arithmetic import LOG_2PI, sum_event
 from attelbo.latent.distributions import DiagonalNormal
-
-LogJoint = Callable[[Tensor], Tensor]
-"""z (n, B, *E) -> log p(x, z), (n, B), nats."""
+from attelbo.latent.distributions.hamiltonian import LogJoint
 
 _PILOTS = 4
 """Chains of a first pass, in which the step sizes are found; weights of chains that adapt have no exact mean."""

@@ -14,8 +14,8 @@ Shapes: n samples, B batch, E event shape of z.
 import torch
 from torch import Tensor
 
-from attelbo.latent.annealing import LogJoint
 from attelbo.latent.distributions import DiagonalNormal
+from attelbo.latent.distributions.hamiltonian import LogJoint
 
 _RATE = 0.05
 """Adam's, in units of the initial std; it falls to 0 linearly."""

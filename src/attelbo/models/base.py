@@ -126,6 +126,21 @@ class Model(LightningModule, ABC):
             part.eval()
         return self
 
+    def ask_data(self, method: str, key: str) -> Any:
+        """What the trainer's data module knows of its training images.
+
+        Args:
+            method: of the data module.
+            key: of the configuration, that wants it.
+
+        Raises:
+            ConfigError: the trainer has only a loader, without a data module that knows it.
+        """
+        ask: Any = getattr(getattr(self.trainer, "datamodule", None), method, None)
+        if ask is None:
+            raise ConfigError(f"{key}: it takes a data module of images, in place of a loader")
+        return ask()
+
     def at_step(self, step: int, total_steps: int) -> None:
         """Called before optimizer step ``step``, counted from 0: sets the learning rate, and in subclasses other
         schedules."""

@@ -11,7 +11,7 @@ Units: nats, averaged over rows.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +80,7 @@ class Classifier(Model):
             ConfigError: the trainer has only a loader, without a data module that knows them.
         """
         if self.standardize is not None:
-            moments: Any = getattr(getattr(self.trainer, "datamodule", None), "pixel_moments", None)
-            if moments is None:
-                raise ConfigError("model.standardize: it takes a data module of images, in place of a loader")
-            self.standardize.learn(*moments())
+            self.standardize.learn(*self.ask_data("pixel_moments", "model.standardize"))
 
     def losses(self, batch: Batch) -> Terms:
         return {name: values.mean() for name, values in self._terms(batch).items()}

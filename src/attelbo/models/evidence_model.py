@@ -12,14 +12,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec
 from attelbo.data.batch import Batch
-from attelbo.errors import ConfigError
 from attelbo.latent import Evidence, Extra, Likelihood, Objective, Quantized, Turn
 from attelbo.latent.spaces import Codes
 from attelbo.metrics import ActiveUnits, CodeUsage, Measure, SampleMean
@@ -142,13 +141,11 @@ class EvidenceModel(Model):
         Raises:
             ConfigError: the likelihood needs the mean of rows that no data module has.
         """
-        data: Any = getattr(self.trainer, "datamodule", None)  # None where the trainer has only a loader
-        if hasattr(data, "n_rows"):
-            self.objective.at_start(data.n_rows("train"))
+        n_rows = getattr(getattr(self.trainer, "datamodule", None), "n_rows", None)  # not of a loader by itself
+        if n_rows is not None:
+            self.objective.at_start(n_rows("train"))
         if self.likelihood.needs_mean:
-            if not hasattr(data, "mean"):
-                raise ConfigError("model.likelihood.base_rates: it takes a data module of images, in place of a loader")
-            self.likelihood.learn_mean(data.mean())
+            self.likelihood.learn_mean(self.ask_data("mean", "model.likelihood.base_rates"))
 
     # -- objectives that take turns, or let a side wait -------------------------------------------
 

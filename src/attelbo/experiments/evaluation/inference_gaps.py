@@ -21,7 +21,7 @@ from attelbo.data.batch import Batch, Evaluated
 from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.likelihood import decoded_size
-from attelbo.experiments.evaluation.splits import n_evaluated, split_key
+from attelbo.experiments.evaluation.splits import mean_over_rows, n_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.terminal import tracked
 from attelbo.latent import DiagonalNormal, anneal, best_normal, estimate_log_likelihood
@@ -87,13 +87,9 @@ def evaluate_gaps(
         seed_default_generator(derive_seed(seed, "gaps", i), device)
         with _kernels_with_gradients(model):
             found.append(_gaps(model, data.materialize(index, split), settings.n_samples))
-    values = torch.cat(found, 1).double()  # (4, B)
-    names = ("annealed_nll", "sampling_gap", "approximation_gap", "amortization_gap")
-    key = split_key(split)
-    results = {f"{key}/{name}": float(value) for name, value in zip(names, values.mean(1), strict=True)}
-    if len(rows) > 1:
-        errors = values.std(1) / len(rows) ** 0.5
-        results |= {f"{key}/{name}_std_error": float(e) for name, e in zip(names, errors, strict=True)}
+    results: dict[str, float] = {}
+    for measure, values in zip(gap_measures(data, split, settings), torch.cat(found, 1).double(), strict=True):
+        results |= mean_over_rows(f"{split_key(split)}/{measure.key}", values)
     return results
 
 
@@ -104,7 +100,7 @@ def _kernels_with_gradients(model: VariationalAutoencoder) -> AbstractContextMan
 
 
 def _gaps(model: VariationalAutoencoder, batch: Batch, n_samples: int) -> Tensor:
-    """Of each row: the annealed NLL and the three gaps, (4, B)."""
+    """Of each row what ``gap_measures`` names, in their order, (4, B)."""
     with torch.no_grad():
         q = model.infer(batch.x, batch.y)
         z = q.rsample(_N_SAMPLES)

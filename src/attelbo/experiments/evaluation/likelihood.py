@@ -9,7 +9,7 @@ import torch
 
 from attelbo.data import DataSpec, ResidentDataModule
 from attelbo.data.batch import Evaluated
-from attelbo.experiments.evaluation.splits import n_evaluated, rows_evaluated, split_key
+from attelbo.experiments.evaluation.splits import mean_over_rows, n_evaluated, rows_evaluated, split_key
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.terminal import tracked
 from attelbo.latent import estimate_log_likelihood
@@ -62,8 +62,6 @@ def evaluate_likelihood(
 ) -> dict[str, float]:
     """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly ``n_samples``
     importance samples each; ``chunk`` bounds the memory and changes nothing but the noise.
-
-    ``nll_std_error`` is that of the mean over images; of a single one there is none.
     """
     n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
     chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), device)
@@ -77,10 +75,8 @@ def evaluate_likelihood(
         effective.append(estimate.effective_sample_size)
     nll = -torch.cat(values)
     key = split_key(split)
-    error = {f"{key}/nll_std_error": float(nll.std() / len(nll) ** 0.5)} if len(nll) > 1 else {}
     return {
-        f"{key}/nll": float(nll.mean()),
-        **error,
+        **mean_over_rows(f"{key}/nll", nll),
         f"{key}/effective_sample_size": float(torch.cat(effective).mean()),
     }
 

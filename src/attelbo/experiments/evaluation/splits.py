@@ -39,6 +39,12 @@ def rows_evaluated(
     return data.alike(rows, split).split(settings.batch_size)
 
 
+def mean_over_rows(name: str, values: Tensor) -> dict[str, float]:
+    """The mean of a metric's values (B,), and ``<name>_std_error``, that of the mean; of a single row there is none."""
+    error = {f"{name}_std_error": float(values.std() / len(values) ** 0.5)} if len(values) > 1 else {}
+    return {name: float(values.mean()), **error}
+
+
 def batches(
     data: ResidentDataModule,
     split: Split,

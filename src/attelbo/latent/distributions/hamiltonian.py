@@ -25,7 +25,7 @@ from attelbo.latent.distributions.base import Distribution
 from attelbo.latent.distributions.normal import DiagonalNormal
 
 LogJoint = Callable[[Tensor], Tensor]
-"""z (n, B, D) -> log p(x, z), (n, B), nats."""
+"""z (n, B, *E) -> log p(x, z), (n, B), nats; after Hamiltonian dynamics, E is (D,)."""
 
 
 class Hamiltonian(Distribution):
