@@ -10,8 +10,8 @@ from benchmarks.report import compare
 from benchmarks.task import LanguageTask
 from benchmarks.turns import Program, take_turns
 
-OURS, LOOP = "attelbo", "the loop of nanoGPT"
-CONTESTANTS = {OURS: "language_command", LOOP: "language_loop"}
+OURS, LOOP, BF16 = "attelbo", "the loop of nanoGPT", "attelbo, bf16"
+CONTESTANTS = {OURS: ("language_command", False), BF16: ("language_command", True), LOOP: ("language_loop", False)}
 SHAKESPEARE = Path("tinyshakespeare", "input.txt")
 
 
@@ -47,8 +47,12 @@ def run(task: LanguageTask, patience: float, tell: Callable[[str], None] = print
     Raises:
         RuntimeError: a contestant failed.
     """
+    from attelbo.training.trainer import bf16_is_fast
+
     programs = {
-        name: Program(f"benchmarks.contestants.{module}", task.to_json()) for name, module in CONTESTANTS.items()
+        name: Program(f"benchmarks.contestants.{module}", replace(task, bf16=bf16).to_json())
+        for name, (module, bf16) in CONTESTANTS.items()
+        if not bf16 or bf16_is_fast("cpu" if task.device == "cpu" else "gpu")
     }
     race = take_turns(programs, task.laps, patience, tell)
     found = compare(race, OURS, LOOP)

@@ -40,6 +40,8 @@ class Task:
     """Adam as one kernel, for everyone."""
     compile: bool = False
     """torch.compile, for those who have a switch for it."""
+    bf16: bool = False
+    """Mixed precision, for those who have a switch for it."""
     channels_last: bool = False
     """Of the bare loop's images and weights; attelbo's convolutions always are."""
     device: Device = "cpu"
@@ -82,6 +84,8 @@ class LanguageTask:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.1
     clip_norm: float = 1.0
+    bf16: bool = False
+    """Mixed precision, for attelbo."""
     device: Device = "cpu"
 
     def to_json(self) -> str:

@@ -17,7 +17,7 @@ from benchmarks.turns import Program, take_turns
 
 Accelerator = Literal["cpu", "gpu"]
 
-OURS, BARE = "attelbo", "bare loop"
+OURS, BARE, BF16 = "attelbo", "bare loop", "attelbo, bf16"
 ROUNDS: dict[str, int] = {"cpu": 4, "gpu": 8}
 QUICK_ROUNDS = 2
 VALIDATION_ROWS = 400
@@ -39,6 +39,7 @@ ENTRIES = {
     OURS: Entry("command"),
     BARE: Entry("bare_loop"),
     "attelbo, compiled": Entry("command", {"compile": True}),
+    BF16: Entry("command", {"bf16": True}),
     "bare loop, channels_last": Entry("bare_loop", {"channels_last": True}),
     "Lightning": Entry("lightning_plain"),
     "Lightning template": Entry("lightning_template", share=0.2),
@@ -108,15 +109,18 @@ def heats(accelerator: Accelerator, quick: bool, rounds: int, data_dir: Path) ->
             _quick(Heat(small, (OURS, BARE, *PEERS), 20), 12_000),
             _quick(Heat(conv, (OURS, "attelbo, compiled", BARE, "pythae"), 25), 2_000),
         ]
+    from attelbo.training.trainer import bf16_is_fast
+
+    bf16 = (BF16,) if bf16_is_fast(accelerator) else ()
     compiled = (OURS, "attelbo, compiled", BARE)
     return [
-        Heat(small, (*compiled, *PEERS, "pythae, default Adam"), 120),
-        Heat(replace(small, batch_size=512), (OURS, BARE, "Lightning", "pythae"), 50),
-        Heat(large, (*compiled, "pythae"), 100),
+        Heat(small, (*compiled, *bf16, *PEERS, "pythae, default Adam"), 120),
+        Heat(replace(small, batch_size=512), (OURS, *bf16, BARE, "Lightning", "pythae"), 50),
+        Heat(large, (*compiled, *bf16, "pythae"), 100),
         Heat(replace(small, threads=None), (OURS, BARE), 30),
-        Heat(conv, (*compiled, "bare loop, channels_last", *PEERS), 100),
+        Heat(conv, (*compiled, *bf16, "bare loop, channels_last", *PEERS), 100),
         Heat(replace(conv, threads=None), compiled, 45),
-        Heat(colour, (*compiled, "pythae"), 60),
+        Heat(colour, (*compiled, *bf16, "pythae"), 60),
     ]
 
 

@@ -98,6 +98,18 @@ def test_the_command_compiles_where_the_task_says_so(tmp_path):
     assert composition.config["trainer"]["compile"] is True
 
 
+def test_the_command_trains_in_bf16_where_the_task_says_so(tmp_path):
+    for bf16, precision in ((False, "32-true"), (True, "bf16-mixed")):
+        composition = compose("train", words(replace(CONV, bf16=bf16), tmp_path)[1:])
+        assert composition.config["trainer"]["precision"] == precision
+
+
+def test_bf16_takes_part_where_a_cpu_has_it(monkeypatch):
+    for has_it in (False, True):
+        monkeypatch.setattr("attelbo.training.trainer.bf16_is_fast", lambda accelerator, has_it=has_it: has_it)
+        assert any(training.BF16 in heat.names for heat in training.heats("cpu", False, 4, Path())) == has_it
+
+
 @pytest.mark.parametrize("task", TASKS, ids=IDS)
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_plain_and_ours_have_the_same_loss_and_gradients(task, channels_last):

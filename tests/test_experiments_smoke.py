@@ -10,7 +10,7 @@ import yaml
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.listing import choices, package_folder
-from attelbo.training.trainer import _bf16_is_fast
+from attelbo.training.trainer import bf16_is_fast
 from companions import words_for, words_for_experiment
 
 CHOICES = choices([package_folder()])
@@ -89,7 +89,7 @@ def test_trainer(runs, trainer):
         return
     if trainer == "multi_node" or (needs_gpu and torch.cuda.device_count() > 1):
         pytest.skip("takes more than this process")
-    if config["trainer"]["precision"].startswith("bf16") and not _bf16_is_fast(config["trainer"]["accelerator"]):
+    if config["trainer"]["precision"].startswith("bf16") and not bf16_is_fast(config["trainer"]["accelerator"]):
         pytest.skip("this CPU has no bf16 arithmetic")
     config["trainer"]["devices"] = 1  # two processes are tested with the run
     assert steps_of(run.train(config, [], {}, None)) == 1

@@ -46,6 +46,7 @@ def words(task: Task, output_dir: Path) -> list[str]:
         f"trainer.max_epochs={task.laps}",
         f"trainer.threads={'null' if task.threads is None else task.threads}",
         *(["trainer.compile=true"] if task.compile else []),
+        *(["trainer.precision=bf16-mixed"] if task.bf16 else []),
         "evaluation.n_images=100",  # after the last lap: nobody is waiting for it
         "evaluation.n_samples=1",
         f"paths.data_dir={task.data_dir}",

@@ -31,6 +31,7 @@ def words(task: LanguageTask, output_dir: Path) -> list[str]:
         f"trainer.clip_norm={task.clip_norm}",
         f"trainer.max_epochs={task.laps}",
         f"trainer.threads={'null' if task.threads is None else task.threads}",
+        *(["trainer.precision=bf16-mixed"] if task.bf16 else []),
         "trainer.limit_val_batches=1",
         f"paths.data_dir={Path(task.text).parent}",
         f"paths.output_dir={output_dir}",

@@ -197,7 +197,7 @@ def test_several_texts_cost_what_each_costs_alone(more, trained, capsys, monkeyp
         (IMAGES, ("split=test", "output=a.png"), "output=a.png: the file is CSV: its name must end in .csv"),
         (TEXTS, ("path=nowhere.txt",), "path=nowhere.txt: no such file of texts, one a line"),
         (TEXTS, ("text=" + "a " * 23,), "has 25 tokens, BOS and EOS among them; the model was built for 24"),
-        (LANGUAGE, ("text=dög",), "characters that are not among the 28 of the vocabulary: 'ö'"),
+        (LANGUAGE, ("text=dög",), "error: text: characters that are not among the 28 of the vocabulary: 'ö'"),
         (
             (),
             ("split=test",),

@@ -97,8 +97,8 @@ def test_at_temperature_zero_the_seed_decides_nothing(done, capsys):
 @pytest.mark.parametrize(
     ("word", "why"),
     [
-        ("prompt=ÄÖ", "characters that are not among the .* of the vocabulary"),
-        ("prompt=''", "there is no token in the prompt ''"),
+        ("prompt=ÄÖ", "prompt: characters that are not among the .* of the vocabulary"),
+        ("prompt=''", "prompt: there is no token in ''"),
         ("length=0", "length must be at least 1, got 0"),
         ("temperature=-1", "temperature"),
         ("top_p=2.0", "top_p"),

@@ -105,7 +105,7 @@ def test_bf16_on_a_cpu_without_it_is_refused(tmp_path, monkeypatch):
         make(tmp_path, precision="bf16-mixed")
 
 
-@pytest.mark.skipif(not trainer._bf16_is_fast("cpu"), reason="this CPU has no bf16 arithmetic")
+@pytest.mark.skipif(not trainer.bf16_is_fast("cpu"), reason="this CPU has no bf16 arithmetic")
 def test_bf16_trains(runs):
     words = ("trainer.max_epochs=3", "optimizer.lr=0.01", "data.binarize=threshold")
     half = runs.fit(*words, "trainer.precision=bf16-mixed")
@@ -116,7 +116,7 @@ def test_bf16_trains(runs):
     assert all(p.dtype == torch.float32 for p in half.lightning_module.parameters())
 
 
-@pytest.mark.skipif(not trainer._bf16_is_fast("cpu"), reason="this CPU has no bf16 arithmetic")
+@pytest.mark.skipif(not trainer.bf16_is_fast("cpu"), reason="this CPU has no bf16 arithmetic")
 def test_validations_are_in_full_precision(runs):
     words = ("trainer.max_epochs=1", "optimizer.lr=0.0")  # the weights stay as they are
     half, full = (runs.fit(*words, f"trainer.precision={precision}") for precision in ("bf16-mixed", "32-true"))

@@ -145,11 +145,11 @@ def _token_rows(trained: Trained, texts: Sequence[str]) -> list[Tensor]:
 
 
 def _told(read: Any, texts: Sequence[str], number: int) -> list[int]:
-    """The tokens of a text; an error in one of several texts names its line."""
+    """The tokens of a text; an error names it, by its line where there are several."""
     try:
         return read(texts[number])
     except UserError as error:
-        raise type(error)(f"line {number + 1:,}: {error}" if len(texts) > 1 else str(error)) from error
+        raise type(error)(f"{f'line {number + 1:,}' if len(texts) > 1 else 'text'}: {error}") from error
 
 
 def _rows(trained: Trained, split: SplitName) -> Iterator[Batch]:

@@ -110,7 +110,7 @@ def build_trainer(
         stack=stack,
         compile=compile,
     )
-    if precision.startswith("bf16") and not _bf16_is_fast(accelerator):
+    if precision.startswith("bf16") and not bf16_is_fast(accelerator):
         raise ConfigError(
             f"trainer.precision={precision}: this CPU has no bf16 arithmetic and would take about ten times as long; "
             "use trainer.precision=32-true or a GPU"
@@ -213,7 +213,8 @@ def attach_run(trainer: Trainer, run_dir: Path, loggers: Sequence[Logger] = ()) 
     return trainer
 
 
-def _bf16_is_fast(accelerator: str) -> bool:
+def bf16_is_fast(accelerator: str) -> bool:
+    """Whether products in bfloat16 take less time there than in float32; CPUs without such arithmetic emulate it."""
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     return not on_cpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 

@@ -113,12 +113,14 @@ def first_tokens(tokenizer: Tokenizer, prompt: str | None = None) -> list[int]:
     Raises:
         DataError: something in the prompt is not in the vocabulary, or there is no token in it.
     """
-    if tokenizer.pads:
-        return [BOS, *tokenizer.encode(prompt or "")]
-    prompt = "\n" if prompt is None else prompt
-    tokens = tokenizer.encode(prompt)
+    begin, otherwise = ([BOS], "") if tokenizer.pads else ([], "\n")
+    text = otherwise if prompt is None else prompt
+    try:
+        tokens = [*begin, *tokenizer.encode(text)]
+    except DataError as error:
+        raise DataError(f"prompt: {error}") from None
     if not tokens:
-        raise DataError(f"there is no token in the prompt {prompt!r}")
+        raise DataError(f"prompt: there is no token in {text!r}")
     return tokens
 
 
