@@ -15,6 +15,7 @@ import attelbo
 from attelbo.cli import main
 from attelbo.data import image
 from attelbo.data.sources.base import Images, ImageSource, Splits, checked
+from attelbo.training.trainer import bf16_is_fast
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -131,7 +132,7 @@ def test_command(command: str, here: Path):
     files = needs_files(command)
     if files is not None and not (Path(os.environ["ATTELBO_DATA_DIR"]) / files / "raw").is_dir():
         pytest.skip(f"{files} is not in {os.environ['ATTELBO_DATA_DIR']}")
-    if "bf16" in command and not torch.cpu._is_avx512_bf16_supported():
+    if "bf16" in command and not bf16_is_fast("cpu"):
         pytest.skip("this CPU has no bf16 arithmetic")
     words = small(shlex.split(command)[1:])
     for word in TRAINED_BEFORE.keys() & set(words):

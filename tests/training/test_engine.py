@@ -12,6 +12,7 @@ from attelbo.models import Model, Player
 from attelbo.seeding import derive_seed
 from attelbo.training import BlockStepper, compilation
 from attelbo.training.compilation import compiler_missing
+from attelbo.training.trainer import bf16_is_fast
 
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01, "fused": True}
 CONSTANT = {"_target_": "attelbo.models.schedulers.Constant"}
@@ -140,7 +141,7 @@ def test_autocast_rounds_the_weights_of_every_step_anew(runs, micro_batches):
         assert trained.stepper.step == 20
         return weights(trained)
 
-    if not torch.cpu._is_avx512_bf16_supported():
+    if not bf16_is_fast("cpu"):
         pytest.skip("this CPU has no bf16 arithmetic, and attelbo refuses to train in it")
     assert torch.equal(train(1), train(10))
 
