@@ -17,6 +17,7 @@ from attelbo.data.batch import PAD, Batch, DataSpec, Split
 from attelbo.data.text.masking import WRITTEN
 from attelbo.errors import ConfigError, UserError
 from attelbo.models import TextVAE
+from attelbo.networks import NextScaleTransformer
 from attelbo.networks.pooling import Pooling
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
@@ -29,8 +30,8 @@ class AttentionMaps(Exhibit):
     """``attention_<layer>`` for layers with attention, ``alignment`` for a model that translates.
 
     Images: a row for each, first as it is, then under the weights. For a class token or a pooling there is a panel for
-    each head; for the cells of a feature map one for each of four cells (green), means over heads; for learned queries
-    one for each of the first of them.
+    each head; for the cells of a feature map, the finest of several, one for each of four cells (green), means over
+    heads; for learned queries one for each of the first of them.
     Texts and sets of numbers: each token on each other, a panel for each head, for one row of the split.
 
     Args:
@@ -92,7 +93,7 @@ class AttentionMaps(Exhibit):
         pictures: dict[str, Picture] = {}
         for name in spread(list(maps), self.n_layers):
             if of_images:
-                picture = over_images(maps[name], data.shown(batch.x), n_own)
+                picture = over_images(of_finest_scale(maps[name], name, model), data.shown(batch.x), n_own)
             else:
                 of_decoder = isinstance(model, TextVAE) and name.startswith("decoder.")
                 picture = on_tokens(maps[name], model.decoder_labels(labels) if of_decoder else labels, name)
@@ -142,6 +143,15 @@ def grid_of(n_keys: int, size: tuple[int, int], n_own: int = 1) -> Grid | None:
             found.append((stretched, Grid(own, height, width)))
     stretched, grid = min(found, default=(math.inf, Grid(0, 0, 0)))
     return grid if stretched < math.log(1.5) else None
+
+
+def of_finest_scale(weights: Tensor, name: str, model: nn.Module) -> Tensor:
+    """The weights of this layer, between tokens of maps of several scales only those (B, N, h w, h w) of the last."""
+    for owner, each in model.named_modules():
+        if isinstance(each, NextScaleTransformer) and name.startswith(owner):
+            cells = each.pyramid.lengths[-1]
+            return weights[..., -cells:, -cells:]
+    return weights
 
 
 def over_images(weights: Tensor, images: Tensor, n_own: int = 1) -> Picture | None:
