@@ -10,14 +10,14 @@ import torch
 from attelbo.attention import record_attention
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
-from attelbo.latent.spaces import ScaledCodes
+from attelbo.latent.spaces import Codes, ScaledCodes
 from attelbo.models import Classifier, build_transformer_text_vae
-from attelbo.networks import NextScaleTransformer
+from attelbo.networks import AutoregressiveTransformer, NextScaleTransformer
 from attelbo.training.callbacks import AttentionMaps
 from attelbo.training.callbacks.attention_maps import (
     Grid,
+    between_cells,
     grid_of,
-    of_finest_scale,
     on_tokens,
     over_images,
     spread,
@@ -101,9 +101,19 @@ def test_of_maps_of_several_scales_the_cells_of_the_finest_ask():
     model.prior = NextScaleTransformer(ScaledCodes.of(((1, 1), (2, 2), (4, 4)), 3), dim=4, heads=2, layers=1)
     weights = torch.rand(3, 2, 21, 21)
     torch.testing.assert_close(
-        of_finest_scale(weights, "prior.network.blocks.0.attention", model), weights[:, :, 5:, 5:], rtol=0, atol=0
+        between_cells(weights, "prior.network.blocks.0.attention", model), weights[:, :, 5:, 5:], rtol=0, atol=0
     )
-    assert of_finest_scale(weights, "decoder.layers.0", model) is weights
+    assert between_cells(weights, "decoder.layers.0", model) is weights
+
+
+def test_a_code_is_seen_where_it_is_not_where_the_next_is_predicted():
+    model = torch.nn.Module()
+    model.prior = AutoregressiveTransformer(Codes((2, 3), 4), dim=4, heads=2, layers=1)
+    weights = torch.rand(2, 2, 6, 6).tril()
+    placed = between_cells(weights, "prior.network.blocks.0.attention", model)
+    assert placed.shape == weights.shape
+    assert torch.equal(placed[..., :5], weights[..., 1:])  # key 1 holds code 0
+    assert not placed.triu().any()  # no query sees the code that it predicts
 
 
 def test_padding_is_left_out_and_a_class_token_named():

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attelbo.attention import attention_layers, record_attention
 from attelbo.checks import check_at_least
@@ -17,7 +18,7 @@ from attelbo.data.batch import PAD, Batch, DataSpec, Split
 from attelbo.data.text.masking import WRITTEN
 from attelbo.errors import ConfigError, UserError
 from attelbo.models import TextVAE
-from attelbo.networks import NextScaleTransformer
+from attelbo.networks import AutoregressiveTransformer, NextScaleTransformer
 from attelbo.networks.pooling import Pooling
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
@@ -93,7 +94,7 @@ class AttentionMaps(Exhibit):
         pictures: dict[str, Picture] = {}
         for name in spread(list(maps), self.n_layers):
             if of_images:
-                picture = over_images(of_finest_scale(maps[name], name, model), data.shown(batch.x), n_own)
+                picture = over_images(between_cells(maps[name], name, model), data.shown(batch.x), n_own)
             else:
                 of_decoder = isinstance(model, TextVAE) and name.startswith("decoder.")
                 picture = on_tokens(maps[name], model.decoder_labels(labels) if of_decoder else labels, name)
@@ -145,12 +146,18 @@ def grid_of(n_keys: int, size: tuple[int, int], n_own: int = 1) -> Grid | None:
     return grid if stretched < math.log(1.5) else None
 
 
-def of_finest_scale(weights: Tensor, name: str, model: nn.Module) -> Tensor:
-    """The weights of this layer, between tokens of maps of several scales only those (B, N, h w, h w) of the last."""
-    for owner, each in model.named_modules():
-        if isinstance(each, NextScaleTransformer) and name.startswith(owner):
-            cells = each.pyramid.lengths[-1]
+def between_cells(weights: Tensor, name: str, model: nn.Module) -> Tensor:
+    """The weights (B, N, T, S) of this layer, with the queries and keys of a prior over codes at their places in the
+    image: of several scales those of the finest, (B, N, h w, h w); a key that holds the code before it at that code's.
+    """
+    for owner, prior in model.named_modules():
+        if not name.startswith(owner):
+            continue
+        if isinstance(prior, NextScaleTransformer):
+            cells = prior.pyramid.lengths[-1]
             return weights[..., -cells:, -cells:]
+        if isinstance(prior, AutoregressiveTransformer):
+            return F.pad(weights[..., 1:], (0, 1))  # the first key is no code, the last code no key
     return weights
 
 
