@@ -31,6 +31,7 @@ OWN_NETWORKS = {
     "autoencoder_fsq": (),
     "autoencoder_kl": (),
     "autoencoder_rvq": (),
+    "autoencoder_var": (),
     "autoencoder_vq": (),
     "draw": (),
     "draw_no_attention": (),

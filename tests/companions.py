@@ -88,6 +88,7 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("posterior", "gamma"): ("model/prior=gamma",),
     ("posterior", "gumbel_softmax"): ("model/prior=uniform_categorical",),
     ("posterior", "joint"): ("model/prior=joint",),
+    ("posterior", "multi_scale_vector_quantized"): ("model/prior=uniform_codes",),
     ("posterior", "residual_vector_quantized"): ("model/prior=uniform_codes",),
     ("posterior", "vector_quantized"): ("model/prior=uniform_codes",),
     ("posterior", "von_mises_fisher"): ("model/prior=uniform_sphere",),
@@ -105,6 +106,9 @@ COMPANIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("prior", "gamma"): ("model/posterior=gamma",),
     ("prior", "joint"): ("model/posterior=joint",),
+    ("prior", "next_scale_transformer"): (
+        *("model=autoencoder_var", "model.prior.dim=8", "model.prior.heads=2", "model.prior.layers=1"),
+    ),
     ("prior", "uniform_categorical"): ("model/posterior=gumbel_softmax",),
     ("prior", "uniform_codes"): ("model/posterior=vector_quantized",),
     ("prior", "uniform_sphere"): ("model/posterior=von_mises_fisher",),

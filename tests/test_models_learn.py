@@ -49,7 +49,8 @@ OTHER_WORDS = {
     "ada_gvae": PAIRS,
     "air": SCENES,
     **dict.fromkeys(
-        ("autoencoder_fsq", "autoencoder_rvq", "autoencoder_vq"), (*MAP, "model.prior.layers=1", "model.prior.dim=32")
+        ("autoencoder_fsq", "autoencoder_rvq", "autoencoder_var", "autoencoder_vq"),
+        (*MAP, "model.prior.layers=1", "model.prior.dim=32"),
     ),
     "autoencoder_kl": MAP,
     **dict.fromkeys(RECURRENT_TEXT_VAES, RECURRENT_TEXTS),

@@ -2,7 +2,7 @@
 
 import torch
 
-from attelbo.attention import Behind, Block, Causal, Document, Mask, Padding, Prefix, SlidingWindow
+from attelbo.attention import Behind, Block, BlockCausal, Causal, Document, Mask, Padding, Prefix, SlidingWindow
 
 LENGTH = 16
 
@@ -16,6 +16,8 @@ MASKS: dict[str, Mask | None] = {
     "wide causal window": Causal() & SlidingWindow(7),
     "prefix": Prefix(3),
     "block": Block(3),
+    "blocks up to one's own": BlockCausal((1, 4, 9)),
+    "blocks up to one's own, and a window": BlockCausal((2, 3)) & SlidingWindow(4),
     "causal block": Causal() & Block(4),
     "padding": Padding(VALID),
     "document": Document(IDS),

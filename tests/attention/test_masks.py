@@ -9,6 +9,7 @@ from attelbo.attention import (
     And,
     Behind,
     Block,
+    BlockCausal,
     Causal,
     Document,
     Full,
@@ -29,6 +30,7 @@ DEFINITIONS = {
     "window": (SlidingWindow(3), lambda b, q, k: k in range(q - 2, q + 3)),
     "prefix": (Prefix(2), lambda b, q, k: k in (0, 1)),
     "block": (Block(3), lambda b, q, k: q // 3 == k // 3),
+    "causal blocks": (BlockCausal((1, 2, 4)), lambda b, q, k: k < next(end for end in (1, 3, 7, 99) if q < end)),
     "padding": (Padding(VALID), lambda b, q, k: bool(VALID[b, k])),
     "document": (Document(IDS), lambda b, q, k: q >= 0 and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0),
     "causal window or prefix": (
@@ -96,6 +98,8 @@ def test_what_is_known_to_mask_nothing() -> None:
     assert Causal().allows_all(1, 5, 4)
     assert not Causal().allows_all(2, 5, 3)
     assert SlidingWindow(5).allows_all(5, 5, 0)
+    assert BlockCausal((1, 4)).allows_all(2, 5, 2)
+    assert not BlockCausal((1, 4)).allows_all(2, 5, 0)
     assert (Causal() & SlidingWindow(9)).is_causal(8, 8)
     assert not (Causal() & SlidingWindow(3)).is_causal(8, 8)
     assert (Causal() & SlidingWindow(3)).key_range(10, 12) == (8, 13)
@@ -119,6 +123,7 @@ class _Distances(Mask):
     [
         (lambda: SlidingWindow(0), "width must be at least 1, got 0"),
         (lambda: Block(0), "size must be at least 1, got 0"),
+        (lambda: BlockCausal((2, 0)), "length must be at least 1, got 0"),
         (lambda: Prefix(-1), "length must be at least 1, got -1"),
         (lambda: Padding(torch.ones(2, 3)), "valid must be a bool tensor .* did you mean a bias"),
         (lambda: Document(torch.ones(2, 3)), "ids must be integers"),

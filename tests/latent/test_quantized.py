@@ -14,10 +14,12 @@ from attelbo.latent import (
     Codebook,
     FiniteScalarPosterior,
     MovingCodebook,
+    MultiScaleVectorQuantizedPosterior,
     ResidualVectorQuantizedPosterior,
     VectorQuantizedPosterior,
 )
-from attelbo.latent.spaces import Codes
+from attelbo.latent.pyramid import sizes_of
+from attelbo.latent.spaces import Codes, ScaledCodes
 
 IN_SHAPES = {"map": (3, 2, 4), "vector": (5,)}
 
@@ -40,6 +42,45 @@ def residual(part: Any, v: Tensor) -> tuple[Tensor, Tensor]:
         total = total + e
         codes.append(own)
     return total, torch.stack(codes, -1)
+
+
+def partial_sums(part: Any, v: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The sums after each scale, like v (B, h, w, D) or (B, D), and the codes of all, place by place."""
+    size = (*v.shape[1:-1],) or (1, 1)
+    full = v.reshape(len(v), *size, -1)
+    sums, codes = [torch.zeros_like(full)], []
+    for (height, width), smoother in zip(part.space.sizes, part.smoothers, strict=True):
+        rest, tall, wide = full - sums[-1], size[0] // height, size[1] // width
+        drawn = torch.zeros(len(v), height, width, v.shape[-1], dtype=v.dtype)
+        for y in range(height):
+            for x in range(width):
+                area = rest[:, y * tall : (y + 1) * tall, x * wide : (x + 1) * wide].mean((1, 2))
+                drawn[:, y, x], own = by_distance(area, part.codebook.embedding)
+                codes.append(own)
+        large = cubic(cubic(drawn, 1, tall), 2, wide)
+        weight, bias = (each.to(v.dtype) for each in smoother.convolution.parameters())
+        learned = torch.nn.functional.conv2d(large.movedim(-1, 1), weight, bias, padding=1)
+        sums.append(sums[-1] + large + learned.movedim(1, -1))
+    return [one.view_as(v) for one in sums[1:]], torch.stack(codes, 1)
+
+
+def cubic(x: Tensor, dim: int, factor: int) -> Tensor:
+    """x with ``factor`` values for one along ``dim``, by Keys' cubic convolution with a = -3/4, edges repeated."""
+    n, values = x.shape[dim], []
+    for place in range(n * factor):
+        at = (place + 0.5) / factor - 0.5
+        weighed = torch.zeros_like(x.select(dim, 0))
+        for near in range(int(np.floor(at)) - 1, int(np.floor(at)) + 3):
+            d, a = abs(at - near), -0.75
+            inner, outer = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
+            weighed = weighed + (inner if d <= 1 else outer) * x.select(dim, min(max(near, 0), n - 1))
+        values.append(weighed)
+    return torch.stack(values, dim)
+
+
+def multi_scale(part: Any, v: Tensor) -> tuple[Tensor, Tensor]:
+    sums, codes = partial_sums(part, v)
+    return sums[-1], codes
 
 
 def finite_scalar(part: FiniteScalarPosterior, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,6 +106,7 @@ def bound(v: Tensor) -> Tensor:
 TABLE: dict[str, tuple[Callable[[Any, Tensor], tuple[Tensor, Tensor]], dict[str, Any]]] = {
     "vector_quantized": (vector_quantized, {"n_codes": 12, "pieces": 2}),
     "residual_vector_quantized": (residual, {"n_codes": 12, "n_codebooks": 2}),
+    "multi_scale_vector_quantized": (multi_scale, {"n_codes": 12}),
     "finite_scalar": (finite_scalar, {"levels": [4, 3]}),
 }
 NAMES = sorted(contract.FAMILIES["posterior"]["quantized"])
@@ -102,10 +144,12 @@ def test_shapes_and_space(name: str, kind: str) -> None:
     part = posterior(name, kind)
     q = part(features(kind))
     places = IN_SHAPES[kind][1:]
-    codebooks = 1 if name == "vector_quantized" else 2
+    space = Codes((*places, 2), n_codes=12, n_codebooks=1 if name == "vector_quantized" else 2)
+    if name == "multi_scale_vector_quantized":
+        space = ScaledCodes((10,), 12, sizes=((1, 2), (2, 4))) if places else ScaledCodes((1,), 12, sizes=((1, 1),))
     assert part.latent_shape == q.mean.shape[1:] == (4, *places)
-    assert part.space == Codes((*places, 2), n_codes=12, n_codebooks=codebooks)
-    assert q.codes.shape == (6, *places, 2)
+    assert part.space == space
+    assert q.codes.shape == (6, *space.shape)
     assert q.codes.dtype == torch.int64
     assert isinstance(q, part.distribution)
 
@@ -141,12 +185,12 @@ def test_codes_are_looked_up_as_what_the_decoder_saw(name: str, kind: str) -> No
     assert part.from_prior(codes).shape == (7, *part.latent_shape)
 
 
-@pytest.mark.parametrize("name", ["vector_quantized", "residual_vector_quantized"])
+@pytest.mark.parametrize("name", ["vector_quantized", "residual_vector_quantized", "multi_scale_vector_quantized"])
 @pytest.mark.parametrize("decay", [0.99, None])
 def test_the_gradient_goes_straight_through(name: str, decay: float | None) -> None:
-    part = posterior(name, decay=decay)
+    part = posterior(name, "vector", decay=decay)
     v = torch.randn(4, dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(lambda u: part.quantize(u.view(1, 1, 1, 4))[0].flatten(), v)
+    jacobian = torch.autograd.functional.jacobian(lambda u: part.quantize(u.view(1, 4))[0].flatten(), v)
     torch.testing.assert_close(jacobian, torch.eye(4, dtype=torch.float64), rtol=0, atol=0)
 
 
@@ -193,6 +237,57 @@ def test_commitment_by_hand() -> None:
             squares = squares + rest.square().sum((1, 2, 3))
         torch.testing.assert_close(part.eval()(h).penalty, 0.3 * squares)
     assert posterior("finite_scalar")(features()).penalty is None
+
+
+def test_each_scale_of_maps_is_committed_to_the_sum_so_far() -> None:
+    part, h = posterior("multi_scale_vector_quantized", commitment=0.3).eval(), features()
+    v = part.head(h.movedim(1, -1))
+    squares = torch.stack([(v - one).square().sum((1, 2, 3)) for one in partial_sums(part, v)[0]])
+    assert len(squares) == 2
+    torch.testing.assert_close(part(h).penalty, 1.3 * squares.mean(0))
+
+
+@pytest.mark.parametrize("decay", [0.99, None])
+def test_the_commitment_of_scales_teaches_encoder_and_convolutions_and_a_codebook_without_averages(
+    decay: float | None,
+) -> None:
+    part, h = posterior("multi_scale_vector_quantized", decay=decay, commitment=0.5).eval(), features()
+    part(h).penalty.sum().backward()
+    learned = {name for name, each in part.named_parameters() if each.grad is not None and each.grad.any()}
+    convolutions = {f"smoothers.{k}.convolution.{kind}" for k in range(2) for kind in ("weight", "bias")}
+    assert learned == {"head.weight", "head.bias", *convolutions} | ({"codebook.embedding"} if decay is None else set())
+    # The encoder is drawn by the commitment alone: twice of it, twice the gradient.
+    once = part.head.weight.grad.clone()
+    part.codebook.commitment = 1.0
+    part.zero_grad()
+    part(h).penalty.sum().backward()
+    torch.testing.assert_close(part.head.weight.grad, 2 * once)
+
+
+def test_scales_double_up_to_the_map_or_are_given() -> None:
+    assert sizes_of((4, 4), None) == ((1, 1), (2, 2), (4, 4))
+    assert sizes_of((7, 7), None) == ((1, 1), (2, 2), (4, 4), (7, 7))
+    assert sizes_of((1, 1), None) == ((1, 1),)
+    assert sizes_of((8, 4), [1, 3, 8]) == ((1, 1), (3, 2), (8, 4))
+    part = MultiScaleVectorQuantizedPosterior((3, 6, 6), 4, scales=[2, 6])
+    assert part.space.shape == (40,)
+    assert str(part.space) == "40 codes out of 512"
+
+
+def test_finer_scales_make_the_rest_smaller() -> None:
+    """Smooth maps: the first code has their mean, and each further scale leaves less."""
+    torch.manual_seed(0)
+    part = MultiScaleVectorQuantizedPosterior((2, 8, 8), 2, n_codes=64, decay=0.9)
+    coarse = torch.randn(64, 2, 2, 2)
+    v = torch.nn.functional.interpolate(coarse, (8, 8), mode="bilinear").movedim(1, -1)
+    for step in range(40):
+        part.at_step(step, 40)
+        part.quantize(v)
+    sums, _ = partial_sums(part.eval(), v)
+    left = [float(((v - one).square().mean() / v.square().mean()).detach()) for one in sums]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > 0.3
+    assert left[-1] < 0.02
 
 
 def test_commitment_draws_the_vector_and_the_codebooks_own_term_the_code() -> None:
@@ -364,6 +459,11 @@ def test_every_parameter_is_trained(name: str) -> None:
         ("vector_quantized", {"restart_below": 1.0}, r"restart_below must be in \[0, 1\), got 1"),
         ("residual_vector_quantized", {"n_codebooks": 0}, "n_codebooks must be at least 1, got 0"),
         ("residual_vector_quantized", {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
+        ("multi_scale_vector_quantized", {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
+        *(
+            ("multi_scale_vector_quantized", {"scales": scales}, r"scales must rise to 2, the height of the")
+            for scales in ([], [1], [0, 2], [2, 1], [1, 1, 2], [2, 4])
+        ),
         ("finite_scalar", {"levels": []}, "levels must be at least one number of at least 3"),
         ("finite_scalar", {"levels": [5, 2]}, "levels must be at least one number of at least 3"),
         ("finite_scalar", {"latent_dim": 6}, "latent_dim must be a multiple of 4, the number of levels, got 6"),

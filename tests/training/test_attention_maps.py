@@ -10,9 +10,19 @@ import torch
 from attelbo.attention import record_attention
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
+from attelbo.latent.spaces import Codes, ScaledCodes
 from attelbo.models import Classifier, build_transformer_text_vae
+from attelbo.networks import AutoregressiveTransformer, NextScaleTransformer
 from attelbo.training.callbacks import AttentionMaps
-from attelbo.training.callbacks.attention_maps import Grid, grid_of, on_tokens, over_images, spread, token_labels
+from attelbo.training.callbacks.attention_maps import (
+    Grid,
+    between_cells,
+    grid_of,
+    on_tokens,
+    over_images,
+    spread,
+    token_labels,
+)
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
 from classifiers import IMAGES, PARTS, TEXTS, images, of_images, of_texts, texts
 
@@ -84,6 +94,26 @@ def test_learned_queries_are_in_no_cell_and_have_a_panel_each():
 @pytest.mark.parametrize("shape", [(12, 2, 4, 4), (3, 2, 8, 8), (3, 2, 1, 1)])
 def test_lines_windows_and_single_cells_are_no_images(shape):
     assert over_images(torch.rand(shape), torch.rand(3, 1, 8, 8)) is None
+
+
+def test_of_maps_of_several_scales_the_cells_of_the_finest_ask():
+    model = torch.nn.Module()
+    model.prior = NextScaleTransformer(ScaledCodes.of(((1, 1), (2, 2), (4, 4)), 3), dim=4, heads=2, layers=1)
+    weights = torch.rand(3, 2, 21, 21)
+    torch.testing.assert_close(
+        between_cells(weights, "prior.network.blocks.0.attention", model), weights[:, :, 5:, 5:], rtol=0, atol=0
+    )
+    assert between_cells(weights, "decoder.layers.0", model) is weights
+
+
+def test_a_code_is_seen_where_it_is_not_where_the_next_is_predicted():
+    model = torch.nn.Module()
+    model.prior = AutoregressiveTransformer(Codes((2, 3), 4), dim=4, heads=2, layers=1)
+    weights = torch.rand(2, 2, 6, 6).tril()
+    placed = between_cells(weights, "prior.network.blocks.0.attention", model)
+    assert placed.shape == weights.shape
+    assert torch.equal(placed[..., :5], weights[..., 1:])  # key 1 holds code 0
+    assert not placed.triu().any()  # no query sees the code that it predicts
 
 
 def test_padding_is_left_out_and_a_class_token_named():

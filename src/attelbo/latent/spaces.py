@@ -75,6 +75,18 @@ class Codes(Space):
 
 
 @dataclass(frozen=True)
+class ScaledCodes(Codes):
+    """The codes of maps of several scales, one after the other, ``shape`` (T,); each map is row by row."""
+
+    sizes: tuple[tuple[int, int], ...] = ()
+    """(height, width) of each, the coarsest first."""
+
+    @classmethod
+    def of(cls, sizes: tuple[tuple[int, int], ...], n_codes: int) -> "ScaledCodes":
+        return cls((sum(map(math.prod, sizes)),), n_codes, sizes=sizes)
+
+
+@dataclass(frozen=True)
 class Product(Space):
     """Several spaces, flattened and concatenated: ``shape`` (D,)."""
 

@@ -10,6 +10,7 @@ from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.layers import Standardize
 from attelbo.networks.mlp import MLPDecoder, MLPEncoder
 from attelbo.networks.neural_process import AttentivePath, MeanPath, PointDecoder, Summary
+from attelbo.networks.next_scale_transformer import NextScaleTransformer
 from attelbo.networks.perceiver import PerceiverDecoder, PerceiverEncoder, PerceiverTextEncoder, SetReader
 from attelbo.networks.pooling import AttentionPooling, ClassToken, MeanPooling, Pooling
 from attelbo.networks.recurrent import RecurrentEncoder
@@ -45,6 +46,7 @@ __all__ = [
     "MLPEncoder",
     "MeanPath",
     "MeanPooling",
+    "NextScaleTransformer",
     "PatchEmbedding",
     "PerceiverDecoder",
     "PerceiverEncoder",

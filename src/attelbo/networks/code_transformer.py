@@ -10,6 +10,7 @@ Shapes: n samples, B batch, N = n B rows, T positions of codes, K codes, E featu
 """
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +26,68 @@ from attelbo.networks.attention_parts import AttentionParts
 from attelbo.networks.transformer import Transformer
 
 
-class AutoregressiveTransformer(AutoregressiveCodes):
+class ClassConditionalCodes(AutoregressiveCodes):
+    """A prior over codes that begins with one learned token, or with that of a class.
+
+    With ``class_conditional`` :meth:`given` is p(codes|y). Without a label this is the mixture
+    p(codes) = 1/Y sum_y p(codes|y), at Y times the cost.
+
+    Args:
+        space: the positions and the number of codes.
+        dim: E.
+        data_classes: Y, of the data; None where they have none.
+        class_conditional: whether it is a prior for each class.
+
+    Raises:
+        ValueError: a prior for each class of data that have none.
+    """
+
+    def __init__(self, space: Codes, dim: int, data_classes: int | None, class_conditional: bool) -> None:
+        n_classes = classes_of(data_classes, class_conditional)
+        super().__init__(space, dim)
+        self.data_classes = n_classes
+        self.start = nn.Parameter(torch.randn(n_classes or 1, dim))
+
+    @property
+    def knows_labels(self) -> bool:
+        return self.data_classes is not None
+
+    def given(self, labels: Tensor) -> Density:
+        return _Given(self, full_precision(labels).to(self.start.dtype) @ self.start) if self.knows_labels else self
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        rows, classes = z.flatten(0, 1), len(self.start)
+        starts = self.start.repeat(len(rows), 1)  # all classes, for each row
+        log_classes = self.log_prob_after(starts, rows.repeat_interleave(classes, 0)).unflatten(0, (-1, classes))
+        return (log_classes.logsumexp(-1) - math.log(classes)).unflatten(0, z.shape[:2])
+
+    def log_prob_after(self, start: Tensor, codes: Tensor) -> Tensor:
+        """log p(codes | start), (N,), nats, of codes (N, *S) after a first token (N, E)."""
+        return self.log_prob_by(self.logits_after(start, codes.flatten(1)), codes.flatten(1))
+
+    def logits(self, codes: Tensor) -> Tensor:
+        assert not self.knows_labels, "what comes next depends on the class"
+        return self.logits_after(self.start.expand(len(codes), -1), codes)
+
+    def sample(self, n: int) -> Tensor:
+        classes = torch.randint(len(self.start), (n,), device=self.start.device)
+        return self.sample_after(self.start[classes])
+
+    @abstractmethod
+    def logits_after(self, start: Tensor, codes: Tensor) -> Tensor:
+        """Unnormalized log-probabilities of the code at each position, (N, T, K), for codes (N, T) after a first token
+        (N, E)."""
+
+    @abstractmethod
+    def sample_after(self, start: Tensor) -> Tensor:
+        """Codes (n, *S) after a first token (n, E)."""
+
+
+class AutoregressiveTransformer(ClassConditionalCodes):
     """A causal transformer that reads the codes in row-major order and predicts the next.
 
     Each position has a learned embedding, that of the code to be predicted; with ``axial_rotary`` queries and keys are
     also rotated by row and column. Sampling caches keys and values, so that a code costs one step of the network.
-
-    With ``class_conditional`` the first token is that of a class, and :meth:`given` is p(codes|y). Without a label this
-    is the mixture p(codes) = 1/Y sum_y p(codes|y), at Y times the cost.
 
     Differs from the papers: input and output embeddings are not tied.
 
@@ -63,52 +118,19 @@ class AutoregressiveTransformer(AutoregressiveCodes):
         class_conditional: bool = False,
     ) -> None:
         check_heads(dim, heads)
-        n_classes = classes_of(data_classes, class_conditional)
-        super().__init__(space, dim)
-        self.data_classes = n_classes
-        self.start = nn.Parameter(torch.randn(n_classes or 1, dim))
-        attention = {"_target_": "attelbo.attention.MultiHeadAttention", "heads": heads}
-        parts = AttentionParts(attention, position={})
+        super().__init__(space, dim, data_classes, class_conditional)
         height = space.shape[0] if len(space.shape) > 1 else 1
         size = (height, self.n_positions // height)
         position = AxialRotary(dim // heads, size) if axial_rotary else NoPosition()
-        self.network = Transformer(dim, parts, position, causal=True, layers=layers, dropout=dropout)
+        self.network = Transformer(dim, plain_attention(heads), position, causal=True, layers=layers, dropout=dropout)
         self.output = nn.Linear(dim, self.n_codes)
 
-    @property
-    def knows_labels(self) -> bool:
-        return self.data_classes is not None
-
-    def given(self, labels: Tensor) -> Density:
-        return _Given(self, full_precision(labels).to(self.start.dtype) @ self.start) if self.knows_labels else self
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        rows, classes = z.flatten(0, 1), len(self.start)
-        starts = self.start.repeat(len(rows), 1)  # all classes, for each row
-        log_classes = self.log_prob_after(starts, rows.repeat_interleave(classes, 0)).unflatten(0, (-1, classes))
-        return (log_classes.logsumexp(-1) - math.log(classes)).unflatten(0, z.shape[:2])
-
-    def log_prob_after(self, start: Tensor, codes: Tensor) -> Tensor:
-        """log p(codes | start), (N,), nats, of codes (N, *S) after a first token (N, E)."""
-        return self.log_prob_by(self.logits_after(start, codes.flatten(1)), codes.flatten(1))
-
-    def logits(self, codes: Tensor) -> Tensor:
-        assert not self.knows_labels, "what comes next depends on the class"
-        return self.logits_after(self.start.expand(len(codes), -1), codes)
-
     def logits_after(self, start: Tensor, codes: Tensor) -> Tensor:
-        """Unnormalized log-probabilities of the code at each position, (N, T, K), for codes (N, T) after a first token
-        (N, E)."""
         before = torch.cat([start.unsqueeze(1), self.embed(codes[:, :-1])], 1)
         return self.output(self.network(before + self.position))
 
-    def sample(self, n: int) -> Tensor:
-        classes = torch.randint(len(self.start), (n,), device=self.start.device)
-        return self.sample_after(self.start[classes])
-
     @torch.no_grad()
     def sample_after(self, start: Tensor) -> Tensor:
-        """Codes (n, *S) after a first token (n, E)."""
         caches, before = self.network.caches(self.n_positions), start
         codes: list[Tensor] = []
         for place in range(self.n_positions):
@@ -118,10 +140,16 @@ class AutoregressiveTransformer(AutoregressiveCodes):
         return torch.stack(codes, dim=1).view(len(start), *self.latent_shape)
 
 
+def plain_attention(heads: int) -> AttentionParts:
+    """Scaled dot products and softmax in this many heads."""
+    attention = {"_target_": "attelbo.attention.MultiHeadAttention", "heads": heads}
+    return AttentionParts(attention, position={})
+
+
 class _Given(Density):
     """p(codes|y) of a batch of labels, whose first tokens are (B, E)."""
 
-    def __init__(self, prior: AutoregressiveTransformer, start: Tensor) -> None:
+    def __init__(self, prior: ClassConditionalCodes, start: Tensor) -> None:
         self.prior = prior
         self.start = start
 

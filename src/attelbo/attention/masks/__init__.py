@@ -2,7 +2,7 @@
 
 from attelbo.attention.masks.base import EVERYTHING, And, Mask, Or, merged
 from attelbo.attention.masks.behind import Behind
-from attelbo.attention.masks.places import Block, Causal, Full, Prefix, SlidingWindow
+from attelbo.attention.masks.places import Block, BlockCausal, Causal, Full, Prefix, SlidingWindow
 from attelbo.attention.masks.rows import Document, Padding
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "And",
     "Behind",
     "Block",
+    "BlockCausal",
     "Causal",
     "Document",
     "Full",

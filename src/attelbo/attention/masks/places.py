@@ -1,12 +1,13 @@
 """Masks that depend on the positions of query and key only, the same for every row of a batch.
 
 Sliding windows: Beltagy, Peters & Cohan 2020, "Longformer", section 3.1; prefixes: Raffel et al. 2020 (T5), section
-3.2.1.
+3.2.1; causal blocks: Tian et al. 2024 (VAR), section 3.2.
 
 Shapes: T queries, S keys.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -108,3 +109,27 @@ class Block(Mask):
 
     def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
         return offset >= 0 and max(offset + n_queries, n_keys) <= self.size
+
+
+@dataclass(frozen=True)
+class BlockCausal(Mask):
+    """No key of a block after the query's: blocks of these lengths in a row, with one more for all that follows."""
+
+    lengths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for length in self.lengths:
+            check_at_least(1, length=length)
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self._block(key) <= self._block(query)
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        return 0, next((end for end in accumulate(self.lengths) if end > last), EVERYTHING)
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        return self.key_range(offset, offset)[1] >= n_keys
+
+    def _block(self, position: Tensor) -> Tensor:
+        """Which block a position is in, without a tensor of the lengths, which would have to be copied to a device."""
+        return torch.stack([position >= end for end in accumulate(self.lengths)]).sum(0)

@@ -17,6 +17,7 @@ from attelbo.latent.posteriors.gumbel_softmax import GumbelSoftmaxPosterior
 from attelbo.latent.posteriors.hamiltonian import HamiltonianPosterior
 from attelbo.latent.posteriors.joint import JointPosterior
 from attelbo.latent.posteriors.low_rank_normal import LowRankNormalPosterior
+from attelbo.latent.posteriors.multi_scale_vector_quantized import MultiScaleVectorQuantizedPosterior
 from attelbo.latent.posteriors.residual_vector_quantized import ResidualVectorQuantizedPosterior
 from attelbo.latent.posteriors.riemannian_hamiltonian import RiemannianHamiltonianPosterior
 from attelbo.latent.posteriors.spatial_normal import SpatialNormalPosterior
@@ -36,6 +37,7 @@ __all__ = [
     "InverseAutoregressivePosterior",
     "JointPosterior",
     "LowRankNormalPosterior",
+    "MultiScaleVectorQuantizedPosterior",
     "PlanarPosterior",
     "Posterior",
     "RadialPosterior",

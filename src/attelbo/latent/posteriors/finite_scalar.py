@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attelbo.latent.posteriors.quantizing import QuantizingPosterior, straight_through
+from attelbo.latent.posteriors.quantizing import QuantizingPosterior, codes_at_places, straight_through
 
 _MARGIN = 1e-3
 """Relative distance that keeps bounded values from rounding to an additional level."""
@@ -49,7 +49,7 @@ class FiniteScalarPosterior(QuantizingPosterior):
         if latent_dim % len(levels):
             raise ValueError(f"latent_dim must be a multiple of {len(levels)}, the number of levels, got {latent_dim}")
         per_place = latent_dim // len(levels)
-        super().__init__(in_shape, latent_dim, math.prod(levels), codes_per_place=per_place, n_codebooks=per_place)
+        super().__init__(in_shape, latent_dim, codes_at_places(in_shape, per_place, math.prod(levels), per_place))
         self._groups = (per_place, len(levels))
         n = torch.tensor(levels, dtype=torch.get_default_dtype())
         half_range = (n - 1) * (1 - _MARGIN) / 2
@@ -73,5 +73,5 @@ class FiniteScalarPosterior(QuantizingPosterior):
         return (level / self.half_width).flatten(-2), codes, None
 
     def look_up(self, codes: Tensor) -> Tensor:
-        levels = codes.unsqueeze(-1).div(self.basis, rounding_mode="floor") % self._levels
+        levels = self.by_place(codes).unsqueeze(-1).div(self.basis, rounding_mode="floor") % self._levels
         return ((levels - self.half_width) / self.half_width).flatten(-2)

@@ -1,7 +1,7 @@
 """Shared by quantizing posteriors: vectors at the places of a feature map, and their codes.
 
-Shapes: B batch, F the encoder's output, (C,) or (C, H, W); (H, W) its places, none for a vector; Q codes at each place,
-S = (H, W), (Q,) or (H, W, Q) the positions of codes; D = latent_dim.
+Shapes: B batch, F the encoder's output, (C,) or (C, H, W); (H, W) its places, none for a vector; S the positions of
+codes, for Q of them at each place (H, W), (Q,) or (H, W, Q); D = latent_dim.
 """
 
 from abc import abstractmethod
@@ -17,7 +17,7 @@ from attelbo.latent.spaces import Codes
 
 
 class QuantizingPosterior(Posterior):
-    """Features h -> D numbers at each place, by one linear map -> Q codes at each place -> z.
+    """Features h -> D numbers at each place, by one linear map -> codes -> z.
 
     A feature map (C, H, W) is mapped pixel by pixel, a 1 x 1 convolution, and z is a map (D, H, W); a vector (C,) is
     one place, and z is (D,).
@@ -25,9 +25,7 @@ class QuantizingPosterior(Posterior):
     Args:
         in_shape: F.
         latent_dim: D.
-        n_codes: K, to choose from at each position.
-        codes_per_place: Q.
-        n_codebooks: Q if each of the Q codes has its own codebook, else 1.
+        space: of the codes.
 
     Raises:
         ValueError: latent_dim below 1.
@@ -35,16 +33,12 @@ class QuantizingPosterior(Posterior):
 
     distribution = Quantized
 
-    def __init__(
-        self, in_shape: Sequence[int], latent_dim: int, n_codes: int, codes_per_place: int, n_codebooks: int
-    ) -> None:
+    def __init__(self, in_shape: Sequence[int], latent_dim: int, space: Codes) -> None:
         super().__init__()
         check_at_least(1, latent_dim=latent_dim)
         channels, *places = in_shape
         self.latent_shape = (latent_dim, *places)
-        single = codes_per_place == 1 and len(places) > 0
-        self._space = Codes((*places,) if single else (*places, codes_per_place), n_codes, n_codebooks)
-        self._per_place = (codes_per_place,)
+        self._space = space
         self.head = nn.Linear(channels, latent_dim)
 
     @property
@@ -59,16 +53,26 @@ class QuantizingPosterior(Posterior):
 
     def from_prior(self, value: Tensor) -> Tensor:
         """z (n, *E) of codes (n, *S)."""
-        places = self.latent_shape[1:]
-        return self.look_up(value.view(len(value), *places, *self._per_place)).movedim(-1, 1)
+        return self.look_up(value).movedim(-1, 1)
 
     @abstractmethod
     def quantize(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """v (B, ..., D) as z (B, ..., D), with the gradient of v; codes (B, ..., Q); a penalty (B, ...) or None."""
+        """v (B, ..., D) as z (B, ..., D), with the gradient of v; codes in the order of S; a penalty (B, ...) or
+        None."""
 
     @abstractmethod
     def look_up(self, codes: Tensor) -> Tensor:
-        """z (n, ..., D) of codes (n, ..., Q)."""
+        """z (n, ..., D) of codes (n, *S)."""
+
+    def by_place(self, codes: Tensor) -> Tensor:
+        """Codes (n, *S), Q at each place, as (n, ..., Q)."""
+        return codes.view(len(codes), *self.latent_shape[1:], -1)
+
+
+def codes_at_places(in_shape: Sequence[int], per_place: int, n_codes: int, n_codebooks: int = 1) -> Codes:
+    """``per_place`` codes at each place of F; one code at a place has no dimension of its own."""
+    places = tuple(in_shape[1:])
+    return Codes(places if places and per_place == 1 else (*places, per_place), n_codes, n_codebooks)
 
 
 def straight_through(v: Tensor, quantized: Tensor) -> Tensor:

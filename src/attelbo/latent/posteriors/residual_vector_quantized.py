@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
 from attelbo.latent.codebook import Codebook
-from attelbo.latent.posteriors.quantizing import QuantizingPosterior, straight_through
+from attelbo.latent.posteriors.quantizing import QuantizingPosterior, codes_at_places, straight_through
 from attelbo.latent.posteriors.vector_quantized import make_codebook
 
 
@@ -45,7 +45,7 @@ class ResidualVectorQuantizedPosterior(QuantizingPosterior):
         restart_below: float = 0.1,
     ) -> None:
         check_at_least(1, n_codebooks=n_codebooks)
-        super().__init__(in_shape, latent_dim, n_codes, codes_per_place=n_codebooks, n_codebooks=n_codebooks)
+        super().__init__(in_shape, latent_dim, codes_at_places(in_shape, n_codebooks, n_codes, n_codebooks))
         self.codebooks = nn.ModuleList(
             make_codebook(n_codes, latent_dim, commitment, decay, restart_below) for _ in range(n_codebooks)
         )
@@ -64,7 +64,8 @@ class ResidualVectorQuantizedPosterior(QuantizingPosterior):
         return straight_through(v, v - residual), torch.stack(codes, dim=-1), torch.stack(penalties).sum(0)
 
     def look_up(self, codes: Tensor) -> Tensor:
-        vectors = [book.look_up(own) for book, own in zip(self._codebooks(), codes.unbind(-1), strict=True)]
+        by_book = self.by_place(codes).unbind(-1)
+        vectors = [book.look_up(own) for book, own in zip(self._codebooks(), by_book, strict=True)]
         return torch.stack(vectors).sum(0)
 
     def _codebooks(self) -> list[Codebook]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from attelbo.latent.codebook import Codebook, MovingCodebook
-from attelbo.latent.posteriors.quantizing import QuantizingPosterior, straight_through
+from attelbo.latent.posteriors.quantizing import QuantizingPosterior, codes_at_places, straight_through
 
 
 class VectorQuantizedPosterior(QuantizingPosterior):
@@ -43,7 +43,7 @@ class VectorQuantizedPosterior(QuantizingPosterior):
     ) -> None:
         if pieces < 1 or latent_dim % pieces:
             raise ValueError(f"pieces must divide latent_dim, {latent_dim}, got {pieces}")
-        super().__init__(in_shape, latent_dim, n_codes, codes_per_place=pieces, n_codebooks=1)
+        super().__init__(in_shape, latent_dim, codes_at_places(in_shape, pieces, n_codes))
         dim = latent_dim // pieces
         self.codebook = make_codebook(n_codes, dim, commitment, decay, restart_below)
         self._pieces = (pieces, dim)
@@ -56,7 +56,7 @@ class VectorQuantizedPosterior(QuantizingPosterior):
         return straight_through(v, nearest.vectors.flatten(-2)), nearest.codes, nearest.penalty.sum(-1)
 
     def look_up(self, codes: Tensor) -> Tensor:
-        return self.codebook.look_up(codes).flatten(-2)
+        return self.codebook.look_up(self.by_place(codes)).flatten(-2)
 
 
 def make_codebook(n_codes: int, dim: int, commitment: float, decay: float | None, restart_below: float) -> Codebook:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attelbo.attention import attention_layers, record_attention
 from attelbo.checks import check_at_least
@@ -17,6 +18,7 @@ from attelbo.data.batch import PAD, Batch, DataSpec, Split
 from attelbo.data.text.masking import WRITTEN
 from attelbo.errors import ConfigError, UserError
 from attelbo.models import TextVAE
+from attelbo.networks import AutoregressiveTransformer, NextScaleTransformer
 from attelbo.networks.pooling import Pooling
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
@@ -29,8 +31,8 @@ class AttentionMaps(Exhibit):
     """``attention_<layer>`` for layers with attention, ``alignment`` for a model that translates.
 
     Images: a row for each, first as it is, then under the weights. For a class token or a pooling there is a panel for
-    each head; for the cells of a feature map one for each of four cells (green), means over heads; for learned queries
-    one for each of the first of them.
+    each head; for the cells of a feature map, the finest of several, one for each of four cells (green), means over
+    heads; for learned queries one for each of the first of them.
     Texts and sets of numbers: each token on each other, a panel for each head, for one row of the split.
 
     Args:
@@ -92,7 +94,7 @@ class AttentionMaps(Exhibit):
         pictures: dict[str, Picture] = {}
         for name in spread(list(maps), self.n_layers):
             if of_images:
-                picture = over_images(maps[name], data.shown(batch.x), n_own)
+                picture = over_images(between_cells(maps[name], name, model), data.shown(batch.x), n_own)
             else:
                 of_decoder = isinstance(model, TextVAE) and name.startswith("decoder.")
                 picture = on_tokens(maps[name], model.decoder_labels(labels) if of_decoder else labels, name)
@@ -142,6 +144,21 @@ def grid_of(n_keys: int, size: tuple[int, int], n_own: int = 1) -> Grid | None:
             found.append((stretched, Grid(own, height, width)))
     stretched, grid = min(found, default=(math.inf, Grid(0, 0, 0)))
     return grid if stretched < math.log(1.5) else None
+
+
+def between_cells(weights: Tensor, name: str, model: nn.Module) -> Tensor:
+    """The weights (B, N, T, S) of this layer, with the queries and keys of a prior over codes at their places in the
+    image: of several scales those of the finest, (B, N, h w, h w); a key that holds the code before it at that code's.
+    """
+    for owner, prior in model.named_modules():
+        if not name.startswith(owner):
+            continue
+        if isinstance(prior, NextScaleTransformer):
+            cells = prior.pyramid.lengths[-1]
+            return weights[..., -cells:, -cells:]
+        if isinstance(prior, AutoregressiveTransformer):
+            return F.pad(weights[..., 1:], (0, 1))  # the first key is no code, the last code no key
+    return weights
 
 
 def over_images(weights: Tensor, images: Tensor, n_own: int = 1) -> Picture | None:
