@@ -264,9 +264,11 @@ def test_the_commitment_of_scales_teaches_encoder_and_convolutions_and_a_codeboo
     torch.testing.assert_close(part.head.weight.grad, 2 * once)
 
 
-def test_scales_double_up_to_the_map_or_are_given() -> None:
-    assert sizes_of((4, 4), None) == ((1, 1), (2, 2), (4, 4))
-    assert sizes_of((7, 7), None) == ((1, 1), (2, 2), (4, 4), (7, 7))
+def test_scales_are_those_of_the_paper_up_to_the_map_or_given() -> None:
+    paper = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    assert sizes_of((16, 16), None) == tuple((each, each) for each in paper)
+    assert sizes_of((7, 7), None) == tuple((each, each) for each in range(1, 8))
+    assert sizes_of((2, 6), None) == ((1, 3), (2, 6))
     assert sizes_of((1, 1), None) == ((1, 1),)
     assert sizes_of((8, 4), [1, 3, 8]) == ((1, 1), (3, 2), (8, 4))
     part = MultiScaleVectorQuantizedPosterior((3, 6, 6), 4, scales=[2, 6])
@@ -277,7 +279,7 @@ def test_scales_double_up_to_the_map_or_are_given() -> None:
 def test_finer_scales_make_the_rest_smaller() -> None:
     """Smooth maps: the first code has their mean, and each further scale leaves less."""
     torch.manual_seed(0)
-    part = MultiScaleVectorQuantizedPosterior((2, 8, 8), 2, n_codes=64, decay=0.9)
+    part = MultiScaleVectorQuantizedPosterior((2, 8, 8), 2, n_codes=64, scales=[1, 2, 4, 8], decay=0.9)
     coarse = torch.randn(64, 2, 2, 2)
     v = torch.nn.functional.interpolate(coarse, (8, 8), mode="bilinear").movedim(1, -1)
     for step in range(40):

@@ -84,11 +84,11 @@ def test_a_code_has_influence_on_finer_scales_and_no_others(space: ScaledCodes) 
 @torch.no_grad()
 def test_a_scale_is_predicted_from_the_resized_sum_of_those_before_it() -> None:
     """The tokens that enter the transformer, by torch's own resizing of images."""
-    sizes: tuple[Size, ...] = ((1, 1), (2, 2), (4, 4))
+    sizes: tuple[Size, ...] = ((1, 1), (2, 2), (3, 3), (4, 4))
     p = prior(ScaledCodes.of(sizes, 5), class_conditional=True)
     entered: list[Tensor] = []
     p.network.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0]))
-    codes, start = torch.randint(5, (6, 21)), p.start[[0, 1, 2, 0, 1, 2]]
+    codes, start = torch.randint(5, (6, 30)), p.start[[0, 1, 2, 0, 1, 2]]
     p.logits_after(start, codes)
     total, expected, first = torch.zeros(6, 8, 4, 4, dtype=torch.float64), [start.unsqueeze(1)], 0
     for size, finer in itertools.pairwise(sizes):

@@ -46,14 +46,17 @@ class Pyramid(nn.Module):
 
 
 def sizes_of(size: Size, heights: Sequence[int] | None) -> tuple[Size, ...]:
-    """The scales of a map of H x W with these heights, widths in proportion; None: 1, 2, 4, ... and H.
+    """The scales of a map of H x W with these heights, widths in proportion; None: those of the paper, 1, 2, 3, 4, 5,
+    6, 8, 10, 13, 16 and on by a quarter, up to H.
 
     Raises:
         ValueError: heights that do not rise from at least 1 to H.
     """
     height, width = size
     if heights is None:
-        heights = [2**k for k in range((height - 1).bit_length())] + [height]
+        heights = [1]
+        while heights[-1] < height:
+            heights.append(min(height, heights[-1] + max(1, (heights[-1] + 2) // 4)))
     if not heights or heights[0] < 1 or heights[-1] != height or list(heights) != sorted(set(heights)):
         raise ValueError(f"scales must rise to {height}, the height of the encoder's map, got {list(heights)}")
     return tuple((own, max(1, round(own * width / height))) for own in heights)

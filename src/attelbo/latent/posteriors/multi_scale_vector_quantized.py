@@ -34,7 +34,8 @@ class MultiScaleVectorQuantizedPosterior(QuantizingPosterior):
         in_shape: of the encoder's output, (C, H, W), or (C,), which is one place.
         latent_dim: D.
         n_codes: in the codebook.
-        scales: the heights of the K maps, the last H; widths are in proportion. None: 1, 2, 4, ... and H.
+        scales: the heights of the K maps, the last H; widths are in proportion. None: those of the paper up to H,
+            1, 2, 3, 4, 5, 6, 8, 10, 13, 16. Codes of one scale are predicted independently, so that steps are small.
         commitment: the weight beta of the term that draws v to its codes.
         decay: of the moving averages that are the codebook; None: it is learned by gradient.
         restart_below: the fraction of the mean use below which a code is restarted; 0: never.
