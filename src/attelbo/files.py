@@ -2,10 +2,11 @@
 
 import csv
 import errno
+import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -83,6 +84,13 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as the lines of a CSV file; names of columns are a row like the others."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def why_not_written(path: Path) -> str | None:

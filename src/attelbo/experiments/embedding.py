@@ -14,7 +14,7 @@ from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.trained import Accelerator, Which, marks, print_written
-from attelbo.experiments.vectors import csv_text
+from attelbo.experiments.vectors import numbers_as_csv
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -67,7 +67,9 @@ def embed(
     plane = _tsne(means, seed) if tsne else project_to_plane(means)[0]
     head, rows = ["row", *_names(labels)], (index if labels is None else torch.cat([index, labels], 1)).tolist()
     columns = [*head, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))]
-    print_written(f"{len(means):,} rows", write_atomically(path, csv_text(columns, rows, torch.cat([plane, means], 1))))
+    print_written(
+        f"{len(means):,} rows", write_atomically(path, numbers_as_csv(columns, rows, torch.cat([plane, means], 1)))
+    )
     what = trained.data.spec.row
     title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {what}s"
     colors = None if labels is None else labels[:, factor]

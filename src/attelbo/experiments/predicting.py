@@ -4,8 +4,6 @@ Shapes: N rows, Y classes, T tokens.
 Units: nats; bits per character.
 """
 
-import csv
-import io
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +24,7 @@ from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import batches, evaluated
 from attelbo.experiments.terminal import lines_of_input
 from attelbo.experiments.trained import Accelerator, Trained, Which, print_written
-from attelbo.files import write_atomically
+from attelbo.files import csv_text, write_atomically
 from attelbo.models import Classifier, LanguageModel, SemiSupervisedVAE, SequenceToSequence
 from attelbo.training.callbacks.texts import first_tokens
 from attelbo.training.maps import shown_token
@@ -88,7 +86,7 @@ def predict(
     else:
         table = _nats_of_texts(trained, _texts(text, path), each=text is not None)
     if file is not None:
-        print_written(f"{len(table.rows):,} {table.what}", write_atomically(file, _csv(table)))
+        print_written(f"{len(table.rows):,} {table.what}", write_atomically(file, csv_text([table.head, *table.rows])))
 
 
 class Table(NamedTuple):
@@ -299,11 +297,3 @@ def _bits(trained: Trained, nats: Tensor, y: Tensor) -> list[float | None]:
 
 def _number(value: float) -> str:
     return f"{value:.7g}"
-
-
-def _csv(table: Table) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.head)
-    writer.writerows(table.rows)
-    return text.getvalue()
