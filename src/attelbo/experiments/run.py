@@ -155,7 +155,7 @@ def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: Resident
 
 
 def _ended(run: RunDirectory) -> Outcome | None:
-    """The outcome of a run that is not run again, which is shown; None of any other."""
+    """Show and return the outcome of a run that is finished and not run again; None for any other."""
     if (state := run.status()["state"]) not in FINISHED:
         return None
     sys.stdout.write(f"{run.path} is {state} already\n")
@@ -224,7 +224,7 @@ def _run(
 
 
 def _report(run: RunDirectory, must: bool) -> None:
-    """Write report.html, for a run that failed too; then without an error that would hide the run's own."""
+    """Write report.html, also for a run that failed: then no error here may hide the run's own."""
     from attelbo.experiments.report import write_report
 
     with contextlib.nullcontext() if must else contextlib.suppress(Exception):
@@ -260,7 +260,7 @@ def _conclude(
         "steps": stepper.step,
         "parameters": count_parameters(model),
         "seconds": {"train": train_seconds, **result["seconds"]},
-        **rates_of(stepper, train_seconds),
+        **rates_of(stepper.rows_seen, stepper.row_tokens, train_seconds),
         "replicas": together,
         "out_of_time": out_of_time(trainer),
         "stacked_with": stepper.seat.names if stepper.seat else [],
