@@ -7,7 +7,7 @@ or found. The same command again does nothing twice: what is done is found, what
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from attelbo.checking import Part
 from attelbo.checks import check_at_least
@@ -17,6 +17,7 @@ from attelbo.experiments.assembly import verify
 from attelbo.experiments.configuration import Composition, check_again
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
+from attelbo.experiments.trained import Accelerator
 from attelbo.files import read_config
 from attelbo.models import checkpoint_of
 
@@ -36,7 +37,7 @@ def fit_prior(
     checkpoint: Which,
     seed: int,
     ckpt: str | None,
-    accelerator: Literal["auto", "cpu", "gpu"],
+    accelerator: Accelerator,
     data_dir: str | None = None,
 ) -> int:
     """Fit a prior to the encodings of a finished run's training data, all else frozen, and evaluate the two together.
