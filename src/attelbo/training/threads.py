@@ -26,7 +26,7 @@ Threads = int | Literal["auto"] | None
 TOLERANCE = 0.1
 """More threads must save more than this share of the time: other processes could use them."""
 HOPELESS = 2.0
-"""A number that takes so many times as long as another is not measured again, nor are those further away."""
+"""A number of threads that takes so many times as long as another is measured no further, nor is any beyond it."""
 SECONDS = 0.6
 """Wall time that is spent on repetitions."""
 ROUNDS = 9

@@ -57,8 +57,8 @@ def build_trainer(
     cuda_graphs: Switch = "auto",
     seat: Seat | None = None,
 ) -> Trainer:
-    """A Trainer that trains in blocks of minibatches and keeps everything in the run directory; its loggers come when
-    it is settled.
+    """A Trainer that trains in blocks of minibatches and keeps everything in the run directory; :func:`attach_run`
+    gives it its loggers.
 
     Args:
         run_dir: where checkpoints and media go.
@@ -88,7 +88,7 @@ def build_trainer(
         cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
         replicas: runs that share a process: see ``attelbo.experiments.replicas``.
         stack: compute the steps of replicas as one stacked model, not compiled; auto: where it pays and they allow it.
-        seat: the run's place among replicas, if it is one; of other progress bars than ours only the first is shown.
+        seat: the run's place among replicas, if it is one; of other progress bars than ours only one is shown.
 
     Raises:
         ConfigError: settings that are out of range, or that contradict each other or this machine.

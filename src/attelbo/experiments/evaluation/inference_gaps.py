@@ -1,4 +1,4 @@
-"""Where the ELBO falls short of log p(x): at q's family, or at the encoder (Cremer, Li & Duvenaud 2018,
+"""Where the ELBO falls short of log p(x): in the family of q, or in the encoder (Cremer, Li & Duvenaud 2018,
 arXiv:1801.03558), and whether the importance-sampled NLL can be trusted.
 
     log p(x)  -- approximation gap --  L[q*]  -- amortization gap --  L[q]

@@ -30,8 +30,8 @@ MOST_DIMENSIONS = 64
 MOST_SAMPLES = 2000
 """Encodings at which it is estimated: with ten thousand of 50 dimensions it would take a minute."""
 MOST_OFF = 0.01
-"""Nats by which log q(z|x) of a given z may be off on average: it is known exactly of the sample that z is. It is off
-where the rounding of z decides, behind flows that contract far or far from the origin of hyperbolic space."""
+"""Nats by which log q(z|x) of a given z may differ, on average, from the exact one that came with the sample z. It does
+where the rounding of z matters: behind flows that contract a lot, or far from the origin of hyperbolic space."""
 
 
 @torch.inference_mode()

@@ -16,9 +16,9 @@ class DCI(NamedTuple):
     """Three scores in 0..1, and what they are computed from."""
 
     disentanglement: float
-    """Whether each latent matters for one factor only."""
+    """Whether each latent matters for only one factor."""
     completeness: float
-    """Whether for each factor one latent matters only."""
+    """Whether only one latent matters for each factor."""
     informativeness: float
     """The accuracy with which the factors are predicted, on held-out rows."""
     importance: Tensor
