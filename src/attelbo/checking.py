@@ -53,7 +53,7 @@ class FaultError(Exception):
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Around what checks and builds the configuration of a run: mistakes in it are told with the name of its file."""
+    """A context for what checks and builds the configuration of a run: errors name its file."""
     try:
         yield
     except (ConfigError, FaultError) as error:

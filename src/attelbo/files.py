@@ -52,7 +52,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Around code that writes to a folder: a disk that is full, or refuses for another reason, is told in one line.
+    """A context for code that writes to a folder: a disk that is full, or refuses for another reason, is an error of
+    one line.
 
     Raises:
         UserError: the disk is full, the folder is read-only, and the like.

@@ -35,7 +35,7 @@ def embed(
     """Write the posterior means of a split as CSV (row, labels, x, y, z1 ... zD) and draw their map.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         split: train, validation or test.
         n: so many images, spread evenly over the split; all if None.
         method: of the plane: ``pca``, the two principal components, or ``tsne`` (van der Maaten & Hinton 2008), which
@@ -44,8 +44,8 @@ def embed(
         seed: of t-SNE.
         output: the CSV file; by default ``media/embedding-<split>.csv`` in the run directory, with the other options in
             its name (``embedding-test-tsne-n500-seed1.csv``). The map is written beside it.
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         data_dir: where the data are now, if not where they were.
         tensorboard: also for TensorBoard's projector, in a folder of that name in ``tensorboard/`` of the run.
 

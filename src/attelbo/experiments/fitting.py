@@ -46,16 +46,16 @@ def fit_prior(
     and compared like every other.
 
     Args:
-        run: the first stage's run directory, or a folder whose newest run is meant; second stages do not count.
+        run: the first stage's run directory, or a folder, for its newest run; second stages do not count.
         prior: what is fitted.
         epochs: over the training data.
         optimizer: of the prior.
         scheduler: its learning rate's.
-        checkpoint: whose weights of the first stage.
+        checkpoint: which weights of the first stage.
         seed: of the prior's initial weights and of the samples of q(z|x).
         ckpt: ``auto`` goes on with the run of this configuration, or finds it done; None begins a new one; or the path
             of a checkpoint that a new one begins with.
-        accelerator: where.
+        accelerator: where to compute.
         data_dir: where the data are now, if not where they were.
 
     Returns:

@@ -133,7 +133,7 @@ def select(node: Any, key: str) -> Any:
 
 
 def has(node: Any, key: str) -> bool:
-    """Whether there is a value at a dotted name, be it null."""
+    """Whether there is a value at a dotted name, even null."""
     return _select(node, key) is not _ABSENT
 
 

@@ -49,15 +49,15 @@ def predict(
     text is not predicted, BOS or a line break; its end is, where the vocabulary has EOS.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         text: a text; of a language model each of its tokens is printed.
         path: a file of texts, one a line; a picture, or a folder of them. Pictures are cut to the shape of the data.
         split: train, validation or test. Of ``text``, ``path`` and ``split`` one at most: without any, texts are the
             lines of the standard input.
         output: a CSV file. Of classes it holds the probability of each; of a language model, for texts the nats of each
             token, for a split those of each row. If None, ``media/predictions-<split>.csv`` for a split, else no file.
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         data_dir: where the data of the split are now, if not where they were.
 
     Raises:
@@ -284,7 +284,7 @@ def _nats(trained: Trained, texts: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _bits(trained: Trained, nats: Tensor, y: Tensor) -> list[float | None]:
-    """Bits per character of rows whose tokens y (B, K) cost so much together, nats (B,); None where not known."""
+    """Bits per character of rows whose tokens y (B, K) cost ``nats`` (B,) together; None where not known."""
     lengths = trained.data.spec.token_lengths
     if lengths is None:
         return [None] * len(nats)

@@ -58,7 +58,7 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
     """Repeat a finished run with the same seed on the same data, and compare the numbers, bit for bit.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         training: whether to train again; else the weights that the run was measured with are measured again.
         data_dir: where the data are now, if not where they were.
 

@@ -1,4 +1,4 @@
-"""Where a run goes on: its directory, its number of threads, its checkpoint."""
+"""Where a run continues: its directory, its number of threads, its checkpoint."""
 
 from pathlib import Path
 from typing import NamedTuple

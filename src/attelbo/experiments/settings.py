@@ -79,7 +79,7 @@ class Init:
     """What a run begins with: the node ``init`` of train.yaml."""
 
     run: str | None = None
-    """A run directory whose weights it begins with, or a folder whose newest run is meant; None: no other's."""
+    """The run directory whose weights it begins with, or a folder, for its newest run; None: no other run's."""
     checkpoint: Which = "best"
     """Which weights of that run."""
     only: Sequence[str] | None = None

@@ -37,7 +37,7 @@ def init_of(config: Mapping[str, Any]) -> Init:
 
 
 def take_vocabulary(init: Init, config: Mapping[str, Any], data: ResidentDataModule, parent: Path) -> None:
-    """Take the vocabulary of the other run, whose embeddings are taken over; to be called before ``spec`` is used. A
+    """Take the vocabulary of the other run, whose embeddings are taken over; called before ``spec`` is used. A
     run in the folder ``parent`` that ``ckpt=auto`` resumes has the vocabulary itself: the other run may be gone by now.
 
     Raises:

@@ -82,7 +82,7 @@ def information_terms(
     log_marginals: Tensor | None = None,
     some: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The terms whose means over N rows are the estimates, and whose spread tells their standard errors.
+    """The terms whose means over N rows are the estimates, and whose spread gives their standard errors.
 
     Args:
         z: one sample of q(z|x_n) for each row, (N, *E).

@@ -3,7 +3,7 @@
 import math
 
 MEMORY_S = 3.0
-"""The samples per second shown are an average over about so many seconds of training."""
+"""The samples per second shown are an average over about this many seconds of training."""
 
 
 class Throughput:

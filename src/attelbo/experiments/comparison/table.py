@@ -23,7 +23,7 @@ independent, so there is neither an interval nor a test of them."""
 AT_FIRST = 5
 """Metrics of a table where none was asked for."""
 MOST_KEYS = 8
-"""Keys that are columns of their own; of more, each setting is told by its label."""
+"""Keys that get columns of their own; where there are more, a label stands for them."""
 
 
 @dataclass(frozen=True)

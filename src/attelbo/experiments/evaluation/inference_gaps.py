@@ -5,7 +5,7 @@ arXiv:1801.03558), and whether the importance-sampled NLL can be trusted.
 
 log p(x) is estimated by annealing from q*, the best diagonal normal for each row by itself, whatever q is: a q that can
 do more than q*, such as a flow, may have a negative amortization gap. The paper takes the larger one of an annealed and
-an importance-sampled estimate; here the annealed one alone is taken, and what importance sampling misses is told.
+an importance-sampled estimate; here only the annealed one is taken, and what importance sampling misses is reported.
 
 Shapes: B batch, S importance samples. Units: nats.
 """

@@ -59,7 +59,7 @@ class TextSamples(Exhibit):
         return isinstance(model, LanguageModel) and model.causal and hasattr(data, "tokenizer")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A prompt that cannot be read is told before the training."""
+        """Refuse a prompt that cannot be read before the training begins."""
         data = cast(Any, trainer).datamodule
         if self.prompt is not None and self.serves(pl_module, data):
             first_tokens(data.tokenizer, self.prompt)
