@@ -69,7 +69,7 @@ def freeze(init: Init, model: Model) -> None:
         raise ConfigError(f"init.freeze=[{','.join(init.freeze)}] leaves nothing to train{whose}")
 
 
-def start(init: Init, model: Model) -> dict[str, Any] | None:
+def take_weights(init: Init, model: Model) -> dict[str, Any] | None:
     """Load the other run's weights into the model, and print a line; a record of it, None where no run is named.
 
     Raises:
