@@ -93,13 +93,8 @@ def lap(attend: Attend, length: int, repeats: int = 1) -> float:
     return (time.thread_time() - began) / repeats
 
 
-def peak_bytes(attend: Attend, length: int) -> int:
-    """What torch's allocator held at most, beyond what there was, in a forward and backward pass."""
-    return profiled(attend, length)[0]
-
-
 def profiled(attend: Attend, length: int) -> tuple[int, float]:
-    """The peak and the seconds of one pass."""
+    """The most bytes that torch's allocator held beyond those before, and the seconds, of one pass there and back."""
     packed, heads, gradient = inputs(length)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         began = time.thread_time()

@@ -8,10 +8,15 @@ from typing import Any
 
 from benchmarks.report import compare
 from benchmarks.task import LanguageTask
+from benchmarks.training import BF16, OURS, Entry
 from benchmarks.turns import Program, take_turns
 
-OURS, LOOP, BF16 = "attelbo", "the loop of nanoGPT", "attelbo, bf16"
-CONTESTANTS = {OURS: ("language_command", False), BF16: ("language_command", True), LOOP: ("language_loop", False)}
+LOOP = "the loop of nanoGPT"
+ENTRIES = {
+    OURS: Entry("language_command"),
+    BF16: Entry("language_command", {"bf16": True}),
+    LOOP: Entry("language_loop"),
+}
 SHAKESPEARE = Path("tinyshakespeare", "input.txt")
 
 
@@ -37,10 +42,10 @@ def task_for(text: Path, rounds: int, steps: int, device: Any = "cpu") -> Langua
 
 
 def run(task: LanguageTask, patience: float, tell: Callable[[str], None] = print) -> dict[str, Any]:
-    """Rates and ratios of both.
+    """Rates and ratios of all.
 
     Args:
-        task: what both do.
+        task: what all do.
         patience: seconds of laps after which no further round is begun.
         tell: called with a line about the progress.
 
@@ -49,10 +54,11 @@ def run(task: LanguageTask, patience: float, tell: Callable[[str], None] = print
     """
     from attelbo.training.trainer import bf16_is_fast
 
+    fast = bf16_is_fast("cpu" if task.device == "cpu" else "gpu")
     programs = {
-        name: Program(f"benchmarks.contestants.{module}", replace(task, bf16=bf16).to_json())
-        for name, (module, bf16) in CONTESTANTS.items()
-        if not bf16 or bf16_is_fast("cpu" if task.device == "cpu" else "gpu")
+        name: Program(f"benchmarks.contestants.{entry.module}", replace(task, **entry.changes).to_json())
+        for name, entry in ENTRIES.items()
+        if name != BF16 or fast
     }
     race = take_turns(programs, task.laps, patience, tell)
     found = compare(race, OURS, LOOP)

@@ -142,8 +142,7 @@ def _heat(heat: Heat, pythae: Environment, tell: Callable[[str], None]) -> dict[
     programs: dict[str, Program] = {}
     for name in heat.names:
         entry = ENTRIES[name]
-        changes = dict(entry.changes)
-        task = replace(heat.task, train_size=int(entry.share * heat.task.train_size), **changes)
+        task = replace(heat.task, train_size=int(entry.share * heat.task.train_size), **entry.changes)
         peer = entry.module == "pythae_trainer"
         if peer and pythae.missing:
             absent[name] = pythae.missing

@@ -1,6 +1,7 @@
 """The shape of the house: imports go one way, the mechanisms are pure torch, modules are short."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import pydoc
@@ -76,6 +77,33 @@ def test_imports_go_one_way():
         used = {name.split(".")[1] for name in imported(path) if name.startswith("attelbo.")}
         used &= set(ALLOWED)  # `from attelbo import __version__` names no room
         assert used <= ALLOWED[own] | EVERYWHERE | {own}, path
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_at_once(tree: ast.AST) -> set[str]:
+    """Of the modules that :func:`imported` gives, those that are imported with the file."""
+    names: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif not isinstance(node, ast.FunctionDef) and "TYPE_CHECKING" not in ast.dump(getattr(node, "test", node)):
+            names |= imported_at_once(node)
+    return names
+
+
+def test_no_two_modules_need_each_other():
+    """An import runs the packages above a module too, but for those that the importing module is in itself."""
+    known, graph = set(map(module_of, MODULES)), {}
+    for path in MODULES:
+        own, needed = module_of(path), set()
+        for name in imported_at_once(tree_of(path)):
+            above = [name, *(name.rsplit(".", n)[0] for n in range(1, name.count(".") + 1))]
+            needed |= {each for each in above if each in known and each != own and not own.startswith(f"{each}.")}
+        graph[own] = needed
+    graphlib.TopologicalSorter(graph).prepare()  # raises a CycleError
 
 
 def test_the_mechanisms_are_pure_torch():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from benchmarks import attention
-from benchmarks.attention import MASKS, contestants, inputs, lap, markdown, measure, peak_bytes
+from benchmarks.attention import MASKS, contestants, inputs, lap, markdown, measure, profiled
 
 from attelbo.attention import KERNELS, Causal, Mechanism, ScaledDot, Sigmoid
 
@@ -21,7 +21,7 @@ def test_contestants_compute_the_same(mask):
 
 def growth(attend) -> float:
     """How much more memory twice as many tokens take."""
-    return peak_bytes(attend, 1024) / peak_bytes(attend, 512)
+    return profiled(attend, 1024)[0] / profiled(attend, 512)[0]
 
 
 def test_memory_grows_with_the_length_and_by_hand_with_its_square():
@@ -36,8 +36,8 @@ def test_memory_grows_with_the_length_and_by_hand_with_its_square():
 
 def test_peak_memory_is_that_of_the_tensors():
     n = 4 * 8 * 100 * 64  # bytes of an output
-    assert peak_bytes(lambda q, k, v: q + k + v, 100) >= n
-    held = peak_bytes(lambda q, k, v: (q.exp() * k).exp() + v, 100)
+    assert profiled(lambda q, k, v: q + k + v, 100)[0] >= n
+    held = profiled(lambda q, k, v: (q.exp() * k).exp() + v, 100)[0]
     assert held >= 4 * n
 
 

@@ -36,7 +36,7 @@ Parts = Annotated[Mapping[str, Any], "named nodes with _target_, or null"]
 """In a schema: the values of the mapping must be parts or null; the names are free."""
 
 GIVEN_TO_MODELS = ("data", "optimizer", "scheduler")
-"""Arguments of a model that stand in no node: of the data their description, and nodes beside that of the model."""
+"""Arguments of a model that do not stand in its node: the description of the data, and nodes beside its own."""
 
 _NEEDS_OBJECT = frozenset({"needs_python_object", "callable_type"})
 """Errors of pydantic for annotations that no JSON value can satisfy: such values are not checked here."""
@@ -53,7 +53,7 @@ class FaultError(Exception):
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Around what checks and builds the configuration of a run: mistakes in it are told with the name of its file."""
+    """A context for what checks and builds the configuration of a run: errors name its file."""
     try:
         yield
     except (ConfigError, FaultError) as error:

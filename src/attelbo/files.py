@@ -2,10 +2,11 @@
 
 import csv
 import errno
+import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -51,7 +52,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Around code that writes to a folder: a disk that is full, or refuses for another reason, is told in one line.
+    """A context for code that writes to a folder: a disk that is full, or refuses for another reason, is an error of
+    one line.
 
     Raises:
         UserError: the disk is full, the folder is read-only, and the like.
@@ -83,6 +85,13 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as the lines of a CSV file; names of columns are a row like the others."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def why_not_written(path: Path) -> str | None:
@@ -170,8 +179,8 @@ def _place(text: str) -> int | None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file, by name; None where there is none. Of those of runs and sweeps it is checked that
-    they hold what they should.
+    """The content of a JSON file; None where there is none. Files of runs and sweeps, known by their names, are checked
+    (``attelbo.records``).
 
     Raises:
         UserError: it is damaged.
@@ -186,16 +195,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _whole(digits: str) -> int | list[str]:
-    """A whole number; one that nothing here can have, and no float holds, becomes a list of its digits, which fits
-    nowhere and is told where it stands."""
+    """A whole number. One that is too large for any value here, and for a float, becomes a list of its digits, which no
+    key accepts: so the error names the key."""
     return int(digits) if len(digits) < 300 else [digits]
 
 
 def checked(path: Path, content: Any) -> Any:
-    """The content of a file of a run or a sweep, which holds what it should.
+    """Check the content of a file of a run or a sweep, and return it.
 
     Raises:
-        UserError: it does not.
+        UserError: something in it is missing or wrong.
     """
     from attelbo.records import misfit  # which takes pydantic: not for ``attelbo --help``
 
@@ -223,8 +232,8 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def find_run(path: Path, among: Callable[[Path], bool] | None = None) -> Path:
-    """The run directory that ``path`` stands for: the folder itself, or of the runs below it that have a checkpoint and
-    are ``among`` those wanted the newest one that is done, else the newest one.
+    """The run directory that ``path`` stands for: the folder itself or, of the runs below it that have a checkpoint and
+    are ``among`` those wanted, the newest one that is done, else the newest one.
 
     Raises:
         UserError: there is none.

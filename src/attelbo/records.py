@@ -1,5 +1,5 @@
-"""What the files of runs and sweeps hold, as far as it is read again, and a check of it: a file may have been edited by
-hand, cut off, or written by something else. What has a default here need not be there."""
+"""What is read again from the files of runs and sweeps, and a check of it: a file may have been edited by hand, cut
+off, or written by another program. What has a default here may be missing."""
 
 import json
 import reprlib
@@ -160,8 +160,8 @@ _FILES: Mapping[str, Any] = {
 
 
 def misfit(name: str, content: Any) -> str | None:
-    """The first thing in the content of the file with this name that is not as it must be, in words; None where all is.
-    A file with a name that is not known here must have a mapping at the top."""
+    """The first fault in the content of the file with this name, in words; None if there is none. A file whose name is
+    not known here must have a mapping at the top."""
     kind = Result if name.startswith("evaluation-") else _FILES.get(name, dict[Any, Any])
     try:
         # As JSON, in which times are texts and tuples are lists; strictly: "3" is no number, and true is none.

@@ -174,7 +174,7 @@ def test_bar_is_closed_when_training_fails(tmp_path):
 
 
 def test_throughput_leaves_pauses_out_and_forgets_the_past():
-    throughput = Throughput(memory_s=3.0)
+    throughput = Throughput()
     throughput.update(10.0, 0)
     throughput.update(11.0, 1000)
     assert throughput.rate == 1000

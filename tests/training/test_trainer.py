@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from attelbo.errors import ConfigError
-from attelbo.training import BlockStepper, attach_run, build_trainer, trainer
+from attelbo.training import BlockStepper, attach_run, build_trainer, check_settings, trainer
 from attelbo.training.callbacks import Progress
 from attelbo.training.checkpoint import AtomicCheckpointIO
 from attelbo.training.interruption import Interruption
@@ -19,7 +19,9 @@ from attelbo.training.interruption import Interruption
 def make(folder: Path, **options: Any) -> Trainer:
     given = {"seed": 0, "callbacks": {}, "max_epochs": 1, "accelerator": "cpu"}
     given |= {"threads": "auto", "compile": "auto", "replicas": 1, "stack": "auto"}
-    return build_trainer(run_dir=folder, **(given | options))
+    given |= options
+    check_settings(**given)
+    return build_trainer(run_dir=folder, **given)
 
 
 def test_the_stepper_comes_first_and_knows_its_settings(tmp_path):

@@ -15,12 +15,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from attelbo import __version__
 from attelbo.cli import running, several
 from attelbo.cli.completion import completion
 from attelbo.cli.parsing import CALLS, parse, print_error, print_text
 from attelbo.cli.usage import HELP, help_of
 from attelbo.errors import ConfigError, UserError
-from attelbo.experiments.listing import nearest_of
+from attelbo.experiments.listing import config_folders, listing, nearest_of
 
 _OPTIONS = ("--help", "--version")
 
@@ -57,8 +58,6 @@ def _dispatch(command: str, words: list[str]) -> int:
     if command in ("-h", "--help", "help"):
         return print_text(HELP)
     if command == "--version":
-        from attelbo import __version__
-
         return print_text(f"attelbo {__version__}\n")
     of_many = {
         "compare": several.compare,
@@ -80,8 +79,6 @@ def _dispatch(command: str, words: list[str]) -> int:
 
 
 def _list(options: Namespace) -> int:
-    from attelbo.experiments.listing import config_folders, listing
-
     if len(options.words) > 1:
         raise ConfigError(f"list: one group at a time, such as {'/'.join(options.words)}")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

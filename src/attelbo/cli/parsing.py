@@ -29,7 +29,7 @@ LITERAL = ("prompt=", "text=", "start=", "end=")
 
 
 class Parser(ArgumentParser):
-    """Parses the options of a command; a mistake in them is told in one line."""
+    """Parses the options of a command; a mistake in them is an error of one line."""
 
     def __init__(self, command: str) -> None:
         super().__init__(prog=f"attelbo {command}", add_help=False, allow_abbrev=False)

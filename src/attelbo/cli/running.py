@@ -221,15 +221,12 @@ def _train_replicas(plan: "list[Composition]") -> int:
 
 def _sweep_folder(plan: "Sequence[Composition]") -> Path:
     """Named by what the sweep runs, so that the same command again finds it."""
-    import hashlib
-
-    from attelbo.experiments.rundir import config_hash
+    from attelbo.experiments.rundir import config_hash, short_hash
 
     names = {each.config["name"] for each in plan}
-    content = " ".join(sorted(config_hash(each.config) for each in plan))
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     name = names.pop() if len(names) == 1 else "multirun"
-    return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{digest}"
+    what = short_hash(" ".join(sorted(config_hash(each.config) for each in plan)))
+    return Path(plan[0].config["paths"]["output_dir"]) / name / f"sweep-{what}"
 
 
 def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: "JobType" = "train") -> int:

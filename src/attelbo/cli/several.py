@@ -39,7 +39,7 @@ def sweep(words: Sequence[str]) -> int:
     from attelbo.experiments.sweeps import showing
 
     for each in plan:
-        verify(each.config)  # as the sweep itself does first: a job that cannot be built is told now
+        verify(each.config)  # as the sweep itself does first: a job that cannot be built is an error now
     folder = folder_of(plan, search)
     if search is None:
         showing.dry(plan, folder)

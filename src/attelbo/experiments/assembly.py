@@ -19,7 +19,7 @@ from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.evaluation import check_measurable
 from attelbo.experiments.rundir import given_checkpoint
 from attelbo.experiments.settings import Evaluation, Which, epoch_of
-from attelbo.experiments.starting import freeze, init_of, start, take_vocabulary
+from attelbo.experiments.starting import freeze, init_of, take_vocabulary, take_weights
 from attelbo.models import Model, build_data, build_model, count_parameters
 from attelbo.training import check_settings, refuse_single_batches
 from attelbo.training.callbacks import Checkpoint, EarlyStopping, EpochWeights, WeightAverage
@@ -39,7 +39,7 @@ def verify(config: Config) -> list[str]:
     refuse_single_batches(data)
     if checkpoint := given_checkpoint(config):
         check_is_there(checkpoint)
-    start(init_of(config), model)
+    take_weights(init_of(config), model)
     shape = " x ".join(map(str, data.spec.shape))
     about = f"{count_parameters(model):,} parameters, {data.spec.name} ({shape}, {data.spec.kind})"
     return [f"{type(model).__name__}, {about}", *_parts(model)]

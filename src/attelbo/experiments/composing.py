@@ -47,8 +47,8 @@ Copier = Callable[[], Any]
 
 
 def copier_of(original: Any) -> Copier:
-    """Makes copies of something of OmegaConf's: by unpickling, in a fraction of the time that a deep copy takes, or by
-    deep copies where it cannot be pickled, as where a launcher has sent a job the classes of Hydra's plugins."""
+    """Copies an object of OmegaConf by unpickling, in a fraction of the time that a deep copy takes; by deep copies
+    where it cannot be pickled, as in a job to which a launcher has sent the classes of Hydra's plugins."""
     try:
         return partial(pickle.loads, pickle.dumps(original))
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -56,7 +56,7 @@ def copier_of(original: Any) -> Copier:
 
 
 class Files(ConfigRepository):
-    """Hydra's view of the configuration files, each read once; who asks may look, and writes into copies."""
+    """Hydra's view of the configuration files, each read once; callers change copies only."""
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
@@ -208,8 +208,8 @@ class Loader(ConfigLoaderImpl):
 
 @contextmanager
 def _choices_listed_where_they_are_asked() -> Iterator[None]:
-    """Of all choices so far Hydra 1.3 makes a node for each file, a fourth of the time of a composition, and looks at
-    it only where a file leaves one of its defaults to such a choice: ``/own: of_${experiment}``."""
+    """For each file Hydra 1.3 makes a node of all choices so far, which takes a quarter of a composition, and reads it
+    only where one of the file's defaults depends on such a choice: ``/own: of_${experiment}``."""
     if (listed := getattr(defaults_list, "_create_interpolation_map", None)) is None:
         yield
         return

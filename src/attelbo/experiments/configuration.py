@@ -86,7 +86,7 @@ def compose(
     """Compose ``conf/<root>.yaml`` with the choices and overrides given, as Hydra does, and resolve it.
 
     Args:
-        root: train, evaluate or sample.
+        root: the name of a root file, such as train or sample.
         overrides: as in Hydra: ``data=mnist``, ``model.latent_dim=20``, ``+key=value``, ``~key``.
         config_dir: a folder that adds to the groups, as ``conf/`` in the working folder does.
         multirun: the overrides may sweep (``seed=1,2``); swept values are left out of the composition.

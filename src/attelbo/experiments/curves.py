@@ -39,15 +39,7 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
     if not points:
         return ""
     first, last = min(step for step, _ in points), max(step for step, _ in points)
-    warm = first + _WARM_UP * (last - first) if len(points) >= _MANY else first
-    every, late = [value for _, value in points], [value for step, value in points if step >= warm]
-    if max(every) - min(every) <= 2 * (max(late) - min(late)):
-        late = every
-    y_ticks = nice_ticks(min(late), max(late))
-    low, high = min(*late, y_ticks[0]), max(*late, y_ticks[-1])
-    if low == high:
-        room = max(0.5, abs(low) / 2)  # beside 1e17, a half is nothing
-        low, high = low - room, high + room
+    y_ticks, low, high = _values_shown(points, first, last)
     steps = nice_ticks(first, last, 5)
     if first == last:
         first, last = first - 1, last + 1
@@ -88,6 +80,21 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
                     f'<circle class="dot {curve.kind}" cx="{x(step):.1f}" cy="{y(value):.1f}" r="3">{note}</circle>'
                 )
     return "".join([*parts, "</g></svg>"])
+
+
+def _values_shown(points: Sequence[Point], first: int, last: int) -> tuple[list[float], float, float]:
+    """The ticks of the values of points at steps from ``first`` to ``last``, and the least and the largest value that
+    there is room for."""
+    warm = first + _WARM_UP * (last - first) if len(points) >= _MANY else first
+    every, late = [value for _, value in points], [value for step, value in points if step >= warm]
+    if max(every) - min(every) <= 2 * (max(late) - min(late)):
+        late = every
+    ticks = nice_ticks(min(late), max(late))
+    low, high = min(*late, ticks[0]), max(*late, ticks[-1])
+    if low == high:
+        room = max(0.5, abs(low) / 2)  # beside 1e17, a half is nothing
+        low, high = low - room, high + room
+    return ticks, low, high
 
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:

@@ -67,7 +67,7 @@ class TrainedOnRows(Trained):
         """These rows of a split.
 
         Raises:
-            ConfigError: there are not so many.
+            ConfigError: there are fewer.
         """
         n = self.n_rows(split)
         if len(index) == 0 or int(index.max()) >= n or int(index.min()) < 0:
@@ -83,7 +83,7 @@ class TrainedOnRows(Trained):
         """``n`` rows of a split followed by ``n`` others, in an order that depends on the seed alone.
 
         Raises:
-            ConfigError: there are not so many.
+            ConfigError: there are fewer.
         """
         size = self.n_rows(split)
         if size < 2 * n:
@@ -132,12 +132,12 @@ def reconstruct(
     the likeliest tokens at E_q[z], decoded greedily; for vectors both as CSV, in the units of the data.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         n: how many images, texts or vectors; all if there are fewer.
         split: train, validation or test.
         output: the file; by default ``media/reconstructions-<split>-n<n>.png`` or ``.txt`` in the run directory.
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         data_dir: where the data are now, if not where they were.
 
     Raises:
@@ -177,7 +177,7 @@ def interpolate(
     pair, and a GIF of all; for texts, the texts between the two.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         n: pairs of the split.
         steps: S, images or texts of a path, its ends included.
         path: ``linear``, ``spherical`` (Shoemake 1985, "slerp"), or ``auto``: spherical where latents are unit vectors.
@@ -185,8 +185,8 @@ def interpolate(
         seed: which images or texts.
         output: the file; by default ``media/interpolations-<split>-seed<seed>-n<n>-steps<steps>[-<path>].png`` or
             ``.txt``, of typed texts ``media/interpolation-typed-...txt``, in the run directory.
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         data_dir: where the data are now, if not where they were.
         start: a text to go from, instead of those of the split; no data are read.
         end: the text to go to.
@@ -250,7 +250,7 @@ def traverse(
     deviations below its mean over the split to as many above; a categorical one goes through its classes.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         row: of the split; which image.
         n: latents shown, at most.
         steps: S, values of each.
@@ -258,8 +258,8 @@ def traverse(
         split: train, validation or test.
         output: the PNG file; by default ``media/traversals-<split>-row<row>-n<n>-steps<steps>-limit<limit>.png`` in the
             run directory.
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         data_dir: where the data are now, if not where they were.
 
     Raises:

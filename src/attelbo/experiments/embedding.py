@@ -14,7 +14,7 @@ from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.trained import Accelerator, Which, marks, print_written
-from attelbo.experiments.vectors import csv_text
+from attelbo.experiments.vectors import numbers_as_csv
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -35,7 +35,7 @@ def embed(
     """Write the posterior means of a split as CSV (row, labels, x, y, z1 ... zD) and draw their map.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         split: train, validation or test.
         n: so many images, spread evenly over the split; all if None.
         method: of the plane: ``pca``, the two principal components, or ``tsne`` (van der Maaten & Hinton 2008), which
@@ -44,8 +44,8 @@ def embed(
         seed: of t-SNE.
         output: the CSV file; by default ``media/embedding-<split>.csv`` in the run directory, with the other options in
             its name (``embedding-test-tsne-n500-seed1.csv``). The map is written beside it.
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         data_dir: where the data are now, if not where they were.
         tensorboard: also for TensorBoard's projector, in a folder of that name in ``tensorboard/`` of the run.
 
@@ -67,7 +67,9 @@ def embed(
     plane = _tsne(means, seed) if tsne else project_to_plane(means)[0]
     head, rows = ["row", *_names(labels)], (index if labels is None else torch.cat([index, labels], 1)).tolist()
     columns = [*head, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))]
-    print_written(f"{len(means):,} rows", write_atomically(path, csv_text(columns, rows, torch.cat([plane, means], 1))))
+    print_written(
+        f"{len(means):,} rows", write_atomically(path, numbers_as_csv(columns, rows, torch.cat([plane, means], 1)))
+    )
     what = trained.data.spec.row
     title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {what}s"
     colors = None if labels is None else labels[:, factor]

@@ -91,11 +91,12 @@ def earlier(paths: Iterable[Path]) -> list[Path]:
         kind, epoch = _kind(path)
         if epoch is not None:
             kinds.setdefault(f"{kind}{path.suffix}", []).append(path)
-    return [
-        group[i]
-        for group in kinds.values()
-        for i in sorted({round(k * (len(group) - 1) / (_MOST_EARLIER - 1)) for k in range(_MOST_EARLIER)})
-    ]
+    return [group[i] for group in kinds.values() for i in spread(len(group), _MOST_EARLIER)]
+
+
+def spread(n: int, most: int) -> list[int]:
+    """At most so many of the places 0 .. n - 1, spread evenly, the first and the last among them."""
+    return sorted({round(k * (n - 1) / (most - 1)) for k in range(most)})
 
 
 def _kind(path: Path) -> tuple[str, int | None]:

@@ -7,7 +7,7 @@ or found. The same command again does nothing twice: what is done is found, what
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from attelbo.checking import Part
 from attelbo.checks import check_at_least
@@ -17,6 +17,7 @@ from attelbo.experiments.assembly import verify
 from attelbo.experiments.configuration import Composition, check_again
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
+from attelbo.experiments.trained import Accelerator
 from attelbo.files import read_config
 from attelbo.models import checkpoint_of
 
@@ -36,7 +37,7 @@ def fit_prior(
     checkpoint: Which,
     seed: int,
     ckpt: str | None,
-    accelerator: Literal["auto", "cpu", "gpu"],
+    accelerator: Accelerator,
     data_dir: str | None = None,
 ) -> int:
     """Fit a prior to the encodings of a finished run's training data, all else frozen, and evaluate the two together.
@@ -45,16 +46,16 @@ def fit_prior(
     and compared like every other.
 
     Args:
-        run: the first stage's run directory, or a folder whose newest run is meant; second stages do not count.
+        run: the first stage's run directory, or a folder, for its newest run; second stages do not count.
         prior: what is fitted.
         epochs: over the training data.
         optimizer: of the prior.
         scheduler: its learning rate's.
-        checkpoint: whose weights of the first stage.
+        checkpoint: which weights of the first stage.
         seed: of the prior's initial weights and of the samples of q(z|x).
         ckpt: ``auto`` goes on with the run of this configuration, or finds it done; None begins a new one; or the path
             of a checkpoint that a new one begins with.
-        accelerator: where.
+        accelerator: where to compute.
         data_dir: where the data are now, if not where they were.
 
     Returns:

@@ -35,7 +35,7 @@ def measured(result: Mapping[str, Any], split: str) -> Iterator[Measured]:
 
 
 def remarks(result: Mapping[str, Any], split: str) -> Iterator[str]:
-    """A sentence on each of these numbers that says less than it seems to."""
+    """A sentence on each of these numbers that means less than it seems to."""
     shown = {each.measure.key: each.value for each in measured(result, split)}
     if shown.get("active_units") == 0 and "kl" in shown:
         yield (

@@ -133,7 +133,7 @@ def select(node: Any, key: str) -> Any:
 
 
 def has(node: Any, key: str) -> bool:
-    """Whether there is a value at a dotted name, be it null."""
+    """Whether there is a value at a dotted name, even null."""
     return _select(node, key) is not _ABSENT
 
 
@@ -167,8 +167,8 @@ def _covers(override: Override, key: str) -> bool:
 
 
 def nearest_key(key: str, siblings: Sequence[str], plain: Mapping[str, Any], groups: Mapping[str, Any]) -> str | None:
-    """The key that was meant: what other projects call so, a neighbour in the same node, one of its name or end
-    elsewhere, or anything like it."""
+    """The key that was probably meant: ours for the name that other projects give it, else a similar one in the same
+    node, else one elsewhere with the same name or ending, else any similar one."""
     known = () if key.startswith("hydra.") else _ELSEWHERE.get(leaf(key), ())
     if (called := next((name for name in known if has(plain, name)), None)) is not None:
         return called

@@ -4,8 +4,6 @@ Shapes: N rows, Y classes, T tokens.
 Units: nats; bits per character.
 """
 
-import csv
-import io
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +24,7 @@ from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import batches, evaluated
 from attelbo.experiments.terminal import lines_of_input
 from attelbo.experiments.trained import Accelerator, Trained, Which, print_written
-from attelbo.files import write_atomically
+from attelbo.files import csv_text, write_atomically
 from attelbo.models import Classifier, LanguageModel, SemiSupervisedVAE, SequenceToSequence
 from attelbo.training.callbacks.texts import first_tokens
 from attelbo.training.maps import shown_token
@@ -51,15 +49,15 @@ def predict(
     text is not predicted, BOS or a line break; its end is, where the vocabulary has EOS.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         text: a text; of a language model each of its tokens is printed.
         path: a file of texts, one a line; a picture, or a folder of them. Pictures are cut to the shape of the data.
         split: train, validation or test. Of ``text``, ``path`` and ``split`` one at most: without any, texts are the
             lines of the standard input.
         output: a CSV file. Of classes it holds the probability of each; of a language model, for texts the nats of each
             token, for a split those of each row. If None, ``media/predictions-<split>.csv`` for a split, else no file.
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         data_dir: where the data of the split are now, if not where they were.
 
     Raises:
@@ -88,7 +86,7 @@ def predict(
     else:
         table = _nats_of_texts(trained, _texts(text, path), each=text is not None)
     if file is not None:
-        print_written(f"{len(table.rows):,} {table.what}", write_atomically(file, _csv(table)))
+        print_written(f"{len(table.rows):,} {table.what}", write_atomically(file, csv_text([table.head, *table.rows])))
 
 
 class Table(NamedTuple):
@@ -286,7 +284,7 @@ def _nats(trained: Trained, texts: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _bits(trained: Trained, nats: Tensor, y: Tensor) -> list[float | None]:
-    """Bits per character of rows whose tokens y (B, K) cost so much together, nats (B,); None where not known."""
+    """Bits per character of rows whose tokens y (B, K) cost ``nats`` (B,) together; None where not known."""
     lengths = trained.data.spec.token_lengths
     if lengths is None:
         return [None] * len(nats)
@@ -299,11 +297,3 @@ def _bits(trained: Trained, nats: Tensor, y: Tensor) -> list[float | None]:
 
 def _number(value: float) -> str:
     return f"{value:.7g}"
-
-
-def _csv(table: Table) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.head)
-    writer.writerows(table.rows)
-    return text.getvalue()

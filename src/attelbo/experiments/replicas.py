@@ -32,6 +32,9 @@ from attelbo.training.stepping import Switch
 _MAY_DIFFER = ("name", "seed", "tags", "ckpt", "model", "optimizer", "scheduler", "logger", "callbacks", "evaluation")
 """Keys of the configuration that a group's jobs need not have in common; of ``model`` only numbers may differ."""
 
+_Described = tuple[Config, list[str], Mapping[str, str | None]]
+"""A job: its configuration, its words and its choices."""
+
 
 def replicas_of(plan: Sequence[Composition]) -> int:
     """How many runs share a process.
@@ -61,7 +64,7 @@ def train(plan: Sequence[Composition], sweep: Path) -> int:
     return _train(jobs, sweep, replicas_of(plan))
 
 
-def train_again(jobs: "Sequence[_Described]", sweep: Path) -> int:
+def train_again(jobs: Sequence[_Described], sweep: Path) -> int:
     """Train jobs that were one group before; the exit code of the command.
 
     Args:
@@ -69,9 +72,6 @@ def train_again(jobs: "Sequence[_Described]", sweep: Path) -> int:
         sweep: the folder of their directories.
     """
     return _train(jobs, sweep, len(jobs))
-
-
-_Described = tuple[Config, list[str], Mapping[str, str | None]]
 
 
 def _train(described: Sequence[_Described], sweep: Path, size: int) -> int:

@@ -35,6 +35,9 @@ from attelbo.training.threads import use_threads
 _COUNTS = ("epochs", "steps", "parameters")
 """Further numbers of a result that must be the same."""
 
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+"""Metric -> (step, value)."""
+
 
 class Change(NamedTuple):
     """A number that is not the same."""
@@ -55,7 +58,7 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
     """Repeat a finished run with the same seed on the same data, and compare the numbers, bit for bit.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         training: whether to train again; else the weights that the run was measured with are measured again.
         data_dir: where the data are now, if not where they were.
 
@@ -86,7 +89,7 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
 
 
 def _config_of(run: RunDirectory, data_dir: str | None) -> Config:
-    """The configuration as it was given: with ``auto`` where the number of threads was measured, which the hash
+    """The configuration as it was given: ``trainer.threads`` is ``auto`` again where it was measured, as the hash
     tells.
 
     Raises:
@@ -102,10 +105,10 @@ def _config_of(run: RunDirectory, data_dir: str | None) -> Config:
 
 
 def _same_data(run: RunDirectory, config: Config, data: ResidentDataModule) -> dict[str, Splits]:
-    """What the data load.
+    """The rows of the data module, loaded.
 
     Raises:
-        DataError: they are others.
+        DataError: they are not those of the run.
     """
     loaded: dict[str, Splits] = {}
     data.prepare_data()
@@ -162,7 +165,7 @@ def _train(first: RunDirectory, config: Config, loaded: dict[str, Splits]) -> tu
 
 def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
     """``<path>-rerun``, or ``-rerun-2`` and so on where that is done. The directory of each run in it, by its name
-    there, is given the configuration of its original, as if it had begun: so it takes the measured threads.
+    there, is given the configuration of its original, as if it had begun, so that it takes the measured threads.
 
     Raises:
         UserError: it cannot be written.
@@ -221,7 +224,7 @@ def _changes(then: Mapping[str, float | None], now: Mapping[str, float | None]) 
             yield Change(name, a, b)
 
 
-def _first_changes(then: "Curves", now: "Curves") -> Iterator[Change]:
+def _first_changes(then: Curves, now: Curves) -> Iterator[Change]:
     """The first step at which each curve differs, if it does."""
     for name in dict.fromkeys((*then, *now)):
         a, b = dict(then.get(name, [])), dict(now.get(name, []))
@@ -233,10 +236,6 @@ def _first_changes(then: "Curves", now: "Curves") -> Iterator[Change]:
 
 def _equal(a: float | None, b: float | None) -> bool:
     return a == b or (a is not None and b is not None and math.isnan(a) and math.isnan(b))
-
-
-Curves = Mapping[str, Sequence[tuple[int, float]]]
-"""Metric -> (step, value)."""
 
 
 def _show(*groups: Sequence[Change]) -> None:

@@ -1,4 +1,4 @@
-"""Where a run goes on: its directory, its number of threads, its checkpoint."""
+"""Where a run continues: its directory, its number of threads, its checkpoint."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from attelbo.training import checkpoint_io_of, refuse_ended, refuse_other_optimi
 from attelbo.training.threads import measured_threads, use_threads
 
 
-def place(config: Config, sweep: Path | None) -> RunDirectory | None:
+def directory_of(config: Config, sweep: Path | None) -> RunDirectory | None:
     """The run's directory: that of a job, or the one that it had before; None where it gets a new one."""
     if sweep is not None:
         return RunDirectory.job(sweep, config)

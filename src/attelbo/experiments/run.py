@@ -26,10 +26,9 @@ from attelbo.experiments.assembly import Config, assemble, evaluation_of, parent
 from attelbo.experiments.boards.telling import JobType, run_info
 from attelbo.experiments.evaluation import measure
 from attelbo.experiments.provenance import provenance
-from attelbo.experiments.resuming import Start, place, take_up, with_threads
+from attelbo.experiments.resuming import Start, directory_of, take_up, with_threads
 from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
-from attelbo.experiments.starting import init_of
-from attelbo.experiments.starting import start as begin
+from attelbo.experiments.starting import init_of, take_weights
 from attelbo.experiments.sweeps.pruning import watch
 from attelbo.experiments.tables import print_result
 from attelbo.files import read_config, writing
@@ -98,8 +97,11 @@ def train(
         return _follow(config, model, data, sweep)
     trainer = trainer_of(config, seat)
     given = take_up(given_checkpoint(config), model, trainer, check_steps(trainer, model, data))
-    run = directory or place(config, sweep)
-    source = (run.read("provenance.json") or {}).get("init") if run and run.resumable else begin(init_of(config), model)
+    run = directory or directory_of(config, sweep)
+    if run and run.resumable:
+        source = (run.read("provenance.json") or {}).get("init")
+    else:
+        source = take_weights(init_of(config), model)
     run = run or RunDirectory.new(parent_of(config), config)
     if ended := _ended(run):
         return ended
@@ -129,7 +131,8 @@ def join(run_dir: Path) -> Outcome:
 
 
 def _follow(config: Config, model: Model, data: ResidentDataModule, sweep: Path | None) -> Outcome:
-    run = place(config, sweep) or RunDirectory(parent_of(config) / "rank")  # rank 0 names it once training begins
+    # Rank 0 names a new one once training begins.
+    run = directory_of(config, sweep) or RunDirectory(parent_of(config) / "rank")
     if (state := run.status()["state"]) in FINISHED:
         return Outcome(run.path, state, 0)
     return _help_to_fit(run, config, model, data)
@@ -155,7 +158,7 @@ def _help_to_fit(run: RunDirectory, config: Config, model: Model, data: Resident
 
 
 def _ended(run: RunDirectory) -> Outcome | None:
-    """The outcome of a run that is not run again, which is shown; None of any other."""
+    """Show and return the outcome of a run that is finished and not run again; None for any other."""
     if (state := run.status()["state"]) not in FINISHED:
         return None
     sys.stdout.write(f"{run.path} is {state} already\n")
@@ -224,7 +227,7 @@ def _run(
 
 
 def _report(run: RunDirectory, must: bool) -> None:
-    """Write report.html, for a run that failed too; then without an error that would hide the run's own."""
+    """Write report.html, also for a run that failed: then no error here may hide the run's own."""
     from attelbo.experiments.report import write_report
 
     with contextlib.nullcontext() if must else contextlib.suppress(Exception):
@@ -260,7 +263,7 @@ def _conclude(
         "steps": stepper.step,
         "parameters": count_parameters(model),
         "seconds": {"train": train_seconds, **result["seconds"]},
-        **rates_of(stepper, train_seconds),
+        **rates_of(stepper.rows_seen, stepper.row_tokens, train_seconds),
         "replicas": together,
         "out_of_time": out_of_time(trainer),
         "stacked_with": stepper.seat.names if stepper.seat else [],

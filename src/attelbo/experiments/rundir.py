@@ -65,7 +65,12 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def digest(content: Any) -> str:
     """8 hexadecimal digits of plain containers, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return short_hash(json.dumps(content, sort_keys=True))
+
+
+def short_hash(text: str) -> str:
+    """8 hexadecimal digits of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 class RunDirectory:

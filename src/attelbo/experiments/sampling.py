@@ -57,15 +57,15 @@ def sample(
     100 images or texts are drawn at a time: the same n and seed give the same on every machine of a kind.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         n: how many; if None 64 images or vectors, ten texts of latents or one of a language model, 8 functions for each
             context.
         seed: of the draw.
         output: the file; by default ``media/samples-n<n>-seed<seed>[-y<y>].png`` in the run directory, or
             ``.csv``, or ``.txt`` with a mark for each option that is given. Of images also ``.npz``, or a name without
             an ending: a new folder (``experiments.sampled``).
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         prompt: the beginning of a text; a line break if None, or nothing where the model has learned how texts begin.
         length: tokens after the prompt; if None 500, or as many as fit into the model's context.
         temperature: divides the logits, 1 if None; 0: always the likeliest token.

@@ -42,7 +42,7 @@ class Evaluation:
     chunk: int | None = None
     """Samples of each image at a time; None: as many as suit the device."""
     checkpoint: Which = "best"
-    """Of which weights."""
+    """Which weights are measured."""
     compress: bool = False
     """Code these images by bits back, decode them and count the bits."""
     disentanglement: bool | None = None
@@ -61,7 +61,8 @@ class Evaluation:
     lengths: Sequence[int] | None = None
     """Rows of these lengths too, of a model of tokens."""
     stretched: Stretched | None = None
-    """Of rotary positions, where these rows are longer than those that were trained on: by the ratio of the two."""
+    """What is stretched about rotary positions, by the ratio of the lengths, where these rows are longer than those
+    that were trained on."""
 
     def __post_init__(self) -> None:
         for length in self.lengths or ():
@@ -78,9 +79,9 @@ class Init:
     """What a run begins with: the node ``init`` of train.yaml."""
 
     run: str | None = None
-    """A run directory whose weights it begins with, or a folder whose newest run is meant; None: no other's."""
+    """The run directory whose weights it begins with, or a folder, for its newest run; None: no other run's."""
     checkpoint: Which = "best"
-    """Of which weights of that run."""
+    """Which weights of that run."""
     only: Sequence[str] | None = None
     """Parts of the model, such as ``encoder`` or ``network.blocks.0``, that are taken; all that there are if None."""
     freeze: Sequence[str] = ()

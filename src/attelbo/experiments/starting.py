@@ -13,7 +13,7 @@ from torch import nn
 
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, UserError, nearest
-from attelbo.experiments.rundir import RunDirectory
+from attelbo.experiments.rundir import RunDirectory, given_checkpoint
 from attelbo.experiments.settings import Init
 from attelbo.files import read_config
 from attelbo.models import Model, checkpoint_of
@@ -27,7 +27,7 @@ def init_of(config: Mapping[str, Any]) -> Init:
         ConfigError: they go together with ``ckpt=PATH``, with parts but no run, or with frozen parts of replicas.
     """
     init = Init(**config.get("init", {}))
-    if init.run is not None and config.get("ckpt") not in (None, "auto"):
+    if init.run is not None and given_checkpoint(config) is not None:
         raise ConfigError("ckpt goes on with another training, init.run begins one with its weights: give one of them")
     if init.run is None and init.only:
         raise ConfigError("init.only names parts of another run, and there is none: init.run=<run directory>")
@@ -37,7 +37,7 @@ def init_of(config: Mapping[str, Any]) -> Init:
 
 
 def take_vocabulary(init: Init, config: Mapping[str, Any], data: ResidentDataModule, parent: Path) -> None:
-    """Take the vocabulary of the other run, whose embeddings are taken over; to be called before ``spec`` is used. A
+    """Take the vocabulary of the other run, whose embeddings are taken over; called before ``spec`` is used. A
     run in the folder ``parent`` that ``ckpt=auto`` resumes has the vocabulary itself: the other run may be gone by now.
 
     Raises:
@@ -69,7 +69,7 @@ def freeze(init: Init, model: Model) -> None:
         raise ConfigError(f"init.freeze=[{','.join(init.freeze)}] leaves nothing to train{whose}")
 
 
-def start(init: Init, model: Model) -> dict[str, Any] | None:
+def take_weights(init: Init, model: Model) -> dict[str, Any] | None:
     """Load the other run's weights into the model, and print a line; a record of it, None where no run is named.
 
     Raises:

@@ -12,15 +12,15 @@ Item = TypeVar("Item")
 
 
 def terminal(width: int = 0) -> Console:
-    """The standard output. Its tables have at least so many columns and its lines are not broken, however narrow the
-    window is; what is printed is taken literally: ``[encoder]`` in a path or a value is no markup of rich's."""
+    """The standard output, at least ``width`` columns wide and without line breaks of its own, however narrow the
+    window is. What is printed is taken literally: ``[encoder]`` in a path or a value is no markup of rich's."""
     console = Console(soft_wrap=True, force_jupyter=False, markup=False, highlight=False)
     console.width = max(console.width, width)
     return console
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Print a table of which nothing is cut off, however narrow the window is."""
+    """Print the whole of a table, however narrow the window is."""
     room = console.options.update(max_width=10_000)
     console.width = max(console.width, console.measure(table, options=room).maximum)
     console.print(table)

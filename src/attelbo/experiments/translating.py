@@ -83,7 +83,7 @@ def translate(
     """Print the translation of a sentence, or of each line of the standard input; lines without a token stay empty.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
+        run: the run directory, or a folder, for its newest run.
         text: the sentence; the standard input if None.
         beam: hypotheses that the search keeps, 1: the greedy search; as in the model's evaluation if None.
         length_penalty: how much longer translations are favoured, see ``attelbo.networks.beam_search``; as in the
@@ -91,8 +91,8 @@ def translate(
         max_length: the most tokens of a translation; as many as the model allows if None.
         map: a PNG file for which source tokens the model looks at for each token of the translation; of several
             sentences ``<name>-1.png`` and so on.
-        accelerator: where.
-        checkpoint: whose weights.
+        accelerator: where to compute.
+        checkpoint: which weights.
         heads: whether the map has a panel for each head of the last layer, in place of their mean.
 
     Raises:

@@ -3,25 +3,19 @@
 Shapes: n rows (n, D).
 """
 
-import csv
-import io
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from attelbo.experiments.trained import Trained, print_written
-from attelbo.files import write_atomically
+from attelbo.files import csv_text, write_atomically
 
 
-def csv_text(head: Sequence[str], index: Sequence[Sequence[int]], numbers: Tensor) -> str:
+def numbers_as_csv(head: Sequence[str], index: Sequence[Sequence[int]], numbers: Tensor) -> str:
     """A line of column names, then for each row its integers ``index`` (n, I) and its ``numbers`` (n, D)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    for row, others in zip(index, numbers.tolist(), strict=True):
-        writer.writerow([*row, *(f"{number:.7g}" for number in others)])
-    return text.getvalue()
+    rows = zip(index, numbers.tolist(), strict=True)
+    return csv_text([head, *([*own, *(f"{number:.7g}" for number in others)] for own, others in rows)])
 
 
 def write_vectors(trained: Trained, samples: Tensor, output: str | None, name: str) -> None:
@@ -29,7 +23,7 @@ def write_vectors(trained: Trained, samples: Tensor, output: str | None, name: s
     numbers = trained.data.restored(samples)
     head = [f"x{i}" for i in range(1, numbers.shape[1] + 1)]
     path = trained.path(output, name)
-    print_written(f"{len(numbers)} samples", write_atomically(path, csv_text(head, [()] * len(numbers), numbers)))
+    print_written(f"{len(numbers)} samples", write_atomically(path, numbers_as_csv(head, [()] * len(numbers), numbers)))
 
 
 def write_pairs(
@@ -39,5 +33,5 @@ def write_pairs(
     numbers = trained.data.restored(torch.cat([x, reconstructions.to(x)], 1).unflatten(1, (2, -1))).flatten(1)
     head = ["row", *(f"{side}{i}" for side in "xr" for i in range(1, x.shape[1] + 1))]
     path = trained.path(output, name)
-    table = csv_text(head, index.unsqueeze(1).tolist(), numbers)
+    table = numbers_as_csv(head, index.unsqueeze(1).tolist(), numbers)
     print_written(f"{len(x)} rows with their reconstructions", write_atomically(path, table))

@@ -12,7 +12,7 @@ from attelbo.metrics.disentanglement import (
 )
 from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
-from attelbo.metrics.information import Information, aggregate_log_prob, estimate_information, marginal_log_prob
+from attelbo.metrics.information import aggregate_log_prob, information_terms, marginal_log_prob
 from attelbo.metrics.measure import Measure
 from attelbo.metrics.probe import probe_accuracy
 from attelbo.metrics.sample_mean import SampleMean
@@ -23,7 +23,6 @@ __all__ = [
     "ActiveUnits",
     "CodeUsage",
     "Disentanglement",
-    "Information",
     "Measure",
     "Representation",
     "SampleMean",
@@ -33,9 +32,9 @@ __all__ = [
     "aggregate_log_prob",
     "disentanglement_ranking",
     "disentanglement_scores",
-    "estimate_information",
     "frechet_distance",
     "image_similarity",
+    "information_terms",
     "kernel_distance",
     "marginal_log_prob",
     "probe_accuracy",

@@ -18,7 +18,7 @@ Shapes: N rows, B rows of one batch, M samples, E event shape of z, D its dimens
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -41,20 +41,6 @@ class FactorialDensity(Density, Protocol):
     def cross_log_prob_by_dimension(self, z: Tensor) -> Tensor:
         """log q(z_d|x_b) of each z (n, *E) for each of the B rows, (n, B, D), nats."""
         ...
-
-
-class Information(NamedTuple):
-    """Two estimates, and two more that add up to the second, NaN if not requested; each with its standard error, over
-    the noise in z and the rows. Nats."""
-
-    mutual_information: float
-    mutual_information_std_error: float
-    aggregate_kl: float
-    aggregate_kl_std_error: float
-    total_correlation: float = math.nan
-    total_correlation_std_error: float = math.nan
-    dimension_wise_kl: float = math.nan
-    dimension_wise_kl_std_error: float = math.nan
 
 
 def aggregate_log_prob(z: Tensor, posteriors: Sequence[Density], sizes: Sequence[int]) -> Tensor:
@@ -87,7 +73,7 @@ def marginal_log_prob(z: Tensor, posteriors: Sequence[FactorialDensity], sizes: 
     return (total - math.log(sum(sizes))).sum(1)
 
 
-def estimate_information(
+def information_terms(
     z: Tensor,
     log_q: Tensor,
     log_p: Tensor,
@@ -95,8 +81,8 @@ def estimate_information(
     sizes: Sequence[int],
     log_marginals: Tensor | None = None,
     some: Tensor | None = None,
-) -> Information:
-    """Mutual information and aggregate KL of N rows.
+) -> dict[str, Tensor]:
+    """The terms whose means over N rows are the estimates, and whose spread gives their standard errors.
 
     Args:
         z: one sample of q(z|x_n) for each row, (N, *E).
@@ -108,6 +94,10 @@ def estimate_information(
         some: the samples at which ``log_marginals`` was computed, (M,) int64; None: all. For some, the terms add up to
             the aggregate KL within its error only.
 
+    Returns:
+        ``mutual_information`` and ``aggregate_kl``, (N,); with ``log_marginals`` also ``total_correlation`` and
+        ``dimension_wise_kl``, (M,); nats, float64.
+
     Raises:
         ValueError: not one sample for each row.
     """
@@ -115,14 +105,9 @@ def estimate_information(
         raise ValueError(f"one sample for each of {sum(sizes)} rows, got {len(z)}, {len(log_q)} and {len(log_p)}")
     aggregate = aggregate_log_prob(z, posteriors, sizes)
     log_p = log_p.double()
-    terms = [log_q.double() - aggregate, aggregate - log_p]
+    terms = {"mutual_information": log_q.double() - aggregate, "aggregate_kl": aggregate - log_p}
     if log_marginals is not None:
         if some is not None:
             aggregate, log_p = aggregate[some], log_p[some]
-        terms += [aggregate - log_marginals, log_marginals - log_p]
-    return Information(*(number for term in terms for number in _mean_and_error(term)))
-
-
-def _mean_and_error(values: Tensor) -> tuple[float, float]:
-    error = values.std() / len(values) ** 0.5 if len(values) > 1 else math.nan
-    return float(values.mean()), float(error)
+        terms |= {"total_correlation": aggregate - log_marginals, "dimension_wise_kl": log_marginals - log_p}
+    return terms

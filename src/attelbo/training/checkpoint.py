@@ -28,10 +28,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._background = False
         self._writer: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
-        """What is done in the background, and all before it; it raises what the first that failed has raised."""
+        """The latest job in the background, which waits for those before it and raises the first error among them."""
 
     def hand_over(self, path: Path, content: dict[str, Any]) -> None:
-        """Give the content of a file that was read already to the next call that loads it."""
+        """Keep the content of a file that was read already for the next call that loads it."""
         self._read = path, content
 
     @contextmanager
@@ -99,6 +99,11 @@ def checkpoint_io_of(trainer: Trainer) -> AtomicCheckpointIO:
     return trainer.strategy.checkpoint_io
 
 
+def checkpoints_of(trainer: Trainer) -> Path:
+    """The folder of a run's checkpoints."""
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     with replacing(path) as file:
         torch.save(content, file)
@@ -112,8 +117,9 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> Path:
 
 
 def _copier(stays: bool) -> Callable[[Tensor], Tensor]:
-    """tensor -> a copy on the host, by itself where it is a slice of a larger one; of what is tied, the same copy.
-    What ``stays`` as it is until all is written is not copied where it is on the host and no such slice."""
+    """A function that copies tensors to the host: slices without the rest of the tensor that they belong to, tied
+    tensors only once. With ``stays``, nothing changes the tensors until all is written, and those that are on the host
+    and are no slices are left uncopied."""
     copies: dict[Hashable, Tensor] = {}
 
     def copy(tensor: Tensor) -> Tensor:

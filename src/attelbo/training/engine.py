@@ -43,8 +43,8 @@ class Engine(Protocol):
         ...
 
 
-class Takes(Protocol):
-    """What an engine repeats: an optimizer step, of one run or of several stacked ones."""
+class AnyStep(Protocol):
+    """The step that an engine repeats: :class:`Step` of one run, or the step of several runs stacked."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -58,19 +58,19 @@ class Takes(Protocol):
 
     @property
     def variant(self) -> Hashable:
-        """What the host decides about the coming step: steps of different variants run different kernels."""
+        """What the host decides about the next step: steps of different variants run different kernels."""
         ...
 
     def begin_block(self) -> None:
-        """To be called before the first step of a block."""
+        """Called before the first step of a block."""
         ...
 
     def prepare(self) -> None:
-        """Prepare the optimizers for the steps of this block; to be called before a step is recorded."""
+        """Prepare the optimizers for the steps of this block; called before a step is recorded."""
         ...
 
     def end_block(self, steps: int) -> None:
-        """To be called after the last of ``steps`` steps."""
+        """Called after the last of ``steps`` steps."""
         ...
 
     def __call__(self, rows: Tensor) -> list[Tensor]:
@@ -82,15 +82,15 @@ class Takes(Protocol):
         ...
 
 
-class Moves(Protocol):
-    """Moves noise and schedules from step to step."""
+class AnyPosition(Protocol):
+    """Where a training stands: :class:`Position` of one run, or those of several."""
 
     def move_to(self, step: int, device: torch.device) -> None:
         """Make ``step``, counted from 0, the one that comes next."""
         ...
 
 
-EngineMaker = Callable[[Takes, Moves, Sequence[DirectOptimization]], Engine]
+EngineMaker = Callable[[AnyStep, AnyPosition, Sequence[DirectOptimization]], Engine]
 """Makes the engine for the device; the optimizations are those of the step that are direct ones."""
 
 
@@ -142,7 +142,7 @@ class Step:
         self.variant: Hashable = None
 
     def begin_block(self) -> None:
-        """To be called before the first step of a block."""
+        """Called before the first step of a block."""
         for _, optimization in self.turns:
             optimization.begin_block()
 
@@ -151,7 +151,7 @@ class Step:
             optimization.prepare()
 
     def end_block(self, steps: int) -> None:
-        """To be called after the last of ``steps`` steps."""
+        """Called after the last of ``steps`` steps."""
         for _, optimization in self.turns:
             optimization.end_block(steps)
 
@@ -191,7 +191,7 @@ class Step:
 class EagerEngine:
     """One step after the other, each launched by the host."""
 
-    def __init__(self, step: Takes, position: Moves) -> None:
+    def __init__(self, step: AnyStep, position: AnyPosition) -> None:
         self.step = step
         self.position = position
 

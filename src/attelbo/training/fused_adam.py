@@ -54,7 +54,7 @@ def fused_adam_step(optimizer: Optimizer, rates: Sequence[Tensor] | None = None)
     if not is_all_kernel(optimizer):
         return None
     each = zip(optimizer.param_groups, rates or [None] * len(optimizer.param_groups), strict=True)
-    return _one_after_the_other([_group_step(optimizer, group, rate) for group, rate in each])
+    return in_turn([_group_step(optimizer, group, rate) for group, rate in each])
 
 
 def joint_adam_step(
@@ -79,8 +79,8 @@ def joint_adam_step(
         states = [own.state[p] for own, group in zip(optimizers, groups, strict=True) for p in group["params"]]
         together = fused_group_step(parameters, states, groups[0], own_rates[0])
         alone = list(map(_group_step, optimizers, groups, own_rates))
-        steps.append(_by_rates(groups, together, _one_after_the_other(alone)))
-    return _one_after_the_other(steps)
+        steps.append(_by_rates(groups, together, in_turn(alone)))
+    return in_turn(steps)
 
 
 def rates_agree(optimizers: Sequence[Optimizer]) -> tuple[bool, ...]:
@@ -123,7 +123,9 @@ def _by_rates(
     return step
 
 
-def _one_after_the_other(steps: Sequence[Callable[[], None]]) -> Callable[[], None]:
+def in_turn(steps: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    """All of these steps, one after the other, as one."""
+
     def step() -> None:
         for each in steps:
             each()

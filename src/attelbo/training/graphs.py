@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from attelbo.errors import ConfigError, first_line
-from attelbo.training.engine import Moves, Takes
+from attelbo.training.engine import AnyPosition, AnyStep
 from attelbo.training.fused_adam import DeviceRates
 from attelbo.training.optimization import DirectOptimization
 
@@ -117,7 +117,7 @@ class _Places:
             self._rows[shape] = self._place.new_zeros(self.capacity, *shape)
         return self._rows[shape]
 
-    def take(self, step: Takes, shape: torch.Size) -> None:
+    def take(self, step: AnyStep, shape: torch.Size) -> None:
         """Take the step that comes next, of which the host decides nothing."""
         rows = self._rows[shape].index_select(0, self._place)[0]
         self.values.index_copy_(0, self._place, torch.stack(step(rows)).unsqueeze(0))
@@ -137,8 +137,8 @@ class GraphEngine:
 
     def __init__(
         self,
-        step: Takes,
-        position: Moves,
+        step: AnyStep,
+        position: AnyPosition,
         optimizations: Sequence[DirectOptimization],
         required: bool,
         recorder: Recorder | None = None,

@@ -13,11 +13,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from attelbo.training.checkpoint import checkpoints_of
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
@@ -164,7 +165,7 @@ class Interruption(Callback):
             Interrupted: a signal came. Not ``should_stop``: the epoch would then be closed as if it were whole.
         """
         if trainer.strategy.reduce_boolean_decision(self._received is not None, all=False):
-            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+            trainer.save_checkpoint(checkpoints_of(trainer) / "last.ckpt")
             raise Interrupted(self._received or signal.SIGTERM)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

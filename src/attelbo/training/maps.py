@@ -98,26 +98,21 @@ def attention_map(
     body = step_y * (rows - 1) + height
     foot = px(_PAD + _LINE + 8) + max(sheet.widest([each for each in across if len(each) > 1]), px(_FONT + 2))
     sheet.write(px(8), px(8), "\n".join(written), size=12, weight="bold", ha="left", va="top")
-    beside, below = [], []  # where labels stand: of the tokens down, and of those across
-    for place in range(count):
-        x, y = left + place % columns * step_x, top + place // columns * step_y
-        sheet.paint(x, y, colormaps["Blues"](weights[place].numpy() / largest), cell)
-        sheet.write(x + width / 2, y - px(4), panels[place], size=10, va="bottom")
-        if place % columns == 0:
-            beside.append((0, y - px(4)))
-        if place + columns >= count:
-            below.append((x - px(4), y + height))
-    x, y = left, top
+    corners = [(left + place % columns * step_x, top + place // columns * step_y) for place in range(count)]
+    for (x, y), values, panel in zip(corners, weights, panels, strict=True):
+        sheet.paint(x, y, colormaps["Blues"](values.numpy() / largest), cell)
+        sheet.write(x + width / 2, y - px(4), panel, size=10, va="bottom")
+    x, y = corners[0]
     sheet.write(px(8), y + height / 2, axes[0], size=10, rotation=90, ha="left", color=_SOFT)
     for i, token in enumerate(down):
         sheet.write(x - px(_PAD), y + cell * (i + 0.5), token, ha="right", va="center_baseline")
-    sheet.repeat(beside, left, height + px(8))
-    x, y = below[0][0] + px(4), below[0][1]
+    sheet.repeat([(0, y - px(4)) for _, y in corners[::columns]], left, height + px(8))
+    x, y = corners[-columns][0], corners[-columns][1] + height
     sheet.write(x + width / 2, y + foot - px(8), axes[1], size=10, va="bottom", color=_SOFT)
     for i, token in enumerate(across):
         turned = 90 if len(token) > 1 else 0
         sheet.write(x + cell * (i + 0.5), y + px(_PAD), token, va="top", rotation=turned)
-    sheet.repeat(below, width + px(8), foot)
+    sheet.repeat([(x - px(4), y + height) for x, y in corners[-columns:]], width + px(8), foot)
     bar, x = max(body, px(_BAR)), left + step_x * (columns - 1) + width + px(14)
     sheet.paint(x, top, colormaps["Blues"](np.linspace(1, 0, bar))[:, None], 1, px(10))
     for tick, number in zip(ticks, numbers, strict=True):

@@ -46,6 +46,8 @@ GAP = 2
 """Pixels between the images of a grid, and around it."""
 GAP_COLOR = 64
 POINT_OPACITY = 0.75
+FRAME_MS = 120
+"""Milliseconds for which a frame of an animation is shown."""
 
 
 def to_levels(images: Tensor) -> NDArray[np.uint8]:
@@ -153,19 +155,13 @@ def save_png(picture: Picture, path: Path) -> Path:
     return write_atomically(path, png_bytes(picture))
 
 
-def save_gif(pictures: Sequence[Picture], path: Path, milliseconds: int = 120) -> Path:
-    """Write pictures of one size as an endless animation: a GIF file that is either whole or not there.
-
-    Args:
-        pictures: the frames.
-        path: the file.
-        milliseconds: how long each is shown.
-    """
+def save_gif(pictures: Sequence[Picture], path: Path) -> Path:
+    """Write pictures of one size as an endless animation: a GIF file that is either whole or not there."""
     from PIL import Image
 
     first, *others = [Image.fromarray(picture) for picture in pictures]
     buffer = io.BytesIO()
-    first.save(buffer, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    first.save(buffer, format="GIF", save_all=True, append_images=others, duration=FRAME_MS, loop=0)
     return write_atomically(path, buffer.getvalue())
 
 

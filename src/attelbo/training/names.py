@@ -1,4 +1,4 @@
-"""What the rows and columns of a grid of images are, written beside it."""
+"""The names of rows and columns, written beside a grid of images."""
 
 from collections.abc import Sequence
 from pathlib import Path

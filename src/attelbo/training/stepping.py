@@ -30,12 +30,12 @@ from attelbo.models import Model
 from attelbo.seeding import derive_seed
 from attelbo.training.compilation import compile_losses, compiler_missing, steps_to_pay
 from attelbo.training.engine import (
+    AnyPosition,
+    AnyStep,
     EagerEngine,
     Engine,
-    Moves,
     Position,
     Step,
-    Takes,
     fresh_autocast,
     seed_default_generator,
 )
@@ -135,7 +135,7 @@ class BlockStepper(Callback):
         self.check(trainer, pl_module, self.data)
 
     def check(self, trainer: Trainer, model: Model, data: ResidentData) -> None:
-        """Check that this model can be trained with these settings on these data, which are loaded; possible before
+        """Check that these settings can train this model on these data, which are loaded; may be called before
         ``setup``.
 
         Raises:
@@ -188,7 +188,7 @@ class BlockStepper(Callback):
             step, position, [each for each in optimizations if isinstance(each, DirectOptimization)]
         )
 
-    def _make_engine(self, step: Takes, position: Moves, optimizations: Sequence[DirectOptimization]) -> Engine:
+    def _make_engine(self, step: AnyStep, position: AnyPosition, optimizations: Sequence[DirectOptimization]) -> Engine:
         if self.cuda_graphs is not False and _can_use_graphs(self.trainer):
             return GraphEngine(step, position, optimizations, required=self.cuda_graphs is True)
         return EagerEngine(step, position)
@@ -222,8 +222,8 @@ class BlockStepper(Callback):
         self.means.add(self.engine.terms, values, sizes, self.step, self.trainer.loggers)
 
     def _planned(self) -> int:
-        """The steps of the whole training, those before a checkpoint as they were: their minibatches may have been of
-        another size."""
+        """The steps of the whole training. Those before a checkpoint count as they were taken: their minibatches may
+        have had another size."""
         blocks = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1  # this one is counted
         done = blocks * self.data.minibatches_per_block
         return planned_steps(self.trainer, self.data, self.step, self.trainer.current_epoch, done)
@@ -300,8 +300,8 @@ class BlockStepper(Callback):
 
 
 def check_steps(trainer: Trainer, model: Model, data: ResidentDataModule) -> int:
-    """Check that a configured Trainer can train this model on these data, which are loaded; the steps of the whole
-    training.
+    """Check that a configured Trainer can train this model on these data, which are loaded, and count the steps of the
+    whole training.
 
     Raises:
         ConfigError: it cannot, here.

@@ -49,7 +49,7 @@ class TermMeans:
             values: of each step, (S, T), on the device.
             sizes: rows of each minibatch, (S,).
             step: steps so far, these among them.
-            loggers: get the line before, and this one's at once if nobody has to wait for it.
+            loggers: get the line of an earlier block, and this block's at once where that takes no waiting.
         """
         self.names, self.block = names, values
         # Only the last minibatch of an epoch may be shorter; copying a tensor of sizes to a GPU would synchronize.

@@ -26,7 +26,7 @@ Threads = int | Literal["auto"] | None
 TOLERANCE = 0.1
 """More threads must save more than this share of the time: other processes could use them."""
 HOPELESS = 2.0
-"""A number that takes so many times as long as another is not measured again, nor are those further away."""
+"""A number of threads that takes this many times as long as another is measured no further, nor is any beyond it."""
 SECONDS = 0.6
 """Wall time that is spent on repetitions."""
 ROUNDS = 9
@@ -63,7 +63,7 @@ def measured_threads(model: Model, data: ResidentDataModule, trainer: Trainer) -
 
 
 def use_threads(number: int | None) -> None:
-    """Compute with so many threads, or with torch's own choice, whatever an earlier run in this process used."""
+    """Compute with this number of threads, or torch's own choice, whatever an earlier run in this process used."""
     torch.set_num_threads(available() if number is None else number)
 
 

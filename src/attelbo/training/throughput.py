@@ -2,17 +2,14 @@
 
 import math
 
-from attelbo.training.callbacks.base import StepperState
-
-_MEMORY_S = 3.0
-"""The samples per second shown are an average over about so many seconds of training."""
+MEMORY_S = 3.0
+"""The samples per second shown are an average over about this many seconds of training."""
 
 
 class Throughput:
     """Samples per second of training time, smoothed: an exponential average with a time constant."""
 
-    def __init__(self, memory_s: float = _MEMORY_S) -> None:
-        self.memory_s = memory_s
+    def __init__(self) -> None:
         self.rate: float | None = None
         self._last: tuple[float, int] | None = None
 
@@ -26,12 +23,12 @@ class Throughput:
         if last is None or now <= last[0]:
             return
         elapsed, trained = now - last[0], samples - last[1]
-        keep = 0.0 if self.rate is None else 2 ** (-elapsed / self.memory_s)
+        keep = 0.0 if self.rate is None else 2 ** (-elapsed / MEMORY_S)
         self.rate = keep * (self.rate or 0.0) + (1 - keep) * trained / elapsed
 
 
-def rates_of(stepper: StepperState, seconds: float) -> dict[str, float]:
-    """``samples_per_second``, and ``tokens_per_second`` of a text, of so many seconds of training."""
-    rate = stepper.rows_seen / seconds if seconds else math.nan
-    tokens = {} if stepper.row_tokens is None else {"tokens_per_second": rate * stepper.row_tokens}
+def rates_of(rows: int, row_tokens: int | None, seconds: float) -> dict[str, float]:
+    """``samples_per_second`` of a training and, where each row has as many tokens, ``tokens_per_second``."""
+    rate = rows / seconds if seconds else math.nan
+    tokens = {} if row_tokens is None else {"tokens_per_second": rate * row_tokens}
     return {"samples_per_second": rate, **tokens}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 
@@ -57,8 +57,8 @@ def build_trainer(
     cuda_graphs: Switch = "auto",
     seat: Seat | None = None,
 ) -> Trainer:
-    """A Trainer that trains in blocks of minibatches and keeps everything in the run directory; its loggers come when
-    it is settled.
+    """A Trainer that trains in blocks of minibatches and keeps everything in the run directory; :func:`attach_run`
+    gives it its loggers.
 
     Args:
         run_dir: where checkpoints and media go.
@@ -88,28 +88,12 @@ def build_trainer(
         cuda_graphs: replay each optimizer step as a CUDA graph; auto: on one GPU, where the model allows it.
         replicas: runs that share a process: see ``attelbo.experiments.replicas``.
         stack: compute the steps of replicas as one stacked model, not compiled; auto: where it pays and they allow it.
-        seat: the run's place among replicas, if it is one; of other progress bars than ours only the first is shown.
+            Not used here, but by those who share the process.
+        seat: the run's place among replicas, if it is one; of other progress bars than ours only one is shown.
 
     Raises:
-        ConfigError: settings that are out of range, or that contradict each other or this machine.
+        ConfigError: settings that contradict this machine; :func:`check_settings` is for all others.
     """
-    check_settings(
-        max_epochs=max_epochs,
-        max_steps=max_steps,
-        max_time=max_time,
-        steps_per_epoch=steps_per_epoch,
-        strategy=strategy,
-        clip_norm=clip_norm,
-        micro_batches=micro_batches,
-        log_every_n_steps=log_every_n_steps,
-        check_val_every_n_epoch=check_val_every_n_epoch,
-        limit_train_blocks=limit_train_blocks,
-        limit_val_batches=limit_val_batches,
-        threads=threads,
-        replicas=replicas,
-        stack=stack,
-        compile=compile,
-    )
     if precision.startswith("bf16") and not bf16_is_fast(accelerator):
         raise ConfigError(
             f"trainer.precision={precision}: this CPU has no bf16 arithmetic and would take about ten times as long; "
@@ -118,16 +102,7 @@ def build_trainer(
     _quiet()
     if threads != "auto":
         use_threads(threads)
-    chosen = [build(node) for node in callbacks.values() if node is not None]
-    if seat is not None:
-        for callback in chosen:
-            if isinstance(callback, Progress):
-                callback.seat, callback.clock = seat, seat.clock
-        chosen = [
-            each
-            for each in chosen
-            if isinstance(each, Progress) or not isinstance(each, ProgressBar) or seat.place == 0
-        ]
+    chosen = _built(callbacks, seat)
     stepper = BlockStepper(seed, log_every_n_steps, micro_batches, clip_norm, compile, cuda_graphs, seat)
     limits = [] if max_time is None else [TimeLimit(seconds_of(max_time))]
     try:
@@ -164,6 +139,17 @@ def build_trainer(
     if replicas > 1 and not is_alone(trainer):
         raise ConfigError("trainer.replicas: replicas share one device, in 32-true or bf16 precision: trainer=default")
     return trainer
+
+
+def _built(nodes: Mapping[str, Spec | None], seat: Seat | None) -> list[Callback]:
+    """The callbacks of these nodes; of replicas each knows its seat, and only the first has other bars than ours."""
+    callbacks: list[Callback] = [build(node) for node in nodes.values() if node is not None]
+    for each in callbacks:
+        if seat is not None and isinstance(each, Progress):
+            each.seat, each.clock = seat, seat.clock
+    if seat is None or seat.place == 0:
+        return callbacks
+    return [each for each in callbacks if isinstance(each, Progress) or not isinstance(each, ProgressBar)]
 
 
 def check_settings(

@@ -45,7 +45,7 @@ class _Sweep:
 
     @property
     def project(self) -> tuple[str, str | None]:
-        """(project, entity) of the runs, as far as they say."""
+        """(project, entity) of the runs, where they name them."""
         nodes = [
             node for run in self.runs for node in run.config.get("logger", {}).values() if node and "project" in node
         ]

@@ -81,7 +81,7 @@ def compare(
 
 
 def _agree(runs: Sequence[Run], udr: "Similarity") -> list[str]:
-    """Add their UDR to the runs of each setting that differ in nothing but their seed, one run per seed; notes on it.
+    """Add UDR to the runs of each setting, one per seed, which differ in nothing but their seed; notes on it.
 
     Raises:
         UserError: it is known for no setting.

@@ -14,7 +14,7 @@ from typing import Any
 
 from attelbo.experiments.comparison.settings import Setting
 from attelbo.experiments.comparison.table import COSTS, Comparison, as_text, value_of
-from attelbo.experiments.exhibits import PIXELS, final
+from attelbo.experiments.exhibits import PIXELS, final, spread
 from attelbo.experiments.pages import template
 
 ROOM = 6 * 2**20
@@ -97,17 +97,21 @@ def _setting(comparison: Comparison, setting: Setting, pictures: Mapping[str, st
 def _curves(setting: Setting) -> dict[str, list[list[float]]]:
     """Metric -> [steps, means, smallest, largest over the seeds]."""
     collected: dict[str, dict[int, list[float]]] = {}
-    for run in setting.runs:
-        for name, points in run.curves.items():
-            if name.startswith("val/") or name == "train/loss":
-                for step, value in points:
-                    if math.isfinite(value):
-                        collected.setdefault(name, {}).setdefault(step, []).append(value)
+    points = (
+        (name, step, value)
+        for run in setting.runs
+        for name, curve in run.curves.items()
+        if name.startswith("val/") or name == "train/loss"
+        for step, value in curve
+        if math.isfinite(value)
+    )
+    for name, step, value in points:
+        collected.setdefault(name, {}).setdefault(step, []).append(value)
     curves = {}
     for name, by_step in collected.items():
         most = max(map(len, by_step.values()))
         steps = sorted(step for step, values in by_step.items() if len(values) == most)
-        steps = [steps[i] for i in sorted({round(k * (len(steps) - 1) / (POINTS - 1)) for k in range(POINTS)})]
+        steps = [steps[i] for i in spread(len(steps), POINTS)]
         of = [by_step[step] for step in steps]
         curves[name] = [
             [float(step) for step in steps],

@@ -77,7 +77,7 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
 
 
 def _labels(rows: Sequence[Values]) -> list[str]:
-    """Of each row what tells it from the others, without the values that are the usual ones if there are many."""
+    """For each row, what distinguishes it from the others; without the usual values, if there are many."""
     telling = _telling(rows)
     whole = [_label(row, dict.fromkeys(telling, LACKS)) for row in rows]
     if len(telling) <= _FEW:

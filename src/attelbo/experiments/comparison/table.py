@@ -1,19 +1,18 @@
 """The table of a comparison, and the forms it is written in: terminal, CSV, Markdown, LaTeX."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attelbo.errors import UserError
 from attelbo.experiments.comparison.runs import Found, Run
 from attelbo.experiments.comparison.settings import Setting
 from attelbo.experiments.comparison.statistics import Estimate, Paired, paired
 from attelbo.experiments.listing import nearest_of
+from attelbo.files import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +23,7 @@ independent, so there is neither an interval nor a test of them."""
 AT_FIRST = 5
 """Metrics of a table where none was asked for."""
 MOST_KEYS = 8
-"""Keys that are columns of their own; of more, each setting is told by its label."""
+"""Keys that get columns of their own; where there are more, a label stands for them."""
 
 
 @dataclass(frozen=True)
@@ -203,11 +202,9 @@ def as_rich(comparison: Comparison) -> "Table":
 
 def as_csv(comparison: Comparison) -> str:
     """One line for each setting; of each metric the mean, half the width of its interval, and the number of seeds."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     metrics = (*comparison.every, *COSTS)
     heads = [name for m in metrics for name in (m.key, f"{m.key}_half_width", f"{m.key}_n")]
-    writer.writerow([*(comparison.keys or ["setting"]), *heads])
+    rows = [[*(comparison.keys or ["setting"]), *heads]]
     for setting in comparison.order:
         row = list(setting.values.values()) or [setting.label]
         for metric in metrics:
@@ -217,22 +214,20 @@ def as_csv(comparison: Comparison) -> str:
                 if e is None
                 else [repr(e.mean), "" if e.half_width is None else repr(e.half_width), str(e.n)]
             )
-        writer.writerow(row)
-    return buffer.getvalue()
+        rows.append(row)
+    return csv_text(rows)
 
 
 def runs_as_csv(comparison: Comparison) -> str:
     """One line for each run: its setting, seed, directory, and every metric; empty where it has none."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     metrics = (*comparison.every, *COSTS)
-    writer.writerow([*(comparison.keys or ["setting"]), "seed", "run", *(metric.key for metric in metrics)])
+    rows: list[list[Any]] = [[*(comparison.keys or ["setting"]), "seed", "run", *(metric.key for metric in metrics)]]
     for setting in comparison.order:
         for run in setting.runs:
             values = [value_of(run, metric.key) for metric in metrics]
             numbers = ["" if value is None else repr(value) for value in values]
-            writer.writerow([*(setting.values.values() or [setting.label]), run.seed, run.path, *numbers])
-    return buffer.getvalue()
+            rows.append([*(setting.values.values() or [setting.label]), run.seed, run.path, *numbers])
+    return csv_text(rows)
 
 
 def as_markdown(comparison: Comparison) -> str:

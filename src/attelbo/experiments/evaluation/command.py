@@ -45,15 +45,15 @@ def evaluate(
     logs to the dashboards of the run, as a run of its own there.
 
     Args:
-        run: the run directory, or a folder whose newest run is meant.
-        split: train, whose rows are then as in an evaluation (not moved, drawn once), validation or test.
+        run: the run directory, or a folder, for its newest run.
+        split: validation, test or train, whose rows are then as an evaluation sees them: not moved, drawn once.
         n_samples: importance samples for each image, 5000 if None.
         n_images: so many of the split's images, spread evenly over it; all if None.
         batch_size: rows at a time.
         chunk: samples of each at a time; as many as suit the device if None.
-        checkpoint: whose weights.
+        checkpoint: which weights.
         seed: of the noise.
-        accelerator: where.
+        accelerator: where to compute.
         data_dir: where the data are now, if not where they were.
         compress: code the images by bits back, decode them and count the bits.
         disentanglement: scores of latents for factors; where y holds factors, of up to 64 latents, if None.

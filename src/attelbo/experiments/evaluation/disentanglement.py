@@ -29,8 +29,8 @@ MOST_ROWS = 10_000
 """Rows of a split that are used: the scores gain nothing from more, and fitting forests takes long."""
 
 MOST_LATENTS = 64
-"""Up to so many latents the scores are computed by default: their cost grows with the latents, and nobody expects that
-each number of a feature map or a hierarchy is a factor."""
+"""The most latents for which the scores are computed by default: their cost grows with the latents, and nobody expects
+each number of a feature map or a hierarchy to be a factor."""
 
 
 def has_factors(data: ResidentDataModule) -> bool:

@@ -1,11 +1,11 @@
-"""Where the ELBO falls short of log p(x): at q's family, or at the encoder (Cremer, Li & Duvenaud 2018,
+"""Where the ELBO falls short of log p(x): in the family of q, or in the encoder (Cremer, Li & Duvenaud 2018,
 arXiv:1801.03558), and whether the importance-sampled NLL can be trusted.
 
     log p(x)  -- approximation gap --  L[q*]  -- amortization gap --  L[q]
 
 log p(x) is estimated by annealing from q*, the best diagonal normal for each row by itself, whatever q is: a q that can
 do more than q*, such as a flow, may have a negative amortization gap. The paper takes the larger one of an annealed and
-an importance-sampled estimate; here the annealed one alone is taken, and what importance sampling misses is told.
+an importance-sampled estimate; here only the annealed one is taken, and what importance sampling misses is reported.
 
 Shapes: B batch, S importance samples. Units: nats.
 """

@@ -15,8 +15,6 @@ Extrapolation".
 Units: nats for each predicted token.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +27,7 @@ from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError
 from attelbo.experiments.evaluation.splits import split_key
 from attelbo.experiments.settings import Evaluation, Stretched
-from attelbo.files import write_atomically
+from attelbo.files import csv_text, write_atomically
 from attelbo.metrics import Measure
 from attelbo.models import LanguageModel, Model, build_model
 from attelbo.seeding import derive_seed
@@ -164,12 +162,8 @@ def write_lengths(found: Lengths, path: Path) -> Picture:
     """Draw the curves to ``path``, a PNG file, and write the rows as CSV beside it; the picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = list(found.rows[0])
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for row in found.rows:
-        writer.writerow({name: value if isinstance(value, int) else f"{value:.7g}" for name, value in row.items()})
-    write_atomically(path.with_suffix(".csv"), text.getvalue())
+    rows = ([row[name] if isinstance(row[name], int) else f"{row[name]:.7g}" for name in names] for row in found.rows)
+    write_atomically(path.with_suffix(".csv"), csv_text([names, *rows]))
     picture = _drawn(found)
     save_png(picture, path)
     return picture

@@ -98,7 +98,7 @@ def decoded_size(spec: DataSpec) -> int:
 
 
 def suitable_chunk(pixels: int, device: torch.device) -> int:
-    """Samples at a time, where one sample of each image of the batch has so many pixels: on a CPU as many as keep
-    the decoder's output in its cache (benchmarks/NOTES.md), on a GPU as many as make a launch worth its while.
+    """Samples at a time, given the pixels of one sample of each image of the batch: on a CPU as many as keep the
+    decoder's output in its cache (benchmarks/NOTES.md), on a GPU as many as make a launch worthwhile.
     """
     return max(1, (_PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_GPU) // pixels)

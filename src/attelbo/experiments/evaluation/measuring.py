@@ -126,7 +126,7 @@ def measure(
         split: the rows that are measured.
         settings: how, and what else.
         seed: the seed of all noise.
-        device: where.
+        device: where to compute.
         output_dir: the folder of all runs, where the classifier of a data set is kept.
         config: the run's configuration, for rows of other lengths.
     """

@@ -51,8 +51,8 @@ def evaluate_probe(
     device: torch.device,
 ) -> dict[str, float]:
     """The accuracy, in a split, of classifiers that learn from the posterior means of training rows, with its standard
-    error, which a single row has not; see :func:`attelbo.metrics.probe_accuracy`. Numbers of labels that the data do
-    not have are left out."""
+    error, which a single row does not have; see :func:`attelbo.metrics.probe_accuracy`. Numbers of labels that the data
+    do not have are left out."""
     seed_default_generator(derive_seed(seed, "probe"), device)
     (codes, labels), (tried, answers) = (_encoded(model, data, of, batch_size, device) for of in ("train", split))
     found: dict[str, float] = {}

@@ -40,7 +40,8 @@ def rows_evaluated(
 
 
 def mean_over_rows(name: str, values: Tensor) -> dict[str, float]:
-    """The mean of a metric's values (B,), and ``<name>_std_error``, that of the mean; of a single row there is none."""
+    """The mean of a metric over its rows' values (B,), and its standard error, ``<name>_std_error``, which a single row
+    does not have."""
     error = {f"{name}_std_error": float(values.std() / len(values) ** 0.5)} if len(values) > 1 else {}
     return {name: float(values.mean()), **error}
 

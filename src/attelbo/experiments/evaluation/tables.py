@@ -79,9 +79,9 @@ def _drawn(tables: Tables) -> Picture:
         shown = found.information.amax(1).topk(_MOST_LATENTS).indices.sort().values
     importance = concentrations(found.importance)[shown]
     panels = [
-        ("mutual information, of what there is", "MIG", found.information, gaps(found.information)),
-        ("predictability", "SAP", found.predictability, gaps(found.predictability)),
-        ("importance", "DCI completeness", found.importance, concentrations(found.importance.T)),
+        ("mutual information, of what there is", "MIG", "mig", found.information, gaps(found.information)),
+        ("predictability", "SAP", "sap", found.predictability, gaps(found.predictability)),
+        ("importance", "DCI completeness", "dci_completeness", found.importance, concentrations(found.importance.T)),
     ]
     # In inches; a layout of matplotlib, which measures every text several times, would take most of the time.
     panel_width, left, gap, right, above, below = max(0.75 * len(tables.factors), 2.4), 0.5, 0.35, 1.5, 0.75, 0.75
@@ -90,7 +90,7 @@ def _drawn(tables: Tables) -> Picture:
     inside = {"left": left / width, "right": 1 - right / width, "bottom": below / height, "top": 1 - above / height}
     grid = figure.subplots(1, 3, sharey=True, gridspec_kw={**inside, "wspace": gap / panel_width})
     shades: Any = None
-    for panel, (title, score, table, by_factor) in zip(grid, panels, strict=True):
+    for panel, (title, label, score, table, by_factor) in zip(grid, panels, strict=True):
         shades = panel.imshow(
             table[shown].numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto"
         )
@@ -101,7 +101,7 @@ def _drawn(tables: Tables) -> Picture:
             parse_math=False,
         )
         panel.set_yticks(range(len(shown)), [f"z{place + 1}" for place in shown.tolist()])
-        panel.set_xlabel(f"{score} {tables.scores[_KEYS[score]]:.3f}", color="#5b6270")
+        panel.set_xlabel(f"{label} {tables.scores[score]:.3f}", color="#5b6270")
         panel.spines[:].set_visible(False)
         panel.tick_params(length=0, labelsize=9)
     beside = grid[-1].secondary_yaxis("right")
@@ -115,6 +115,3 @@ def _drawn(tables: Tables) -> Picture:
     scale = figure.add_axes((1 - 0.65 / width, inside["bottom"], 0.12 / width, inside["top"] - inside["bottom"]))
     figure.colorbar(shades, cax=scale).outline.set_visible(False)
     return painted(figure)
-
-
-_KEYS = {"MIG": "mig", "SAP": "sap", "DCI completeness": "dci_completeness"}

@@ -1,4 +1,4 @@
-"""The notes below a table: further metrics, pairs of cells, numbers that say less than they seem to, the cost of each
+"""The notes below a table: further metrics, pairs of cells, numbers that mean less than they seem to, the cost of each
 cell's model, the software used."""
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,6 +1,5 @@
 """``attelbo reproduce``: the runs of a paper's table as a resumable sweep; then the table."""
 
-import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from attelbo.experiments.configuration import Composition, check, compose, with_
 from attelbo.experiments.papers.asides import cost_of_run
 from attelbo.experiments.papers.specification import Budget, Paper, words_of_file
 from attelbo.experiments.papers.table import FORMS, Reproduction, as_rich
-from attelbo.experiments.rundir import config_hash
+from attelbo.experiments.rundir import config_hash, short_hash
 from attelbo.experiments.sweeps import running
 from attelbo.experiments.terminal import terminal
 from attelbo.files import why_not_written, write_atomically
@@ -71,8 +70,8 @@ def plan_of(
     for of_cell in cells.values():
         verify(of_cell[0][0].config)
     # More seeds later are more runs in the same folder.
-    digest = hashlib.sha256(" ".join(map(config_hash, firsts)).encode()).hexdigest()[:8]
-    return Plan(cells, choices, Path(firsts[0]["paths"]["output_dir"]) / "papers" / name / f"{budget}-{digest}")
+    what = short_hash(" ".join(map(config_hash, firsts)))
+    return Plan(cells, choices, Path(firsts[0]["paths"]["output_dir"]) / "papers" / name / f"{budget}-{what}")
 
 
 def reproduce(

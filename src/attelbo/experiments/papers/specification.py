@@ -81,11 +81,11 @@ class Paper(_Strict):
     best_of: list[str] = []
     """Such as learning rates that the paper chose from."""
     also: list[str] = []
-    """Further metrics, told below the table."""
+    """Further metrics, listed below the table."""
     pairs: list[tuple[str, str]] = []
     """Cells that are compared seed by seed."""
     costs: bool = False
-    """Whether parameters and arithmetic of each cell are told."""
+    """Whether parameters and arithmetic of each cell are listed too."""
     note: str = ""
     """What must be known to read the numbers: splits, traps."""
 

@@ -3,8 +3,6 @@
 A verdict is given at the full budget only, and only on published values.
 """
 
-import csv
-import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -17,6 +15,7 @@ from attelbo.experiments.comparison.table import escaped, markdown_row, tabular,
 from attelbo.experiments.listing import nearest_of
 from attelbo.experiments.papers.asides import Cost, asides
 from attelbo.experiments.papers.specification import Budget, Cell, Paper
+from attelbo.files import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -203,9 +202,7 @@ def as_markdown(reproduction: Reproduction) -> str:
 
 def as_csv(reproduction: Reproduction) -> str:
     """One line for each cell."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([reproduction.head, *reproduction.cells()])
-    return buffer.getvalue()
+    return csv_text([reproduction.head, *reproduction.cells()])
 
 
 def as_latex(reproduction: Reproduction) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attelbo.errors import ConfigError
-from attelbo.experiments.assembly import assemble
+from attelbo.experiments.assembly import assemble, parent_of
 from attelbo.experiments.comparison.settings import leaves
 from attelbo.experiments.configuration import Composition, check, compose
 from attelbo.experiments.rundir import FINISHED, computed, config_hash, digest
@@ -110,9 +110,8 @@ class Search:
     @property
     def folder(self) -> Path:
         """The sweep's directory, named by the search but not by its number of trials."""
-        config = self.middle.config
         what = {key: value for key, value in self.record.items() if key not in ("concurrent", "n_trials", "proposals")}
-        return Path(config["paths"]["output_dir"]) / config["name"] / f"search-{digest(what)}"
+        return parent_of(self.middle.config) / f"search-{digest(what)}"
 
 
 def _words(sweep: Sweep, space: Sequence[Parameter], values: Mapping[str, Value]) -> list[str]:

@@ -8,8 +8,11 @@ Shapes: N rows, D latent dimensions, F factors.
 import torch
 from torch import Tensor
 
+TEST_SHARE = 0.2
+"""Of the rows, held out."""
 
-def explicitness(codes: Tensor, factors: Tensor, seed: int, test_share: float = 0.2) -> float:
+
+def explicitness(codes: Tensor, factors: Tensor, seed: int) -> float:
     """The mean over factors of the mean over their values of 2 AUC - 1, AUC being the area under the curve of the
     probability of this value against all others, on held-out rows: 0 at chance.
 
@@ -20,7 +23,6 @@ def explicitness(codes: Tensor, factors: Tensor, seed: int, test_share: float = 
         codes: posterior means, (N, D).
         factors: classes, (N, F), int64.
         seed: of the train-test split.
-        test_share: the share of the rows that is held out.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
     from sklearn.metrics import roc_auc_score
@@ -28,7 +30,7 @@ def explicitness(codes: Tensor, factors: Tensor, seed: int, test_share: float = 
     from sklearn.preprocessing import StandardScaler
 
     order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
-    tried, learned = order.tensor_split([max(1, round(test_share * len(codes)))])
+    tried, learned = order.tensor_split([max(1, round(TEST_SHARE * len(codes)))])
     x, y = codes.double().cpu(), factors.cpu()
     found = []
     for labels in y.unbind(1):

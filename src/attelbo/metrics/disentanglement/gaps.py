@@ -44,7 +44,7 @@ def pairwise_mutual_information(codes: Tensor, factors: Tensor, n_bins: int = N_
     return torch.stack(columns, 1).clamp(min=0)
 
 
-def mutual_information_gap(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> float:
+def mutual_information_gap(codes: Tensor, factors: Tensor) -> float:
     """The mean over factors of [I(z_1; v) - I(z_2; v)] / H(v), with z_1 and z_2 the two most informative latents about
     v.
 
@@ -54,15 +54,14 @@ def mutual_information_gap(codes: Tensor, factors: Tensor, n_bins: int = N_BINS)
     Args:
         codes: samples of z, (N, D).
         factors: classes, (N, F), int64; each must vary.
-        n_bins: bins of each latent.
     """
-    return float(gaps(share_of_information(codes, factors, n_bins)).mean())
+    return float(gaps(share_of_information(codes, factors)).mean())
 
 
-def share_of_information(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> Tensor:
+def share_of_information(codes: Tensor, factors: Tensor) -> Tensor:
     """I(z_j; v_k) / H(v_k), in 0..1, (D, F); see :func:`mutual_information_gap`."""
     entropy = torch.stack([_entropy(torch.bincount(v - v.min()).double() / len(v)) for v in factors.unbind(1)])
-    return pairwise_mutual_information(codes, factors, n_bins) / entropy
+    return pairwise_mutual_information(codes, factors) / entropy
 
 
 def gaps(table: Tensor) -> Tensor:
@@ -72,7 +71,7 @@ def gaps(table: Tensor) -> Tensor:
     return best[0] - best[1]
 
 
-def modularity(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> float:
+def modularity(codes: Tensor, factors: Tensor) -> float:
     """The mean over latents of 1 - sum_{k != best} I(z_j; v_k)^2 / [(F - 1) I(z_j; v_best)^2].
 
     Differs from the paper: latents without information about any factor are left out (0 if there are no others).
@@ -80,17 +79,13 @@ def modularity(codes: Tensor, factors: Tensor, n_bins: int = N_BINS) -> float:
     Args:
         codes: posterior means, (N, D).
         factors: classes, (N, F), int64, F at least 2.
-        n_bins: bins of each latent.
     """
-    of_latents = modularities(pairwise_mutual_information(codes, factors, n_bins))
-    return float(of_latents.nanmean()) if len(of_latents) > int(of_latents.isnan().sum()) else 0.0
-
-
-def modularities(information: Tensor) -> Tensor:
-    """The modularity of each latent of a table (D, F), NaN if it has no information about any factor: (D,)."""
-    most = information.amax(1, keepdim=True)
-    squares = (information / torch.where(most > 1e-12, most, torch.nan)).square()  # beyond rounding
-    return 1 - (squares.sum(1) - 1) / (information.shape[1] - 1)
+    information = pairwise_mutual_information(codes, factors)
+    information = information[information.amax(1) > 1e-12]  # beyond rounding
+    if not len(information):
+        return 0.0
+    squares = (information / information.amax(1, keepdim=True)).square()
+    return float((1 - (squares.sum(1) - 1) / (information.shape[1] - 1)).mean())
 
 
 def separated_attribute_predictability(codes: Tensor, factors: Tensor, ordered: Sequence[bool]) -> float:

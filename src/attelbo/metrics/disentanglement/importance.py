@@ -11,14 +11,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from attelbo.metrics.disentanglement.explicitness import TEST_SHARE
+
+N_TREES = 20
+"""In each forest."""
+
 
 class DCI(NamedTuple):
     """Three scores in 0..1, and what they are computed from."""
 
     disentanglement: float
-    """Whether each latent matters for one factor only."""
+    """Whether each latent matters for only one factor."""
     completeness: float
-    """Whether for each factor one latent matters only."""
+    """Whether only one latent matters for each factor."""
     informativeness: float
     """The accuracy with which the factors are predicted, on held-out rows."""
     importance: Tensor
@@ -27,7 +32,7 @@ class DCI(NamedTuple):
     """Of each factor, (F,)."""
 
 
-def dci(codes: Tensor, factors: Tensor, seed: int, n_trees: int = 20, test_share: float = 0.2) -> DCI:
+def dci(codes: Tensor, factors: Tensor, seed: int) -> DCI:
     """Each factor is predicted from all latents by a random forest, whose feature importances are used.
 
     Differs from the paper: forests of classifiers for all factors, and informativeness is an accuracy where the paper
@@ -37,17 +42,15 @@ def dci(codes: Tensor, factors: Tensor, seed: int, n_trees: int = 20, test_share
         codes: posterior means, (N, D).
         factors: classes, (N, F), int64.
         seed: of the train-test split and of the forests.
-        n_trees: in each forest.
-        test_share: the share of the rows that is held out for the accuracy.
     """
     from sklearn.ensemble import RandomForestClassifier  # slow to import
 
     order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
-    tried, learned = order.tensor_split([max(1, round(test_share * len(codes)))])
+    tried, learned = order.tensor_split([max(1, round(TEST_SHARE * len(codes)))])
     x, y = codes.double().cpu(), factors.cpu()
     importances, accuracies = [], []
     for f in range(y.shape[1]):
-        forest: Any = RandomForestClassifier(n_trees, max_features=None, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType]
+        forest: Any = RandomForestClassifier(N_TREES, max_features=None, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType]
         forest.fit(x[learned].numpy(), y[learned, f].numpy())
         importances.append(torch.from_numpy(forest.feature_importances_))
         accuracies.append(forest.score(x[tried].numpy(), y[tried, f].numpy()))

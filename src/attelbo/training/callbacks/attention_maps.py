@@ -5,7 +5,7 @@ Shapes: B rows shown, (C, H, W) image, N heads, T queries, S keys, (h, w) the gr
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from attelbo.attention import attention_layers, record_attention
 from attelbo.checks import check_at_least
-from attelbo.data.batch import PAD, Batch, DataSpec, Split
+from attelbo.data.batch import PAD, Batch, DataSpec
 from attelbo.data.text.masking import WRITTEN
 from attelbo.errors import ConfigError, UserError
 from attelbo.models import TextVAE
 from attelbo.networks import AutoregressiveTransformer, NextScaleTransformer
 from attelbo.networks.pooling import Pooling
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
 from attelbo.training.media import Picture
 
@@ -40,9 +40,8 @@ class AttentionMaps(Exhibit):
         n_layers: the most layers that are shown, spread evenly, the last one among them.
         n_images: images that are shown.
         n_alignments: pairs of source and target that are shown.
-        every_n_epochs: also during training, as ``media/<picture>-epoch<n>.png``; 0: only at the end.
-        split: the split that rows are taken from.
         seed: of what is drawn.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
@@ -54,11 +53,10 @@ class AttentionMaps(Exhibit):
         n_layers: int = 4,
         n_images: int = 8,
         n_alignments: int = 3,
-        every_n_epochs: int = 0,
-        split: Split = "validation",
         seed: int = 0,
+        **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(every_n_epochs, split, seed)
+        super().__init__(seed=seed, **options)
         check_at_least(1, n_layers=n_layers, n_images=n_images, n_alignments=n_alignments)
         self.layers = tuple(layers)
         self.n_layers = n_layers
@@ -130,10 +128,10 @@ class Grid(NamedTuple):
 
 
 def grid_of(n_keys: int, size: tuple[int, int], n_own: int = 1) -> Grid | None:
-    """The grid that so many keys, or all but a class token and its registers (``n_own`` together), make in an image
-    (H, W); None if they make none.
+    """The grid that the keys form in an image (H, W): all of them, or all but the first ``n_own``, a class token and
+    its registers; None if they form none.
 
-    Of all grids the one whose cells are most nearly square.
+    Of all such grids, the one whose cells are most nearly square.
     """
     found: list[tuple[float, Grid]] = []
     for own in (0, n_own):
@@ -162,8 +160,8 @@ def between_cells(weights: Tensor, name: str, model: nn.Module) -> Tensor:
 
 
 def over_images(weights: Tensor, images: Tensor, n_own: int = 1) -> Picture | None:
-    """Weights (B, N, T, S) over the images (B, C, H, W), behind a class token and its registers where there are so
-    many keys more; None where they are not of the cells of each image."""
+    """Weights (B, N, T, S) laid over the images (B, C, H, W); the first ``n_own`` keys may be a class token and its
+    registers. None where the keys are not the cells of the images."""
     grid = grid_of(weights.shape[-1], (images.shape[-2], images.shape[-1]), n_own)
     if len(weights) != len(images) or grid is None or grid.height * grid.width == 1:
         return None

@@ -41,7 +41,7 @@ def stepper_of(module: LightningModule) -> StepperState:
 
 
 def monitor_of(module: LightningModule) -> Monitor | None:
-    """The validation metric that tells the module's best epoch, and whether more of it is better."""
+    """The validation metric that decides which epoch is the best, and whether more of it is better."""
     return cast(Any, module).monitor
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from attelbo.checks import check_at_least
 from attelbo.models.base import Monitor
 from attelbo.training.callbacks.base import is_known, monitor_of
-from attelbo.training.checkpoint import AtomicCheckpointIO, checkpoint_io_of
+from attelbo.training.checkpoint import AtomicCheckpointIO, checkpoint_io_of, checkpoints_of
 
 
 class Checkpoint(ModelCheckpoint):
@@ -29,7 +29,7 @@ class Checkpoint(ModelCheckpoint):
         filename: Name of the file, without ".ckpt".
         monitor: Save only when this validation metric is better than ever; auto: the metric that the model names, or
             always if it names none; None: always.
-        mode: Whether better is "max" or "min"; of auto, the model says that too.
+        mode: Whether more is better, "max", or less, "min"; with auto, the model says that too.
         every_n_epochs: How often to save.
 
     Raises:
@@ -57,7 +57,7 @@ class Checkpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        self.dirpath = str(checkpoints_of(trainer))
         if stage == "fit" and trainer.is_global_zero:
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():

@@ -3,15 +3,14 @@
 Shapes: n sets, N points in the plane, K components.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Split
 from attelbo.models import Clustering, Mixture, SetModel
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.media import POINT_OPACITY, Picture, label_colors, painted
 
 _STDS = 2
@@ -24,15 +23,14 @@ class Clusters(Exhibit):
 
     Args:
         n_sets: sets that are shown.
-        every_n_epochs: also during training, as ``media/clusters-epoch<n>.png``; 0: only at the end.
-        split: the split that sets are taken from.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, n_sets: int = 8, every_n_epochs: int = 0, split: Split = "validation") -> None:
-        super().__init__(every_n_epochs, split)
+    def __init__(self, n_sets: int = 8, **options: Unpack[ExhibitOptions]) -> None:
+        super().__init__(**options)
         check_at_least(1, n_sets=n_sets)
         self.n_sets = n_sets
 

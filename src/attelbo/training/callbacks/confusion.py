@@ -1,15 +1,16 @@
-"""Which classes a classifier takes for which.
+"""Which classes a classifier mistakes for which.
 
 Shapes: N rows, Y classes.
 """
+
+from typing import Unpack
 
 import torch
 from torch import nn
 
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Split
 from attelbo.models import Classifier
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.maps import attention_map
 from attelbo.training.media import Picture
 
@@ -18,19 +19,18 @@ _CHUNK = 500
 
 
 class Confusion(Exhibit):
-    """``confusion``: of the rows of each class the shares that the classifier takes for each class.
+    """``confusion``: for the rows of each class, the shares that the classifier assigns to each class.
 
     Args:
         n_rows: rows that are classified.
-        every_n_epochs: also during training, as ``media/confusion-epoch<n>.png``; 0: only at the end.
-        split: the split that rows are taken from.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, n_rows: int = 2000, every_n_epochs: int = 0, split: Split = "validation") -> None:
-        super().__init__(every_n_epochs, split)
+    def __init__(self, n_rows: int = 2000, **options: Unpack[ExhibitOptions]) -> None:
+        super().__init__(**options)
         check_at_least(1, n_rows=n_rows)
         self.n_rows = n_rows
 

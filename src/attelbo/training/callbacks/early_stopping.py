@@ -14,11 +14,11 @@ from attelbo.training.callbacks.base import is_known, monitor_of
 
 
 class EarlyStopping(LightningEarlyStopping):
-    """Stops the training when a validation metric has not become better for a while.
+    """Stops the training when a validation metric has not improved for a while.
 
     Args:
         monitor: The metric; auto: the one that the model names.
-        mode: Whether better is "max" or "min"; of auto, the model says that too.
+        mode: Whether more is better, "max", or less, "min"; with auto, the model says that too.
         patience: Validations in a row without a better value before training stops; it stops at once where the value
             is NaN or infinite.
         min_delta: By how much a value must be better.

@@ -1,11 +1,9 @@
 """The weights of every n-th epoch, so that what changes during training can be measured afterwards."""
 
-from pathlib import Path
-
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from attelbo.checks import check_at_least
-from attelbo.training.checkpoint import save_weights
+from attelbo.training.checkpoint import checkpoints_of, save_weights
 
 
 class EpochWeights(Callback):
@@ -26,5 +24,4 @@ class EpochWeights(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if trainer.is_global_zero and epoch % self.every_n_epochs == 0:
-            folder = Path(trainer.default_root_dir) / "checkpoints"
-            save_weights(folder / f"epoch{epoch}.ckpt", pl_module.state_dict())
+            save_weights(checkpoints_of(trainer) / f"epoch{epoch}.ckpt", pl_module.state_dict())

@@ -1,4 +1,4 @@
-"""Pictures and texts that are made of a model, in ``media/`` and in the loggers.
+"""Pictures and texts that show what a model does, in ``media/`` and in the loggers.
 
 An exhibit is a callback for one kind of model and does nothing for others, so that all of them can be among the default
 callbacks.
@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -34,6 +34,15 @@ class ExhibitedData(Protocol):
     def restored(self, x: Tensor) -> Tensor: ...
 
 
+class ExhibitOptions(TypedDict, total=False):
+    """The arguments that all exhibits have in common."""
+
+    every_n_epochs: int
+    """Also during training, under ``media/<name>-epoch<n>``; 0: only at the end."""
+    split: Split
+    """The split that rows are taken from."""
+
+
 class Exhibit(Callback, ABC):
     """Writes ``media/<name>.png``, ``.gif`` or ``.txt`` for each work and shows it in the loggers.
 
@@ -41,8 +50,7 @@ class Exhibit(Callback, ABC):
     of the run are left as they were. Runs on the first process only. The name of a work has no hyphen.
 
     Args:
-        every_n_epochs: also during training, as ``media/<name>-epoch<n>.png``; 0: only at the end.
-        split: the split that rows are taken from.
+        every_n_epochs, split: see :class:`ExhibitOptions`.
         seed: of what is drawn.
 
     Raises:

@@ -4,20 +4,20 @@ Shapes: n functions, N points of the largest context, M places, K samples of z.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.data.batch import CONTEXT, IGNORE, Batch, Split
+from attelbo.data.batch import CONTEXT, IGNORE, Batch
 from attelbo.data.pixels import PixelDataModule, pixel_places
 from attelbo.data.tasks import FunctionDataModule, GaussianProcess
 from attelbo.models import NeuralProcess
 from attelbo.training.boxes import SMALL, enlarged
 from attelbo.training.callbacks.attention_maps import over_images
 from attelbo.training.callbacks.context_maps import context_weights, draw_context_weights
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.media import Picture, image_grid, in_color, painted
 from attelbo.training.names import named
 
@@ -48,15 +48,14 @@ class Curves(NamedTuple):
 
 
 class Functions(Exhibit):
-    """``functions``: curves, the points that are known and the predictions elsewhere; ``completions``: the same for
+    """``functions``: new curves, the points that are known and the predictions elsewhere; ``completions``: the same for
     images; ``attention_context``, where there is attention: which of the known points the targets look at.
 
     Args:
         n_images: images that are completed.
         n_samples: samples of z that predictions are averaged over.
-        every_n_epochs: also during training, as ``media/functions-epoch<n>.png``; 0: only at the end.
-        split: the split that images are taken from; curves are new ones.
         seed: of curves, contexts and z.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
@@ -66,11 +65,10 @@ class Functions(Exhibit):
         self,
         n_images: int = 8,
         n_samples: int = 50,
-        every_n_epochs: int = 0,
-        split: Split = "validation",
         seed: int = 0,
+        **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(every_n_epochs, split, seed)
+        super().__init__(seed=seed, **options)
         check_at_least(1, n_images=n_images, n_samples=n_samples)
         self.n_images = n_images
         self.n_samples = n_samples

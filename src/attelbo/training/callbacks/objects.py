@@ -4,34 +4,33 @@ Shapes: n images (n, C, H, W), T objects at most, D numbers of each.
 """
 
 import itertools
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.attention.glimpses import box_of
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Split
 from attelbo.models import AttendInferRepeat
 from attelbo.training.boxes import OBJECT_COLORS, enlarged, outlined
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.media import Picture, pair_grid
 
 
 class Objects(Exhibit):
-    """``objects``: images with a box around each object that is found, and what is painted of them below; the first
+    """``objects``: images with a box around each object that is found, and their reconstructions below; the first
     object is red, the second green, the third blue.
 
     Args:
         n: images.
-        every_n_epochs: also during training, as ``media/objects-epoch<n>.png``; 0: only at the end.
-        split: the split that images are taken from.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, n: int = 20, every_n_epochs: int = 0, split: Split = "validation") -> None:
-        super().__init__(every_n_epochs, split)
+    def __init__(self, n: int = 20, **options: Unpack[ExhibitOptions]) -> None:
+        super().__init__(**options)
         check_at_least(1, n=n)
         self.n = n
 

@@ -3,17 +3,17 @@
 Shapes: (N, C, H, W) images in [0, 1], D latent dimensions.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Unpack, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Batch, Split
+from attelbo.data.batch import Batch
 from attelbo.models import LatentVariableModel
 from attelbo.models.traversal import is_vector, traversals
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid, row_grid
 from attelbo.training.names import named
 
@@ -41,9 +41,8 @@ class Pictures(Exhibit):
         n_samples: Images drawn from the prior; of vectors there are as many as of the data.
         n_reconstructions: Pairs of an image and its reconstruction.
         n_latent: Points in the latent map, and of vectors beside their samples.
-        every_n_epochs: Also during training, as ``media/<picture>-epoch<n>.png``; 0: only at the end.
-        split: The split that images are taken from.
         seed: Of the samples.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: A number is out of range.
@@ -54,11 +53,10 @@ class Pictures(Exhibit):
         n_samples: int = 64,
         n_reconstructions: int = 20,
         n_latent: int = 2000,
-        every_n_epochs: int = 0,
-        split: Split = "validation",
         seed: int = 0,
+        **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(every_n_epochs, split, seed)
+        super().__init__(seed=seed, **options)
         check_at_least(1, n_samples=n_samples, n_reconstructions=n_reconstructions, n_latent=n_latent)
         self.n_samples = n_samples
         self.n_reconstructions = n_reconstructions

@@ -4,15 +4,15 @@ Shapes: n images (n, C, H, W), K slots.
 """
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Split
 from attelbo.models import SlotAutoencoder
 from attelbo.training.boxes import OBJECT_COLORS, SMALL, enlarged
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.media import Picture, image_grid
 from attelbo.training.names import named
 
@@ -26,15 +26,14 @@ class Segments(Exhibit):
 
     Args:
         n: images.
-        every_n_epochs: also during training, as ``media/segments-epoch<n>.png``; 0: only at the end.
-        split: the split that images are taken from.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
-        super().__init__(every_n_epochs, split)
+    def __init__(self, n: int = 10, **options: Unpack[ExhibitOptions]) -> None:
+        super().__init__(**options)
         check_at_least(1, n=n)
         self.n = n
 

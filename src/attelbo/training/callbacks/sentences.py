@@ -4,16 +4,15 @@ Shapes: n texts, D numbers of z, S steps of a path.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least
-from attelbo.data.batch import Split
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.models import TextVAE
 from attelbo.models.generation import Sampling
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 
 
 class Sentences(Exhibit):
@@ -24,9 +23,8 @@ class Sentences(Exhibit):
         n_paths: pairs of texts with the texts between them.
         steps: S, texts of a path, its ends among them.
         temperature: of the samples, divides the logits; 0: always the likeliest token, as in the other works.
-        every_n_epochs: also during training, as ``media/<work>-epoch<n>.txt``; 0: only at the end.
-        split: the split that texts are taken from.
         seed: of the samples.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
@@ -38,15 +36,13 @@ class Sentences(Exhibit):
         n_paths: int = 3,
         steps: int = 7,
         temperature: float = 1.0,
-        every_n_epochs: int = 0,
-        split: Split = "validation",
         seed: int = 0,
+        **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(every_n_epochs, split, seed)
+        super().__init__(seed=seed, **options)
         check_at_least(1, n=n, n_paths=n_paths)
         check_at_least(2, steps=steps)
-        if not 0 <= temperature < float("inf"):
-            raise ValueError(f"temperature must be finite and not negative, got {temperature}")
+        check_not_negative(temperature=temperature)
         self.n = n
         self.n_paths = n_paths
         self.steps = steps

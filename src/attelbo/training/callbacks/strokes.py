@@ -3,15 +3,16 @@
 Shapes: n images (n, C, H, W), T strokes.
 """
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
 from attelbo.attention import GaussianWindow
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Split
 from attelbo.models import DRAW
 from attelbo.training.boxes import READ_COLOR, WRITE_COLOR, around_pixels, enlarged, outlined
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.media import Animation, Picture, image_grid
 
 COLUMNS = 10
@@ -27,9 +28,8 @@ class Strokes(Exhibit):
     Args:
         n_samples: samples in the animation.
         n_images: samples in the strip, and images that are looked at.
-        every_n_epochs: also during training, as ``media/strokes-epoch<n>.gif``; 0: only at the end.
-        split: the split that images are taken from.
         seed: of the samples.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
@@ -39,11 +39,10 @@ class Strokes(Exhibit):
         self,
         n_samples: int = 16,
         n_images: int = 5,
-        every_n_epochs: int = 0,
-        split: Split = "validation",
         seed: int = 0,
+        **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(every_n_epochs, split, seed)
+        super().__init__(seed=seed, **options)
         check_at_least(1, n_samples=n_samples, n_images=n_images)
         self.n_samples = n_samples
         self.n_images = n_images

@@ -4,23 +4,23 @@ Shapes: n rows, T tokens.
 """
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least
-from attelbo.data.batch import BOS, PAD, Split
+from attelbo.checks import check_at_least, check_not_negative
+from attelbo.data.batch import BOS, PAD
 from attelbo.data.text import Tokenizer
 from attelbo.errors import DataError
 from attelbo.models import LanguageModel
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 
 RULE = "-" * 40
 """Between two texts."""
 N_FIRST = 16
-"""Tokens of each row that the model goes on with, or all those of the shortest."""
+"""Tokens of each row that the model continues, or as many as the shortest row has."""
 
 
 class TextSamples(Exhibit):
@@ -31,9 +31,8 @@ class TextSamples(Exhibit):
         length: tokens of each, the prompt not among them; what the model no longer sees is forgotten.
         prompt: the beginning of all of them; each the first tokens of another row if None.
         temperature: divides the logits; 0: always the likeliest token.
-        every_n_epochs: also during training, as ``media/samples-epoch<n>.txt``; 0: only at the end.
-        split: the split that rows are taken from.
         seed: of the samples.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: a number is out of range.
@@ -45,14 +44,12 @@ class TextSamples(Exhibit):
         length: int = 400,
         prompt: str | None = None,
         temperature: float = 0.8,
-        every_n_epochs: int = 0,
-        split: Split = "validation",
         seed: int = 0,
+        **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(every_n_epochs, split, seed)
+        super().__init__(seed=seed, **options)
         check_at_least(1, n=n, length=length)
-        if not 0 <= temperature < float("inf"):
-            raise ValueError(f"temperature must be finite and not negative, got {temperature}")
+        check_not_negative(temperature=temperature)
         self.n = n
         self.length = length
         self.prompt = prompt
@@ -62,7 +59,7 @@ class TextSamples(Exhibit):
         return isinstance(model, LanguageModel) and model.causal and hasattr(data, "tokenizer")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A prompt that cannot be read is told before the training."""
+        """Refuse a prompt that cannot be read before the training begins."""
         data = cast(Any, trainer).datamodule
         if self.prompt is not None and self.serves(pl_module, data):
             first_tokens(data.tokenizer, self.prompt)
@@ -83,15 +80,14 @@ class Answers(Exhibit):
 
     Args:
         n: rows.
-        every_n_epochs: also during training, as ``media/answers-epoch<n>.txt``; 0: only at the end.
-        split: the split that rows are taken from.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: n is below 1, or every_n_epochs negative.
     """
 
-    def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
-        super().__init__(every_n_epochs, split)
+    def __init__(self, n: int = 10, **options: Unpack[ExhibitOptions]) -> None:
+        super().__init__(**options)
         check_at_least(1, n=n)
         self.n = n
 
@@ -107,8 +103,8 @@ class Answers(Exhibit):
 
 
 def first_tokens(tokenizer: Tokenizer, prompt: str | None = None) -> list[int]:
-    """The tokens that a text begins with: BOS where the vocabulary has it, and those of a prompt. Without either there
-    would be nothing to go on with: then it is a line break.
+    """The tokens that a text begins with: BOS where the vocabulary has it, then those of a prompt. Without either, a
+    line break: the model needs something to continue.
 
     Raises:
         DataError: something in the prompt is not in the vocabulary, or there is no token in it.

@@ -1,13 +1,12 @@
-"""What a model from sequence to sequence makes of some sentences."""
+"""How a sequence-to-sequence model translates some sentences."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
 from attelbo.checks import check_at_least
-from attelbo.data.batch import Split
 from attelbo.models import SequenceToSequence
-from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData
+from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 
 
 class Translations(Exhibit):
@@ -15,15 +14,14 @@ class Translations(Exhibit):
 
     Args:
         n: rows.
-        every_n_epochs: also during training, as ``media/translations-epoch<n>.txt``; 0: only at the end.
-        split: the split that rows are taken from.
+        options: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: n is below 1, or every_n_epochs negative.
     """
 
-    def __init__(self, n: int = 10, every_n_epochs: int = 0, split: Split = "validation") -> None:
-        super().__init__(every_n_epochs, split)
+    def __init__(self, n: int = 10, **options: Unpack[ExhibitOptions]) -> None:
+        super().__init__(**options)
         check_at_least(1, n=n)
         self.n = n
 

@@ -4,14 +4,13 @@ Each epoch leaves its weights in ``checkpoints/epochs/``. Those of the last ones
 interrupted goes on with what it has; at the end their mean is written to ``checkpoints/average.ckpt``.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from attelbo.checks import check_at_least
-from attelbo.training.checkpoint import save_weights
+from attelbo.training.checkpoint import checkpoints_of, save_weights
 
 
 class WeightAverage(Callback):
@@ -32,7 +31,7 @@ class WeightAverage(Callback):
         """Keep the weights of this epoch, and forget those that no mean will need."""
         if not trainer.is_global_zero:
             return
-        folder, epoch = _folder(trainer) / "epochs", trainer.current_epoch
+        folder, epoch = checkpoints_of(trainer) / "epochs", trainer.current_epoch
         save_weights(folder / f"{epoch:06d}.ckpt", pl_module.state_dict())
         for file in folder.glob("*.ckpt"):
             if not epoch - self.epochs < int(file.stem) <= epoch:
@@ -42,7 +41,7 @@ class WeightAverage(Callback):
         """Write the mean; integers are those of the last epoch. Not when training ends, which it does no more in a run
         that was killed after its last checkpoint.
         """
-        files = sorted((_folder(trainer) / "epochs").glob("*.ckpt"))
+        files = sorted((checkpoints_of(trainer) / "epochs").glob("*.ckpt"))
         if not trainer.is_global_zero or not files:
             return
         mean: dict[str, Any] = {}
@@ -50,8 +49,4 @@ class WeightAverage(Callback):
             for name, value in torch.load(file, map_location="cpu", weights_only=True)["state_dict"].items():
                 is_first = number == 1 or not value.is_floating_point()
                 mean[name] = value if is_first else mean[name].lerp(value, 1 / number)
-        save_weights(_folder(trainer) / "average.ckpt", mean)
-
-
-def _folder(trainer: Trainer) -> Path:
-    return Path(trainer.default_root_dir) / "checkpoints"
+        save_weights(checkpoints_of(trainer) / "average.ckpt", mean)

@@ -1,16 +1,14 @@
 """metrics.csv: every number of a run, one line for each."""
 
-import csv
-import io
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from attelbo.files import METRICS_FILE, Row, read_rows, write_atomically
+from attelbo.files import METRICS_FILE, Row, csv_text, read_rows, write_atomically
 from attelbo.training.loggers.base import RunInfo
 
 METRICS_COLUMNS = Row._fields
@@ -49,7 +47,7 @@ class CsvLogger(Logger):
         at = "" if step is None else step
         values = {metric: float(value) for metric, value in metrics.items() if metric != "epoch"}
         file = self._file or self._open()
-        file.write(_lines((at, epoch, metric, value) for metric, value in values.items()))
+        file.write(csv_text((at, epoch, metric, value) for metric, value in values.items()))
         # Handed to the operating system at once: a killed process loses nothing that was logged.
         file.flush()
 
@@ -65,7 +63,7 @@ class CsvLogger(Logger):
             return
         rows = (row for row in read_rows(self.path) if row.step is None or row.step <= step)
         kept = [row for row in rows if not row.metric.startswith("test/")]
-        write_atomically(self.path, _lines([METRICS_COLUMNS, *kept]))
+        write_atomically(self.path, csv_text([METRICS_COLUMNS, *kept]))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -81,14 +79,8 @@ class CsvLogger(Logger):
         _cut_unfinished_line(self.path)
         self._file = self.path.open("a", newline="", encoding="utf-8")
         if self._file.tell() == 0:
-            self._file.write(_lines([METRICS_COLUMNS]))
+            self._file.write(csv_text([METRICS_COLUMNS]))
         return self._file
-
-
-def _lines(rows: Iterable[Iterable[Any]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -24,8 +24,8 @@ _STATUS = {"done": "STATUS_SUCCESS", "failed": "STATUS_FAILURE"}
 class TensorBoard(TensorBoardLogger, Board):
     """TensorBoard event files in ``<run directory>/tensorboard``.
 
-    The HPARAMS tab shows for each run the keys of the configuration, those first in which the runs differ, and the
-    final numbers; they lie in a folder of their own, ``hparams``, since the tab takes every curve beside them for a
+    In the HPARAMS tab each run is a row: the keys of its configuration, those in which runs differ first, and its final
+    numbers. They lie in a folder of their own, ``hparams``, since the tab would take every curve beside them for a
     result.
     """
 

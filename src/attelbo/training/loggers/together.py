@@ -69,7 +69,7 @@ def _needs_run(node: Spec) -> bool:
 
 
 def finish_loggers(loggers: Iterable[Logger], exit_code: int, state: str) -> None:
-    """Close every logger; to be called in a ``finally``.
+    """Close every logger; called in a ``finally``.
 
     All are closed even if one of them fails to. If they were not, the next job of the same process would go on writing
     into this W&B run, and a failed run would be shown as finished.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from torch.optim import Optimizer
 
-from attelbo.training.fused_adam import fused_group_step, is_all_kernel, rates_agree, settings_of
+from attelbo.training.fused_adam import fused_group_step, in_turn, is_all_kernel, rates_agree, settings_of
 from attelbo.training.replicas.stack import stack_tensors
 
 
@@ -47,15 +47,9 @@ class StackedAdam:
         return all(state is seen for state, seen in zip(now, self._seen, strict=True))
 
     def step(self, rates: Sequence[Tensor] | None) -> Callable[[], None]:
-        """Takes a step of all with the learning rates of the first: its own, or those on the device."""
+        """A step of all with the learning rates of the first: its own, or those on the device."""
         each = rates or [None] * len(self._groups)
-        steps = [fused_group_step(*group, rate) for group, rate in zip(self._groups, each, strict=True)]
-
-        def take() -> None:
-            for step in steps:
-                step()
-
-        return take
+        return in_turn([fused_group_step(*group, rate) for group, rate in zip(self._groups, each, strict=True)])
 
 
 def can_be_stacked(optimizers: Sequence[Optimizer]) -> bool:

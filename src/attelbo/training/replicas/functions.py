@@ -134,7 +134,7 @@ def streams_of(n: int, device: torch.device) -> Streams:
 
 
 class Replicated(TorchFunctionMode):
-    """To be entered around one ``torch.vmap(..., randomness="error")`` over the replicas whose streams these are.
+    """A context around one ``torch.vmap(..., randomness="error")`` over the replicas whose streams these are.
 
     Values of ``*_like`` and dropout are drawn in the order of a contiguous tensor: where a replica alone would draw
     them for one that is not, such as a channels_last feature map, the noise differs.

@@ -31,7 +31,7 @@ _OTHER_KERNELS = (nn.modules.conv._ConvNd, nn.RNNBase, nn.EmbeddingBag)
 """Layers that, stacked, take slower kernels on a CPU: a convolution becomes one in groups."""
 
 _FEWEST_ON_CPU, _LARGEST_ON_CPU = 4, 5_000_000
-"""Stacking pays on a CPU from so many replicas on, and up to so many parameters times rows in a step; measured in
+"""On a CPU stacking pays from this many replicas on, and up to this many parameters times rows in a step; measured in
 benchmarks/NOTES.md, "Replicas"."""
 
 
