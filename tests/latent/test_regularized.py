@@ -43,7 +43,7 @@ class FixedPrior:
 
     draws: Tensor
 
-    def sample_prior(self, n: int) -> Tensor:
+    def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
         return self.draws[:n]
 
 

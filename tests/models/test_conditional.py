@@ -8,7 +8,7 @@ import torch
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import RAE, VAEGAN, ClassConditionalNormal, estimate_log_likelihood
-from attelbo.models import build_conditional_vae, build_vae
+from attelbo.models import ConditionalVAE, build_conditional_vae, build_vae
 from labelled import CLASSES, DATA, LINEAR, conditional, log_evidence, rows
 
 
@@ -88,6 +88,25 @@ def test_a_decoder_that_plays_invents_images_of_the_same_labels() -> None:
         found = objective._invented(model.evidence(rows(), y))
         expected = prior.means[y] @ output.weight[:, :2].T + output.weight[:, 2:].T[y] + output.bias
     torch.testing.assert_close(found.flatten(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("objective", "place"),
+    [({"_target_": "attelbo.latent.WAEMMD", "n_samples": 2}, 0), ({"_target_": "attelbo.latent.Adversarial"}, 1)],
+)
+def test_the_aggregate_is_matched_to_the_prior_of_the_same_labels(
+    objective: dict[str, Any], place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, labels, prior_of = conditional(objective=objective), [], ConditionalVAE.prior_of
+
+    def noted(self: ConditionalVAE, y: torch.Tensor | None = None) -> Any:
+        labels.append(y)
+        return prior_of(self, y)
+
+    monkeypatch.setattr(ConditionalVAE, "prior_of", noted)
+    y = torch.tensor([2, 2, 2, 1])
+    model.players()[place].losses(Batch(rows(), y, torch.arange(4)))
+    assert torch.equal(labels[-1], y.repeat(model.objective.n_samples))  # not of the classes in turn
 
 
 def test_a_jacobian_given_the_label() -> None:
