@@ -223,11 +223,12 @@ class EvidenceModel(Model):
     def measures(self) -> Sequence[Measure]:
         key, label = (self._sum, "reconstruction + KL") if self.has_kl else ("loss", "loss")
         no_bound = Measure(key, label, "nats, no bound: there is neither ELBO nor NLL", better="less")
+        estimated = getattr(getattr(self, "prior", None), "estimates", False)
         unit = "nats" if self.likelihood.normalized else "nats, a cross-entropy: no likelihood of grey levels"
         return (
             Measure("elbo", "ELBO", "nats", better="more") if self.bounded else no_bound,
             Measure("reconstruction", "reconstruction", unit, better="less"),
-            Measure("kl", "KL", "nats"),
+            Measure("kl", "KL", "nats, at most: log p(z) is estimated from below" if estimated else "nats"),
             Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4, better="less"),
             Measure("active_units", "active units", f"of {self.n_latent} latent dimensions", 0),
             Measure("perplexity", "perplexity", "codes, if all were used equally"),
