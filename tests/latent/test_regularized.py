@@ -380,6 +380,15 @@ def test_capacity_follows_its_schedule_in_place() -> None:
     assert part.capacity.value is buffer
 
 
+def test_the_loss_tells_the_best_epoch_only_where_no_capacity_moves() -> None:
+    growing = {"_target_": "attelbo.latent.schedules.Linear", "end": 25.0, "fraction": 0.5}
+    joint = Product((6,), (Real((2,)), OneHot((1, 4))))
+    assert Capacity(SPACE, capacity=5.0).watched == "loss"
+    assert Capacity(joint, capacity=5.0, discrete_capacity=1.0).watched == "loss"
+    assert Capacity(SPACE, capacity=growing).watched is None
+    assert Capacity(joint, capacity=5.0, discrete_capacity=growing).watched is None
+
+
 def test_choices_have_a_capacity_of_their_own() -> None:
     # Two real numbers, then one choice among ten and two among three: five groups of KL.
     space = Product((38,), (Real((2,)), OneHot((1, 10)), OneHot((2, 3))))
