@@ -12,8 +12,11 @@ from torch.nn import functional as F
 
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.latent import VAEGAN, Adversarial, Evidence, Factor
+from attelbo.latent.spaces import OneHot, Product, Real, Sphere
 from attelbo.models import VariationalAutoencoder, build_vae
 
+JOINT = Product((6,), (Real((2,)), OneHot((1, 4))))
+"""Of independent parts; but as six numbers, the four of a choice have a total correlation of 0.86 nats."""
 NAMES = sorted(contract.FAMILIES["objective"]["game"])
 DATA = DataSpec("bits", (1, 6, 6), "binary", None)
 SIZES: dict[str, dict[str, Any]] = {
@@ -205,6 +208,14 @@ def optimizers_of(name: str) -> list[torch.optim.Optimizer]:
     ("build", "message"),
     [
         (lambda: Factor((2, 3)), r"^latents must be a vector .* got shape \(2, 3\)"),
+        (
+            lambda: Factor((6,), space=JOINT),
+            r"^latents must be numbers that may .* 2 real numbers and 1 choices among 4",
+        ),
+        (
+            lambda: Factor((3,), space=Sphere((3,))),
+            r"^latents must be numbers .* there are unit vectors in 3 dimensions",
+        ),
         (lambda: Factor((2,), gamma=-1.0), r"^gamma must be finite and not negative, got -1.0"),
         (lambda: Factor((2,), n_samples=0), r"^n_samples must be at least 1, got 0"),
         (lambda: Adversarial((2,), hidden=[0]), r"^hidden must be positive"),
