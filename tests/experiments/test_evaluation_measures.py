@@ -329,6 +329,11 @@ def test_a_classifier_follows_from_the_data_alone(trained, known_classifier, tmp
     assert about["validation_accuracy"] == known_classifier[1]["validation_accuracy"]
 
 
+def test_information_is_none_of_labels(runs):
+    model, data = run.assemble(runs.configure("model=m2"))  # whose q(z|x,y) were given those of the split
+    assert evaluate_information(model.eval(), data, "test", SETTINGS, seed=0, device=CPU) == {}
+
+
 def test_a_classifier_of_few_rows_makes_few_steps(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "STEPS", 1000)
     monkeypatch.setattr(classifier, "PASSES", 3)
