@@ -9,7 +9,7 @@ from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import RAE, VAEGAN, ClassConditionalNormal, estimate_log_likelihood
 from attelbo.models import ConditionalVAE, build_conditional_vae, build_vae
-from labelled import CLASSES, DATA, LINEAR, conditional, log_evidence, rows
+from labelled import CLASSES, DATA, LINEAR, conditional, log_evidence, rows, semi_supervised
 
 
 def test_importance_samples_find_the_conditional_evidence() -> None:
@@ -38,6 +38,12 @@ def test_every_distribution_follows_the_label() -> None:
         torch.testing.assert_close(t[1], t[2])
     for parameter in (model.planes, model.prior.means, model.prior.log_stds):  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(parameter, torch.nn.Parameter)
+
+
+def test_its_bounds_are_said_to_be_given_the_label_and_those_of_m2_are_not() -> None:
+    notes = [{own.key: own.note for own in model.measures} for model in (conditional(), semi_supervised())]
+    assert [note["elbo"] for note in notes] == ["given the label", ""]
+    assert {note["kl"] for note in notes} == {""}
 
 
 def test_samples_without_labels_are_of_the_classes_in_turn() -> None:

@@ -156,6 +156,11 @@ class SemiSupervisedVAE(ConditionalVAE):
         return results
 
     @property
+    def given_labels(self) -> bool:
+        """No: labels are summed over."""
+        return False
+
+    @property
     def measures(self) -> Sequence[Measure]:
         return *super().measures, Measure("accuracy", "accuracy", "of the labels, by q(y|x)", 4, better="more")
 
