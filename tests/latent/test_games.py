@@ -188,8 +188,10 @@ def test_turns_on_latents_do_without_the_decoder(monkeypatch: pytest.MonkeyPatch
         players[0].losses(batch())
 
 
-def test_the_betas_of_a_game() -> None:
-    betas = {name: [o.param_groups[0]["betas"] for o in optimizers_of(name)] for name in NAMES}
+@pytest.mark.parametrize("options", [{}, {"betas": [0.9, 0.999]}], ids=["left out", "given"])
+def test_the_betas_of_a_game(options: dict[str, Any]) -> None:
+    adam = {"_target_": "torch.optim.Adam", "lr": 1e-3, **options}
+    betas = {name: [o.param_groups[0]["betas"] for o in optimizers_of(name, adam)] for name in NAMES}
     usual, game = (0.9, 0.999), (0.5, 0.9)
     assert {name: [tuple(each) for each in own] for name, own in betas.items()} == {
         "adversarial": [usual] * 3,
@@ -198,8 +200,14 @@ def test_the_betas_of_a_game() -> None:
     }
 
 
-def optimizers_of(name: str) -> list[torch.optim.Optimizer]:
+def test_an_optimizer_without_betas_gets_none() -> None:
+    sgd = {"_target_": "torch.optim.SGD", "lr": 1e-3}
+    assert all("betas" not in own.param_groups[0] for name in NAMES for own in optimizers_of(name, sgd))
+
+
+def optimizers_of(name: str, optimizer: dict[str, Any]) -> list[torch.optim.Optimizer]:
     m = model(name)
+    m.optimizer_spec = optimizer
     m.stepper = lambda block: None  # pyright: ignore[reportAttributeAccessIssue]
     return m.configure_optimizers()
 

@@ -277,7 +277,8 @@ class Model(LightningModule, ABC):
         return optimizers
 
     def _optimizer_of(self, player: Player) -> Spec:
-        own = player.betas is not None and "betas" in self.optimizer_spec
+        takes = arguments_of(locate(self.optimizer_spec["_target_"]))
+        own = player.betas is not None and "betas" in takes
         return {**self.optimizer_spec, "betas": player.betas} if own else self.optimizer_spec
 
 
