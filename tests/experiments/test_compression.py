@@ -12,6 +12,7 @@ from scipy import stats
 
 from attelbo.cli import main
 from attelbo.data.loader import spread_rows
+from attelbo.errors import ConfigError
 from attelbo.experiments.assembly import assemble
 from attelbo.experiments.evaluation.compression import BitsBack, evaluate_compression, whole_numbers
 from attelbo.experiments.settings import Evaluation
@@ -122,6 +123,11 @@ def test_a_training_ends_with_it(runs):
 def test_what_cannot_be_coded_is_told_before_the_training(runs, words):
     with pytest.raises(Exception, match="compress=true: bits-back coding here is for images and a VAE"):
         assemble(runs.configure("evaluation.compress=true", *words))
+
+
+def test_images_whose_label_would_be_given_for_free_are_not_coded(runs):
+    with pytest.raises(ConfigError, match="compress=true: M2 sums over labels"):
+        assemble(runs.configure("evaluation.compress=true", "model=m2"))
 
 
 @pytest.mark.parametrize("bits", [8, 12, 14])

@@ -27,6 +27,7 @@ from attelbo.experiments.evaluation import (
 )
 from attelbo.experiments.evaluation.classifier import N_FEATURES, Classifier, classifier_of
 from attelbo.experiments.evaluation.disentanglement import DISENTANGLEMENT
+from attelbo.experiments.evaluation.likelihood import likelihood_measures
 from attelbo.experiments.evaluation.probe import PROBE
 from attelbo.experiments.evaluation.quality import inception_metric
 from attelbo.experiments.evaluation.tables import Tables
@@ -327,6 +328,18 @@ def test_a_classifier_follows_from_the_data_alone(trained, known_classifier, tmp
     for name, value in known_classifier[0].state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     assert about["validation_accuracy"] == known_classifier[1]["validation_accuracy"]
+
+
+@pytest.mark.parametrize(("name", "end"), [("cvae", "images, given the label"), ("vae", "images"), ("m2", "images")])
+def test_a_likelihood_given_the_label_says_so(runs, name, end):
+    model, data = run.assemble(runs.configure(f"model={name}"))
+    likelihood, _ = likelihood_measures(model, data, "test", SETTINGS)
+    assert likelihood.note == f"2 importance samples, 20 {end}"
+
+
+def test_information_is_none_of_labels(runs):
+    model, data = run.assemble(runs.configure("model=m2"))  # whose q(z|x,y) were given those of the split
+    assert evaluate_information(model.eval(), data, "test", SETTINGS, seed=0, device=CPU) == {}
 
 
 def test_a_classifier_of_few_rows_makes_few_steps(trained, tmp_path, monkeypatch):

@@ -88,3 +88,9 @@ OTHERS = [
 def test_others_are_refused_before_they_are_trained(runs, words):
     with pytest.raises(ConfigError, match=r"gaps=true: .*annealing here moves latents that are real numbers"):
         runs.train(*words, *SMALL)
+
+
+def test_one_that_sums_over_labels_is_refused_too(runs):
+    # Annealed was log p(x|y) with the label of the row, sampled beside it log p(x).
+    with pytest.raises(ConfigError, match=r"gaps=true: .*M2 sums over labels, and annealing here would be given one"):
+        runs.train("model=m2", *SMALL)

@@ -1,5 +1,8 @@
 """Extra terms: structural similarity against torchmetrics, gradients, and that bounds know nothing of them."""
 
+from dataclasses import replace
+from typing import Any
+
 import latent_contract as contract
 import pytest
 import torch
@@ -8,6 +11,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from attelbo.data.batch import Batch, DataSpec
+from attelbo.errors import ConfigError
 from attelbo.latent import MSSSIM
 from attelbo.latent.extras.ms_ssim import SCALES, STD, WINDOW
 from attelbo.models import build_vae
@@ -85,23 +89,25 @@ def test_what_makes_no_sense(arguments: dict, message: str) -> None:
         MSSSIM(**arguments)
 
 
-def test_a_model_adds_it_to_the_loss_and_to_nothing_else() -> None:
-    parts = {
+def parts(**changes: str) -> dict[str, Any]:
+    choices = {"posterior": "diagonal_normal", "prior": "standard_normal", "likelihood": "bernoulli"}
+    return {
         "encoder": {"_target_": "attelbo.networks.MLPEncoder", "hidden": [6]},
         "decoder": {"_target_": "attelbo.networks.MLPDecoder", "hidden": [6]},
-        "posterior": contract.spec("posterior", "diagonal_normal"),
-        "prior": contract.spec("prior", "standard_normal"),
-        "likelihood": contract.spec("likelihood", "bernoulli"),
         "objective": {**contract.spec("objective", "elbo"), "n_samples": 2},
         "optimizer": {"_target_": "torch.optim.Adam"},
         "scheduler": {"_target_": "attelbo.models.schedulers.Constant"},
+        **{name: contract.spec(name, choice) for name, choice in (choices | changes).items()},
     }
+
+
+def test_a_model_adds_it_to_the_loss_and_to_nothing_else() -> None:
     data = DataSpec("bits", (1, 8, 8), "binary", None)
     batch = Batch(torch.rand(4, 1, 8, 8).round(), None, torch.arange(4))
     terms, results = [], []
     for extra in (None, contract.spec("extra", "ms_ssim")):
         torch.manual_seed(0)
-        model = build_vae(data=data, latent_dim=2, extra=extra, **parts)
+        model = build_vae(data=data, latent_dim=2, extra=extra, **parts())
         torch.manual_seed(1)
         terms.append(model.losses(batch))
         torch.manual_seed(1)
@@ -117,3 +123,14 @@ def test_a_model_adds_it_to_the_loss_and_to_nothing_else() -> None:
     torch.testing.assert_close(results[1]["extra"], extended["extra"])
     torch.testing.assert_close(results[1]["loss"], extended["loss"].detach())
     torch.testing.assert_close(results[1]["elbo"], results[0]["elbo"])
+
+
+def test_terms_that_would_be_wrong_are_refused() -> None:
+    extra: dict[str, Any] = {"latent_dim": 2, "extra": contract.spec("extra", "ms_ssim")}
+    bits, maps = (DataSpec(kind, (1, 8, 8), kind, None) for kind in ("binary", "real"))
+    # Its weights of the samples would be those of the extra term's gradient too, which is a plain mean over samples.
+    with pytest.raises(ConfigError, match=r"^model/extra: DReG weights all gradients .* those of MSSSIM too"):
+        build_vae(bits, **extra, **parts(objective="dreg"))
+    with pytest.raises(ConfigError, match=r"^model/extra: MSSSIM compares images with values from 0 to 1, .* none$"):
+        build_vae(replace(maps, log_volume=3.0), **extra, **parts(likelihood="normal"))
+    assert build_vae(maps, **extra, **parts(likelihood="normal")).extra is not None

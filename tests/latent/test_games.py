@@ -12,8 +12,11 @@ from torch.nn import functional as F
 
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.latent import VAEGAN, Adversarial, Evidence, Factor
+from attelbo.latent.spaces import OneHot, Product, Real, Sphere
 from attelbo.models import VariationalAutoencoder, build_vae
 
+JOINT = Product((6,), (Real((2,)), OneHot((1, 4))))
+"""Of independent parts; but as six numbers, the four of a choice have a total correlation of 0.86 nats."""
 NAMES = sorted(contract.FAMILIES["objective"]["game"])
 DATA = DataSpec("bits", (1, 6, 6), "binary", None)
 SIZES: dict[str, dict[str, Any]] = {
@@ -185,8 +188,10 @@ def test_turns_on_latents_do_without_the_decoder(monkeypatch: pytest.MonkeyPatch
         players[0].losses(batch())
 
 
-def test_the_betas_of_a_game() -> None:
-    betas = {name: [o.param_groups[0]["betas"] for o in optimizers_of(name)] for name in NAMES}
+@pytest.mark.parametrize("options", [{}, {"betas": [0.9, 0.999]}], ids=["left out", "given"])
+def test_the_betas_of_a_game(options: dict[str, Any]) -> None:
+    adam = {"_target_": "torch.optim.Adam", "lr": 1e-3, **options}
+    betas = {name: [o.param_groups[0]["betas"] for o in optimizers_of(name, adam)] for name in NAMES}
     usual, game = (0.9, 0.999), (0.5, 0.9)
     assert {name: [tuple(each) for each in own] for name, own in betas.items()} == {
         "adversarial": [usual] * 3,
@@ -195,8 +200,14 @@ def test_the_betas_of_a_game() -> None:
     }
 
 
-def optimizers_of(name: str) -> list[torch.optim.Optimizer]:
+def test_an_optimizer_without_betas_gets_none() -> None:
+    sgd = {"_target_": "torch.optim.SGD", "lr": 1e-3}
+    assert all("betas" not in own.param_groups[0] for name in NAMES for own in optimizers_of(name, sgd))
+
+
+def optimizers_of(name: str, optimizer: dict[str, Any]) -> list[torch.optim.Optimizer]:
     m = model(name)
+    m.optimizer_spec = optimizer
     m.stepper = lambda block: None  # pyright: ignore[reportAttributeAccessIssue]
     return m.configure_optimizers()
 
@@ -205,6 +216,14 @@ def optimizers_of(name: str) -> list[torch.optim.Optimizer]:
     ("build", "message"),
     [
         (lambda: Factor((2, 3)), r"^latents must be a vector .* got shape \(2, 3\)"),
+        (
+            lambda: Factor((6,), space=JOINT),
+            r"^latents must be numbers that may .* 2 real numbers and 1 choices among 4",
+        ),
+        (
+            lambda: Factor((3,), space=Sphere((3,))),
+            r"^latents must be numbers .* there are unit vectors in 3 dimensions",
+        ),
         (lambda: Factor((2,), gamma=-1.0), r"^gamma must be finite and not negative, got -1.0"),
         (lambda: Factor((2,), n_samples=0), r"^n_samples must be at least 1, got 0"),
         (lambda: Adversarial((2,), hidden=[0]), r"^hidden must be positive"),

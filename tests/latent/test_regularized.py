@@ -43,7 +43,7 @@ class FixedPrior:
 
     draws: Tensor
 
-    def sample_prior(self, n: int) -> Tensor:
+    def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
         return self.draws[:n]
 
 
@@ -378,6 +378,15 @@ def test_capacity_follows_its_schedule_in_place() -> None:
         part.at_step(step, 100)
         assert float(part(terms)) == pytest.approx(distortion(terms) + 3 * abs(rate - wanted))
     assert part.capacity.value is buffer
+
+
+def test_the_loss_tells_the_best_epoch_only_where_no_capacity_moves() -> None:
+    growing = {"_target_": "attelbo.latent.schedules.Linear", "end": 25.0, "fraction": 0.5}
+    joint = Product((6,), (Real((2,)), OneHot((1, 4))))
+    assert Capacity(SPACE, capacity=5.0).watched == "loss"
+    assert Capacity(joint, capacity=5.0, discrete_capacity=1.0).watched == "loss"
+    assert Capacity(SPACE, capacity=growing).watched is None
+    assert Capacity(joint, capacity=5.0, discrete_capacity=growing).watched is None
 
 
 def test_choices_have_a_capacity_of_their_own() -> None:

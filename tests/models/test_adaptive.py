@@ -90,6 +90,11 @@ def test_an_objective_that_plays_sees_the_latents_of_both():
             {"posterior": {"_target_": "attelbo.latent.posteriors.FullNormalPosterior"}},
             r"^model/posterior: AdaptiveVAE averages diagonal normals, and FullNormalPosterior has none; ",
         ),
+        # Of independent draws of N(0, I) in 4 dimensions it finds a nat less where they come in pairs.
+        (
+            {"objective": {"_target_": "attelbo.latent.objectives.BetaTC"}},
+            r"^model/objective: BetaTC takes the rows of a minibatch for independent .*=factor ",
+        ),
     ],
 )
 def test_what_does_not_go_together(changes, message):

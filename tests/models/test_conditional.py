@@ -8,8 +8,8 @@ import torch
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import RAE, VAEGAN, ClassConditionalNormal, estimate_log_likelihood
-from attelbo.models import build_conditional_vae, build_vae
-from labelled import CLASSES, DATA, LINEAR, conditional, log_evidence, rows
+from attelbo.models import ConditionalVAE, build_conditional_vae, build_vae
+from labelled import CLASSES, DATA, LINEAR, conditional, log_evidence, rows, semi_supervised
 
 
 def test_importance_samples_find_the_conditional_evidence() -> None:
@@ -38,6 +38,12 @@ def test_every_distribution_follows_the_label() -> None:
         torch.testing.assert_close(t[1], t[2])
     for parameter in (model.planes, model.prior.means, model.prior.log_stds):  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(parameter, torch.nn.Parameter)
+
+
+def test_its_bounds_are_said_to_be_given_the_label_and_those_of_m2_are_not() -> None:
+    notes = [{own.key: own.note for own in model.measures} for model in (conditional(), semi_supervised())]
+    assert [note["elbo"] for note in notes] == ["given the label", ""]
+    assert {note["kl"] for note in notes} == {""}
 
 
 def test_samples_without_labels_are_of_the_classes_in_turn() -> None:
@@ -88,6 +94,25 @@ def test_a_decoder_that_plays_invents_images_of_the_same_labels() -> None:
         found = objective._invented(model.evidence(rows(), y))
         expected = prior.means[y] @ output.weight[:, :2].T + output.weight[:, 2:].T[y] + output.bias
     torch.testing.assert_close(found.flatten(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("objective", "place"),
+    [({"_target_": "attelbo.latent.WAEMMD", "n_samples": 2}, 0), ({"_target_": "attelbo.latent.Adversarial"}, 1)],
+)
+def test_the_aggregate_is_matched_to_the_prior_of_the_same_labels(
+    objective: dict[str, Any], place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, labels, prior_of = conditional(objective=objective), [], ConditionalVAE.prior_of
+
+    def noted(self: ConditionalVAE, y: torch.Tensor | None = None) -> Any:
+        labels.append(y)
+        return prior_of(self, y)
+
+    monkeypatch.setattr(ConditionalVAE, "prior_of", noted)
+    y = torch.tensor([2, 2, 2, 1])
+    model.players()[place].losses(Batch(rows(), y, torch.arange(4)))
+    assert torch.equal(labels[-1], y.repeat(model.objective.n_samples))  # not of the classes in turn
 
 
 def test_a_jacobian_given_the_label() -> None:

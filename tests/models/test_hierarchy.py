@@ -23,6 +23,9 @@ VAMP = {"_target_": "attelbo.latent.priors.VampPrior", "n_components": 2}
 MIXTURE = {"_target_": "attelbo.latent.priors.MixtureOfGaussians", "n_components": 2}
 
 
+NORMALIZED = {"_target_": "attelbo.networks.MLPEncoder", "hidden": [6], "batch_norm": True}
+
+
 def ladder(shape=(1, 2, 2), latent_dims=(1, 1), hidden=(3,), **changes) -> Hierarchy:
     arguments = {
         "encoder": {"_target_": "attelbo.networks.MLPEncoder", "hidden": [6]},
@@ -259,11 +262,27 @@ def test_precision_weighted_at_the_extremes() -> None:
         ({"latent_dims": (), "hidden": ()}, r"^model\.hidden must have one number less"),
         ({"latent_dims": (2, 0)}, r"^model\.latent_dims must be positive"),
         ({"activation": "rleu"}, r"^model\.activation must be one of"),
+        (
+            {"prior": VAMP, "encoder": NORMALIZED},
+            r"^model/prior: VampPrior makes posteriors .*MLPEncoder \(model\.encoder\)",
+        ),
     ],
 )
 def test_ladders_that_cannot_be_built(changes, message) -> None:
     with pytest.raises(ConfigError, match=message):
         ladder(**changes)
+
+
+def test_a_ladder_says_that_its_kl_is_at_most_where_its_prior_is_estimated() -> None:
+    units = [
+        [
+            measure.unit
+            for measure in ladder(prior={"_target_": f"attelbo.latent.{prior}"}).measures
+            if measure.key == "kl"
+        ]
+        for prior in ("TwoStage", "StandardNormal")
+    ]
+    assert units == [["nats, at most: log p(z) is estimated from below"], ["nats"]]
 
 
 @pytest.mark.parametrize("blocks", [(), (0, 0), (1, -1)])

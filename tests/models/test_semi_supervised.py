@@ -16,6 +16,13 @@ from labelled import CLASSES, DATA, LINEAR, STD, log_evidence, rows, semi_superv
 LABELS = torch.tensor([-1, 2, -1, 0])
 
 
+JOINT = {
+    "posterior": {"_target_": "attelbo.latent.JointPosterior", "categories": [4]},
+    "prior": {"_target_": "attelbo.latent.JointPrior"},
+}
+CAPACITY = {"_target_": "attelbo.latent.Capacity"}
+
+
 @pytest.fixture
 def at_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     """z is the mean of q(z|x,y): what is left can be computed by hand."""
@@ -122,6 +129,19 @@ def test_commitments_are_averaged_over_the_classes() -> None:
     assert (model.posterior.codebook.embedding.grad != 0).any()
 
 
+def test_codes_are_not_counted_where_a_row_has_some_for_each_class() -> None:
+    codes = {
+        "posterior": {"_target_": "attelbo.latent.VectorQuantizedPosterior", "n_codes": 4},
+        "prior": {"_target_": "attelbo.latent.UniformCodes"},
+    }
+    model = build_m2(DATA, **(LINEAR | codes)).double().eval()
+    with torch.no_grad():
+        model.evaluation_step(Batch(rows(), LABELS, torch.arange(4)))
+    results = model.evaluation_results()  # there were a perplexity of NaN and a usage of 0
+    assert all(value.isfinite() for value in results.values())
+    assert not results.keys() & {"perplexity", "code_usage"}
+
+
 def test_a_label_that_is_not_known_says_nothing() -> None:
     model, x = semi_supervised(), rows()
     losses = []
@@ -137,6 +157,10 @@ def test_a_label_that_is_not_known_says_nothing() -> None:
         ({"alpha": -1.0}, r"^model\.alpha must be finite and not negative, got -1\.0"),
         ({"data": DataSpec("sprites", (1, 2, 2), "levels", None)}, r"^model: M2 needs labels, sprites has none$"),
         ({"latent_dim": 0}, r"^model\.latent_dim must be at least 1, got 0"),
+        (
+            JOINT | {"objective": CAPACITY | {"discrete_capacity": 1.0}},
+            r"^model\.objective\.discrete_capacity must be null",
+        ),
     ],
 )
 def test_what_does_not_fit(changes, message: str) -> None:

@@ -1,20 +1,23 @@
 """A VAE whose prior is made of its own posteriors: copies, checkpoints, gradients, samples."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from attelbo.data.batch import Batch
 from attelbo.errors import ConfigError
+from attelbo.latent import VampPrior
 from attelbo.models import VariationalAutoencoder, build_vae
 from labelled import DATA, LINEAR, rows
+
+VAMP = {"_target_": "attelbo.latent.VampPrior", "n_components": 5}
 
 
 def vamp(**changes) -> VariationalAutoencoder:
     torch.manual_seed(0)
-    prior = {"_target_": "attelbo.latent.VampPrior", "n_components": 5}
-    return build_vae(DATA, **(LINEAR | {"prior": prior} | changes)).double()
+    return build_vae(DATA, **(LINEAR | {"prior": VAMP} | changes)).double()
 
 
 def losses(model: VariationalAutoencoder) -> dict[str, torch.Tensor]:
@@ -85,3 +88,15 @@ def test_samples_are_of_the_mixture() -> None:
         z = model.prior.sample(20_000)
         q = model.infer(model.prior.pseudo_inputs)
     assert ((z.mean(0) - q.mean.mean(0)).abs() < 5 * z.std(0) / 20_000**0.5).all()
+
+
+def test_pseudo_inputs_of_real_numbers_are_any_and_of_others_in_the_unit_range() -> None:
+    inputs = []
+    for kind in ("real", "levels"):
+        torch.manual_seed(0)
+        model = build_vae(replace(DATA, kind=kind), **(LINEAR | {"prior": VAMP}))
+        prior = model.prior
+        assert isinstance(prior, VampPrior)
+        inputs.append(prior.pseudo_inputs)
+    assert inputs[0].min() < -0.5  # standardized data are
+    torch.testing.assert_close(inputs[1], inputs[0].sigmoid())

@@ -90,10 +90,10 @@ class SeedEachStep(Callback):
         torch.default_generator.manual_seed(derive_seed(0, "step", trainer.global_step, 0))
 
 
-def plain_trainer(runs, **settings) -> Trainer:
+def plain_trainer(runs, epochs: int = EPOCHS, **settings) -> Trainer:
     return Trainer(
         accelerator="cpu",
-        max_epochs=EPOCHS,
+        max_epochs=epochs,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -122,6 +122,12 @@ def test_blocks_are_refused_by_a_plain_trainer(runs):
     model, data = run.assemble(runs.configure())
     with pytest.raises(ConfigError, match=r"^data\.minibatches_per_block must be 0 where a Trainer of your own"):
         plain_trainer(runs).fit(model, data)
+
+
+def test_a_plain_trainer_without_an_end_is_told_that_schedules_need_one(runs):
+    model, data = run.assemble(runs.configure("data.minibatches_per_block=0"))
+    with pytest.raises(ConfigError, match=r"^a Trainer of your own takes max_epochs or max_steps: schedules"):
+        plain_trainer(runs, epochs=-1, max_time="00:00:00:30").fit(model, data)
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "cosine"])

@@ -17,7 +17,7 @@ from attelbo.building import Spec
 from attelbo.checks import check_choice
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import Average, DiagonalNormal, Evidence, share_posteriors
+from attelbo.latent import Average, BetaTC, DiagonalNormal, Evidence, share_posteriors
 from attelbo.models.parts import model_arguments
 from attelbo.models.vae import VAESpecs, VariationalAutoencoder, vae_parts
 
@@ -66,8 +66,8 @@ def build_adaptive_vae(
     """Compose an adaptive VAE from its configuration, which is that of a VAE.
 
     Raises:
-        ConfigError: the data have no pairs, the posterior is no diagonal normal, an argument is out of range, or parts
-            do not fit together.
+        ConfigError: the data have no pairs, the posterior is no diagonal normal, the objective takes rows for
+            independent, an argument is out of range, or parts do not fit together.
     """
     if not data.pairs:
         raise ConfigError(
@@ -81,5 +81,10 @@ def build_adaptive_vae(
         raise ConfigError(
             f"model/posterior: AdaptiveVAE averages diagonal normals, and {type(parts['posterior']).__name__} has "
             "none; model/posterior=diagonal_normal has"
+        )
+    if isinstance(parts["objective"], BetaTC):
+        raise ConfigError(
+            "model/objective: BetaTC takes the rows of a minibatch for independent draws of the data, which images of "
+            "a pair are not; model/objective=factor penalizes the total correlation, too"
         )
     return AdaptiveVAE(average, **parts, optimizer=optimizer, scheduler=scheduler)

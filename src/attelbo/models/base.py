@@ -5,6 +5,7 @@ blocks, is left to a stepper that training sets; without one, a model is an ordi
 ``lightning.Trainer`` trains.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -158,7 +159,10 @@ class Model(LightningModule, ABC):
                 )
             self.stepper(batch)
             return None
-        self.at_step(self.global_step, int(self.trainer.estimated_stepping_batches))
+        total = self.trainer.estimated_stepping_batches
+        if not math.isfinite(total):
+            raise ConfigError("a Trainer of your own takes max_epochs or max_steps: schedules are stretched over them")
+        self.at_step(self.global_step, int(total))
         terms = self.losses(batch)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.x))
         return terms["loss"]
@@ -273,7 +277,8 @@ class Model(LightningModule, ABC):
         return optimizers
 
     def _optimizer_of(self, player: Player) -> Spec:
-        own = player.betas is not None and "betas" in self.optimizer_spec
+        takes = arguments_of(locate(self.optimizer_spec["_target_"]))
+        own = player.betas is not None and "betas" in takes
         return {**self.optimizer_spec, "betas": player.betas} if own else self.optimizer_spec
 
 

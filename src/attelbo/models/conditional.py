@@ -65,6 +65,10 @@ class ConditionalVAE(VariationalAutoencoder):
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*super().inference_parameters(), self.planes]
 
+    @property
+    def given_labels(self) -> bool:
+        return True
+
     # -- what one does with a trained model: without labels, classes in turn ---------------------------
 
     @property

@@ -24,6 +24,9 @@ from attelbo.latent.spaces import Codes
 from attelbo.metrics import ActiveUnits, CodeUsage, Measure, SampleMean
 from attelbo.models.base import Model, Monitor, Player, Terms
 
+LABELLED = "given the label"
+"""The note to numbers of log p(x|y)."""
+
 
 class EvidenceModel(Model):
     """A likelihood, an objective, and between them whatever structure a subclass has.
@@ -220,15 +223,23 @@ class EvidenceModel(Model):
         return results
 
     @property
+    def given_labels(self) -> bool:
+        """Whether bounds and likelihoods are those of log p(x|y), y the label of each row: other numbers than those of
+        log p(x)."""
+        return False
+
+    @property
     def measures(self) -> Sequence[Measure]:
         key, label = (self._sum, "reconstruction + KL") if self.has_kl else ("loss", "loss")
         no_bound = Measure(key, label, "nats, no bound: there is neither ELBO nor NLL", better="less")
+        note = LABELLED if self.given_labels else ""
+        estimated = getattr(getattr(self, "prior", None), "estimates", False)
         unit = "nats" if self.likelihood.normalized else "nats, a cross-entropy: no likelihood of grey levels"
         return (
-            Measure("elbo", "ELBO", "nats", better="more") if self.bounded else no_bound,
+            Measure("elbo", "ELBO", "nats", note=note, better="more") if self.bounded else no_bound,
             Measure("reconstruction", "reconstruction", unit, better="less"),
-            Measure("kl", "KL", "nats"),
-            Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4, better="less"),
+            Measure("kl", "KL", "nats, at most: log p(z) is estimated from below" if estimated else "nats"),
+            Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4, note, better="less"),
             Measure("active_units", "active units", f"of {self.n_latent} latent dimensions", 0),
             Measure("perplexity", "perplexity", "codes, if all were used equally"),
             Measure("code_usage", "codes in use", "of all codes", 3),

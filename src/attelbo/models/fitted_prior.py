@@ -29,6 +29,7 @@ from attelbo.latent import Density, Evidence, Objective
 from attelbo.latent.objectives.base import generative_of
 from attelbo.metrics import Measure
 from attelbo.models.base import Player, Terms
+from attelbo.models.evidence_model import LABELLED
 from attelbo.models.loading import read_weights
 from attelbo.models.vae import VAESpecs, VariationalAutoencoder, vae_parts
 
@@ -94,6 +95,10 @@ class FittedPrior(VariationalAutoencoder):
     def known_classes(self) -> int | None:
         return self._known_classes
 
+    @property
+    def given_labels(self) -> bool:
+        return self.known_classes is not None
+
     def prior_of(self, y: Tensor | None = None) -> Density:
         """p(z|y), if the prior is class-conditional and labels are given; else p(z)."""
         if self.known_classes is None or y is None:
@@ -116,7 +121,7 @@ class FittedPrior(VariationalAutoencoder):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        of_label = " given the label" if self.known_classes is not None else ""
+        of_label = f" {LABELLED}" if self.given_labels else ""
         at_most = ", at most" if self.prior.estimates else ""
         found: list[Measure] = []
         for measure in super().measures:

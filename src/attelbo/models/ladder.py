@@ -27,7 +27,14 @@ from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Real
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
-from attelbo.models.parts import check_objective_of_terms, check_prior, likelihood_of, model_arguments
+from attelbo.models.parts import (
+    check_objective_of_terms,
+    check_prior,
+    check_pseudo_inputs,
+    likelihood_of,
+    model_arguments,
+    offered_by,
+)
 from attelbo.networks import Decoder, Encoder
 from attelbo.networks.layers import Activation, activation_layer, hidden_layers, positive
 
@@ -155,9 +162,12 @@ def build_ladder(
     top = Real((latent_dims[-1],))
     check_prior(prior, top, DiagonalNormal, "a ladder's topmost layer")
     seen = (sum(latent_dims) if skip else latent_dims[0],)
+    f = part("encoder", encoder, in_shape=data.shape)
+    r = part("prior", prior, **offered_by(top.shape, top, data))
+    check_pseudo_inputs(r, encoder=f)
     return LadderVAE(
-        encoder=part("encoder", encoder, in_shape=data.shape),
-        prior=part("prior", prior, latent_shape=top.shape, space=top, data_shape=data.shape),
+        encoder=f,
+        prior=r,
         decoder=part("decoder", decoder, in_shape=seen, out_shape=p.parameter_shape),
         likelihood=p,
         objective=o,

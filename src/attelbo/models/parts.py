@@ -30,12 +30,14 @@ from attelbo.networks import Decoder, Encoder
 Part = TypeVar("Part", Prior, Objective)
 
 
-def offered_by(posterior: Posterior, data: DataSpec) -> dict[str, Any]:
-    """The arguments that a prior or an objective may take from the posterior and the data."""
+def offered_by(latent_shape: Sequence[int], space: Space, data: DataSpec) -> dict[str, Any]:
+    """The arguments that a prior or an objective may take from the latents, as the decoder sees them and their space,
+    and from the data."""
     return {
-        "latent_shape": posterior.latent_shape,
-        "space": posterior.space,
+        "latent_shape": tuple(latent_shape),
+        "space": space,
         "data_shape": data.shape,
+        "data_kind": data.kind,
         "data_classes": data.n_classes,
     }
 
@@ -181,6 +183,22 @@ def check_objective(objective: Objective, posterior: Posterior) -> None:
         )
 
 
+def check_extra(spec: Spec, objective: Objective, data: DataSpec) -> None:
+    """Raise ConfigError unless an extra term, which is not built yet, can be added to the loss of the objective."""
+    chosen: Any = locate_part("extra", spec)
+    name = chosen.__name__
+    if objective.stops_posterior:
+        raise ConfigError(
+            f"model/extra: {type(objective).__name__} weights all gradients on their way through z to q, those of "
+            f"{name} too, whose gradient would be wrong; model/objective=iwae has the same bound"
+        )
+    if data.log_volume and getattr(chosen, "of_unit_range", False):
+        raise ConfigError(
+            f"model/extra: {name} compares images with values from 0 to 1, and pixels that are standardized are "
+            "others; data.standardize must be none"
+        )
+
+
 def takes_more_than_terms(objective: Objective) -> bool:
     """Whether it needs more than the evidence terms: the model, how q's samples are drawn, or q's parameters."""
     return objective.needs_generative or objective.stops_posterior or objective.posteriors != (Distribution,)
@@ -195,14 +213,20 @@ def check_objective_of_terms(objective: Objective, owner: str) -> None:
         )
 
 
-def check_batch_norm(encoder: Encoder, posterior: Posterior, prior: Prior, decoder: Decoder) -> None:
-    """Raise ConfigError where running averages over batches would be updated by inputs that are not data."""
-    for name, own in (("encoder", encoder), ("posterior", posterior)):
+def check_pseudo_inputs(prior: Prior, **inference: nn.Module) -> None:
+    """Raise ConfigError where running averages over batches would be updated by the inputs of a prior that is made of
+    posteriors; ``inference``: the parts of q(z|x), by name."""
+    for name, own in inference.items():
         if prior.made_of_posteriors and _normalizes_batch(own):
             raise ConfigError(
                 f"model/prior: {type(prior).__name__} makes posteriors of its own inputs too, and {type(own).__name__} "
                 f"(model.{name}) normalizes over batches of the data; choose another prior, or no batch normalization"
             )
+
+
+def check_batch_norm(encoder: Encoder, posterior: Posterior, prior: Prior, decoder: Decoder) -> None:
+    """Raise ConfigError where running averages over batches would be updated by inputs that are not data."""
+    check_pseudo_inputs(prior, encoder=encoder, posterior=posterior)
     if posterior.distribution.with_log_joint is not Distribution.with_log_joint and _normalizes_batch(decoder):
         raise ConfigError(
             f"model/posterior: {type(posterior).__name__} takes gradients of the decoder on its way to z, where "

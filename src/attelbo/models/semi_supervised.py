@@ -27,7 +27,7 @@ from attelbo.building import Spec, part
 from attelbo.checks import check_not_negative
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import Distribution, Evidence
+from attelbo.latent import Capacity, Distribution, Evidence
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
@@ -89,6 +89,7 @@ class SemiSupervisedVAE(ConditionalVAE):
         self.classifier = classifier
         self.alpha = alpha
         self.accuracy = SampleMean(["accuracy"])
+        self.code_usage = None  # a row has codes for each class
 
     def log_classes(self, x: Tensor) -> Tensor:
         """log q(y|x) of x (B, C, H, W), (B, Y), nats."""
@@ -155,6 +156,11 @@ class SemiSupervisedVAE(ConditionalVAE):
         return results
 
     @property
+    def given_labels(self) -> bool:
+        """No: labels are summed over."""
+        return False
+
+    @property
     def measures(self) -> Sequence[Measure]:
         return *super().measures, Measure("accuracy", "accuracy", "of the labels, by q(y|x)", 4, better="more")
 
@@ -205,6 +211,11 @@ def build_m2(
         raise ConfigError(
             f"model/objective: M2 sums its evidence terms over classes, and {type(o).__name__} takes more than these "
             "terms; ELBO and IWAE do not"
+        )
+    if isinstance(o, Capacity) and o.discrete_capacity is not None:
+        raise ConfigError(
+            "model.objective.discrete_capacity must be null: the KL of M2 has that of the label besides those of the "
+            "parts of z, and it is in neither capacity"
         )
     body = part("encoder", specs["encoder"], in_shape=data.shape)
     classifier = nn.Sequential(body, nn.Flatten(), nn.Linear(math.prod(body.out_shape), n_classes))

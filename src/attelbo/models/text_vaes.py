@@ -191,7 +191,7 @@ def _beside(q: Posterior, data: DataSpec, prior: Spec, objective: Spec) -> dict[
         ConfigError: an argument is out of range, or parts do not fit together.
     """
     check_prior(prior, q.space, q.distribution, type(q).__name__)
-    offered = offered_by(q, data)
+    offered = offered_by(q.latent_shape, q.space, data)
     o = part("objective", objective, **offered)
     check_objective(o, q)
     if o.needs_eta:

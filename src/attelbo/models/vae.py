@@ -9,7 +9,7 @@ Units: nats, summed over the dimensions of x and averaged over the batch.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NotRequired, TypedDict, Unpack
 
 import torch
@@ -22,10 +22,10 @@ from attelbo.latent import Density, Distribution, Evidence, Extra, Likelihood, O
 from attelbo.latent.control_variates import with_less_noise
 from attelbo.latent.gradients import weigh_samples
 from attelbo.latent.spaces import Codes
-from attelbo.metrics import Measure
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import (
     check_batch_norm,
+    check_extra,
     check_network,
     check_objective,
     check_prior,
@@ -174,12 +174,6 @@ class VariationalAutoencoder(LatentVariableModel):
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.posterior.parameters()]
 
-    @property
-    def measures(self) -> Sequence[Measure]:
-        """As of every model; where log p(z) is estimated from below, the KL is known from above."""
-        at_most = Measure("kl", "KL", "nats, at most: log p(z) is estimated from below")
-        return [at_most if self.prior.estimates and own.key == "kl" else own for own in super().measures]
-
     # -- what one does with a trained model --------------------------------------------------------
 
     @torch.no_grad()
@@ -273,9 +267,11 @@ def vae_parts(
     check_network("encoder", f, seen, f.out_shape)
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
     check_prior(prior, q.space, q.distribution, type(q).__name__)
-    offered = offered_by(q, data)
+    offered = offered_by(q.latent_shape, q.space, data)
     o = part("objective", objective, **offered)
     check_objective(o, q)
+    if extra is not None:
+        check_extra(extra, o, data)
     r = part("prior", prior, **offered)
     read = q.latent_shape if n_classes is None else (math.prod(q.latent_shape) + n_classes,)
     g = part("decoder", decoder, in_shape=read, out_shape=p.parameter_shape)

@@ -122,7 +122,8 @@ class Step:
         data: makes batches of rows.
         micro_batches: parts that a minibatch is split into to save memory; their gradients add up to the minibatch's
             own where the loss is a mean over rows or tokens. What is computed over a minibatch as a whole is computed
-            over a part: batch norm, the estimates of total correlation, moments or MMD in beta_tc, dip, info, wae_mmd.
+            over a part: batch norm, an optimal scale, the KL that free bits and capacities compare with a number, and
+            the estimates of distributions in beta_tc, dip, factor, info, sliced_wasserstein, wae_mmd.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from attelbo.experiments.terminal import tracked
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
 from attelbo.models import EvidenceModel, Model
+from attelbo.models.evidence_model import LABELLED
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
@@ -81,11 +82,14 @@ def evaluate_likelihood(
     }
 
 
-def likelihood_measures(data: ResidentDataModule, split: Evaluated, settings: Evaluation) -> tuple[Measure, Measure]:
+def likelihood_measures(
+    model: EvidenceModel, data: ResidentDataModule, split: Evaluated, settings: Evaluation
+) -> tuple[Measure, Measure]:
     """The measures of ``evaluate_likelihood``: the likelihood, and the effective samples."""
     row = data.spec.row
     article = "an" if row == "image" else "a"
     note = f"{settings.n_samples:,} importance samples, {n_evaluated(data, split, settings):,} {row}s"
+    note += f", {LABELLED}" if model.given_labels else ""
     return (
         Measure("nll", "NLL", "nats", note=note, better="less"),
         Measure("effective_sample_size", "effective samples", f"carry the weight of all those of {article} {row}", 1),

@@ -6,6 +6,7 @@ Shapes: N images (C, H, W).
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 class Extra(nn.Module, ABC):
     """Subclasses take ``data_shape`` (C, H, W) first, given by the model, and ``weight``."""
 
+    of_unit_range: ClassVar[bool] = False
+    """Whether it is defined for pixels from 0 to 1 only."""
     weight: float
     """Of the distance in the loss."""
 

@@ -38,6 +38,7 @@ class MSSSIM(Extra):
         ValueError: not an image of at least 3 pixels each way, or a negative or infinite weight.
     """
 
+    of_unit_range = True
     exponents: Tensor
 
     def __init__(self, data_shape: Sequence[int], weight: float = 10.0) -> None:

@@ -47,6 +47,8 @@ class Perceptual(Extra):
         DataError: the weights are missing and cannot be downloaded, or are damaged.
     """
 
+    of_unit_range = True
+
     def __init__(
         self,
         data_shape: Sequence[int],

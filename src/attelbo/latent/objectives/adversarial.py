@@ -12,7 +12,7 @@ from torch import Tensor
 from attelbo.checks import check_positive
 from attelbo.latent.critics import Critic, loss_of_critic, loss_of_maker
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, Turn, generative_of
+from attelbo.latent.objectives.base import Objective, Turn, prior_samples
 
 
 class Adversarial(Objective):
@@ -61,7 +61,7 @@ class Adversarial(Objective):
     def loss_of_discriminator(self, evidence: Evidence) -> Tensor:
         z = evidence.z.flatten(0, 1)
         with torch.no_grad():
-            drawn = generative_of(evidence).sample_prior(len(z))
+            drawn = prior_samples(evidence)
         return loss_of_critic(self.critic(drawn), self.critic(z))
 
     def loss_of_generator(self, evidence: Evidence) -> Tensor:

@@ -107,3 +107,15 @@ def generative_of(evidence: Evidence) -> Generative:
     if evidence.generative is None:
         raise ValueError("evidence has no generative: this objective is for models that give it, with one layer of z")
     return evidence.generative
+
+
+def prior_samples(evidence: Evidence) -> Tensor:
+    """As many samples of the prior as there are of q, (K B, *E), and of the same labels: where p(z|y) differs between
+    labels, their mixture is that of the batch.
+
+    Raises:
+        ValueError: the model is not there.
+    """
+    k, rows = evidence.z.shape[:2]
+    y = None if evidence.y is None else evidence.y.expand(k, *evidence.y.shape).flatten(0, 1)
+    return generative_of(evidence).sample_prior(k * rows, y)

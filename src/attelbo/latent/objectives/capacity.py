@@ -7,6 +7,7 @@ Shapes: B batch, G groups of latents.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ class Capacity(Objective):
     Where categorical latents have their own capacity C', the KL above is that of the other latents, and gamma |mean_b
     KL_choices - C'| is added.
 
+    The loss selects the best epoch where capacities are constant. While one grows, losses of two epochs are those of
+    two aims, and what is wanted is the last one: the last epoch is taken.
+
     Args:
         space: where z lives.
         capacity: C, nats: a number or a schedule (``attelbo.latent.schedules``); the papers have it grow from 0.
@@ -37,7 +41,6 @@ class Capacity(Objective):
             categorical and other latents.
     """
 
-    watched = "loss"
     _is_choice: Tensor
 
     def __init__(
@@ -58,6 +61,12 @@ class Capacity(Objective):
         if discrete_capacity is not None:
             self.discrete_capacity = Scheduled(discrete_capacity, "discrete_capacity")
             self.register_buffer("_is_choice", _choices(space), persistent=False)
+
+    # Not an attribute: stacked replicas may differ in their capacities, but in numbers only.
+    @property
+    def watched(self) -> Literal["elbo", "loss"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        capacities = [self.capacity] + ([] if self.discrete_capacity is None else [self.discrete_capacity])
+        return "loss" if all(first == last for first, last in (own.ends for own in capacities)) else None
 
     def at_step(self, step: int, total_steps: int) -> None:
         self.capacity.at_step(step, total_steps)

@@ -12,6 +12,7 @@ from attelbo.checks import check_at_least, check_not_negative, check_positive
 from attelbo.latent.critics import BETAS, Critic, loss_of_critic, shuffled
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, Turn
+from attelbo.latent.spaces import OneHot, Product, Space, Sphere
 
 
 class Factor(Objective):
@@ -28,9 +29,11 @@ class Factor(Objective):
         hidden: units of the discriminator's hidden layers.
         n_samples: K, samples of z for each x.
         discriminator_rate: the learning rate of the discriminator, as a multiple of the model's.
+        space: where z lives, real numbers if None. Numbers that depend on each other whatever q is, those of a one-hot
+            vector or of a unit vector, have a total correlation that nothing but a collapse takes away.
 
     Raises:
-        ValueError: latents that are no vector, a negative gamma, no rate, or a size or
+        ValueError: latents that are no vector, or choices or unit vectors, a negative gamma, no rate, or a size or
             n_samples below 1.
     """
 
@@ -41,11 +44,15 @@ class Factor(Objective):
         hidden: Sequence[int] = (256, 256, 256),
         n_samples: int = 1,
         discriminator_rate: float = 1.0,
+        space: Space | None = None,
     ) -> None:
         super().__init__()
         check_at_least(1, n_samples=n_samples)
         if len(latent_shape) != 1:
             raise ValueError(f"latents must be a vector to be permuted by dimension, got shape {tuple(latent_shape)}")
+        parts = space.parts if isinstance(space, Product) else (space,)
+        if any(isinstance(part, OneHot | Sphere) for part in parts):
+            raise ValueError(f"latents must be numbers that may be independent of each other, and there are {space}")
         check_not_negative(gamma=gamma)
         check_positive(discriminator_rate=discriminator_rate)
         self.discriminator_rate = discriminator_rate

@@ -9,7 +9,7 @@ from torch import Tensor
 from attelbo.checks import check_at_least, check_not_negative
 from attelbo.latent.divergences import Kernel, check_kernel, maximum_mean_discrepancy
 from attelbo.latent.evidence import Evidence
-from attelbo.latent.objectives.base import Objective, generative_of
+from attelbo.latent.objectives.base import Objective, prior_samples
 
 
 class InfoVAE(Objective):
@@ -52,4 +52,4 @@ def samples_of(evidence: Evidence) -> tuple[Tensor, Tensor]:
     """Samples of the aggregate posterior and as many of the prior, (K, B, D) each: K sets, since samples of the same
     q(z|x) are not independent draws of the aggregate."""
     z = evidence.z.flatten(2)
-    return z, generative_of(evidence).sample_prior(z.shape[0] * z.shape[1]).reshape(z.shape)
+    return z, prior_samples(evidence).reshape(z.shape)

@@ -39,7 +39,8 @@ class Prior(nn.Module, ABC):
     """p(z) over z (*E).
 
     The model passes to subclasses what their constructors name: ``latent_shape`` (E), ``space`` (the posterior's
-    :class:`~attelbo.latent.spaces.Space`), ``data_shape`` (C, ...), ``data_classes`` (how many, or None).
+    :class:`~attelbo.latent.spaces.Space`), ``data_shape`` (C, ...), ``data_kind`` ("binary", "levels", "real", ...),
+    ``data_classes`` (how many, or None).
     """
 
     spaces: ClassVar[tuple[type[Space], ...]] = (Real,)

@@ -20,7 +20,8 @@ class VampPrior(Prior):
 
     The best prior for the ELBO is the aggregated posterior of the training data (eq. 7); this is that of M artificial
     data points. The pseudo-inputs are sigmoids of free parameters, data in (0, 1), and start as noise around mid-grey;
-    the authors' code clips them to [0, 1], where values outside get no gradient.
+    the authors' code clips them to [0, 1], where values outside get no gradient. Those of real numbers are the
+    parameters themselves, and start as N(0, 1), as standardized data are.
 
     No closed-form KL exists; the K-sample estimate is used. Each call of ``log_prob`` encodes the M pseudo-inputs, and
     so does ``density``, for all calls of what it returns; memory grows with n B M, and with n B M D unless q(z|x) is a
@@ -30,6 +31,7 @@ class VampPrior(Prior):
         latent_shape: E, the shape of one z.
         data_shape: (C, ...), the shape of one pseudo-input.
         n_components: M; 500 in the paper.
+        data_kind: of the data, "real" or another.
 
     Raises:
         ValueError: n_components below 1.
@@ -38,11 +40,18 @@ class VampPrior(Prior):
     spaces = (Real, Positive, Sphere, Ball)
     made_of_posteriors = True
 
-    def __init__(self, latent_shape: Sequence[int], data_shape: Sequence[int], n_components: int = 100) -> None:
+    def __init__(
+        self,
+        latent_shape: Sequence[int],
+        data_shape: Sequence[int],
+        n_components: int = 100,
+        data_kind: str = "levels",
+    ) -> None:
         super().__init__()
         check_at_least(1, n_components=n_components)
         self.latent_shape = tuple(latent_shape)
         self.n_components = n_components
+        self.data_kind = data_kind
         self.logits = nn.Parameter(torch.randn(n_components, *data_shape))
         self._posterior_of: Callable[[Tensor], Distribution] | None = None
 
@@ -52,7 +61,7 @@ class VampPrior(Prior):
     @property
     def pseudo_inputs(self) -> Tensor:
         """u, (M, C, ...), in data units."""
-        return self.logits.sigmoid()
+        return self.logits if self.data_kind == "real" else self.logits.sigmoid()
 
     def log_prob(self, z: Tensor) -> Tensor:
         return self.density()(z)
