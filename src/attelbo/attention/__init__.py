@@ -25,7 +25,20 @@ from attelbo.attention.kernels import KERNELS, Call, Kernel, KernelName, Mechani
 from attelbo.attention.latent import LatentAttention
 from attelbo.attention.layer import AttentionLayer, HeadFeatures
 from attelbo.attention.linear import EluFeatures, LinearAttention, LinearCache, PositiveRandomFeatures
-from attelbo.attention.masks import And, Behind, Block, Causal, Document, Full, Mask, Or, Padding, Prefix, SlidingWindow
+from attelbo.attention.masks import (
+    And,
+    Behind,
+    Block,
+    Causal,
+    Document,
+    Full,
+    Global,
+    Mask,
+    Or,
+    Padding,
+    Prefix,
+    SlidingWindow,
+)
 from attelbo.attention.multi_head import AttentionOptions, MultiHeadAttention
 from attelbo.attention.normalizers import (
     Entmax15,
@@ -113,6 +126,7 @@ __all__ = [
     "GatedAttention",
     "GaussianWindow",
     "General",
+    "Global",
     "Handed",
     "HeadFeatures",
     "HyperConnection",
