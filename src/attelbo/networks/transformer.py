@@ -139,7 +139,7 @@ class Transformer(nn.Module):
             for depth in range(1, layers + 1)
         )
         self.streams = streams if is_hyper(residual) else None
-        take_turns(self)
+        take_turns(each for block in self._blocks() for each in block.connections())
         self.norm = norm_layer(norm, dim, bias) if ends_with_norm(residual) else nn.Identity()
         self.reset_parameters()
 
