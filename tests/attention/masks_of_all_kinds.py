@@ -2,7 +2,18 @@
 
 import torch
 
-from attelbo.attention import Behind, Block, BlockCausal, Causal, Document, Mask, Padding, Prefix, SlidingWindow
+from attelbo.attention import (
+    Behind,
+    Block,
+    BlockCausal,
+    Causal,
+    Document,
+    Global,
+    Mask,
+    Padding,
+    Prefix,
+    SlidingWindow,
+)
 
 LENGTH = 16
 
@@ -27,5 +38,7 @@ MASKS: dict[str, Mask | None] = {
     "causal window or prefix": Causal() & SlidingWindow(3) | Prefix(1),
     "blocks and a window": Block(2) | Causal() & SlidingWindow(2),
     "documents behind others": Behind(Causal() & Document(IDS), 3),
+    "blocks, with tokens that see everyone": Global(Block(3), 2),
+    "causal, with tokens that everyone sees": Causal() & Global(SlidingWindow(2), 2),
     "nothing": Prefix(1) & SlidingWindow(1) & Block(1),
 }

@@ -156,6 +156,17 @@ def test_norms_of_nothing_and_of_half_precision_are_numbers(name: NormName) -> N
     assert norm.half()(large).isfinite().all()
 
 
+@pytest.mark.parametrize("name", get_args(NormName))
+def test_norms_of_half_precision_under_autocast_are_silent(name: NormName, recwarn: pytest.WarningsRecorder) -> None:
+    torch.set_warn_always(True)  # torch would not say it a second time
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            norm_layer(name, 8)(torch.randn(2, 8).bfloat16())
+    finally:
+        torch.set_warn_always(False)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
 def test_half_of_a_network_on_either_side_of_attention(residual: str) -> None:
     ours, x = block(residual=residual, macaron=True), torch.randn(2, 3, 8, dtype=torch.float64)

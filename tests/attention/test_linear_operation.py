@@ -14,7 +14,7 @@ from attelbo.attention.linear import (
     causal_linear_attention,
     linear_attention,
 )
-from attelbo.attention.linear.operation import CHUNK
+from attelbo.attention.linear.operation import CHUNK, _in_chunks
 
 sizes = st.integers(1, 6)
 
@@ -45,6 +45,21 @@ def test_equals_the_definition(batch: int, heads: int, queries: int, keys: int, 
 def test_causal_equals_the_definition_at_every_place_in_a_chunk(length: int) -> None:
     q, k, v = draw(2, 2, length, 3).exp(), draw(2, 2, length, 3, seed=1).exp(), draw(2, 2, length, 4, seed=2)
     torch.testing.assert_close(causal_linear_attention(q, k, v)[0], explicit(q, k, v, causal=True))
+
+
+def test_no_tokens_give_nothing_and_leave_the_sums_as_they_are() -> None:
+    q, k, v, sums = draw(2, 2, 0, 3), draw(2, 2, 0, 3), draw(2, 2, 0, 4), draw(2, 2, 3, 5).exp()
+    out, after = causal_linear_attention(q, k, v, sums)
+    assert out.shape == (2, 2, 0, 4)
+    assert torch.equal(after, sums)
+    assert causal_linear_attention(q, k, v)[0].shape == (2, 2, 0, 4)
+
+
+@pytest.mark.parametrize(("length", "computed"), [(CHUNK, CHUNK), (CHUNK + 2, CHUNK + 2), (3 * CHUNK - 1, 3 * CHUNK)])
+def test_chunks_are_even(length: int, computed: int) -> None:
+    """So that hardly any place is computed in vain."""
+    chunks = _in_chunks(draw(1, 1, length, 2), -(-length // CHUNK))
+    assert math.prod(chunks.shape[2:4]) == computed
 
 
 @pytest.mark.parametrize("pieces", [[1] * 9, [4, 1, 1, 3], [9], [2, CHUNK + 3, 1], [CHUNK, CHUNK, 7]])

@@ -13,6 +13,7 @@ from attelbo.attention import (
     Causal,
     Document,
     Full,
+    Global,
     Mask,
     MultiHeadAttention,
     Or,
@@ -46,6 +47,14 @@ DEFINITIONS = {
     "a causal window behind others": (
         Behind(Causal() & SlidingWindow(2), 3),
         lambda b, q, k: k < 3 or k in (q - 1, q),
+    ),
+    "blocks, with tokens that see everyone": (
+        Global(Block(3), 2),
+        lambda b, q, k: min(q, k) < 2 or (q - 2) // 3 == (k - 2) // 3,
+    ),
+    "a causal window, with tokens that everyone sees": (
+        Causal() & Global(SlidingWindow(2), 1),
+        lambda b, q, k: k <= q and (k < 1 or k in (q - 1, q)),
     ),
 }
 
@@ -100,6 +109,9 @@ def test_what_is_known_to_mask_nothing() -> None:
     assert SlidingWindow(5).allows_all(5, 5, 0)
     assert BlockCausal((1, 4)).allows_all(2, 5, 2)
     assert not BlockCausal((1, 4)).allows_all(2, 5, 0)
+    assert Global(SlidingWindow(1), 3).allows_all(3, 9, 0)
+    assert Global(SlidingWindow(5), 3).allows_all(8, 8, 0)
+    assert not Global(SlidingWindow(4), 3).allows_all(8, 8, 0)
     assert (Causal() & SlidingWindow(9)).is_causal(8, 8)
     assert not (Causal() & SlidingWindow(3)).is_causal(8, 8)
     assert (Causal() & SlidingWindow(3)).key_range(10, 12) == (8, 13)

@@ -70,6 +70,17 @@ def test_ties_at_the_end_of_the_support_change_nothing(name: str, scores: str) -
 
 
 @pytest.mark.parametrize("name", names("normalizer"))
+@pytest.mark.parametrize("allowed", [None, torch.tensor([True, True, True, False])])
+def test_a_score_that_is_nan_shows_in_the_weights_of_its_query_only(name: str, allowed: Tensor | None) -> None:
+    scores, normalizer = normal(HEADS, 3, 4), build_part("normalizer", name)
+    expected = normalizer(scores, allowed)
+    scores[:, 1, 2] = math.nan
+    weights = normalizer(scores, allowed)
+    assert weights[:, 1, 2].isnan().all()
+    torch.testing.assert_close(weights[:, ::2], expected[:, ::2])
+
+
+@pytest.mark.parametrize("name", names("normalizer"))
 @settings(max_examples=20, deadline=None)
 @given(n_keys=st.integers(1, 9), seed=st.integers(0, 1000))
 def test_masked_keys_count_as_if_they_were_not_there(name: str, n_keys: int, seed: int) -> None:

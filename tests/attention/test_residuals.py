@@ -177,6 +177,21 @@ def test_hyper_connections_are_their_formula(dynamic: bool) -> None:
         torch.testing.assert_close(found[:, b, t], mix.T @ streams + torch.outer(write, added))
 
 
+@pytest.mark.parametrize("options", [{}, {"macaron": True}, {"cross": True}, {"cross": True, "macaron": True}])
+def test_layers_begin_with_one_stream_after_the_other(options: dict) -> None:
+    ours, read = stack("hyper", streams=7, **options), list[int]()
+
+    def note(connection: HyperConnection, *_: object) -> None:
+        read.append(int(connection.width.view(7, -1)[:, 0].argmax()))
+
+    for module in ours.modules():
+        if isinstance(module, HyperConnection):
+            module.register_forward_hook(note)
+    ours(normal(1, 2, 8), normal(1, 3, 8))
+    assert read == [k % 7 for k in range(len(read))]
+    assert len(read) == 3 * (2 + len(options))
+
+
 @pytest.mark.parametrize("form", ["hyper", "dynamic_hyper"])
 @pytest.mark.parametrize("options", [{}, {"streams": 1}, {"causal": True, "macaron": True, "layer_scale": 0.1}])
 def test_hyper_connections_begin_as_the_residual_network_and_then_tell_streams_apart(
@@ -185,7 +200,7 @@ def test_hyper_connections_begin_as_the_residual_network_and_then_tell_streams_a
     ours, plain, x = stack(form, **options), stack("pre_norm", **{**options, "streams": 4}), normal(2, 5, 8)
     torch.testing.assert_close(ours(x), plain(x))
     (ours(x) * normal(2, 5, 8, seed=1)).sum().backward()
-    connections = [each for each in ours.modules() if isinstance(each, HyperConnection)]
+    connections = [each for block in ours.blocks for each in block.connections()]
     n = options.get("streams", 4)
     assert [int(each.width.view(n, -1)[:, 0].argmax()) for each in connections] == [
         k % n for k in range(len(connections))

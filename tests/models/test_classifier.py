@@ -83,6 +83,17 @@ def test_evaluation_is_exact_whatever_the_batches(sizes):
     assert {measure.key for measure in model.measures} == results.keys()
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize(("model", "batch"), [(of_texts, texts(1)), (of_images, images(1))], ids=["texts", "images"])
+def test_every_token_is_seen_where_a_mask_lets_tokens_see_themselves_only(pooling, model, batch):
+    """By the class token, that is."""
+    mask = {"_target_": "attelbo.attention.Block", "size": 1}
+    classifier = model(pooling={"_target_": f"attelbo.networks.{pooling}"}, mask=mask).eval()
+    x = torch.full_like(batch.x, 3)
+    others = [x.index_fill(x.dim() - 1, torch.tensor([at]), 5) for at in range(x.shape[-1])]
+    assert all(not torch.equal(classifier(x), classifier(other)) for other in others)
+
+
 def test_dropout_is_for_training():
     model, batch = of_texts(dropout=0.5), texts()
     assert not torch.equal(model(batch.x), model(batch.x))

@@ -160,6 +160,18 @@ def test_padding_changes_nothing(model) -> None:
     torch.testing.assert_close(model.encode(longer)[1:], model.encode(longer[1:, :2]))
 
 
+@pytest.mark.parametrize("latent_into", ["memory", "embedding", "cross"])
+def test_z_reaches_every_token_whatever_tokens_a_mask_hides(latent_into: str) -> None:
+    mask = {"_target_": "attelbo.attention.Block", "size": 1}
+    decoder = moved(transformer(latent_into=latent_into, n_memory=3, mask=mask)).decoder
+    tokens, z = torch.tensor([[BOS, 4, 5, 4]]), torch.zeros(1, 1, dtype=torch.float64)
+    features, others = decoder(z, tokens), decoder(z + 1, tokens)
+    assert (features != others).any(-1).all()
+    decoding = decoder.begin(z, 4)
+    steps = [decoding.advance(token) for token in tokens.unbind(1)]
+    torch.testing.assert_close(torch.stack(steps, 1), decoder.output(features))
+
+
 def test_what_stands_for_padding_does_not_matter() -> None:
     model = moved(recurrent())
     z = torch.randn(2, len(X), 1, dtype=torch.float64)

@@ -50,6 +50,24 @@ def test_no_token_sees_those_behind_it() -> None:
         assert (gradient[0, : t + 1].abs().sum(-1) > 0).all()
 
 
+@pytest.mark.parametrize("residual", ["pre_norm", "post_norm", "sandwich_norm", "deepnorm"])
+def test_tokens_in_half_precision_round_no_gradient_more_than_others(residual: str) -> None:
+    """Under autocast an embedding of patches makes such tokens; sums of many branches would be rounded each time."""
+    ours, x = stack(residual=residual, layers=8).float(), torch.randn(4, 12, 8).bfloat16()
+    parameters = list(ours.parameters())
+
+    def gradients(x: torch.Tensor, *, autocast: bool) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = ours(x).float()
+        found = torch.autograd.grad((output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum(), parameters)
+        return torch.cat([gradient.flatten() for gradient in found])
+
+    exact = gradients(x.float(), autocast=False)
+    error, budget = ((gradients(each, autocast=True) - exact).norm() for each in (x, x.float()))
+    assert error < 1.2 * budget
+    assert ours.bfloat16()(x).dtype == torch.bfloat16
+
+
 def test_decoding_with_caches_equals_all_at_once() -> None:
     ours = stack(causal=True, cross=True)
     x, memory = torch.randn(2, 6, 8, dtype=torch.float64), torch.randn(2, 3, 8, dtype=torch.float64)

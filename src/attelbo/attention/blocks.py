@@ -236,6 +236,11 @@ class TransformerBlock(nn.Module):
             x = self.around_cross(x, look)
         return self.around_feed_forward(x, reading("feed_forward", self.feed_forward))
 
+    def connections(self) -> list[Residual]:
+        """Around its layers, in their order."""
+        all_ = (self.around_before, self.around_attention, self.around_cross, self.around_feed_forward)
+        return [each for each in all_ if each is not None]
+
     def residual_outputs(self) -> list[nn.Linear]:
         """The last layer of each residual branch."""
         return [

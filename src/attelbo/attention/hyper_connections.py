@@ -15,7 +15,7 @@ of the dynamic ones.
 Shapes: n streams, B batch, T tokens, E features of a token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, cast
 
 import torch
@@ -117,7 +117,7 @@ def is_hyper(name: ResidualName) -> bool:
     return name in ("hyper", "dynamic_hyper")
 
 
-def take_turns(stack: nn.Module) -> None:
-    """Let the layers of a stack begin with one stream after the other."""
-    for k, connection in enumerate(each for each in stack.modules() if isinstance(each, HyperConnection)):
+def take_turns(connections: Iterable[Residual]) -> None:
+    """Let those among connections, in the order of a stack's layers, begin with one stream after the other."""
+    for k, connection in enumerate(each for each in connections if isinstance(each, HyperConnection)):
         connection.read(k)

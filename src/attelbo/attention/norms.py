@@ -14,10 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attelbo.attention.precision import full_precision
+from attelbo.attention.precision import full_precision, rms_normed
 from attelbo.checks import check_choice
 
 NormName = Literal["layer", "rms", "scale", "dynamic_tanh"]
+
+
+class RMSNorm(nn.RMSNorm):
+    """x (..., E) -> (..., E); torch's own warns where x and its weight are of different types, as under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_normed(x, self)
 
 
 class ScaleNorm(nn.Module):
@@ -57,4 +64,4 @@ def norm_layer(name: NormName, dim: int, bias: bool = True) -> nn.Module:
         return nn.LayerNorm(dim, bias=bias)
     if name == "dynamic_tanh":
         return DynamicTanh(dim, bias)
-    return nn.RMSNorm(dim) if name == "rms" else ScaleNorm(dim)
+    return RMSNorm(dim) if name == "rms" else ScaleNorm(dim)

@@ -161,8 +161,8 @@ def build_vision_transformer(
         ConfigError: the data are no images or lack labels, an argument is out of range, or parts do not fit together.
     """
     n_classes = _check(data, "images", label_smoothing=label_smoothing, dropout=dropout)
-    parts = AttentionParts(**specs)
     pool = part("pooling", pooling, dim=dim)
+    parts = AttentionParts(**specs, n_global=pool.n_own)
     with model_arguments():
         size = patch_grid(data.shape, patch)
     places = parts.position_of(dim, math.prod(size) + pool.n_own, causal=False, size=size)
@@ -193,8 +193,8 @@ def build_text_classifier(
     """
     n_classes = _check(data, "texts", label_smoothing=label_smoothing, dropout=dropout)
     assert data.n_tokens is not None
-    parts = AttentionParts(**specs)
     pool = part("pooling", pooling, dim=dim)
+    parts = AttentionParts(**specs, n_global=pool.n_own)
     places = parts.position_of(dim, data.shape[0] + pool.n_own, causal=False)
     body = TokenEncoder(
         TokenEmbedding(data.n_tokens, dim, places, dropout),

@@ -139,9 +139,9 @@ def build_transformer_text_vae(
     with model_arguments():
         check_at_least(1, dim=dim, latent_dim=latent_dim, n_memory=n_memory)
         check_below_one(word_dropout=word_dropout, dropout=dropout)
-    parts = AttentionParts(**specs)
     if text_encoder is None:
         pool = part("pooling", pooling, dim=dim)
+        parts = AttentionParts(**specs, n_global=pool.n_own)
         read = parts.position_of(dim, data.shape[0] + pool.n_own, causal=False)
         encoder = TokenEncoder(
             TokenEmbedding(n_tokens, dim, read, dropout),
@@ -153,6 +153,7 @@ def build_transformer_text_vae(
     else:
         encoder = _encoder(text_encoder, nn.Embedding(n_tokens, dim), data)
         features = encoder.out_features
+    parts = AttentionParts(**specs, n_global=n_memory if latent_into == "memory" else 0)
     written = parts.position_of(dim, data.shape[0] + n_memory, causal=True)
     stack = part("network", network, dim=dim, parts=parts, position=written, causal=True, cross=latent_into == "cross")
     q = part("posterior", posterior, in_shape=(features,), latent_dim=latent_dim)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
-from attelbo.attention import AttentionLayer, Causal, HeadFeatures, Mask, Position
+from attelbo.attention import AttentionLayer, Causal, Global, HeadFeatures, Mask, Position
 from attelbo.attention.layer import check_score_and_mask
 from attelbo.attention.masks import merged
 from attelbo.building import Spec, arguments_of, locate, part
@@ -26,7 +26,8 @@ class AttentionSpecs(TypedDict):
     normalizer: NotRequired[Spec | None]
     """From scores to weights; likewise."""
     mask: NotRequired[Spec | None]
-    """Who may attend to whom, in addition to the mask of the model itself; None: nothing more."""
+    """Which tokens may attend to which, in addition to the mask of the model itself; None: nothing more. It leaves out
+    tokens in front of them, such as those of a pooling or of z."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class AttentionParts:
     score: Spec | None = None
     normalizer: Spec | None = None
     mask: Spec | None = None
+    n_global: int = 0
+    """Tokens in front of the others that the configured mask leaves out: they see everyone and everyone sees them, as
+    far as the model's own mask allows."""
     where: str | None = None
     """The part of the model that they are chosen for, such as its encoder; None: the model itself."""
 
@@ -91,6 +95,8 @@ class AttentionParts:
             check_score_and_mask(parts.get("score"), parts.get("mask"), self.attention["heads"], head_dim, max_length)
         except ValueError as error:
             raise ConfigError(f"model.{self._key(str(error))}") from error
+        if own is not None and self.n_global:
+            parts["mask"] = Global(parts["mask"], self.n_global)
         parts["mask"] = merged(mask, parts.get("mask"))
         if "feature_map" in self.attention:
             parts["feature_map"] = part(self._key("attention.feature_map"), self.attention["feature_map"], dim=head_dim)

@@ -9,6 +9,7 @@ Shapes: B batch, T tokens, S tokens of the memory, E features of a token, V voca
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from attelbo.attention import (
@@ -24,6 +25,7 @@ from attelbo.attention import (
 from attelbo.attention.blocks import FeedForwardActivation
 from attelbo.attention.hyper_connections import ResidualName, is_hyper, take_turns
 from attelbo.attention.norms import NormName
+from attelbo.attention.precision import full_precision
 from attelbo.attention.residuals import deepnorm_constants, ends_with_norm
 from attelbo.checks import check_at_least, check_below_one
 from attelbo.errors import ConfigError
@@ -137,7 +139,7 @@ class Transformer(nn.Module):
             for depth in range(1, layers + 1)
         )
         self.streams = streams if is_hyper(residual) else None
-        take_turns(self)
+        take_turns(each for block in self._blocks() for each in block.connections())
         self.norm = norm_layer(norm, dim, bias) if ends_with_norm(residual) else nn.Identity()
         self.reset_parameters()
 
@@ -166,6 +168,8 @@ class Transformer(nn.Module):
             memory_mask: from the tokens to the memory.
             caches: of each block, the tokens before these.
         """
+        if torch.is_autocast_enabled(x.device.type):
+            x = full_precision(x)  # to which all branches are added: of patches in bfloat16 too
         if self.streams is not None:
             x = x.expand(self.streams, *x.shape)
         handed = Handed()

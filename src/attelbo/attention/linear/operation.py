@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CHUNK = 128
-"""Tokens that interact in pairs; between chunks, sums are passed on."""
+"""The most tokens that interact in pairs; between chunks, sums are passed on."""
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -37,12 +37,15 @@ def causal_linear_attention(
     """
     value = _with_one(value)
     length = query.shape[-2]
-    chunk = min(CHUNK, length)
-    query, key, value = (_in_chunks(t, chunk) for t in (query, key, value))  # (B, N, M, C, ...)
+    query, key, value = (_in_chunks(t, max(1, -(-length // CHUNK))) for t in (query, key, value))  # (B, N, M, C, ...)
     own = key.mT @ value  # (B, N, M, F, V + 1)
-    first = torch.zeros_like(own[:, :, :1]) if sums is None else sums.unsqueeze(2)
-    states = torch.cat([first, own], 2).cumsum(2)  # before each chunk, and after the last
-    out = query @ states[:, :, :-1] + (query @ key.mT).tril() @ value
+    out = (query @ key.mT).tril() @ value
+    if sums is None and own.shape[2] == 1:
+        states = own  # nothing is before the only chunk
+    else:
+        first = torch.zeros_like(own[:, :, :1]) if sums is None else sums.unsqueeze(2)
+        states = torch.cat([first, own], 2).cumsum(2)  # before each chunk, and after the last
+        out = query @ states[:, :, :-1] + out
     return _divide(out.flatten(2, 3)[:, :, :length]), states[:, :, -1]
 
 
@@ -50,9 +53,10 @@ def _with_one(value: Tensor) -> Tensor:
     return F.pad(value, (0, 1), value=1.0)
 
 
-def _in_chunks(t: Tensor, chunk: int) -> Tensor:
-    """(B, N, T, X) -> (B, N, M, C, X), zeros after the last token."""
-    return F.pad(t, (0, 0, 0, -t.shape[-2] % chunk)).unflatten(-2, (-1, chunk))
+def _in_chunks(t: Tensor, n_chunks: int) -> Tensor:
+    """(B, N, T, X) -> (B, N, M, C, X) with M as asked for and C as small as possible; zeros after the last token."""
+    chunk = -(-t.shape[-2] // n_chunks)
+    return F.pad(t, (0, 0, 0, n_chunks * chunk - t.shape[-2])).unflatten(-2, (n_chunks, chunk))
 
 
 def _divide(out: Tensor) -> Tensor:

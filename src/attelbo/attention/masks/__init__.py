@@ -1,7 +1,7 @@
 """Masks: who may attend to whom."""
 
 from attelbo.attention.masks.base import EVERYTHING, And, Mask, Or, merged
-from attelbo.attention.masks.behind import Behind
+from attelbo.attention.masks.behind import Behind, Global
 from attelbo.attention.masks.places import Block, BlockCausal, Causal, Full, Prefix, SlidingWindow
 from attelbo.attention.masks.rows import Document, Padding
 
@@ -14,6 +14,7 @@ __all__ = [
     "Causal",
     "Document",
     "Full",
+    "Global",
     "Mask",
     "Or",
     "Padding",

@@ -1,4 +1,7 @@
-"""A mask for keys that come after others which every query may attend to, such as learned memories.
+"""Masks for tokens that come after others which every query may attend to, such as learned memories.
+
+Tokens that also attend to everyone themselves: Beltagy, Peters & Cohan 2020, "Longformer", section 3.1 (global
+attention).
 
 Shapes: S keys.
 """
@@ -31,7 +34,7 @@ class Behind(Mask):
         return self.mask.batch_size
 
     def of_rows(self, rows: slice | Tensor) -> "Behind":
-        return Behind(self.mask.of_rows(rows), self.n)
+        return type(self)(self.mask.of_rows(rows), self.n)
 
     def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key < self.n) | self.mask.allowed(batch, query - self.n, (key - self.n).clamp(min=0))
@@ -48,3 +51,24 @@ class Behind(Mask):
 
     def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
         return n_keys <= self.n or self.mask.allows_all(n_queries, n_keys - self.n, offset - self.n)
+
+
+class Global(Behind):
+    """``mask`` for tokens shifted back by ``n`` places, after ``n`` tokens that see everyone and that everyone sees.
+
+    Raises:
+        ValueError: n below 1.
+    """
+
+    def allows(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query < self.n) | super().allows(batch, query.clamp(min=self.n), key)
+
+    def key_range(self, first: int, last: int) -> tuple[int, int]:
+        return (0, EVERYTHING) if first < self.n else super().key_range(first, last)
+
+    def present(self, n_keys: int) -> Tensor | None:
+        return None
+
+    def allows_all(self, n_queries: int, n_keys: int, offset: int) -> bool:
+        first, end = max(offset, self.n), offset + n_queries  # of the others
+        return end <= first or super().allows_all(end - first, n_keys, first)

@@ -28,8 +28,8 @@ class Sparsemax(Normalizer):
             best = z.sort(dim=-1, descending=True).values
             size = _sizes(best)
             n = (size * best > best.cumsum(-1) - 1).sum(-1, keepdim=True)
-            chosen = z >= best.gather(-1, n - 1)
-            n = chosen.sum(-1, keepdim=True)  # keys that are tied with the last one are all in the support
+            chosen = _first(z, best, n)
+            n = chosen.sum(-1, keepdim=True)
         tau = (_sum(z, chosen) - 1) / n
         return torch.relu(z - tau)  # its gradient at 0 is 0, that of clamp is 1
 
@@ -45,7 +45,7 @@ class Entmax15(Normalizer):
             mean, square = best.cumsum(-1) / size, best.square().cumsum(-1) / size
             room = (1 / size - (square - mean.square())).clamp(min=0)
             n = (mean - room.sqrt() < best).sum(-1, keepdim=True)
-            chosen = z >= best.gather(-1, n - 1)
+            chosen = _first(z, best, n)
             n = chosen.sum(-1, keepdim=True)
         mean = _sum(z, chosen) / n
         tau = mean - ((1 - _sum((z - mean).square(), chosen)) / n).sqrt()
@@ -61,6 +61,11 @@ def _shifted(scores: Tensor) -> Tensor:
 def _sizes(best: Tensor) -> Tensor:
     """1, 2, ..., S."""
     return torch.arange(1, best.shape[-1] + 1, device=best.device, dtype=best.dtype)
+
+
+def _first(z: Tensor, best: Tensor, n: Tensor) -> Tensor:
+    """Which keys are the first n (..., 1) of those sorted by their score, ``best``, or tied with the last of them."""
+    return z >= best.gather(-1, (n - 1).clamp(min=0))  # where scores are NaN, n is 0, and the weights become NaN
 
 
 def _sum(z: Tensor, chosen: Tensor) -> Tensor:
