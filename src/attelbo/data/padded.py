@@ -102,7 +102,8 @@ def bucketed_order(
 
     A shuffle is cut into pools; each pool is sorted by length (stable, so that equal rows stay shuffled) and cut into
     minibatches, and whole minibatches are shuffled. Those that fill none come last, and are of any length. The ranks
-    share each minibatch. A function of seed and epoch; each row is used once, those that make the ranks equal once more.
+    share each minibatch. A function of seed and epoch; each row is used once, those that make the ranks equal once
+    more.
 
     Args:
         lengths: (N,).
