@@ -67,6 +67,15 @@ def test_what_is_read_is_what_the_file_has(x, channels, shape, tmp_path):
     )
 
 
+def test_a_part_of_the_published_validation_rows_has_all_classes(tmp_path):
+    """Files are often sorted by class."""
+    x, y = BYTES[:18], np.repeat(np.arange(3), 6)
+    archive(tmp_path, x_train=x, y_train=y, x_val=x, y_val=y, x_test=x, y_test=y)
+    labels = module(tmp_path, validation_size=6).materialize(torch.arange(6), "validation").y
+    assert labels is not None
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("dtype", "kind"), [(np.uint8, "levels"), (bool, "binary"), (np.float16, "real"), (float, "real")]
 )
