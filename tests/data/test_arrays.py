@@ -1,7 +1,9 @@
 """Arrays of one's own, made by the test: what is read of them, what is refused, and densities in the file's units."""
 
+import io
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,46 @@ def test_no_file_or_no_array_is_told_in_a_line(tmp_path):
     for path, said in (("gone.npz", "no such file"), ("notes.npy", "it is no .npy or .npz file of NumPy's (")):
         with pytest.raises(DataError, match=rf"{path}: {said}.*; data.source.path says which file".replace("(", r"\(")):
             Arrays(path).look(tmp_path)
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def test_damaged_files_are_told_in_a_line(tmp_path):
+    told = r"{}: it is no \.npy or \.npz file of NumPy's \(.+\)"
+    (tmp_path / "open.npy").write_bytes(header((10, 5)).replace(b"(10, 5), }", b"(10, 5), (("))
+    with pytest.raises(DataError, match=told.format("open.npy")):
+        Arrays("open.npy").look(tmp_path)
+    archive(tmp_path, x=BYTES)
+    path = tmp_path / "arrays.npz"
+    whole = path.read_bytes()
+    for place, byte in ((8, 99), (6, 1)):  # the method of compression; encrypted
+        entry = whole.rindex(b"PK\1\2") + place + 2
+        path.write_bytes(whole[:entry] + bytes([byte]) + whole[entry + 1 :])
+        with pytest.raises(DataError, match=told.format("arrays.npz")):
+            Arrays("arrays.npz").look(tmp_path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x.npy", header((10**13, 5)) + bytes(800))
+    source = Arrays("arrays.npz")
+    source.look(tmp_path)
+    with pytest.raises(DataError, match=r"arrays.npz, x cannot be read \(Unable to allocate"):
+        source.load(tmp_path)
+
+
+def test_two_arrays_for_one_part_are_refused(tmp_path):
+    archive(tmp_path, x_train=BYTES, x_val=BYTES, x_valid=BYTES[:5], x_test=BYTES)
+    with pytest.raises(DataError, match=r"arrays\.npz holds x_val and x_valid: one is enough$"):
+        Arrays("arrays.npz").look(tmp_path)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_numbers_whose_squares_are_beyond_float64_are_refused(scale, tmp_path):
+    """Divided by an infinite scale, all would be zero."""
+    with pytest.raises(DataError, match=r"^mine: numbers of .* have no variance in float64; multiplied or divided"):
+        module(archive(tmp_path, x=TABLE * scale), standardize="all").setup()
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,13 @@ class ArrayDataModule(ImageDataModule):
         mean = torch.stack([part.sum(over) for part in _parts(x, rows)]).sum(0) / n
         location = torch.where(high > low, mean, low).view(across)
         variance = torch.stack([(part - location).square().sum(over) for part in _parts(x, rows)]).sum(0) / n
-        return Units(location, torch.where(high > low, variance.sqrt(), 1.0).view(across), black, white)
+        scale = torch.where(high > low, variance.sqrt(), 1.0).view(across)
+        if not bool((scale.isfinite() & (scale > 0)).all()):
+            raise DataError(
+                f"{self._name}: numbers of {max(-black, white):.3g} have no variance in float64; multiplied or divided "
+                "by a power of ten they do"
+            )
+        return Units(location, scale, black, white)
 
     def _real(self, images: Images, units: Units, rows: Tensor | None = None, flip: bool = False) -> "RealSplit":
         rows = torch.arange(len(images.x)) if rows is None else rows

@@ -95,20 +95,19 @@ class Arrays(ImageSource):
         for what, name in self.names.items():
             if name is None:
                 continue
-            parts = {
-                f"{what} {part}": members[called]
-                for part, words in _PARTS.items()
-                for word in words
-                for called in (f"{name}_{word}", f"{word}_{name}")
-                if called in members
-            }
+            own: dict[str, Member] = {}
+            for part, words in _PARTS.items():
+                called = [c for word in words for c in (f"{name}_{word}", f"{word}_{name}") if c in members]
+                if len(called) > 1:
+                    raise DataError(f"{(root / self.path).absolute()} holds {' and '.join(called)}: one is enough")
+                own |= {f"{what} {part}": members[c] for c in called}
             if name in members:
-                if parts:
+                if own:
                     raise DataError(
                         f"{members[name]}: {name} is there and parts of it too; data.source.{what} says which"
                     )
-                parts = {f"{what} train": members[name]}
-            found |= parts
+                own = {f"{what} train": members[name]}
+            found |= own
         path = root / self.path
         if "x train" not in found:
             called = self.names["x"]
@@ -124,10 +123,10 @@ class Arrays(ImageSource):
         if "validation" in parts and "test" not in parts:
             raise DataError(f"{path.absolute()} holds rows to validate on and none to test on: {', '.join(members)}")
         for what in ("y", "factors"):
-            own = [part for part in _PARTS if f"{what} {part}" in found]
-            if own and own != parts:
-                raise DataError(f"{path.absolute()} holds {self.names[what]} of {own}, and x of {parts}")
-            for part in own:
+            labelled = [part for part in _PARTS if f"{what} {part}" in found]
+            if labelled and labelled != parts:
+                raise DataError(f"{path.absolute()} holds {self.names[what]} of {labelled}, and x of {parts}")
+            for part in labelled:
                 labels, rows = found[f"{what} {part}"], found[f"x {part}"]
                 if labels.shape[:1] != rows.shape[:1]:
                     raise DataError(f"{labels} is {labels.described}, and x {rows.described}: as many rows are needed")
