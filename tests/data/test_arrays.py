@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 
 from attelbo.cli import main
 from attelbo.data import ArrayDataModule
+from attelbo.data.module import fixed_generator
 from attelbo.data.sources import Arrays
 from attelbo.errors import ConfigError, DataError, UserError
 from attelbo.latent import Normal, Rescaled
@@ -67,6 +68,22 @@ def test_what_is_read_is_what_the_file_has(x, channels, shape, tmp_path):
     np.testing.assert_allclose(
         train.flatten(1).sum(1).sort().values, np.sort(expected[:16].reshape(16, -1).sum(1)), 1e-6
     )
+
+
+@pytest.mark.parametrize("side", [4, 16])
+def test_large_rows_are_divided_where_they_lie(tmp_path, side):
+    x = np.arange(40, dtype=np.uint8)[:, None, None] + np.zeros((side, side), np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    source = Arrays("x.npy")
+    train, test = source.load(tmp_path)
+    drawn = torch.randperm(40, generator=fixed_generator("arrays test split"))
+    assert test.x[:, 0, 0, 0].tolist() == sorted(drawn[:4].tolist())
+    assert train.x[:, 0, 0, 0].tolist() == sorted(drawn[4:].tolist())
+    data = module(tmp_path, {"path": "x.npy"}, validation_size=6)
+    sizes = [data._split(split).x.untyped_storage().nbytes() // side**2 for split in ("train", "validation", "test")]
+    assert sizes == ([40, 40, 4] if side == 16 else [30, 6, 4])  # 40: of one storage, not copied
+    few = module(tmp_path, {"path": "x.npy"}, train_size=3, validation_size=2)
+    assert few._split("train").x.untyped_storage().nbytes() == 3 * side**2  # nothing holds the others
 
 
 def test_a_part_of_the_published_validation_rows_has_all_classes(tmp_path):

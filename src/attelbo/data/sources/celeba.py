@@ -36,6 +36,8 @@ class CelebA(FileSource):
         ValueError: size or crop is below 1.
     """
 
+    gives_away = True
+
     def __init__(self, size: int = 64, crop: int | None = 148, attribute: str | None = None) -> None:
         check_at_least(1, size=size, crop=crop)
         self.shape = (3, size, size)

@@ -37,6 +37,8 @@ class ImageFolder(ImageSource):
         ValueError: size, n_classes or crop is out of range.
     """
 
+    gives_away = True
+
     def __init__(
         self,
         path: str,
