@@ -1,7 +1,9 @@
 """Arrays of one's own, made by the test: what is read of them, what is refused, and densities in the file's units."""
 
+import io
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sklearn.decomposition import PCA
 
 from attelbo.cli import main
 from attelbo.data import ArrayDataModule
+from attelbo.data.module import fixed_generator
 from attelbo.data.sources import Arrays
 from attelbo.errors import ConfigError, DataError, UserError
 from attelbo.latent import Normal, Rescaled
@@ -65,6 +68,31 @@ def test_what_is_read_is_what_the_file_has(x, channels, shape, tmp_path):
     np.testing.assert_allclose(
         train.flatten(1).sum(1).sort().values, np.sort(expected[:16].reshape(16, -1).sum(1)), 1e-6
     )
+
+
+@pytest.mark.parametrize("side", [4, 16])
+def test_large_rows_are_divided_where_they_lie(tmp_path, side):
+    x = np.arange(40, dtype=np.uint8)[:, None, None] + np.zeros((side, side), np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    source = Arrays("x.npy")
+    train, test = source.load(tmp_path)
+    drawn = torch.randperm(40, generator=fixed_generator("arrays test split"))
+    assert test.x[:, 0, 0, 0].tolist() == sorted(drawn[:4].tolist())
+    assert train.x[:, 0, 0, 0].tolist() == sorted(drawn[4:].tolist())
+    data = module(tmp_path, {"path": "x.npy"}, validation_size=6)
+    sizes = [data._split(split).x.untyped_storage().nbytes() // side**2 for split in ("train", "validation", "test")]
+    assert sizes == ([40, 40, 4] if side == 16 else [30, 6, 4])  # 40: of one storage, not copied
+    few = module(tmp_path, {"path": "x.npy"}, train_size=3, validation_size=2)
+    assert few._split("train").x.untyped_storage().nbytes() == 3 * side**2  # nothing holds the others
+
+
+def test_a_part_of_the_published_validation_rows_has_all_classes(tmp_path):
+    """Files are often sorted by class."""
+    x, y = BYTES[:18], np.repeat(np.arange(3), 6)
+    archive(tmp_path, x_train=x, y_train=y, x_val=x, y_val=y, x_test=x, y_test=y)
+    labels = module(tmp_path, validation_size=6).materialize(torch.arange(6), "validation").y
+    assert labels is not None
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +208,46 @@ def test_no_file_or_no_array_is_told_in_a_line(tmp_path):
     for path, said in (("gone.npz", "no such file"), ("notes.npy", "it is no .npy or .npz file of NumPy's (")):
         with pytest.raises(DataError, match=rf"{path}: {said}.*; data.source.path says which file".replace("(", r"\(")):
             Arrays(path).look(tmp_path)
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def test_damaged_files_are_told_in_a_line(tmp_path):
+    told = r"{}: it is no \.npy or \.npz file of NumPy's \(.+\)"
+    (tmp_path / "open.npy").write_bytes(header((10, 5)).replace(b"(10, 5), }", b"(10, 5), (("))
+    with pytest.raises(DataError, match=told.format("open.npy")):
+        Arrays("open.npy").look(tmp_path)
+    archive(tmp_path, x=BYTES)
+    path = tmp_path / "arrays.npz"
+    whole = path.read_bytes()
+    for place, byte in ((8, 99), (6, 1)):  # the method of compression; encrypted
+        entry = whole.rindex(b"PK\1\2") + place + 2
+        path.write_bytes(whole[:entry] + bytes([byte]) + whole[entry + 1 :])
+        with pytest.raises(DataError, match=told.format("arrays.npz")):
+            Arrays("arrays.npz").look(tmp_path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x.npy", header((10**13, 5)) + bytes(800))
+    source = Arrays("arrays.npz")
+    source.look(tmp_path)
+    with pytest.raises(DataError, match=r"arrays.npz, x cannot be read \(Unable to allocate"):
+        source.load(tmp_path)
+
+
+def test_two_arrays_for_one_part_are_refused(tmp_path):
+    archive(tmp_path, x_train=BYTES, x_val=BYTES, x_valid=BYTES[:5], x_test=BYTES)
+    with pytest.raises(DataError, match=r"arrays\.npz holds x_val and x_valid: one is enough$"):
+        Arrays("arrays.npz").look(tmp_path)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_numbers_whose_squares_are_beyond_float64_are_refused(scale, tmp_path):
+    """Divided by an infinite scale, all would be zero."""
+    with pytest.raises(DataError, match=r"^mine: numbers of .* have no variance in float64; multiplied or divided"):
+        module(archive(tmp_path, x=TABLE * scale), standardize="all").setup()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn.gaussian_process import kernels
@@ -200,3 +201,11 @@ def test_pixels_of_large_images_are_those_of_the_image():
 def test_more_points_than_pixels_are_refused():
     with pytest.raises(ConfigError, match="max_points must be at most 64, the pixels of digits_pixels, got 65"):
         pixels("data.max_points=65")
+
+
+def test_rows_that_are_no_images_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((20, 5), np.uint8) + 9)
+    source = {"_target_": "attelbo.data.sources.Arrays", "path": "x.npy"}
+    given = {"root": str(tmp_path), "seed": 0, "batch_size": 1, "eval_batch_size": 1, "validation_size": 1}
+    with pytest.raises(ValueError, match=r"^source of mine has no images, but rows of 5 numbers$"):
+        PixelDataModule("mine", source, **given)

@@ -1,7 +1,10 @@
 """Few labels among many images: which are kept, and that no other can be seen."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attelbo.data.labels import keep_labels
 from attelbo.errors import ConfigError
@@ -63,3 +66,24 @@ def test_labels_of_data_without_classes(digits):
         digits(name="dsprites", source=source, n_labels=10, binarize="none")
     with pytest.raises(ValueError, match=r"^n_labels must be at least 1, got 0"):
         digits(n_labels=0)
+
+
+class Largest(TorchDispatchMode):
+    """Counts the elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+def test_memory_does_not_grow_with_the_number_of_classes():
+    """Of ImageNet's 1,281,167 rows in 1,000 classes a table of rows and classes would take 10 GB."""
+    y = torch.randint(100, (2000,), generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        kept = keep_labels(y, 150, 100, torch.Generator().manual_seed(0))
+    assert largest.elements == 2000
+    assert kept[kept != -1].bincount().tolist() == [2] * 50 + [1] * 50

@@ -10,9 +10,9 @@ import torch
 
 from attelbo.data import BOS, EOS, IGNORE, PAD, UNK, LanguageDataModule
 from attelbo.data.kept import kept
-from attelbo.data.text import ReferenceText, TextFile, TextFiles, TinyShakespeare
+from attelbo.data.text import ReferenceText, TextFile, TextFiles, TinyShakespeare, Words
 from attelbo.data.text.streams import DocumentSplit, StreamSplit, pack, segments_of
-from attelbo.data.text.vocabulary import Tokenizer
+from attelbo.data.text.vocabulary import SPECIALS, Tokenizer
 from attelbo.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
@@ -264,6 +264,19 @@ def test_a_folder_of_documents(tmp_path):
     assert corpus.validation == corpus.test == ["three", "four"]
     with pytest.raises(DataError, match=r"holds no \.txt file; data=reference_text needs no files$"):
         TextFile(str(tmp_path / "..")).load(tmp_path)
+
+
+@pytest.mark.parametrize(("split", "between"), [("punctuation", {"-"}), ("blanks", {"---"})])
+def test_what_stands_between_documents_is_in_the_vocabulary_of_a_stream(tmp_path, split, between):
+    texts = [f"words of document {i % 3}\n" for i in range(30)]
+    (tmp_path / "text.txt").write_text("---\n".join(texts))
+    words = {"words", "of", "document", "0", "1", "2"}
+    for documents in ("stream", "packed"):
+        data = module(tmp_path, tokenizer="Words", documents=documents, **separated())
+        data.source = TextFile("text.txt", separator="---\n")
+        data.tokenizer = Words(split)
+        data.setup()
+        assert set(data.tokenizer.tokens) - set(SPECIALS) == words | (between if documents == "stream" else set())
 
 
 def test_a_file_for_each_split(tmp_path):

@@ -108,6 +108,18 @@ def test_neighbours_change_from_epoch_to_epoch():
     assert len(pairs[0] & pairs[1]) < 100
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_rows_that_fill_no_minibatch_are_of_any_length(world_size):
+    """Else ``drop_last`` would leave out the longest in every epoch."""
+    sizes = torch.arange(1, 1001)  # 8 rows, or 40 of both ranks, fill none
+    used = torch.zeros(1000, dtype=torch.bool)
+    for epoch in range(4):
+        for rank in range(world_size):
+            order = bucketed_order(sizes, 32, 0, epoch, rank, world_size)
+            used[order[: len(order) // 32 * 32]] = True
+    assert used.all()
+
+
 @pytest.mark.parametrize(("n", "world_size"), [(999, 2), (1000, 3), (64, 3), (5, 2), (1, 2)])
 def test_ranks_share_each_minibatch(n, world_size):
     sizes, batch_size = lengths(n), 16

@@ -51,7 +51,7 @@ def test_the_published_split_is_kept(written, tmp_path):
     assert sorted(map(bytes, train.astype(np.uint8))) == sorted(map(bytes, written["train"]))
     assert np.array_equal(
         module(tmp_path, validation_size=5).materialize(torch.arange(5), "validation").x.view(-1, 784).numpy(),
-        written["valid"][:5],
+        written["valid"][[0, 2, 4, 7, 9]],  # of 12, all over them
     )
 
 

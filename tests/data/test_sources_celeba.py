@@ -1,5 +1,6 @@
 """CelebA from small files in torchvision's layout, made by the test, and against torchvision's own class."""
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from attelbo.data import ImageDataModule
-from attelbo.data.sources import CelebA
+from attelbo.data.sources import CelebA, celeba
 from attelbo.errors import DataError
 
 NAMES = [f"{i:06}.jpg" for i in range(1, 13)]
@@ -20,7 +21,9 @@ SMILES = [i % 3 == 0 for i in range(12)]
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("PARTITION", "ATTRIBUTES"):  # the sums are those of the published lists
+        monkeypatch.setattr(celeba, name, getattr(celeba, name)._replace(md5=None))
     folder = tmp_path / "celeba"
     (folder / "img_align_celeba").mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -102,3 +105,15 @@ def test_what_is_missing_or_wrong_is_told_in_a_line(root, tmp_path):
         CelebA().load(root)
     with pytest.raises(DataError, match=r"CelebA: missing in .*: celeba/img_align_celeba, celeba/list_eval_partition"):
         CelebA().load(root / "elsewhere")
+
+
+@pytest.mark.parametrize(("name", "attribute"), [("PARTITION", None), ("ATTRIBUTES", "Smiling")])
+def test_a_list_that_is_cut_off_is_told(root, name, attribute, monkeypatch):
+    """Its rows are fewer, and those that are left could be read."""
+    file = getattr(celeba, name)
+    path = root / file.path
+    monkeypatch.setattr(celeba, name, file._replace(md5=hashlib.md5(path.read_bytes()).hexdigest()))
+    CelebA(size=8, attribute=attribute).load(root)
+    path.write_bytes(path.read_bytes()[:-13])
+    with pytest.raises(DataError, match=rf"{path.name} is damaged: its MD5 sum is"):
+        CelebA(size=8, attribute=attribute).load(root)

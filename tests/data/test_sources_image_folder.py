@@ -1,12 +1,14 @@
 """A folder of pictures of one's own, made by the test."""
 
+import io
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.functional import center_crop
 
 from attelbo.cli import main
@@ -40,6 +42,42 @@ def test_every_tenth_by_name_is_for_testing_wherever_it_lies(tmp_path: Path):
     assert train.x.shape == (18, 3, 4, 4)
     assert train.x.dtype == torch.uint8
     assert train.y is None
+
+
+def test_links_to_folders_elsewhere_are_followed(tmp_path: Path):
+    for i in range(10):
+        write(tmp_path / "images" / "b" / f"{i}.png", i)
+        write(tmp_path / "elsewhere" / "deep" / f"{i}.png", 10 + i)
+    write(tmp_path / "beside.png", 99)
+    images = tmp_path / "images"
+    for name, target in {"a": "../elsewhere", "c": "../elsewhere/deep", "d": "b", "loop": ".", "up": ".."}.items():
+        (images / name).symlink_to(target)
+    (tmp_path / "elsewhere" / "back").symlink_to(images)
+    (tmp_path / "elsewhere" / "on").symlink_to(tmp_path / "elsewhere" / "on")
+    train, test = ImageFolder("images", size=4).load(tmp_path)
+    assert sorted(levels(train.x) + levels(test.x)) == list(range(20))
+
+
+@pytest.mark.parametrize("n_classes", [None, 2])
+def test_a_folder_that_cannot_be_read_is_told(n_classes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in "ab":
+        for i in range(10):
+            write(tmp_path / "images" / name / f"{i}.png", i)
+    secret = tmp_path / "images" / ("b" if n_classes is None else "")
+
+    def refusing(listed: Any) -> Any:  # the tests may run as a user who may read everything
+        def call(path: Any) -> Any:
+            if Path(path) == secret:
+                raise PermissionError(13, "Permission denied", str(path))
+            return listed(path)
+
+        return call
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    told = rf"^{secret} cannot be read \(Permission denied\): its pictures would be left out$"
+    with pytest.raises(DataError, match=told):
+        ImageFolder("images", size=4, n_classes=n_classes).load(tmp_path)
 
 
 def test_what_takes_long_to_decode_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -130,6 +168,22 @@ def test_the_middle_of_an_upright_picture_is_resized(tmp_path: Path):
         Image.fromarray(across).save(tmp_path / f"{i}.png", exif=exif)
     _, test = ImageFolder(str(tmp_path), size=2, channels=1).load(tmp_path)
     assert test.x[0, 0].tolist() == [[40, 40], [80, 80]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+@pytest.mark.parametrize("resolution", [0x011A, 0x0100])
+def test_pictures_are_upright_as_pillow_has_them(orientation: int, resolution: int, tmp_path: Path):
+    """Also where other Exif data have types that there are not, of which Pillow cannot write some again."""
+    pixels = np.random.default_rng(0).integers(0, 256, size=(8, 8, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = orientation, 72.0
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "JPEG", exif=exif)
+    with Image.open(written) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image)).transpose(2, 0, 1)
+    content = written.getvalue().replace(b"\x01\x1a\x00\x05", resolution.to_bytes(2, "big") + b"\x00\x05")
+    (tmp_path / "0.jpg").write_bytes(content)
+    assert np.array_equal(pictures.decode_pictures([tmp_path / "0.jpg"], (3, 8, 8))[0], expected)
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation", None])

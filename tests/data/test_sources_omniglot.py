@@ -102,7 +102,13 @@ def test_omniglot_damage(small_omniglot):
     path.write_bytes(content[:60])
     with pytest.raises(DataError, match=r"Latin/character01/0001_07\.png is no picture"):
         source.load(small_omniglot)
-    path.unlink()
+    Image.new("1", (50, 60)).save(path)
+    with pytest.raises(DataError, match=r"Latin/character01/0001_07\.png has 50 x 60 pixels, not 105 x 105"):
+        source.load(small_omniglot)
+    copy = path.rename(path.with_name("0001_07 copy.png"))
+    with pytest.raises(DataError, match=r"Latin/character01/0001_07 copy\.png has no number of a drawer"):
+        source.load(small_omniglot)
+    copy.rename(path).unlink()
     with pytest.raises(DataError, match="Latin/character01 has 19 drawings, not 20"):
         source.load(small_omniglot)
     for rest in path.parent.iterdir():

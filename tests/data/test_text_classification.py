@@ -1,5 +1,6 @@
 """Labelled texts: CSV files, lines, names of characters; classes and lengths."""
 
+import csv
 import re
 import unicodedata
 from pathlib import Path
@@ -86,12 +87,33 @@ def test_columns_of_a_csv_file(tmp_path):
         ("text,label\n", "has no row but the first"),
         ("text,label\na,b\nc\n", "line 3: fewer columns than the first line"),
         ("\n", "is empty"),
+        (
+            "text,label\nWell, well,good\n",
+            "line 2: more columns than the first line; a text that holds ',' stands between quotes",
+        ),
+        ("text,label\na,b\n\nc,\n", "line 4: its 'label' is empty"),
+        ("label,text,text\na,b,c\n", "has 2 columns 'text'; it has 'label', 'text', 'text'"),
+        (
+            'label,text\na,b\nc,"d\ne,f\n',
+            "line 3: a quote that begins a text ends it too, and those in it are doubled (unexpected end of data)",
+        ),
+        (
+            'text,label\n"a" b,c\n',
+            "line 2: a quote that begins a text ends it too, and those in it are doubled (',' expected after '\"')",
+        ),
     ],
 )
 def test_csv_files_with_faults_are_told(tmp_path, content, told):
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(DataError, match=rf"a\.csv,? {re.escape(told)}$"):
         LabelledCSV("a.csv").load(tmp_path)
+
+
+def test_texts_of_a_csv_file_may_be_long(tmp_path):
+    limit = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text(f"text,label,note\n{'a ' * 100_000},b\n")
+    assert LabelledCSV("a.csv").load(tmp_path).train == (["a " * 100_000], ["b"])
+    assert csv.field_size_limit() == limit
 
 
 def test_lines_with_faults_are_told(folder):

@@ -6,6 +6,7 @@ Shapes: N rows, B batch, (D,) vector or (C, H, W) image.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Unpack
 
@@ -194,8 +195,8 @@ class ArrayDataModule(ImageDataModule):
     def _measured(self, x: Tensor, rows: Tensor) -> Units:
         """Mean and standard deviation of these rows, in two passes of float64; where none varies, it and 1."""
         over = tuple(range(x.ndim)) if self.standardize == "all" else (0, *range(2, x.ndim))
-        low = torch.stack([part.amin(over) for part in _parts(x, rows)]).amin(0)  # () or (D,) or (C,)
-        high = torch.stack([part.amax(over) for part in _parts(x, rows)]).amax(0)
+        low = reduce(torch.minimum, (part.amin(over) for part in _parts(x, rows)))  # () or (D,) or (C,)
+        high = reduce(torch.maximum, (part.amax(over) for part in _parts(x, rows)))
         black, white = float(low.min()), float(high.max())
         if self.standardize == "none":
             return Units(low.new_zeros(()), low.new_ones(()), black, white)
@@ -204,12 +205,22 @@ class ArrayDataModule(ImageDataModule):
         mean = torch.stack([part.sum(over) for part in _parts(x, rows)]).sum(0) / n
         location = torch.where(high > low, mean, low).view(across)
         variance = torch.stack([(part - location).square().sum(over) for part in _parts(x, rows)]).sum(0) / n
-        return Units(location, torch.where(high > low, variance.sqrt(), 1.0).view(across), black, white)
+        scale = torch.where(high > low, variance.sqrt(), 1.0).view(across)
+        if not bool((scale.isfinite() & (scale > 0)).all()):
+            raise DataError(
+                f"{self._name}: numbers of {max(-black, white):.3g} have no variance in float64; multiplied or divided "
+                "by a power of ten they do"
+            )
+        return Units(location, scale, black, white)
 
     def _real(self, images: Images, units: Units, rows: Tensor | None = None, flip: bool = False) -> "RealSplit":
         rows = torch.arange(len(images.x)) if rows is None else rows
-        x = torch.cat([((part - units.location) / units.scale).float() for part in _parts(images.x, rows)])
-        if not bool(x.isfinite().all()):
+        x, stop, finite = torch.empty(len(rows), *images.x.shape[1:]), 0, True
+        for part in _parts(images.x, rows):
+            start, stop = stop, stop + len(part)
+            x[start:stop] = (part - units.location) / units.scale
+            finite &= bool(x[start:stop].isfinite().all())
+        if not finite:
             raise DataError(
                 f"{self._name}: some numbers are too large for float32, in which they are kept (largest: "
                 f"{max(-units.black, units.white):.3g}); data.standardize=each or all makes them smaller"

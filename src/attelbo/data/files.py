@@ -147,4 +147,9 @@ def _add_missing(source: Path, target: Path) -> None:
         if entry.is_dir() and destination.is_dir():
             _add_missing(entry, destination)
         elif not destination.exists():
-            entry.rename(destination)
+            try:
+                entry.rename(destination)
+            except OSError:
+                if not (entry.is_dir() and destination.is_dir()):
+                    raise
+                _add_missing(entry, destination)  # another process was there in between

@@ -19,6 +19,7 @@ from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.binarize import Binarization, draw_bits, threshold_bits
 from attelbo.data.labels import UNLABELLED, Classes, keep_labels
+from attelbo.data.loader import spread_rows
 from attelbo.data.module import ResidentDataModule, Splits, build_part, fixed_generator
 from attelbo.data.nuisances import Nuisance
 from attelbo.data.options import ResidentOptions
@@ -245,10 +246,9 @@ class ImageDataModule(ResidentDataModule):
         train, test = checked(self.source, self.root)
         validation_rows, train_rows = self._divide(len(train.x))
         train, (train_rows, validation_rows), views = self._in_order(train, [train_rows, validation_rows])
-        evaluated = self._evaluated(train, "train")
-        dynamic = self.binarize == "dynamic"
-        shown = train if dynamic else evaluated
-        shown = self._few_labels(shown, train_rows)._replace(segments=None)  # nobody is to learn from them
+        evaluated, dynamic = self._evaluated(train, "train"), self.binarize == "dynamic"
+        shown = self._few_labels(train if dynamic else evaluated, train_rows)
+        shown = shown._replace(segments=None)  # nobody is to learn from them
         return {
             "train": self._resident(shown, train_rows, views, draw=dynamic, **self._moves),
             "validation": self._resident(evaluated, validation_rows, views, purpose="validation"),
@@ -275,7 +275,7 @@ class ImageDataModule(ResidentDataModule):
         return Images(x, None if y is None else y.index_select(0, order)), places, True
 
     def _divide(self, n: int) -> tuple[Tensor, Tensor]:
-        """The rows for validation, and those to train on, shuffled, since ``train_size`` may leave some out."""
+        """Rows for validation, all over a published set of them, and those to train on, shuffled for ``train_size``."""
         size, published, name = self.validation_size, self.source.n_validation, self._name
         if size is None:
             size = published or max(1, n // _TENTH)
@@ -284,7 +284,7 @@ class ImageDataModule(ResidentDataModule):
             raise ConfigError(f"data.validation_size must be {least} rows of {name}, got {size:,}")
         rows = torch.randperm(n - published, generator=fixed_generator("validation split"))
         if published:
-            return torch.arange(n - published, n)[:size], rows[: self.train_size]
+            return n - published + spread_rows(size, published), rows[: self.train_size]
         return rows[:size], rows[size:][: self.train_size]
 
     def _evaluated(self, images: Images, part: str) -> Images:

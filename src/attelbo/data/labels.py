@@ -37,14 +37,18 @@ def keep_labels(y: Tensor, n_labels: int, n_classes: int, generator: torch.Gener
         ValueError: a class has too few rows.
     """
     order = torch.randperm(len(y), generator=generator)
-    of_class = torch.zeros(n_classes, len(y), dtype=torch.int64).scatter_(0, y[order].unsqueeze(0), 1)
-    place = of_class.cumsum(1).gather(0, y[order].unsqueeze(0))[0]  # 1 for the first row of its class, and so on
+    shuffled = y[order]
+    of_class = shuffled.bincount(minlength=n_classes)
+    by_class = shuffled.argsort(stable=True)
+    first = (of_class.cumsum(0) - of_class)[shuffled[by_class]]
+    place = torch.empty_like(by_class)  # 0 for the first row of its class, and so on
+    place[by_class] = torch.arange(len(y)) - first
     quota = n_labels // n_classes + (torch.arange(n_classes) < n_labels % n_classes).long()
-    missing = (of_class.sum(1) < quota).nonzero().flatten().tolist()
+    missing = (of_class < quota).nonzero().flatten().tolist()
     if missing:
-        available = int(of_class[missing[0]].sum())
+        available = int(of_class[missing[0]])
         raise ValueError(
             f"n_labels={n_labels} takes {int(quota[missing[0]])} rows of class {missing[0]}, of {available}"
         )
-    rows = order[place <= quota[y[order]]]
+    rows = order[place < quota[shuffled]]
     return torch.full_like(y, UNLABELLED).index_copy_(0, rows, y[rows])

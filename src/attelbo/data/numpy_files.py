@@ -4,6 +4,7 @@ Nothing pickled is opened.
 """
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,12 @@ from numpy.typing import NDArray
 
 from attelbo.errors import DataError, one_line
 
-_WRONG = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+# A header whose brackets do not close is a TokenError, a zip file of a kind that Python does not read or that is
+# encrypted a RuntimeError, and sizes that no memory holds a MemoryError.
+_WRONG = (
+    *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(tokenize.TokenError, RuntimeError, MemoryError),
+)
 
 
 class Member(NamedTuple):

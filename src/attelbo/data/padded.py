@@ -101,8 +101,9 @@ def bucketed_order(
     """This rank's rows in the order of this epoch, with rows of similar length in each minibatch.
 
     A shuffle is cut into pools; each pool is sorted by length (stable, so that equal rows stay shuffled) and cut into
-    minibatches, and whole minibatches are shuffled. The ranks share each minibatch. A function of seed and epoch; each
-    row is used once, those that make the ranks equal once more.
+    minibatches, and whole minibatches are shuffled. Those that fill none come last, and are of any length. The ranks
+    share each minibatch. A function of seed and epoch; each row is used once, those that make the ranks equal once
+    more.
 
     Args:
         lengths: (N,).
@@ -119,11 +120,13 @@ def bucketed_order(
     shuffled = training_order(n, seed, epoch)
     shuffled = torch.cat([shuffled, shuffled[: rows_per_rank(n, world_size) * world_size - n]])
     together = batch_size * world_size
-    pool = torch.arange(len(shuffled)) // (POOL * together)
-    of_row = lengths[shuffled]
-    order = shuffled[torch.argsort(pool * (int(of_row.max()) + 1) + of_row, stable=True)]
-    whole = len(order) // together
+    whole = len(shuffled) // together
+    # Left over before anything is sorted: at the end of a sorted pool they would be its longest, those of a single pool
+    # the same ones in every epoch, and would never be trained on where what fills no minibatch is left out.
+    order, left_over = shuffled[: whole * together], shuffled[whole * together :]
+    pool = torch.arange(len(order)) // (POOL * together)
+    order = order[torch.argsort(pool * (int(lengths.max()) + 1) + lengths[order], stable=True)]
     generator = torch.Generator().manual_seed(derive_seed(seed, "minibatches", epoch))
-    minibatches = order[: whole * together].view(whole, together)[torch.randperm(whole, generator=generator)]
+    minibatches = order.view(whole, together)[torch.randperm(whole, generator=generator)]
     # Neighbours are similarly long: each rank takes every world_size-th row of a minibatch.
-    return torch.cat([minibatches.flatten(), order[whole * together :]])[rank::world_size]
+    return torch.cat([minibatches.flatten(), left_over])[rank::world_size]

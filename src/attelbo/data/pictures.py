@@ -4,20 +4,37 @@ Shapes: n pictures.
 """
 
 import os
+import struct
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import PIL
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from attelbo.data.kept import kept
 from attelbo.errors import DataError, one_line
 
+_UPRIGHT: dict[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By Exif's orientation."""
+# A broken PNG is a SyntaxError; what is wrong in the data of a camera, such as Exif, may be any of the others.
+_WRONG = (
+    *(OSError, ValueError, SyntaxError, Image.DecompressionBombError),
+    *(ArithmeticError, LookupError, TypeError, struct.error),
+)
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
@@ -52,9 +69,58 @@ def decode_pictures(files: Sequence[Path], shape: Sequence[int], crop: int | Non
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures below a folder, in the order of their names, without what is hidden or in a hidden folder."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    """The pictures below a folder, in the order of their names, without what is hidden or in a hidden folder. Links to
+    folders elsewhere are followed; no folder is read twice.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    root = folder.resolve()
+    seen = {_identity(folder)}
+
+    def is_new(path: Path) -> bool:
+        if path.name.startswith("."):
+            return False
+        if path.is_symlink():
+            target = path.resolve()
+            if target.is_relative_to(root) or root.is_relative_to(target):
+                return False  # it is found in its own place, or is what was begun in: a loop
+        known = len(seen)
+        seen.add(_identity(path))
+        return len(seen) > known
+
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if is_new(Path(place, name))]
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder that are not hidden, in the order of their names.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        _unreadable(error)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        status = folder.stat()
+    except OSError as error:
+        _unreadable(error)
+    return status.st_dev, status.st_ino
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    """Raise what is told of a folder that cannot be read."""
+    raise DataError(
+        f"{Path(error.filename).absolute()} cannot be read ({one_line(error)}): its pictures would be left out"
+    ) from error
 
 
 def _decode(file: Path, mode: str, size: tuple[int, int], crop: int | None) -> np.ndarray:
@@ -63,11 +129,13 @@ def _decode(file: Path, mode: str, size: tuple[int, int], crop: int | None) -> n
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{file.absolute()} has more than 8 bits per channel; attelbo's images have 8")
-            upright = ImageOps.exif_transpose(image).convert(mode)
+            # Not ImageOps.exif_transpose, which writes all Exif data anew and fails where a camera wrote others wrong.
+            turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+            upright = (image if turn is None else image.transpose(turn)).convert(mode)
             if crop is not None:
                 upright = _middle(file, upright, crop)
             return np.asarray(ImageOps.fit(upright, size, Image.Resampling.BILINEAR))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
+    except _WRONG as error:
         raise DataError(f"{file.absolute()} is no picture ({one_line(error)}); leave it out") from error
 
 

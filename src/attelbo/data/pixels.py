@@ -67,6 +67,8 @@ class PixelDataModule(ImageDataModule):
             **options,
         )
         images = self._of_images
+        if len(images.shape) != 3:
+            raise ValueError(f"source of {name} has no images, but rows of {images.shape[0]} numbers")
         channels, height, width = images.shape
         n_pixels = height * width
         self.sizes = Sizes(n_pixels if max_points is None else max_points, min_context, min_target)

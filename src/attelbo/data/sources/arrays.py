@@ -6,6 +6,7 @@ the headers and the labels are read.
 Shapes: N rows, D numbers, (C, H, W) image, F factors.
 """
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from attelbo.data.module import fixed_generator
 from attelbo.data.numpy_files import Member, members_of
+from attelbo.data.rows import put_in_order
 from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
 from attelbo.errors import DataError
 
@@ -23,6 +25,8 @@ Channels = Literal["auto", "first", "last"]
 
 _TEST_EVERY = 10
 _MOST_CHANNELS = 4
+_LARGE_ROW = 256
+"""Bytes of a row from which a row in another place takes less memory than the order that says so."""
 _PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 
@@ -80,6 +84,7 @@ class Arrays(ImageSource):
         self._found = found
         self.shape = self._layout(first)
         self.real, self.binary = first.dtype.kind == "f", first.dtype.kind == "b"
+        self.gives_away = first.dtype.itemsize * math.prod(self.shape) >= _LARGE_ROW
         self.n_validation = found["x validation"].shape[0] if "x validation" in found else 0
         self.n_classes, self.factors = None, ()
         if "y train" in found:
@@ -95,20 +100,19 @@ class Arrays(ImageSource):
         for what, name in self.names.items():
             if name is None:
                 continue
-            parts = {
-                f"{what} {part}": members[called]
-                for part, words in _PARTS.items()
-                for word in words
-                for called in (f"{name}_{word}", f"{word}_{name}")
-                if called in members
-            }
+            own: dict[str, Member] = {}
+            for part, words in _PARTS.items():
+                called = [c for word in words for c in (f"{name}_{word}", f"{word}_{name}") if c in members]
+                if len(called) > 1:
+                    raise DataError(f"{(root / self.path).absolute()} holds {' and '.join(called)}: one is enough")
+                own |= {f"{what} {part}": members[c] for c in called}
             if name in members:
-                if parts:
+                if own:
                     raise DataError(
                         f"{members[name]}: {name} is there and parts of it too; data.source.{what} says which"
                     )
-                parts = {f"{what} train": members[name]}
-            found |= parts
+                own = {f"{what} train": members[name]}
+            found |= own
         path = root / self.path
         if "x train" not in found:
             called = self.names["x"]
@@ -124,10 +128,10 @@ class Arrays(ImageSource):
         if "validation" in parts and "test" not in parts:
             raise DataError(f"{path.absolute()} holds rows to validate on and none to test on: {', '.join(members)}")
         for what in ("y", "factors"):
-            own = [part for part in _PARTS if f"{what} {part}" in found]
-            if own and own != parts:
-                raise DataError(f"{path.absolute()} holds {self.names[what]} of {own}, and x of {parts}")
-            for part in own:
+            labelled = [part for part in _PARTS if f"{what} {part}" in found]
+            if labelled and labelled != parts:
+                raise DataError(f"{path.absolute()} holds {self.names[what]} of {labelled}, and x of {parts}")
+            for part in labelled:
                 labels, rows = found[f"{what} {part}"], found[f"x {part}"]
                 if labels.shape[:1] != rows.shape[:1]:
                     raise DataError(f"{labels} is {labels.described}, and x {rows.described}: as many rows are needed")
@@ -251,18 +255,20 @@ class Arrays(ImageSource):
         n = len(images.x)
         if n < _TEST_EVERY:
             raise DataError(f"{self._found['x train']} has {n} rows: too few to keep a tenth for testing")
-        order = torch.randperm(n, generator=fixed_generator("arrays test split"))
-        test, train = order[: n // _TEST_EVERY].sort().values, order[n // _TEST_EVERY :].sort().values
-        train, test = (
-            Images(images.x.index_select(0, rows), None if images.y is None else images.y.index_select(0, rows))
-            for rows in (train, test)
-        )
-        return Splits(train, test)
+        x, y = images.x, images.y
+        drawn = torch.randperm(n, generator=fixed_generator("arrays test split"))
+        test, train = drawn[: n // _TEST_EVERY].sort().values, drawn[n // _TEST_EVERY :].sort().values
+        y_train, y_test = (None if y is None else y.index_select(0, rows) for rows in (train, test))
+        if not self.gives_away:
+            return Splits(Images(x.index_select(0, train), y_train), Images(x.index_select(0, test), y_test))
+        put_in_order(x, torch.cat([train, test]))
+        # A copy of the few to test on, so that all others can be let go.
+        return Splits(Images(x[: len(train)], y_train), Images(x[len(train) :].clone(), y_test))
 
 
 def _tensor(x: NDArray[Any]) -> Tensor:
-    """In memory, in native byte order."""
-    own = np.array(x, dtype=x.dtype.newbyteorder("="), order="C")
+    """In memory, in native byte order; what was mapped from a file is copied, as it cannot be written to."""
+    own = np.require(np.asarray(x), x.dtype.newbyteorder("="), ["C", "W"])
     return torch.from_numpy(own.view(np.uint8) if own.dtype == np.bool_ else own)
 
 

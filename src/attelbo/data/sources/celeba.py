@@ -11,7 +11,7 @@ import torch
 from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile
 from attelbo.data.pictures import decoded_once
-from attelbo.data.sources.base import FileSource, Images, Splits, damaged
+from attelbo.data.sources.base import FileSource, Images, Splits, damaged, read_verified
 from attelbo.errors import DataError, nearest, one_line
 
 FOLDER = "celeba"
@@ -35,6 +35,8 @@ class CelebA(FileSource):
     Raises:
         ValueError: size or crop is below 1.
     """
+
+    gives_away = True
 
     def __init__(self, size: int = 64, crop: int | None = 148, attribute: str | None = None) -> None:
         check_at_least(1, size=size, crop=crop)
@@ -98,9 +100,9 @@ class CelebA(FileSource):
         """The names of the pictures of each split."""
         path = root / PARTITION.path
         try:
-            rows = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+            rows = [line.split() for line in read_verified(root, PARTITION).decode("ascii").splitlines()]
             parts = [[name for name, part in rows if int(part) == number] for number in range(len(_PARTS))]
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise damaged(path, f"no list of names and splits ({one_line(error)})") from error
         if empty := [part for part, names in zip(_PARTS, parts, strict=True) if not names]:
             raise damaged(path, f"it has no rows of the {empty[0]} split")
@@ -112,7 +114,7 @@ class CelebA(FileSource):
             return None
         path = root / ATTRIBUTES.path
         try:
-            _, head, *rows = path.read_text(encoding="ascii").splitlines()
+            _, head, *rows = read_verified(root, ATTRIBUTES).decode("ascii").splitlines()
             names = head.split()
             if self.attribute not in names:
                 guess = nearest(self.attribute, names)
@@ -120,5 +122,5 @@ class CelebA(FileSource):
                 raise DataError(f"data.source.attribute={self.attribute}: CelebA has no such attribute; {meant}")
             column = names.index(self.attribute) + 1
             return {row[0]: int(row[column] == "1") for row in map(str.split, rows)}
-        except (OSError, ValueError, IndexError) as error:
+        except (ValueError, IndexError) as error:
             raise damaged(path, f"no list of attributes ({one_line(error)})") from error

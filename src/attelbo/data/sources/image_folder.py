@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from attelbo.checks import check_at_least
-from attelbo.data.pictures import SUFFIXES, decoded_once, pictures_in
+from attelbo.data.pictures import SUFFIXES, decoded_once, folders_in, pictures_in
 from attelbo.data.sources.base import EMBEDDED, Images, ImageSource, Splits
 from attelbo.errors import DataError
 
@@ -22,7 +22,8 @@ class ImageFolder(ImageSource):
     """The pictures below a folder (PNG, JPEG, WebP, TIFF, BMP, GIF), the middle of each resized to a square.
 
     Where it holds folders ``train`` and ``test``, and maybe ``val``, ``valid`` or ``validation``, these are the splits.
-    Else every tenth picture, of each class in the order of their names, is for testing.
+    Else every tenth picture, of each class in the order of their names, is for testing. Links to folders elsewhere are
+    followed.
 
     Args:
         path: where they are, absolute or relative to the folder of data sets.
@@ -35,6 +36,8 @@ class ImageFolder(ImageSource):
     Raises:
         ValueError: size, n_classes or crop is out of range.
     """
+
+    gives_away = True
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class ImageFolder(ImageSource):
                 f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or "
                 "absolutely"
             )
-        inside = _folders_in(folder)
+        inside = _names_in(folder)
         validation = sorted(inside.intersection(_VALIDATION))
         if _is_divided(folder):
             if len(validation) > 1:
@@ -117,7 +120,7 @@ class ImageFolder(ImageSource):
         """One for each class, or the one of all."""
         if self.n_classes is None:
             return [folder]
-        found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found = folders_in(folder)
         if len(found) != self.n_classes:
             raise DataError(
                 f"{folder.absolute()} holds {len(found)} folders, one for each class, but data.source.n_classes is "
@@ -132,8 +135,9 @@ class ImageFolder(ImageSource):
 
 def _is_divided(folder: Path) -> bool:
     """Whether it holds the splits."""
-    return {"train", "test"} <= _folders_in(folder)
+    return {"train", "test"} <= _names_in(folder)
 
 
-def _folders_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.is_dir()}
+def _names_in(folder: Path) -> set[str]:
+    """The names of the folders in it."""
+    return {path.name for path in folders_in(folder)}

@@ -8,6 +8,7 @@ Shapes: N drawings.
 """
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from itertools import groupby
@@ -16,13 +17,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile
 from attelbo.data.sources.base import FileSource, Images, Splits, as_images, damaged, read_verified
+from attelbo.errors import one_line
 
 Variant = Literal["full", "small"]
 
@@ -33,6 +35,8 @@ SMALL_SETS = (
 N_CHARACTERS = {"full": 964 + 659, "small": 242}
 N_DRAWERS = 20
 FIRST_TEST_DRAWER = 17
+SIDE = 105
+_DRAWER = re.compile(r"_\d+\.png$")
 
 _RESIZED_AT_ONCE = 1000
 
@@ -126,8 +130,11 @@ def _numbered(root: Path, drawings: dict[str, bytes], first: int) -> dict[str, i
     """A number for each character, in alphabetical order."""
     labels = {}
     for character, group in groupby(sorted(drawings), key=_character):
-        if (count := len(list(group))) != N_DRAWERS:
-            raise damaged(root, f"OMNIGLOT's {character} has {count} drawings, not {N_DRAWERS}")
+        names = list(group)
+        if len(names) != N_DRAWERS:
+            raise damaged(root, f"OMNIGLOT's {character} has {len(names)} drawings, not {N_DRAWERS}")
+        if other := [name for name in names if _DRAWER.search(name) is None]:
+            raise damaged(root, f"OMNIGLOT's {other[0]} has no number of a drawer, as 0709_20.png has")
         labels[character] = first + len(labels)
     return labels
 
@@ -145,9 +152,11 @@ def _decode(root: Path, name: str, png: bytes) -> np.ndarray:
     """True where there is ink: (105, 105), bool."""
     try:
         with Image.open(io.BytesIO(png)) as image:
+            if image.size != (SIDE, SIDE):
+                raise damaged(root, f"OMNIGLOT's {name} has {image.width} x {image.height} pixels, not {SIDE} x {SIDE}")
             return ~np.asarray(image.convert("1"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise damaged(root, f"OMNIGLOT's {name} is no picture ({error})") from error
+    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: a broken PNG
+        raise damaged(root, f"OMNIGLOT's {name} is no picture ({one_line(error)})") from error
 
 
 def _resize(ink: Tensor, size: tuple[int, int]) -> Tensor:

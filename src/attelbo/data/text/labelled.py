@@ -6,9 +6,10 @@ import itertools
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attelbo.data.text.files import read_lines, read_text
 from attelbo.data.text.source import Source
@@ -110,23 +111,48 @@ class LabelledCSV(LabelledFiles):
         self.delimiter = delimiter
 
     def _read(self, path: Path) -> Labelled:
-        content = io.StringIO(read_text(path, self.encoding), newline="")
-        reader = csv.DictReader(content, delimiter=self.delimiter)
-        names = reader.fieldnames or []
-        if missing := [column for column in self.columns if column not in names]:
-            raise DataError(f"{path.absolute()} has no column {missing[0]!r}; it has {', '.join(map(repr, names))}")
-        rows: list[tuple[str, str]] = []
+        text = read_text(path, self.encoding)
+        most = csv.field_size_limit(len(text))  # 131,072 characters; a text may be longer
         try:
-            for row in reader:
-                text, label = (row[column] for column in self.columns)
-                if text is None or label is None:
-                    raise DataError(f"{path.absolute()}, line {reader.line_num:,}: fewer columns than the first line")
-                rows.append((text, label.strip()))
-        except csv.Error as error:
-            raise DataError(f"{path.absolute()}, line {reader.line_num:,}: {error}") from error
+            rows = list(self._rows(path, text))
+        finally:
+            csv.field_size_limit(most)
         if not rows:
             raise DataError(f"{path.absolute()} has no row but the first")
         return Labelled([text for text, _ in rows], [label for _, label in rows])
+
+    def _rows(self, path: Path, content: str) -> Iterator[tuple[str, str]]:
+        """The text and the label of each row."""
+        # Not strict, a quote that is never closed would swallow all rows behind it.
+        reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=self.delimiter, strict=True)
+        line = 1
+        try:
+            names = reader.fieldnames or []
+            for column in self.columns:
+                if names.count(column) != 1:
+                    found = f"{names.count(column)} columns" if column in names else "no column"
+                    raise DataError(f"{path.absolute()} has {found} {column!r}; it has {', '.join(map(repr, names))}")
+            line = reader.line_num + 1
+            for row in reader:
+                told = self._misfit(row)
+                if told is not None:
+                    raise DataError(f"{path.absolute()}, line {reader.line_num:,}: {told}")
+                text, label = (row[column] for column in self.columns)
+                yield text, label.strip()
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(
+                f"{path.absolute()}, line {line:,}: a quote that begins a text ends it too, and those in it are "
+                f"doubled ({error})"
+            ) from error
+
+    def _misfit(self, row: Mapping[str | None, Any]) -> str | None:
+        """What is wrong with a row, which has None for what it lacks, and under None what it has too much."""
+        if None in row:
+            return f"more columns than the first line; a text that holds {self.delimiter!r} stands between quotes"
+        if None in (row[column] for column in self.columns):
+            return "fewer columns than the first line"
+        return None if row[self.columns[1]].strip() else f"its {self.columns[1]!r} is empty"
 
 
 class UnicodeNames(Source[LabelledText]):

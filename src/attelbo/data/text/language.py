@@ -104,10 +104,14 @@ class LanguageDataModule(TextDataModule):
         """The documents; the vocabulary is made, if there is none."""
         corpus = self.source.load(self.root)
         if not self.tokenizer.is_fitted:
-            others = [*corpus.validation, *corpus.test] if self.tokenizer.fits_to_all else []
-            joint = [corpus.joint] if self.documents == "stream" and self.tokenizer.fits_to_all else []
-            self._fit([*corpus.train, *others, *joint], pads=self.documents != "stream")
+            parts = corpus[:3] if self.tokenizer.fits_to_all else [corpus.train]
+            texts = [text for part in parts for text in self._texts(part, corpus.joint)]
+            self._fit(texts, pads=self.documents != "stream")
         return corpus
+
+    def _texts(self, documents: list[str], joint: str) -> list[str]:
+        """Documents as they are read: as one text, with what stands between them, or each by itself."""
+        return [joint.join(documents)] if self.documents == "stream" else documents
 
     def _fit(self, texts: list[str], pads: bool) -> None:
         """Make the vocabulary of these texts; of long ones it is made once."""
@@ -144,7 +148,7 @@ class LanguageDataModule(TextDataModule):
         self, split: Split, documents: list[str], joint: str, windows: Windows
     ) -> StreamSplit | DocumentSplit:
         if self.documents == "stream":
-            tokens = self._encoded(joint.join(documents))
+            tokens = self._encoded(*self._texts(documents, joint))
         elif self.documents == "packed":
             tokens = pack(self._encoded(document) for document in documents)
         else:

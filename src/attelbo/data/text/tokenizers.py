@@ -149,7 +149,10 @@ class Words(Tokenizer):
         tokens = [self._number.get(word, unknown) for word in words]
         if None in tokens:
             word = words[tokens.index(None)]
-            raise DataError(f"a word that is not among the {self.n_tokens:,} of the vocabulary: {word!r}")
+            raise DataError(
+                f"a word that is not among the {self.n_tokens:,} of the vocabulary: {word!r}; trained with "
+                f"data.tokenizer.min_freq=2 it has {_UNKNOWN} for others"
+            )
         return cast(list[int], tokens)
 
     def written(self, text: str) -> str:
