@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import statistics
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -27,12 +28,13 @@ from attelbo.experiments.evaluation import (
 )
 from attelbo.experiments.evaluation.classifier import N_FEATURES, Classifier, classifier_of
 from attelbo.experiments.evaluation.disentanglement import DISENTANGLEMENT
+from attelbo.experiments.evaluation.information import information_measures
 from attelbo.experiments.evaluation.probe import PROBE
 from attelbo.experiments.evaluation.quality import inception_metric
 from attelbo.experiments.evaluation.tables import Tables
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent.distributions import InvertibleNormal
-from attelbo.metrics import disentanglement_scores, frechet_distance
+from attelbo.metrics import Information, disentanglement_scores, frechet_distance
 from attelbo.seeding import derive_seed
 
 CPU = torch.device("cpu")
@@ -62,7 +64,7 @@ def sprites(shared_runs):
 @torch.no_grad()
 def test_information_is_that_of_a_loop_over_all_pairs(trained):
     model, data = trained
-    found = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
+    found, _ = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
     mean, std, z = [], [], []
     for i, rows in enumerate(spread_rows(20, data.n_rows("test")).split(7)):
         m, log_std = model.posterior.head(model.encoder(data.materialize(rows, "test").x).flatten(1)).chunk(2, -1)
@@ -77,6 +79,28 @@ def test_information_is_that_of_a_loop_over_all_pairs(trained):
     log_p = Normal(0.0, 1.0).log_prob(z).sum(1)
     assert found["test/mutual_information"] == pytest.approx(float((log_q.diagonal() - aggregate).mean()), abs=1e-5)
     assert found["test/aggregate_kl"] == pytest.approx(float((aggregate - log_p).mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bias", "notes"),
+    [
+        (0.05, ["20 images", "", "", ""]),
+        (0.3, ["20 images, bias about -0.30", "bias about 0.30", "bias about 0.30", ""]),
+        (math.inf, ["20 images, bias below -2", "bias above 2", "bias above 2", ""]),
+    ],
+)
+def test_what_few_rows_cannot_show_stands_beside_the_numbers(bias, notes):
+    found = Information(1.0, 0.1, 1.0, 0.1, bias=bias)
+    assert [measure.note for measure in information_measures(found, "20 images")] == notes
+
+
+@torch.no_grad()
+def test_the_rows_of_the_information_are_named(trained):
+    model, data = trained
+    _, (first, *_) = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
+    assert first.note.startswith("20 images")
+    one = replace(SETTINGS, n_images=1)
+    assert evaluate_information(model, data, "test", one, seed=3, device=CPU)[1][0].note == "1 image"
 
 
 @pytest.mark.parametrize(
@@ -105,12 +129,12 @@ def test_what_an_inverse_does_not_tell_is_left_out_and_the_bound_is_still_one(ru
         torch.manual_seed(0)
         return model.evidence(batch.x, n_samples=3, log_weights=True, stop_posterior=stopped).log_weights
 
-    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU)
+    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU)[0]
     expected, log_prob = weights(False), InvertibleNormal.log_prob
     torch.testing.assert_close(weights(True), expected)
     monkeypatch.setattr(InvertibleNormal, "log_prob", lambda self, z: log_prob(self, z) - 100.0)
     torch.testing.assert_close(weights(True), expected)
-    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU) == {}
+    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU) == ({}, [])
     assert "log q(z|x) of a given z is off by 1e+02 nats" in capsys.readouterr().err
 
 

@@ -10,8 +10,10 @@ Where q(z|x) and p(z) are products over the dimensions of z, the last term decom
     KL(q(z) || p(z)) = KL(q(z) || prod_d q(z_d)) + sum_d KL(q(z_d) || p(z_d)).
 
 All terms are averages of log densities at one sample z_n ~ q(z|x_n) for each row, with q(z_n) over all N encodings:
-unbiased estimates for these N rows. Their mutual information is at most log N, so an estimate near that is limited by N
-and too small for the data; the aggregate KL is then too large by as much.
+unbiased estimates for these N rows. Their mutual information is at most log N. Among more rows like these it is larger,
+since each row is a part of q(z_n), where it explains its own sample; the aggregate KL and its total correlation are
+smaller by as much. That bias is about -log(1 - s), rather less, with s the mean share of a row in the density of its
+own sample.
 
 Shapes: N rows, B rows of one batch, M samples, E event shape of z, D its dimensions.
 """
@@ -55,6 +57,9 @@ class Information(NamedTuple):
     total_correlation_std_error: float = math.nan
     dimension_wise_kl: float = math.nan
     dimension_wise_kl_std_error: float = math.nan
+    bias: float = 0.0
+    """By how much, about, the first is too small for the source of the rows, and the second and third too large, nats;
+    infinite where each sample is explained by its own row alone. Errors do not include it."""
 
 
 def aggregate_log_prob(z: Tensor, posteriors: Sequence[Density], sizes: Sequence[int]) -> Tensor:
@@ -120,7 +125,10 @@ def estimate_information(
         if some is not None:
             aggregate, log_p = aggregate[some], log_p[some]
         terms += [aggregate - log_marginals, log_marginals - log_p]
-    return Information(*(number for term in terms for number in _mean_and_error(term)))
+    numbers = [number for term in terms for number in _mean_and_error(term)]
+    # A row may seem to have more than all of q(z_n) where rounding decides.
+    share = float((terms[0] - math.log(len(z))).exp().clamp(max=1.0).mean())
+    return Information(*numbers)._replace(bias=-math.log1p(-share) if share < 1 else math.inf)
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

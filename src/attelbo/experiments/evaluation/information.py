@@ -25,6 +25,8 @@ INFORMATION = (
     Measure("total_correlation", "total correlation", "nats of the aggregate KL, KL(q(z) || prod_d q(z_d))"),
     Measure("dimension_wise_kl", "dimension-wise KL", "nats of the aggregate KL, sum_d KL(q(z_d) || p(z_d))"),
 )
+_UNKNOWN = 2.0
+"""Nats of bias from which it is not known how large it is: nine tenths of each q(z_n) are the row's own."""
 MOST_DIMENSIONS = 64
 """Dimensions of z up to which the total correlation is estimated: its cost grows with them."""
 MOST_SAMPLES = 2000
@@ -37,8 +39,9 @@ where the rounding of z decides, behind flows that contract far or far from the 
 @torch.inference_mode()
 def evaluate_information(
     model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
-) -> dict[str, float]:
-    """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split; see ``attelbo.metrics.information``.
+) -> tuple[dict[str, float], list[Measure]]:
+    """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split, and how they are shown; see
+    ``attelbo.metrics.information``.
 
     Empty for models that cannot evaluate log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
     inverted, or not from as many digits as z has, which is told. Without the aggregate KL where each class has a prior
@@ -46,7 +49,7 @@ def evaluate_information(
     dimensions, or there is only one, or more than ``MOST_DIMENSIONS``.
     """
     if not isinstance(model, VariationalAutoencoder) or not model.has_kl or isinstance(model.posterior.space, Codes):
-        return {}
+        return {}, []
     posteriors, samples, log_q, log_p, off, unknown = [], [], [], [], [], model.prior.estimates
     for i, rows in enumerate(rows_evaluated(data, split, settings, device)):
         seed_default_generator(derive_seed(seed, "information", i), device)
@@ -56,7 +59,7 @@ def evaluate_information(
             z, exact = q.rsample_with_log_prob(1)
             log_q.append(q.log_prob(z)[0])
         except NotImplementedError:
-            return {}
+            return {}, []
         off.append((log_q[-1] - exact[0]).abs())
         prior = model.prior_of(batch.y)
         unknown = unknown or prior is not model.prior
@@ -68,7 +71,7 @@ def evaluate_information(
             f"mutual information is left out: log q(z|x) of a given z is off by {apart:.2g} nats, since the rounding "
             "of z decides where in such narrow posteriors it is\n"
         )
-        return {}
+        return {}, []
     z, sizes = torch.cat(samples), [len(z) for z in samples]
     some = spread_rows(MOST_SAMPLES, len(z), z.device)
     marginals, factorial = None, [q for q in posteriors if isinstance(q, DiagonalNormal)]
@@ -82,4 +85,20 @@ def evaluate_information(
         values = {name: value for name, value in values.items() if not name.endswith("_std_error")}
     if unknown:
         values = {name: value for name, value in values.items() if name.startswith("mutual_information")}
-    return {f"{split_key(split)}/{name}": value for name, value in values.items()}
+    rows = f"{len(z):,} {data.spec.row}{'s' if len(z) > 1 else ''}"
+    return {f"{split_key(split)}/{name}": value for name, value in values.items()}, information_measures(found, rows)
+
+
+def information_measures(found: Information, rows: str) -> list[Measure]:
+    """``INFORMATION``, with the ``rows`` in a note, and the bias of so few where it is larger than the error."""
+    mutual_information, *others = INFORMATION
+    less = more = ""
+    if found.bias > found.mutual_information_std_error:
+        about = found.bias < _UNKNOWN
+        less = f", bias about -{found.bias:.2f}" if about else f", bias below -{_UNKNOWN:.0f}"
+        more = f"bias about {found.bias:.2f}" if about else f"bias above {_UNKNOWN:.0f}"
+    notes = {"aggregate_kl": more, "total_correlation": more}
+    return [
+        mutual_information._replace(note=f"{rows}{less}"),
+        *(measure._replace(note=notes.get(measure.key, "")) for measure in others),
+    ]
