@@ -148,6 +148,32 @@ def test_a_bound_on_the_prior_is_called_one(runs, prior):
     assert ("at most" in kl.unit) == (prior == "two_stage")
 
 
+@pytest.mark.parametrize(
+    ("name", "note", "counted"),
+    [
+        ("vae", "2 importance samples, 20 images", True),
+        ("m2", "2 importance samples, 20 images", True),
+        ("cvae", "given the label; 2 importance samples, 20 images", True),
+        ("vq_vae", "at most: the ELBO, since q(z|x) is a point; 20 images", False),
+    ],
+)
+def test_what_an_nll_is_of_and_rests_on_is_told(runs, name, note, counted):
+    """Of equal samples each has the weight of all of them: as many as there are would be no sign of a good estimate."""
+    model, data = run.assemble(runs.compose(["~experiment", f"model={name}"]))
+    result = measure(model, data, "test", SETTINGS, 0, CPU, runs.folder)
+    shown = {own.key: own for own in result["measures"]}
+    assert shown["nll"].note == note
+    assert shown["elbo"].note == (note.partition(";")[0] if note.startswith("given") else "")
+    assert ("test/effective_sample_size" in result["metrics"]) == counted
+
+
+@pytest.mark.parametrize(("name", "equal"), [("anp", False), ("cnp", True)])
+def test_functions_are_given_their_context(runs, name, equal):
+    model, _ = run.assemble(runs.compose(["~experiment", f"model={name}", "data=gp_rbf"]))
+    assert model.equal_weights is equal
+    assert "given the context" in [own.note for own in model.measures]
+
+
 # -- disentanglement -----------------------------------------------------------------------------------
 
 

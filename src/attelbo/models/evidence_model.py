@@ -94,6 +94,16 @@ class EvidenceModel(Model):
         """k -> log p(x, z) - log q(z|x) of k fresh samples for each row, (k, B), nats: for importance sampling. What
         does not depend on the samples is computed here, once for all calls of the function."""
 
+    @property
+    def given(self) -> str:
+        """What densities of the data are given, in words; empty where they are given nothing."""
+        return ""
+
+    @property
+    def equal_weights(self) -> bool:
+        """Whether all importance samples of a row have the same weight, since q(z|x) is a point or there is no z."""
+        return False
+
     @abstractmethod
     def inference_parameters(self) -> list[nn.Parameter]:
         """The parameters of q(z|x), for objectives that train the two sides separately."""
@@ -224,8 +234,9 @@ class EvidenceModel(Model):
         key, label = (self._sum, "reconstruction + KL") if self.has_kl else ("loss", "loss")
         no_bound = Measure(key, label, "nats, no bound: there is neither ELBO nor NLL", better="less")
         unit = "nats" if self.likelihood.normalized else "nats, a cross-entropy: no likelihood of grey levels"
+        note = f"given {self.given}" if self.given else ""
         return (
-            Measure("elbo", "ELBO", "nats", better="more") if self.bounded else no_bound,
+            Measure("elbo", "ELBO", "nats", note=note, better="more") if self.bounded else no_bound,
             Measure("reconstruction", "reconstruction", unit, better="less"),
             Measure("kl", "KL", "nats"),
             Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4, better="less"),

@@ -94,6 +94,10 @@ class FittedPrior(VariationalAutoencoder):
     def known_classes(self) -> int | None:
         return self._known_classes
 
+    @property
+    def given(self) -> str:
+        return "" if self.known_classes is None else "the label"
+
     def prior_of(self, y: Tensor | None = None) -> Density:
         """p(z|y), if the prior is class-conditional and labels are given; else p(z)."""
         if self.known_classes is None or y is None:
@@ -116,7 +120,7 @@ class FittedPrior(VariationalAutoencoder):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        of_label = " given the label" if self.known_classes is not None else ""
+        of_label = f" given {self.given}" if self.given else ""
         at_most = ", at most" if self.prior.estimates else ""
         found: list[Measure] = []
         for measure in super().measures:

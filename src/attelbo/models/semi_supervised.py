@@ -139,6 +139,10 @@ class SemiSupervisedVAE(ConditionalVAE):
         log_weights = log_weights.unflatten(1, (-1, self.n_classes)).masked_fill(excluded, -math.inf)
         return log_weights.logsumexp(-1) - math.log(self.n_classes)
 
+    @property
+    def given(self) -> str:
+        return ""  # labels are summed out
+
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*super().inference_parameters(), *self.classifier.parameters()]
 

@@ -195,7 +195,7 @@ def _measure_model(
             nll = metrics[f"{split_key(split)}/nll"]
             metrics |= evaluate_perplexity(model, data, split, settings, nll, device)
             measures.insert(0, PERPLEXITY)
-        likelihood, effective = likelihood_measures(data, split, settings)
+        likelihood, effective = likelihood_measures(model, data, split, settings)
         measures[:] = [likelihood, *measures, effective]
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
     information, called = evaluate_information(model, data, split, settings, seed, device)
