@@ -261,6 +261,35 @@ def test_nothing_is_cut_off_in_the_table_of_replicas(two: Path, capsys: pytest.C
     assert all(f" model.objective={name} n=3 " in printed for name in ("ELBO", "IWAE"))
 
 
+def test_replicas_have_the_intervals_of_a_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four runs of two seeds were four seeds: ± 0.94 in place of ± 6.35."""
+    for seed, data_seed, nll in ((1, 1, 20.0), (1, 2, 20.2), (2, 1, 21.0), (2, 2, 21.2)):
+        config = configuration(seed)
+        config["data"]["seed"] = data_seed
+        write_run(tmp_path, config, nll)
+    print_replicas([run.path for run in find_runs([str(tmp_path)]).done], tmp_path)
+    replicas = capsys.readouterr().out
+    assert main(["compare", str(tmp_path), "--metric", "nll"]) == 0
+    assert " 2  20.60 ± 6.35 " in capsys.readouterr().out
+    assert re.search(r"test/nll +20.60 ± 6.35 ", replicas)
+    assert " n=2 " in replicas
+
+
+def test_an_evaluation_of_other_weights_is_no_part_of_a_result(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = find_runs([str(two)]).done
+    for run, checkpoint in zip(runs, ("best", *["last"] * 5), strict=True):
+        result = json.loads((run.path / "result.json").read_text())
+        (run.path / "result.json").write_text(json.dumps(result | {"checkpoint": "best"}))
+        more = {"metrics": {"test/psnr": 9.0}, "measures": [["psnr", "PSNR", "dB", 2, "", "more"]], "seconds": {}}
+        (run.path / "evaluation-test.json").write_text(json.dumps(more | {"checkpoint": checkpoint}))
+    again = find_runs([str(two)]).done
+    assert ["test/psnr" in run.metrics for run in again] == [True, *[False] * 5]
+    assert ["psnr" in [measure[0] for measure in run.result["measures"]] for run in again] == [True, *[False] * 5]
+    assert main(["compare", str(two), "--metric", "psnr"]) == 0
+    told = "what attelbo evaluate found of other weights than those of the result is left out: 5 runs"
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 def test_of_many_keys_each_setting_shows_what_most_others_do_not_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -379,6 +408,8 @@ def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path)
     assert "| 21.00 ± 2.48 |" in outputs[1].read_text()
     assert r"$21.00 \pm 2.48$" in outputs[2].read_text()
     assert r"IWAE & 3 & $19.67" in outputs[2].read_text()
+    assert outputs[1].read_text().endswith("\n\n- mean ± 95 % interval over seeds\n")
+    assert outputs[2].read_text().endswith("\n% mean ± 95 % interval over seeds\n")
 
 
 def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:

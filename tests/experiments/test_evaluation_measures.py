@@ -461,6 +461,11 @@ def test_distances_are_those_of_all_features(trained, known_classifier):
     assert found["test/psnr"] == pytest.approx(float((-10 * error.log10()).mean()), rel=1e-5)
     # An almost untrained model does not draw digits; the training images are digits.
     assert found["test/classifier_frechet_distance"] > found["test/classifier_train_frechet_distance"] > 0
+    # Of the training images themselves that distance would be 0, and the unbiased one below it.
+    with torch.no_grad():
+        of_train = evaluate_quality(model, net, data, "trained", 200, 0, CPU)
+    assert not [name for name in of_train if "classifier_train" in name]
+    assert {"train/psnr", "train/classifier_kernel_distance"} <= set(of_train)
 
 
 def test_quality_in_the_training_is_that_of_the_command(runs, capsys, monkeypatch):

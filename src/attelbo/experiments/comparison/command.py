@@ -73,6 +73,9 @@ def compare(
             f"{len(comparison.keys)} keys differ: of each setting only what tells it from most others is shown; "
             "--by KEY names columns, a .csv has them all"
         )
+    if others := sum(run.evaluates_others for run in found.done):
+        runs = "1 run" if others == 1 else f"{others} runs"
+        notes.append(f"what attelbo evaluate found of other weights than those of the result is left out: {runs}")
     statements = _statements(comparison, pair)
     _show(comparison, statements)
     for path in outputs:
