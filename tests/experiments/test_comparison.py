@@ -275,6 +275,23 @@ def test_replicas_have_the_intervals_of_a_comparison(tmp_path: Path, capsys: pyt
     assert " n=2 " in replicas
 
 
+def test_what_is_given_the_label_is_told_from_what_is_not(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """log p(x|y) was the best of all, beside log p(x)."""
+    for run in find_runs([str(two)]).done:
+        result = json.loads((run.path / "result.json").read_text())
+        elbo, nll = (dict(zip(("key", "label", "unit", "digits", "note", "better"), m, strict=True)) for m in MEASURES)
+        if run.config["model"]["objective"]["_target_"].endswith("IWAE"):
+            elbo["note"], nll["note"] = "given the label", "given the label; 100 importance samples, 9 images"
+        else:
+            nll["note"] = "200 importance samples, 9 images"
+        result["measures"] = [list(elbo.values()), list(nll.values())]
+        (run.path / "result.json").write_text(json.dumps(result))
+    told = "NLL, ELBO of model.objective=IWAE: given the label, not comparable with those that are not"
+    for words, n in (([], 1), (["--by", "name"], 0)):
+        assert main(["compare", str(two), "--metric", "nll", "--metric", "elbo", *words]) == 0
+        assert " ".join(capsys.readouterr().out.split()).count(told) == n
+
+
 def test_an_evaluation_of_other_weights_is_no_part_of_a_result(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = find_runs([str(two)]).done
     for run, checkpoint in zip(runs, ("best", *["last"] * 5), strict=True):

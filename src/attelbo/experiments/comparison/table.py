@@ -165,6 +165,26 @@ def metrics_of(runs: Sequence[Run]) -> list[Metric]:
     return [same[0] if len({m.unit for m in same}) == 1 else replace(same[0], unit="") for same in order]
 
 
+def conditions(settings: Sequence[Setting], metrics: Sequence[Metric]) -> list[str]:
+    """Notes on metrics that are given something, such as the label, in some settings only."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for metric in metrics:
+        given = {
+            setting.label: measure[4].partition(";")[0]
+            for setting in settings
+            for measure in setting.runs[0].result["measures"]
+            if metric.key == f"test/{measure[0]}"
+        }
+        if len(set(given.values())) > 1:
+            for label, what in given.items():
+                if what.startswith("given "):
+                    told.setdefault((label, what), []).append(metric.label)
+    return [
+        f"{', '.join(labels)} of {setting}: {what}, not comparable with those that are not"
+        for (setting, what), labels in told.items()
+    ]
+
+
 def chosen(every: Sequence[Metric], asked: Sequence[str]) -> list[Metric]:
     """The metrics with these names (``test/nll``, or ``nll`` for the test split), or the first few.
 
