@@ -275,6 +275,21 @@ def test_replicas_have_the_intervals_of_a_comparison(tmp_path: Path, capsys: pyt
     assert " n=2 " in replicas
 
 
+def test_replicas_have_the_digits_of_a_comparison(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a setting with one seed, 0.4296 bits were 0.43, and 16 active units 16.00."""
+    runs = [run for run in find_runs([str(two)]).done if run.seed == 0]
+    for run in runs:
+        result = json.loads((run.path / "result.json").read_text())
+        result["metrics"] |= {"test/bits_per_dim": 0.4296, "test/active_units": 16.0, "test/unnamed": 0.12345}
+        result["measures"] += [["bits_per_dim", "bits/dim", "", 4, "", "less"], ["active_units", "", "", 0, "", ""]]
+        (run.path / "result.json").write_text(json.dumps(result))
+    print_replicas([run.path for run in runs], two)
+    printed = capsys.readouterr().out
+    for key, text in (("bits_per_dim", "0.4296"), ("active_units", "16"), ("unnamed", "0.1235"), ("nll", "20.00")):
+        assert re.search(rf"test/{key} +{text} +\S", printed)
+    assert "std_error" not in printed
+
+
 def test_what_is_given_the_label_is_told_from_what_is_not(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """log p(x|y) was the best of all, beside log p(x)."""
     for run in find_runs([str(two)]).done:

@@ -9,7 +9,7 @@ from rich.table import Table
 from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate
-from attelbo.experiments.comparison.table import OVER_SEEDS, by_seed
+from attelbo.experiments.comparison.table import OVER_SEEDS, as_text, by_seed, metrics_of
 from attelbo.experiments.measured import measured, remarks
 from attelbo.experiments.terminal import print_whole, terminal
 
@@ -73,17 +73,13 @@ def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
     for setting, runs_of in zip(settings, done, strict=True):
         told = [setting.label] if setting.values else []
         table.add_column(" ".join([*told, f"n={len({run.seed for run in runs_of})}"]), justify="right")
-    names = dict.fromkeys(name for runs_of in done for run in runs_of for name in run.metrics)
-    for name in names:
-        if not name.endswith("_std_error"):  # of one run's images, not of runs
-            table.add_row(name, *(_over_seeds(by_seed(runs_of, name)) for runs_of in done))
+    metrics = metrics_of([run for runs_of in done for run in runs_of])
+    for metric in metrics:
+        estimates = [Estimate.of(list(values.values())) if (values := by_seed(of, metric.key)) else None for of in done]
+        table.add_row(metric.key, *("-" if each is None else as_text(each, metric) for each in estimates))
     console = terminal()
-    if names:
+    if metrics:
         print_whole(console, table)
     for run in found:
         why = f": {run.reason}" if run.state == "failed" else ""
         console.print(f"{run.path}  seed {run.seed}  {run.state}{why}")
-
-
-def _over_seeds(values: Mapping[int, float]) -> str:
-    return Estimate.of(list(values.values())).text() if values else "-"
