@@ -545,6 +545,28 @@ def test_the_page_has_every_kind_of_picture_of_a_run(two: Path, tmp_path: Path) 
     assert list(pictures) == ["samples", "confusion", "attention_decoder_layers_1"]
 
 
+MEASURE = """
+<script>
+const boxes = [...document.querySelectorAll("#gallery figcaption")];
+document.body.dataset.over = Math.max(...boxes.map(box => box.scrollWidth - box.clientWidth));
+</script></body>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium: apt-get install chromium")
+def test_long_labels_stay_in_their_cards_in_a_browser(tmp_path: Path) -> None:
+    """Of model/decoder=latent_diffusion beside its seed, the seed was cut off."""
+    for decoder in ("a" * 60, "b" * 60):
+        run = write_run(tmp_path, {**configuration(0), "model": part(decoder=decoder)}, 1.0)
+        (run / "media").mkdir()
+        (run / "media" / "samples.png").write_bytes(b"")
+    page = tmp_path / "page.html"
+    assert main(["compare", str(tmp_path), "-o", str(page)]) == 0
+    page.write_text(page.read_text().replace("</body>", MEASURE))
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    shown = subprocess.run([*browser, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert 'data-over="0"' in shown.stdout
+
+
 CLICK = """
 <script>
 document.querySelectorAll("#table th")[2].click();

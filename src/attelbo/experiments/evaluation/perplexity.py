@@ -21,8 +21,8 @@ def evaluate_perplexity(
     nll: float,
     device: torch.device,
 ) -> dict[str, float]:
-    """exp(NLL / tokens), both summed over the rows whose NLL was estimated: EOS counts as a token, BOS does not. Infinite
-    where no float holds it."""
+    """exp(NLL / tokens), both summed over the rows whose NLL was estimated: EOS counts as a token, BOS does not.
+    Infinite where no float holds it."""
     rows = rows_evaluated(data, split, settings, device)
     tokens = torch.cat([model.n_predicted(data.materialize(part, split).x) for part in rows])
     return {f"{split_key(split)}/perplexity": float((nll / tokens.double().mean()).exp())}
