@@ -11,7 +11,8 @@ HEAD = """\
 
 Written by `python -m benchmarks.papers`; each table as `attelbo reproduce` printed it, nothing is typed in. A verdict
 is given at the published budget only; a cell without a measurement was not run. The command above a table makes it, and
-`attelbo reproduce --list` names all papers. Seconds are those of machines that other programs shared.
+`attelbo reproduce --list` names all papers. Measured are the mean and its 95 % interval over seeds; seconds are those
+of machines that other programs shared.
 """
 
 

@@ -261,6 +261,67 @@ def test_nothing_is_cut_off_in_the_table_of_replicas(two: Path, capsys: pytest.C
     assert all(f" model.objective={name} n=3 " in printed for name in ("ELBO", "IWAE"))
 
 
+def test_replicas_have_the_intervals_of_a_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four runs of two seeds were four seeds: ± 0.94 in place of ± 6.35."""
+    for seed, data_seed, nll in ((1, 1, 20.0), (1, 2, 20.2), (2, 1, 21.0), (2, 2, 21.2)):
+        config = configuration(seed)
+        config["data"]["seed"] = data_seed
+        write_run(tmp_path, config, nll)
+    print_replicas([run.path for run in find_runs([str(tmp_path)]).done], tmp_path)
+    replicas = capsys.readouterr().out
+    assert main(["compare", str(tmp_path), "--metric", "nll"]) == 0
+    assert " 2  20.60 ± 6.35 " in capsys.readouterr().out
+    assert re.search(r"test/nll +20.60 ± 6.35 ", replicas)
+    assert " n=2 " in replicas
+
+
+def test_replicas_have_the_digits_of_a_comparison(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a setting with one seed, 0.4296 bits were 0.43, and 16 active units 16.00."""
+    runs = [run for run in find_runs([str(two)]).done if run.seed == 0]
+    for run in runs:
+        result = json.loads((run.path / "result.json").read_text())
+        result["metrics"] |= {"test/bits_per_dim": 0.4296, "test/active_units": 16.0, "test/unnamed": 0.12345}
+        result["measures"] += [["bits_per_dim", "bits/dim", "", 4, "", "less"], ["active_units", "", "", 0, "", ""]]
+        (run.path / "result.json").write_text(json.dumps(result))
+    print_replicas([run.path for run in runs], two)
+    printed = capsys.readouterr().out
+    for key, text in (("bits_per_dim", "0.4296"), ("active_units", "16"), ("unnamed", "0.1235"), ("nll", "20.00")):
+        assert re.search(rf"test/{key} +{text} +\S", printed)
+    assert "std_error" not in printed
+
+
+def test_what_is_given_the_label_is_told_from_what_is_not(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """log p(x|y) was the best of all, beside log p(x)."""
+    for run in find_runs([str(two)]).done:
+        result = json.loads((run.path / "result.json").read_text())
+        elbo, nll = (dict(zip(("key", "label", "unit", "digits", "note", "better"), m, strict=True)) for m in MEASURES)
+        if run.config["model"]["objective"]["_target_"].endswith("IWAE"):
+            elbo["note"], nll["note"] = "given the label", "given the label; 100 importance samples, 9 images"
+        else:
+            nll["note"] = "200 importance samples, 9 images"
+        result["measures"] = [list(elbo.values()), list(nll.values())]
+        (run.path / "result.json").write_text(json.dumps(result))
+    told = "NLL, ELBO of model.objective=IWAE: given the label, not comparable with those that are not"
+    for words, n in (([], 1), (["--by", "name"], 0)):
+        assert main(["compare", str(two), "--metric", "nll", "--metric", "elbo", *words]) == 0
+        assert " ".join(capsys.readouterr().out.split()).count(told) == n
+
+
+def test_an_evaluation_of_other_weights_is_no_part_of_a_result(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = find_runs([str(two)]).done
+    for run, checkpoint in zip(runs, ("best", *["last"] * 5), strict=True):
+        result = json.loads((run.path / "result.json").read_text())
+        (run.path / "result.json").write_text(json.dumps(result | {"checkpoint": "best"}))
+        more = {"metrics": {"test/psnr": 9.0}, "measures": [["psnr", "PSNR", "dB", 2, "", "more"]], "seconds": {}}
+        (run.path / "evaluation-test.json").write_text(json.dumps(more | {"checkpoint": checkpoint}))
+    again = find_runs([str(two)]).done
+    assert ["test/psnr" in run.metrics for run in again] == [True, *[False] * 5]
+    assert ["psnr" in [measure[0] for measure in run.result["measures"]] for run in again] == [True, *[False] * 5]
+    assert main(["compare", str(two), "--metric", "psnr"]) == 0
+    told = "what attelbo evaluate found of other weights than those of the result is left out: 5 runs"
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 def test_of_many_keys_each_setting_shows_what_most_others_do_not_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -379,6 +440,8 @@ def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path)
     assert "| 21.00 ± 2.48 |" in outputs[1].read_text()
     assert r"$21.00 \pm 2.48$" in outputs[2].read_text()
     assert r"IWAE & 3 & $19.67" in outputs[2].read_text()
+    assert outputs[1].read_text().endswith("\n\n- mean ± 95 % interval over seeds\n")
+    assert outputs[2].read_text().endswith("\n% mean ± 95 % interval over seeds\n")
 
 
 def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:
@@ -464,7 +527,9 @@ def test_a_page_of_fifty_runs_stays_below_ten_megabytes(tmp_path: Path) -> None:
 
 def test_the_page_has_every_kind_of_picture_of_a_run(two: Path, tmp_path: Path) -> None:
     """Of attention each layer's, whatever it is called; not those that a command has drawn, nor of earlier epochs."""
-    (first, *_), names = sorted(two.glob("*/")), ("attention_decoder_layers_1", "samples", "confusion")
+    # Of the first run that has them: here one with another seed than the first run of its setting.
+    first = next(run.path for run in find_runs([str(two)]).done if run.seed == 1)
+    names = ("attention_decoder_layers_1", "samples", "confusion")
     (first / "media").mkdir()
     for name in (*names, "samples-n9-seed1", "samples-epoch0001"):
         (first / "media" / f"{name}.png").write_bytes(name.encode())
@@ -472,11 +537,34 @@ def test_the_page_has_every_kind_of_picture_of_a_run(two: Path, tmp_path: Path) 
     assert main(["compare", str(two), "-o", str(page)]) == 0
     content = page.read_text().partition('type="application/json">')[2].partition("</script>")[0]
     shown = json.loads(content)["settings"]
-    pictures = {name: uri for setting in shown for name, uri in setting["pictures"].items()}
+    pictures = {name: uri for setting in shown for name, (uri, _) in setting["pictures"].items()}
+    assert {seed for setting in shown for _, seed in setting["pictures"].values()} == {1}
     assert {name: base64.b64decode(uri.partition(",")[2]).decode() for name, uri in pictures.items()} == {
         name: name for name in names
     }
     assert list(pictures) == ["samples", "confusion", "attention_decoder_layers_1"]
+
+
+MEASURE = """
+<script>
+const boxes = [...document.querySelectorAll("#gallery figcaption")];
+document.body.dataset.over = Math.max(...boxes.map(box => box.scrollWidth - box.clientWidth));
+</script></body>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium: apt-get install chromium")
+def test_long_labels_stay_in_their_cards_in_a_browser(tmp_path: Path) -> None:
+    """Of model/decoder=latent_diffusion beside its seed, the seed was cut off."""
+    for decoder in ("a" * 60, "b" * 60):
+        run = write_run(tmp_path, {**configuration(0), "model": part(decoder=decoder)}, 1.0)
+        (run / "media").mkdir()
+        (run / "media" / "samples.png").write_bytes(b"")
+    page = tmp_path / "page.html"
+    assert main(["compare", str(tmp_path), "-o", str(page)]) == 0
+    page.write_text(page.read_text().replace("</body>", MEASURE))
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    shown = subprocess.run([*browser, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert 'data-over="0"' in shown.stdout
 
 
 CLICK = """

@@ -85,6 +85,8 @@ def test_the_bound_does_not_depend_on_what_was_drawn_before(trained):
 class Keeper:
     """A model that keeps the log-weights that it gave for each batch of images."""
 
+    equal_weights = False
+
     def __init__(self, model) -> None:
         self.model = model
         self.given: list[tuple[torch.Tensor, list[torch.Tensor]]] = []

@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import statistics
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +28,7 @@ from attelbo.experiments.evaluation import (
 )
 from attelbo.experiments.evaluation.classifier import N_FEATURES, Classifier, classifier_of
 from attelbo.experiments.evaluation.disentanglement import DISENTANGLEMENT
-from attelbo.experiments.evaluation.likelihood import likelihood_measures
+from attelbo.experiments.evaluation.information import information_measures
 from attelbo.experiments.evaluation.probe import PROBE
 from attelbo.experiments.evaluation.quality import inception_metric
 from attelbo.experiments.evaluation.tables import Tables
@@ -63,7 +64,7 @@ def sprites(shared_runs):
 @torch.no_grad()
 def test_information_is_that_of_a_loop_over_all_pairs(trained):
     model, data = trained
-    found = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
+    found, _ = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
     mean, std, z = [], [], []
     for i, rows in enumerate(spread_rows(20, data.n_rows("test")).split(7)):
         m, log_std = model.posterior.head(model.encoder(data.materialize(rows, "test").x).flatten(1)).chunk(2, -1)
@@ -78,6 +79,27 @@ def test_information_is_that_of_a_loop_over_all_pairs(trained):
     log_p = Normal(0.0, 1.0).log_prob(z).sum(1)
     assert found["test/mutual_information"] == pytest.approx(float((log_q.diagonal() - aggregate).mean()), abs=1e-5)
     assert found["test/aggregate_kl"] == pytest.approx(float((aggregate - log_p).mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bias", "notes"),
+    [
+        (0.05, ["20 images", "", "", ""]),
+        (0.3, ["20 images, bias about -0.30", "bias about 0.30", "bias about 0.30", ""]),
+        (math.inf, ["20 images, bias below -2", "bias above 2", "bias above 2", ""]),
+    ],
+)
+def test_what_few_rows_cannot_show_stands_beside_the_numbers(bias, notes):
+    assert [measure.note for measure in information_measures(bias, 0.1, "20 images")] == notes
+
+
+@torch.no_grad()
+def test_the_rows_of_the_information_are_named(trained):
+    model, data = trained
+    _, (first, *_) = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
+    assert first.note.startswith("20 images")
+    one = replace(SETTINGS, n_images=1)
+    assert evaluate_information(model, data, "test", one, seed=3, device=CPU)[1][0].note == "1 image"
 
 
 @pytest.mark.parametrize(
@@ -106,12 +128,12 @@ def test_what_an_inverse_does_not_tell_is_left_out_and_the_bound_is_still_one(ru
         torch.manual_seed(0)
         return model.evidence(batch.x, n_samples=3, log_weights=True, stop_posterior=stopped).log_weights
 
-    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU)
+    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU)[0]
     expected, log_prob = weights(False), InvertibleNormal.log_prob
     torch.testing.assert_close(weights(True), expected)
     monkeypatch.setattr(InvertibleNormal, "log_prob", lambda self, z: log_prob(self, z) - 100.0)
     torch.testing.assert_close(weights(True), expected)
-    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU) == {}
+    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU) == ({}, [])
     assert "log q(z|x) of a given z is off by 1e+02 nats" in capsys.readouterr().err
 
 
@@ -123,6 +145,32 @@ def test_a_bound_on_the_prior_is_called_one(runs, prior):
     assert ("test/aggregate_kl" in result["metrics"]) == (prior == "standard_normal")
     (kl,) = [own for own in result["measures"] if own.key == "kl"]
     assert ("at most" in kl.unit) == (prior == "two_stage")
+
+
+@pytest.mark.parametrize(
+    ("name", "note", "counted"),
+    [
+        ("vae", "2 importance samples, 20 images", True),
+        ("m2", "2 importance samples, 20 images", True),
+        ("cvae", "given the label; 2 importance samples, 20 images", True),
+        ("vq_vae", "at most: the ELBO, since q(z|x) is a point; 20 images", False),
+    ],
+)
+def test_what_an_nll_is_of_and_rests_on_is_told(runs, name, note, counted):
+    """Of equal samples each has the weight of all of them: as many as there are would be no sign of a good estimate."""
+    model, data = run.assemble(runs.compose(["~experiment", f"model={name}"]))
+    result = measure(model, data, "test", SETTINGS, 0, CPU, runs.folder)
+    shown = {own.key: own for own in result["measures"]}
+    assert shown["nll"].note == note
+    assert shown["elbo"].note == (note.partition(";")[0] if note.startswith("given") else "")
+    assert ("test/effective_sample_size" in result["metrics"]) == counted
+
+
+@pytest.mark.parametrize(("name", "equal"), [("anp", False), ("cnp", True)])
+def test_functions_are_given_their_context(runs, name, equal):
+    model, _ = run.assemble(runs.compose(["~experiment", f"model={name}", "data=gp_rbf"]))
+    assert model.equal_weights is equal
+    assert "given the context" in [own.note for own in model.measures]
 
 
 # -- disentanglement -----------------------------------------------------------------------------------
@@ -330,16 +378,9 @@ def test_a_classifier_follows_from_the_data_alone(trained, known_classifier, tmp
     assert about["validation_accuracy"] == known_classifier[1]["validation_accuracy"]
 
 
-@pytest.mark.parametrize(("name", "end"), [("cvae", "images, given the label"), ("vae", "images"), ("m2", "images")])
-def test_a_likelihood_given_the_label_says_so(runs, name, end):
-    model, data = run.assemble(runs.configure(f"model={name}"))
-    likelihood, _ = likelihood_measures(model, data, "test", SETTINGS)
-    assert likelihood.note == f"2 importance samples, 20 {end}"
-
-
 def test_information_is_none_of_labels(runs):
     model, data = run.assemble(runs.configure("model=m2"))  # whose q(z|x,y) were given those of the split
-    assert evaluate_information(model.eval(), data, "test", SETTINGS, seed=0, device=CPU) == {}
+    assert evaluate_information(model.eval(), data, "test", SETTINGS, seed=0, device=CPU) == ({}, [])
 
 
 def test_a_classifier_of_few_rows_makes_few_steps(trained, tmp_path, monkeypatch):
@@ -424,6 +465,11 @@ def test_distances_are_those_of_all_features(trained, known_classifier):
     assert found["test/psnr"] == pytest.approx(float((-10 * error.log10()).mean()), rel=1e-5)
     # An almost untrained model does not draw digits; the training images are digits.
     assert found["test/classifier_frechet_distance"] > found["test/classifier_train_frechet_distance"] > 0
+    # Of the training images themselves that distance would be 0, and the unbiased one below it.
+    with torch.no_grad():
+        of_train = evaluate_quality(model, net, data, "trained", 200, 0, CPU)
+    assert not [name for name in of_train if "classifier_train" in name]
+    assert {"train/psnr", "train/classifier_kernel_distance"} <= set(of_train)
 
 
 def test_quality_in_the_training_is_that_of_the_command(runs, capsys, monkeypatch):

@@ -67,3 +67,12 @@ def test_remarks_stand_below_the_table_and_on_the_page(tmp_path, capsys):
     assert printed.index("effective samples") < printed.index("note:")
     (run_dir / "result.json").write_text(json.dumps(collapsed))
     assert "Note: no latent dimension is active, the KL is 0.01 nats" in write_report(run_dir).read_text()
+
+
+def test_what_stands_behind_a_plus_or_minus_is_told(tmp_path, capsys):
+    """Elsewhere it is the 95 % interval over seeds."""
+    print_result(result(), tmp_path)
+    assert ": test\n" in capsys.readouterr().out.replace(" \n", "\n").replace("\n\n", "\n")
+    print_result(result(nll_std_error=0.4), tmp_path)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ": test, ± standard error NLL 90.00 ±0.40 nats" in printed

@@ -154,7 +154,10 @@ def test_the_forms_of_a_table() -> None:
     assert lines[1] == "A,-20.00,A,-20.50 ± 0.30,3,1,2026-11-26,reproduced (within 1)"
     latex = FORMS[".tex"](full)
     assert r"A & -20.00 & A & -20.50 $\pm$ 0.30 & 3 & 1 & 2026-11-26 & reproduced (within 1) \\" in latex
-    assert latex.count("%") == len(full.notes())
+    assert latex.count("\n% ") == len(full.notes())
+    assert "- measured: mean ± 95 % interval over seeds\n" in FORMS[".md"](full)
+    single = Reproduction(paper(order=[]), "full", [Row("a", full.paper.cells["a"], Estimate.of([-20.0]), 1.0, 0)])
+    assert "±" not in FORMS[".md"](single)
 
 
 def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> None:
@@ -167,6 +170,19 @@ def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> Non
     assert "a verdict is given at --budget full only" in quick.notes()
     short = reproduction("full", -20.5, -21.0, -18.0, missing=1)
     assert short.verdict(short.rows[0]) == "1 run missing"
+
+
+def test_better_and_worse_that_seeds_do_not_show_are_told() -> None:
+    """Max regression of the set transformer's paper at three seeds was better by 0.07, with an interval of ± 0.12."""
+    p = paper()
+    for values, told in (
+        ([-22.0, -22.5, -21.5], "worse by 2.00 (tolerance 1)"),
+        ([-22.0, -24.0, -20.0], "worse by 2.00 (tolerance 1), within the interval"),
+        ([-22.0], "worse by 2.00 (tolerance 1)"),
+        ([-20.0, -24.0, -16.0], "reproduced (within 1)"),
+    ):
+        row = Row("a", p.cells["a"], Estimate.of(values), 1.0, 0)
+        assert Reproduction(p, "full", [row]).verdict(row) == told
 
 
 def test_what_is_not_a_number_is_neither_better_nor_worse() -> None:

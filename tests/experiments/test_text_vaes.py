@@ -11,6 +11,7 @@ from attelbo.cli import main
 from attelbo.data import SentenceDataModule
 from attelbo.data.loader import spread_rows
 from attelbo.experiments import run
+from attelbo.experiments.evaluation.perplexity import evaluate_perplexity
 from attelbo.experiments.evaluation.splits import rows_evaluated
 from attelbo.experiments.report import write_report
 from attelbo.experiments.settings import Evaluation
@@ -33,6 +34,14 @@ def run_dir(tmp_path_factory):
     outcome = run.train(config, list(WORDS), {}, None)
     assert outcome.state == "done"
     return outcome.run_dir
+
+
+def test_a_perplexity_that_no_float_holds_is_infinite(run_dir) -> None:
+    """After a learning rate that was far too high the loss is finite, and all of a training ended in a traceback."""
+    model, data = load_run(run_dir)
+    assert isinstance(model, TextVAE)
+    found = evaluate_perplexity(model, data, "test", Evaluation(n_samples=1, n_images=7), 1e6, torch.device("cpu"))
+    assert found == {"test/perplexity": math.inf}
 
 
 def printed(capsys, *words: str) -> str:

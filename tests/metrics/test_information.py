@@ -20,9 +20,9 @@ def batches(mean: torch.Tensor, std: torch.Tensor, size: int) -> tuple[list[Diag
     return [DiagonalNormal(*part) for part in parts], [len(part[0]) for part in parts]
 
 
-def estimate(mean: torch.Tensor, std: torch.Tensor, size: int = 100, some: torch.Tensor | None = None):
+def estimate(mean: torch.Tensor, std: torch.Tensor, size: int = 100, some: torch.Tensor | None = None, seed: int = 7):
     posteriors, sizes = batches(mean, std, size)
-    torch.manual_seed(7)  # not the seed of the rows
+    torch.manual_seed(seed)  # not the seed of the rows
     drawn = [q.rsample_with_log_prob(1) for q in posteriors]
     z, log_q = (torch.cat([part[i][0] for part in drawn]) for i in (0, 1))
     log_p = StandardNormal(mean.shape[1:]).log_prob(z.unsqueeze(0))[0]
@@ -145,3 +145,30 @@ def test_a_sample_for_each_row():
         information_terms(
             torch.zeros(4, 1), torch.zeros(4), torch.zeros(4), *batches(torch.zeros(5, 1), torch.ones(5, 1), 2)
         )
+
+
+@pytest.mark.parametrize(("noise", "n"), [(0.5, 100), (0.3, 200), (0.2, 200)])
+def test_the_bias_of_few_rows_is_told(noise, n):
+    """x ~ N(0, 1)^3, z|x ~ N(sqrt(1 - noise^2) x, noise^2): q(z) is the prior, I(x; z) is -3 log noise, all else 0."""
+    generator = torch.Generator().manual_seed(0)
+    sets = [torch.randn(n, 3, generator=generator, dtype=torch.float64) for _ in range(30)]
+    encoded = [(math.sqrt(1 - noise**2) * x, torch.full_like(x, noise)) for x in sets]
+    found = [estimate(mean, std, seed=seed) for seed, (mean, std) in enumerate(encoded)]
+
+    def mean(name: str) -> float:
+        return sum(getattr(each, name) for each in found) / len(found)
+
+    bias, exact = mean("bias"), -3 * math.log(noise)
+    assert bias > mean("mutual_information_std_error") / 2
+    for name, off in (
+        ("mutual_information", exact - mean("mutual_information")),
+        ("aggregate_kl", mean("aggregate_kl")),
+        ("total_correlation", mean("total_correlation")),
+    ):
+        assert 0.4 * bias < off < 1.1 * bias, name
+
+
+def test_rows_that_nothing_tells_apart_from_more_of_them():
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert estimate(0 * x, 1 + 0 * x).bias == pytest.approx(-math.log1p(-1 / 50))  # each is a fiftieth of q(z)
+    assert estimate(100 * x, 1e-3 + 0 * x).bias > 10  # each is all of its own

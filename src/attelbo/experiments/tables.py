@@ -9,6 +9,7 @@ from rich.table import Table
 from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate
+from attelbo.experiments.comparison.table import OVER_SEEDS, as_text, by_seed, metrics_of
 from attelbo.experiments.measured import measured, remarks
 from attelbo.experiments.terminal import print_whole, terminal
 
@@ -19,13 +20,14 @@ WIDTH = 110
 def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", works: bool = True) -> None:
     """Print the headline numbers of a result, with their units, remarks on them, and the paths of pictures, texts and
     report if these ``works`` were made of the weights that were measured."""
-    seconds = result.get("seconds", {})
-    table = Table(title=f"{run_dir}: {split}", title_justify="left", show_header=False, box=None)
+    seconds, numbers = result.get("seconds", {}), list(measured(result, split))
+    errors = ", ± standard error" if any(each.error is not None for each in numbers) else ""
+    table = Table(title=f"{run_dir}: {split}{errors}", title_justify="left", show_header=False, box=None)
     for justify in ("left", "right", "left", "left"):
         table.add_column(justify=justify)
-    for measure, value, error in measured(result, split):
-        numbers = [f"{value:z.{measure.digits}f}", "" if error is None else f"±{error:.{measure.digits}f}"]
-        table.add_row(measure.label, *numbers, f"{measure.unit} ({measure.note})" if measure.note else measure.unit)
+    for measure, value, error in numbers:
+        told = [f"{value:z.{measure.digits}f}", "" if error is None else f"±{error:.{measure.digits}f}"]
+        table.add_row(measure.label, *told, f"{measure.unit} ({measure.note})" if measure.note else measure.unit)
     if "checkpoint" in result:
         told = ", ".join(filter(None, ("checkpoint", result.get("monitor"))))
         table.add_row("weights", result["checkpoint"], "", told)
@@ -65,23 +67,19 @@ def print_replicas(runs: Sequence[Path], sweep: Path) -> None:
     """
     found = [run for path in runs if (run := read_run(path)) is not None]
     settings = settings_of(found)
-    table = Table(title=f"{sweep}: mean ± 95 % interval over seeds", title_justify="left", box=None)
+    table = Table(title=f"{sweep}: {OVER_SEEDS}", title_justify="left", box=None)
     table.add_column()
-    results = [[run.metrics for run in setting.runs if run.state == "done"] for setting in settings]
-    for setting, of_setting in zip(settings, results, strict=True):
+    done = [[run for run in setting.runs if run.state == "done"] for setting in settings]
+    for setting, runs_of in zip(settings, done, strict=True):
         told = [setting.label] if setting.values else []
-        table.add_column(" ".join([*told, f"n={len(of_setting)}"]), justify="right")
-    names = dict.fromkeys(name for of_setting in results for one in of_setting for name in one)
-    for name in names:
-        if not name.endswith("_std_error"):  # of one run's images, not of runs
-            table.add_row(name, *(_over_seeds([one[name] for one in of if name in one]) for of in results))
+        table.add_column(" ".join([*told, f"n={len({run.seed for run in runs_of})}"]), justify="right")
+    metrics = metrics_of([run for runs_of in done for run in runs_of])
+    for metric in metrics:
+        estimates = [Estimate.of(list(values.values())) if (values := by_seed(of, metric.key)) else None for of in done]
+        table.add_row(metric.key, *("-" if each is None else as_text(each, metric) for each in estimates))
     console = terminal()
-    if names:
+    if metrics:
         print_whole(console, table)
     for run in found:
         why = f": {run.reason}" if run.state == "failed" else ""
         console.print(f"{run.path}  seed {run.seed}  {run.state}{why}")
-
-
-def _over_seeds(values: Sequence[float]) -> str:
-    return Estimate.of(values).text() if values else "-"

@@ -12,7 +12,7 @@ from attelbo.metrics.disentanglement import (
 )
 from attelbo.metrics.feature_distances import frechet_distance, kernel_distance
 from attelbo.metrics.image_similarity import image_similarity
-from attelbo.metrics.information import aggregate_log_prob, information_terms, marginal_log_prob
+from attelbo.metrics.information import aggregate_log_prob, bias_of_few_rows, information_terms, marginal_log_prob
 from attelbo.metrics.measure import Measure
 from attelbo.metrics.probe import probe_accuracy
 from attelbo.metrics.sample_mean import SampleMean
@@ -30,6 +30,7 @@ __all__ = [
     "TokenScores",
     "adjusted_rand_index",
     "aggregate_log_prob",
+    "bias_of_few_rows",
     "disentanglement_ranking",
     "disentanglement_scores",
     "frechet_distance",

@@ -10,8 +10,10 @@ Where q(z|x) and p(z) are products over the dimensions of z, the last term decom
     KL(q(z) || p(z)) = KL(q(z) || prod_d q(z_d)) + sum_d KL(q(z_d) || p(z_d)).
 
 All terms are averages of log densities at one sample z_n ~ q(z|x_n) for each row, with q(z_n) over all N encodings:
-unbiased estimates for these N rows. Their mutual information is at most log N, so an estimate near that is limited by N
-and too small for the data; the aggregate KL is then too large by as much.
+unbiased estimates for these N rows. Their mutual information is at most log N. Among more rows like these it is larger,
+since each row is a part of q(z_n), where it explains its own sample; the aggregate KL and its total correlation are
+smaller by as much. That bias is about -log(1 - s), rather less, with s the mean share of a row in the density of its
+own sample.
 
 Shapes: N rows, B rows of one batch, M samples, E event shape of z, D its dimensions.
 """
@@ -111,3 +113,11 @@ def information_terms(
             aggregate, log_p = aggregate[some], log_p[some]
         terms |= {"total_correlation": aggregate - log_marginals, "dimension_wise_kl": log_marginals - log_p}
     return terms
+
+
+def bias_of_few_rows(mutual_information: Tensor) -> float:
+    """By how much, about, the mean of these terms (N,) is too small for the source of the rows, and the aggregate KL
+    and the total correlation too large, nats; infinite where each sample is explained by its own row alone."""
+    # A row may seem to have more than all of q(z_n) where rounding decides.
+    share = float((mutual_information - math.log(len(mutual_information))).exp().clamp(max=1.0).mean())
+    return -math.log1p(-share) if share < 1 else math.inf

@@ -46,6 +46,10 @@ class ConditionalVAE(VariationalAutoencoder):
         """Labels y (...) as (..., Y); zeros for an unknown label, -1."""
         return (y.unsqueeze(-1) == self._classes).to(self.planes.dtype)
 
+    @property
+    def given(self) -> str:
+        return "the label"
+
     # -- from a batch to its evidence ---------------------------------------------------------------
 
     def infer(self, x: Tensor, y: Tensor | None = None) -> Distribution:
@@ -64,10 +68,6 @@ class ConditionalVAE(VariationalAutoencoder):
 
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*super().inference_parameters(), self.planes]
-
-    @property
-    def given_labels(self) -> bool:
-        return True
 
     # -- what one does with a trained model: without labels, classes in turn ---------------------------
 

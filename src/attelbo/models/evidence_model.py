@@ -24,9 +24,6 @@ from attelbo.latent.spaces import Codes
 from attelbo.metrics import ActiveUnits, CodeUsage, Measure, SampleMean
 from attelbo.models.base import Model, Monitor, Player, Terms
 
-LABELLED = "given the label"
-"""The note to numbers of log p(x|y)."""
-
 
 class EvidenceModel(Model):
     """A likelihood, an objective, and between them whatever structure a subclass has.
@@ -96,6 +93,16 @@ class EvidenceModel(Model):
     def weight_sampler_of(self, batch: Batch) -> Callable[[int], Tensor]:
         """k -> log p(x, z) - log q(z|x) of k fresh samples for each row, (k, B), nats: for importance sampling. What
         does not depend on the samples is computed here, once for all calls of the function."""
+
+    @property
+    def given(self) -> str:
+        """What densities of the data are given, in words; empty where they are given nothing."""
+        return ""
+
+    @property
+    def equal_weights(self) -> bool:
+        """Whether all importance samples of a row have the same weight, since q(z|x) is a point or there is no z."""
+        return False
 
     @abstractmethod
     def inference_parameters(self) -> list[nn.Parameter]:
@@ -223,18 +230,12 @@ class EvidenceModel(Model):
         return results
 
     @property
-    def given_labels(self) -> bool:
-        """Whether bounds and likelihoods are those of log p(x|y), y the label of each row: other numbers than those of
-        log p(x)."""
-        return False
-
-    @property
     def measures(self) -> Sequence[Measure]:
         key, label = (self._sum, "reconstruction + KL") if self.has_kl else ("loss", "loss")
         no_bound = Measure(key, label, "nats, no bound: there is neither ELBO nor NLL", better="less")
-        note = LABELLED if self.given_labels else ""
         estimated = getattr(getattr(self, "prior", None), "estimates", False)
         unit = "nats" if self.likelihood.normalized else "nats, a cross-entropy: no likelihood of grey levels"
+        note = f"given {self.given}" if self.given else ""
         return (
             Measure("elbo", "ELBO", "nats", note=note, better="more") if self.bounded else no_bound,
             Measure("reconstruction", "reconstruction", unit, better="less"),

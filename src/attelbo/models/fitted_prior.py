@@ -29,7 +29,6 @@ from attelbo.latent import Density, Evidence, Objective
 from attelbo.latent.objectives.base import generative_of
 from attelbo.metrics import Measure
 from attelbo.models.base import Player, Terms
-from attelbo.models.evidence_model import LABELLED
 from attelbo.models.loading import read_weights
 from attelbo.models.vae import VAESpecs, VariationalAutoencoder, vae_parts
 
@@ -96,8 +95,8 @@ class FittedPrior(VariationalAutoencoder):
         return self._known_classes
 
     @property
-    def given_labels(self) -> bool:
-        return self.known_classes is not None
+    def given(self) -> str:
+        return "" if self.known_classes is None else "the label"
 
     def prior_of(self, y: Tensor | None = None) -> Density:
         """p(z|y), if the prior is class-conditional and labels are given; else p(z)."""
@@ -121,7 +120,7 @@ class FittedPrior(VariationalAutoencoder):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        of_label = f" {LABELLED}" if self.given_labels else ""
+        of_label = f" given {self.given}" if self.given else ""
         at_most = ", at most" if self.prior.estimates else ""
         found: list[Measure] = []
         for measure in super().measures:

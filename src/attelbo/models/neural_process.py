@@ -153,6 +153,14 @@ class NeuralProcess(EvidenceModel):
             log_weights=log_p + prior.log_prob(z) - log_q,
         )
 
+    @property
+    def given(self) -> str:
+        return "the context"
+
+    @property
+    def equal_weights(self) -> bool:
+        return not self.n_latent
+
     def inference_parameters(self) -> list[nn.Parameter]:
         return [] if self.latent is None else [*self.latent.parameters()]
 

@@ -140,6 +140,10 @@ class SemiSupervisedVAE(ConditionalVAE):
         log_weights = log_weights.unflatten(1, (-1, self.n_classes)).masked_fill(excluded, -math.inf)
         return log_weights.logsumexp(-1) - math.log(self.n_classes)
 
+    @property
+    def given(self) -> str:
+        return ""  # labels are summed out
+
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*super().inference_parameters(), *self.classifier.parameters()]
 
@@ -154,11 +158,6 @@ class SemiSupervisedVAE(ConditionalVAE):
         results = {**super().evaluation_results(), **self.accuracy.compute()}
         self.accuracy.reset()
         return results
-
-    @property
-    def given_labels(self) -> bool:
-        """No: labels are summed over."""
-        return False
 
     @property
     def measures(self) -> Sequence[Measure]:

@@ -171,6 +171,10 @@ class VariationalAutoencoder(LatentVariableModel):
         super().at_step(step, total_steps)
         self.posterior.at_step(step, total_steps)
 
+    @property
+    def equal_weights(self) -> bool:
+        return self.posterior.distribution.deterministic
+
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.posterior.parameters()]
 

@@ -19,6 +19,8 @@ from attelbo.experiments.pages import template
 
 ROOM = 6 * 2**20
 """Bytes of pictures in a page: with 50 runs it stays below 10 MB."""
+_Shown = tuple[str, int]
+"""A picture as a data URI, and the seed of its run."""
 POINTS = 100
 """Points of a curve, at most."""
 
@@ -65,7 +67,7 @@ def _metric(metric: Any) -> dict[str, Any]:
     return {"key": metric.key, "label": metric.label, "unit": metric.unit, "better": metric.better}
 
 
-def _setting(comparison: Comparison, setting: Setting, pictures: Mapping[str, str]) -> dict[str, Any]:
+def _setting(comparison: Comparison, setting: Setting, pictures: Mapping[str, _Shown]) -> dict[str, Any]:
     numbers = {}
     for metric in (*comparison.every, *COSTS):
         estimate = comparison.estimate(setting, metric)
@@ -120,16 +122,18 @@ def _curves(setting: Setting) -> dict[str, list[list[float]]]:
     return curves
 
 
-def _pictures(settings: Sequence[Setting]) -> list[dict[str, str]]:
-    """Data URIs of each setting's pictures by name, from its first run that has them: in the order of a report, as long
-    as there is room. Pictures with a hyphen in their name, of earlier epochs or of later commands, are left out."""
-    media = [[path for run in reversed(setting.runs) for path in run.path.glob("media/*.png")] for setting in settings]
-    files = [{path.stem: path for path in paths if "-" not in path.stem} for paths in media]
-    shown: list[dict[str, str]] = [{} for _ in settings]
+def _pictures(settings: Sequence[Setting]) -> list[dict[str, _Shown]]:
+    """Each setting's pictures by name, from its first run that has them: in the order of a report, as long as there is
+    room. Pictures with a hyphen in their name, of earlier epochs or of later commands, are left out."""
+    media = [
+        [(path, run) for run in reversed(setting.runs) for path in run.path.glob("media/*.png")] for setting in settings
+    ]
+    files = [{path.stem: (path, run.seed) for path, run in found if "-" not in path.stem} for found in media]
+    shown: list[dict[str, _Shown]] = [{} for _ in settings]
     room = ROOM
-    for name in dict.fromkeys(path.stem for path in final(path for of in files for path in of.values())):
-        for place, path in ((place, of[name]) for place, of in enumerate(files) if name in of):
+    for name in dict.fromkeys(path.stem for path in final(path for of in files for path, _ in of.values())):
+        for place, (path, seed) in ((place, of[name]) for place, of in enumerate(files) if name in of):
             if (size := path.stat().st_size * 4 // 3) <= room:
-                shown[place][name] = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+                shown[place][name] = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", seed
                 room -= size
     return shown

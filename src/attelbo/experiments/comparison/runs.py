@@ -40,15 +40,26 @@ class Run:
 
     @cached_property
     def result(self) -> Mapping[str, Any]:
-        """result.json, with what ``attelbo evaluate`` added since; empty where the run is not done."""
-        directory = RunDirectory(self.path)
-        result = directory.read("result.json") or {}
+        """result.json, with what ``attelbo evaluate`` found since of the same weights; empty where the run is not
+        done."""
+        result = RunDirectory(self.path).read("result.json") or {}
         metrics, measures = dict(result.get("metrics", {})), list(result.get("measures", []))
-        for file in sorted(self.path.glob("evaluation-*.json")):
-            more = directory.read(file.name) or {}
-            metrics = {**more.get("metrics", {}), **metrics}
-            measures += [measure for measure in more.get("measures", []) if measure[0] not in {m[0] for m in measures}]
+        for more in self._evaluations:
+            if not _of_others(result, more):
+                metrics = {**more.get("metrics", {}), **metrics}
+                known = {measure[0] for measure in measures}
+                measures += [measure for measure in more.get("measures", []) if measure[0] not in known]
         return {**result, "metrics": metrics, "measures": measures}
+
+    @property
+    def evaluates_others(self) -> bool:
+        """Whether ``attelbo evaluate`` also measured other weights, which say nothing of its result."""
+        return any(_of_others(self.result, more) for more in self._evaluations)
+
+    @cached_property
+    def _evaluations(self) -> Sequence[Mapping[str, Any]]:
+        files = sorted(self.path.glob("evaluation-*.json"))
+        return [RunDirectory(self.path).read(file.name) or {} for file in files]
 
     def add(self, measure: Sequence[Any], value: float) -> None:
         """Add a metric of the test split that the run has only in comparison with others; it is not written down.
@@ -78,6 +89,11 @@ class Run:
     def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
         """Metric -> (step, value)."""
         return RunDirectory(self.path).curves()
+
+
+def _of_others(result: Mapping[str, Any], evaluation: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is one of other weights than those of the result."""
+    return result.get("checkpoint") not in (None, evaluation.get("checkpoint"))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ UDR = "test/udr"
 independent, so there is neither an interval nor a test of them."""
 AT_FIRST = 5
 """Metrics of a table where none was asked for."""
+OVER_SEEDS = "mean ± 95 % interval over seeds"
+"""What its numbers are."""
 MOST_KEYS = 8
 """Keys that get columns of their own; where there are more, a label stands for them."""
 
@@ -162,6 +164,26 @@ def metrics_of(runs: Sequence[Run]) -> list[Metric]:
     return [same[0] if len({m.unit for m in same}) == 1 else replace(same[0], unit="") for same in order]
 
 
+def conditions(settings: Sequence[Setting], metrics: Sequence[Metric]) -> list[str]:
+    """Notes on metrics that are given something, such as the label, in some settings only."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for metric in metrics:
+        given = {
+            setting.label: measure[4].partition(";")[0]
+            for setting in settings
+            for measure in setting.runs[0].result["measures"]
+            if metric.key == f"test/{measure[0]}"
+        }
+        if len(set(given.values())) > 1:
+            for label, what in given.items():
+                if what.startswith("given "):
+                    told.setdefault((label, what), []).append(metric.label)
+    return [
+        f"{', '.join(labels)} of {setting}: {what}, not comparable with those that are not"
+        for (setting, what), labels in told.items()
+    ]
+
+
 def chosen(every: Sequence[Metric], asked: Sequence[str]) -> list[Metric]:
     """The metrics with these names (``test/nll``, or ``nll`` for the test split), or the first few.
 
@@ -188,7 +210,7 @@ def as_rich(comparison: Comparison) -> "Table":
     """For the terminal."""
     from rich.table import Table
 
-    table = Table(box=None, title_justify="left", title="mean ± 95 % interval over seeds")
+    table = Table(box=None, title_justify="left", title=OVER_SEEDS)
     n_keys, width = len(comparison.columns), 80 if comparison.brief else 40
     for place, name in enumerate(["#", *comparison.head]):
         is_key = 0 < place <= n_keys
@@ -231,9 +253,10 @@ def runs_as_csv(comparison: Comparison) -> str:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """A table of GitHub's kind."""
+    """A table of GitHub's kind, and the notes below it."""
     rule = ["---"] * len(comparison.columns) + ["---:"] * (len(comparison.metrics) + 2)
-    return "\n".join([*map(markdown_row, (comparison.head, rule, *comparison.cells(as_text)))]) + "\n"
+    lines = [*map(markdown_row, (comparison.head, rule, *comparison.cells(as_text)))]
+    return "\n".join([*lines, "", *(f"- {note}" for note in (OVER_SEEDS, *comparison.notes))]) + "\n"
 
 
 def markdown_row(cells: Sequence[str]) -> str:
@@ -257,11 +280,12 @@ def tabular(head: Sequence[str], rows: Sequence[Sequence[str]], alignment: str) 
 
 
 def as_latex(comparison: Comparison) -> str:
-    """See :func:`tabular`."""
+    """See :func:`tabular`; the notes are comments below it."""
 
     def number(estimate: Estimate, metric: Metric) -> str:
         return f"${as_text(estimate, metric).replace('±', chr(92) + 'pm').replace(',', '{,}')}$"
 
     n_keys = len(comparison.columns)
     rows = [[*map(escaped, row[:n_keys]), *row[n_keys:]] for row in comparison.cells(number)]
-    return tabular(list(map(escaped, comparison.head)), rows, "l" * n_keys + "r" * (len(comparison.metrics) + 2))
+    table = tabular(list(map(escaped, comparison.head)), rows, "l" * n_keys + "r" * (len(comparison.metrics) + 2))
+    return table + "".join(f"% {note}\n" for note in (OVER_SEEDS, *comparison.notes))

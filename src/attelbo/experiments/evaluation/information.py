@@ -3,6 +3,7 @@
 Shapes: B batch, E event shape of z. Units: nats.
 """
 
+import math
 import sys
 
 import torch
@@ -14,7 +15,7 @@ from attelbo.experiments.evaluation.splits import mean_over_rows, rows_evaluated
 from attelbo.experiments.settings import Evaluation
 from attelbo.latent import DiagonalNormal, StandardNormal
 from attelbo.latent.spaces import Codes
-from attelbo.metrics import Measure, information_terms, marginal_log_prob
+from attelbo.metrics import Measure, bias_of_few_rows, information_terms, marginal_log_prob
 from attelbo.models import Model, SemiSupervisedVAE, VariationalAutoencoder
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
@@ -25,6 +26,8 @@ INFORMATION = (
     Measure("total_correlation", "total correlation", "nats of the aggregate KL, KL(q(z) || prod_d q(z_d))"),
     Measure("dimension_wise_kl", "dimension-wise KL", "nats of the aggregate KL, sum_d KL(q(z_d) || p(z_d))"),
 )
+_UNKNOWN = 2.0
+"""Nats of bias from which it is not known how large it is: nine tenths of each q(z_n) are the row's own."""
 MOST_DIMENSIONS = 64
 """Dimensions of z up to which the total correlation is estimated: its cost grows with them."""
 MOST_SAMPLES = 2000
@@ -37,8 +40,9 @@ where the rounding of z matters: behind flows that contract a lot, or far from t
 @torch.inference_mode()
 def evaluate_information(
     model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
-) -> dict[str, float]:
-    """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split; see ``attelbo.metrics.information``.
+) -> tuple[dict[str, float], list[Measure]]:
+    """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split, and how they are shown; see
+    ``attelbo.metrics.information``.
 
     Empty for models that cannot evaluate log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
     inverted, or not from as many digits as z has, which is told; and M2, of which q(z|x,y) alone is known. Without the
@@ -46,9 +50,9 @@ def evaluate_information(
     where q(z|x) or p(z) does not factorize over dimensions, or there is only one, or more than ``MOST_DIMENSIONS``.
     """
     if not isinstance(model, VariationalAutoencoder) or isinstance(model, SemiSupervisedVAE):
-        return {}
+        return {}, []
     if not model.has_kl or isinstance(model.posterior.space, Codes):
-        return {}
+        return {}, []
     posteriors, samples, log_q, log_p, off, unknown = [], [], [], [], [], model.prior.estimates
     for i, rows in enumerate(rows_evaluated(data, split, settings, device)):
         seed_default_generator(derive_seed(seed, "information", i), device)
@@ -58,7 +62,7 @@ def evaluate_information(
             z, exact = q.rsample_with_log_prob(1)
             log_q.append(q.log_prob(z)[0])
         except NotImplementedError:
-            return {}
+            return {}, []
         off.append((log_q[-1] - exact[0]).abs())
         prior = model.prior_of(batch.y)
         unknown = unknown or prior is not model.prior
@@ -70,7 +74,7 @@ def evaluate_information(
             f"mutual information is left out: log q(z|x) of a given z is off by {apart:.2g} nats, since the rounding "
             "of z decides where in such narrow posteriors it is\n"
         )
-        return {}
+        return {}, []
     z, sizes = torch.cat(samples), [len(z) for z in samples]
     some = spread_rows(MOST_SAMPLES, len(z), z.device)
     marginals, factorial = None, [q for q in posteriors if isinstance(q, DiagonalNormal)]
@@ -83,4 +87,22 @@ def evaluate_information(
     results: dict[str, float] = {}
     for name, values in terms.items():
         results |= mean_over_rows(f"{split_key(split)}/{name}", values)
-    return results
+    bias = bias_of_few_rows(terms["mutual_information"])
+    error = results.get(f"{split_key(split)}/mutual_information_std_error", math.inf)
+    rows = f"{len(z):,} {data.spec.row}{'s' if len(z) > 1 else ''}"
+    return results, information_measures(bias, error, rows)
+
+
+def information_measures(bias: float, error: float, rows: str) -> list[Measure]:
+    """``INFORMATION``, with the ``rows`` in a note, and the bias of so few where it is larger than the error."""
+    mutual_information, *others = INFORMATION
+    less = more = ""
+    if bias > error:
+        about = bias < _UNKNOWN
+        less = f", bias about -{bias:.2f}" if about else f", bias below -{_UNKNOWN:.0f}"
+        more = f"bias about {bias:.2f}" if about else f"bias above {_UNKNOWN:.0f}"
+    notes = {"aggregate_kl": more, "total_correlation": more}
+    return [
+        mutual_information._replace(note=f"{rows}{less}"),
+        *(measure._replace(note=notes.get(measure.key, "")) for measure in others),
+    ]

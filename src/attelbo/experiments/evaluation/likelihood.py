@@ -15,7 +15,6 @@ from attelbo.experiments.terminal import tracked
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
 from attelbo.models import EvidenceModel, Model
-from attelbo.models.evidence_model import LABELLED
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
@@ -62,7 +61,8 @@ def evaluate_likelihood(
     device: torch.device,
 ) -> dict[str, float]:
     """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly ``n_samples``
-    importance samples each; ``chunk`` bounds the memory and changes nothing but the noise.
+    importance samples each; ``chunk`` bounds the memory and changes nothing but the noise. Samples of equal weight
+    are as one, and nothing is said of how many count.
     """
     n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
     chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), device)
@@ -74,12 +74,11 @@ def evaluate_likelihood(
         estimate = estimate_log_likelihood(log_weights, n_samples, chunk)
         values.append(estimate.log_likelihood)
         effective.append(estimate.effective_sample_size)
-    nll = -torch.cat(values)
     key = split_key(split)
-    return {
-        **mean_over_rows(f"{key}/nll", nll),
-        f"{key}/effective_sample_size": float(torch.cat(effective).mean()),
-    }
+    found = mean_over_rows(f"{key}/nll", -torch.cat(values))
+    if not model.equal_weights:
+        found[f"{key}/effective_sample_size"] = float(torch.cat(effective).mean())
+    return found
 
 
 def likelihood_measures(
@@ -88,8 +87,13 @@ def likelihood_measures(
     """The measures of ``evaluate_likelihood``: the likelihood, and the effective samples."""
     row = data.spec.row
     article = "an" if row == "image" else "a"
-    note = f"{settings.n_samples:,} importance samples, {n_evaluated(data, split, settings):,} {row}s"
-    note += f", {LABELLED}" if model.given_labels else ""
+    note = f"{n_evaluated(data, split, settings):,} {row}s"
+    if not model.equal_weights:
+        note = f"{settings.n_samples:,} importance samples, {note}"
+    elif model.n_latent:
+        note = f"at most: the ELBO, since q(z|x) is a point; {note}"
+    if model.given:
+        note = f"given {model.given}; {note}"
     return (
         Measure("nll", "NLL", "nats", note=note, better="less"),
         Measure("effective_sample_size", "effective samples", f"carry the weight of all those of {article} {row}", 1),

@@ -21,7 +21,7 @@ from attelbo.experiments.evaluation.disentanglement import (
     has_factors,
 )
 from attelbo.experiments.evaluation.inference_gaps import check_gaps, evaluate_gaps, gap_measures
-from attelbo.experiments.evaluation.information import INFORMATION, evaluate_information
+from attelbo.experiments.evaluation.information import evaluate_information
 from attelbo.experiments.evaluation.lengths import check_lengths, evaluate_lengths, write_lengths
 from attelbo.experiments.evaluation.likelihood import (
     evaluate_bound,
@@ -198,9 +198,9 @@ def _measure_model(
         likelihood, effective = likelihood_measures(model, data, split, settings)
         measures[:] = [likelihood, *measures, effective]
         result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
-    if information := evaluate_information(model, data, split, settings, seed, device):
-        metrics |= information
-        measures += INFORMATION
+    information, called = evaluate_information(model, data, split, settings, seed, device)
+    metrics |= information
+    measures += called
     if settings.compress and isinstance(model, VariationalAutoencoder):
         metrics |= evaluate_compression(model, data, split, settings, seed, device)
         measures += COMPRESSION

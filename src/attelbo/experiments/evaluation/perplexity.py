@@ -1,7 +1,5 @@
 """The perplexity of texts, from their likelihood by importance sampling."""
 
-import math
-
 import torch
 
 from attelbo.data import ResidentDataModule
@@ -23,7 +21,8 @@ def evaluate_perplexity(
     nll: float,
     device: torch.device,
 ) -> dict[str, float]:
-    """exp(NLL / tokens), both summed over the rows whose NLL was estimated: EOS counts as a token, BOS does not."""
+    """exp(NLL / tokens), both summed over the rows whose NLL was estimated: EOS counts as a token, BOS does not.
+    Infinite where no float holds it."""
     rows = rows_evaluated(data, split, settings, device)
     tokens = torch.cat([model.n_predicted(data.materialize(part, split).x) for part in rows])
-    return {f"{split_key(split)}/perplexity": math.exp(nll / float(tokens.double().mean()))}
+    return {f"{split_key(split)}/perplexity": float((nll / tokens.double().mean()).exp())}

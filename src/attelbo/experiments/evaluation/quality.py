@@ -50,7 +50,8 @@ def evaluate_quality(
     device: torch.device,
 ) -> dict[str, float]:
     """PSNR, SSIM and MS-SSIM of reconstructions at the posterior mean; Frechet and kernel distance of samples to the
-    split in the features of a classifier, and, for comparison, those of as many training images.
+    split in the features of a classifier, and, for comparison, those of as many training images to a split that is not
+    made of them.
     """
     similarity: SampleMean | None = None
     real, made = [], []
@@ -64,9 +65,12 @@ def evaluate_quality(
     assert similarity is not None
     found = {name: float(value) for name, value in similarity.compute().items()}
     real, made = torch.cat(real), torch.cat(made)
-    seed_default_generator(derive_seed(seed, "training images"), device)
-    train = torch.cat([classifier.features(b.x) for b in batches(data, "train", len(real), batch_size, device)])
-    for what, features in (("", made), ("train_", train)):
+    compared = {"": made}
+    if split != "trained":
+        seed_default_generator(derive_seed(seed, "training images"), device)
+        train = [classifier.features(b.x) for b in batches(data, "train", len(real), batch_size, device)]
+        compared["train_"] = torch.cat(train)
+    for what, features in compared.items():
         if min(len(features), len(real)) > 1:
             found[f"classifier_{what}frechet_distance"] = frechet_distance(features, real)
             found[f"classifier_{what}kernel_distance"] = kernel_distance(features, real)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate
-from attelbo.experiments.comparison.table import escaped, markdown_row, tabular, value_of
+from attelbo.experiments.comparison.table import OVER_SEEDS, escaped, markdown_row, tabular, value_of
 from attelbo.experiments.listing import nearest_of
 from attelbo.experiments.papers.asides import Cost, asides
 from attelbo.experiments.papers.specification import Budget, Cell, Paper
@@ -84,7 +84,8 @@ class Reproduction:
         return cls(paper, budget, rows, (*told, *asides(paper, all_done, costs or {})))
 
     def verdict(self, row: Row) -> str:
-        """``reproduced (within 0.8)``, ``worse by 1.20 (tolerance 0.8)``; empty where there is no verdict."""
+        """``reproduced (within 0.8)``, ``worse by 1.20 (tolerance 0.8)``, and whether that is within the interval over
+        seeds; empty where there is no verdict."""
         tolerance = row.cell.tolerance or self.paper.tolerance
         if self.budget != "full" or row.cell.published is None or tolerance is None or row.measured is None:
             return ""
@@ -96,7 +97,8 @@ class Reproduction:
         if abs(away) <= tolerance:
             return f"reproduced (within {tolerance:g})"
         good = (away > 0) == self.paper.more_is_better(row.name)
-        return f"{'better' if good else 'worse'} by {abs(away):.{self.paper.digits}f} (tolerance {tolerance:g})"
+        shown = "" if abs(away) > (row.measured.half_width or 0.0) else ", within the interval"
+        return f"{'better' if good else 'worse'} by {abs(away):.{self.paper.digits}f} (tolerance {tolerance:g}){shown}"
 
     def order(self) -> str:
         """Whether the cells get better in the order that the paper claims; empty if it claims none."""
@@ -113,6 +115,10 @@ class Reproduction:
         found = "holds" if holds else "does not hold"
         decides = "" if self.budget == "full" else " at this budget, which decides nothing"
         return f"order {claim}, the best first: {found}{decides}"
+
+    @property
+    def _has_intervals(self) -> bool:
+        return any(row.measured is not None and row.measured.half_width is not None for row in self.rows)
 
     @property
     def head(self) -> list[str]:
@@ -152,6 +158,7 @@ class Reproduction:
         notes = [
             f"{self.paper.metric} ({self.paper.better} is better), budget {self.budget}"
             f"{f': {effort.note}' if effort.note else ''}",
+            *([f"measured: {OVER_SEEDS}"] if self._has_intervals else []),
             *chosen,
             self.order(),
             *self.asides,
