@@ -136,6 +136,11 @@ def test_factors_that_do_not_vary_are_left_out():
     assert found.varies == [False, True, True, True, True, False]
 
 
+def test_two_factors_are_enough():
+    found = disentanglement_scores(PERFECT[:, :2], PERFECT[:, :2], FACTORS[:, :2], ORDERED[:2], 0).scores
+    assert all(score == pytest.approx(1, abs=1e-9) for score in found.values())
+
+
 def test_scores_follow_from_the_seed():
     codes = PERFECT @ noise(4, 6)
     first = scores(codes)
