@@ -109,6 +109,8 @@ def test_samples_with_their_density_are_samples_and_their_density(name: str) -> 
     together = part(h).rsample_with_log_prob(5)
     torch.testing.assert_close(together, (z, log_q))
     torch.testing.assert_close(gradients(*together), gradients(z, log_q))
+    torch.manual_seed(0)
+    torch.testing.assert_close(part(h).rsample_for_kl(5)[:2], (z, log_q))
 
 
 @pytest.mark.parametrize("name", NAMES)
