@@ -260,6 +260,14 @@ def test_the_control_has_no_mean(name: str) -> None:
     assert (control.mean(0).abs() < 5 * control.std(0) / n**0.5).all()
 
 
+def test_autoregressive_flows_go_through_the_dimensions_both_ways() -> None:
+    q = posterior("iaf")(features(1))
+    of_one = lambda z0: q.flow(z0.view(1, 1, -1), q.given)[0].flatten()  # noqa: E731
+    jacobian = torch.func.jacrev(of_one)(q.mean[0])
+    assert jacobian.tril(-1).abs().max() > 1e-3
+    assert jacobian.triu(1).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_objective_that_takes_the_density_of_a_given_z_is_refused_where_it_is_not_known(name: str) -> None:
     part = posterior(name)

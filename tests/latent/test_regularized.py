@@ -240,6 +240,8 @@ REFUSED = [
     ("info", {"weight": 0.1, "alpha": 0.5}, r"^alpha must be between 1 - weight, 0.9, and 1, got 0.5"),
     ("info", {"kernel": "linear"}, r"^kernel must be imq or rbf, got linear"),
     ("sliced_wasserstein", {"n_projections": 0}, r"^n_projections must be at least 1, got 0"),
+    ("sliced_wasserstein", {"weight": -1.0}, r"^weight must be finite and not negative, got -1.0"),
+    ("wae_mmd", {"kernel": "linear"}, r"^kernel must be imq or rbf, got linear"),
     ("wae_mmd", {"weight": -1.0}, r"^weight must be finite and not negative, got -1.0"),
 ]
 
