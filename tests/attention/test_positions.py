@@ -51,6 +51,18 @@ ABLE = [(name, kernel) for name in POSITIONS for kernel in TRAINABLE if (name, k
 """Positions and the kernels that can compute them."""
 
 
+AT_INPUT = {"none", "learned", "sinusoidal", "sinusoidal_2d"}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_says_whether_attention_sees_it(name: str) -> None:
+    x = torch.randn(2, 5, DIM, dtype=torch.float64)
+    seen, unseen = attention(name), MultiHeadAttention(DIM, HEADS, kv_heads=2, kernel="eager").double()
+    unseen.load_state_dict(seen.state_dict(), strict=False)
+    same = torch.equal(seen(x, mask=Causal()), unseen(x, mask=Causal()))
+    assert seen.mechanism.position.is_at_input == same == (name in AT_INPUT)
+
+
 def attention(name: str, kernel: KernelName = "eager", kv_heads: int = 2) -> MultiHeadAttention:
     """Self-attention with this position, in float64, nothing in it zero."""
     torch.manual_seed(0)
