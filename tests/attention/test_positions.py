@@ -379,6 +379,7 @@ def test_other_features_than_there_are_angles_for() -> None:
         (lambda: Sinusoidal2d(8, (2, 0)), r"size must be \(height, width\) of the grid of tokens, got \(2, 0\)"),
         (lambda: Sinusoidal2d(8, None), "rows and columns are those of an image, and there is none"),
         (lambda: Rotary(3, 5), "head_dim must be a multiple of 2 for pairs that turn, got 3"),
+        (lambda: XPos(4, 0), "max_length must be at least 1, got 0"),
         (lambda: Rotary(4, 0), "max_length must be at least 1, got 0"),
         (lambda: Rotary(4, 5, "pairs"), "layout must be half or interleaved, got 'pairs'"),  # pyright: ignore[reportArgumentType]
         (lambda: Rotary(4, 5, share=0.0), r"share must be in \(0, 1\], got 0.0"),
