@@ -384,6 +384,7 @@ def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path)
     assert [float(row["test/nll"]) for row in rows] == pytest.approx([59 / 3, 21.0])
     assert [row["test/nll_n"] for row in rows] == ["3", "3"]
     assert float(rows[1]["test/nll_half_width"]) == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt(3))
+    assert "| NLL, nats |" in outputs[1].read_text()
     assert "| 21.00 ± 2.48 |" in outputs[1].read_text()
     assert r"$21.00 \pm 2.48$" in outputs[2].read_text()
     assert r"IWAE & 3 & $19.67" in outputs[2].read_text()
