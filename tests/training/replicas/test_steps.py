@@ -70,6 +70,7 @@ def test_the_kernel_alone_steps_only_where_it_is_all_of_the_step(unusual):
     assert fused_adam.fused_adam_step(other) is None
     assert joint_adam_step([usual, other]) is None
     assert joint_adam_step([other, usual]) is None
+    assert not can_be_stacked([usual, other])
 
 
 def test_the_kernel_alone_does_not_step_where_a_hook_waits():
