@@ -150,6 +150,10 @@ def test_explained_before_and_after_a_call() -> None:
         "sdpa: PyTorch's fused kernel can compute it and keeps no weights\nfor 3 x 4 heads, 5 queries"
     )
     assert "dropout 0\n" in told
+    assert "  sdpa: fused, with a dense mask\n" not in told  # five tokens are all within the window
+    causal = MultiHeadAttention(32, 4, mask=Causal())
+    assert "  sdpa: fused\n" in causal.explain(64)
+    assert "  sdpa: fused, with a dense mask\n" in MultiHeadAttention(32, 4, mask=WINDOW).explain(300)
 
 
 def test_explained_where_a_kernel_is_asked_for_and_others_refuse() -> None:

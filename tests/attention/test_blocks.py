@@ -85,17 +85,20 @@ def test_decoding_with_a_cache_equals_all_at_once(cross: bool) -> None:
     cache = BlockCache(KeyValueCache(6))
     parts = [ours(part, seen, mask=Causal(), cache=cache) for part in x.split(1, 1)]
     torch.testing.assert_close(torch.cat(parts, 1), expected)
+    assert (cache.memory is not None) == cross  # projected once
 
 
-def test_a_reordered_cache_goes_on_with_other_rows() -> None:
+@pytest.mark.parametrize("chosen", [[2, 2, 0], [1], [0, 0, 2, 1]], ids=str)
+def test_a_reordered_cache_goes_on_with_other_rows(chosen: list[int]) -> None:
     ours = block(cross=True)
     x, memory = torch.randn(3, 4, 8, dtype=torch.float64), torch.randn(3, 3, 8, dtype=torch.float64)
-    rows = torch.tensor([2, 2, 0])
+    rows = torch.tensor(chosen)
     cache = BlockCache(KeyValueCache(4))
     ours(x[:, :3], memory, mask=Causal(), cache=cache)
     cache.reorder(rows)
-    last = ours(x[:, 3:], memory[rows], mask=Causal(), cache=cache)
-    mixed = torch.cat([x[rows, :3], x[:, 3:]], 1)
+    new = torch.randn(len(rows), 1, 8, dtype=torch.float64)
+    last = ours(new, memory[rows], mask=Causal(), cache=cache)
+    mixed = torch.cat([x[rows, :3], new], 1)
     torch.testing.assert_close(last, ours(mixed, memory[rows], mask=Causal())[:, 3:])
 
 

@@ -17,6 +17,7 @@ from attelbo.attention import (
     Mechanism,
     Padding,
     ScaledDot,
+    SlidingWindow,
     Softmax,
     SoftmaxOffByOne,
     attention_weights,
@@ -122,6 +123,17 @@ def test_dropout_drops_and_keeps_the_mean(kernel) -> None:
     assert dropped.std(0).min() > 0.1
     # Standard error about 0.7 / sqrt(20000) = 0.005.
     torch.testing.assert_close(dropped.mean(0), eager(q[:1], k[:1], v[:1], scaled(1.0))[0], atol=0.025, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [KERNELS[name] for name in TRAINABLE], ids=TRAINABLE)
+def test_dropout_drops_in_a_local_window_too(kernel) -> None:
+    q, k, v = (torch.ones(200, 1, 140, 1, dtype=torch.float64) for _ in range(3))
+    dropped = kernel(q, k, v, scaled(1.0), mask=Causal() & SlidingWindow(2), dropout=0.3)
+    # The first query has one key, whose weight 1 is kept as 1 / 0.7 or dropped; the others two with a half each.
+    kept = torch.arange(3, dtype=torch.float64) / 1.4
+    torch.testing.assert_close(dropped[:, :, 1:].unique(), kept)
+    torch.testing.assert_close(dropped[:, :, 0].unique(), kept[[0, 2]])
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("kernel", [KERNELS[name] for name in TRAINABLE], ids=TRAINABLE)

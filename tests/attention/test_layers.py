@@ -203,6 +203,9 @@ def test_what_is_masked_shows_nowhere(name: str) -> None:
         torch.testing.assert_close(output[2], nothing[2])
 
 
+PROJECTIONS = {"qkv", "from_memory", "query", "down", "key_value", "output"}
+
+
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("bias", [True, False])
@@ -210,7 +213,11 @@ def test_every_parameter_gets_a_gradient(name: str, position: str, bias: bool) -
     ours = layer(name, position, bias=bias)
     ours(tokens(), mask=Causal()).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
+    own = ours
     ours = layer(name, bias=bias, memory_dim=5)
+    for each in (own, ours):
+        projections = {type(part.bias) for key, part in each.named_children() if key in PROJECTIONS}
+        assert projections == {nn.Parameter if bias else type(None)}
     ours(tokens(), tokens(3, 5)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
 

@@ -39,6 +39,10 @@ DEFINITIONS = {
         lambda b, q, k: k in (q - 2, q - 1, q) or k == 0,
     ),
     "padding or prefix": (Padding(VALID) | Prefix(2), lambda b, q, k: bool(VALID[b, k]) or k in (0, 1)),
+    "padding or documents": (
+        Padding(VALID.flip(0)) | Document(IDS),
+        lambda b, q, k: bool(VALID[1 - b, k]) or (q >= 0 and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0),
+    ),
     "causal in documents": (
         Causal() & Document(IDS),
         lambda b, q, k: 0 <= k <= q and IDS[b, q] == IDS[b, k] and IDS[b, k] >= 0,
@@ -117,6 +121,12 @@ def test_what_is_known_to_mask_nothing() -> None:
     assert (Causal() & SlidingWindow(3)).key_range(10, 12) == (8, 13)
 
 
+def test_queries_long_before_all_documents_see_none() -> None:
+    dense = Document(IDS[:, :2]).dense(7, 2, device=None)
+    assert not dense[:, :, :5].any()
+    assert dense[:, :, 5:].all()
+
+
 def test_composition_keeps_precedence() -> None:
     mask: Mask = Causal() & SlidingWindow(2) | Prefix(1)
     assert isinstance(mask, Or)
@@ -134,6 +144,7 @@ class _Distances(Mask):
     ("make", "message"),
     [
         (lambda: SlidingWindow(0), "width must be at least 1, got 0"),
+        (lambda: Behind(Causal(), 0), "n must be at least 1, got 0"),
         (lambda: Block(0), "size must be at least 1, got 0"),
         (lambda: BlockCausal((2, 0)), "length must be at least 1, got 0"),
         (lambda: Prefix(-1), "length must be at least 1, got -1"),

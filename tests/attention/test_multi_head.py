@@ -168,6 +168,7 @@ def test_initial_weights_are_glorot_uniform_by_projection() -> None:
         ({"dim": 12, "heads": 0}, "heads must divide"),
         ({"dim": 12, "heads": -3}, "heads must divide"),
         ({"dim": 0, "heads": 1}, "dim must be at least 1, got 0"),
+        ({"dim": 12, "heads": 4, "memory_dim": 0}, "memory_dim must be at least 1, got 0"),
         ({"dim": 12, "heads": 4, "kv_heads": 3}, r"kv_heads must divide the 4 heads: one of \[1, 2, 4\], got 3"),
         (
             {"dim": 12, "heads": 4, "soft_cap": 5.0, "kernel": "sdpa"},

@@ -69,6 +69,13 @@ def test_ties_at_the_end_of_the_support_change_nothing(name: str, scores: str) -
     assert z.grad.isfinite().all()
 
 
+def test_a_sigmoid_may_have_a_bias_of_its_own() -> None:
+    scores, allowed = normal(HEADS, 3, 5, seed=0), torch.tensor([True, True, False, True, False])
+    expected = 1 / (1 + (0.7 - scores).exp())
+    torch.testing.assert_close(Sigmoid(-0.7)(scores), expected)
+    torch.testing.assert_close(Sigmoid(-0.7)(scores, allowed), expected * allowed)
+
+
 @pytest.mark.parametrize("name", names("normalizer"))
 @pytest.mark.parametrize("allowed", [None, torch.tensor([True, True, True, False])])
 def test_a_score_that_is_nan_shows_in_the_weights_of_its_query_only(name: str, allowed: Tensor | None) -> None:

@@ -51,6 +51,18 @@ ABLE = [(name, kernel) for name in POSITIONS for kernel in TRAINABLE if (name, k
 """Positions and the kernels that can compute them."""
 
 
+AT_INPUT = {"none", "learned", "sinusoidal", "sinusoidal_2d"}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_says_whether_attention_sees_it(name: str) -> None:
+    x = torch.randn(2, 5, DIM, dtype=torch.float64)
+    seen, unseen = attention(name), MultiHeadAttention(DIM, HEADS, kv_heads=2, kernel="eager").double()
+    unseen.load_state_dict(seen.state_dict(), strict=False)
+    same = torch.equal(seen(x, mask=Causal()), unseen(x, mask=Causal()))
+    assert seen.mechanism.position.is_at_input == same == (name in AT_INPUT)
+
+
 def attention(name: str, kernel: KernelName = "eager", kv_heads: int = 2) -> MultiHeadAttention:
     """Self-attention with this position, in float64, nothing in it zero."""
     torch.manual_seed(0)
@@ -367,6 +379,7 @@ def test_other_features_than_there_are_angles_for() -> None:
         (lambda: Sinusoidal2d(8, (2, 0)), r"size must be \(height, width\) of the grid of tokens, got \(2, 0\)"),
         (lambda: Sinusoidal2d(8, None), "rows and columns are those of an image, and there is none"),
         (lambda: Rotary(3, 5), "head_dim must be a multiple of 2 for pairs that turn, got 3"),
+        (lambda: XPos(4, 0), "max_length must be at least 1, got 0"),
         (lambda: Rotary(4, 0), "max_length must be at least 1, got 0"),
         (lambda: Rotary(4, 5, "pairs"), "layout must be half or interleaved, got 'pairs'"),  # pyright: ignore[reportArgumentType]
         (lambda: Rotary(4, 5, share=0.0), r"share must be in \(0, 1\], got 0.0"),

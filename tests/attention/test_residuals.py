@@ -231,6 +231,11 @@ def test_bad_arguments(options, message: str) -> None:
         Residual(DIM, **options)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_norms_of_hyper_connections_have_biases_if_asked(bias: bool) -> None:
+    assert (HyperConnection(DIM, 2, bias=bias).norm.bias is not None) == bias
+
+
 def test_bad_connections() -> None:
     with pytest.raises(ValueError, match=r"residual must be pre_norm or .* or hyper or dynamic_hyper, got 'none'"):
         stack("none")  # pyright: ignore[reportArgumentType]

@@ -213,8 +213,10 @@ def test_by_merges_what_is_not_named(two: Path) -> None:
         settings_of(find_runs([str(two)]).done, ["zzz"])
 
 
-def test_of_equal_runs_the_newest_counts_and_unfinished_ones_are_told(two: Path) -> None:
-    write_run(two, configuration(0), 99.0, started="2026-02-01")
+def test_of_equal_runs_the_newest_counts_and_unfinished_ones_are_told(
+    two: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(two / "0", configuration(0), 99.0, started="2026-02-01")  # before the others by name
     write_run(two, configuration(1), 0.0, state="failed", started="2026-03-01")  # the one that is done counts
     write_run(two, configuration(7), 0.0, state="failed")
     found = find_runs([str(two)])
@@ -222,6 +224,11 @@ def test_of_equal_runs_the_newest_counts_and_unfinished_ones_are_told(two: Path)
     assert len(found.done) == 6
     assert max(run.metrics["test/nll"] for run in found.done) == 99.0
     assert [run.state for run in found.unfinished] == ["failed"]
+    assert found.unfinished[0].reason == "RuntimeError: x"
+    assert main(["compare", str(two)]) == 0
+    told = capsys.readouterr().out
+    assert "older runs of the same configurations, left out: 2\n" in told
+    assert "failed, left out: " in told
 
 
 def test_a_unit_stands_only_beside_numbers_that_have_it_and_what_most_runs_lack_comes_last(tmp_path: Path) -> None:
@@ -400,6 +407,7 @@ def test_the_table_is_sorted_and_pairs_are_compared(two: Path, capsys: pytest.Ca
     lines = [
         line for line in out.splitlines() if "model.objective" not in line and ("ELBO  " in line or "IWAE  " in line)
     ]
+    assert "left out" not in out
     assert "IWAE" in lines[0]  # less is better
     assert "ELBO" in lines[1]
     half = stats.t.ppf(0.975, 2) * statistics.stdev([18.5, 19.0, 21.5]) / math.sqrt(3)
@@ -437,6 +445,7 @@ def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path)
     assert [float(row["test/nll"]) for row in rows] == pytest.approx([59 / 3, 21.0])
     assert [row["test/nll_n"] for row in rows] == ["3", "3"]
     assert float(rows[1]["test/nll_half_width"]) == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt(3))
+    assert "| NLL, nats |" in outputs[1].read_text()
     assert "| 21.00 ± 2.48 |" in outputs[1].read_text()
     assert r"$21.00 \pm 2.48$" in outputs[2].read_text()
     assert r"IWAE & 3 & $19.67" in outputs[2].read_text()
@@ -446,7 +455,7 @@ def test_csv_markdown_and_latex_hold_the_same_numbers(two: Path, tmp_path: Path)
 
 def test_a_csv_of_runs_has_a_line_for_each(two: Path, tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
-    assert main(["compare", str(two), "-o", str(path), "--runs"]) == 0
+    assert main(["compare", str(two), "-o", str(path), "-o", str(tmp_path / "table.md"), "--runs"]) == 0
     with path.open() as file:
         rows = list(csv.DictReader(file))
     found = {(row["model.objective"], int(row["seed"])): float(row["test/nll"]) for row in rows}

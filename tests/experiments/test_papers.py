@@ -40,8 +40,8 @@ def paper(**changes: Any) -> Paper:
     return Paper.model_validate({**CONTENT, **changes})
 
 
-def reproduction(budget: Any, *measured: float | None, missing: int = 0) -> Reproduction:
-    p = paper()
+def reproduction(budget: Any, *measured: float | None, missing: int = 0, **changes: Any) -> Reproduction:
+    p = paper(**changes)
     estimates = [None if value is None else Estimate(value, 0.3, 3) for value in measured]
     rows = [Row(name, p.cells[name], e, 1.0, missing, "2026-11-26") for name, e in zip(p.cells, estimates, strict=True)]
     return Reproduction(p, budget, rows)
@@ -168,6 +168,9 @@ def test_verdicts_are_given_at_the_full_budget_on_published_values_only() -> Non
     quick = reproduction("quick", -20.5, -21.0, -18.0)
     assert [quick.verdict(row) for row in quick.rows] == ["", "", ""]
     assert "a verdict is given at --budget full only" in quick.notes()
+    assert "a verdict is given at --budget full only" not in full.notes()
+    assert [note for note in full.notes() if "Somebody" in note] == ["b: quoted by Somebody"]
+    assert full.head[1::2] == ["published, nats", "measured, nats", "s a run", "verdict"]
     short = reproduction("full", -20.5, -21.0, -18.0, missing=1)
     assert short.verdict(short.rows[0]) == "1 run missing"
 
@@ -220,6 +223,12 @@ def test_the_claimed_order_is_checked() -> None:
     assert reproduction("full", -19.0, -20.0, None).order() == "order b > A, the best first: does not hold"
     assert "which decides nothing" in reproduction("smoke", -19.0, -20.0, None).order()
     assert "not all cells are measured" in reproduction("full", -19.0, None, None).order()
+    every: Any = {"order": ["a", "b", "c"]}
+    assert reproduction("full", -20.0, -19.0, -18.0, **every).order() == "order c > b > A, the best first: holds"
+    for wrong in ((-20.0, -18.0, -19.0), (-19.0, -20.0, -18.0), (-20.0, -19.0, -19.0)):
+        assert reproduction("full", *wrong, **every).order().endswith("does not hold")
+    assert reproduction("full", 20.0, 19.0, 18.0, **every, better="less").order().endswith(": holds")
+    assert reproduction("full", -20.0, -19.0, -18.0, **every, better="less").order().endswith("does not hold")
 
 
 @pytest.mark.parametrize(

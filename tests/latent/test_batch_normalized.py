@@ -45,6 +45,11 @@ def test_means_are_those_of_torchs_batch_normalization(gamma) -> None:
     torch.testing.assert_close(part.variance - 0.9, (variance - 0.9) * (n - 1) / n)
 
 
+def test_means_start_around_zero() -> None:
+    part = contract.build_part("posterior", "batch_normalized", in_shape=IN_SHAPE, latent_dim=DIM)
+    torch.testing.assert_close(part(features()).mean.mean(0), torch.zeros(DIM, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("gamma", [0.2, 0.7])
 def test_the_kl_has_a_lower_bound_whatever_the_weights(gamma) -> None:
     for seed in range(5):

@@ -71,4 +71,6 @@ def test_one_row_and_nothing_known_change_nothing() -> None:
     log_ratio = torch.tensor([[0.3]])
     assert with_less_noise(log_ratio, q.rsample_for_kl(1)[2]) == log_ratio
     _, log_q, reference = super(DiagonalNormal, q).rsample_for_kl(4)
+    assert (reference.sampled == 0).all()
+    assert (reference.expected == 0).all()
     assert (with_less_noise(log_q, reference) == log_q).all()

@@ -91,7 +91,7 @@ def test_images_of_any_size_row_by_row(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Critic((2,), [0]), r"^hidden must be positive numbers, got \[0\]"),
+        (lambda: Critic((2,), [4, 0]), r"^hidden must be positive numbers, got \[4, 0\]"),
         (lambda: ImageCritic((5,), [4]), r"^data_shape must be \(channels, height, width\) for images, got \(5,\)"),
         (lambda: ImageCritic((1, 4, 4), []), r"^channels must name at least one level"),
         (lambda: ImageCritic((1, 4, 4), [-1]), r"^channels must be positive numbers, got \[-1\]"),

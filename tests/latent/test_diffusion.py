@@ -11,6 +11,7 @@ from torch import Tensor
 from torch import distributions as D
 
 from attelbo.latent import Diffusion
+from attelbo.latent.priors.denoisers import NoiseLevels
 from attelbo.latent.priors.diffusion import schedule
 from attelbo.networks import DiffusionTransformer
 
@@ -316,3 +317,12 @@ def test_it_learns_what_no_normal_distribution_is() -> None:
 def test_bad_arguments_are_refused(name: str, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         contract.build_part("prior", name, **SIZES[name] | given)
+
+
+def test_the_slowest_wave_tells_all_noise_levels_apart() -> None:
+    """Half a wave from the first level to the last, equally spaced in log SNR; the fastest makes fifteen whole ones."""
+    waves = NoiseLevels(torch.linspace(-4, 6, 101), 8).waves
+    angles = math.pi * torch.linspace(0, 1, 101)
+    for wave, times in ((0, 1), (15, 30)):
+        expected = torch.stack([(times * angles).sin(), (times * angles).cos()], 1)
+        torch.testing.assert_close(waves[:, [wave, wave + 16]], expected, rtol=0, atol=1e-4)

@@ -150,6 +150,13 @@ def test_a_far_point_keeps_a_finite_density() -> None:
     assert z.grad.isfinite().all()
 
 
+def test_a_dimension_that_encodings_do_not_use_keeps_a_finite_density() -> None:
+    part, z = prior(2), torch.randn(50, 2, dtype=torch.float64)
+    z[:, 1] = 3.0
+    part.start_from(z)
+    assert part.log_prob(z.unsqueeze(0)).isfinite().all()
+
+
 def test_it_learns_what_no_normal_distribution_is() -> None:
     """A ring in the plane; u is put to use from the first step on."""
     angle = 2 * math.pi * torch.rand(1_000)

@@ -47,7 +47,7 @@ def test_ms_ssim_is_that_of_torchmetrics(size: tuple[int, int]) -> None:
     torch.testing.assert_close(measure.similarity(x, y), reference(x, y, exponents, WINDOW), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (9, 12), (5, 4)])
+@pytest.mark.parametrize("size", [(8, 8), (9, 12), (5, 4), (3, 7)])
 def test_small_images_have_one_scale_and_a_smaller_window(size: tuple[int, int]) -> None:
     x, y = pair(3, 1, *size)
     measure = MSSSIM((1, *size)).double()
@@ -55,7 +55,7 @@ def test_small_images_have_one_scale_and_a_smaller_window(size: tuple[int, int])
     width = size[0] - len(measure.get_buffer("rows0")) + 1
     assert width % 2 == 1
     assert min(size) - 1 <= width <= min(size)
-    torch.testing.assert_close(measure.similarity(x, y), reference(x, y, [1.0], width), rtol=1e-5, atol=0)
+    torch.testing.assert_close(measure.similarity(x, y), reference(x, y, [1.0], width), rtol=1e-4, atol=0)
 
 
 def test_known_answers() -> None:

@@ -85,6 +85,8 @@ def test_samples_are_those_with_their_density(name: str) -> None:
     assert isinstance(q, part.distribution)
     again, log_q = q.rsample_with_log_prob(5)
     assert (again == z).all()
+    torch.manual_seed(0)
+    torch.testing.assert_close(q.rsample_for_kl(5)[:2], (z, log_q))  # what training takes
     if TABLE[name]:
         torch.testing.assert_close(q.log_prob(z), log_q)
     else:
@@ -256,6 +258,14 @@ def test_the_control_has_no_mean(name: str) -> None:
     assert control.shape == (n, 2)
     assert control.std() > 0.1
     assert (control.mean(0).abs() < 5 * control.std(0) / n**0.5).all()
+
+
+def test_autoregressive_flows_go_through_the_dimensions_both_ways() -> None:
+    q = posterior("iaf")(features(1))
+    of_one = lambda z0: q.flow(z0.view(1, 1, -1), q.given)[0].flatten()  # noqa: E731
+    jacobian = torch.func.jacrev(of_one)(q.mean[0])
+    assert jacobian.tril(-1).abs().max() > 1e-3
+    assert jacobian.triu(1).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", NAMES)

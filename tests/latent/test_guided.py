@@ -225,6 +225,7 @@ def test_without_guidance_it_says_what_is_missing() -> None:
         ({"n_leapfrog": 0}, r"^n_leapfrog must be at least 1, got 0"),
         ({"step_size": 0.5}, r"^step_size must be in \(0, 0\.5\), got 0\.5"),
         ({"beta_0": 0.0}, r"^beta_0 must be in \(0, 1\], got 0"),
+        ({"beta_0": 1.5}, r"^beta_0 must be in \(0, 1\], got 1\.5"),
     ],
 )
 def test_bad_arguments_are_refused(given: dict[str, Any], message: str) -> None:

@@ -493,6 +493,8 @@ def test_continuous_bernoulli_near_one_half() -> None:
     torch.testing.assert_close(gradient.double(), 0.3 - 0.5 - 0.5 * exact, rtol=1e-5, atol=1e-6)
     expected = D.ContinuousBernoulli(logits=2 * a).log_prob(x.double()).sum(2)
     torch.testing.assert_close(log_p.double(), expected, rtol=1e-6, atol=1e-6)
+    a = torch.tensor([0.2499], dtype=torch.float64)  # the last place of the series, in float64
+    torch.testing.assert_close(part.mean(2 * a), 0.5 + 0.5 * (1 / a.tanh() - 1 / a), rtol=0, atol=1e-11)
 
 
 def test_continuous_bernoulli_is_the_cross_entropy_and_a_normalizer() -> None:

@@ -39,6 +39,17 @@ def test_every_posterior_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_starts_nearly_diagonal_with_means_and_stds_that_follow_the_features(name: str) -> None:
+    part = contract.build_part("posterior", name, in_shape=IN_SHAPE, latent_dim=3)
+    q = TABLE[name](part(3 * features(500)))
+    covariance = getattr(q, "covariance_matrix", torch.diag_embed(q.variance))
+    correlation = covariance / (q.stddev.unsqueeze(-1) * q.stddev.unsqueeze(-2)) - torch.eye(3)
+    assert correlation.square().mean().sqrt() < 0.2
+    assert q.mean.std(0).min() > 0.5
+    assert q.stddev.log().std(0).min() > 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_log_prob_is_that_of_torch(name: str) -> None:
     q = posterior(name)(features())
     z = 2 * torch.randn(5, 4, 3, dtype=torch.float64)
@@ -109,6 +120,8 @@ def test_samples_with_their_density_are_samples_and_their_density(name: str) -> 
     together = part(h).rsample_with_log_prob(5)
     torch.testing.assert_close(together, (z, log_q))
     torch.testing.assert_close(gradients(*together), gradients(z, log_q))
+    torch.manual_seed(0)
+    torch.testing.assert_close(part(h).rsample_for_kl(5)[:2], (z, log_q))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -219,6 +219,19 @@ def test_a_far_point_keeps_a_finite_density_under_the_mixture() -> None:
     assert float(log_p.detach()) == pytest.approx(-1e8, rel=0.01)
 
 
+def test_a_mixture_starts_at_samples_and_fills_their_volume() -> None:
+    p = MixtureOfGaussians((2, 3), n_components=5).double()
+    z = 2 + torch.arange(1, 7).view(2, 3) * torch.randn(400, 2, 3, dtype=torch.float64)
+    p.start_from(z)
+    assert (p.means.unsqueeze(1) == z).all(-1).all(-1).any(1).all()
+    shares = (p.log_stds.exp() / z.std(0, correction=0)).flatten(1)
+    torch.testing.assert_close(shares, shares[:1, :1].expand(5, 6))
+    torch.testing.assert_close(5 * shares.prod(1), torch.ones(5, dtype=torch.float64))
+    z[:, 1, 2] = 1.0
+    p.start_from(z)
+    torch.testing.assert_close(p.log_stds[:, 1, 2].exp(), torch.full((5,), 1e-3, dtype=torch.float64))
+
+
 def test_a_mixture_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^n_components must be at least 1, got 0"):
         MixtureOfGaussians((2,), n_components=0)

@@ -226,15 +226,16 @@ def test_finite_scalars_reach_every_code_and_no_other(levels: list[int]) -> None
     assert (middle == 0).all()
 
 
-def test_commitment_by_hand() -> None:
+@kinds
+def test_commitment_by_hand(kind: str) -> None:
     for name in ("vector_quantized", "residual_vector_quantized"):
-        part, h = posterior(name, commitment=0.3), features()
+        part, h = posterior(name, kind, commitment=0.3), features(kind)
         v = part.head(h.movedim(1, -1))
         rest, squares = v, torch.zeros(6, dtype=torch.float64)
         for book in part.codebooks if name.startswith("residual") else [part.codebook]:
             pieces = rest.unflatten(-1, (-1, book.embedding.shape[-1]))
             rest = (pieces - by_distance(pieces, book.embedding)[0]).flatten(-2)
-            squares = squares + rest.square().sum((1, 2, 3))
+            squares = squares + rest.square().flatten(1).sum(1)
         torch.testing.assert_close(part.eval()(h).penalty, 0.3 * squares)
     assert posterior("finite_scalar")(features()).penalty is None
 

@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import latent_contract as contract
 import numpy as np
@@ -190,6 +190,25 @@ def test_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_full_precision_under_autocast(name: str) -> None:
+    terms = evidence(*random_inputs())
+    q, prior, part = cast("Any", terms.posterior), cast("Any", terms.generative), objective(name).float()
+    single = Evidence(
+        terms.log_likelihood.float(),
+        terms.kl.float(),
+        terms.z.float(),
+        DiagonalNormal(q.mean.float(), q.log_std.float()),
+        generative=cast("Any", FixedPrior(prior.draws.float())),
+    )
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            losses.append(part(single))
+    torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_batch_of_one_has_a_finite_loss(name: str) -> None:
     terms = evidence(*random_inputs())
     alone = Evidence(
@@ -221,6 +240,8 @@ REFUSED = [
     ("info", {"weight": 0.1, "alpha": 0.5}, r"^alpha must be between 1 - weight, 0.9, and 1, got 0.5"),
     ("info", {"kernel": "linear"}, r"^kernel must be imq or rbf, got linear"),
     ("sliced_wasserstein", {"n_projections": 0}, r"^n_projections must be at least 1, got 0"),
+    ("sliced_wasserstein", {"weight": -1.0}, r"^weight must be finite and not negative, got -1.0"),
+    ("wae_mmd", {"kernel": "linear"}, r"^kernel must be imq or rbf, got linear"),
     ("wae_mmd", {"weight": -1.0}, r"^weight must be finite and not negative, got -1.0"),
 ]
 
@@ -396,6 +417,8 @@ def test_choices_have_a_capacity_of_their_own() -> None:
     terms = Evidence(torch.full((1, 2), -10.0), kl, torch.zeros(1, 2, 2), DiagonalNormal(*torch.zeros(2, 2, 2)))
     apart = Capacity(space, capacity=5.0, discrete_capacity=0.5, gamma=2.0)
     assert float(apart(terms)) == pytest.approx(10 + 2 * abs(3.0 - 5.0) + 2 * abs(1.0 - 0.5))
+    apart = Capacity(space, capacity=5.0, discrete_capacity=1.75, gamma=2.0)
+    assert float(apart(terms)) == pytest.approx(10 + 2 * abs(3.0 - 5.0) + 2 * abs(1.0 - 1.75))
     assert float(Capacity(space, capacity=5.0, gamma=2.0)(terms)) == pytest.approx(10 + 2 * abs(4.0 - 5.0))
     with pytest.raises(
         ValueError, match=r"^discrete_capacity is for choices beside other latents; there are 1 choices"

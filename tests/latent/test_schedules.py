@@ -57,6 +57,7 @@ def test_a_run_without_end_is_refused(schedule: Schedule) -> None:
         (Cyclical, {"n_cycles": 0}, r"^n_cycles must be at least 1, got 0"),
         (Cyclical, {"fraction": -0.1}, r"^fraction must be between 0 and 1"),
         (Late, {"fraction": -0.1}, r"^fraction must be between 0 and 1"),
+        (Late, {"value": -1.0}, r"^value must be finite and not negative, got -1.0"),
         (Pulse, {"period": 0}, r"^period must be at least 1, got 0"),
         (Pulse, {"fraction": 1.1}, r"^fraction must be between 0 and 1"),
         (Logistic, {"steepness": 0.0}, r"^steepness must be positive and finite, got 0.0"),

@@ -69,6 +69,8 @@ def test_the_first_standard_deviation_is_chosen() -> None:
     torch.testing.assert_close(narrow(h).mean, usual(h).mean)
     with pytest.raises(ValueError, match=r"^initial_std must be positive and finite, got 0"):
         seeded_posterior(initial_std=0.0)
+    with pytest.raises(ValueError, match=r"^latent_dim must be at least 1, got 0"):
+        SpatialNormalPosterior(IN_SHAPE, 0)
 
 
 def seeded_posterior(**options: float) -> SpatialNormalPosterior:

@@ -136,6 +136,11 @@ def test_factors_that_do_not_vary_are_left_out():
     assert found.varies == [False, True, True, True, True, False]
 
 
+def test_two_factors_are_enough():
+    found = disentanglement_scores(PERFECT[:, :2], PERFECT[:, :2], FACTORS[:, :2], ORDERED[:2], 0).scores
+    assert all(score == pytest.approx(1, abs=1e-9) for score in found.values())
+
+
 def test_scores_follow_from_the_seed():
     codes = PERFECT @ noise(4, 6)
     first = scores(codes)
@@ -242,7 +247,7 @@ def test_importance_scores_by_hand():
 
 
 def test_robustness_by_its_formula():
-    codes = (PERFECT @ noise(4, 3)).numpy()
+    codes = -(PERFECT @ noise(4, 3) / 4).exp().numpy()  # farthest from the mean is what lies below it
     total, weights = 0.0, 0.0
     for code in codes.T:
         largest = np.abs(code - code.mean()).max()

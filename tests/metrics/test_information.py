@@ -133,6 +133,24 @@ def test_batches_and_chunks_do_not_matter(size, numbers, monkeypatch):
     np.testing.assert_allclose(found, np.logaddexp.reduce(expected, 1) - math.log(40), rtol=1e-10)
 
 
+@pytest.mark.parametrize("log_prob", [aggregate_log_prob, marginal_log_prob])
+def test_no_more_numbers_at_once_than_are_allowed(log_prob, monkeypatch):
+    monkeypatch.setattr(module, "_NUMBERS_AT_ONCE", 100)
+    asked = []
+
+    class Recorded(DiagonalNormal):
+        def cross_log_prob_by_dimension(self, z: torch.Tensor) -> torch.Tensor:
+            asked.append(z.shape[0] * self.mean.numel())
+            return super().cross_log_prob_by_dimension(z)
+
+        def cross_log_prob(self, z: torch.Tensor) -> torch.Tensor:
+            return self.cross_log_prob_by_dimension(z).sum(2)
+
+    log_prob(torch.zeros(50, 3), [Recorded(torch.zeros(7, 3), torch.zeros(7, 3))], [7])
+    assert sum(asked) == 50 * 7 * 3
+    assert max(asked) == 4 * 7 * 3  # a fifth sample would be one too many
+
+
 def test_any_posterior_with_a_density():
     mean = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
     diagonal, full = DiagonalNormal(mean, torch.zeros(20, 2)), FullNormal(mean, torch.eye(2).expand(20, 2, 2))

@@ -26,9 +26,19 @@ def test_many_batches_do_not_drift() -> None:
     assert float(metric.compute()["nll"]) == float(torch.tensor(90.1))
 
 
-def test_keeps_no_graph() -> None:
+def test_more_samples_than_float32_counts() -> None:
+    metric = SampleMean(("nll",))
+    metric.update({"nll": torch.ones(1)})
+    metric.n = metric.n + 2**24  # where float32 ends: one more would be none
+    metric.update({"nll": torch.ones(1)})
+    assert int(metric.n) == 2**24 + 2
+
+
+@pytest.mark.parametrize("take_in", ["update", "forward"])
+def test_keeps_no_graph(take_in: str) -> None:
+    """Of ``update`` torchmetrics itself takes care, not of ``forward``."""
     metric = SampleMean(("loss",))
-    metric.update({"loss": torch.ones(2, requires_grad=True) * 2})
+    getattr(metric, take_in)({"loss": torch.ones(2, requires_grad=True) * 2})
     assert not metric.total.requires_grad
 
 

@@ -42,3 +42,10 @@ def test_the_batches_are_no_matter():
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-1)
     torch.testing.assert_close(at_once.compute()["loss"], expected)
     assert set(at_once.compute()) == {"loss", "perplexity", "accuracy"}  # nothing is known of characters or answers
+
+
+def test_hidden_tokens_have_no_perplexity():
+    """Their conditional probabilities are no density of the text."""
+    scores = TokenScores(hidden=True)
+    scores.update(LOGITS[TARGET >= 0], TARGET)
+    assert set(scores.compute()) == {"loss", "accuracy"}

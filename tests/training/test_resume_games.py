@@ -64,6 +64,7 @@ def test_the_first_step_of_adam_is_as_long_as_the_rate(runs, model):
         assert float(torch.stack(moved).max().detach()) == pytest.approx(rate, rel=1e-3)
 
 
-def test_a_discriminator_that_learns_nothing_is_refused(runs):
+@pytest.mark.parametrize("model", ["aae", "factor_vae", "vae_gan"])
+def test_a_discriminator_that_learns_nothing_is_refused(runs, model):
     with pytest.raises(ConfigError, match="discriminator_rate must be positive and finite, got 0"):
-        assemble(runs.configure("model=factor_vae", "model.objective.discriminator_rate=0.0"))
+        assemble(runs.configure(f"model={model}", "model.objective.discriminator_rate=0.0"))

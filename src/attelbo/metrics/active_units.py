@@ -45,7 +45,7 @@ class ActiveUnits(Metric):
 
     def update(self, mean: Tensor) -> None:
         """Take in the posterior means E[z|x] of a batch, (B, *E)."""
-        mean = mean.detach().flatten(1).double()
+        mean = mean.flatten(1).double()
         self.n = self.n + len(mean)
         self.total = self.total + mean.sum(0)
         self.total_of_squares = self.total_of_squares + mean.square().sum(0)

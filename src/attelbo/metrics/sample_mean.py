@@ -38,7 +38,7 @@ class SampleMean(Metric):
         """
         if values.keys() != set(self.names):
             raise ValueError(f"values must be those of {', '.join(self.names)}, got {', '.join(values)}")
-        stacked = torch.stack([values[name].detach() for name in self.names]).double()  # (values, B)
+        stacked = torch.stack([values[name] for name in self.names]).double()  # (values, B)
         # Not in place, here and in the other metrics: reset() in Trainer.validate() leaves inference tensors, which
         # Trainer.fit(), which validates outside of inference mode, could not update in place.
         self.n = self.n + stacked.shape[1]

@@ -94,6 +94,21 @@ def test_window(size: tuple[int, int], shift: int) -> None:
     torch.testing.assert_close(block(x), expected)
 
 
+def test_a_table_has_a_number_for_each_relative_position() -> None:
+    assert WindowAttention2d(4, 2, window=3).attention.position.table.shape == (2, 5, 5)
+
+
+def test_the_kernel_is_that_of_rows_and_columns() -> None:
+    block = AxialAttention2d(4, 2, kernel="eager")
+    assert (block.rows.kernel.name, block.columns.kernel.name) == ("eager", "eager")
+
+
+def test_non_local_begins_with_glorot_projections_each_by_itself() -> None:
+    weights = NonLocal2d(64).qkv.weight.view(3, 32, 64)
+    largest = (6 / (32 + 64)) ** 0.5
+    assert all(0.98 * largest < float(weight.abs().max()) <= largest for weight in weights.detach())
+
+
 def test_two_windows_the_second_shifted_join_what_the_first_keeps_apart() -> None:
     x = draw(1, 4, 8, 8).requires_grad_()
     first, second = opened(WindowAttention2d(4, 1, window=4)), opened(WindowAttention2d(4, 1, window=4, shift=2))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attelbo.attention import Padding
+from attelbo.attention import MultiHeadAttention, Padding
 from attelbo.attention.sets import ISAB, PMA, SAB, Perceiver, SlotAttention
+from attelbo.attention.sets.perceiver import LookBlock
 
 SLOTS = torch.tensor([[0.1, -0.4, 0.3, 1.2], [-0.7, 0.2, 0.5, -0.9], [0.8, 0.6, -1.1, 0.4]], dtype=torch.float64)
 
@@ -106,6 +107,18 @@ def test_gradients_by_finite_differences(name: str) -> None:
 def test_can_be_stacked_by_vmap(name: str) -> None:
     module, x = made(name), draw(2, 3, 5, 4)
     torch.testing.assert_close(torch.vmap(module)(x), torch.stack([module(one) for one in x]))
+
+
+@pytest.mark.parametrize("kind", [SAB, lambda *given, **named: ISAB(*given, 3, **named), PMA])
+def test_every_block_has_the_scale_and_the_norms_that_are_asked_for(kind: Callable[..., nn.Module]) -> None:
+    parts = list(kind(4, 2, scale=0.3, norm=False).modules())
+    assert not any(isinstance(part, nn.LayerNorm) for part in parts)
+    assert {part.mechanism.score.scale for part in parts if isinstance(part, MultiHeadAttention)} == {0.3}
+
+
+def test_a_perceiver_looks_with_the_scale_that_is_asked_for() -> None:
+    parts = Perceiver(4, n_latents=3, heads=2, rounds=2, look_scale=0.3).modules()
+    assert {part.attention.mechanism.score.scale for part in parts if isinstance(part, LookBlock)} == {0.3}
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,15 @@ def test_an_inverse_autoregressive_flow_and_a_masked_one_see_the_dimensions_befo
         assert (jacobians(reversed_flow, z, given(reversed_flow, 1))[0, 0].tril(-1) == 0).all()
 
 
+def test_an_inverse_autoregressive_flow_moves_between_z_and_m() -> None:
+    """Kingma et al. 2016, eq. 14: sigma z + (1 - sigma) m, with sigma the sigmoid of the gate, but 1/20 at least."""
+    f, z = flow("iaf"), points()
+    own = given(f, 2)
+    m, gate = f.network(z, own)
+    sigma = (3 * (gate.sigmoid().log() / 3).tanh()).exp()
+    torch.testing.assert_close(f(z, own)[0], sigma * z + (1 - sigma) * m)
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_closed_and_open_gates_are_inverted_in_single_precision(sign: int) -> None:
     f, z = InverseAutoregressive(5, (8,)), points().float()

@@ -59,6 +59,26 @@ def test_optimizers_that_differ_step_by_themselves():
     assert joint_adam_step(optimizers(SGD, (0.1, 0.1))) is None
 
 
+@pytest.mark.parametrize(
+    "unusual", [{"amsgrad": True}, {"differentiable": True}, {"lr": torch.tensor(0.1)}, {"fused": False}], ids=str
+)
+def test_the_kernel_alone_steps_only_where_it_is_all_of_the_step(unusual):
+    """Also in one of two replicas."""
+    usual, other = optimizers(Adam, [0.1, 0.1])
+    assert fused_adam.fused_adam_step(other) is not None
+    other.param_groups[0].update(unusual)
+    assert fused_adam.fused_adam_step(other) is None
+    assert joint_adam_step([usual, other]) is None
+    assert joint_adam_step([other, usual]) is None
+    assert not can_be_stacked([usual, other])
+
+
+def test_the_kernel_alone_does_not_step_where_a_hook_waits():
+    (optimizer,) = optimizers(Adam, [0.1])
+    optimizer.register_step_post_hook(lambda *_: None)
+    assert fused_adam.fused_adam_step(optimizer) is None
+
+
 def test_on_a_cpu_only_small_networks_without_convolutions_are_stacked():
     small, large = nn.Linear(100, 100), nn.Linear(1000, 1000)
     rows = torch.arange(100)
