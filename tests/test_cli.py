@@ -217,6 +217,34 @@ def test_a_defect_keeps_its_traceback(runs, capsys):
     assert "ZeroDivisionError: a defect" in err
 
 
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (
+            RuntimeError("CPUAllocator: can't allocate memory: you tried to allocate 51200000000 bytes"),
+            "51.2 GB",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of"), "2.5 GiB"),
+        (MemoryError("Unable to allocate 745. GiB for an array with shape (10,)"), "745.0 GiB"),
+        (MemoryError(), None),
+    ],
+)
+def test_too_little_memory_is_one_line(error, asked, runs, capsys):
+    runs(error)
+    assert main(["train"]) == 2
+    told = f" ({asked} were asked for at once)" if asked else ""
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: out of memory{told}: a smaller model takes less, so do smaller batches, ")
+    assert err.count("\n") == 1
+
+
+def test_a_model_that_no_memory_holds_is_one_line(capsys):
+    assert main(["check", f"model.latent_dim={10**15}"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: out of memory (")
+    assert err.count("\n") == 1
+
+
 def test_the_keyboard_interrupts(runs):
     runs(KeyboardInterrupt())
     assert main(["train"]) == INTERRUPTED

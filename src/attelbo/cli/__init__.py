@@ -19,7 +19,7 @@ from attelbo.cli import running, several
 from attelbo.cli.completion import completion
 from attelbo.cli.parsing import CALLS, parse, print_error, print_text
 from attelbo.cli.usage import HELP, help_of
-from attelbo.errors import ConfigError, UserError
+from attelbo.errors import ConfigError, UserError, within_memory
 from attelbo.experiments.listing import nearest_of
 
 _OPTIONS = ("--help", "--version")
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     command, *words = (sys.argv[1:] if arguments is None else arguments) or ("--help",)
     try:
-        code = _dispatch(command, words)
+        with within_memory():
+            code = _dispatch(command, words)
         sys.stdout.flush()
         return code
     except UserError as error:
