@@ -113,6 +113,8 @@ def call(options: Namespace) -> int:
     if options.command == "fit-prior" and (words := _of_first_stage(options.words)):
         return _fit_both(options, words)
     (composed,) = plan_of(options)
+    if composed.config.get("run") == "":
+        raise ConfigError("run is empty, as an unset variable is; run=. is the newest run below the working directory")
     from attelbo.building import build
 
     return build(composed.config) or 0
