@@ -436,3 +436,19 @@ def test_a_text_is_taken_as_it_stands(monkeypatch, text):
     monkeypatch.setattr(translating, "translate", translate)
     assert main(["translate", "run=outputs/x", f"text={text}"]) == 0
     assert texts == [text]
+
+
+@pytest.mark.parametrize("name", ["runs/gr\u00f6\u00dfe", "gro\u0308\u00dfe 2", "\u6570\u5b57", "plain"])
+@pytest.mark.parametrize("key", ["", "run="])
+def test_a_folder_may_have_letters_of_any_alphabet(monkeypatch, name, key):
+    from attelbo.experiments import translating
+
+    runs = []
+    monkeypatch.setattr(translating, "translate", lambda run, **rest: runs.append(run))
+    assert main(["translate", f"{key}{name}", "text=a"]) == 0
+    assert runs == [name]
+
+
+def test_a_name_may_have_letters_of_any_alphabet(capsys):
+    assert main(["check", "name=gr\u00f6\u00dfe", "paths.output_dir=/gro\u0308\u00dfe/a b"]) == 0
+    assert capsys.readouterr().out.startswith("ok: gr\u00f6\u00dfe ")
