@@ -44,6 +44,28 @@ COMMAND_LINE = [
         "data: lightning.LightningDataModule makes no attelbo.data.ResidentDataModule; images of one's own are an "
         "attelbo.data.sources.ImageSource, data.source",
     ),
+    # numbers out of range
+    (
+        "experiment=reference/gpt model.attention.soft_cap=0",
+        "model.attention: soft_cap must be positive and finite, got 0...",
+    ),
+    (
+        "experiment=reference/gpt model.score.scale=nan",
+        "model.score: scale must be positive and finite, got nan...",
+    ),
+    (
+        "experiment=reference/gpt model/score=l2 model.score.scale=-1",
+        "model.score: scale must be positive and finite, got -1.0...",
+    ),
+    (
+        "experiment=reference/gpt model.position.std=-1",
+        "model.position: std must be finite and not negative, got -1.0...",
+    ),
+    (
+        "experiment=reference/gpt model/position=sinusoidal model.position.base=0",
+        "model.position: base must be positive and finite, got 0.0...",
+    ),
+    ("experiment=digits/vit model.pooling.std=nan", "model.pooling: std must be finite and not negative, got nan..."),
     # unknown keys
     (
         "model.latnet_dim=3",
