@@ -77,6 +77,11 @@ def test_a_reader_who_wants_no_more_is_no_error():
     assert (done.returncode, done.stderr) == (UNREAD, "")
 
 
+def test_a_closed_output_is_no_error():
+    closed = f"{sys.executable} -m attelbo --version >&-"
+    assert subprocess.run(["bash", "-c", closed], capture_output=True, check=True).stderr == b""
+
+
 def test_help_of_a_command_names_its_options_and_keys(capsys):
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out

@@ -30,6 +30,9 @@ UNREAD = 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started the program
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - until the process ends
     command, *words = (sys.argv[1:] if arguments is None else arguments) or ("--help",)
     try:
         with within_memory():
