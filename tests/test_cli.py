@@ -77,6 +77,11 @@ def test_a_reader_who_wants_no_more_is_no_error():
     assert (done.returncode, done.stderr) == (UNREAD, "")
 
 
+def test_a_closed_output_is_no_error():
+    closed = f"{sys.executable} -m attelbo --version >&-"
+    assert subprocess.run(["bash", "-c", closed], capture_output=True, check=True).stderr == b""
+
+
 def test_help_of_a_command_names_its_options_and_keys(capsys):
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
@@ -215,6 +220,34 @@ def test_a_defect_keeps_its_traceback(runs, capsys):
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert "ZeroDivisionError: a defect" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (
+            RuntimeError("CPUAllocator: can't allocate memory: you tried to allocate 51200000000 bytes"),
+            "51.2 GB",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of"), "2.5 GiB"),
+        (MemoryError("Unable to allocate 745. GiB for an array with shape (10,)"), "745.0 GiB"),
+        (MemoryError(), None),
+    ],
+)
+def test_too_little_memory_is_one_line(error, asked, runs, capsys):
+    runs(error)
+    assert main(["train"]) == 2
+    told = f" ({asked} were asked for at once)" if asked else ""
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: out of memory{told}: a smaller model takes less, so do smaller batches, ")
+    assert err.count("\n") == 1
+
+
+def test_a_model_that_no_memory_holds_is_one_line(capsys):
+    assert main(["check", f"model.latent_dim={10**15}"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: out of memory (")
+    assert err.count("\n") == 1
 
 
 def test_the_keyboard_interrupts(runs):
@@ -408,3 +441,19 @@ def test_a_text_is_taken_as_it_stands(monkeypatch, text):
     monkeypatch.setattr(translating, "translate", translate)
     assert main(["translate", "run=outputs/x", f"text={text}"]) == 0
     assert texts == [text]
+
+
+@pytest.mark.parametrize("name", ["runs/gr\u00f6\u00dfe", "gro\u0308\u00dfe 2", "\u6570\u5b57", "plain"])
+@pytest.mark.parametrize("key", ["", "run="])
+def test_a_folder_may_have_letters_of_any_alphabet(monkeypatch, name, key):
+    from attelbo.experiments import translating
+
+    runs = []
+    monkeypatch.setattr(translating, "translate", lambda run, **rest: runs.append(run))
+    assert main(["translate", f"{key}{name}", "text=a"]) == 0
+    assert runs == [name]
+
+
+def test_a_name_may_have_letters_of_any_alphabet(capsys):
+    assert main(["check", "name=gr\u00f6\u00dfe", "paths.output_dir=/gro\u0308\u00dfe/a b"]) == 0
+    assert capsys.readouterr().out.startswith("ok: gr\u00f6\u00dfe ")

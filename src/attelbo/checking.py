@@ -208,6 +208,8 @@ def _readable(annotation: Any) -> str:
 
 
 def _remedy(value: Any, annotation: Any) -> str:
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        return f"; a list is written without quotes around it: {value}"
     if isinstance(value, str | int | float) and {Sequence, list, tuple} & set(map(get_origin, members(annotation))):
         return f"; a list is written [{value}]"
     if isinstance(value, str):

@@ -1,7 +1,9 @@
 """Errors shown as one line, never as a traceback: mistakes of the user (exit code 2) and runs that diverged (1); and
 helpers for their messages."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -42,6 +44,35 @@ class TrainingDiverged(Exception):  # noqa: N818 - what happened, not what was d
     def __reduce__(self) -> tuple[Any, ...]:
         # The processes of a distributed run send it to each other.
         return type(self), (self.step, self.epoch, self.term, self.value, self.rows)
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Around what may take more memory than there is.
+
+    Raises:
+        UserError: it did, on whatever device; the message says what takes less.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        found = _ASKED.search(str(error))
+        asked = "" if found is None else f" ({_size(found[1], found[2])} were asked for at once)"
+        raise UserError(
+            f"out of memory{asked}: a smaller model takes less, so do smaller batches, data.batch_size or parts of "
+            "them, trainer.micro_batches=4, and in an evaluation its batch_size and chunk"
+        ) from error
+
+
+_OUT_OF_MEMORY = re.compile("out of memory|allocate memory|Storage size calculation overflowed", re.IGNORECASE)
+"""How torch says it, of GPUs, of CPUs, and of sizes that are no number of bytes."""
+_ASKED = re.compile(r"(?:tried|Unable) to allocate ([\d.]+) (\w+)", re.IGNORECASE)
+
+
+def _size(number: str, unit: str) -> str:
+    return f"{float(number) / 1e9:,.1f} GB" if unit == "bytes" else f"{float(number):,.1f} {unit}"
 
 
 def one_line(error: BaseException) -> str:

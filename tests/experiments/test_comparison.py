@@ -231,6 +231,23 @@ def test_of_equal_runs_the_newest_counts_and_unfinished_ones_are_told(
     assert "failed, left out: " in told
 
 
+def test_a_run_without_its_result_is_told(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    robbed = write_run(two, configuration(7), 10.0)
+    (robbed / "result.json").unlink()
+    assert main(["compare", str(two)]) == 0
+    assert f"without result.json, left out: {robbed}" in " ".join(capsys.readouterr().out.split())
+    assert main(["compare", str(robbed)]) == 2
+    assert capsys.readouterr().err == "error: none of the 1 runs there is done\n"
+
+
+def test_runs_without_a_metric_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (0, 1):
+        path = write_run(tmp_path, configuration(seed), 1.0)
+        (path / "result.json").write_text(json.dumps({"metrics": {}, "measures": [], "seconds": {"train": 2.0}}))
+    assert main(["compare", str(tmp_path)]) == 0
+    assert "2.0" in capsys.readouterr().out
+
+
 def test_a_unit_stands_only_beside_numbers_that_have_it_and_what_most_runs_lack_comes_last(tmp_path: Path) -> None:
     for place, unit in enumerate(("of 2 latent dimensions", "of 8 latent dimensions", "of 8 latent dimensions")):
         path = write_run(tmp_path, configuration(place), 1.0)

@@ -7,6 +7,65 @@ import pytest
 from attelbo.cli import main
 
 COMMAND_LINE = [
+    # values of another kind, and words that are none
+    ("model.encoder.channels={a:1}", "model.encoder.channels (command line): expected a list, got {a:1}"),
+    ("evaluation=[1]", "evaluation (command line): expected a mapping, got [1]"),
+    ("hydra.mode=X", "hydra.mode (command line): Invalid value 'X', expected one of [RUN, MULTIRUN]"),
+    ("hydra/launcher=null", "hydra/launcher (command line): null is no choice; leave the word out"),
+    (
+        "model.encoder.channels='[8,16]'",
+        "model.encoder.channels (command line): expected Sequence[int], got '[8,16]'; a list is written without quotes "
+        "around it: [8,16]",
+    ),
+    ("=3", "'=3' (command line): not of the form key=value; no spaces stand around the ="),
+    (
+        "m\u043edel.latent_dim=4",  # looks like an o
+        "'m\u043edel.latent_dim=4' (command line): not of the form key=value; keys are ASCII, and '\u043e' is CYRILLIC "
+        "SMALL LETTER O",
+    ),
+    ("hydra.run.dir=/tmp/mine", "hydra.run.dir (command line): has no effect here: a run is written into ..."),
+    ("paths.output_dir=", "paths.output_dir is empty, as an unset variable is; . is the working directory"),
+    ("init.run=", "init.run is empty, as an unset variable is; null begins without another run"),
+    # parts that lack something, or are something else
+    (
+        "experiment=reference/gpt ~model.attention.heads",
+        "model.attention.heads is missing: its file says how many, heads: 4",
+    ),
+    (
+        "experiment=reference/gpt ~model.attention._target_",
+        "model.attention._target_: its file names no class, only {'heads': 4, ...",
+    ),
+    (
+        "experiment=reference/gpt model=linear_gpt model.attention.feature_map=favor",
+        "model.attention.feature_map: expected a mapping with _target_, got 'favor'; model/attention=performer has one",
+    ),
+    (
+        "data._target_=lightning.LightningDataModule",
+        "data: lightning.LightningDataModule makes no attelbo.data.ResidentDataModule; images of one's own are an "
+        "attelbo.data.sources.ImageSource, data.source",
+    ),
+    # numbers out of range
+    (
+        "experiment=reference/gpt model.attention.soft_cap=0",
+        "model.attention: soft_cap must be positive and finite, got 0...",
+    ),
+    (
+        "experiment=reference/gpt model.score.scale=nan",
+        "model.score: scale must be positive and finite, got nan...",
+    ),
+    (
+        "experiment=reference/gpt model/score=l2 model.score.scale=-1",
+        "model.score: scale must be positive and finite, got -1.0...",
+    ),
+    (
+        "experiment=reference/gpt model.position.std=-1",
+        "model.position: std must be finite and not negative, got -1.0...",
+    ),
+    (
+        "experiment=reference/gpt model/position=sinusoidal model.position.base=0",
+        "model.position: base must be positive and finite, got 0.0...",
+    ),
+    ("experiment=digits/vit model.pooling.std=nan", "model.pooling: std must be finite and not negative, got nan..."),
     # unknown keys
     (
         "model.latnet_dim=3",
@@ -228,6 +287,18 @@ COMMAND_LINE = [
 
 # The first of each command is a key, the others are what it alone has.
 COMMANDS = [
+    (
+        "evaluate run=",
+        "run is empty, as an unset variable is; run=. is the newest run below the working directory",
+    ),
+    (
+        "train -m seed=1,2 sweep=seeds sweep=latent",
+        "sweep (command line): given twice, as 'sweep=seeds' and 'sweep=latent'; keep one",
+    ),
+    (
+        "train -m sweep=seeds sweep.n_trials=3",
+        "sweep.n_trials (command line): is for a search; add sweep.sampler=tpe, or leave it out",
+    ),
     ("evaluate run=x qualty=true", "qualty (command line): unknown key; did you mean quality? [conf/evaluate.yaml]"),
     (
         "evaluate run=x checkpoint=bst",

@@ -85,6 +85,9 @@ def test_optimizers_do_not_ask_the_driver_at_every_step(tmp_path, monkeypatch):
         ({"accelerator": "gqu"}, "trainer: .*accelerator.*gqu"),
         ({"strategy": "dpp"}, "trainer: .*strategy.*dpp"),
         ({"devices": 0}, "trainer: .*devices"),
+        ({"devices": -1}, "trainer: .*devices=-1"),  # all GPUs
+        ({"devices": [1]}, r"trainer: .*devices=\[1\]"),  # the second GPU
+        ({"threads": 10**9}, "trainer.threads must be at most 1,024, got 1,000,000,000; auto measures it"),
         ({"strategy": "fsdp"}, "trainer.strategy=fsdp: sharded parameters .*trainer=ddp"),
     ],
 )

@@ -20,7 +20,7 @@ from attelbo.attention.masks import Mask, merged
 from attelbo.attention.normalizers import Normalizer, Softmax
 from attelbo.attention.positions import NoPosition, Position
 from attelbo.attention.scores import ScaledDot, Score
-from attelbo.checks import check_at_least, check_below_one
+from attelbo.checks import check_at_least, check_below_one, check_positive
 
 
 class HeadFeatures(NamedTuple):
@@ -101,6 +101,8 @@ class AttentionLayer(nn.Module, ABC):
                 f"position: {type(position).__name__} counts tokens by the scores that queries give them, which "
                 f"{type(self).__name__} changes; MultiHeadAttention does not"
             )
+        if soft_cap is not None:
+            check_positive(soft_cap=soft_cap)
         self.mechanism = Mechanism(self.score, self.normalizer, self.position, soft_cap)
         self.kernel = KERNELS[check_kernel(kernel, self.mechanism, dropout, mask)]
         self.last_call: Call | None = None

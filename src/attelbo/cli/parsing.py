@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from attelbo.errors import ConfigError, UserError, nearest, one_line
-from attelbo.experiments.quoting import quoted
+from attelbo.experiments.quoting import quoted, with_letters
 
 CALLS = (
     "evaluate",
@@ -91,6 +91,7 @@ def parse(command: str, words: Sequence[str]) -> Namespace:
     if command in CALLS:
         _refuse_second_name(options.words)
         options.words = [_literal(word) if word.startswith(LITERAL) else _of_run(word) for word in options.words]
+    options.words = list(map(with_letters, options.words))
     options.command = command
     return options
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attelbo.cli.parsing import print_error, print_text
 from attelbo.cli.usage import root_of
-from attelbo.errors import ConfigError, UserError, nearest
+from attelbo.errors import ConfigError, UserError, nearest, within_memory
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -113,6 +113,8 @@ def call(options: Namespace) -> int:
     if options.command == "fit-prior" and (words := _of_first_stage(options.words)):
         return _fit_both(options, words)
     (composed,) = plan_of(options)
+    if composed.config.get("run") == "":
+        raise ConfigError("run is empty, as an unset variable is; run=. is the newest run below the working directory")
     from attelbo.building import build
 
     return build(composed.config) or 0
@@ -251,7 +253,8 @@ def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: 
     with nullcontext() if sweep is None or here else logs.written_to(logs.of_job(sweep, plain)):
         try:
             words = list(hydra.overrides.task)
-            code = run.train(plain, words, choices_of(hydra), sweep, loaded=loaded, job_type=job_type).exit_code
+            with within_memory():
+                code = run.train(plain, words, choices_of(hydra), sweep, loaded=loaded, job_type=job_type).exit_code
         except UserError as error:
             code = print_error(error)
         except Exception:

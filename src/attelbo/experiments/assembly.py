@@ -77,6 +77,8 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     folder = Path(config["name"])
     if not folder.parts or folder.is_absolute() or ".." in folder.parts:
         raise ConfigError(f"name='{config['name']}': a run is written into the folder of this name in paths.output_dir")
+    if not config["paths"]["output_dir"].strip():
+        raise ConfigError("paths.output_dir is empty, as an unset variable is; . is the working directory")
     evaluation = evaluation_of(config)
     if not 0 <= config["seed"] < 2**32:
         raise ConfigError(f"seed must be between 0 and {2**32 - 1:,}, got {config['seed']}")

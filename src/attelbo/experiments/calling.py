@@ -12,6 +12,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.assembly import assemble
 from attelbo.experiments.configuration import Composition, check, compose
+from attelbo.experiments.quoting import with_letters
 from attelbo.models import Model
 
 
@@ -57,6 +58,6 @@ def _composed(words: Sequence[str]) -> Composition:
         raise ConfigError(f"each word is a string of its own, such as 'model.latent_dim=8'; got {odd[0]!r}")
     if {"-m", "--multirun"} & set(words):
         raise ConfigError("-m: one call is one run; in a loop over them, or by the command, there are several")
-    composed = compose("train", words)
+    composed = compose("train", list(map(with_letters, words)))
     check(composed)
     return composed

@@ -23,7 +23,7 @@ from attelbo.checking import GIVEN_TO_MODELS, FaultError, Given, Part, Parts, ch
 from attelbo.errors import ConfigError
 from attelbo.experiments import explaining, origins
 from attelbo.experiments.composing import session
-from attelbo.experiments.grammar import Grammar
+from attelbo.experiments.grammar import Grammar, malformed
 from attelbo.experiments.listing import config_folders
 from attelbo.experiments.quoting import quoted
 from attelbo.experiments.settings import Evaluation, Init
@@ -96,7 +96,8 @@ def compose(
     """
     folders = config_folders(config_dir)
     parsed = parse(overrides)
-    _refuse_duplicates(parsed)
+    refuse_duplicates(parsed)
+    _refuse_folders(parsed)
     if multirun:
         overrides = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
     else:
@@ -172,13 +173,12 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         ConfigError: a word is not of the form key=value.
     """
     try:
-        return Grammar.create().parse_overrides(list(overrides))
+        parsed = Grammar.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
-        word = error.override or ""
-        remedy = "put values with special characters in quotes, for Hydra and for the shell: \"key='a, b'\""
-        if "=" not in word.strip("="):
-            remedy = "no spaces stand around the ="
-        raise ConfigError(f"'{word}' (command line): not of the form key=value; {remedy}") from error
+        raise malformed(error.override or "") from error
+    if nameless := [override for override in parsed if not override.key_or_group]:
+        raise malformed(nameless[0].input_line or "")
+    return parsed
 
 
 def with_folders(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -201,7 +201,8 @@ def _entries(override: Override) -> list[str]:
     return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
 
 
-def _refuse_duplicates(parsed: Sequence[Override]) -> None:
+def refuse_duplicates(parsed: Sequence[Override]) -> None:
+    """Raise ConfigError where a key is given twice."""
     seen: dict[str, Override] = {}
     for override in parsed:
         key = override.get_key_element().lstrip("+~")
@@ -209,6 +210,17 @@ def _refuse_duplicates(parsed: Sequence[Override]) -> None:
             first, second = seen[key].input_line, override.input_line
             raise ConfigError(f"{key} (command line): given twice, as '{first}' and '{second}'; keep one")
         seen[key] = override
+
+
+_FOLDERS = ("hydra.run.dir", "hydra.sweep.subdir", "hydra.job.chdir")
+"""Keys of Hydra with which it would choose the folder of a run, or work in it."""
+
+
+def _refuse_folders(parsed: Sequence[Override]) -> None:
+    for override in parsed:
+        if override.key_or_group in _FOLDERS:
+            remedy = "a run is written into <paths.output_dir>/<name>/<run id>; give paths.output_dir=... and name=..."
+            raise ConfigError(f"{override.key_or_group} (command line): has no effect here: {remedy}")
 
 
 def _refuse_sweeps(parsed: Sequence[Override], root: str) -> None:

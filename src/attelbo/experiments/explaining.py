@@ -19,6 +19,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from attelbo.checking import FaultError
 from attelbo.errors import first_line, nearest
+from attelbo.experiments.grammar import wrong_kind
 from attelbo.experiments.listing import choices, nearest_of, no_such_part
 from attelbo.experiments.origins import (
     COMMAND_LINE,
@@ -90,6 +91,7 @@ def composition(
         or _wrong_default(error, folders)
         or _wrong_override(root, overrides, folders, hydra)
         or _wrong_group(error, root, folders, hydra)
+        or wrong_kind(error)
     )
     if explanation is None and not isinstance(error, HydraException | OmegaConfBaseException):
         raise error
@@ -216,6 +218,8 @@ def _wrong_choice(overrides: Sequence[Override], folders: Sequence[Path]) -> str
     known = choices(folders)
     for override in overrides:
         group, value = override.key_or_group, override.value()
+        if override.is_hydra_override() and "/" in group and value is None:
+            return f"{group} ({COMMAND_LINE}): null is no choice; leave the word out"
         if override.is_hydra_override() or override.is_delete():
             continue
         if "/" in group and group not in known:

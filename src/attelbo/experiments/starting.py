@@ -27,6 +27,8 @@ def init_of(config: Mapping[str, Any]) -> Init:
         ConfigError: they go together with ``ckpt=PATH``, with parts but no run, or with frozen parts of replicas.
     """
     init = Init(**config.get("init", {}))
+    if init.run == "":
+        raise ConfigError("init.run is empty, as an unset variable is; null begins without another run")
     if init.run is not None and given_checkpoint(config) is not None:
         raise ConfigError("ckpt goes on with another training, init.run begins one with its weights: give one of them")
     if init.run is None and init.only:

@@ -22,14 +22,20 @@ def build_data(config: dict[str, Any]) -> ResidentDataModule:
     """The data module of a configuration; no file is read yet.
 
     Raises:
-        ConfigError: an argument is out of range.
+        ConfigError: an argument is out of range, or what is built is no such module.
     """
     try:
-        return build(config["data"])
+        data = build(config["data"])
     except TypeError as error:
         raise ConfigError(f"data: {blamed(error, config['data']['_target_'])}") from error
     except ValueError as error:
         raise ConfigError(f"data.{error}") from error
+    if not isinstance(data, ResidentDataModule):
+        raise ConfigError(
+            f"data: {config['data']['_target_']} makes no attelbo.data.ResidentDataModule; images of one's own are an "
+            "attelbo.data.sources.ImageSource, data.source"
+        )
+    return data
 
 
 def build_model(config: dict[str, Any], data: ResidentDataModule) -> Model:

@@ -3,14 +3,14 @@
 Shapes: E features of a token, (H, W) grid of tokens.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 from attelbo.attention import AttentionLayer, Causal, Global, HeadFeatures, Mask, Position
 from attelbo.attention.layer import check_score_and_mask
 from attelbo.attention.masks import merged
-from attelbo.building import Spec, arguments_of, locate, part
+from attelbo.building import Spec, arguments_of, locate, locate_part, part
 from attelbo.errors import ConfigError
 
 
@@ -98,8 +98,13 @@ class AttentionParts:
         if own is not None and self.n_global:
             parts["mask"] = Global(parts["mask"], self.n_global)
         parts["mask"] = merged(mask, parts.get("mask"))
-        if "feature_map" in self.attention:
-            parts["feature_map"] = part(self._key("attention.feature_map"), self.attention["feature_map"], dim=head_dim)
+        if (spec := self.attention.get("feature_map")) is not None:
+            own = self._key("attention.feature_map")
+            if not isinstance(spec, Mapping):
+                raise ConfigError(
+                    f"model.{own}: expected a mapping with _target_, got {spec!r}; model/attention=performer has one"
+                )
+            parts["feature_map"] = part(own, spec, dim=head_dim)
         return part(
             self._key("attention"),
             {key: value for key, value in self.attention.items() if key != "feature_map"},
@@ -144,7 +149,9 @@ class AttentionParts:
     def _features(self, dim: int) -> HeadFeatures:
         """Of a head's query and key, as the layer has them."""
         options = {key: value for key, value in self.attention.items() if key != "_target_"}
-        kind = locate(self.attention["_target_"])
+        kind = locate_part(self._key("attention"), self.attention)
+        if "heads" not in options:
+            raise ConfigError(f"model.{self._key('attention')}.heads is missing: its file says how many, heads: 4")
         try:
             layer = kind if isinstance(kind, type) and issubclass(kind, AttentionLayer) else AttentionLayer
             return layer.head_features(dim, **options)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.attention import Softmax
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_not_negative
 
 
 class Pooling(nn.Module, ABC):
@@ -54,6 +54,7 @@ class ClassToken(Pooling):
     def __init__(self, dim: int, std: float = 0.02, registers: int = 0) -> None:
         super().__init__()
         check_at_least(0, registers=registers)
+        check_not_negative(std=std)
         self.n_own = 1 + registers
         self.token = nn.Parameter(std * torch.randn(dim))
         self.registers = nn.Parameter(std * torch.randn(registers, dim)) if registers else None

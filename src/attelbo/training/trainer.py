@@ -130,7 +130,7 @@ def build_trainer(
             enable_model_summary=False,
             use_distributed_sampler=False,  # the loader shards its own order
         )
-    except (ValueError, MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(
             f"trainer: {one_line(error)} "
             f"[accelerator={accelerator}, devices={devices}, strategy={strategy}, precision={precision}; "
@@ -163,6 +163,8 @@ def check_settings(
     for name in _AT_LEAST_ONE:
         if isinstance(number := others.get(name), int) and number < 1:
             raise ConfigError(f"trainer.{name} must be at least 1, got {number}")
+    if isinstance(threads := others.get("threads"), int) and threads > _MOST_THREADS:
+        raise ConfigError(f"trainer.threads must be at most {_MOST_THREADS:,}, got {threads:,}; auto measures it")
     for name, limit in (("max_epochs", max_epochs), ("max_steps", max_steps)):
         if limit < 1 and limit != -1:
             raise ConfigError(f"trainer.{name} must be at least 1, got {limit}; -1 is no limit")
@@ -190,6 +192,9 @@ _AT_LEAST_ONE = (
     *("micro_batches", "log_every_n_steps", "check_val_every_n_epoch", "steps_per_epoch"),
     *("limit_train_blocks", "limit_val_batches", "threads", "replicas"),
 )
+
+_MOST_THREADS = 1024
+"""More than any machine has; OpenMP ends the process where it is asked for a million."""
 
 
 def attach_run(trainer: Trainer, run_dir: Path, loggers: Sequence[Logger] = ()) -> Trainer:

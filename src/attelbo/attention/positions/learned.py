@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.positions.base import Position
 from attelbo.attention.positions.tables import places
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_not_negative
 
 
 class Learned(Position):
@@ -29,6 +29,7 @@ class Learned(Position):
     def __init__(self, dim: int, max_length: int, std: float = 0.02) -> None:
         super().__init__()
         check_at_least(1, max_length=max_length)
+        check_not_negative(std=std)
         self.max_length = max_length
         self.table = nn.Parameter(std * torch.randn(max_length, dim))
 

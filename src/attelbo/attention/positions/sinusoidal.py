@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attelbo.attention.positions.base import Position
 from attelbo.attention.positions.tables import angles, check_divides, places, rows_and_columns
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_positive
 
 
 class Sinusoidal(Position):
@@ -68,5 +68,6 @@ class Sinusoidal2d(Position):
 
 def sines_and_cosines(positions: Tensor, dim: int, base: float) -> Tensor:
     """(L, dim) of positions (L,), sines at the even features and cosines at the odd ones, in float64."""
+    check_positive(base=base)
     angle = angles(positions, dim // 2, base)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attelbo.attention.scores.base import DotProductScore
+from attelbo.checks import check_positive
 
 
 class Distance(DotProductScore):
@@ -24,6 +25,8 @@ class Distance(DotProductScore):
 
     def __init__(self, head_dim: int, scale: float | None = None) -> None:
         super().__init__()
+        if scale is not None:
+            check_positive(scale=scale)
         self.scale = head_dim**-0.5 if scale is None else scale
 
     def at_query(self, query: Tensor) -> Tensor:

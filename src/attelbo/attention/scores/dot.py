@@ -7,6 +7,7 @@ Shapes: D features of a head.
 """
 
 from attelbo.attention.scores.base import DotProductScore
+from attelbo.checks import check_positive
 
 
 class Dot(DotProductScore):
@@ -23,8 +24,13 @@ class ScaledDot(DotProductScore):
     Args:
         head_dim: D.
         scale: 1 / sqrt(D) if None.
+
+    Raises:
+        ValueError: a scale that is not positive and finite.
     """
 
     def __init__(self, head_dim: int, scale: float | None = None) -> None:
         super().__init__()
+        if scale is not None:
+            check_positive(scale=scale)
         self.scale = head_dim**-0.5 if scale is None else scale

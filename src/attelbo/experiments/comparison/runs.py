@@ -27,7 +27,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        return self.status.get("state", "pending")
+        state = self.status.get("state", "pending")
+        return "without result.json" if state == "done" and not (self.path / "result.json").is_file() else state
 
     @property
     def reason(self) -> str:
@@ -102,7 +103,7 @@ class Found:
 
     done: Sequence[Run]
     unfinished: Sequence[Run]
-    """Pending, running, failed or interrupted."""
+    """Pending, running, failed, interrupted, or done and robbed of their result."""
     repeated: int
     """Older runs of a configuration that ran again."""
 

@@ -87,9 +87,9 @@ class Comparison:
     @cached_property
     def order(self) -> list[Setting]:
         """The settings, the best first where it is known what is better; else as they were found."""
-        first = self.metrics[0]
-        if not first.better:
+        if not self.metrics or not self.metrics[0].better:
             return list(self.settings)
+        first = self.metrics[0]
         sign = -1 if first.better == "more" else 1
 
         def rank(setting: Setting) -> float:

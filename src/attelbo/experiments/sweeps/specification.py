@@ -14,7 +14,7 @@ from typing import Any, Literal
 from attelbo.checking import FaultError, check_node
 from attelbo.checks import check_at_least
 from attelbo.errors import ConfigError
-from attelbo.experiments.configuration import parse
+from attelbo.experiments.configuration import parse, refuse_duplicates
 from attelbo.experiments.listing import choices, config_folders, nearest_of
 from attelbo.experiments.origins import COMMAND_LINE, read_config_file, shown
 from attelbo.experiments.sweeps.expanding import latest
@@ -70,7 +70,9 @@ def read(words: Sequence[str], config_dir: Path | None = None) -> Sweep:
     Raises:
         ConfigError: there is no such sweep, or a key or value of it is wrong.
     """
-    own = {override.key_or_group: override for override in parse([word for word in words if is_sweep_word(word)])}
+    parsed = parse([word for word in words if is_sweep_word(word)])
+    refuse_duplicates(parsed)
+    own = {override.key_or_group: override for override in parsed}
     name = own.pop("sweep").value() if "sweep" in own else None
     content, where = _file(str(name), config_dir) if name is not None else ({}, COMMAND_LINE)
     given: dict[str, Any] = {key.removeprefix("sweep."): override.value() for key, override in own.items()}
@@ -83,6 +85,8 @@ def read(words: Sequence[str], config_dir: Path | None = None) -> Sweep:
         raise ConfigError(f"{fault.key} ({COMMAND_LINE if key in given else where}): {fault.problem}{meant}") from fault
     except ValueError as error:
         raise ConfigError(f"sweep.{error} [{where}]") from error
+    if sweep.sampler is None and (idle := [key for key in given if key not in ("words", "sampler")]):
+        raise ConfigError(f"sweep.{idle[0]} ({COMMAND_LINE}): is for a search; add sweep.sampler=tpe, or leave it out")
     others = [word for word in words if not is_sweep_word(word)]
     return Sweep(**{**content, **given, "words": latest(sweep.words, others)})
 
