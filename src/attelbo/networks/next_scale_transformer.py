@@ -27,9 +27,9 @@ class NextScaleTransformer(ClassConditionalCodes):
     A token attends to those of its scale and of coarser ones. Given these, the codes of a scale are independent, so
     that K passes of the network draw an image, where a code at a time takes T.
 
-    Differs from the paper: codes have embeddings of their own here, where there those of the autoencoder's codebook are
-    mapped linearly; a class is the first token only, without adaptive norms or guidance; sampling keeps no cache, since
-    all scales but the last are a third of the tokens.
+    Differs from the paper: codes have embeddings of their own, instead of a linear map of the autoencoder's codebook; a
+    class is the first token only, without adaptive norms or guidance; sampling keeps no cache, so that each of the K
+    passes computes the scales so far anew.
 
     Args:
         space: the scales and the number of codes.
