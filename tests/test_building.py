@@ -127,7 +127,7 @@ def test_options_are_arguments_of_the_constructor_that_gets_them(path: Path) -> 
 
 @pytest.mark.parametrize(
     ("specs", "target", "beside"),
-    [(VAESpecs, vae_parts, {"data", "n_classes"}), (AttentionSpecs, AttentionParts, {"where"})],
+    [(VAESpecs, vae_parts, {"data", "n_classes"}), (AttentionSpecs, AttentionParts, {"n_global", "where"})],
 )
 def test_configurations_are_the_arguments_of_what_gets_them(specs: Any, target: Any, beside: set[str]) -> None:
     taken = {name: each for name, each in arguments_of(target).items() if name not in beside}

@@ -207,7 +207,7 @@ def test_tokens_are_those_of_the_run_whose_vectors_are_taken(tmp_path, capsys):
     capsys.readouterr()
     assert main(["train", *words("other"), f"init.run={source}"]) == 2
     assert (
-        "characters that are not among the 10 of the vocabulary: 'x' (U+0078), 'y' (U+0079), 'z' (U+007A)"
+        "characters that are not among the 9 of the vocabulary: 'x' (U+0078), 'y' (U+0079), 'z' (U+007A)"
         in capsys.readouterr().err
     )
     assert not (tmp_path / "other").exists()

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from attelbo.experiments.evaluation.splits import mean_over_rows
 from attelbo.latent import DiagonalNormal, FullNormal, StandardNormal
 from attelbo.metrics import information as module
-from attelbo.metrics.information import aggregate_log_prob, information_terms, marginal_log_prob
+from attelbo.metrics.information import aggregate_log_prob, bias_of_few_rows, information_terms, marginal_log_prob
 
 
 def batches(mean: torch.Tensor, std: torch.Tensor, size: int) -> tuple[list[DiagonalNormal], list[int]]:
@@ -28,7 +28,8 @@ def estimate(mean: torch.Tensor, std: torch.Tensor, size: int = 100, some: torch
     log_p = StandardNormal(mean.shape[1:]).log_prob(z.unsqueeze(0))[0]
     marginals = marginal_log_prob(z if some is None else z[some], posteriors, sizes)
     terms = information_terms(z, log_q, log_p, posteriors, sizes, marginals, some)
-    return SimpleNamespace(**{key: value for name in terms for key, value in mean_over_rows(name, terms[name]).items()})
+    numbers = {key: value for name in terms for key, value in mean_over_rows(name, terms[name]).items()}
+    return SimpleNamespace(**numbers, bias=bias_of_few_rows(terms["mutual_information"]))
 
 
 def test_few_rows_by_quadrature():
