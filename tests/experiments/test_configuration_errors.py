@@ -46,6 +46,26 @@ COMMAND_LINE = [
     ),
     # numbers out of range
     (
+        "experiment=reference/gpt model.network.dropout=nan",
+        "model.network: dropout must be in [0, 1), got nan [attelbo.networks.Transformer]",
+    ),
+    (
+        "experiment=reference/gpt model.network.hidden_dropout=1",
+        "model.network: hidden_dropout must be in [0, 1), got 1.0 [attelbo.networks.Transformer]",
+    ),
+    (
+        "experiment=digits/vit_vae model.encoder.dropout=nan",
+        "model.encoder: dropout must be in [0, 1), got nan [attelbo.networks.ViTEncoder]",
+    ),
+    (
+        "callbacks=[default,early_stopping] callbacks.early_stopping.min_delta=nan",
+        "callbacks.early_stopping: min_delta must be finite and not negative, got nan...",
+    ),
+    (
+        "callbacks.progress.refreshes_per_second=inf",
+        "callbacks.progress: refreshes_per_second must be positive and finite, got inf...",
+    ),
+    (
         "experiment=reference/gpt model.attention.soft_cap=0",
         "model.attention: soft_cap must be positive and finite, got 0...",
     ),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import Mask, Padding
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_below_one
 
 
 class BidirectionalGRU(nn.Module):
@@ -24,7 +24,7 @@ class BidirectionalGRU(nn.Module):
         dropout: between them, and on the output, in training.
 
     Raises:
-        ValueError: an odd ``dim``, no layer.
+        ValueError: an odd ``dim``, no layer, or a dropout outside [0, 1).
     """
 
     def __init__(self, dim: int, layers: int = 1, dropout: float = 0.0) -> None:
@@ -32,6 +32,7 @@ class BidirectionalGRU(nn.Module):
         if dim < 2 or dim % 2:
             raise ValueError(f"dim must be even, half for each direction, got {dim}")
         check_at_least(1, layers=layers)
+        check_below_one(dropout=dropout)
         self.from_left = nn.ModuleList(nn.GRU(dim, dim // 2, batch_first=True) for _ in range(layers))
         self.from_right = nn.ModuleList(nn.GRU(dim, dim // 2, batch_first=True) for _ in range(layers))
         self.dropout = nn.Dropout(dropout)

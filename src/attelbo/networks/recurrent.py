@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least, check_choice
+from attelbo.checks import check_at_least, check_below_one, check_choice
 
 CellName = Literal["gru", "lstm"]
 Directions = Literal["forward", "backward", "both"]
@@ -35,7 +35,7 @@ class Units(nn.Module):
         bias: whether they have one.
 
     Raises:
-        ValueError: no such cell, or no layers.
+        ValueError: no such cell, no layers, or a dropout outside [0, 1).
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Units(nn.Module):
         super().__init__()
         check_choice("cell", cell, CellName)
         check_at_least(1, layers=layers)
+        check_below_one(dropout=dropout)
         kind: Any = nn.LSTM if cell == "lstm" else nn.GRU
         # One module per layer: cuDNN's own dropout between layers does not draw from torch's generators, so that a
         # resumed run would differ, and its step could not be a CUDA graph.
@@ -76,7 +77,7 @@ class RecurrentEncoder(nn.Module):
         dropout: between layers, in training.
 
     Raises:
-        ValueError: no such cell or directions, or no layers.
+        ValueError: no such cell or directions, no layers, or a dropout outside [0, 1).
     """
 
     def __init__(

@@ -114,7 +114,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least(1, layers=layers)
-        check_below_one(drop_path=drop_path)
+        check_below_one(dropout=dropout, hidden_dropout=hidden_dropout, drop_path=drop_path)
         alpha, self.beta = 1.0, None
         if residual == "deepnorm":
             alpha, self.beta = deepnorm_constants(layers, cross=cross, decoder_layers=decoder_layers)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attelbo.building import Spec, part
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_below_one
 from attelbo.networks.attention_parts import AttentionParts, AttentionSpecs
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import Size, ToFeatureMap, image_shape, positive
@@ -38,7 +38,7 @@ class ViTEncoder(Encoder):
         specs: those of :class:`~attelbo.networks.AttentionSpecs`.
 
     Raises:
-        ValueError: not an image, or a size below 1.
+        ValueError: not an image, a size below 1, or a dropout outside [0, 1).
         ConfigError: an argument of a part is out of range, or the parts do not fit together.
     """
 
@@ -55,6 +55,7 @@ class ViTEncoder(Encoder):
         super().__init__()
         self.in_shape = image_shape("in_shape", in_shape)
         check_at_least(1, patch=patch, dim=dim)
+        check_below_one(dropout=dropout)
         height, width = self.in_shape[1:]
         size = _patches((height, width), patch)
         self.out_shape = (dim, *size)
@@ -83,7 +84,7 @@ class ViTDecoder(Decoder):
         specs: those of :class:`~attelbo.networks.AttentionSpecs`.
 
     Raises:
-        ValueError: not an image, or a size below 1.
+        ValueError: not an image, a size below 1, or a dropout outside [0, 1).
         ConfigError: an argument of a part is out of range, or the parts do not fit together.
     """
 
@@ -102,6 +103,7 @@ class ViTDecoder(Decoder):
         self.in_shape = positive("in_shape", in_shape)
         self.out_shape = image_shape("out_shape", out_shape)
         check_at_least(1, patch=patch, dim=dim)
+        check_below_one(dropout=dropout)
         self.patch, self.size = patch, _patches(self.out_shape[1:], patch)
         parts = AttentionParts(**specs, where="decoder")
         self.places = parts.position_of(dim, self.size[0] * self.size[1], size=self.size)

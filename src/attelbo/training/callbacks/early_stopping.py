@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_not_negative
 from attelbo.errors import ConfigError
 from attelbo.models.base import Monitor
 from attelbo.training.callbacks.base import is_known, monitor_of
@@ -24,7 +24,7 @@ class EarlyStopping(LightningEarlyStopping):
         min_delta: By how much a value must be better.
 
     Raises:
-        ValueError: the patience is negative.
+        ValueError: the patience is negative, or min_delta negative or not finite.
         ConfigError: after a validation, if there is no such metric.
     """
 
@@ -36,6 +36,7 @@ class EarlyStopping(LightningEarlyStopping):
         min_delta: float = 0.0,
     ) -> None:
         check_at_least(0, patience=patience)
+        check_not_negative(min_delta=min_delta)
         # strict: a training may end before its first validation.
         super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, strict=False)
 

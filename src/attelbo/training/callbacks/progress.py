@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
+from attelbo.checks import check_positive
 from attelbo.training.callbacks.base import StepperState, monitor_of, stepper_of
 from attelbo.training.replicas import Seat
 from attelbo.training.throughput import Throughput
@@ -31,13 +32,12 @@ class Progress(ProgressBar):
         refreshes_per_second: How often the bar is drawn, at most.
 
     Raises:
-        ValueError: It is not above 0.
+        ValueError: It is not positive and finite.
     """
 
     def __init__(self, refreshes_per_second: float = 4.0) -> None:
         super().__init__()
-        if refreshes_per_second <= 0:
-            raise ValueError(f"refreshes_per_second must be above 0, got {refreshes_per_second}")
+        check_positive(refreshes_per_second=refreshes_per_second)
         self.interval = 1 / refreshes_per_second
         self.clock = time.perf_counter
         self.console = Console(stderr=True, force_jupyter=False)  # in a notebook plain lines too
