@@ -225,9 +225,14 @@ def test_the_claimed_order_is_checked() -> None:
     assert "not all cells are measured" in reproduction("full", -19.0, None, None).order()
     every: Any = {"order": ["a", "b", "c"]}
     assert reproduction("full", -20.0, -19.0, -18.0, **every).order() == "order c > b > A, the best first: holds"
-    for wrong in ((-20.0, -18.0, -19.0), (-19.0, -20.0, -18.0), (-20.0, -19.0, -19.0)):
+    for wrong in ((-20.0, -18.0, -19.0), (-19.0, -20.0, -18.0)):
         assert reproduction("full", *wrong, **every).order().endswith("does not hold")
     assert reproduction("full", 20.0, 19.0, 18.0, **every, better="less").order().endswith(": holds")
+    # Of two intervals of 0.3 each, a difference of 0.5 decides nothing.
+    assert reproduction("full", -20.0, -19.0, -19.0, **every).order().endswith("does not hold, within the intervals")
+    assert reproduction("full", -20.0, -19.5, -18.0, **every).order().endswith(": holds, within the intervals")
+    assert reproduction("full", -19.0, -19.5, -18.0, **every).order().endswith("does not hold, within the intervals")
+    assert reproduction("full", -19.0, -19.5, -20.5, **every).order().endswith("does not hold")
     assert reproduction("full", -20.0, -19.0, -18.0, **every, better="less").order().endswith("does not hold")
 
 

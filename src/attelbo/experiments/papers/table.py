@@ -101,18 +101,26 @@ class Reproduction:
         return f"{'better' if good else 'worse'} by {abs(away):.{self.paper.digits}f} (tolerance {tolerance:g}){shown}"
 
     def order(self) -> str:
-        """Whether the cells get better in the order that the paper claims; empty if it claims none."""
+        """Whether the cells get better in the order that the paper claims, and whether their intervals leave that open;
+        empty if it claims none."""
         by_name = {row.name: row.measured for row in self.rows}
         measured = [by_name[name] for name in self.paper.order]
         if not measured:
             return ""
         claim = " > ".join(self.paper.title_of(name) for name in reversed(self.paper.order))
-        values = [estimate.mean for estimate in measured if estimate is not None]
-        if len(values) < len(measured):
+        known = [estimate for estimate in measured if estimate is not None]
+        if len(known) < len(measured):
             return f"order {claim}: not all cells are measured"
         sign = 1 if self.paper.better == "more" else -1
-        holds = all(sign * (b - a) > 0 for a, b in itertools.pairwise(values))
+        gains = [
+            (sign * (b.mean - a.mean), (a.half_width or 0.0) + (b.half_width or 0.0))
+            for a, b in itertools.pairwise(known)
+        ]
+        decisive = [gain > 0 for gain, room in gains if abs(gain) > room]
+        holds = all(gain > 0 for gain, _ in gains)
         found = "holds" if holds else "does not hold"
+        if all(decisive) and (not holds or len(decisive) < len(gains)):
+            found += ", within the intervals"
         decides = "" if self.budget == "full" else " at this budget, which decides nothing"
         return f"order {claim}, the best first: {found}{decides}"
 
