@@ -2,14 +2,15 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from attelbo.latent.priors import autoregressive
-from attelbo.latent.spaces import Codes
-from attelbo.networks import AutoregressiveTransformer, code_transformer
+from attelbo.latent.spaces import Codes, ScaledCodes
+from attelbo.networks import AutoregressiveTransformer, NextScaleTransformer, code_transformer
 
 SPACE = Codes((2, 2), 3)
 CLASSES = 4
@@ -93,6 +94,10 @@ def test_labels_are_known_where_they_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "space"),
+    [(AutoregressiveTransformer, SPACE), (NextScaleTransformer, ScaledCodes.of(((1, 1), (2, 2)), 3))],
+)
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"dim": 0}, "dim must be at least 1, got 0"),
@@ -101,6 +106,6 @@ def test_labels_are_known_where_they_are_asked_for() -> None:
         ({"class_conditional": True}, "class_conditional takes data with classes, and these have none"),
     ],
 )
-def test_out_of_range(settings: dict[str, int], message: str) -> None:
+def test_out_of_range(kind: Any, space: Codes, settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AutoregressiveTransformer(SPACE, **{"dim": 8, "heads": 2, "layers": 1, **settings})
+        kind(space, **{"dim": 8, "heads": 2, "layers": 1, **settings})

@@ -115,17 +115,3 @@ def test_every_parameter_is_trained() -> None:
     for parameter in p.parameters():
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"dim": 0}, "dim must be at least 1, got 0"),
-        ({"layers": 0}, "layers must be at least 1, got 0"),
-        ({"heads": 3}, "heads must divide the 8 features"),
-        ({"class_conditional": True}, "class_conditional takes data with classes, and these have none"),
-    ],
-)
-def test_out_of_range(settings: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        NextScaleTransformer(SPACES["two scales"], **{"dim": 8, "heads": 2, "layers": 1, **settings})

@@ -54,11 +54,15 @@ class Codebook(nn.Module):
         self.embedding = nn.Parameter(embedding)
 
     def forward(self, v: Tensor) -> Nearest:
-        with torch.no_grad():
-            codes = nearest(v.flatten(0, -2), self.embedding).view(v.shape[:-1])
+        codes = self.choose(v)
         e = self.look_up(codes)
         penalty = self.commitment * (v - e.detach()).square().sum(-1) + (v.detach() - e).square().sum(-1)
         return Nearest(e.detach(), codes, penalty)
+
+    @torch.no_grad()
+    def choose(self, v: Tensor) -> Tensor:
+        """k of the vectors nearest to v (..., D): (...), int64."""
+        return nearest(v.flatten(0, -2), self.embedding).view(v.shape[:-1])
 
     def look_up(self, codes: Tensor) -> Tensor:
         """e_k of codes (...): (..., D)."""
@@ -124,16 +128,20 @@ class MovingCodebook(Codebook):
         self.step.fill_(step)
 
     def forward(self, v: Tensor) -> Nearest:
-        with torch.no_grad():
-            if self.training:
-                self._move()
-            rows = v.detach().flatten(0, -2)
-            codes = nearest(rows, self.embedding)
-            if self.training:
-                self._gather(rows, codes)
-            codes = codes.view(v.shape[:-1])
-            e = self.look_up(codes)
+        codes = self.choose(v)
+        e = self.look_up(codes)
         return Nearest(e, codes, self.commitment * (v - e).square().sum(-1))
+
+    @torch.no_grad()
+    def choose(self, v: Tensor) -> Tensor:
+        """As of every codebook; in training the averages are moved first, and take these vectors in."""
+        if self.training:
+            self._move()
+        rows = v.detach().flatten(0, -2)
+        codes = nearest(rows, self.embedding)
+        if self.training:
+            self._gather(rows, codes)
+        return codes.view(v.shape[:-1])
 
     def _move(self) -> None:
         """If another step has begun, move the averages by the sums of the last one, and clear these."""

@@ -28,7 +28,7 @@ class Pyramid(nn.Module):
         super().__init__()
         self.sizes = tuple(sizes)
         self.lengths = tuple(math.prod(size) for size in sizes)
-        for k, size in enumerate(sizes):
+        for k, size in enumerate(sizes[:-1]):
             self.register_buffer(f"down_{k}", _resizing(sizes[-1], size, "area"), persistent=False)
             self.register_buffer(f"up_{k}", _resizing(size, sizes[-1], "bicubic"), persistent=False)
 

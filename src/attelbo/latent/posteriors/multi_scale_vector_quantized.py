@@ -86,7 +86,7 @@ class MultiScaleVectorQuantizedPosterior(QuantizingPosterior):
     def _nearest(self, rest: Tensor, k: int) -> Tensor:
         """The codes (n, n_k) of a map (n, N, D) at scale k."""
         with torch.autocast(rest.device.type, enabled=False):
-            return self.codebook(self.pyramid.coarsen(rest, k)).codes
+            return self.codebook.choose(self.pyramid.coarsen(rest, k))
 
     def _part(self, codes: Tensor, k: int) -> Tensor:
         """What the codes (n, n_k) of scale k add to z: (n, N, D)."""
