@@ -8,8 +8,15 @@ Shapes: N rows, D latent dimensions, F factors.
 import torch
 from torch import Tensor
 
-TEST_SHARE = 0.2
+_TEST_SHARE = 0.2
 """Of the rows, held out."""
+
+
+def held_out(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The rows that a fitted predictor is tried on, and those that it learns from."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    tried, learned = order.tensor_split([max(1, round(_TEST_SHARE * n))])
+    return tried, learned
 
 
 def explicitness(codes: Tensor, factors: Tensor, seed: int) -> float:
@@ -29,8 +36,7 @@ def explicitness(codes: Tensor, factors: Tensor, seed: int) -> float:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
-    tried, learned = order.tensor_split([max(1, round(TEST_SHARE * len(codes)))])
+    tried, learned = held_out(len(codes), seed)
     x, y = codes.double().cpu(), factors.cpu()
     found = []
     for labels in y.unbind(1):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attelbo.metrics.disentanglement.explicitness import TEST_SHARE
+from attelbo.metrics.disentanglement.explicitness import held_out
 
 N_TREES = 20
 """In each forest."""
@@ -45,8 +45,7 @@ def dci(codes: Tensor, factors: Tensor, seed: int) -> DCI:
     """
     from sklearn.ensemble import RandomForestClassifier  # slow to import
 
-    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
-    tried, learned = order.tensor_split([max(1, round(TEST_SHARE * len(codes)))])
+    tried, learned = held_out(len(codes), seed)
     x, y = codes.double().cpu(), factors.cpu()
     importances, accuracies = [], []
     for f in range(y.shape[1]):
