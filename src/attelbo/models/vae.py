@@ -178,6 +178,10 @@ class VariationalAutoencoder(LatentVariableModel):
     def equal_weights(self) -> bool:
         return self.posterior.distribution.deterministic
 
+    @property
+    def estimates_prior(self) -> bool:
+        return self.prior.estimates
+
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.posterior.parameters()]
 

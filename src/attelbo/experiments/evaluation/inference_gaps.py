@@ -51,7 +51,7 @@ def check_gaps(model: Model, described: str) -> None:
         isinstance(model, VariationalAutoencoder)
         and model.bounded
         and isinstance(model.posterior.space, Real)
-        and not model.prior.estimates
+        and not model.estimates_prior
     ):
         raise ConfigError(
             f"gaps=true: {described}: annealing here moves latents that are real numbers, with a known p(z) and a bound"

@@ -53,7 +53,7 @@ def evaluate_information(
         return {}, []
     if not model.has_kl or isinstance(model.posterior.space, Codes):
         return {}, []
-    posteriors, samples, log_q, log_p, off, unknown = [], [], [], [], [], model.prior.estimates
+    posteriors, samples, log_q, log_p, off, unknown = [], [], [], [], [], model.estimates_prior
     for i, rows in enumerate(rows_evaluated(data, split, settings, device)):
         seed_default_generator(derive_seed(seed, "information", i), device)
         batch = data.materialize(rows, split)
