@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
 from attelbo.building import arguments_of, locate, members, needed
-from attelbo.errors import ConfigError, nearest
+from attelbo.errors import ConfigError, did_you_mean, nearest
 
 Part = Annotated[Mapping[str, Any], "a node with _target_"]
 """In a schema: the value must be a part, that is, a mapping with ``_target_``."""
@@ -116,7 +116,7 @@ def _locate(target: Any, key: str) -> Callable[..., Any]:
     except ConfigError as error:
         module, _, name = target.rpartition(".")
         guess = nearest(name, vars(sys.modules[module])) if module in sys.modules else None
-        meant = f"; did you mean {guess}?" if guess not in (None, name) else ""  # what is there may not be allowed
+        meant = did_you_mean(guess if guess != name else None)  # what is there may not be allowed
         raise FaultError(key, f"{error}{meant}") from error
     if not callable(found):
         raise FaultError(key, f"{target} is not a class or function")
@@ -214,8 +214,7 @@ def _remedy(value: Any, annotation: Any) -> str:
         return f"; a list is written [{value}]"
     if isinstance(value, str):
         words = [literal for literal in _literals(annotation) if isinstance(literal, str)]
-        guess = nearest(value, [*words, *(("true", "false") if bool in members(annotation) else ())])
-        return f"; did you mean {guess}?" if guess else ""
+        return did_you_mean(nearest(value, [*words, *(("true", "false") if bool in members(annotation) else ())]))
     if str in members(annotation) and isinstance(value, int | float):
         return f"; quote it to make it a string: \"'{value}'\""
     return ""

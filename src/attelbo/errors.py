@@ -97,3 +97,9 @@ def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | 
         begun = [name for name in known if name.startswith(word.casefold())]
         close = begun if len(begun) == 1 else []
     return known[close[0]] if close else None
+
+
+def did_you_mean(guess: str | None, otherwise: str = "") -> str:
+    """The tail of a message: ``; did you mean X?``, and without a guess ``; `` and what else helps, or nothing."""
+    advice = f"did you mean {guess}?" if guess else otherwise
+    return advice and f"; {advice}"

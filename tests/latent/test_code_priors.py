@@ -1,16 +1,16 @@
 """Each prior over codes: probabilities by enumeration, causality, samples; torch's own GRU."""
 
-import itertools
 import math
 from typing import Any
 
 import latent_contract as contract
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attelbo.latent import AutoregressiveConvolutional, AutoregressiveRecurrent, OneHotCategorical, Quantized
 from attelbo.latent.spaces import Codes
+from enumerated_codes import assert_distributed, every_code
 
 SPACES = {
     "line": Codes((4,), 3),
@@ -35,12 +35,6 @@ def prior(name: str, space: Codes, **settings: Any) -> Any:
     return contract.randomize(part, scale=0.8)
 
 
-def every_code(space: Codes) -> Tensor:
-    """All values that the codes can have, (1, K^T, *S)."""
-    values = itertools.product(range(space.n_codes), repeat=math.prod(space.shape))
-    return torch.tensor(list(values)).view(1, -1, *space.shape)
-
-
 def test_every_part_is_in_the_table() -> None:
     assert set(NAMES) == set(TABLE)
 
@@ -48,7 +42,7 @@ def test_every_part_is_in_the_table() -> None:
 @spaces
 @pytest.mark.parametrize("name", NAMES)
 def test_probabilities_sum_to_one(name: str, space: Codes) -> None:
-    log_prob = prior(name, space).log_prob(every_code(space))
+    log_prob = prior(name, space).log_prob(every_code(space).unsqueeze(0))
     assert log_prob.shape == (1, space.n_codes ** math.prod(space.shape))
     assert float(log_prob.detach().exp().sum()) == pytest.approx(1, rel=1e-12)
     assert (len(log_prob.unique()) > 1) == TABLE[name][1]
@@ -58,17 +52,11 @@ def test_probabilities_sum_to_one(name: str, space: Codes) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_have_the_probabilities(name: str, space: Codes) -> None:
     n, p = 5_000, prior(name, space)
-    expected = p.log_prob(every_code(space))[0].detach().exp()
+    expected = p.log_prob(every_code(space).unsqueeze(0))[0].detach().exp()
     codes = p.sample(n)
     assert codes.shape == (n, *space.shape)
     assert codes.dtype == torch.int64
-    weights = space.n_codes ** torch.arange(math.prod(space.shape)).flip(0)
-    places = (codes.flatten(1) * weights).sum(1)
-    shares = torch.bincount(places, minlength=len(expected)).double() / n
-    # Pearson's statistic, of mean and variance known; cells that hardly occur count with those beside them.
-    chi_square = float((n * (shares - expected).square() / expected.clamp_min(1 / n)).sum())
-    degrees = len(expected) - 1
-    assert chi_square < degrees + 6 * (2 * degrees) ** 0.5
+    assert_distributed(codes, space, expected)
 
 
 @spaces
@@ -147,7 +135,7 @@ def test_every_parameter_is_trained(name: str) -> None:
 def test_full_precision_under_autocast(name: str) -> None:
     p = prior(name, SPACES["map"]).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        log_prob = p.log_prob(every_code(SPACES["map"]))
+        log_prob = p.log_prob(every_code(SPACES["map"]).unsqueeze(0))
         codes = p.sample(5)
     assert log_prob.dtype == torch.float32
     assert codes.dtype == torch.int64

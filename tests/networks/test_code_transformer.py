@@ -1,7 +1,5 @@
 """The transformer prior beyond the table of code priors: classes, its cache, the first tokens."""
 
-import itertools
-import math
 from typing import Any
 
 import pytest
@@ -11,6 +9,7 @@ from torch import Tensor
 from attelbo.latent.priors import autoregressive
 from attelbo.latent.spaces import Codes, ScaledCodes
 from attelbo.networks import AutoregressiveTransformer, NextScaleTransformer, code_transformer
+from enumerated_codes import assert_distributed, every_code
 
 SPACE = Codes((2, 2), 3)
 CLASSES = 4
@@ -27,11 +26,6 @@ def prior(space: Codes = SPACE, **settings: bool) -> AutoregressiveTransformer:
 
 def labels(n: int) -> Tensor:
     return torch.eye(CLASSES, dtype=torch.float64)[torch.arange(n) % CLASSES]
-
-
-def every_code(space: Codes) -> Tensor:
-    values = itertools.product(range(space.n_codes), repeat=math.prod(space.shape))
-    return torch.tensor(list(values)).view(-1, *space.shape)
 
 
 @pytest.mark.parametrize("space", [SPACE, Codes((2, 1, 2), 2, n_codebooks=2)], ids=["map", "residual"])
@@ -51,13 +45,9 @@ def test_samples_of_a_class_have_its_probabilities() -> None:
     y = labels(2).repeat(n, 1)
     codes = p.given(y).sample(2 * n)
     assert codes.shape == (2 * n, 2, 2)
-    weights = 3 ** torch.arange(4).flip(0)
-    places = (codes.flatten(1) * weights).sum(1)
     for label in range(2):
-        shares = torch.bincount(places[label::2], minlength=81).double() / n
         expected = p.given(labels(CLASSES)[label : label + 1]).log_prob(every_code(SPACE).unsqueeze(1))[:, 0].exp()
-        chi_square = float((n * (shares - expected).square() / expected.clamp_min(1 / n)).sum())
-        assert chi_square < 80 + 6 * 160**0.5
+        assert_distributed(codes[label::2], SPACE, expected)
 
 
 @pytest.mark.parametrize("axial_rotary", [False, True])

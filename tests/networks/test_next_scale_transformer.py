@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from attelbo.latent.pyramid import Size
 from attelbo.latent.spaces import ScaledCodes
 from attelbo.networks import NextScaleTransformer
+from enumerated_codes import assert_distributed, every_code
 
 CLASSES = 3
 SPACES = {
@@ -30,10 +31,6 @@ def prior(space: ScaledCodes, class_conditional: bool = False) -> NextScaleTrans
         for parameter in part.parameters():
             parameter.normal_(std=0.8)
     return part
-
-
-def every_code(space: ScaledCodes) -> Tensor:
-    return torch.tensor(list(itertools.product(range(space.n_codes), repeat=math.prod(space.shape))))
 
 
 @spaces
@@ -60,11 +57,7 @@ def test_samples_have_the_probabilities(space: ScaledCodes) -> None:
     drawn = p.given(label.expand(n, -1)).sample(n)
     assert drawn.shape == (n, *space.shape)
     expected = p.given(label.unsqueeze(0)).log_prob(codes.unsqueeze(1))[:, 0].exp()
-    weights = space.n_codes ** torch.arange(len(codes[0])).flip(0)
-    shares = torch.bincount((drawn * weights).sum(1), minlength=len(codes)).double() / n
-    chi_square = float((n * (shares - expected).square() / expected.clamp_min(1 / n)).sum())
-    degrees = len(codes) - 1
-    assert chi_square < degrees + 6 * (2 * degrees) ** 0.5
+    assert_distributed(drawn, space, expected)
     assert p.sample(4).shape == (4, *space.shape)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from attelbo.errors import ConfigError, UserError, nearest, one_line
+from attelbo.errors import ConfigError, UserError, did_you_mean, nearest, one_line
 from attelbo.experiments.quoting import quoted, with_letters
 
 CALLS = (
@@ -55,7 +55,7 @@ class Parser(ArgumentParser):
         # Where keys are given too, only what is close to an option was meant as one: --model is not --help.
         guess = slip and nearest(slip[1] or slip[2], known, cutoff=0.7 if takes_values else 0.6)
         if guess:
-            return f"; did you mean {guess}?"
+            return did_you_mean(guess)
         name = slip and slip[1] and re.match(r"-+(\w{2,})", slip[1])
         return f"; keys are written without dashes: {name[1]}=..." if takes_values and name else ""
 

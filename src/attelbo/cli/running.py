@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attelbo.cli.parsing import print_error, print_text
 from attelbo.cli.usage import root_of
-from attelbo.errors import ConfigError, UserError, nearest, within_memory
+from attelbo.errors import ConfigError, UserError, did_you_mean, nearest, within_memory
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -145,7 +145,7 @@ def _refuse_slips(words: Sequence[str]) -> None:
     train = [*inspect.signature(Train).parameters, "experiment", "debug"]
     for key in (key for word in words if (key := _first(word)) not in train):
         if (guess := nearest(key, [*inspect.signature(fit_prior).parameters, *train])) and guess not in train:
-            raise ConfigError(f"{key} (command line): unknown key; did you mean {guess}? [conf/fit_prior.yaml]")
+            raise ConfigError(f"{key} (command line): unknown key{did_you_mean(guess)} [conf/fit_prior.yaml]")
 
 
 def _fit_both(options: Namespace, words: list[str]) -> int:

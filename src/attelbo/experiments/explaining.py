@@ -18,7 +18,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from yaml import MarkedYAMLError, YAMLError
 
 from attelbo.checking import FaultError
-from attelbo.errors import first_line, nearest
+from attelbo.errors import did_you_mean, first_line, nearest
 from attelbo.experiments.grammar import wrong_kind
 from attelbo.experiments.listing import choices, nearest_of, no_such_part
 from attelbo.experiments.origins import (
@@ -280,7 +280,7 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
         choice = str(override.value())
         group = next((name for name in groups if name.endswith(f"/{key}") and choice in groups[name]), None)
         if group is not None:
-            return f"{key} ({COMMAND_LINE}): unknown key; did you mean {group}={choice}?"
+            return f"{key} ({COMMAND_LINE}): unknown key{did_you_mean(f'{group}={choice}')}"
         neighbours = [name for name in keys(plain) if parent(name) == parent(key) and leaf(name) not in _NOT_MEANT]
         # A clear slip is answered at once; for the arguments that no file spells out, code must be imported.
         slip = nearest(leaf(key), map(leaf, neighbours), cutoff=0.8)
@@ -306,12 +306,11 @@ def _wrong_group(error: Exception, root: str, folders: Sequence[Path], hydra: "H
     group, known = found["group"], choices(folders)
     if group not in known:
         return f"{group} ({COMMAND_LINE}): no such group{nearest_of(group, known)}"
-    advice = no_such_part(group)
+    advice = f"; {no_such_part(group)}"
     if root != "train":
         own = [str(key) for key in hydra.compose_config(root, [], run_mode=RunMode.RUN) if key not in _NOT_MEANT]
-        guess = nearest(group.rpartition("/")[2], own)
-        advice = f"did you mean {guess}?" if guess else f"known here: {', '.join(own)}"
-    return f"{group} ({COMMAND_LINE}): nothing to override here; {advice}"
+        advice = did_you_mean(nearest(group.rpartition("/")[2], own), f"known here: {', '.join(own)}")
+    return f"{group} ({COMMAND_LINE}): nothing to override here{advice}"
 
 
 def _words(value: Any) -> list[Any]:

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from attelbo.errors import ConfigError, nearest
+from attelbo.errors import ConfigError, did_you_mean, nearest
 
 NESTED = ("data", "hydra", "model")
 """Groups whose folders are groups themselves; elsewhere a folder is the first half of a choice's name."""
@@ -118,7 +118,7 @@ def nearest_of(word: str, candidates: Iterable[str], group: str | None = None) -
     known = f"there are {', '.join(candidates) or 'none'}"
     if group is not None and len(candidates) > _MANY:
         known = f"attelbo list {group} has all {len(candidates)}"
-    return f"; did you mean {guess}? ({known})" if guess else f"; {known}"
+    return f"{did_you_mean(guess)} ({known})" if guess else f"; {known}"
 
 
 def _table(rows: Iterable[tuple[str, str]], width: int | None) -> str:

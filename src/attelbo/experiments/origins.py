@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from attelbo.building import arguments_of, locate
-from attelbo.errors import ConfigError, nearest, one_line
+from attelbo.errors import ConfigError, did_you_mean, nearest, one_line
 from attelbo.experiments.grammar import Grammar
 from attelbo.experiments.listing import choices
 
@@ -69,7 +69,7 @@ class Layers:
         if key is None:
             return ""
         owner = self.file(key) or self.file(f"{parent(key)}._target_")
-        return f"; did you mean {key}?" + (f" [{owner}]" if owner else "")
+        return did_you_mean(key) + (f" [{owner}]" if owner else "")
 
 
 def read_layers(hydra: "Hydra", root: str, overrides: Sequence[str], folders: Sequence[Path]) -> Layers:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from attelbo.data import ResidentDataModule
-from attelbo.errors import ConfigError, UserError, nearest
+from attelbo.errors import ConfigError, UserError, did_you_mean, nearest
 from attelbo.experiments.rundir import RunDirectory, given_checkpoint
 from attelbo.experiments.settings import Init
 from attelbo.files import read_config
@@ -121,9 +121,9 @@ def _part(model: Model, name: str, key: str) -> nn.Module:
     except AttributeError:
         parts = [part for part, _ in model.named_modules() if part]
         outer = [part for part, _ in model.named_children()]
-        meant = f"; did you mean {guess}?" if (guess := nearest(name, parts)) else ""
+        guess = did_you_mean(nearest(name, parts))
         raise ConfigError(
-            f"init.{key}: {type(model).__name__} has no part {name!r}{meant} (there are {', '.join(outer)}, and parts "
+            f"init.{key}: {type(model).__name__} has no part {name!r}{guess} (there are {', '.join(outer)}, and parts "
             "of these)"
         ) from None
 

@@ -104,6 +104,11 @@ class EvidenceModel(Model):
         """Whether all importance samples of a row have the same weight, since q(z|x) is a point or there is no z."""
         return False
 
+    @property
+    def estimates_prior(self) -> bool:
+        """Whether log p(z) is only estimated, in expectation from below: the KL is then an upper bound."""
+        return False
+
     @abstractmethod
     def inference_parameters(self) -> list[nn.Parameter]:
         """The parameters of q(z|x), for objectives that train the two sides separately."""
@@ -233,13 +238,12 @@ class EvidenceModel(Model):
     def measures(self) -> Sequence[Measure]:
         key, label = (self._sum, "reconstruction + KL") if self.has_kl else ("loss", "loss")
         no_bound = Measure(key, label, "nats, no bound: there is neither ELBO nor NLL", better="less")
-        estimated = getattr(getattr(self, "prior", None), "estimates", False)
         unit = "nats" if self.likelihood.normalized else "nats, a cross-entropy: no likelihood of grey levels"
         note = f"given {self.given}" if self.given else ""
         return (
             Measure("elbo", "ELBO", "nats", note=note, better="more") if self.bounded else no_bound,
             Measure("reconstruction", "reconstruction", unit, better="less"),
-            Measure("kl", "KL", "nats, at most: log p(z) is estimated from below" if estimated else "nats"),
+            Measure("kl", "KL", "nats, at most: log p(z) is estimated from below" if self.estimates_prior else "nats"),
             Measure("bits_per_dim", "bits/dim", "bits, from the ELBO", 4, note, better="less"),
             Measure("active_units", "active units", f"of {self.n_latent} latent dimensions", 0),
             Measure("perplexity", "perplexity", "codes, if all were used equally"),

@@ -97,6 +97,10 @@ class LadderVAE(Hierarchy):
             chosen.append(z)
         return self.decoder(torch.cat(chosen, -1) if self.skip else z)
 
+    @property
+    def estimates_prior(self) -> bool:
+        return self.prior.estimates
+
     def inference_parameters(self) -> list[nn.Parameter]:
         return parameters_of(self.encoder, self.upward, self.readings)
 

@@ -82,6 +82,7 @@ class SemiSupervisedVAE(ConditionalVAE):
     """
 
     encodes_labels = False
+    sums_over_labels = True
     uses_data_keys = ("n_labels",)
 
     def __init__(self, classifier: nn.Module, alpha: float, n_classes: int, **parts: Any) -> None:

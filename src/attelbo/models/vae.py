@@ -10,7 +10,7 @@ Units: nats, summed over the dimensions of x and averaged over the batch.
 
 import math
 from collections.abc import Callable
-from typing import Any, NotRequired, TypedDict, Unpack
+from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ from attelbo.networks import Decoder, Encoder
 
 class VariationalAutoencoder(LatentVariableModel):
     """A VAE made of its parts. See :func:`build_vae` for how a configuration becomes one."""
+
+    sums_over_labels: ClassVar[bool] = False
+    """Whether its bound sums over labels: q(z|x) and p(x|z) of one label are then not those of the bound."""
 
     def __init__(
         self,
@@ -174,6 +177,10 @@ class VariationalAutoencoder(LatentVariableModel):
     @property
     def equal_weights(self) -> bool:
         return self.posterior.distribution.deterministic
+
+    @property
+    def estimates_prior(self) -> bool:
+        return self.prior.estimates
 
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.posterior.parameters()]

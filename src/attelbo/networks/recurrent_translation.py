@@ -96,7 +96,8 @@ class RecurrentEncoderDecoder(EncoderDecoder):
         super().__init__()
         check_choice("query", query, Query)
         check_at_least(1, embedding=embedding, hidden=hidden, layers=layers, readout=readout)
-        _check_shares(teacher_forcing=teacher_forcing, dropout=dropout)
+        if not 0 <= teacher_forcing <= 1:
+            raise ValueError(f"teacher_forcing must be in [0, 1], got {teacher_forcing}")
         self.padding = padding
         self.teacher_forcing = teacher_forcing
         self.feeds_last = feeds_last and attention is None
@@ -197,9 +198,3 @@ class _RecurrentDecoding(Decoding):
 
     def exchange(self, rows: Tensor) -> None:
         self.state = tuple(part.index_select(1, rows) for part in self.state)
-
-
-def _check_shares(**shares: float) -> None:
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {share}")

@@ -12,7 +12,7 @@ from attelbo.checks import check_at_least
 from attelbo.data.files import DataFile
 from attelbo.data.pictures import decoded_once
 from attelbo.data.sources.base import FileSource, Images, Splits, damaged, read_verified
-from attelbo.errors import DataError, nearest, one_line
+from attelbo.errors import DataError, did_you_mean, nearest, one_line
 
 FOLDER = "celeba"
 PICTURES = DataFile(f"{FOLDER}/img_align_celeba", None)
@@ -117,9 +117,8 @@ class CelebA(FileSource):
             _, head, *rows = read_verified(root, ATTRIBUTES).decode("ascii").splitlines()
             names = head.split()
             if self.attribute not in names:
-                guess = nearest(self.attribute, names)
-                meant = f"did you mean {guess}?" if guess else f"there are {', '.join(names)}"
-                raise DataError(f"data.source.attribute={self.attribute}: CelebA has no such attribute; {meant}")
+                meant = did_you_mean(nearest(self.attribute, names), f"there are {', '.join(names)}")
+                raise DataError(f"data.source.attribute={self.attribute}: CelebA has no such attribute{meant}")
             column = names.index(self.attribute) + 1
             return {row[0]: int(row[column] == "1") for row in map(str.split, rows)}
         except (ValueError, IndexError) as error:

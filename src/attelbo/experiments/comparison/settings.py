@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attelbo.building import flatten
-from attelbo.errors import UserError, nearest
+from attelbo.errors import UserError, did_you_mean, nearest
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.listing import nearest_in_parts
 from attelbo.experiments.rundir import computed
@@ -63,8 +63,8 @@ def settings_of(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Setting]:
     for key in by:
         if key not in known:
             guess = nearest(key, known) or nearest_in_parts(key, known)
-            remedy = f"did you mean {guess}?" if guess else "config.yaml of each run has them all"
-            raise UserError(f"--by {key}: no such key; {remedy}")
+            remedy = did_you_mean(guess, "config.yaml of each run has them all")
+            raise UserError(f"--by {key}: no such key{remedy}")
     keys = list(by) or differing(flat)
     cells: dict[tuple[str, ...], list[Run]] = {}
     for run, values in zip(runs, flat, strict=True):

@@ -35,7 +35,7 @@ from attelbo.experiments.terminal import tracked
 from attelbo.latent import StandardNormal
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.metrics import Measure
-from attelbo.models import Model, SemiSupervisedVAE, VariationalAutoencoder
+from attelbo.models import Model, VariationalAutoencoder
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
@@ -75,7 +75,7 @@ def check_compressible(model: Model, data: ResidentDataModule) -> None:
             "compress=true: bits-back coding here is for images and a VAE with model/posterior=diagonal_normal, "
             "model/prior=standard_normal and a discrete likelihood of what the images are"
         )
-    if isinstance(model, SemiSupervisedVAE):
+    if model.sums_over_labels:
         raise ConfigError("compress=true: M2 sums over labels, and bits-back coding here would be given one for free")
 
 

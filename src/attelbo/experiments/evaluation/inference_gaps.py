@@ -28,7 +28,7 @@ from attelbo.latent import DiagonalNormal, anneal, best_normal, estimate_log_lik
 from attelbo.latent.refinement import bound_of
 from attelbo.latent.spaces import Real
 from attelbo.metrics import Measure
-from attelbo.models import Model, SemiSupervisedVAE, VariationalAutoencoder
+from attelbo.models import Model, VariationalAutoencoder
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
@@ -51,12 +51,12 @@ def check_gaps(model: Model, described: str) -> None:
         isinstance(model, VariationalAutoencoder)
         and model.bounded
         and isinstance(model.posterior.space, Real)
-        and not model.prior.estimates
+        and not model.estimates_prior
     ):
         raise ConfigError(
             f"gaps=true: {described}: annealing here moves latents that are real numbers, with a known p(z) and a bound"
         )
-    if isinstance(model, SemiSupervisedVAE):
+    if model.sums_over_labels:
         raise ConfigError(f"gaps=true: {described}: M2 sums over labels, and annealing here would be given one")
 
 

@@ -16,7 +16,7 @@ from attelbo.experiments.settings import Evaluation
 from attelbo.latent import DiagonalNormal, StandardNormal
 from attelbo.latent.spaces import Codes
 from attelbo.metrics import Measure, bias_of_few_rows, information_terms, marginal_log_prob
-from attelbo.models import Model, SemiSupervisedVAE, VariationalAutoencoder
+from attelbo.models import Model, VariationalAutoencoder
 from attelbo.seeding import derive_seed
 from attelbo.training import seed_default_generator
 
@@ -45,15 +45,15 @@ def evaluate_information(
     ``attelbo.metrics.information``.
 
     Empty for models that cannot evaluate log q(z|x) of a given z: points, codes, hierarchies, flows that cannot be
-    inverted, or not from as many digits as z has, which is told; and M2, of which q(z|x,y) alone is known. Without the
-    aggregate KL where each class has a prior of its own or log p(z) is only estimated; without the terms of that KL
+    inverted, or not from as many digits as z has, which is told; and M2, whose q(z|x) is a mixture over labels. Without
+    the aggregate KL where each class has a prior of its own or log p(z) is only estimated; without the terms of that KL
     where q(z|x) or p(z) does not factorize over dimensions, or there is only one, or more than ``MOST_DIMENSIONS``.
     """
-    if not isinstance(model, VariationalAutoencoder) or isinstance(model, SemiSupervisedVAE):
+    if not isinstance(model, VariationalAutoencoder) or model.sums_over_labels:
         return {}, []
     if not model.has_kl or isinstance(model.posterior.space, Codes):
         return {}, []
-    posteriors, samples, log_q, log_p, off, unknown = [], [], [], [], [], model.prior.estimates
+    posteriors, samples, log_q, log_p, off, unknown = [], [], [], [], [], model.estimates_prior
     for i, rows in enumerate(rows_evaluated(data, split, settings, device)):
         seed_default_generator(derive_seed(seed, "information", i), device)
         batch = data.materialize(rows, split)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from attelbo.checking import FaultError, check_node
 from attelbo.checks import check_at_least
-from attelbo.errors import ConfigError
+from attelbo.errors import ConfigError, did_you_mean
 from attelbo.experiments.configuration import parse, refuse_duplicates
 from attelbo.experiments.listing import choices, config_folders, nearest_of
 from attelbo.experiments.origins import COMMAND_LINE, read_config_file, shown
@@ -81,8 +81,8 @@ def read(words: Sequence[str], config_dir: Path | None = None) -> Sweep:
         sweep = Sweep(**{**content, **given})
     except FaultError as fault:
         key = fault.key.removeprefix("sweep.").partition("[")[0]
-        meant = f"; did you mean {fault.meant}?" if fault.meant else ""
-        raise ConfigError(f"{fault.key} ({COMMAND_LINE if key in given else where}): {fault.problem}{meant}") from fault
+        guess = did_you_mean(fault.meant)
+        raise ConfigError(f"{fault.key} ({COMMAND_LINE if key in given else where}): {fault.problem}{guess}") from fault
     except ValueError as error:
         raise ConfigError(f"sweep.{error} [{where}]") from error
     if sweep.sampler is None and (idle := [key for key in given if key not in ("words", "sampler")]):

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from attelbo.errors import ConfigError, nearest
+from attelbo.errors import ConfigError, did_you_mean, nearest
 from attelbo.models.base import Monitor
 
 
@@ -61,9 +61,5 @@ def is_known(monitor: str, trainer: Trainer, key: str) -> bool:
         return True
     if not any(name.startswith("val/") for name in metrics):
         return False
-    guess = nearest(monitor, metrics)
-    raise ConfigError(
-        f"{key}={monitor}: no such metric"
-        + (f"; did you mean {guess}?" if guess else "")
-        + f" (there are {', '.join(metrics)})"
-    )
+    guess = did_you_mean(nearest(monitor, metrics))
+    raise ConfigError(f"{key}={monitor}: no such metric{guess} (there are {', '.join(metrics)})")
