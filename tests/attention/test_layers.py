@@ -351,7 +351,7 @@ def test_latent_attention_has_keys_and_values_of_one_vector() -> None:
     for n in range(HEADS):
         query = ours.query(x)[..., 8 * n : 8 * n + 8]
         turned, shared_turned = rotary.at_query_key(query[:, None, :, 6:], shared[:, None])
-        key, value = latent @ ours.up_key[n].T, latent @ ours.up_value[n].T
+        key, value = ours.up_key(latent)[..., 6 * n : 6 * n + 6], ours.up_value(latent)[..., 8 * n : 8 * n + 8]
         scores = query[..., :6] @ key.mT + (turned @ shared_turned.mT)[:, 0]
         outputs.append(F.softmax(scores / 8**0.5, -1) @ value)
     torch.testing.assert_close(ours(x), ours.output(torch.cat(outputs, -1)))

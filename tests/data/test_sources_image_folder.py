@@ -2,8 +2,10 @@
 
 import io
 import os
+import struct
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from torchvision.transforms.functional import center_crop
 
 from attelbo.cli import main
 from attelbo.data import ImageDataModule, kept, pictures
+from attelbo.data.pictures import decode_pictures
 from attelbo.data.sources import ImageFolder
 from attelbo.errors import DataError
 from attelbo.training.callbacks import confusion
@@ -253,7 +256,7 @@ def test_the_crop_is_that_of_torchvision(width: int, height: int, crop: int, tmp
         (("few", 8, 3, 2), "few holds 0 folders, one for each class, but data.source.n_classes is 2; null is for"),
         (("damaged",), "damaged/9.png is no picture (cannot identify image file "),
         (("broken",), "broken/0.png is no picture (broken PNG file (chunk b'IDA!')); leave it out"),
-        (("deep",), "deep/0.png has more than 8 bits per channel; attelbo's images have 8"),
+        (("deep",), "deep/0.png has more than 8 bits per channel; attelbo's images have 8: save it with as many"),
     ],
 )
 def test_what_is_no_folder_of_pictures_is_told_in_a_line(words, said: str, tmp_path: Path):
@@ -271,6 +274,57 @@ def test_what_is_no_folder_of_pictures_is_told_in_a_line(words, said: str, tmp_p
     with pytest.raises(DataError) as error:
         ImageFolder(*(words or ("images",))).load(tmp_path)
     assert said in str(error.value)
+
+
+def png_of_16_bits(kind: int, channels: int) -> bytes:
+    """2 x 2 pixels; kind: PNG's own number of gray (0), color (2) and either with opacity (4, 6)."""
+    header = struct.pack(">IIBBBBB", 2, 2, 16, kind, 0, 0, 0)
+    rows = zlib.compress(bytes(2 * (1 + 2 * 2 * channels)))
+    chunks = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+
+
+def tiff_of_16_bits(order: Literal["little", "big"]) -> bytes:
+    """One pixel of three colors."""
+    mark = {"little": "<", "big": ">"}[order]
+    # Width, height, bits, compression, colors, where the pixel is, samples, rows, bytes; what is long lies behind.
+    tags = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 3, 122), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 128)]
+    tags += [(277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 1, 6)]
+    content = {"little": b"II*\0", "big": b"MM\0*"}[order] + struct.pack(f"{mark}IH", 8, len(tags))
+    for tag, kind, count, value in tags:
+        inside = struct.pack(f"{mark}HH", value, 0) if kind == 3 and count == 1 else struct.pack(f"{mark}I", value)
+        content += struct.pack(f"{mark}HHI", tag, kind, count) + inside
+    return content + bytes(4) + struct.pack(f"{mark}HHH", 16, 16, 16) + bytes(6)
+
+
+DEEP = {
+    "color.png": png_of_16_bits(2, 3),
+    "gray_and_opacity.png": png_of_16_bits(4, 2),
+    "color_and_opacity.png": png_of_16_bits(6, 4),
+    "little.tif": tiff_of_16_bits("little"),
+    "big.tif": tiff_of_16_bits("big"),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_colors_of_16_bits_are_refused_as_grays_are(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(DEEP[name])
+    with Image.open(tmp_path / name) as image:
+        assert image.mode in {"RGB", "RGBA"}  # it is read, with 8 bits
+        image.load()
+    with pytest.raises(DataError, match=f"{name} has more than 8 bits per channel"):
+        decode_pictures([tmp_path / name], (3, 2, 2))
+
+
+def test_a_bitmap_of_16_bits_a_pixel_has_fewer_than_8_for_a_color(tmp_path: Path) -> None:
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    header = struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 16, 3, 4, 0, 0, 0, 0) + masks
+    pixel = struct.pack("<HH", 0xF800, 0)
+    start = struct.pack("<2sIHHI", b"BM", 14 + len(header) + 4, 0, 0, 14 + len(header))
+    (tmp_path / "red.bmp").write_bytes(start + header + pixel)
+    assert decode_pictures([tmp_path / "red.bmp"], (3, 1, 1)).flatten().tolist() == [255, 0, 0]
 
 
 def test_a_vae_is_trained_on_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -125,8 +125,18 @@ def test_tied_weights_are_one_parameter():
     torch.testing.assert_close(model(x), model.features(x) @ model.embedding.vectors.weight.T)
 
 
-def test_initialization_is_that_of_gpt_2():
-    model = untrained(DataSpec("letters", (T,), "tokens", n_tokens=300), dim=128)
+KINDS_OF_ATTENTION = {
+    "MultiHeadAttention": {},
+    "LatentAttention": {"latent_dim": 32},
+    "GatedAttention": {},
+    "ForgettingAttention": {},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_ATTENTION)
+def test_initialization_is_that_of_gpt_2(kind):
+    attention = {"_target_": f"attelbo.attention.{kind}", "heads": 2, **KINDS_OF_ATTENTION[kind]}
+    model = untrained(DataSpec("letters", (T,), "tokens", n_tokens=300), dim=128, attention=attention)
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
             expected = 0.0 if name.endswith("bias") else 1.0

@@ -122,6 +122,13 @@ def test_of_a_language_model_what_is_between_embedding_and_head(tied: bool) -> N
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
 
 
+def test_projections_of_a_latent_vector_are_matrices_as_others_are() -> None:
+    model, _ = untrained(*GPT, "model/attention=latent")
+    chosen = hidden_matrices(model)
+    names = {name.split(".")[-2] for name, p in model.named_parameters() if any(p is own for own in chosen)}
+    assert names == {"query", "down", "up_key", "up_value", "output", "first", "second"}
+
+
 def test_of_other_models_the_layer_that_speaks_of_the_data_is_none() -> None:
     model, _ = untrained("experiment=digits/vit", "model.dim=8", "model.attention.heads=2")
     names = {parameter: name for name, parameter in model.named_parameters()}

@@ -17,7 +17,6 @@ position, R features of the latent.
 from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
@@ -67,8 +66,8 @@ class LatentAttention(AttentionLayer):
         self.query = nn.Linear(dim, dim, bias=bias)
         self.down = nn.Linear(dim if memory_dim is None else memory_dim, latent_dim + placed, bias=bias)
         self.norm = nn.RMSNorm(latent_dim, eps=1e-6)
-        self.up_key = nn.Parameter(torch.empty(heads, head_dim - placed, latent_dim))
-        self.up_value = nn.Parameter(torch.empty(heads, head_dim, latent_dim))
+        self.up_key = nn.Linear(latent_dim, heads * (head_dim - placed), bias=False)
+        self.up_value = nn.Linear(latent_dim, dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=bias)
         self.reset_parameters()
 
@@ -83,9 +82,9 @@ class LatentAttention(AttentionLayer):
     def reset_parameters(self, gain: float = 1.0) -> None:
         """Glorot-uniform for each projection by itself, with a gain for values and output; biases zero."""
         weights = [self.query.weight, *self.down.weight.split([self.latent_dim, self.own_placed[1]])]
-        for projection in (*weights, self.up_key.flatten(0, 1)):
+        for projection in (*weights, self.up_key.weight):
             nn.init.xavier_uniform_(projection)
-        for projection in (self.up_value.flatten(0, 1), self.output.weight):
+        for projection in (self.up_value.weight, self.output.weight):
             nn.init.xavier_uniform_(projection, gain)
         for layer in (self.query, self.down, self.output):
             if layer.bias is not None:
@@ -102,11 +101,12 @@ class LatentAttention(AttentionLayer):
         if cache is None or memory is not None or type(self.score) not in (Dot, ScaledDot):
             return super().forward(query, memory, mask=mask, cache=cache)
         own, placed, latent, placed_key = self._placed(query, cache)
-        own = torch.einsum("bntd,ndr->bntr", own, self.up_key)  # <q, W c> = <W^T q, c>
+        up_key, up_value = (up.weight.unflatten(0, (self.heads, -1)) for up in (self.up_key, self.up_value))
+        own = torch.einsum("bntd,ndr->bntr", own, up_key)  # <q, W c> = <W^T q, c>
         q = torch.cat([own, placed], -1)
         k = torch.cat([latent, placed_key], -1)
         heads = self.attend(q, k, latent, self.masked(mask))
-        return self.combine(torch.einsum("bntr,ndr->bntd", heads, self.up_value), query)
+        return self.combine(torch.einsum("bntr,ndr->bntd", heads, up_value), query)
 
     def project(
         self, query: Tensor, memory: Tensor | KeyValues | None = None, cache: KeyValueCache | None = None
@@ -141,7 +141,5 @@ class LatentAttention(AttentionLayer):
 
     def _raise(self, latent: Tensor, placed_key: Tensor) -> KeyValues:
         """Keys and values (B, N, S, D)."""
-        own, value = (
-            split_heads(F.linear(latent[:, 0], up.flatten(0, 1)), self.heads) for up in (self.up_key, self.up_value)
-        )
+        own, value = (split_heads(up(latent[:, 0]), self.heads) for up in (self.up_key, self.up_value))
         return KeyValues(torch.cat([own, placed_key.expand(-1, self.heads, -1, -1)], -1), value)

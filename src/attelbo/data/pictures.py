@@ -4,6 +4,7 @@ Shapes: n pictures.
 """
 
 import os
+import re
 import struct
 from collections import deque
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ _WRONG = (
     *(OSError, ValueError, SyntaxError, Image.DecompressionBombError),
     *(ArithmeticError, LookupError, TypeError, struct.error),
 )
+_DEEP = re.compile(";16[BLN]")
+"""In what Pillow calls the colors of a file with 16 bits each, of which it keeps 8: RGB;16B, say. BGR;16 has 5 or 6."""
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
@@ -127,8 +130,10 @@ def _decode(file: Path, mode: str, size: tuple[int, int], crop: int | None) -> n
     """(H, W) or (H, W, 3), uint8, of this width and height."""
     try:
         with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{file.absolute()} has more than 8 bits per channel; attelbo's images have 8")
+            if image.mode.startswith(("I", "F")) or _DEEP.search(str(image.tile)):
+                raise DataError(
+                    f"{file.absolute()} has more than 8 bits per channel; attelbo's images have 8: save it with as many"
+                )
             # Not ImageOps.exif_transpose, which writes all Exif data anew and fails where a camera wrote others wrong.
             turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
             upright = (image if turn is None else image.transpose(turn)).convert(mode)
