@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from attelbo.latent import AutoregressiveConvolutional, AutoregressiveRecurrent, OneHotCategorical, Quantized
+from attelbo.latent.priors import autoregressive_convolutional
+from attelbo.latent.priors.autoregressive import draw
 from attelbo.latent.spaces import Codes
 from enumerated_codes import assert_distributed, every_code
 
@@ -100,14 +102,20 @@ def test_the_units_are_those_of_torch() -> None:
     torch.testing.assert_close(p.logits(codes), p.output(states))
 
 
-def test_rows_far_above_are_left_out_of_sampling_without_a_trace() -> None:
-    p = prior("autoregressive_convolutional", Codes((9, 3), 4), layers=2, reach=1)
-    codes = torch.randint(4, (2, 9, 3))
-    whole = p.logits(codes.flatten(1)).mT.unflatten(2, (9, 3))
-    for y in range(9):
-        top = max(0, y - p._rows_seen)
-        torch.testing.assert_close(p._rows(codes[:, top : y + 1], top)[:, :, -1], whole[:, :, y])
-    assert p._rows_seen == 3
+@pytest.mark.parametrize("shape", [(9, 3), (2, 3, 2), (7,)])
+def test_sampling_computes_each_place_once_as_if_all_were_known(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = prior("autoregressive_convolutional", Codes(shape, 4), layers=2, reach=2)
+    seen: list[Tensor] = []
+
+    def watched(logits: Tensor) -> Tensor:
+        seen.append(logits)
+        return draw(logits)
+
+    monkeypatch.setattr(autoregressive_convolutional, "draw", watched)
+    codes = p.sample(5)
+    torch.testing.assert_close(torch.stack(seen, 1), p.logits(codes.flatten(1)))
 
 
 def test_uniform_kl_is_exact_at_every_position() -> None:

@@ -4,8 +4,6 @@ Generation with PixelCNN Decoders", arXiv:1606.05328, sec. 2.1-2.2, fig. 2).
 Shapes: N rows, Y x X the map of codes, T = Y X, K codes, C channels.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,31 +39,45 @@ class AutoregressiveConvolutional(AutoregressiveCodes):
         self.width = self.n_positions // self.height
         self.layers = nn.ModuleList(_GatedLayer(channels, reach) for _ in range(layers))
         self.output = nn.Sequential(nn.ReLU(), nn.Conv2d(channels, self.n_codes, 1))
-        self._rows_seen = 1 + layers * reach
 
     def logits(self, codes: Tensor) -> Tensor:
-        return self._rows(codes.unflatten(1, (self.height, self.width)), 0).flatten(2).mT
-
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        codes = torch.zeros(n, self.height, self.width, dtype=torch.int64, device=self.code.device)
-        for y in range(self.height):
-            top = max(0, y - self._rows_seen)  # rows further above have no influence
-            for x in range(self.width):
-                codes[:, y, x] = draw(self._rows(codes[:, top : y + 1], top)[:, :, -1, x])
-        return codes.view(n, *self.latent_shape)
-
-    def _rows(self, codes: Tensor, top: int) -> Tensor:
-        """Logits (N, K, y, X) for the rows of codes (N, y, X) that begin with row ``top`` of the map."""
-        start, n_rows = top * self.width, codes.shape[1]
-        size = (n_rows, self.width)
-        embedded = self.embed(codes.flatten(1), start).unflatten(1, size).permute(0, 3, 1, 2)  # (N, C, y, X)
-        position = self.position[start : start + math.prod(size)].unflatten(0, size).permute(2, 0, 1)
+        size = (self.height, self.width)
+        embedded = self.embed(codes).mT.unflatten(2, size)  # (N, C, Y, X)
+        position = self.position.mT.unflatten(1, size)
         above = F.pad(embedded, (0, 0, 1, 0))[:, :, :-1] + position
         left = F.pad(embedded, (1, 0))[..., :-1] + position
         for layer in self.layers:
             above, left = layer(above, left)
-        return self.output(left)
+        return self.output(left).flatten(2).mT
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        layers = [layer for layer in self.layers if isinstance(layer, _GatedLayer)]
+        position = self.position.mT.unflatten(1, (self.height, self.width))
+        blank = self.code.new_zeros(n, len(position), 1, 1)
+        # Of each layer, the rows and the columns behind that its filters still see: each place is computed once.
+        rows = [blank.expand(-1, -1, layer.reach, self.width) for layer in layers]
+        codes: list[Tensor] = []
+        row_above: Tensor = blank
+        for y in range(self.height):
+            above, told = row_above + position[:, y : y + 1], list[Tensor]()
+            for k, layer in enumerate(layers):
+                seen = torch.cat([rows[k], above], 2)
+                rows[k], vertical = seen[:, :, 1:], layer.down(seen)
+                above = _gate(vertical)
+                told.append(layer.link(vertical))
+            columns = [blank.expand(-1, -1, -1, layer.reach) for layer in layers]
+            embedded = [blank]
+            for x in range(self.width):
+                left = embedded[-1] + position[:, y : y + 1, x : x + 1]
+                for k, layer in enumerate(layers):
+                    seen = torch.cat([columns[k], left], 3)
+                    columns[k] = seen[..., 1:]
+                    left = layer.along(left, seen, told[k][..., x : x + 1])
+                codes.append(draw(self.output(left).flatten(1)))
+                embedded.append(self.embed(codes[-1].unsqueeze(1), y * self.width + x).mT.unsqueeze(2))
+            row_above = torch.cat(embedded[1:], 3)
+        return torch.stack(codes, 1).view(n, *self.latent_shape)
 
 
 class _GatedLayer(nn.Module):
@@ -80,10 +92,17 @@ class _GatedLayer(nn.Module):
         self.residual = nn.Conv2d(channels, channels, 1)
 
     def forward(self, above: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-        reach = self.reach
-        vertical = self.vertical(F.pad(above, (reach, reach, reach, 0)))
-        horizontal = self.horizontal(F.pad(left, (reach, 0)))
-        return _gate(vertical), left + self.residual(_gate(horizontal + self.link(vertical)))
+        vertical = self.down(F.pad(above, (0, 0, self.reach, 0)))
+        return _gate(vertical), self.along(left, F.pad(left, (self.reach, 0)), self.link(vertical))
+
+    def down(self, above: Tensor) -> Tensor:
+        """The vertical stack's features (N, 2 C, y, X), of ``reach`` rows more."""
+        return self.vertical(F.pad(above, (self.reach, self.reach)))
+
+    def along(self, left: Tensor, seen: Tensor, told: Tensor) -> Tensor:
+        """The horizontal stack's next features (N, C, y, x) of these, which with ``reach`` columns more are ``seen``,
+        and of what the vertical stack has told (N, 2 C, y, x)."""
+        return left + self.residual(_gate(self.horizontal(seen) + told))
 
 
 def _gate(features: Tensor) -> Tensor:
