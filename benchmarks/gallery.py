@@ -19,7 +19,7 @@ from pathlib import Path
 
 from attelbo.cli import main as attelbo
 from attelbo.errors import UserError
-from attelbo.experiments.measured import measured
+from attelbo.experiments.numbers import numbers_of
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.files import write_atomically
 from benchmarks.exhibits import EXHIBITS, Exhibit, Work
@@ -137,7 +137,7 @@ def facts(run: Path, metrics: Sequence[str]) -> str:
         measure.key: f"{measure.label} {value:z.{measure.digits}f}"
         + ("" if error is None else f" ± {error:.{measure.digits}f}")
         + f" {measure.unit}{f' ({measure.note})' * bool(measure.note)}"
-        for measure, value, error in measured(result, "test")
+        for measure, value, error in numbers_of(result, "test")
     }
     told = [*(numbers[key].strip() for key in metrics), f"{result['seconds']['train']:.0f} s of training"]
     return f"{'; '.join(told)}; {', '.join(filter(None, made_on(run)))}"

@@ -14,7 +14,7 @@ from attelbo.cli import main
 from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
-from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, measure, suitable_chunk
+from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, evaluate_model, suitable_chunk
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import pick_device
@@ -189,7 +189,7 @@ def test_the_chunk_changes_nothing_but_the_noise(trained):
 
 def test_the_likelihood_is_above_the_bound(trained, tmp_path):
     model, data = trained
-    result = measure(model, data, "test", settings(n_samples=200), seed=0, device=CPU, output_dir=tmp_path)
+    result = evaluate_model(model, data, "test", settings(n_samples=200), seed=0, device=CPU, output_dir=tmp_path)
     metrics = result["metrics"]
     assert -metrics["test/nll"] > metrics["test/elbo"]
     assert (result["nll_samples"], result["nll_images"]) == (200, data.n_rows("test"))

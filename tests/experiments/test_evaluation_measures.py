@@ -21,8 +21,8 @@ from attelbo.experiments.evaluation import (
     evaluate_disentanglement,
     evaluate_inception,
     evaluate_information,
+    evaluate_model,
     evaluate_quality,
-    measure,
     quality,
     write_tables,
 )
@@ -110,7 +110,7 @@ def test_what_is_not_known_is_left_out(runs, model, known):
     words = runs.words(f"model={model}", without=("model.encoder.hidden=[8]", "model.decoder.hidden=[8]"))
     kept = [w for w in words if not w.startswith(("model/", "model.latent_dim"))]
     built, data = run.assemble(runs.compose(kept))
-    result = measure(built, data, "test", SETTINGS, 0, CPU, runs.folder)
+    result = evaluate_model(built, data, "test", SETTINGS, 0, CPU, runs.folder)
     names = {name.partition("/")[2] for name in result["metrics"]}
     assert (names & INFORMATION == INFORMATION) == known
     assert ("total_correlation" in names) == ("dimension_wise_kl" in names) == (model == "vae")
@@ -140,7 +140,7 @@ def test_what_an_inverse_does_not_tell_is_left_out_and_the_bound_is_still_one(ru
 @pytest.mark.parametrize("prior", ["standard_normal", "two_stage"])
 def test_a_bound_on_the_prior_is_called_one(runs, prior):
     built, data = run.assemble(runs.compose(runs.words(f"model/prior={prior}")))
-    result = measure(built, data, "test", SETTINGS, 0, CPU, runs.folder)
+    result = evaluate_model(built, data, "test", SETTINGS, 0, CPU, runs.folder)
     assert "test/mutual_information" in result["metrics"]
     assert ("test/aggregate_kl" in result["metrics"]) == (prior == "standard_normal")
     (kl,) = [own for own in result["measures"] if own.key == "kl"]
@@ -159,7 +159,7 @@ def test_a_bound_on_the_prior_is_called_one(runs, prior):
 def test_what_an_nll_is_of_and_rests_on_is_told(runs, name, note, counted):
     """Of equal samples each has the weight of all of them: as many as there are would be no sign of a good estimate."""
     model, data = run.assemble(runs.compose(["~experiment", f"model={name}"]))
-    result = measure(model, data, "test", SETTINGS, 0, CPU, runs.folder)
+    result = evaluate_model(model, data, "test", SETTINGS, 0, CPU, runs.folder)
     shown = {own.key: own for own in result["measures"]}
     assert shown["nll"].note == note
     assert shown["elbo"].note == (note.partition(";")[0] if note.startswith("given") else "")

@@ -287,14 +287,14 @@ def test_a_signal_saves_every_replica_and_the_same_command_goes_on(runs, separat
 def test_a_signal_during_an_evaluation_acts_at_once(runs, monkeypatch):
     evaluated: list[int] = []
 
-    def interrupted_measure(model, data, split, settings, seed, *others):
+    def interrupted_evaluation(model, data, split, settings, seed, *others):
         evaluated.append(seed)
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(10_000_000):
             pass
         raise AssertionError("the signal was ignored")
 
-    monkeypatch.setattr(run, "measure", interrupted_measure)
+    monkeypatch.setattr(run, "evaluate_model", interrupted_evaluation)
     code, sweep = train(runs, *STACKED, "trainer.max_epochs=1")
     assert code == 143
     assert len(evaluated) == 1

@@ -206,7 +206,7 @@ def test_a_defect_is_recorded_and_leads_to_1(runs, monkeypatch, capsys):
     def fail(*args, **kwargs):
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(run, "measure", fail)
+    monkeypatch.setattr(run, "evaluate_model", fail)
     assert main(["train", *runs.words()]) == 1
     (folder,) = (runs.folder / "small").iterdir()
     status = RunDirectory(folder).status()
@@ -453,7 +453,7 @@ def test_a_directory_in_use_is_left_alone(runs, monkeypatch):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure", fail)
+        patch.setattr(run, "evaluate_model", fail)
         with pytest.raises(ZeroDivisionError):
             runs.train()
     (folder,) = (runs.folder / "small").iterdir()
@@ -514,16 +514,16 @@ def test_the_jobs_of_a_sweep_read_equal_data_once_and_find_what_each_would_alone
 
 
 def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsys):
-    measure = run.measure
+    evaluate_model = run.evaluate_model
 
     def fail_once(model, data, split, settings, seed: int, *rest):
         if seed == 1:
             raise ZeroDivisionError("a defect")
-        return measure(model, data, split, settings, seed, *rest)
+        return evaluate_model(model, data, split, settings, seed, *rest)
 
     command = ["train", "-m", *runs.words("seed=1,2", "trainer.max_epochs=1")]
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure", fail_once)
+        patch.setattr(run, "evaluate_model", fail_once)
         assert main(command) == 1
     assert "1 of 2 jobs done" in capsys.readouterr().out
     (sweep,) = (runs.folder / "small").iterdir()
@@ -534,13 +534,13 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsy
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_sweep_and_the_same_command_goes_on(runs, monkeypatch, number, code):
-    def interrupted_measure(*args, **kwargs):
+    def interrupted_evaluation(*args, **kwargs):
         os.kill(os.getpid(), number)
         raise AssertionError("the signal was ignored")
 
     command = ["train", "-m", *runs.words("seed=1,2", "trainer.max_epochs=1")]
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure", interrupted_measure)
+        patch.setattr(run, "evaluate_model", interrupted_evaluation)
         assert main(command) == code
     (sweep,) = (runs.folder / "small").iterdir()
     assert list(states(sweep).values()) == [("interrupted", 1)]  # the next one did not begin

@@ -216,7 +216,7 @@ def test_a_damaged_checkpoint_stops_ckpt_auto(runs, monkeypatch):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure", fail)
+        patch.setattr(run, "evaluate_model", fail)
         with pytest.raises(ZeroDivisionError):
             runs.train()
     (checkpoint,) = runs.folder.glob("*/*/checkpoints/last.ckpt")

@@ -201,14 +201,14 @@ def test_a_resumed_run_reads_its_checkpoint_once_and_builds_one_trainer(runs, mo
     assert len(built) == 1
 
 
-def interrupted_measure(*args: Any, **kwargs: Any) -> None:
+def interrupted_evaluation(*args: Any, **kwargs: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     raise AssertionError("the signal was ignored")
 
 
 def test_stopped_after_the_training_it_goes_on_with_the_evaluation(runs, uninterrupted, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure", interrupted_measure)
+        patch.setattr(run, "evaluate_model", interrupted_evaluation)
         stopped = runs.train(*WORDS)
     assert (stopped.state, stopped.exit_code) == ("interrupted", 143)
     assert run.RunDirectory(stopped.run_dir).status()["state"] == "interrupted"
@@ -218,7 +218,7 @@ def test_stopped_after_the_training_it_goes_on_with_the_evaluation(runs, uninter
 def test_what_another_process_ends_just_before_is_not_run_again(runs, monkeypatch, capsys):
     words = ("trainer.max_epochs=1", "ckpt=auto")
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure", interrupted_measure)
+        patch.setattr(run, "evaluate_model", interrupted_evaluation)
         stopped = runs.train(*words).run_dir
 
     def late(folder: Path, locked: Any = run.locked) -> Any:
@@ -243,7 +243,7 @@ def test_what_was_stopped_early_stays_so(runs, shared_runs, monkeypatch):
     whole = shared_runs.train(*STOPPING)
     assert runs.checkpoint(whole)["epoch"] == 2
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure", interrupted_measure)
+        patch.setattr(run, "evaluate_model", interrupted_evaluation)
         assert runs.train(*STOPPING).state == "interrupted"
     assert_equal_runs(runs.train(*STOPPING, "ckpt=auto").run_dir, whole.run_dir)
 

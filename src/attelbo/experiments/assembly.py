@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from attelbo.building import Spec, build
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, one_line
-from attelbo.experiments.evaluation import check_measurable
+from attelbo.experiments.evaluation import check_evaluation
 from attelbo.experiments.rundir import given_checkpoint
 from attelbo.experiments.settings import Evaluation, Which, epoch_of
 from attelbo.experiments.starting import freeze, init_of, take_vocabulary, take_weights
@@ -98,7 +98,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     freeze(init, model)
     _check_callbacks(callbacks, model)
     try:
-        check_measurable(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}", config)
+        check_evaluation(evaluation, model, data, f"a {type(model).__name__} on {data.spec.name}", config)
     except ConfigError as error:
         raise _of_evaluation(error) from error
     return model, data

@@ -15,7 +15,7 @@ from typing import Any
 
 from attelbo.experiments.curves import Curve, line_chart
 from attelbo.experiments.exhibits import earlier, final, image, text
-from attelbo.experiments.measured import measured, remarks
+from attelbo.experiments.numbers import numbers_of, remarks
 from attelbo.experiments.pages import template
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.files import read_yaml, write_atomically
@@ -91,7 +91,7 @@ def write_report(run_dir: Path) -> Path:
 def _headlines(result: Mapping[str, Any]) -> Iterable[Headline]:
     """The final metrics with their units, the most comparable one first."""
     split = _split(result)
-    for measure, value, error in measured(result, split):
+    for measure, value, error in numbers_of(result, split):
         unit = measure.unit if error is None else f"± {error:.{measure.digits}f} {measure.unit}"
         note = measure.note or f"{split} split"
         yield Headline(

@@ -23,7 +23,7 @@ from attelbo.experiments import replicas
 from attelbo.experiments import run as runs
 from attelbo.experiments.assembly import Config, assemble, evaluation_of
 from attelbo.experiments.configuration import check_again
-from attelbo.experiments.evaluation import measure
+from attelbo.experiments.evaluation import evaluate_model
 from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.terminal import terminal
@@ -78,7 +78,7 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
     loaded = _same_data(first, config, data)
     _tell_origins(first, config)
     if not training:
-        return _compare({"metrics": _measured(first, config, model, data)}, first, None)
+        return _compare({"metrics": _evaluated(first, config, model, data)}, first, None)
     again, code = _train(first, config, loaded)
     if code != 0:
         return code
@@ -181,14 +181,14 @@ def _beside(path: Path, originals: Mapping[str, RunDirectory]) -> Path:
     return folder
 
 
-def _measured(run: RunDirectory, config: Config, model: Model, data: ResidentDataModule) -> dict[str, float]:
+def _evaluated(run: RunDirectory, config: Config, model: Model, data: ResidentDataModule) -> dict[str, float]:
     """The metrics of the weights that the run was measured with."""
     data.load_state(run.path)
     load_weights(model, checkpoint_of(run.path, _result_of(run).get("checkpoint", "best")))
     use_threads(read_config(run.path)["trainer"]["threads"])
     device = pick_device("cpu" if config["trainer"]["accelerator"] == "cpu" else "auto")
     folder = Path(config["paths"]["output_dir"])
-    return measure(model, data, "test", evaluation_of(config), config["seed"], device, folder, config)["metrics"]
+    return evaluate_model(model, data, "test", evaluation_of(config), config["seed"], device, folder, config)["metrics"]
 
 
 # -- the comparison ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from attelbo.experiments.comparison.runs import read_run
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.statistics import Estimate
 from attelbo.experiments.comparison.table import OVER_SEEDS, as_text, by_seed, metrics_of
-from attelbo.experiments.measured import measured, remarks
+from attelbo.experiments.numbers import numbers_of, remarks
 from attelbo.experiments.terminal import print_whole, terminal
 
 WIDTH = 110
@@ -20,7 +20,7 @@ WIDTH = 110
 def print_result(result: Mapping[str, Any], run_dir: Path, split: str = "test", works: bool = True) -> None:
     """Print the headline numbers of a result, with their units, remarks on them, and the paths of pictures, texts and
     report if these ``works`` were made of the weights that were measured."""
-    seconds, numbers = result.get("seconds", {}), list(measured(result, split))
+    seconds, numbers = result.get("seconds", {}), list(numbers_of(result, split))
     errors = ", ± standard error" if any(each.error is not None for each in numbers) else ""
     table = Table(title=f"{run_dir}: {split}{errors}", title_justify="left", show_header=False, box=None)
     for justify in ("left", "right", "left", "left"):

@@ -4,22 +4,22 @@ from attelbo.experiments.evaluation.command import evaluate
 from attelbo.experiments.evaluation.disentanglement import evaluate_disentanglement
 from attelbo.experiments.evaluation.information import evaluate_information
 from attelbo.experiments.evaluation.likelihood import evaluate_bound, evaluate_likelihood, suitable_chunk
-from attelbo.experiments.evaluation.measuring import check_measurable, measure
+from attelbo.experiments.evaluation.model import check_evaluation, evaluate_model
 from attelbo.experiments.evaluation.quality import evaluate_inception, evaluate_quality
 from attelbo.experiments.evaluation.splits import SplitName
 from attelbo.experiments.evaluation.tables import write_tables
 
 __all__ = [
     "SplitName",
-    "check_measurable",
+    "check_evaluation",
     "evaluate",
     "evaluate_bound",
     "evaluate_disentanglement",
     "evaluate_inception",
     "evaluate_information",
     "evaluate_likelihood",
+    "evaluate_model",
     "evaluate_quality",
-    "measure",
     "suitable_chunk",
     "write_tables",
 ]

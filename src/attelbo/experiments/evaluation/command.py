@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.boards.telling import boards_of
-from attelbo.experiments.evaluation.measuring import check_measurable, has_likelihood, measure
+from attelbo.experiments.evaluation.model import check_evaluation, evaluate_model, has_likelihood
 from attelbo.experiments.evaluation.splits import SplitName, evaluated, split_key
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation, Representation, Stretched
@@ -94,14 +94,14 @@ def evaluate(
         why = f"{trained.described}: no likelihood to estimate"
         refuse(why, n_samples=n_samples, n_images=n_images, chunk=chunk)
     config, rows = read_config(trained.run_dir), evaluated(split)
-    check_measurable(settings, model, data, trained.described, config, rows)
+    check_evaluation(settings, model, data, trained.described, config, rows)
     if split == "train":
         refuse("split=train has the rows that these classifiers learn from", probe=probe)
     writable("run", trained.run_dir / f"evaluation-{split}.json", ".json")
     trained.with_data()
     run_dir = RunDirectory(trained.run_dir)
     use_threads(config["trainer"]["threads"])
-    result = measure(model, data, rows, settings, seed, device, Path(config["paths"]["output_dir"]), config)
+    result = evaluate_model(model, data, rows, settings, seed, device, Path(config["paths"]["output_dir"]), config)
     result |= {"checkpoint": checkpoint_of(trained.run_dir, checkpoint).stem, "seed": seed}
     drawn = result.pop("drawn")
     run_dir.write(f"evaluation-{split}.json", result)

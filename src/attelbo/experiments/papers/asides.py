@@ -14,7 +14,7 @@ from attelbo.experiments.assembly import Config, assemble
 from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.statistics import Estimate, paired
 from attelbo.experiments.comparison.table import by_seed
-from attelbo.experiments.measured import remarks
+from attelbo.experiments.numbers import remarks
 from attelbo.experiments.papers.specification import Paper
 from attelbo.experiments.provenance import in_short
 from attelbo.models import Model, count_parameters

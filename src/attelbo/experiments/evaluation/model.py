@@ -1,4 +1,4 @@
-"""The measurements of a trained model: the same at the end of ``attelbo train`` and in ``attelbo evaluate``."""
+"""All that is measured of a trained model: the same at the end of ``attelbo train`` and in ``attelbo evaluate``."""
 
 import math
 import time
@@ -57,7 +57,7 @@ CPU = torch.device("cpu")
 OUTPUTS = Path("outputs")
 
 
-def check_measurable(
+def check_evaluation(
     settings: Evaluation,
     model: Model,
     data: ResidentDataModule,
@@ -106,7 +106,7 @@ def check_measurable(
     check_lengths(settings, model, data, config, split)
 
 
-def measure(
+def evaluate_model(
     model: Model,
     data: ResidentDataModule,
     split: Evaluated,
@@ -134,7 +134,7 @@ def measure(
     model = model.to(device).eval()
     drawn: dict[str, Callable[[Path], Picture]] = {}
     with _timed(seconds, "evaluate"):
-        result = _measure_model(model, data, split, settings, seed, device)
+        result = _evaluate_any(model, data, split, settings, seed, device)
     metrics, measures = result["metrics"], result["measures"]
     if _diverged(metrics, split):
         return result | {"seconds": seconds, "drawn": drawn}
@@ -180,7 +180,7 @@ def _are_scored(model: LatentVariableModel, data: ImageDataModule, settings: Eva
     return by_itself if settings.disentanglement is None else settings.disentanglement
 
 
-def _measure_model(
+def _evaluate_any(
     model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """Measure what any kind of model may have."""

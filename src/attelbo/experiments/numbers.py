@@ -15,7 +15,7 @@ _TRIAL = 50
 """Whoever asks for fewer importance samples wants to see that it runs."""
 
 
-class Measured(NamedTuple):
+class Number(NamedTuple):
     """A number in a result, and how it is shown."""
 
     measure: Measure
@@ -24,19 +24,19 @@ class Measured(NamedTuple):
     """Its standard error, where one is known."""
 
 
-def measured(result: Mapping[str, Any], split: str) -> Iterator[Measured]:
+def numbers_of(result: Mapping[str, Any], split: str) -> Iterator[Number]:
     """The numbers of a result that are shown, in their order."""
     metrics = result.get("metrics", {})
     for measure in itertools.starmap(Measure, result.get("measures", ())):
         key = f"{split}/{measure.key}"
         if key in metrics:
             error = metrics.get(f"{key}_std_error", math.nan)
-            yield Measured(measure, metrics[key], error if math.isfinite(error) else None)
+            yield Number(measure, metrics[key], error if math.isfinite(error) else None)
 
 
 def remarks(result: Mapping[str, Any], split: str) -> Iterator[str]:
     """A sentence on each of these numbers that means less than it seems to."""
-    shown = {each.measure.key: each.value for each in measured(result, split)}
+    shown = {each.measure.key: each.value for each in numbers_of(result, split)}
     if shown.get("active_units") == 0 and "kl" in shown:
         yield (
             f"no latent dimension is active, the KL is {shown['kl']:z.2f} nats: the posterior has collapsed onto the "

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from attelbo.experiments.measured import remarks
+from attelbo.experiments.numbers import remarks
 from attelbo.experiments.report import write_report
 from attelbo.experiments.tables import print_result
 from attelbo.latent.importance import estimate_log_likelihood
