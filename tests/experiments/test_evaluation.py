@@ -15,6 +15,8 @@ from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, evaluate_model, suitable_chunk
+from attelbo.experiments.evaluation.likelihood import likelihood_measures
+from attelbo.experiments.numbers import remarks
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import pick_device
@@ -142,7 +144,22 @@ def test_the_likelihood_is_the_logarithm_of_the_mean_weight(trained):
     assert got["test/nll"] == pytest.approx(float(nll.mean()), rel=1e-6)
     assert got["test/nll_std_error"] == pytest.approx(float(nll.std() / 20**0.5), rel=1e-5)
     share = weights.softmax(0)
-    assert got["test/effective_sample_size"] == pytest.approx(float((1 / share.square().sum(0)).mean()), rel=1e-5)
+    assert got["test/effective_sample_size"] == pytest.approx(20 / float(share.square().sum()), rel=1e-5)
+
+
+def test_rows_that_rest_on_a_single_sample_are_not_hidden_by_others(trained, monkeypatch):
+    """Of 20 rows four have one sample that outweighs the rest: 200 others are as good as one, and the mean over rows
+    would be 40.2 effective samples of 50."""
+    model, data = trained
+    log_weights = torch.zeros(50, 20)
+    log_weights[0, :4] = 30.0
+    monkeypatch.setattr(model, "weight_sampler_of", lambda batch: lambda k: log_weights[:k])
+    numbers = settings(n_samples=50, n_images=20, batch_size=20, chunk=50)
+    got = evaluate_likelihood(model, data, "test", numbers, 0, CPU)
+    assert got["test/effective_sample_size"] == pytest.approx(20 / (4 / 1 + 16 / 50))
+    measures = likelihood_measures(model, data, "test", numbers)
+    told = remarks({"metrics": got, "measures": measures, "nll_samples": 50}, "test")
+    assert "the NLL rests on 4.6 of 50 importance samples" in next(told)
 
 
 @torch.no_grad()

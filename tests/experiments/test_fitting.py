@@ -10,10 +10,11 @@ import torch
 from attelbo.building import build
 from attelbo.cli import main
 from attelbo.data.batch import Batch
+from attelbo.errors import ConfigError
 from attelbo.experiments import fitting, run
 from attelbo.files import read_config
 from attelbo.latent import MAF, MixtureOfGaussians, RealNVP
-from attelbo.models import FittedPrior, checkpoint_of, load_run
+from attelbo.models import FittedPrior, VariationalAutoencoder, checkpoint_of, load_run
 from attelbo.models.fitted_prior import CrossEntropy
 
 
@@ -73,6 +74,42 @@ def test_the_result_is_a_run_like_any_other(second):
         entropy = -many.posterior.log_prob(many.z).mean()
         kl = float(CrossEntropy()(many) - entropy)
     assert kl == pytest.approx(float(many.rate), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["hamiltonian", "riemannian_hamiltonian"])
+def test_a_posterior_that_follows_the_prior_follows_that_of_the_first_stage(kind, tmp_path):
+    """Whatever is fitted, and however often: q is that of the run it is fitted to."""
+    words = ["data=digits", "data.name=led", "model=vae", "model/encoder=mlp", "model/decoder=mlp"]
+    words += [f"model/posterior={kind}", "model.posterior.step_size=0.3", "model.latent_dim=2"]
+    words += ["model/prior=mixture_of_gaussians"]
+    words += ["trainer.max_epochs=1", "evaluation.n_samples=2", "callbacks=checkpoint", f"paths.output_dir={tmp_path}"]
+    assert main(["train", "~experiment", *words, "data.binarize=dynamic"]) == 0
+    runs = []
+    for prior in ("first", "mixture_of_gaussians", "real_nvp"):
+        if runs:
+            assert main(["fit-prior", f"run={runs[-1]}", f"prior={prior}", "epochs=1", "accelerator=cpu"]) == 0
+        (new,) = {found.parent for found in tmp_path.rglob("result.json")} - set(runs)
+        runs.append(new)
+    models = [load_run(found)[0] for found in runs]
+    x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)).round()
+    samples = []
+    for model in models:
+        assert isinstance(model, VariationalAutoencoder)
+        torch.manual_seed(0)
+        samples.append(model.infer(x).rsample(3))
+    assert torch.equal(samples[0], samples[1])
+    assert torch.equal(samples[0], samples[2])
+    first, second, third = models
+    z = samples[0]
+    joint = second.log_joint(x, None, second.infer(x))(z)
+    torch.testing.assert_close(joint, second.explain(z, x, steady=True)[0] + second.prior.log_prob(z))
+    assert not torch.allclose(joint, first.log_joint(x, None, first.infer(x))(z))
+    assert isinstance(third, FittedPrior)
+    assert not third.train().guide.training  # pyright: ignore[reportOptionalMemberAccess]
+    config = read_config(runs[2])
+    del config["model"]["guide"]
+    with pytest.raises(ConfigError, match=r"^model\.guide: .* follows log p\(x, z\), in which the prior of the first"):
+        run.assemble(config)
 
 
 def test_codebooks_and_running_means_stay(second):
@@ -253,7 +290,12 @@ def test_what_is_wrong_with_either_stage_is_told_before_anything_runs(words, mes
 def test_the_second_stage_is_the_first_but_for_what_it_was_given():
     first = {
         "name": "vae",
-        "model": {"_target_": "attelbo.models.build_vae", "latent_dim": 2, "prior": {}},
+        "model": {
+            "_target_": "attelbo.models.build_vae",
+            "posterior": {"_target_": "attelbo.latent.DiagonalNormalPosterior"},
+            "latent_dim": 2,
+            "prior": {},
+        },
         "data": {"root": "data", "batch_size": 10},
         "trainer": {"max_epochs": 50, "max_steps": 7, "replicas": 3, "accelerator": "auto", "precision": "32-true"},
         "optimizer": {"lr": 0.1},

@@ -52,8 +52,8 @@ def test_with_five_effective_samples_the_bias_is_a_tenth_of_a_nat():
     noise = torch.randn(n_samples, n_rows, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weights = noise * math.sqrt(variance) - variance / 2
     estimate = estimate_log_likelihood(lambda k: weights[:k], n_samples, n_samples)
-    effective = float(estimate.effective_sample_size.mean())
-    assert 4 < effective < 6
+    effective = 1 / float(estimate.effective_sample_size.reciprocal().mean())
+    assert 3.5 < effective < 5
     assert -float(estimate.log_likelihood.mean()) == pytest.approx(1 / (2 * effective), abs=0.03)
 
 

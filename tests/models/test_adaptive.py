@@ -6,7 +6,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
-from attelbo.latent import DiagonalNormal, share_posteriors
+from attelbo.latent import DiagonalNormal, Evidence, objectives, share_posteriors
 from attelbo.models import AdaptiveVAE, build_adaptive_vae
 
 DATA = DataSpec("pairs", (1, 4, 4), "binary", None, pairs=True)
@@ -76,6 +76,30 @@ def test_an_objective_that_plays_sees_the_latents_of_both():
     assert [len(model.latents_of(each).posterior.mean) for each in (batch(), batch()._replace(partner=None))] == [12, 6]
     for player in model.players():
         assert all(value.isfinite() for value in player.losses(batch()).values())
+
+
+@pytest.mark.parametrize("name", ["WAEMMD", "InfoVAE"])
+def test_a_discrepancy_takes_no_pair_for_independent_draws(name):
+    """Where the aggregate posterior is the prior, MMD^2 is zero on average over minibatches, here of 3 pairs of equal
+    images, whose posteriors are next to points."""
+    torch.manual_seed(0)
+    objective = getattr(objectives, name)(weight=1.0, **({"alpha": 1.0} if name == "InfoVAE" else {}))
+    model = make(objective=PARTS["objective"])
+    found = []
+    for _ in range(800):
+        mean = torch.randn(3, 5, dtype=torch.float64).repeat(2, 1)
+        q = share_posteriors(DiagonalNormal(mean, torch.full_like(mean, -10.0)), "gvae")
+        unknown = torch.zeros(1, 6, dtype=torch.float64)
+        e = Evidence(unknown, unknown.mT, q.rsample(1), q, generative=model, n_sets=2)
+        found.append(objective(e))
+    values = torch.stack(found)
+    assert abs(float(values.mean())) < 4 * float(values.std()) / 800**0.5
+
+
+def test_images_of_pairs_are_two_sets():
+    model = make()
+    assert [model.evidence_of(each).n_sets for each in (batch(), batch()._replace(partner=None))] == [2, 1]
+    assert model.latents_of(batch()).n_sets == 2
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attelbo.building import locate
 from attelbo.checking import Part
 from attelbo.checks import check_at_least
 from attelbo.errors import ConfigError, UserError
@@ -19,6 +20,7 @@ from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
 from attelbo.experiments.trained import Accelerator
 from attelbo.files import read_config
+from attelbo.latent import Distribution
 from attelbo.models import checkpoint_of
 
 SHARED = {"seed": "seed", "accelerator": "trainer.accelerator", "data_dir": "paths.data_dir"}
@@ -135,6 +137,8 @@ def second_stage(
     """The configuration of the first stage with another prior, fitted to it; arguments as of :func:`fit_prior`."""
     check_at_least(1, ConfigError, epochs=epochs)
     model = {**first["model"], "_target_": SECOND_STAGE, "prior": dict(prior), "weights": str(weights)}
+    if getattr(locate(model["posterior"]["_target_"]), "distribution", Distribution).is_guided():
+        model["guide"] = first["model"].get("guide", first["model"]["prior"])
     trainer = {**first["trainer"], "max_epochs": epochs, "max_steps": -1, "replicas": 1}
     if accelerator != "auto":
         trainer["accelerator"] = accelerator

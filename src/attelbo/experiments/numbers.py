@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from attelbo.metrics import Measure
 
 _FEW_SAMPLES = 5.0
-"""Effective importance samples of a row. With fewer, log p(x) is underestimated by more than a tenth of a nat on the
-average: by the delta method the bias of the logarithm of a mean is half its relative variance, 1 / (2 of these)."""
+"""Effective importance samples, the harmonic mean over rows. With fewer, log p(x) is underestimated by more than a
+tenth of a nat on the average: by the delta method the bias of the logarithm of a mean is half its relative variance,
+1 / (2 of these)."""
 
 _TRIAL = 50
 """Whoever asks for fewer importance samples wants to see that it runs."""

@@ -79,6 +79,9 @@ class Evidence:
     where each token is conditioned on those before it."""
     generative: Generative | None = None
     """The model itself; None, as are x and eta, where it has more than one layer of latents."""
+    n_sets: int = 1
+    """Rows come in so many sets of one size, one after the other: those of one set are independent draws of the data.
+    Of pairs, 2: the first of each, and the second."""
 
     @property
     def reconstruction(self) -> Tensor:

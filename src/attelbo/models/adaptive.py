@@ -9,6 +9,7 @@ Locatello, Poole, Raetsch, Schoelkopf, Bachem & Tschannen 2020, "Weakly-Supervis
 Shapes: B pairs, (C, H, W) image. Units: nats, summed over the dimensions of x and averaged over images.
 """
 
+from dataclasses import replace
 from typing import Any, Unpack
 
 import torch
@@ -47,7 +48,7 @@ class AdaptiveVAE(VariationalAutoencoder):
         q = self.infer(x)
         assert isinstance(q, DiagonalNormal)
         objective = self.objective
-        return self.evidence_under(
+        evidence = self.evidence_under(
             share_posteriors(q, self.average),
             x,
             None,
@@ -55,6 +56,7 @@ class AdaptiveVAE(VariationalAutoencoder):
             log_weights=objective.needs_log_weights,
             stop_posterior=objective.stops_posterior,
         )
+        return replace(evidence, n_sets=2)
 
     def latents_of(self, batch: Batch) -> Evidence:
         return super().latents_of(batch) if batch.partner is None else self.evidence_of(batch)

@@ -9,6 +9,9 @@ stage besides their sum:
 
     -E_q[log p(x|z)] / (D log 2), first stage        KL(q(z|x) || p(z)) / (D log 2), prior
 
+A q(z|x) that follows the gradient of log p(x, z) on its way to z, as in Hamiltonian VAEs, stays what it was: it follows
+the prior of the first stage.
+
 A class-conditional prior is fitted to z given y, and bounds are on log p(x|y), as for a conditional VAE.
 
 Shapes: B batch, N training rows, F features of one, Y classes, D dimensions of x.
@@ -22,14 +25,15 @@ from typing import Any, Self, Unpack
 import torch
 from torch import Tensor, nn
 
-from attelbo.building import Spec
+from attelbo.building import Spec, part
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError, UserError
-from attelbo.latent import Density, Evidence, Objective
+from attelbo.latent import Density, Evidence, Objective, Prior
 from attelbo.latent.objectives.base import generative_of
 from attelbo.metrics import Measure
 from attelbo.models.base import Player, Terms
 from attelbo.models.loading import read_weights
+from attelbo.models.parts import offered_by
 from attelbo.models.vae import VAESpecs, VariationalAutoencoder, vae_parts
 
 _ROWS_TO_START_FROM = 5_000
@@ -53,15 +57,18 @@ class FittedPrior(VariationalAutoencoder):
     """A VAE of which only the prior is trained, by :class:`CrossEntropy`; see :func:`build_fitted_prior`."""
 
     weights: str
+    guide: Prior | None
+    """The prior of the first stage, where q depends on it."""
     _known_classes: int | None
     _classes: Tensor
     _features: Tensor | None = None
     """In training, the features of each training row, (N, *F), if these are the same in each epoch: the encoder is
     frozen."""
 
-    def freeze_first_stage(self, weights: str, n_classes: int | None) -> Self:
+    def freeze_first_stage(self, weights: str, n_classes: int | None, guide: Prior | None) -> Self:
         """Freeze everything but the prior; ``weights``: the checkpoint of the first stage; ``n_classes``: Y."""
         self.weights = weights
+        self.guide = guide
         self._known_classes = n_classes if self.prior.knows_labels else None
         self.register_buffer("_classes", torch.arange(self._known_classes or 0), persistent=False)
         self.requires_grad_(False)
@@ -75,8 +82,9 @@ class FittedPrior(VariationalAutoencoder):
         """The first stage stays in evaluation mode: codebooks and running means are fixed, categorical samples are
         hard."""
         super().train(mode)
-        for frozen in (self.encoder, self.posterior, self.decoder, self.likelihood):
-            frozen.eval()
+        for frozen in (self.encoder, self.posterior, self.decoder, self.likelihood, self.guide):
+            if frozen is not None:
+                frozen.eval()
         return self
 
     def losses(self, batch: Batch) -> Terms:
@@ -103,6 +111,9 @@ class FittedPrior(VariationalAutoencoder):
         if self.known_classes is None or y is None:
             return self.prior
         return self.prior.given((y.unsqueeze(-1) == self._classes).to(torch.get_default_dtype()))
+
+    def guide_of(self, y: Tensor | None) -> Density:
+        return self.prior_of(y) if self.guide is None else self.guide
 
     def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
         """Without labels, for the classes in turn."""
@@ -143,8 +154,11 @@ class FittedPrior(VariationalAutoencoder):
         if stage != "fit":
             return
         own = self.state_dict()
-        first = {name: value for name, value in read_weights(Path(self.weights))[0].items() if name in own}
-        kept = {name: value for name, value in first.items() if not name.startswith("prior.")}
+        first = read_weights(Path(self.weights))[0]
+        # Of a first stage that was itself fitted to one, q follows the prior of that one.
+        guide = "guide." if any(name.startswith("guide.") for name in first) else "prior."
+        guided = {f"guide.{name.removeprefix(guide)}": first[name] for name in first if name.startswith(guide)}
+        kept = {name: value for name, value in (first | guided).items() if name in own and name[:6] != "prior."}
         missing = [name for name in own if not name.startswith("prior.") and name not in kept]
         if missing:
             raise UserError(f"{self.weights} is not a checkpoint of this autoencoder: {missing[0]} is not in it")
@@ -170,7 +184,12 @@ class FittedPrior(VariationalAutoencoder):
 
 
 def build_fitted_prior(
-    data: DataSpec, weights: str, optimizer: Spec, scheduler: Spec, **specs: Unpack[VAESpecs]
+    data: DataSpec,
+    weights: str,
+    optimizer: Spec,
+    scheduler: Spec,
+    guide: Spec | None = None,
+    **specs: Unpack[VAESpecs],
 ) -> FittedPrior:
     """Compose the parts of the first stage and the prior of the second.
 
@@ -179,15 +198,25 @@ def build_fitted_prior(
         weights: the checkpoint of the first stage, read when training begins.
         optimizer: of the prior.
         scheduler: of the prior.
+        guide: the prior of the first stage, if its q(z|x) depends on log p(x, z).
         specs: those of the first stage, but for the prior, which is the one that is fitted; objective and extra are for
             the record.
 
     Raises:
         ConfigError: the prior does not fit the posterior, cannot be built, has no parameters, or knows labels that not
-            all rows have.
+            all rows have; no guide where q depends on one.
     """
     specs["extra"] = None
-    fitted = FittedPrior(**vae_parts(data, **specs), optimizer=optimizer, scheduler=scheduler)
+    parts = vae_parts(data, **specs)
+    posterior, led_by = parts["posterior"], None
+    if posterior.distribution.is_guided():
+        if guide is None:
+            raise ConfigError(
+                f"model.guide: {type(posterior).__name__} follows log p(x, z), in which the prior of the first stage "
+                "stays: give its configuration, as attelbo fit-prior does"
+            )
+        led_by = part("guide", guide, **offered_by(posterior.latent_shape, posterior.space, data))
+    fitted = FittedPrior(**parts, optimizer=optimizer, scheduler=scheduler)
     if fitted.prior.knows_labels and data.n_labels is not None:
         raise ConfigError(f"prior: {type(fitted.prior).__name__} needs the label of every row, data.n_labels keeps few")
-    return fitted.freeze_first_stage(weights, data.n_classes)
+    return fitted.freeze_first_stage(weights, data.n_classes, led_by)

@@ -227,7 +227,7 @@ def check_pseudo_inputs(prior: Prior, **inference: nn.Module) -> None:
 def check_batch_norm(encoder: Encoder, posterior: Posterior, prior: Prior, decoder: Decoder) -> None:
     """Raise ConfigError where running averages over batches would be updated by inputs that are not data."""
     check_pseudo_inputs(prior, encoder=encoder, posterior=posterior)
-    if posterior.distribution.with_log_joint is not Distribution.with_log_joint and _normalizes_batch(decoder):
+    if posterior.distribution.is_guided() and _normalizes_batch(decoder):
         raise ConfigError(
             f"model/posterior: {type(posterior).__name__} takes gradients of the decoder on its way to z, where "
             f"{type(decoder).__name__} must not normalize over batches: model.decoder.batch_norm=false"

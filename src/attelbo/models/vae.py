@@ -79,11 +79,20 @@ class VariationalAutoencoder(LatentVariableModel):
 
     def _guided(self, q: Distribution, x: Tensor, y: Tensor | None) -> Distribution:
         """q, given log p(x, z) as a function of z, if it depends on it."""
-        return q.with_log_joint(self.log_joint(x, y, q))
+        return q.with_log_joint(self.log_joint_under(self.guide_of(y), x, y, q))
+
+    def guide_of(self, y: Tensor | None) -> Density:
+        """The prior in that log p(x, z)."""
+        return self.prior_of(y)
 
     def log_joint(self, x: Tensor, y: Tensor | None, q: Distribution) -> Callable[[Tensor], Tensor]:
         """log p(x, z) as a function of z (n, B, *E) as q draws them: (n, B), nats."""
-        prior = self.prior_of(y)
+        return self.log_joint_under(self.prior_of(y), x, y, q)
+
+    def log_joint_under(
+        self, prior: Density, x: Tensor, y: Tensor | None, q: Distribution
+    ) -> Callable[[Tensor], Tensor]:
+        """:meth:`log_joint` with this prior."""
         return lambda z: self.explain(z, x, y, steady=True)[0] + prior.log_prob(q.prior_value(z))
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:

@@ -29,6 +29,11 @@ class Distribution(ABC):
         """
         return self
 
+    @classmethod
+    def is_guided(cls) -> bool:
+        """Whether it depends on ``with_log_joint``."""
+        return cls.with_log_joint is not Distribution.with_log_joint
+
     @property
     @abstractmethod
     def mean(self) -> Tensor:

@@ -44,8 +44,15 @@ class InfoVAE(Objective):
         self.n_samples = n_samples
 
     def forward(self, evidence: Evidence) -> Tensor:
-        discrepancy = maximum_mean_discrepancy(*samples_of(evidence), self.kernel).mean()
+        discrepancy = discrepancy_of(evidence, self.kernel)
         return evidence.distortion + (1 - self.alpha) * evidence.rate + (self.alpha + self.weight - 1) * discrepancy
+
+
+def discrepancy_of(evidence: Evidence, kernel: Kernel) -> Tensor:
+    """The mean over sets of independent samples of the unbiased estimate of MMD^2(q(z), p(z)), a scalar: within a set
+    that has dependent ones, two images of a pair, it would be too large by a share of order 1 / B."""
+    z, other = (each.unflatten(1, (evidence.n_sets, -1)).flatten(0, 1) for each in samples_of(evidence))
+    return maximum_mean_discrepancy(z, other, kernel).mean()
 
 
 def samples_of(evidence: Evidence) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,10 @@ Shapes: K samples, B batch.
 from torch import Tensor
 
 from attelbo.checks import check_at_least, check_not_negative
-from attelbo.latent.divergences import Kernel, check_kernel, maximum_mean_discrepancy
+from attelbo.latent.divergences import Kernel, check_kernel
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective
-from attelbo.latent.objectives.info import samples_of
+from attelbo.latent.objectives.info import discrepancy_of
 
 
 class WAEMMD(Objective):
@@ -43,5 +43,4 @@ class WAEMMD(Objective):
         self.n_samples = n_samples
 
     def forward(self, evidence: Evidence) -> Tensor:
-        discrepancy = maximum_mean_discrepancy(*samples_of(evidence), self.kernel).mean()
-        return evidence.distortion + self.weight * discrepancy
+        return evidence.distortion + self.weight * discrepancy_of(evidence, self.kernel)
