@@ -143,13 +143,14 @@ def test_the_bound_is_below_and_its_terms_are_what_they_are_called(model) -> Non
     torch.testing.assert_close(evidence.kl, model.prior.exact_kl(q))
 
 
-def test_evaluation_without_padding_is_training_with_it(model) -> None:
-    z = torch.randn(3, len(X), 1, dtype=torch.float64)
-    found = model.explain(z, X)[0]
+def test_no_logits_of_padding_neither_in_evaluation_nor_in_training(model) -> None:
+    z, read = torch.randn(3, len(X), 1, dtype=torch.float64), list[int]()
     by_hand = torch.stack([step_by_step(model, x[x != PAD], z[:, i]) for i, x in enumerate(X)], 1)
-    torch.testing.assert_close(found, by_hand)
+    model.decoder.output.register_forward_hook(lambda module, given, logits: read.append(logits[..., 0].numel()))
+    torch.testing.assert_close(model.explain(z, X)[0], by_hand)
     model.training = True  # without what its parts would do differently
-    torch.testing.assert_close(model.explain(z, X)[0], found)
+    torch.testing.assert_close(model.explain(z, X)[0], by_hand)
+    assert read == [3 * int(model.n_predicted(X).sum())] * 2
 
 
 def test_padding_changes_nothing(model) -> None:
@@ -204,12 +205,13 @@ def test_dropped_words_are_inputs_of_the_decoder_alone(monkeypatch) -> None:
 
     spy("read", 0, model.encoder, "forward")
     spy("told", 1, model.decoder, "forward")
-    spy("asked", 1, model.likelihood, "log_prob")
+    spy("asked", 1, model.likelihood, "log_prob_of_tokens")
     x = rows(*[tuple(torch.randint(4, V, (38,)).tolist()) for _ in range(200)], (4,))
     model.train().evidence(x, n_samples=2)
     (read,), (told,), (asked,) = seen["read"], seen["told"], seen["asked"]
     assert torch.equal(read, x)
-    assert torch.equal(asked, x[:, 1:])
+    targets = x[:, 1:]
+    assert torch.equal(asked, targets[targets != PAD].repeat(2))
     right = x[:, :-1].repeat(2, 1)
     dropped = told != right
     assert (told[dropped] == UNK).all()
