@@ -24,6 +24,51 @@ COMMAND_LINE = [
         "SMALL LETTER O",
     ),
     ("hydra.run.dir=/tmp/mine", "hydra.run.dir (command line): has no effect here: a run is written into ..."),
+    ("hydra.output_subdir=x", "hydra.output_subdir (command line): has no effect here: a run is written into ..."),
+    ("hydra.sweep.dir=", "hydra.sweep.dir is empty, as an unset variable is; left out, the folder is named by ..."),
+    # what Hydra takes without a word, or ends in a traceback on
+    ("hydra/launcher=[basic,joblib]", "hydra/launcher (command line): one is chosen, got [basic,joblib]"),
+    ("+hydra.foo=1", "hydra.foo (command line): unknown key; known here: mode, searchpath, run, sweep, ..."),
+    ("++hydra.job.nam=x", "hydra.job.nam (command line): unknown key; did you mean hydra.job.name?"),
+    ("hydra.runtime.cwd=/x", "hydra.runtime.cwd (command line): is filled in by Hydra; leave the word out"),
+    ("~hydra", "hydra (command line): Hydra's own keys cannot be taken away; leave the word out"),
+    ("~hydra.launcher", "hydra.launcher (command line): Hydra's own keys cannot be taken away; leave the word out"),
+    ("hydra.job.env_copy=[ATTELBO_NONE]", "hydra.job.env_copy (command line): there is no variable ATTELBO_NONE ..."),
+    ("hydra.verbose=3.5", "hydra.verbose: expected true, false, or names of loggers, got 3.5"),
+    ("hydra.launcher=3", "hydra.launcher: expected a mapping with _target_, got 3; hydra/launcher=NAME chooses one"),
+    (
+        "-m seed=1,2 hydra.sweeper=null",
+        "hydra.sweeper: expected a mapping with _target_, got None; hydra/sweeper=NAME chooses one",
+    ),
+    (
+        "-m seed=1,2 hydra.sweeper._target_=os.system",
+        "hydra.sweeper._target_: no sweeper is called os.system; hydra/sweeper=NAME chooses one",
+    ),
+    ("-m seed=1,2 +hydra.launcher.foo=1", "hydra.launcher.foo: unknown key; known here: none"),
+    (
+        "-m seed=1,2 +hydra.sweeper.params.foo=1",
+        "hydra.sweeper.params.foo (command line): hydra.sweeper.params is null; write hydra.sweeper.params={foo: ...}",
+    ),
+    (
+        "+hydra.callbacks.mine.x=1",
+        "hydra.callbacks.mine: expected a mapping with _target_, got {'x': 1}; that of a hydra.experimental...",
+    ),
+    (
+        "+hydra.callbacks.mine._target_=os.getcwd",
+        "hydra.callbacks.mine: _target_ 'os.getcwd' is outside the allowed packages: attelbo, ...",
+    ),
+    (
+        "+hydra.callbacks.mine._target_=torch.nn.ReLU",
+        "hydra.callbacks.mine: torch.nn.ReLU is no hydra.experimental.callback.Callback",
+    ),
+    (
+        "+hydra.callbacks.mine={_target_:hydra.experimental.callbacks.PickleJobInfoCallback,a:1}",
+        "hydra.callbacks.mine: Error in call to target 'hydra.experimental.callbacks.PickleJobInfoCallback': ...",
+    ),
+    (
+        "+hydra.job_logging.handlers.x={class:nope} +hydra.job_logging.root.handlers=[x]",
+        "hydra.job_logging or hydra.hydra_logging: Unable to configure handler 'x': ...",
+    ),
     ("paths.output_dir=", "paths.output_dir is empty, as an unset variable is; . is the working directory"),
     ("init.run=", "init.run is empty, as an unset variable is; null begins without another run"),
     # parts that lack something, or are something else

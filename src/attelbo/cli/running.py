@@ -168,6 +168,7 @@ def train(options: Namespace) -> int:
     if options.cfg:
         return _show(options)
     from attelbo.experiments.composing import loader_of, session
+    from attelbo.experiments.hydra_keys import building
 
     multirun = is_multirun(options)
     if not any(word.startswith("hydra.mode=") for word in options.words):
@@ -180,7 +181,8 @@ def train(options: Namespace) -> int:
         if any(each.config["trainer"]["replicas"] > 1 for each in plan):
             return _train_replicas(plan)
         if not multirun:
-            return hydra.run("train", job, with_folders(options.words, plan[0].folders)).return_value
+            with building():
+                return hydra.run("train", job, with_folders(options.words, plan[0].folders)).return_value
         from attelbo.experiments.assembly import verify
         from attelbo.experiments.sweeps import running, searching
         from attelbo.experiments.sweeps.expanding import shared_words
@@ -191,7 +193,8 @@ def train(options: Namespace) -> int:
         task = partial(job, loaded={})
         with loader_of(hydra).sweep(folder):
             if decides_as_it_goes(plan):
-                batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
+                with building():
+                    batches = hydra.multirun("train", task, with_folders(options.words, plan[0].folders))
                 return int(any(each.return_value for batch in batches or () for each in batch))
             shared = with_folders(shared_words(options.words), plan[0].folders)
             if search is not None:

@@ -24,6 +24,7 @@ from attelbo.errors import ConfigError
 from attelbo.experiments import explaining, origins
 from attelbo.experiments.composing import session
 from attelbo.experiments.grammar import Grammar, malformed
+from attelbo.experiments.hydra_keys import check_hydra, refuse_words
 from attelbo.experiments.listing import config_folders
 from attelbo.experiments.quoting import quoted
 from attelbo.experiments.settings import Evaluation, Init
@@ -97,7 +98,7 @@ def compose(
     folders = config_folders(config_dir)
     parsed = parse(overrides)
     refuse_duplicates(parsed)
-    _refuse_folders(parsed)
+    refuse_words(parsed)
     if multirun:
         overrides = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
     else:
@@ -113,11 +114,13 @@ def compose(
             OSError,
             ValueError,
             TypeError,
+            AssertionError,
             RecursionError,
         ) as error:
             asked = parse(with_folders([override.input_line or "" for override in parsed], folders))
             raise ConfigError(explaining.composition(error, root, asked, folders, hydra)) from error
         chosen = choices_of(full.hydra)
+        check_hydra(full.hydra)
         _refuse_hidden(chosen, folders)
         return Composition(
             root=root,
@@ -210,17 +213,6 @@ def refuse_duplicates(parsed: Sequence[Override]) -> None:
             first, second = seen[key].input_line, override.input_line
             raise ConfigError(f"{key} (command line): given twice, as '{first}' and '{second}'; keep one")
         seen[key] = override
-
-
-_FOLDERS = ("hydra.run.dir", "hydra.sweep.subdir", "hydra.job.chdir")
-"""Keys of Hydra with which it would choose the folder of a run, or work in it."""
-
-
-def _refuse_folders(parsed: Sequence[Override]) -> None:
-    for override in parsed:
-        if override.key_or_group in _FOLDERS:
-            remedy = "a run is written into <paths.output_dir>/<name>/<run id>; give paths.output_dir=... and name=..."
-            raise ConfigError(f"{override.key_or_group} (command line): has no effect here: {remedy}")
 
 
 def _refuse_sweeps(parsed: Sequence[Override], root: str) -> None:

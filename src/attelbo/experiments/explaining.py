@@ -1,8 +1,7 @@
 """One helpful line for everything that can go wrong in a configuration.
 
-Hydra and OmegaConf say what they could not do; here the composition is inspected again to say where it
-was asked for (which file, or the command line) and what was probably meant. This runs only when something is
-wrong, so it may take its time.
+Hydra and OmegaConf say what they could not do; here the composition is inspected again to say where it was asked for
+(which file, or the command line) and what was probably meant: only when something is wrong, so it may take its time.
 """
 
 import re
@@ -275,6 +274,8 @@ def _wrong_override(root: str, overrides: Sequence[Override], folders: Sequence[
             return f"{key} ({COMMAND_LINE}): is there already; write it without the +"
         if override.is_delete() and there and select(plain, key) is None:
             return f"{key} ({COMMAND_LINE}): is null as it is, and Hydra deletes no null; leave the word out"
+        if override.is_add() and has(plain, parent(key)) and select(plain, parent(key)) is None:
+            return f"{key} ({COMMAND_LINE}): {parent(key)} is null; write {parent(key)}={{{leaf(key)}: ...}}"
         if there or override.is_add() or override.is_force_add():
             continue
         choice = str(override.value())

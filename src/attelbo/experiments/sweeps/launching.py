@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from attelbo.building import build
 from attelbo.errors import ConfigError
 from attelbo.experiments.composing import is_task_word
+from attelbo.experiments.hydra_keys import building
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -42,12 +43,14 @@ def launch(
     """
     words = [word for word in shared if not word.startswith("hydra.mode=")]
     config = hydra.compose_config(root, [*words, "hydra.mode=MULTIRUN"], run_mode=RunMode.MULTIRUN)
-    callbacks = Callbacks(config)
+    with building():
+        callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=root)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
     settings = own_settings(config.hydra.launcher)
     if settings is None:
-        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+        with building():
+            launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
     else:
         launcher = build_own(settings)
         launcher.setup(hydra_context=context, task_function=task, config=config)
