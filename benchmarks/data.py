@@ -81,4 +81,5 @@ def write_random_cifar10(folder: Path, n_train: int, n_test: int) -> None:
             "data": random.integers(0, 256, (n, 3072), np.uint8),
             "labels": random.integers(0, 10, n).tolist(),
         }
-        (folder / BATCHES / batch).write_bytes(pickle.dumps(content))
+        # From protocol 5 on, Python 3.14's default, arrays are pickled in a way that the real files never are.
+        (folder / BATCHES / batch).write_bytes(pickle.dumps(content, protocol=4))

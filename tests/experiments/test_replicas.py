@@ -9,6 +9,7 @@ import pytest
 import torch
 from offline_wandb import history_of, read_offline_run
 from scipy import stats
+from tests.compilers import needs_a_compiler
 
 from attelbo.cli import main
 from attelbo.experiments import run
@@ -226,6 +227,7 @@ def test_where_stacking_does_not_pay_each_trains_to_its_end(runs, count_stacked,
     assert count_stacked == [4, 4, 4]
 
 
+@needs_a_compiler
 def test_replicas_that_are_to_be_compiled_are_not_stacked(runs, count_stacked, monkeypatch):
     compiled = []
     monkeypatch.setattr(

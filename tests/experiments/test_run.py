@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.strategies.launchers import subprocess_script
+from tests.compilers import needs_a_compiler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import attelbo
@@ -311,9 +312,10 @@ def test_an_output_folder_that_cannot_be_written(runs, capsys):
             "data.batch_size=10: 100 training rows leave a minibatch of 10 in 4 micro_batches, and a single row",
         ),
         (("data.minibatches_per_block=0",), "data.minibatches_per_block must be at least 1 (0 is for a Trainer of"),
-        (
+        pytest.param(
             ("data=reference_sentences", "model=text_vae", "trainer.compile=true"),
             "trainer.compile=true takes minibatches of one shape, and on a CPU those of these data are cropped to",
+            marks=needs_a_compiler,
         ),
         (("trainer.cuda_graphs=true",), "trainer.cuda_graphs=true takes one GPU and 32-true or bf16 precision"),
         (("model.encoder.hidden=[0]",), "model.encoder: hidden"),

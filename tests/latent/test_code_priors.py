@@ -6,7 +6,7 @@ from typing import Any
 import latent_contract as contract
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attelbo.latent import AutoregressiveConvolutional, AutoregressiveRecurrent, OneHotCategorical, Quantized
 from attelbo.latent.priors import autoregressive_convolutional

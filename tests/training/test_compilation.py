@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.compilers import needs_a_compiler
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
@@ -71,6 +72,7 @@ def assert_same(model: VariationalAutoencoder, compiled: Any, given: Batch) -> N
     torch.testing.assert_close(mine, eager, rtol=2e-5, atol=1e-6)
 
 
+@needs_a_compiler
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_compiled_losses_are_the_losses_from_one_graph(network: str, graphs: Any) -> None:
     model = make(network, weight={"_target_": "attelbo.latent.schedules.Linear"})
@@ -97,6 +99,7 @@ def test_a_flow_posterior_becomes_one_graph() -> None:
     torch._dynamo.reset()
 
 
+@needs_a_compiler
 @pytest.mark.skipif(not compilation._HAS_ISOLATION, reason="this torch gives models of the same code the same graph")
 def test_the_next_model_has_a_graph_of_its_own(graphs: Any) -> None:
     """The jobs of a sweep share code and process."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from tests.compilers import needs_a_compiler
 from torch import nn
 from torch.nn.functional import softplus
 
@@ -11,7 +12,6 @@ from attelbo.errors import ConfigError
 from attelbo.models import Model, Player
 from attelbo.seeding import derive_seed
 from attelbo.training import BlockStepper, compilation
-from attelbo.training.compilation import compiler_missing
 from attelbo.training.trainer import bf16_is_fast
 
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01, "fused": True}
@@ -146,11 +146,6 @@ def test_autocast_rounds_the_weights_of_every_step_anew(runs, micro_batches):
     assert torch.equal(train(1), train(10))
 
 
-needs_a_compiler = pytest.mark.skipif(
-    compiler_missing(torch.device("cpu")) is not None, reason=f"{compiler_missing(torch.device('cpu'))}"
-)
-
-
 @needs_a_compiler
 def test_compiled_steps_are_the_steps(runs):
     words = ("scheduler=cosine", "data.train_size=95", "optimizer.lr=0.01")  # minibatches of 10, and one of 5
@@ -171,6 +166,7 @@ def test_a_missing_compiler_is_named(runs, monkeypatch):
     assert runs.fit("trainer.compile=auto").global_step == 20
 
 
+@needs_a_compiler
 def test_auto_compiles_what_was_measured_to_pay(runs, monkeypatch):
     conv = ("model/encoder=conv_attention", "model/decoder=conv_attention")
     without = ("model/encoder=mlp", "model/decoder=mlp", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]")

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from tests.compilers import needs_a_compiler
 
 from attelbo.experiments import run
 from attelbo.training import BlockStepper
-from attelbo.training.compilation import compiler_missing
 from equal_runs import assert_equal_runs, metrics, same
 from forked import Forked, command
 
@@ -324,7 +324,7 @@ def test_a_done_run_is_not_run_again(runs, uninterrupted, shared_runs, capsys):
     assert f"{metrics(uninterrupted.run_dir)['test/elbo']:.2f}" in out
 
 
-@pytest.mark.skipif(compiler_missing(torch.device("cpu")) is not None, reason="there is no compiler")
+@needs_a_compiler
 def test_a_compiled_run_goes_on_with_a_short_minibatch(runs, shared_runs, monkeypatch):
     """What is compiled are whole minibatches, and not the one that comes first."""
     words = ("trainer.compile=true", "data.train_size=85", "trainer.max_epochs=2")  # the third block is a single 5
