@@ -14,7 +14,13 @@ from attelbo.cli import main
 from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
-from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, evaluate_model, suitable_chunk
+from attelbo.experiments.evaluation import (
+    Conditions,
+    evaluate_bound,
+    evaluate_likelihood,
+    evaluate_model,
+    suitable_chunk,
+)
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Evaluation
 from attelbo.experiments.trained import pick_device
@@ -65,7 +71,7 @@ def test_the_bound_is_the_mean_over_every_row(trained, split, batch_size):
         "active_units": active,
     }
     key = {"trained": "train", "validation": "val", "test": "test"}[split]
-    got = evaluate_bound(model, data, split, batch_size, seed=0, device=CPU)
+    got = evaluate_bound(model, data, Conditions(split, settings(batch_size=batch_size)))
     assert got.keys() == {f"{key}/{name}" for name in expected}
     for name, value in expected.items():
         assert got[f"{key}/{name}"] == pytest.approx(float(value), rel=1e-5), name
@@ -73,10 +79,10 @@ def test_the_bound_is_the_mean_over_every_row(trained, split, batch_size):
 
 def test_the_bound_does_not_depend_on_what_was_drawn_before(trained):
     model, data = trained
-    first = evaluate_bound(model, data, "test", 100, 0, CPU)
+    first = evaluate_bound(model, data, Conditions("test", settings()))
     torch.manual_seed(99)
-    assert evaluate_bound(model, data, "test", 100, 0, CPU) == first
-    assert evaluate_bound(model, data, "test", 100, 1, CPU)["test/elbo"] != first["test/elbo"]
+    assert evaluate_bound(model, data, Conditions("test", settings())) == first
+    assert evaluate_bound(model, data, Conditions("test", settings(), seed=1))["test/elbo"] != first["test/elbo"]
 
 
 # -- importance sampling -------------------------------------------------------------------------------
@@ -106,7 +112,7 @@ class Keeper:
 def test_exactly_so_many_samples_of_exactly_so_many_images(trained, n_samples, chunk):
     model, data = trained
     keeper = Keeper(model)
-    evaluate_likelihood(keeper, data, "test", settings(n_samples, 12, 5, chunk), 0, CPU)  # pyright: ignore[reportArgumentType]
+    evaluate_likelihood(keeper, data, Conditions("test", settings(n_samples, 12, 5, chunk)))  # pyright: ignore[reportArgumentType]
     x = data.materialize(spread_rows(12, data.n_rows("test")), "test").x
     assert torch.equal(torch.cat([batch for batch, _ in keeper.given]), x)
     for batch, given in keeper.given:
@@ -125,7 +131,7 @@ def test_some_images_of_a_split_sorted_by_class_are_of_all_classes(trained, monk
         return type(data).materialize(data, in_order[index], split)
 
     monkeypatch.setattr(data, "materialize", materialize)
-    evaluate_likelihood(model, data, "test", settings(1, len(y) // 4, 10), 0, CPU)
+    evaluate_likelihood(model, data, Conditions("test", settings(1, len(y) // 4, 10)))
     share = torch.cat(asked).bincount(minlength=10) / y.bincount(minlength=10)
     assert 0.15 < float(share.min()) <= float(share.max()) < 0.35
 
@@ -133,9 +139,9 @@ def test_some_images_of_a_split_sorted_by_class_are_of_all_classes(trained, monk
 def test_the_likelihood_is_the_logarithm_of_the_mean_weight(trained):
     model, data = trained
     numbers = settings(n_samples=50, n_images=20, batch_size=20, chunk=15)
-    got = evaluate_likelihood(model, data, "test", numbers, 0, CPU)
+    got = evaluate_likelihood(model, data, Conditions("test", numbers))
     keeper = Keeper(model)
-    assert evaluate_likelihood(keeper, data, "test", numbers, 0, CPU) == got  # pyright: ignore[reportArgumentType]
+    assert evaluate_likelihood(keeper, data, Conditions("test", numbers)) == got  # pyright: ignore[reportArgumentType]
     ((_, given),) = keeper.given
     weights = torch.cat(given).double()
     nll = -(weights.exp().mean(0)).log()
@@ -148,7 +154,7 @@ def test_the_likelihood_is_the_logarithm_of_the_mean_weight(trained):
 @torch.no_grad()
 def test_the_likelihood_is_that_of_a_loop_in_double_precision(trained):
     model, data = trained
-    got = evaluate_likelihood(model, data, "test", settings(30, n_images=12, batch_size=6, chunk=8), 0, CPU)
+    got = evaluate_likelihood(model, data, Conditions("test", settings(30, n_images=12, batch_size=6, chunk=8)))
     estimates = []
     for i, x in enumerate(data.materialize(spread_rows(12, data.n_rows("test")), "test").x.split(6)):
         torch.manual_seed(derive_seed(0, "likelihood", i))
@@ -166,7 +172,7 @@ def test_the_encoder_runs_once_for_each_batch_of_images(trained):
     model, data = trained
     sizes = []
     hook = model.encoder.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
-    evaluate_likelihood(model, data, "test", settings(20, n_images=12, batch_size=5, chunk=3), 0, CPU)
+    evaluate_likelihood(model, data, Conditions("test", settings(20, n_images=12, batch_size=5, chunk=3)))
     hook.remove()
     assert sizes == [5, 5, 2]
 
@@ -178,7 +184,7 @@ def test_the_chunk_changes_nothing_but_the_noise(trained):
     torch.manual_seed(0)
     error = estimate_log_likelihood(model.weight_sampler(rows), n, n).standard_error
     by_chunk = [
-        evaluate_likelihood(model, data, "test", settings(n, 10, 10, chunk), seed, CPU)["test/nll"]
+        evaluate_likelihood(model, data, Conditions("test", settings(n, 10, 10, chunk), seed))["test/nll"]
         for seed, chunk in enumerate((n, 1000, 300))
     ]
     noise = float(error.square().sum().sqrt() / 10)
@@ -189,7 +195,7 @@ def test_the_chunk_changes_nothing_but_the_noise(trained):
 
 def test_the_likelihood_is_above_the_bound(trained, tmp_path):
     model, data = trained
-    result = evaluate_model(model, data, "test", settings(n_samples=200), seed=0, device=CPU, output_dir=tmp_path)
+    result = evaluate_model(model, data, Conditions("test", settings(n_samples=200)), tmp_path)
     metrics = result["metrics"]
     assert -metrics["test/nll"] > metrics["test/elbo"]
     assert (result["nll_samples"], result["nll_images"]) == (200, data.n_rows("test"))
