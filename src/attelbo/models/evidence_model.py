@@ -22,7 +22,7 @@ from attelbo.data.batch import Batch
 from attelbo.latent import Evidence, Extra, Likelihood, Objective, Quantized, Turn
 from attelbo.latent.spaces import Codes
 from attelbo.metrics import ActiveUnits, CodeUsage, Measure, SampleMean
-from attelbo.models.base import Model, Monitor, Player, Terms
+from attelbo.models.base import Model, Monitor, Player, Terms, compute_and_reset
 
 
 class EvidenceModel(Model):
@@ -225,13 +225,10 @@ class EvidenceModel(Model):
             self.findings.update(self.found_in(batch))
 
     def evaluation_results(self) -> Terms:
-        results = {**self.means.compute(), "active_units": self.active_units.compute()}
-        self.means.reset()
-        self.active_units.reset()
+        results = {**compute_and_reset(self.means), "active_units": compute_and_reset(self.active_units)}
         for more in (self.code_usage, self.findings):
             if more is not None:
-                results |= more.compute()
-                more.reset()
+                results |= compute_and_reset(more)
         return results
 
     @property
