@@ -59,7 +59,8 @@ class EvidenceModel(Model):
         self.extra = extra
         self.has_kl = has_kl
         self.bounded = has_kl and likelihood.normalized
-        # Where p(x|z) is not a normalized distribution, reconstruction + KL is not called a bound.
+        """Whether there is a bound on log p(x), the ELBO: not where p(x|z) is no normalized distribution."""
+        # What reconstruction + KL is called, and with which sign it is given.
         self._sum, self._sign = ("elbo", -1) if self.bounded else ("distortion_rate", 1)
         self.n_latent = n_latent
         self.has_bits = self.bounded and likelihood.discrete and self.has_dimensions

@@ -168,7 +168,7 @@ class VariationalAutoencoder(LatentVariableModel):
         q = self.infer(x, y)
         z = q.rsample(self.objective.n_samples)
         unknown = z.new_full(z.shape[:2], math.nan)
-        return Evidence(unknown, unknown.mT, z, q, x=x, y=y, generative=self)
+        return Evidence(log_likelihood=unknown, kl=unknown[:1].mT, z=z, posterior=q, x=x, y=y, generative=self)
 
     def at_step(self, step: int, total_steps: int) -> None:
         super().at_step(step, total_steps)
