@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from attelbo.data.loader import spread_rows
 from attelbo.experiments.configuration import compose
-from attelbo.experiments.evaluation import evaluate_likelihood, suitable_chunk
+from attelbo.experiments.evaluation import Conditions, evaluate_likelihood, suitable_chunk
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import VariationalAutoencoder, build_data, build_model
 from benchmarks.contestants.bare_loop import train_epoch
@@ -68,7 +68,7 @@ def measure(folder: str, rounds: int, n_images: int, n_samples: int, train_rows:
     settings = Evaluation(n_samples, n_images, BATCH, chunk, checkpoint="last")
 
     def ours() -> float:
-        return evaluate_likelihood(model, data, "test", settings, seed=0, device=where)["test/nll"]
+        return evaluate_likelihood(model, data, Conditions("test", settings, device=where))["test/nll"]
 
     def bare() -> float:
         return float(torch.cat([bare_nll(plain, batch, n_samples, chunk) for batch in x.split(BATCH)]).mean())

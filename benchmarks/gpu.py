@@ -260,8 +260,8 @@ def chunks(task: Task) -> Result:
             settings = Evaluation(n_samples, n_images, 100, chunk, checkpoint="last")
             for n in (100, n_images):  # the first warms up
                 start = time.perf_counter()
-                once = replace(settings, n_images=n)
-                evaluation.evaluate_likelihood(model, data, "test", once, 0, where)  # pyright: ignore[reportArgumentType]
+                conditions = evaluation.Conditions("test", replace(settings, n_images=n), device=where)
+                evaluation.evaluate_likelihood(model, data, conditions)  # pyright: ignore[reportArgumentType]
                 seconds = time.perf_counter() - start
             memory = torch.cuda.max_memory_allocated() if task.device == "cuda" else 0
             found[str(chunk)] = {"images_per_second": n_images / seconds, "memory": memory}

@@ -7,8 +7,9 @@ import torch
 
 from attelbo.building import build
 from attelbo.experiments import run
-from attelbo.experiments.evaluation import evaluate_bound
+from attelbo.experiments.evaluation import Conditions, evaluate_bound
 from attelbo.experiments.listing import choices, package_folder
+from attelbo.experiments.settings import Evaluation
 from companions import WITHOUT_ENCODER
 
 MODELS = sorted(choices([package_folder()])["model"])
@@ -99,7 +100,7 @@ def test_two_epochs_bring_it_forward(runs, name):
     data.setup()
 
     def bound_of(model) -> dict[str, float]:
-        return evaluate_bound(model.eval(), data, "validation", 144, 0, torch.device("cpu"))
+        return evaluate_bound(model.eval(), data, Conditions("validation", Evaluation(n_samples=1, batch_size=144)))
 
     untrained = copy.deepcopy(model)
     before = bound_of(model)  # in inference mode: nothing that it leaves behind may hinder the training

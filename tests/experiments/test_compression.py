@@ -15,6 +15,7 @@ from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments.assembly import assemble
 from attelbo.experiments.evaluation.compression import BitsBack, evaluate_compression, whole_numbers
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import load_run
 
@@ -82,7 +83,7 @@ def test_a_batch_is_as_long_as_its_probabilities_say(trained):
 
 def test_the_length_is_near_the_elbo(trained):
     settings = Evaluation(n_samples=1, n_images=N, batch_size=20, chunk=None, checkpoint="best")
-    numbers = evaluate_compression(trained.model, trained.data, "test", settings, 0, torch.device("cpu"))
+    numbers = evaluate_compression(trained.model, trained.data, Conditions("test", settings))
     with torch.no_grad():
         elbos = torch.stack([trained.model.evidence(trained.x).elbo for _ in range(20)])
     bits = -float(elbos.mean()) / (64 * math.log(2))

@@ -14,7 +14,13 @@ from attelbo.cli import main
 from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
-from attelbo.experiments.evaluation import evaluate_bound, evaluate_likelihood, evaluate_model, suitable_chunk
+from attelbo.experiments.evaluation import (
+    Conditions,
+    evaluate_bound,
+    evaluate_likelihood,
+    evaluate_model,
+    suitable_chunk,
+)
 from attelbo.experiments.evaluation.likelihood import likelihood_measures
 from attelbo.experiments.numbers import remarks
 from attelbo.experiments.rundir import RunDirectory
@@ -67,7 +73,7 @@ def test_the_bound_is_the_mean_over_every_row(trained, split, batch_size):
         "active_units": active,
     }
     key = {"trained": "train", "validation": "val", "test": "test"}[split]
-    got = evaluate_bound(model, data, split, batch_size, seed=0, device=CPU)
+    got = evaluate_bound(model, data, Conditions(split, settings(batch_size=batch_size)))
     assert got.keys() == {f"{key}/{name}" for name in expected}
     for name, value in expected.items():
         assert got[f"{key}/{name}"] == pytest.approx(float(value), rel=1e-5), name
@@ -75,10 +81,10 @@ def test_the_bound_is_the_mean_over_every_row(trained, split, batch_size):
 
 def test_the_bound_does_not_depend_on_what_was_drawn_before(trained):
     model, data = trained
-    first = evaluate_bound(model, data, "test", 100, 0, CPU)
+    first = evaluate_bound(model, data, Conditions("test", settings()))
     torch.manual_seed(99)
-    assert evaluate_bound(model, data, "test", 100, 0, CPU) == first
-    assert evaluate_bound(model, data, "test", 100, 1, CPU)["test/elbo"] != first["test/elbo"]
+    assert evaluate_bound(model, data, Conditions("test", settings())) == first
+    assert evaluate_bound(model, data, Conditions("test", settings(), seed=1))["test/elbo"] != first["test/elbo"]
 
 
 # -- importance sampling -------------------------------------------------------------------------------
@@ -108,7 +114,7 @@ class Keeper:
 def test_exactly_so_many_samples_of_exactly_so_many_images(trained, n_samples, chunk):
     model, data = trained
     keeper = Keeper(model)
-    evaluate_likelihood(keeper, data, "test", settings(n_samples, 12, 5, chunk), 0, CPU)  # pyright: ignore[reportArgumentType]
+    evaluate_likelihood(keeper, data, Conditions("test", settings(n_samples, 12, 5, chunk)))  # pyright: ignore[reportArgumentType]
     x = data.materialize(spread_rows(12, data.n_rows("test")), "test").x
     assert torch.equal(torch.cat([batch for batch, _ in keeper.given]), x)
     for batch, given in keeper.given:
@@ -127,7 +133,7 @@ def test_some_images_of_a_split_sorted_by_class_are_of_all_classes(trained, monk
         return type(data).materialize(data, in_order[index], split)
 
     monkeypatch.setattr(data, "materialize", materialize)
-    evaluate_likelihood(model, data, "test", settings(1, len(y) // 4, 10), 0, CPU)
+    evaluate_likelihood(model, data, Conditions("test", settings(1, len(y) // 4, 10)))
     share = torch.cat(asked).bincount(minlength=10) / y.bincount(minlength=10)
     assert 0.15 < float(share.min()) <= float(share.max()) < 0.35
 
@@ -135,9 +141,9 @@ def test_some_images_of_a_split_sorted_by_class_are_of_all_classes(trained, monk
 def test_the_likelihood_is_the_logarithm_of_the_mean_weight(trained):
     model, data = trained
     numbers = settings(n_samples=50, n_images=20, batch_size=20, chunk=15)
-    got = evaluate_likelihood(model, data, "test", numbers, 0, CPU)
+    got = evaluate_likelihood(model, data, Conditions("test", numbers))
     keeper = Keeper(model)
-    assert evaluate_likelihood(keeper, data, "test", numbers, 0, CPU) == got  # pyright: ignore[reportArgumentType]
+    assert evaluate_likelihood(keeper, data, Conditions("test", numbers)) == got  # pyright: ignore[reportArgumentType]
     ((_, given),) = keeper.given
     weights = torch.cat(given).double()
     nll = -(weights.exp().mean(0)).log()
@@ -155,9 +161,9 @@ def test_rows_that_rest_on_a_single_sample_are_not_hidden_by_others(trained, mon
     log_weights[0, :4] = 30.0
     monkeypatch.setattr(model, "weight_sampler_of", lambda batch: lambda k: log_weights[:k])
     numbers = settings(n_samples=50, n_images=20, batch_size=20, chunk=50)
-    got = evaluate_likelihood(model, data, "test", numbers, 0, CPU)
+    got = evaluate_likelihood(model, data, Conditions("test", numbers))
     assert got["test/effective_sample_size"] == pytest.approx(20 / (4 / 1 + 16 / 50))
-    measures = likelihood_measures(model, data, "test", numbers)
+    measures = likelihood_measures(model, data, Conditions("test", numbers))
     told = remarks({"metrics": got, "measures": measures, "nll_samples": 50}, "test")
     assert "the NLL rests on 4.6 of 50 importance samples" in next(told)
 
@@ -165,7 +171,7 @@ def test_rows_that_rest_on_a_single_sample_are_not_hidden_by_others(trained, mon
 @torch.no_grad()
 def test_the_likelihood_is_that_of_a_loop_in_double_precision(trained):
     model, data = trained
-    got = evaluate_likelihood(model, data, "test", settings(30, n_images=12, batch_size=6, chunk=8), 0, CPU)
+    got = evaluate_likelihood(model, data, Conditions("test", settings(30, n_images=12, batch_size=6, chunk=8)))
     estimates = []
     for i, x in enumerate(data.materialize(spread_rows(12, data.n_rows("test")), "test").x.split(6)):
         torch.manual_seed(derive_seed(0, "likelihood", i))
@@ -183,7 +189,7 @@ def test_the_encoder_runs_once_for_each_batch_of_images(trained):
     model, data = trained
     sizes = []
     hook = model.encoder.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
-    evaluate_likelihood(model, data, "test", settings(20, n_images=12, batch_size=5, chunk=3), 0, CPU)
+    evaluate_likelihood(model, data, Conditions("test", settings(20, n_images=12, batch_size=5, chunk=3)))
     hook.remove()
     assert sizes == [5, 5, 2]
 
@@ -195,7 +201,7 @@ def test_the_chunk_changes_nothing_but_the_noise(trained):
     torch.manual_seed(0)
     error = estimate_log_likelihood(model.weight_sampler(rows), n, n).standard_error
     by_chunk = [
-        evaluate_likelihood(model, data, "test", settings(n, 10, 10, chunk), seed, CPU)["test/nll"]
+        evaluate_likelihood(model, data, Conditions("test", settings(n, 10, 10, chunk), seed))["test/nll"]
         for seed, chunk in enumerate((n, 1000, 300))
     ]
     noise = float(error.square().sum().sqrt() / 10)
@@ -206,7 +212,7 @@ def test_the_chunk_changes_nothing_but_the_noise(trained):
 
 def test_the_likelihood_is_above_the_bound(trained, tmp_path):
     model, data = trained
-    result = evaluate_model(model, data, "test", settings(n_samples=200), seed=0, device=CPU, output_dir=tmp_path)
+    result = evaluate_model(model, data, Conditions("test", settings(n_samples=200)), tmp_path)
     metrics = result["metrics"]
     assert -metrics["test/nll"] > metrics["test/elbo"]
     assert (result["nll_samples"], result["nll_images"]) == (200, data.n_rows("test"))

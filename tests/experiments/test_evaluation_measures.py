@@ -17,6 +17,7 @@ from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
 from attelbo.experiments import run
 from attelbo.experiments.evaluation import (
+    Conditions,
     classifier,
     evaluate_disentanglement,
     evaluate_inception,
@@ -64,7 +65,7 @@ def sprites(shared_runs):
 @torch.no_grad()
 def test_information_is_that_of_a_loop_over_all_pairs(trained):
     model, data = trained
-    found, _ = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
+    found, _ = evaluate_information(model, data, Conditions("test", SETTINGS, seed=3))
     mean, std, z = [], [], []
     for i, rows in enumerate(spread_rows(20, data.n_rows("test")).split(7)):
         m, log_std = model.posterior.head(model.encoder(data.materialize(rows, "test").x).flatten(1)).chunk(2, -1)
@@ -96,10 +97,10 @@ def test_what_few_rows_cannot_show_stands_beside_the_numbers(bias, notes):
 @torch.no_grad()
 def test_the_rows_of_the_information_are_named(trained):
     model, data = trained
-    _, (first, *_) = evaluate_information(model, data, "test", SETTINGS, seed=3, device=CPU)
+    _, (first, *_) = evaluate_information(model, data, Conditions("test", SETTINGS, seed=3))
     assert first.note.startswith("20 images")
     one = replace(SETTINGS, n_images=1)
-    assert evaluate_information(model, data, "test", one, seed=3, device=CPU)[1][0].note == "1 image"
+    assert evaluate_information(model, data, Conditions("test", one, seed=3))[1][0].note == "1 image"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_what_is_not_known_is_left_out(runs, model, known):
     words = runs.words(f"model={model}", without=("model.encoder.hidden=[8]", "model.decoder.hidden=[8]"))
     kept = [w for w in words if not w.startswith(("model/", "model.latent_dim"))]
     built, data = run.assemble(runs.compose(kept))
-    result = evaluate_model(built, data, "test", SETTINGS, 0, CPU, runs.folder)
+    result = evaluate_model(built, data, Conditions("test", SETTINGS), runs.folder)
     names = {name.partition("/")[2] for name in result["metrics"]}
     assert (names & INFORMATION == INFORMATION) == known
     assert ("total_correlation" in names) == ("dimension_wise_kl" in names) == (model == "vae")
@@ -128,19 +129,19 @@ def test_what_an_inverse_does_not_tell_is_left_out_and_the_bound_is_still_one(ru
         torch.manual_seed(0)
         return model.evidence(batch.x, n_samples=3, log_weights=True, stop_posterior=stopped).log_weights
 
-    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU)[0]
+    assert evaluate_information(model, data, Conditions("test", SETTINGS))[0]
     expected, log_prob = weights(False), InvertibleNormal.log_prob
     torch.testing.assert_close(weights(True), expected)
     monkeypatch.setattr(InvertibleNormal, "log_prob", lambda self, z: log_prob(self, z) - 100.0)
     torch.testing.assert_close(weights(True), expected)
-    assert evaluate_information(model, data, "test", SETTINGS, seed=0, device=CPU) == ({}, [])
+    assert evaluate_information(model, data, Conditions("test", SETTINGS)) == ({}, [])
     assert "log q(z|x) of a given z is off by 1e+02 nats" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("prior", ["standard_normal", "two_stage"])
 def test_a_bound_on_the_prior_is_called_one(runs, prior):
     built, data = run.assemble(runs.compose(runs.words(f"model/prior={prior}")))
-    result = evaluate_model(built, data, "test", SETTINGS, 0, CPU, runs.folder)
+    result = evaluate_model(built, data, Conditions("test", SETTINGS), runs.folder)
     assert "test/mutual_information" in result["metrics"]
     assert ("test/aggregate_kl" in result["metrics"]) == (prior == "standard_normal")
     (kl,) = [own for own in result["measures"] if own.key == "kl"]
@@ -159,7 +160,7 @@ def test_a_bound_on_the_prior_is_called_one(runs, prior):
 def test_what_an_nll_is_of_and_rests_on_is_told(runs, name, note, counted):
     """Of equal samples each has the weight of all of them: as many as there are would be no sign of a good estimate."""
     model, data = run.assemble(runs.compose(["~experiment", f"model={name}"]))
-    result = evaluate_model(model, data, "test", SETTINGS, 0, CPU, runs.folder)
+    result = evaluate_model(model, data, Conditions("test", SETTINGS), runs.folder)
     shown = {own.key: own for own in result["measures"]}
     assert shown["nll"].note == note
     assert shown["elbo"].note == (note.partition(";")[0] if note.startswith("given") else "")
@@ -185,7 +186,7 @@ def test_a_model_that_knows_the_factors_has_every_score(sprites):
         return SimpleNamespace(posterior=SimpleNamespace(mean=codes), z=codes.unsqueeze(0))
 
     knowing = SimpleNamespace(evidence=evidence)
-    found = evaluate_disentanglement(knowing, data, "test", 300, 0, CPU)  # pyright: ignore[reportArgumentType]
+    found = evaluate_disentanglement(knowing, data, Conditions("test", Evaluation(1, batch_size=300)))  # pyright: ignore[reportArgumentType]
     assert found is not None
     assert found.scores.keys() == SCORES
     assert found.factors == ["shape", "scale", "orientation", "x", "y"]
@@ -197,8 +198,8 @@ def test_a_model_that_knows_the_factors_has_every_score(sprites):
 
 def test_an_untrained_model_has_scores_within_bounds(sprites):
     model, data = sprites
-    found = evaluate_disentanglement(model, data, "validation", 300, 0, CPU)
-    again = evaluate_disentanglement(model, data, "validation", 300, 0, CPU)
+    found = evaluate_disentanglement(model, data, Conditions("validation", Evaluation(1, batch_size=300)))
+    again = evaluate_disentanglement(model, data, Conditions("validation", Evaluation(1, batch_size=300)))
     assert found is not None
     assert again is not None
     assert again.scores == found.scores
@@ -214,7 +215,8 @@ def test_scores_see_nuisances_and_the_same_whenever_they_look(shared_runs):
     for drawn in (1, 7):  # what is drawn for training changes nothing
         model, data = run.assemble(shared_runs.configure(*words, without=("data.binarize=dynamic",)))
         assert data.materialize(torch.arange(drawn), "train").x.shape == (drawn, 3, 32, 32)
-        found.append(evaluate_disentanglement(model.eval(), data, "test", 60, 0, CPU, "mean"))
+        conditions = Conditions("test", Evaluation(1, batch_size=60, representation="mean"))
+        found.append(evaluate_disentanglement(model.eval(), data, conditions))
     assert found[0].scores == found[1].scores
 
 
@@ -380,7 +382,7 @@ def test_a_classifier_follows_from_the_data_alone(trained, known_classifier, tmp
 
 def test_information_is_none_of_labels(runs):
     model, data = run.assemble(runs.configure("model=m2"))  # whose q(z|x,y) were given those of the split
-    assert evaluate_information(model.eval(), data, "test", SETTINGS, seed=0, device=CPU) == ({}, [])
+    assert evaluate_information(model.eval(), data, Conditions("test", SETTINGS)) == ({}, [])
 
 
 def test_a_classifier_of_few_rows_makes_few_steps(trained, tmp_path, monkeypatch):
@@ -433,7 +435,7 @@ class Copier:
 
 
 def quality_of(model, known_classifier, data, split="test"):
-    return evaluate_quality(model, known_classifier[0], data, split, 50, 0, CPU)
+    return evaluate_quality(model, known_classifier[0], data, Conditions(split, Evaluation(1, batch_size=50)))
 
 
 def test_samples_that_are_the_data_are_at_no_distance(trained, known_classifier):
@@ -467,7 +469,7 @@ def test_distances_are_those_of_all_features(trained, known_classifier):
     assert found["test/classifier_frechet_distance"] > found["test/classifier_train_frechet_distance"] > 0
     # Of the training images themselves that distance would be 0, and the unbiased one below it.
     with torch.no_grad():
-        of_train = evaluate_quality(model, net, data, "trained", 200, 0, CPU)
+        of_train = evaluate_quality(model, net, data, Conditions("trained", Evaluation(1, batch_size=200)))
     assert not [name for name in of_train if "classifier_train" in name]
     assert {"train/psnr", "train/classifier_kernel_distance"} <= set(of_train)
 
@@ -522,7 +524,7 @@ def test_inception_distance_is_that_of_torchmetrics_on_three_channels(trained, m
     # What is passed on by the name of features is the network.
     monkeypatch.setattr(torchmetrics.image.fid, "FrechetInceptionDistance", functools.partial(real, feature=Flat()))
     metric = inception_metric()
-    found = evaluate_inception(metric, model, data, "test", 100, 0, CPU)
+    found = evaluate_inception(metric, model, data, Conditions("test", Evaluation(1, batch_size=100)))
     n, net, samples = data.n_rows("test"), Flat(), []
 
     def features(images):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from attelbo.cli import main
 from attelbo.data import IGNORE
 from attelbo.experiments import run
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.evaluation.lengths import evaluate_lengths, of_length
 from attelbo.experiments.settings import Evaluation
 
@@ -85,7 +86,7 @@ def test_the_loss_is_that_of_a_loop_over_windows(assembled):
     model, data, config = assembled("model/position=alibi")
     model.eval()
     settings = Evaluation(1, batch_size=7, lengths=[16, 50])
-    found = evaluate_lengths(model, data, "test", settings, config, 0, CPU)
+    found = evaluate_lengths(model, data, Conditions("test", settings), config)
     tokens = torch.tensor(data.tokenizer.encode(TEXT[int(len(TEXT) * 0.9) :]))
     for row in found.rows:
         nats = []
@@ -122,7 +123,7 @@ def test_an_answer_of_another_length_is_asked_for_as_a_whole(shared_runs, length
     config = shared_runs.configure("data=sort", *TINY, "model/position=alibi", "data.test_size=50")
     model, data = run.assemble(config)
     settings = Evaluation(1, batch_size=20, lengths=[length])
-    found = evaluate_lengths(model.eval(), data, "test", settings, config, 0, CPU)
+    found = evaluate_lengths(model.eval(), data, Conditions("test", settings), config)
     (row,) = found.rows
     batch = everything(data.at_length(length, "test"), "test")
     assert batch.x.shape == (50, 2 * length - 1)

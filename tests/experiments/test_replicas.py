@@ -289,8 +289,8 @@ def test_a_signal_saves_every_replica_and_the_same_command_goes_on(runs, separat
 def test_a_signal_during_an_evaluation_acts_at_once(runs, monkeypatch):
     evaluated: list[int] = []
 
-    def interrupted_evaluation(model, data, split, settings, seed, *others):
-        evaluated.append(seed)
+    def interrupted_evaluation(model, data, conditions, *others):
+        evaluated.append(conditions.seed)
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(10_000_000):
             pass

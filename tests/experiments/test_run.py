@@ -129,9 +129,10 @@ def test_the_checkpoint_that_was_asked_for_is_evaluated(runs, which):
     saved = runs.checkpoint(outcome, which)
     model, data = run.assemble(runs.configure(*words))
     model.load_state_dict(saved["state_dict"])
-    from attelbo.experiments.evaluation import evaluate_bound
+    from attelbo.experiments.evaluation import Conditions, evaluate_bound
+    from attelbo.experiments.settings import Evaluation
 
-    expected = evaluate_bound(model.eval(), data, "test", 100, 0, torch.device("cpu"))
+    expected = evaluate_bound(model.eval(), data, Conditions("test", Evaluation(n_samples=1)))
     assert result["metrics"]["test/elbo"] == pytest.approx(expected["test/elbo"], rel=1e-6)
     assert not torch.equal(
         runs.checkpoint(outcome, "best")["state_dict"]["posterior.head.weight"],
@@ -518,10 +519,10 @@ def test_the_jobs_of_a_sweep_read_equal_data_once_and_find_what_each_would_alone
 def test_a_failed_job_stops_no_other_and_is_tried_again(runs, monkeypatch, capsys):
     evaluate_model = run.evaluate_model
 
-    def fail_once(model, data, split, settings, seed: int, *rest):
-        if seed == 1:
+    def fail_once(model, data, conditions, *rest):
+        if conditions.seed == 1:
             raise ZeroDivisionError("a defect")
-        return evaluate_model(model, data, split, settings, seed, *rest)
+        return evaluate_model(model, data, conditions, *rest)
 
     command = ["train", "-m", *runs.words("seed=1,2", "trainer.max_epochs=1")]
     with monkeypatch.context() as patch:

@@ -11,8 +11,8 @@ from attelbo.cli import main
 from attelbo.data import SentenceDataModule
 from attelbo.data.loader import spread_rows
 from attelbo.experiments import run
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.evaluation.perplexity import evaluate_perplexity
-from attelbo.experiments.evaluation.splits import rows_evaluated
 from attelbo.experiments.report import write_report
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import TextVAE, load_run
@@ -40,7 +40,7 @@ def test_a_perplexity_that_no_float_holds_is_infinite(run_dir) -> None:
     """After a learning rate that was far too high the loss is finite, and all of a training ended in a traceback."""
     model, data = load_run(run_dir)
     assert isinstance(model, TextVAE)
-    found = evaluate_perplexity(model, data, "test", Evaluation(n_samples=1, n_images=7), 1e6, torch.device("cpu"))
+    found = evaluate_perplexity(model, data, Conditions("test", Evaluation(n_samples=1, n_images=7)), 1e6)
     assert found == {"test/perplexity": math.inf}
 
 
@@ -72,7 +72,7 @@ def test_texts_that_are_measured_together_are_similarly_long(run_dir) -> None:
     _, data = load_run(run_dir)
     settings = Evaluation(n_samples=3, n_images=7, batch_size=2, chunk=None, checkpoint="best")
     spread = spread_rows(7, data.n_rows("test"))
-    rows = torch.cat([*rows_evaluated(data, "test", settings, torch.device("cpu"))])
+    rows = torch.cat([*Conditions("test", settings).rows(data)])
     lengths = [int((data.materialize(row, "test").x != 0).sum()) for row in rows.split(1)]
     assert sorted(rows.tolist()) == spread.tolist()
     assert lengths == sorted(lengths)

@@ -8,7 +8,7 @@ import torch
 
 from attelbo.data import ParallelDataModule
 from attelbo.data.batch import EOS
-from attelbo.experiments.evaluation import evaluate_model
+from attelbo.experiments.evaluation import Conditions, evaluate_model
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import SequenceToSequence
 from translators import transformer
@@ -66,7 +66,7 @@ def model_for(data: ParallelDataModule) -> Careless:
 def test_equals_sacrebleu_on_the_same_strings(data, tmp_path):
     model = model_for(data)
     translations = [data.target_tokenizer.decode(tokens) for tokens in model.told]
-    result = evaluate_model(model, data, "test", SETTINGS, 0, torch.device("cpu"), tmp_path)
+    result = evaluate_model(model, data, Conditions("test", SETTINGS), tmp_path)
     references = [
         "a man sleeps in a green t - shirt , on the couch .",
         "two dogs are playing in the snow near the house .",
@@ -102,7 +102,7 @@ def test_a_single_sentence_has_no_standard_error(data, tmp_path, monkeypatch):
     model = model_for(data)
     monkeypatch.setattr(data, "n_rows", lambda split: 1)
     monkeypatch.setattr(data, "references", lambda split: ["a man sleeps in a green t - shirt , on the couch ."])
-    metrics = evaluate_model(model, data, "test", SETTINGS, 0, torch.device("cpu"), tmp_path)["metrics"]
+    metrics = evaluate_model(model, data, Conditions("test", SETTINGS), tmp_path)["metrics"]
     assert "test/bleu" in metrics
     assert "test/bleu_std_error" not in metrics
 
@@ -110,6 +110,6 @@ def test_a_single_sentence_has_no_standard_error(data, tmp_path, monkeypatch):
 def test_no_four_words_in_a_row_have_no_bleu(data, tmp_path):
     model = model_for(data)
     model.told = [row[:3] for row in model.told]
-    result = evaluate_model(model, data, "test", SETTINGS, 0, torch.device("cpu"), tmp_path)
+    result = evaluate_model(model, data, Conditions("test", SETTINGS), tmp_path)
     assert "test/bleu" not in result["metrics"]
     assert "test/exact" in result["metrics"]

@@ -69,26 +69,20 @@ def check_is_there(checkpoint: Path) -> None:
 
 
 def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
-    """Model and data of a configuration; the weights are a function of the seed.
+    """Model and data of a configuration; the weights are a function of the seed. What is needed only later, such as
+    callbacks, is tried here too, so that its errors show before anything is written.
 
     Raises:
         ConfigError: they, or something that is needed later, cannot be built from the arguments.
     """
-    folder = Path(config["name"])
-    if not folder.parts or folder.is_absolute() or ".." in folder.parts:
-        raise ConfigError(f"name='{config['name']}': a run is written into the folder of this name in paths.output_dir")
-    if not config["paths"]["output_dir"].strip():
-        raise ConfigError("paths.output_dir is empty, as an unset variable is; . is the working directory")
-    evaluation = evaluation_of(config)
-    if not 0 <= config["seed"] < 2**32:
-        raise ConfigError(f"seed must be between 0 and {2**32 - 1:,}, got {config['seed']}")
+    _check_place_and_seed(config)
+    evaluation, init = evaluation_of(config), init_of(config)
     check_settings(**{name: value for name, value in config["trainer"].items() if name != "_target_"})
+    check_loggers(config["logger"])
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])
     callbacks = {name: _try(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node}
     _check_is_kept(evaluation.checkpoint, callbacks)
-    check_loggers(config["logger"])
-    init = init_of(config)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     data.steps_per_epoch = config["trainer"].get("steps_per_epoch")
@@ -140,6 +134,17 @@ def trainer_of(config: Config, seat: Seat | None = None) -> Trainer:
 def parent_of(config: Config) -> Path:
     """The folder in which the run's directory is created."""
     return Path(config["paths"]["output_dir"]) / config["name"]
+
+
+def _check_place_and_seed(config: Config) -> None:
+    """Raise ConfigError where a run of this name could not be written, or the seed is none that all generators take."""
+    folder = Path(config["name"])
+    if not folder.parts or folder.is_absolute() or ".." in folder.parts:
+        raise ConfigError(f"name='{config['name']}': a run is written into the folder of this name in paths.output_dir")
+    if not config["paths"]["output_dir"].strip():
+        raise ConfigError("paths.output_dir is empty, as an unset variable is; . is the working directory")
+    if not 0 <= config["seed"] < 2**32:
+        raise ConfigError(f"seed must be between 0 and {2**32 - 1:,}, got {config['seed']}")
 
 
 def _check_is_kept(checkpoint: Which, callbacks: Mapping[str, Any]) -> None:

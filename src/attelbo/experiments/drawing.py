@@ -24,7 +24,7 @@ from attelbo.experiments.vectors import write_pairs
 from attelbo.experiments.writing import typed_rows, write_paths, write_reconstructions
 from attelbo.latent.spaces import Codes, Sphere
 from attelbo.models import LatentVariableModel, TextVAE
-from attelbo.models.traversal import space_of, traversals
+from attelbo.models.traversal import traversals
 from attelbo.seeding import derive_seed
 from attelbo.training.callbacks.pictures import encode
 from attelbo.training.media import Picture, image_grid, pair_grid, row_grid, save_gif, save_png
@@ -205,7 +205,7 @@ def interpolate(
     which = f"interpolations-{split}{marks(seed=seed, n=n)}" if typed is None else "interpolation-typed"
     name = f"{which}{marks(start=start, end=end, steps=steps)}{'' if path == 'auto' else f'-{path}'}"
     first, last = trained.encode(batch).chunk(2)
-    round_trip = path == "spherical" or (path == "auto" and isinstance(space_of(trained.model), Sphere))
+    round_trip = path == "spherical" or (path == "auto" and isinstance(trained.model.space, Sphere))
     between = slerp if round_trip else torch.lerp
     positions = torch.linspace(0, 1, steps, device=trained.device)
     z = torch.stack([between(first, last, position) for position in positions], 1)  # (n, S, D)
@@ -275,7 +275,7 @@ def traverse(
     if trained.writes:
         raise UserError(f"{trained.described}: no images to draw; interpolate writes the texts between two")
     trained.refuse_vectors()
-    space = space_of(trained.model)
+    space = trained.model.space
     if isinstance(space, Codes):
         raise UserError(
             f"the latents of {trained.run_dir} are {space}: there is nothing to move along; interpolate does"

@@ -23,7 +23,7 @@ from attelbo.experiments import replicas
 from attelbo.experiments import run as runs
 from attelbo.experiments.assembly import Config, assemble, evaluation_of
 from attelbo.experiments.configuration import check_again
-from attelbo.experiments.evaluation import evaluate_model
+from attelbo.experiments.evaluation import Conditions, evaluate_model
 from attelbo.experiments.provenance import differences, provenance
 from attelbo.experiments.rundir import RunDirectory, config_hash
 from attelbo.experiments.terminal import terminal
@@ -187,8 +187,8 @@ def _evaluated(run: RunDirectory, config: Config, model: Model, data: ResidentDa
     load_weights(model, checkpoint_of(run.path, _result_of(run).get("checkpoint", "best")))
     use_threads(read_config(run.path)["trainer"]["threads"])
     device = pick_device("cpu" if config["trainer"]["accelerator"] == "cpu" else "auto")
-    folder = Path(config["paths"]["output_dir"])
-    return evaluate_model(model, data, "test", evaluation_of(config), config["seed"], device, folder, config)["metrics"]
+    conditions = Conditions("test", evaluation_of(config), config["seed"], device)
+    return evaluate_model(model, data, conditions, Path(config["paths"]["output_dir"]), config)["metrics"]
 
 
 # -- the comparison ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from attelbo.data.module import Splits
 from attelbo.errors import TrainingDiverged, UserError
 from attelbo.experiments.assembly import Config, assemble, evaluation_of, parent_of, trainer_of
 from attelbo.experiments.boards.telling import JobType, run_info
-from attelbo.experiments.evaluation import evaluate_model
+from attelbo.experiments.evaluation import Conditions, evaluate_model
 from attelbo.experiments.provenance import provenance
 from attelbo.experiments.resuming import Start, directory_of, take_up, with_threads
 from attelbo.experiments.rundir import FINISHED, RunDirectory, State, given_checkpoint, locked
@@ -248,8 +248,8 @@ def _conclude(
     else:
         load_weights(model, checkpoint)
         which = checkpoint.stem
-    output_dir = Path(config["paths"]["output_dir"])
-    result = evaluate_model(model, data, "test", settings, config["seed"], device, output_dir, config)
+    conditions = Conditions("test", settings, config["seed"], device)
+    result = evaluate_model(model, data, conditions, Path(config["paths"]["output_dir"]), config)
     check_finite(model, trainer.current_epoch, "test/loss", result["metrics"].get("test/loss", 0.0))
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Exhibit):

@@ -85,12 +85,12 @@ class Evidence:
 
     @property
     def reconstruction(self) -> Tensor:
-        """The distortion -E_q[log p(x|z)], (B,), nats: lower is better."""
+        """-E_q[log p(x|z)] of each row, (B,), nats: lower is better."""
         return -self.log_likelihood.mean(0)
 
     @once
     def distortion(self) -> Tensor:
-        """The mean of ``reconstruction`` over the batch, a scalar, nats."""
+        """The mean of ``reconstruction`` over the batch, a scalar, nats: what rate-distortion theory calls so."""
         return -self.log_likelihood.mean()
 
     @once

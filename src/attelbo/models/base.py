@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from attelbo.building import Spec, arguments_of, build, locate
 from attelbo.data.batch import Batch, Block
@@ -280,6 +281,13 @@ class Model(LightningModule, ABC):
         takes = arguments_of(locate(self.optimizer_spec["_target_"]))
         own = player.betas is not None and "betas" in takes
         return {**self.optimizer_spec, "betas": player.betas} if own else self.optimizer_spec
+
+
+def compute_and_reset(metric: Metric) -> Any:
+    """What a metric has found since it was reset, which it is then."""
+    found = metric.compute()
+    metric.reset()
+    return found
 
 
 def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

@@ -22,7 +22,7 @@ from attelbo.checks import check_below_one
 from attelbo.data.batch import PAD, Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.metrics import Measure, SampleMean
-from attelbo.models.base import Model, Monitor, Terms
+from attelbo.models.base import Model, Monitor, Terms, compute_and_reset
 from attelbo.models.conditional import check_labels
 from attelbo.models.parts import model_arguments
 from attelbo.networks import (
@@ -96,9 +96,7 @@ class Classifier(Model):
         self.means.update(self._terms(batch))
 
     def evaluation_results(self) -> Terms:
-        results = self.means.compute()
-        self.means.reset()
-        return results
+        return compute_and_reset(self.means)
 
     @property
     def monitor(self) -> Monitor | None:

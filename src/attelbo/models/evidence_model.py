@@ -22,7 +22,7 @@ from attelbo.data.batch import Batch
 from attelbo.latent import Evidence, Extra, Likelihood, Objective, Quantized, Turn
 from attelbo.latent.spaces import Codes
 from attelbo.metrics import ActiveUnits, CodeUsage, Measure, SampleMean
-from attelbo.models.base import Model, Monitor, Player, Terms
+from attelbo.models.base import Model, Monitor, Player, Terms, compute_and_reset
 
 
 class EvidenceModel(Model):
@@ -59,7 +59,8 @@ class EvidenceModel(Model):
         self.extra = extra
         self.has_kl = has_kl
         self.bounded = has_kl and likelihood.normalized
-        # Where p(x|z) is not a normalized distribution, reconstruction + KL is not called a bound.
+        """Whether there is a bound on log p(x), the ELBO: not where p(x|z) is no normalized distribution."""
+        # What reconstruction + KL is called, and with which sign it is given.
         self._sum, self._sign = ("elbo", -1) if self.bounded else ("distortion_rate", 1)
         self.n_latent = n_latent
         self.has_bits = self.bounded and likelihood.discrete and self.has_dimensions
@@ -225,13 +226,10 @@ class EvidenceModel(Model):
             self.findings.update(self.found_in(batch))
 
     def evaluation_results(self) -> Terms:
-        results = {**self.means.compute(), "active_units": self.active_units.compute()}
-        self.means.reset()
-        self.active_units.reset()
+        results = {**compute_and_reset(self.means), "active_units": compute_and_reset(self.active_units)}
         for more in (self.code_usage, self.findings):
             if more is not None:
-                results |= more.compute()
-                more.reset()
+                results |= compute_and_reset(more)
         return results
 
     @property

@@ -100,6 +100,10 @@ class Hierarchy(LatentVariableModel):
 
     layer_shapes: list[tuple[int, ...]]
 
+    @property
+    def z_is_vector(self) -> bool:
+        return all(len(shape) == 1 for shape in self.layer_shapes)
+
     @abstractmethod
     def bottom_up(self, x: Tensor) -> list[Tensor]:
         """The activations of x (B, C, H, W) for the layers' q: tensors of B rows."""

@@ -26,7 +26,7 @@ from attelbo.data.batch import IGNORE, PAD, Batch, DataSpec
 from attelbo.errors import UserError
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, TokenScores
-from attelbo.models.base import Model, Terms
+from attelbo.models.base import Model, Terms, compute_and_reset
 from attelbo.models.generation import Sampling
 from attelbo.networks import TokenEmbedding, Transformer
 from attelbo.networks.transformer import initialize_by_depth
@@ -151,9 +151,7 @@ class LanguageModel(Model):
         self.scores.update(self.logits(features[y >= 0]), y)
 
     def evaluation_results(self) -> Terms:
-        results = self.scores.compute()
-        self.scores.reset()
-        return results
+        return compute_and_reset(self.scores)
 
     @property
     def measures(self) -> Sequence[Measure]:

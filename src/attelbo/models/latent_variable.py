@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attelbo.data.batch import Batch
 from attelbo.latent import Evidence
+from attelbo.latent.spaces import Real, Space
 from attelbo.models.evidence_model import EvidenceModel
 
 
@@ -21,6 +22,16 @@ class LatentVariableModel(EvidenceModel):
 
     encodes_labels: ClassVar[bool] = False
     """Whether ``encode`` gets the label: its result then does not depend on x alone."""
+
+    @property
+    def space(self) -> Space:
+        """Where one z lives: among real numbers, unless a subclass knows better."""
+        return Real((self.n_latent,))
+
+    @property
+    def z_is_vector(self) -> bool:
+        """Whether z are numbers or choices that each describe the whole of x: neither a map, nor codes, nor objects."""
+        return False
 
     @property
     def known_classes(self) -> int | None:

@@ -40,7 +40,7 @@ from attelbo.errors import ConfigError
 from attelbo.latent import DiagonalNormal, Evidence, HeteroscedasticNormal, Objective, normal_kl
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, SampleMean
-from attelbo.models.base import Terms
+from attelbo.models.base import Terms, compute_and_reset
 from attelbo.models.evidence_model import EvidenceModel
 from attelbo.models.parts import check_objective_of_terms, model_arguments
 from attelbo.networks import AttentivePath, MeanPath, PointDecoder, Summary
@@ -225,9 +225,7 @@ class NeuralProcess(EvidenceModel):
         self.predictions.update({"target_ll": of_targets, "context_ll": of_context})
 
     def evaluation_results(self) -> Terms:
-        results = super().evaluation_results() | self.predictions.compute()
-        self.predictions.reset()
-        return results
+        return super().evaluation_results() | compute_and_reset(self.predictions)
 
     @property
     def measures(self) -> Sequence[Measure]:

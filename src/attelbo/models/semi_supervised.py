@@ -30,7 +30,7 @@ from attelbo.errors import ConfigError
 from attelbo.latent import Capacity, Distribution, Evidence
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, SampleMean
-from attelbo.models.base import Terms
+from attelbo.models.base import Terms, compute_and_reset
 from attelbo.models.conditional import ConditionalVAE, check_labels, label_aware_parts
 from attelbo.models.parts import model_arguments, takes_more_than_terms
 from attelbo.models.vae import LabelAwareSpecs
@@ -156,9 +156,7 @@ class SemiSupervisedVAE(ConditionalVAE):
             self.accuracy.update({"accuracy": (self.log_classes(batch.x).argmax(-1) == batch.y).float()})
 
     def evaluation_results(self) -> Terms:
-        results = {**super().evaluation_results(), **self.accuracy.compute()}
-        self.accuracy.reset()
-        return results
+        return {**super().evaluation_results(), **compute_and_reset(self.accuracy)}
 
     @property
     def measures(self) -> Sequence[Measure]:

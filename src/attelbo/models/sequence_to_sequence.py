@@ -21,7 +21,7 @@ from attelbo.data.batch import BOS, EOS, IGNORE, PAD, Batch
 from attelbo.errors import UserError
 from attelbo.latent.arithmetic import full_precision
 from attelbo.metrics import Measure, TokenScores
-from attelbo.models.base import Model, Terms
+from attelbo.models.base import Model, Terms, compute_and_reset
 from attelbo.networks import EncoderDecoder, Tokens, beam_search
 
 SPECIAL = Tokens(PAD, BOS, EOS)
@@ -106,9 +106,7 @@ class SequenceToSequence(Model):
         self.scores.update(self.logits(features[targets >= 0]), targets)
 
     def evaluation_results(self) -> Terms:
-        results = self.scores.compute()
-        self.scores.reset()
-        return results
+        return compute_and_reset(self.scores)
 
     @property
     def measures(self) -> Sequence[Measure]:

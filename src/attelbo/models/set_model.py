@@ -24,7 +24,7 @@ from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent.arithmetic import LOG_2PI, full_precision
 from attelbo.metrics import Measure, SampleMean
-from attelbo.models.base import Model, Terms
+from attelbo.models.base import Model, Terms, compute_and_reset
 
 
 class SetHead(ABC):
@@ -178,9 +178,7 @@ class SetModel(Model):
         self.means.update(self._terms(batch))
 
     def evaluation_results(self) -> Terms:
-        results = self.means.compute()
-        self.means.reset()
-        return results
+        return compute_and_reset(self.means)
 
     @property
     def measures(self) -> Sequence[Measure]:

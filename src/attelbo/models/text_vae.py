@@ -18,7 +18,7 @@ from torch import Tensor
 from attelbo.data.batch import BOS, EOS, PAD, UNK, Batch
 from attelbo.latent.likelihoods.tokens import CategoricalTokens
 from attelbo.metrics import Measure, SampleMean
-from attelbo.models.base import Terms
+from attelbo.models.base import Terms, compute_and_reset
 from attelbo.models.generation import Sampling
 from attelbo.models.vae import VariationalAutoencoder
 from attelbo.networks import TextDecoder
@@ -86,8 +86,7 @@ class TextVAE(VariationalAutoencoder):
 
     def evaluation_results(self) -> Terms:
         results = super().evaluation_results()
-        tokens = self.lengths.compute()["tokens"]
-        self.lengths.reset()
+        tokens = compute_and_reset(self.lengths)["tokens"]
         if self.bounded:
             results["kl_per_token"] = results["kl"] / tokens
             results["perplexity_bound"] = (-results["elbo"] / tokens).exp()

@@ -7,24 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attelbo.latent.spaces import Ball, OneHot, Positive, Product, Real, Space, Sphere
+from attelbo.latent.spaces import OneHot, Positive, Product, Space, Sphere
 from attelbo.models.latent_variable import LatentVariableModel
-
-
-def space_of(model: LatentVariableModel) -> Space:
-    """The space of the model's z; the layers of a hierarchy are real numbers, all of them together."""
-    space = getattr(getattr(model, "posterior", None), "space", None)
-    return Real((model.n_latent,)) if space is None else space
-
-
-def is_vector(model: LatentVariableModel) -> bool:
-    """Whether its latents are numbers or choices that describe the whole image: neither a map, nor codes."""
-    if (layers := getattr(model, "layer_shapes", None)) is not None:
-        return all(len(shape) == 1 for shape in layers)
-    space = getattr(getattr(model, "posterior", None), "space", None)
-    if isinstance(space, Real | Positive | Sphere | Ball):
-        return len(space.shape) == 1
-    return isinstance(space, OneHot | Product)
 
 
 def axes_of(
@@ -95,5 +79,5 @@ def traversals(
         n: latents.
     """
     base = model.encode(x, y)[0]
-    axes = axes_of(space_of(model), base, means, steps, limit, n)
+    axes = axes_of(model.space, base, means, steps, limit, n)
     return {name: model.generate(z, None if y is None else y.expand(len(z), *y.shape[1:])) for name, z in axes.items()}

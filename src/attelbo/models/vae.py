@@ -21,7 +21,7 @@ from attelbo.data.batch import DataSpec
 from attelbo.latent import Density, Distribution, Evidence, Extra, Likelihood, Objective, Posterior, Prior
 from attelbo.latent.control_variates import with_less_noise
 from attelbo.latent.gradients import weigh_samples
-from attelbo.latent.spaces import Codes
+from attelbo.latent.spaces import Ball, Codes, OneHot, Positive, Product, Real, Space, Sphere
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import (
     check_batch_norm,
@@ -177,11 +177,21 @@ class VariationalAutoencoder(LatentVariableModel):
         q = self.infer(x, y)
         z = q.rsample(self.objective.n_samples)
         unknown = z.new_full(z.shape[:2], math.nan)
-        return Evidence(unknown, unknown.mT, z, q, x=x, y=y, generative=self)
+        return Evidence(log_likelihood=unknown, kl=unknown[:1].mT, z=z, posterior=q, x=x, y=y, generative=self)
 
     def at_step(self, step: int, total_steps: int) -> None:
         super().at_step(step, total_steps)
         self.posterior.at_step(step, total_steps)
+
+    @property
+    def space(self) -> Space:
+        return self.posterior.space
+
+    @property
+    def z_is_vector(self) -> bool:
+        if isinstance(self.space, Real | Positive | Sphere | Ball):
+            return len(self.space.shape) == 1
+        return isinstance(self.space, OneHot | Product)
 
     @property
     def equal_weights(self) -> bool:

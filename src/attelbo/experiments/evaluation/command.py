@@ -5,6 +5,7 @@ from pathlib import Path
 
 from attelbo.errors import ConfigError
 from attelbo.experiments.boards.telling import boards_of
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.evaluation.model import check_evaluation, evaluate_model, has_likelihood
 from attelbo.experiments.evaluation.splits import SplitName, evaluated, split_key
 from attelbo.experiments.rundir import RunDirectory
@@ -101,7 +102,9 @@ def evaluate(
     trained.with_data()
     run_dir = RunDirectory(trained.run_dir)
     use_threads(config["trainer"]["threads"])
-    result = evaluate_model(model, data, rows, settings, seed, device, Path(config["paths"]["output_dir"]), config)
+    result = evaluate_model(
+        model, data, Conditions(rows, settings, seed, device), Path(config["paths"]["output_dir"]), config
+    )
     result |= {"checkpoint": checkpoint_of(trained.run_dir, checkpoint).stem, "seed": seed}
     drawn = result.pop("drawn")
     run_dir.write(f"evaluation-{split}.json", result)

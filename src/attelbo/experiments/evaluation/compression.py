@@ -27,17 +27,14 @@ import torch
 from torch import Tensor
 
 from attelbo.data import ImageDataModule, ResidentDataModule
-from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError
-from attelbo.experiments.evaluation.splits import rows_evaluated, split_key
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.terminal import tracked
 from attelbo.latent import StandardNormal
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.metrics import Measure
 from attelbo.models import Model, VariationalAutoencoder
 from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 
 PRIOR_BITS = 8
 POSTERIOR_BITS = 14
@@ -81,23 +78,18 @@ def check_compressible(model: Model, data: ResidentDataModule) -> None:
 
 @torch.inference_mode()
 def evaluate_compression(
-    model: VariationalAutoencoder,
-    data: ResidentDataModule,
-    split: Evaluated,
-    settings: Evaluation,
-    seed: int,
-    device: torch.device,
+    model: VariationalAutoencoder, data: ResidentDataModule, conditions: Conditions
 ) -> dict[str, float]:
     """Code ``n_images`` rows of a split (None: all) as one message, decode it, and count its bits.
 
     Raises:
         RuntimeError: what was decoded is not what was coded: the networks gave different numbers the second time.
     """
-    batches = [data.materialize(rows, split) for rows in rows_evaluated(data, split, settings, device)]
+    batches = [data.materialize(rows, conditions.split) for rows in conditions.rows(data)]
     coder = BitsBack(model)
-    seed_default_generator(derive_seed(seed, "compression"), device)
+    conditions.seed_noise("compression")
     bits = -sum(float(model.evidence(batch.x, batch.y).elbo.sum()) for batch in batches) / math.log(2)
-    start = _random_words(len(batches[0].x) * model.n_latent, seed)
+    start = _random_words(len(batches[0].x) * model.n_latent, conditions.seed)
     stack = _STREAM.stack.AnsCoder(start)
     before = lowest = stack.num_valid_bits()
     for batch in tracked(batches, "bits-back coding"):
@@ -109,11 +101,11 @@ def evaluate_compression(
             raise RuntimeError("bits-back coding: an image was not decoded as it was coded")
     if not np.array_equal(stack.get_compressed(), start):
         raise RuntimeError("bits-back coding: the first bits were not recovered")
-    key, dimensions = split_key(split), sum(batch.x.numel() for batch in batches)
+    dimensions = sum(batch.x.numel() for batch in batches)
     return {
-        f"{key}/coded_bits_per_dim": coded / dimensions,
-        f"{key}/coding_overhead": 100 * (coded / bits - 1),
-        f"{key}/initial_bits": float(before - lowest),
+        conditions.key("coded_bits_per_dim"): coded / dimensions,
+        conditions.key("coding_overhead"): 100 * (coded / bits - 1),
+        conditions.key("initial_bits"): float(before - lowest),
     }
 
 

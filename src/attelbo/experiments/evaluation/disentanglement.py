@@ -3,13 +3,11 @@
 import torch
 
 from attelbo.data import ImageDataModule, ResidentDataModule
-from attelbo.data.batch import Evaluated
-from attelbo.experiments.evaluation.splits import batches
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.evaluation.tables import Tables
-from attelbo.metrics import Measure, Representation, disentanglement_scores
+from attelbo.metrics import Measure, disentanglement_scores
 from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 
 DISENTANGLEMENT = (
     Measure("mig", "MIG", "mutual information gap, 0..1", 3, better="more"),
@@ -54,18 +52,14 @@ def disentanglement_measures(tables: Tables) -> list[Measure]:
 def evaluate_disentanglement(
     model: LatentVariableModel,
     data: ImageDataModule,
-    split: Evaluated,
-    batch_size: int,
-    seed: int,
-    device: torch.device,
-    representation: Representation = "published",
+    conditions: Conditions,
 ) -> Tables | None:
     """The scores of ``attelbo.metrics.disentanglement`` on ``MOST_ROWS`` rows of a split of data that have factors, and
     the tables behind them; None where fewer than two of the factors vary among the rows.
     """
     means, samples, factors = [], [], []
-    for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
-        seed_default_generator(derive_seed(seed, "disentanglement", i), device)
+    for i, batch in enumerate(conditions.batches(data, MOST_ROWS)):
+        conditions.seed_noise("disentanglement", i)
         evidence = model.evidence(batch.x, batch.y)
         means.append(evidence.posterior.mean.flatten(1).cpu())
         samples.append(evidence.z[0].flatten(1).cpu())
@@ -78,9 +72,9 @@ def evaluate_disentanglement(
         torch.cat(samples),
         y,
         [factor.ordered for factor in data.source.factors],
-        derive_seed(seed, "disentanglement") % 2**32,
-        representation,
+        derive_seed(conditions.seed, "disentanglement") % 2**32,
+        conditions.settings.representation,
     )
     names = [factor.name for factor, varies in zip(data.source.factors, found.varies, strict=True) if varies]
-    which = "training" if split == "trained" else split
-    return Tables(names, representation, f"{len(y):,} {which} images of {data.spec.name}", found)
+    which = "training" if conditions.split == "trained" else conditions.split
+    return Tables(names, conditions.settings.representation, f"{len(y):,} {which} images of {data.spec.name}", found)

@@ -17,20 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.data import ResidentDataModule
-from attelbo.data.batch import Batch, Evaluated
+from attelbo.data.batch import Batch
 from attelbo.data.loader import spread_rows
 from attelbo.errors import ConfigError
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.evaluation.likelihood import decoded_size
-from attelbo.experiments.evaluation.splits import mean_over_rows, n_evaluated, split_key
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.evaluation.splits import mean_over_rows
 from attelbo.experiments.terminal import tracked
 from attelbo.latent import DiagonalNormal, anneal, best_normal, estimate_log_likelihood
 from attelbo.latent.refinement import bound_of
 from attelbo.latent.spaces import Real
 from attelbo.metrics import Measure
 from attelbo.models import Model, VariationalAutoencoder
-from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 
 MOST_ROWS = 100
 N_CHAINS = 16
@@ -60,9 +58,9 @@ def check_gaps(model: Model, described: str) -> None:
         raise ConfigError(f"gaps=true: {described}: M2 sums over labels, and annealing here would be given one")
 
 
-def gap_measures(data: ResidentDataModule, split: Evaluated, settings: Evaluation) -> tuple[Measure, ...]:
+def gap_measures(data: ResidentDataModule, conditions: Conditions) -> tuple[Measure, ...]:
     """The measures of :func:`evaluate_gaps`."""
-    n = min(n_evaluated(data, split, settings), MOST_ROWS)
+    n = min(conditions.n_rows(data), MOST_ROWS)
     of = f"{N_CHAINS} chains of {N_TEMPERATURES}, {n} {data.spec.row}s"
     return (
         Measure("annealed_nll", "NLL, annealed", "nats", note=of, better="less"),
@@ -72,26 +70,20 @@ def gap_measures(data: ResidentDataModule, split: Evaluated, settings: Evaluatio
     )
 
 
-def evaluate_gaps(
-    model: VariationalAutoencoder,
-    data: ResidentDataModule,
-    split: Evaluated,
-    settings: Evaluation,
-    seed: int,
-    device: torch.device,
-) -> dict[str, float]:
+def evaluate_gaps(model: VariationalAutoencoder, data: ResidentDataModule, conditions: Conditions) -> dict[str, float]:
     """The annealed NLL and the gaps of at most ``MOST_ROWS`` rows spread over a split, with standard errors."""
-    rows = spread_rows(min(n_evaluated(data, split, settings), MOST_ROWS), data.n_rows(split), device)
+    split, device = conditions.split, conditions.device
+    rows = spread_rows(min(conditions.n_rows(data), MOST_ROWS), data.n_rows(split), device)
     budget = _PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_GPU
     at_once = max(1, budget // (N_CHAINS * decoded_size(data.spec)))
     found: list[Tensor] = []
     for i, index in enumerate(tracked(rows.split(at_once), "gaps of the bound")):
-        seed_default_generator(derive_seed(seed, "gaps", i), device)
+        conditions.seed_noise("gaps", i)
         with _kernels_with_gradients(model):
-            found.append(_gaps(model, data.materialize(index, split), settings.n_samples))
+            found.append(_gaps(model, data.materialize(index, split), conditions.settings.n_samples))
     results: dict[str, float] = {}
-    for measure, values in zip(gap_measures(data, split, settings), torch.cat(found, 1).double(), strict=True):
-        results |= mean_over_rows(f"{split_key(split)}/{measure.key}", values)
+    for measure, values in zip(gap_measures(data, conditions), torch.cat(found, 1).double(), strict=True):
+        results |= mean_over_rows(conditions.key(measure.key), values)
     return results
 
 

@@ -9,16 +9,13 @@ import sys
 import torch
 
 from attelbo.data import ResidentDataModule
-from attelbo.data.batch import Evaluated
 from attelbo.data.loader import spread_rows
-from attelbo.experiments.evaluation.splits import mean_over_rows, rows_evaluated, split_key
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.evaluation.conditions import Conditions
+from attelbo.experiments.evaluation.splits import mean_over_rows
 from attelbo.latent import DiagonalNormal, StandardNormal
 from attelbo.latent.spaces import Codes
 from attelbo.metrics import Measure, bias_of_few_rows, information_terms, marginal_log_prob
 from attelbo.models import Model, VariationalAutoencoder
-from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 
 INFORMATION = (
     Measure("mutual_information", "mutual information", "nats, I(x; z)"),
@@ -39,7 +36,7 @@ where the rounding of z matters: behind flows that contract a lot, or far from t
 
 @torch.inference_mode()
 def evaluate_information(
-    model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, conditions: Conditions
 ) -> tuple[dict[str, float], list[Measure]]:
     """I(x; z) and KL(q(z) || p(z)) over ``n_images`` rows of a split, and how they are shown; see
     ``attelbo.metrics.information``.
@@ -54,9 +51,9 @@ def evaluate_information(
     if not model.has_kl or isinstance(model.posterior.space, Codes):
         return {}, []
     posteriors, samples, log_q, log_p, off, unknown = [], [], [], [], [], model.estimates_prior
-    for i, rows in enumerate(rows_evaluated(data, split, settings, device)):
-        seed_default_generator(derive_seed(seed, "information", i), device)
-        batch = data.materialize(rows, split)
+    for i, rows in enumerate(conditions.rows(data)):
+        conditions.seed_noise("information", i)
+        batch = data.materialize(rows, conditions.split)
         q = model.infer(batch.x, batch.y)
         try:
             z, exact = q.rsample_with_log_prob(1)
@@ -86,9 +83,9 @@ def evaluate_information(
         terms = {"mutual_information": terms["mutual_information"]}
     results: dict[str, float] = {}
     for name, values in terms.items():
-        results |= mean_over_rows(f"{split_key(split)}/{name}", values)
+        results |= mean_over_rows(conditions.key(name), values)
     bias = bias_of_few_rows(terms["mutual_information"])
-    error = results.get(f"{split_key(split)}/mutual_information_std_error", math.inf)
+    error = results.get(conditions.key("mutual_information_std_error"), math.inf)
     rows = f"{len(z):,} {data.spec.row}{'s' if len(z) > 1 else ''}"
     return results, information_measures(bias, error, rows)
 

@@ -25,13 +25,12 @@ from attelbo.attention import Rotary
 from attelbo.data import ResidentDataModule
 from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.evaluation.splits import split_key
 from attelbo.experiments.settings import Evaluation, Stretched
 from attelbo.files import csv_text, write_atomically
 from attelbo.metrics import Measure
 from attelbo.models import LanguageModel, Model, build_model
-from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 from attelbo.training.media import Picture, painted, save_png
 
 Config = Mapping[str, Any]
@@ -89,11 +88,8 @@ def check_lengths(
 def evaluate_lengths(
     model: Model,
     data: ResidentDataModule,
-    split: Evaluated,
-    settings: Evaluation,
+    conditions: Conditions,
     config: Config,
-    seed: int,
-    device: torch.device,
 ) -> Lengths:
     """The model's own measures on a split in rows of each length, with about as many tokens in a batch as at its own.
 
@@ -102,13 +98,14 @@ def evaluate_lengths(
     """
     assert isinstance(model, LanguageModel)
     assert data.length is not None
+    split, settings, device = conditions.split, conditions.settings, conditions.device
     rows: list[dict[str, float]] = []
     for length in settings.lengths or ():
         other, resized = of_length(model, config, data, length, settings.stretched, split)
         other = other.to(device).eval()
         at_a_time = max(1, settings.batch_size * data.length // max(length, data.length))
         for i, index in enumerate(torch.arange(resized.n_rows(split), device=device).split(at_a_time)):
-            seed_default_generator(derive_seed(seed, "evaluation", i), device)
+            conditions.seed_noise("evaluation", i)
             other.evaluation_step(resized.materialize(index, split))
         tokens = int(other.scores.tokens)
         found = {name: float(value) for name, value in other.evaluation_results().items()}

@@ -8,15 +8,12 @@ import math
 import torch
 
 from attelbo.data import DataSpec, ResidentDataModule
-from attelbo.data.batch import Evaluated
-from attelbo.experiments.evaluation.splits import mean_over_rows, n_evaluated, rows_evaluated, split_key
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.evaluation.conditions import Conditions
+from attelbo.experiments.evaluation.splits import mean_over_rows
 from attelbo.experiments.terminal import tracked
 from attelbo.latent import estimate_log_likelihood
 from attelbo.metrics import Measure
 from attelbo.models import EvidenceModel, Model
-from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 
 _PIXELS_ON_CPU = 2**19
 """2 MB of float32."""
@@ -24,25 +21,23 @@ _PIXELS_ON_GPU = 2**26
 
 
 @torch.inference_mode()
-def evaluate_bound(
-    model: Model, data: ResidentDataModule, split: Evaluated, batch_size: int, seed: int, device: torch.device
-) -> dict[str, float]:
+def evaluate_bound(model: Model, data: ResidentDataModule, conditions: Conditions) -> dict[str, float]:
     """The model's own metrics over every row of a split, as in validation; exact means whatever the batches."""
-    for i, rows in enumerate(torch.arange(data.n_rows(split), device=device).split(batch_size)):
-        seed_default_generator(derive_seed(seed, "evaluation", i), device)
-        model.evaluation_step(data.materialize(rows, split))
-    return {f"{split_key(split)}/{name}": float(value) for name, value in model.evaluation_results().items()}
+    for i, rows in enumerate(conditions.all_rows(data)):
+        conditions.seed_noise("evaluation", i)
+        model.evaluation_step(data.materialize(rows, conditions.split))
+    return {conditions.key(name): float(value) for name, value in model.evaluation_results().items()}
 
 
 @torch.inference_mode()
 def evaluate_shifted(
-    model: Model, data: ResidentDataModule, batch_size: int, seed: int, device: torch.device
+    model: Model, data: ResidentDataModule, conditions: Conditions
 ) -> tuple[dict[str, float], list[Measure]]:
     """The first of the model's own metrics over test rows of other distributions (``data.shifted``), by their names."""
-    metrics, measures = {}, []
+    metrics, measures, batch_size = {}, [], conditions.settings.batch_size
     for name, rows in data.shifted.items():
-        for i, index in enumerate(torch.arange(len(rows), device=device).split(batch_size)):
-            seed_default_generator(derive_seed(seed, "evaluation", i), device)
+        for i, index in enumerate(torch.arange(len(rows), device=conditions.device).split(batch_size)):
+            conditions.seed_noise("evaluation", i)
             model.evaluation_step(rows.materialize(index))
         measure, results = model.measures[0], model.evaluation_results()
         key = f"{measure.key}_{name}"
@@ -52,14 +47,7 @@ def evaluate_shifted(
 
 
 @torch.inference_mode()
-def evaluate_likelihood(
-    model: EvidenceModel,
-    data: ResidentDataModule,
-    split: Evaluated,
-    settings: Evaluation,
-    seed: int,
-    device: torch.device,
-) -> dict[str, float]:
+def evaluate_likelihood(model: EvidenceModel, data: ResidentDataModule, conditions: Conditions) -> dict[str, float]:
     """The negative log-likelihood of ``n_images`` rows spread over a split (None: all), from exactly ``n_samples``
     importance samples each; ``chunk`` bounds the memory and changes nothing but the noise.
 
@@ -67,32 +55,31 @@ def evaluate_likelihood(
     1 / (2 n), so that the bias of the NLL follows from it, and a few rows that rest on a single sample are not hidden
     by others where all count. Samples of equal weight are as one, and nothing is said of how many count.
     """
-    n_samples, batches = settings.n_samples, rows_evaluated(data, split, settings, device)
-    chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), device)
+    settings, n_samples = conditions.settings, conditions.settings.n_samples
+    chunk = settings.chunk or suitable_chunk(settings.batch_size * decoded_size(data.spec), conditions.device)
     values, effective = [], []
-    for i, rows in enumerate(tracked(batches, f"log-likelihood, {n_samples} samples")):
-        seed_default_generator(derive_seed(seed, "likelihood", i), device)
-        batch = data.materialize(rows, split)
+    for i, rows in enumerate(tracked(conditions.rows(data), f"log-likelihood, {n_samples} samples")):
+        conditions.seed_noise("likelihood", i)
+        batch = data.materialize(rows, conditions.split)
         log_weights = model.weight_sampler_of(batch)
         estimate = estimate_log_likelihood(log_weights, n_samples, chunk)
         values.append(estimate.log_likelihood)
         effective.append(estimate.effective_sample_size)
-    key = split_key(split)
-    found = mean_over_rows(f"{key}/nll", -torch.cat(values))
+    found = mean_over_rows(conditions.key("nll"), -torch.cat(values))
     if not model.equal_weights:
-        found[f"{key}/effective_sample_size"] = 1 / float(torch.cat(effective).reciprocal().mean())
+        found[conditions.key("effective_sample_size")] = 1 / float(torch.cat(effective).reciprocal().mean())
     return found
 
 
 def likelihood_measures(
-    model: EvidenceModel, data: ResidentDataModule, split: Evaluated, settings: Evaluation
+    model: EvidenceModel, data: ResidentDataModule, conditions: Conditions
 ) -> tuple[Measure, Measure]:
     """The measures of ``evaluate_likelihood``: the likelihood, and the effective samples."""
     row = data.spec.row
     article = "an" if row == "image" else "a"
-    note = f"{n_evaluated(data, split, settings):,} {row}s"
+    note = f"{conditions.n_rows(data):,} {row}s"
     if not model.equal_weights:
-        note = f"{settings.n_samples:,} importance samples, {note}"
+        note = f"{conditions.settings.n_samples:,} importance samples, {note}"
     elif model.n_latent:
         note = f"at most: the ELBO, since q(z|x) is a point; {note}"
     if model.given:

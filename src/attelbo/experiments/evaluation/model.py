@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import torch
-
 from attelbo.data import ImageDataModule, ParallelDataModule, ResidentDataModule
 from attelbo.data.batch import Evaluated
 from attelbo.experiments.evaluation.classifier import check_classifiable, classifier_of
 from attelbo.experiments.evaluation.compression import COMPRESSION, check_compressible, evaluate_compression
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.evaluation.disentanglement import (
     MOST_LATENTS,
     disentanglement_measures,
@@ -38,7 +37,6 @@ from attelbo.experiments.evaluation.quality import (
     evaluate_quality,
     inception_metric,
 )
-from attelbo.experiments.evaluation.splits import n_evaluated, split_key
 from attelbo.experiments.evaluation.tables import write_tables
 from attelbo.experiments.evaluation.translation import evaluate_translation, translation_measure
 from attelbo.experiments.settings import Evaluation
@@ -53,7 +51,6 @@ from attelbo.models import (
 )
 from attelbo.training.media import Picture
 
-CPU = torch.device("cpu")
 OUTPUTS = Path("outputs")
 
 
@@ -109,10 +106,7 @@ def check_evaluation(
 def evaluate_model(
     model: Model,
     data: ResidentDataModule,
-    split: Evaluated,
-    settings: Evaluation,
-    seed: int = 0,
-    device: torch.device = CPU,
+    conditions: Conditions,
     output_dir: Path = OUTPUTS,
     config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -123,34 +117,30 @@ def evaluate_model(
     Args:
         model: what was trained.
         data: its data.
-        split: the rows that are measured.
-        settings: how, and what else.
-        seed: the seed of all noise.
-        device: where to compute.
+        conditions: the rows that are measured, how, and what else.
         output_dir: the folder of all runs, where the classifier of a data set is kept.
         config: the run's configuration, for rows of other lengths.
     """
     seconds: dict[str, float] = {}
-    model = model.to(device).eval()
+    model, settings = model.to(conditions.device).eval(), conditions.settings
     drawn: dict[str, Callable[[Path], Picture]] = {}
     with _timed(seconds, "evaluate"):
-        result = _evaluate_any(model, data, split, settings, seed, device)
+        result = _evaluate_any(model, data, conditions)
     metrics, measures = result["metrics"], result["measures"]
-    if _diverged(metrics, split):
+    if _diverged(metrics, conditions):
         return result | {"seconds": seconds, "drawn": drawn}
     if isinstance(model, LatentVariableModel) and isinstance(data, ImageDataModule):
-        where = (data, split, settings.batch_size, seed, device)
         if _are_scored(model, data, settings):
             with _timed(seconds, "disentanglement"):
-                found = evaluate_disentanglement(model, *where, settings.representation)
+                found = evaluate_disentanglement(model, data, conditions)
             if found is not None:
-                metrics |= {f"{split_key(split)}/{name}": value for name, value in found.scores.items()}
+                metrics |= {conditions.key(name): value for name, value in found.scores.items()}
                 measures += disentanglement_measures(found)
                 drawn["factors"] = partial(write_tables, found)
         if settings.quality:
             with _timed(seconds, "quality"):
-                classifier, about = classifier_of(data, output_dir / "classifiers", device)
-                metrics |= evaluate_quality(model, classifier, *where)
+                classifier, about = classifier_of(data, output_dir / "classifiers", conditions.device)
+                metrics |= evaluate_quality(model, classifier, data, conditions)
             measures += QUALITY
             result["classifier"] = {
                 "folder": about["folder"],
@@ -159,16 +149,16 @@ def evaluate_model(
             }
         if settings.probe:
             with _timed(seconds, "probe"):
-                metrics |= evaluate_probe(model, *where)
+                metrics |= evaluate_probe(model, data, conditions)
             measures += PROBE
         if settings.fid:
             with _timed(seconds, "fid"):
-                metrics |= evaluate_inception(inception_metric(), model, *where)
+                metrics |= evaluate_inception(inception_metric(), model, data, conditions)
             measures += INCEPTION
     if settings.lengths and config is not None:
         with _timed(seconds, "lengths"):
-            found = evaluate_lengths(model, data, split, settings, config, seed, device)
-        metrics |= found.metrics(split)
+            found = evaluate_lengths(model, data, conditions, config)
+        metrics |= found.metrics(conditions.split)
         measures += found.shown()
         drawn["lengths"] = partial(write_lengths, found)
     return result | {"seconds": seconds, "drawn": drawn}
@@ -180,46 +170,44 @@ def _are_scored(model: LatentVariableModel, data: ImageDataModule, settings: Eva
     return by_itself if settings.disentanglement is None else settings.disentanglement
 
 
-def _evaluate_any(
-    model: Model, data: ResidentDataModule, split: Evaluated, settings: Evaluation, seed: int, device: torch.device
-) -> dict[str, Any]:
+def _evaluate_any(model: Model, data: ResidentDataModule, conditions: Conditions) -> dict[str, Any]:
     """Measure what any kind of model may have."""
-    metrics = evaluate_bound(model, data, split, settings.batch_size, seed, device)
+    settings = conditions.settings
+    metrics = evaluate_bound(model, data, conditions)
     measures = [*model.measures]
     result: dict[str, Any] = {"metrics": metrics, "measures": measures}
-    if _diverged(metrics, split):
+    if _diverged(metrics, conditions):
         return result
     if has_likelihood(model):
-        metrics |= evaluate_likelihood(model, data, split, settings, seed, device)
+        metrics |= evaluate_likelihood(model, data, conditions)
         if isinstance(model, TextVAE):
-            nll = metrics[f"{split_key(split)}/nll"]
-            metrics |= evaluate_perplexity(model, data, split, settings, nll, device)
+            metrics |= evaluate_perplexity(model, data, conditions, metrics[conditions.key("nll")])
             measures.insert(0, PERPLEXITY)
-        likelihood, effective = likelihood_measures(model, data, split, settings)
+        likelihood, effective = likelihood_measures(model, data, conditions)
         measures[:] = [likelihood, *measures, effective]
-        result |= {"nll_samples": settings.n_samples, "nll_images": n_evaluated(data, split, settings)}
-    information, called = evaluate_information(model, data, split, settings, seed, device)
+        result |= {"nll_samples": settings.n_samples, "nll_images": conditions.n_rows(data)}
+    information, called = evaluate_information(model, data, conditions)
     metrics |= information
     measures += called
     if settings.compress and isinstance(model, VariationalAutoencoder):
-        metrics |= evaluate_compression(model, data, split, settings, seed, device)
+        metrics |= evaluate_compression(model, data, conditions)
         measures += COMPRESSION
     if settings.gaps and isinstance(model, VariationalAutoencoder):
-        metrics |= evaluate_gaps(model, data, split, settings, seed, device)
-        measures += gap_measures(data, split, settings)
-    if split == "test":
-        others, called = evaluate_shifted(model, data, settings.batch_size, seed, device)
+        metrics |= evaluate_gaps(model, data, conditions)
+        measures += gap_measures(data, conditions)
+    if conditions.split == "test":
+        others, called = evaluate_shifted(model, data, conditions)
         metrics |= others
         measures += called
     if isinstance(model, SequenceToSequence) and isinstance(data, ParallelDataModule):
-        metrics |= evaluate_translation(model, data, split, settings, device)
+        metrics |= evaluate_translation(model, data, conditions)
         measures[:] = [translation_measure(model, data), *measures]
     return result
 
 
-def _diverged(metrics: Mapping[str, float], split: Evaluated) -> bool:
+def _diverged(metrics: Mapping[str, float], conditions: Conditions) -> bool:
     """Whether the loss is NaN or infinite: nothing else can be measured then, and some of it could not be computed."""
-    return not math.isfinite(metrics.get(f"{split_key(split)}/loss", 0.0))
+    return not math.isfinite(metrics.get(conditions.key("loss"), 0.0))
 
 
 @contextmanager

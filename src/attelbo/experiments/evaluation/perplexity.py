@@ -3,9 +3,7 @@
 import torch
 
 from attelbo.data import ResidentDataModule
-from attelbo.data.batch import Evaluated
-from attelbo.experiments.evaluation.splits import rows_evaluated, split_key
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.metrics import Measure
 from attelbo.models import TextVAE
 
@@ -14,15 +12,10 @@ PERPLEXITY = Measure("perplexity", "perplexity", "tokens, from the NLL", better=
 
 @torch.inference_mode()
 def evaluate_perplexity(
-    model: TextVAE,
-    data: ResidentDataModule,
-    split: Evaluated,
-    settings: Evaluation,
-    nll: float,
-    device: torch.device,
+    model: TextVAE, data: ResidentDataModule, conditions: Conditions, nll: float
 ) -> dict[str, float]:
     """exp(NLL / tokens), both summed over the rows whose NLL was estimated: EOS counts as a token, BOS does not.
     Infinite where no float holds it."""
-    rows = rows_evaluated(data, split, settings, device)
-    tokens = torch.cat([model.n_predicted(data.materialize(part, split).x) for part in rows])
-    return {f"{split_key(split)}/perplexity": float((nll / tokens.double().mean()).exp())}
+    batches = (data.materialize(rows, conditions.split) for rows in conditions.rows(data))
+    tokens = torch.cat([model.n_predicted(batch.x) for batch in batches])
+    return {conditions.key("perplexity"): float((nll / tokens.double().mean()).exp())}

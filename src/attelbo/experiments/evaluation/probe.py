@@ -4,13 +4,12 @@ import torch
 from torch import Tensor
 
 from attelbo.data import ImageDataModule
-from attelbo.data.batch import Evaluated, Split
+from attelbo.data.batch import Split
 from attelbo.errors import ConfigError
-from attelbo.experiments.evaluation.splits import batches, split_key
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.metrics import Measure, probe_accuracy
 from attelbo.models import LatentVariableModel
 from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 
 N_LABELS = (100, 1000, None)
 """None: all of the training rows."""
@@ -42,35 +41,29 @@ def check_labelled(model: LatentVariableModel, data: ImageDataModule) -> None:
 
 
 @torch.inference_mode()
-def evaluate_probe(
-    model: LatentVariableModel,
-    data: ImageDataModule,
-    split: Evaluated,
-    batch_size: int,
-    seed: int,
-    device: torch.device,
-) -> dict[str, float]:
+def evaluate_probe(model: LatentVariableModel, data: ImageDataModule, conditions: Conditions) -> dict[str, float]:
     """The accuracy, in a split, of classifiers that learn from the posterior means of training rows, with its standard
     error, which a single row does not have; see :func:`attelbo.metrics.probe_accuracy`. Numbers of labels that the data
     do not have are left out."""
-    seed_default_generator(derive_seed(seed, "probe"), device)
-    (codes, labels), (tried, answers) = (_encoded(model, data, of, batch_size, device) for of in ("train", split))
+    conditions.seed_noise("probe")
+    (codes, labels), (tried, answers) = (_encoded(model, data, conditions, of) for of in ("train", conditions.split))
     found: dict[str, float] = {}
     for n in N_LABELS:
         if n is None or n < len(codes):
-            for name, accuracy in probe_accuracy(codes, labels, tried, answers, n, derive_seed(seed, "probe")).items():
-                key = f"{split_key(split)}/{_key(name, n)}"
+            seed = derive_seed(conditions.seed, "probe")
+            for name, accuracy in probe_accuracy(codes, labels, tried, answers, n, seed).items():
+                key = conditions.key(_key(name, n))
                 found |= {key: accuracy.value}
                 found |= {f"{key}_std_error": accuracy.std_error} if len(tried) > 1 else {}
     return found
 
 
 def _encoded(
-    model: LatentVariableModel, data: ImageDataModule, split: Split, batch_size: int, device: torch.device
+    model: LatentVariableModel, data: ImageDataModule, conditions: Conditions, split: Split
 ) -> tuple[Tensor, Tensor]:
     """Posterior means (N, D) and labels (N,) of the rows whose label is known."""
     means, labels = [], []
-    for batch in batches(data, split, data.n_rows(split), batch_size, device):
+    for batch in conditions.batches(data, data.n_rows(split), split):
         means.append(model.encode(batch.x, batch.y).cpu())
         labels.append(batch.y)
     y = torch.cat(labels).cpu()

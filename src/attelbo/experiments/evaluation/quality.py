@@ -12,14 +12,11 @@ from typing import Any
 import torch
 
 from attelbo.data import ImageDataModule
-from attelbo.data.batch import Evaluated
 from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.evaluation.classifier import Classifier
-from attelbo.experiments.evaluation.splits import batches, split_key
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.metrics import Measure, SampleMean, frechet_distance, image_similarity, kernel_distance
 from attelbo.models import LatentVariableModel
-from attelbo.seeding import derive_seed
-from attelbo.training import seed_default_generator
 from attelbo.training.media import in_color
 
 QUALITY = (
@@ -44,10 +41,7 @@ def evaluate_quality(
     model: LatentVariableModel,
     classifier: Classifier,
     data: ImageDataModule,
-    split: Evaluated,
-    batch_size: int,
-    seed: int,
-    device: torch.device,
+    conditions: Conditions,
 ) -> dict[str, float]:
     """PSNR, SSIM and MS-SSIM of reconstructions at the posterior mean; Frechet and kernel distance of samples to the
     split in the features of a classifier, and, for comparison, those of as many training images to a split that is not
@@ -55,26 +49,26 @@ def evaluate_quality(
     """
     similarity: SampleMean | None = None
     real, made = [], []
-    for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
+    for i, batch in enumerate(conditions.batches(data, MOST_ROWS)):
         similar = image_similarity(data.shown(batch.x), data.shown(model.reconstruct(batch.x, batch.y)).clamp(0, 1))
-        similarity = similarity or SampleMean(tuple(similar)).to(device)
+        similarity = similarity or SampleMean(tuple(similar)).to(conditions.device)
         similarity.update(similar)
-        seed_default_generator(derive_seed(seed, "samples", i), device)
+        conditions.seed_noise("samples", i)
         real.append(classifier.features(batch.x))
         made.append(classifier.features(model.sample(len(batch.x), batch.y)))
     assert similarity is not None
     found = {name: float(value) for name, value in similarity.compute().items()}
     real, made = torch.cat(real), torch.cat(made)
     compared = {"": made}
-    if split != "trained":
-        seed_default_generator(derive_seed(seed, "training images"), device)
-        train = [classifier.features(b.x) for b in batches(data, "train", len(real), batch_size, device)]
+    if conditions.split != "trained":
+        conditions.seed_noise("training images")
+        train = [classifier.features(b.x) for b in conditions.batches(data, len(real), "train")]
         compared["train_"] = torch.cat(train)
     for what, features in compared.items():
         if min(len(features), len(real)) > 1:
             found[f"classifier_{what}frechet_distance"] = frechet_distance(features, real)
             found[f"classifier_{what}kernel_distance"] = kernel_distance(features, real)
-    return {f"{split_key(split)}/{name}": value for name, value in found.items()}
+    return {conditions.key(name): value for name, value in found.items()}
 
 
 @cache
@@ -100,16 +94,13 @@ def evaluate_inception(
     metric: Any,
     model: LatentVariableModel,
     data: ImageDataModule,
-    split: Evaluated,
-    batch_size: int,
-    seed: int,
-    device: torch.device,
+    conditions: Conditions,
 ) -> dict[str, float]:
     """The distance of samples to the split by ``inception_metric``; images without three channels are taken as gray."""
-    metric = metric.to(device)
+    metric = metric.to(conditions.device)
     metric.reset()
-    for i, batch in enumerate(batches(data, split, MOST_ROWS, batch_size, device)):
-        seed_default_generator(derive_seed(seed, "samples", i), device)
+    for i, batch in enumerate(conditions.batches(data, MOST_ROWS)):
+        conditions.seed_noise("samples", i)
         metric.update(in_color(data.shown(batch.x)).clamp(0, 1), real=True)
         metric.update(in_color(data.shown(model.sample(len(batch.x), batch.y))).clamp(0, 1), real=False)
-    return {f"{split_key(split)}/fid": float(metric.compute())}
+    return {conditions.key("fid"): float(metric.compute())}

@@ -1,6 +1,6 @@
-"""The rows of a split that are measured, and the names of their metrics."""
+"""Splits as they are named, read in batches and averaged over."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 from attelbo.data import Batch, ResidentDataModule
 from attelbo.data.batch import Evaluated, Split
 from attelbo.data.loader import spread_rows
-from attelbo.experiments.settings import Evaluation
 
 SplitName = Literal["train", "validation", "test"]
 """The name of a split on the command line."""
@@ -23,20 +22,6 @@ def evaluated(split: SplitName) -> Evaluated:
 def split_key(split: Evaluated) -> str:
     """The split's name in metric keys."""
     return {"trained": "train", "validation": "val", "test": "test"}[split]
-
-
-def n_evaluated(data: ResidentDataModule, split: Evaluated, settings: Evaluation) -> int:
-    """The number of rows whose likelihood is measured."""
-    return min(settings.n_images or data.n_rows(split), data.n_rows(split))
-
-
-def rows_evaluated(
-    data: ResidentDataModule, split: Evaluated, settings: Evaluation, device: torch.device
-) -> Sequence[Tensor]:
-    """The indices of these rows, spread evenly over the split, (<= batch_size,) each; rows of similar length are in one
-    batch."""
-    rows = spread_rows(n_evaluated(data, split, settings), data.n_rows(split), device)
-    return data.alike(rows, split).split(settings.batch_size)
 
 
 def mean_over_rows(name: str, values: Tensor) -> dict[str, float]:

@@ -6,12 +6,8 @@ sacrebleu (Post 2018, "A call for clarity in reporting BLEU scores").
 
 from typing import Literal
 
-import torch
-
 from attelbo.data import ParallelDataModule
-from attelbo.data.batch import Evaluated
-from attelbo.experiments.evaluation.splits import split_key
-from attelbo.experiments.settings import Evaluation
+from attelbo.experiments.evaluation.conditions import Conditions
 from attelbo.experiments.terminal import tracked
 from attelbo.metrics import Measure
 from attelbo.models import SequenceToSequence
@@ -22,30 +18,27 @@ _TO_SIGMA = 1.96
 """Half the width of a 95 % interval, in standard errors."""
 
 
-def translations_of(
-    model: SequenceToSequence, data: ParallelDataModule, split: Evaluated, batch_size: int, device: torch.device
-) -> list[str]:
+def translations_of(model: SequenceToSequence, data: ParallelDataModule, conditions: Conditions) -> list[str]:
     """The model's translation of each source of a split, by the search that it is configured with."""
     found: list[list[int]] = []
-    batches = torch.arange(data.n_rows(split), device=device).split(batch_size)
-    for rows in tracked(batches, "translations"):
-        found += model.translate(data.materialize(rows, split).x)
+    for rows in tracked(conditions.all_rows(data), "translations"):
+        found += model.translate(data.materialize(rows, conditions.split).x)
     return [data.target_tokenizer.decode(tokens) for tokens in found]
 
 
 def evaluate_translation(
-    model: SequenceToSequence, data: ParallelDataModule, split: Evaluated, settings: Evaluation, device: torch.device
+    model: SequenceToSequence, data: ParallelDataModule, conditions: Conditions
 ) -> dict[str, float]:
     """BLEU of all translations of a split, 0..100, and its standard error by a bootstrap over sentences; empty where no
     translation has four words. Of a single sentence there is no error."""
     from sacrebleu.metrics.bleu import BLEU  # slow to import
 
-    translations = translations_of(model, data, split, settings.batch_size, device)
+    translations = translations_of(model, data, conditions)
     metric = BLEU(tokenize=_tokenizer(data), force=True)
-    score = metric.corpus_score(translations, [data.references(split)], n_bootstrap=_RESAMPLES)
+    score = metric.corpus_score(translations, [data.references(conditions.split)], n_bootstrap=_RESAMPLES)
     if score.totals[-1] == 0:
         return {}
-    key = f"{split_key(split)}/bleu"
+    key = conditions.key("bleu")
     return {key: score.score} | ({f"{key}_std_error": score._ci / _TO_SIGMA} if len(translations) > 1 else {})
 
 

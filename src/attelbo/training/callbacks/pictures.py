@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attelbo.checks import check_at_least
 from attelbo.data.batch import Batch
 from attelbo.models import LatentVariableModel
-from attelbo.models.traversal import is_vector, traversals
+from attelbo.models.traversal import traversals
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.media import Picture, class_columns, image_grid, latent_map, pair_grid, row_grid
 from attelbo.training.names import named
@@ -78,7 +78,7 @@ class Pictures(Exhibit):
         means = encode(model, batch).flatten(1)
         which = f"{len(means):,} {self.split} {data.spec.row}s of {data.spec.name}"
         pictures["latent_map"] = latent_map(means, batch.y, f"Posterior means, {which}", names=data.class_names)
-        if len(data.spec.shape) == 3 and isinstance(model, LatentVariableModel) and is_vector(model):
+        if len(data.spec.shape) == 3 and isinstance(model, LatentVariableModel) and model.z_is_vector:
             x, y = batch.x[:1], None if batch.y is None else batch.y[:1]
             moved = traversals(model, x, y, means, STEPS, LIMIT, N_AXES)
             pictures["traversals"] = named(row_grid([data.shown(images) for images in moved.values()]), list(moved))
