@@ -90,15 +90,38 @@ def test_on_a_cpu_only_small_networks_without_convolutions_are_stacked():
     assert stacking_pays(large, 2, torch.empty(100, device="meta"))  # which stands for any accelerator
 
 
+def in_two_groups(rates=(0.1, 0.1), **settings):
+    """Two Adams that have taken a step; the rates are those of their second groups, the settings of the last."""
+    made = []
+    for rate, changed in zip(rates, ({}, settings), strict=True):
+        first, second = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
+        made.append(Adam([{"params": [first]}, {"params": [second], "lr": rate} | changed], lr=0.1, fused=True))
+        first.grad, second.grad = torch.ones(2), torch.ones(3)
+        made[-1].step()
+    return made
+
+
+def test_adams_that_differ_in_one_of_their_groups_are_not_stacked():
+    assert can_be_stacked(in_two_groups())
+    assert can_be_stacked(in_two_groups((0.2, 0.2)))
+    assert not can_be_stacked(in_two_groups((0.1, 0.2)))
+    assert not can_be_stacked(in_two_groups(weight_decay=0.1))
+    assert not can_be_stacked(in_two_groups(betas=(0.8, 0.9)))
+
+
+@pytest.mark.parametrize("rate_on_device", [False, True])
 @pytest.mark.parametrize("kind", [Adam, AdamW])
-def test_the_adams_of_a_stack_are_one(kind):
+def test_the_adams_of_a_stack_are_one(kind, rate_on_device):
     """On common tensors, of which parameters, averages and counts of each are slices."""
     stacked, alone = (optimizers(kind, [0.1] * N, weight_decay=0.01) for _ in range(2))
     own = [optimizer.param_groups[0]["params"] for optimizer in stacked]
     common = [stack_tensors(tensors) for tensors in zip(*own, strict=True)]
     assert can_be_stacked(stacked)
     together = StackedAdam(stacked, common, own)
-    step = together.step(None)
+    if rate_on_device:
+        for optimizer in alone:
+            optimizer.param_groups[0]["lr"] = 0.3
+    step = together.step([torch.tensor(0.3)] if rate_on_device else None)
     for number in range(1, STEPS):
         for place in range(N):
             give_gradients(alone[place], place, number)
