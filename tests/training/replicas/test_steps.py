@@ -1,5 +1,7 @@
 """Steps of replicas: one kernel for all optimizers, and where stacking pays."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -144,12 +146,24 @@ def test_the_adams_of_a_stack_are_one(kind, rate_on_device):
     assert not can_be_stacked(stacked)
 
 
+def test_a_gpu_gets_a_small_network_in_about_as_many_pieces_as_a_launch_takes():
+    def pieces(*sizes):
+        on_gpu = [SimpleNamespace(device=torch.device("cuda"), numel=lambda n=n: n) for n in sizes]
+        size = fused_adam._piece_size(on_gpu)
+        return [-(-n // size) if size else 1 for n in sizes]
+
+    assert pieces(1_000_000) == [32]
+    assert pieces(900_000, 100_000) == [29, 4]
+    assert pieces(10, 1000) == [1, 1]
+    assert pieces(10_000_000, 1000) == [1, 1]  # whose tensors keep the device busy as they are
+
+
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
-    """Also those that are laid out channels last."""
+    """Also those that are laid out channels last, or with gaps."""
     if device == "cpu":  # where they are whole by themselves
         monkeypatch.setattr(fused_adam, "_piece_size", lambda parameters: 7)
 
@@ -157,6 +171,7 @@ def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
         generator = torch.Generator().manual_seed(0)
         made = [torch.randn(shape, generator=generator) for shape in ((40, 50), (3,), (8, 4, 3, 3))]
         made[2] = made[2].to(memory_format=torch.channels_last)
+        made.append(torch.randn(6, 9, generator=generator)[:, :5])
         return [parameter.to(device).requires_grad_() for parameter in made]
 
     def give(own, step):
@@ -180,7 +195,7 @@ def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
         given.clear()
         step()
         assert len(given) > len(cut[0])
-        assert not any(piece.requires_grad for piece in given)  # no history
+        assert all(piece.grad_fn is None for piece in given)  # no history
         whole[1].step()
     for own, expected in zip(cut[0], whole[0], strict=True):
         torch.testing.assert_close(own, expected, **ROUNDING)
