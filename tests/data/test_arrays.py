@@ -143,6 +143,17 @@ def test_a_tenth_is_for_testing_and_labels_stay_with_their_rows(tmp_path):
     assert sorted(seen) == x[:, 0].tolist()
 
 
+@pytest.mark.parametrize("x", [BYTES, BYTES / 7])
+def test_training_rows_are_evaluated_as_they_are(x, tmp_path):
+    """With the labels that were kept from the training, and not mirrored."""
+    data = module(archive(tmp_path, x=x, y=np.arange(20) % 2), n_labels=2, flip=True)
+    plain = module(tmp_path)
+    assert torch.equal(rows(data, "trained"), rows(plain, "train"))
+    index = torch.arange(data.n_rows("trained"))
+    assert torch.equal(data.materialize(index, "trained").y, plain.materialize(index, "train").y)
+    assert (data.materialize(index, "train").y == -1).sum() == len(index) - 2
+
+
 def test_factors_have_names_and_numbers_of_values(tmp_path):
     factors = np.stack([np.arange(20) % 2, np.arange(20) % 5], 1)
     archive(tmp_path, x=BYTES, factors=factors, factor_names=np.array(["shape", "place"]))
@@ -257,6 +268,7 @@ def test_numbers_whose_squares_are_beyond_float64_are_refused(scale, tmp_path):
         (BYTES, {"standardize": "each"}, "data.standardize must be 'none' for mine, whose values are levels"),
         (TABLE, {"flip": True}, "data.flip must be false for mine, which has no images"),
         (TABLE, {"crop": 1}, "data.crop must be 0 for mine, which has no images of bytes, got 1"),
+        (BYTES[:, 0, :, 0], {"crop": 1}, "data.crop must be 0 for mine, which has no images of bytes, got 1"),
         (TABLE, {"n_labels": 10}, "data.n_labels must be null for mine, which has no classes"),
         (TABLE, {"validation_size": 180}, "data.validation_size must be below 180, the training rows of mine, got 180"),
     ],
@@ -321,12 +333,13 @@ def test_a_density_is_that_of_the_numbers_in_the_file():
     torch.testing.assert_close(likelihood.steady_log_prob(mean.unsqueeze(0), u)[0], expected)
 
 
-def test_a_run_keeps_what_its_model_needs_without_the_file(tmp_path):
-    data = module(archive(tmp_path, x=TABLE, y=np.arange(200) % 4), standardize="each")
+@pytest.mark.parametrize(("x", "standardize"), [(TABLE, "each"), (BYTES, "none")])
+def test_a_run_keeps_what_its_model_needs_without_the_file(x, standardize, tmp_path):
+    data = module(archive(tmp_path, x=x, y=np.arange(len(x)) % 4), standardize=standardize)
     spec = data.spec
     data.save_state(tmp_path)
     (tmp_path / "arrays.npz").unlink()
-    again = module(tmp_path, standardize="each")
+    again = module(tmp_path, standardize=standardize)
     again.load_state(tmp_path)
     assert again.spec == spec
     x = torch.randn(3, 3)

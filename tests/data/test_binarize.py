@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
+from attelbo.data import binarize
 from attelbo.data.binarize import _bytes_below_255, _has_byte_255, draw_bits, threshold_bits
 
 DRAWS = 20_000
@@ -29,6 +30,15 @@ def test_ones_are_as_frequent_as_the_byte_over_255(levels):
 
 def test_bytes_are_uniform_on_0_to_254():
     u = _bytes_below_255(torch.empty(1_000_003, dtype=torch.uint8), torch.Generator().manual_seed(0))
+    counts = torch.bincount(u.long(), minlength=256)
+    assert counts[255] == 0
+    assert stats.chisquare(counts[:255].numpy()).pvalue > 1e-3
+
+
+def test_bytes_that_are_drawn_again_are_uniform_on_0_to_254_too(monkeypatch):
+    """They are 3 % of all, which would hide it."""
+    monkeypatch.setattr(binarize, "_has_byte_255", lambda words: words.new_ones(len(words)))
+    u = _bytes_below_255(torch.empty(300_000, dtype=torch.uint8), torch.Generator().manual_seed(0))
     counts = torch.bincount(u.long(), minlength=256)
     assert counts[255] == 0
     assert stats.chisquare(counts[:255].numpy()).pvalue > 1e-3

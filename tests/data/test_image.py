@@ -228,6 +228,17 @@ def test_a_source_that_gives_its_rows_away_is_divided_where_it_lies(digits, monk
     assert (places != {loaded[0].train.x.untyped_storage().data_ptr()}) == copied
 
 
+def test_segments_stay_with_images_that_a_source_gives_away(digits, monkeypatch):
+    load = Digits.load
+    with_segments = lambda images: images._replace(segments=(images.x[:, 0] > 128).to(torch.int8))  # noqa: E731
+    monkeypatch.setattr(Digits, "gives_away", True)
+    monkeypatch.setattr(Digits, "load", lambda self, root: tuple(map(with_segments, load(self, root))))
+    data = digits()
+    for split in ("validation", "test", "trained"):
+        batch = data.materialize(torch.arange(data.n_rows(split)), split)
+        assert torch.equal(batch.segments, (255 * batch.x[:, 0] > 128).long())
+
+
 def test_a_validation_split_that_takes_everything_is_refused(digits):
     with pytest.raises(ConfigError, match=r"data\.validation_size must be below 1,442, .* digits, got 1,442"):
         digits(validation_size=1442).setup()

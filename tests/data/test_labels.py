@@ -53,6 +53,16 @@ def test_what_does_not_come_out_even_goes_to_the_first_classes():
     assert kept[kept != -1].bincount().tolist() == [2, 2, 1]
 
 
+def test_all_rows_of_a_class_may_keep_their_labels():
+    y = torch.tensor([0, 1, 2, 0, 1, 0])
+    kept = keep_labels(y, 3, 3, torch.Generator().manual_seed(0))
+    assert kept[kept != -1].sort().values.tolist() == [0, 1, 2]
+    assert kept[2] == 2  # the only one
+    assert torch.equal(keep_labels(y[:3], 3, 3, torch.Generator()), y[:3])
+    with pytest.raises(ValueError, match=r"^n_labels=4 takes 1 rows of class 3, of 0$"):
+        keep_labels(y, 4, 4, torch.Generator())
+
+
 def test_too_many_labels(digits):
     with pytest.raises(
         ConfigError, match=r"^data\.n_labels=1000 takes 100 rows of class 0, of \d+ training rows of digits"

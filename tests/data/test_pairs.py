@@ -73,6 +73,12 @@ def test_repeated_combinations_are_drawn_alike():
     assert (others / 30_000).tolist() == pytest.approx([0, 1 / 6, 1 / 6, 1 / 6, 1 / 2], abs=0.015)
 
 
+def test_a_combination_beyond_all_rows_is_as_missing_as_one_between():
+    """Of three rows, the first has no row that differs in both factors: its only one would be the last of the grid."""
+    pairing = Pairing(torch.tensor([[0, 0], [1, 0], [0, 1]]), 2)
+    assert drawn(pairing, torch.tensor([0, 1, 2])).tolist() == [0, 2, 1]
+
+
 @pytest.fixture(scope="module")
 def sprites():
     from attelbo.data.image import ImageDataModule

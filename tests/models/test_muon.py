@@ -102,6 +102,24 @@ def test_a_parameter_that_takes_no_part_stays() -> None:
     assert [torch.equal(a, b) for a, b in zip(before, ours, strict=True)] == [False, True, True, True, True]
 
 
+def test_as_torchs_own_it_takes_an_iterator_and_a_closure() -> None:
+    ours, expected = parameters(), parameters()
+    optimizer = Muon(iter(ours), ours[:4])
+
+    def loss() -> Tensor:
+        value = torch.stack([parameter.square().sum() for parameter in ours]).sum()
+        value.backward()
+        return value
+
+    value = torch.stack([parameter.square().sum() for parameter in expected]).sum()
+    assert optimizer.step(loss) == value
+    for own, other in zip(ours, expected, strict=True):
+        other.grad = 2 * other.detach()
+        torch.testing.assert_close(own.grad, other.grad)
+    Muon(expected, expected[:4]).step()
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+
+
 GPT = ("model=gpt", "data=sort", "optimizer=muon", "model.dim=8", "model.attention.heads=2", "model.network.layers=1")
 
 

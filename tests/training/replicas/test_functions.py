@@ -50,6 +50,7 @@ DRAWS = {
     "normal of what differs": lambda x: torch.normal(x, x.abs()),
     "multinomial of what differs": lambda x: torch.multinomial(x.softmax(-1), 2).double(),
     "filled": lambda x: torch.empty(4, 5).normal_() + x,
+    "filled, with numbers": lambda x: torch.empty_like(x).normal_(3.0, 0.1),
     "filled in place": lambda x: torch.empty_like(x).exponential_().log(),
     "dropout": lambda x: F.dropout(x, 0.3),
     "dropout, a layer": lambda x: torch.nn.Dropout(0.5)(x),
@@ -77,8 +78,10 @@ def test_dropout_outside_training_draws_nothing():
         (lambda x: F.alpha_dropout(x, 0.5, True), "alpha_dropout"),
         (lambda x: F.gumbel_softmax(x), "gumbel_softmax"),
         (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5), "scaled_dot_product_attention"),
+        (lambda x: F.scaled_dot_product_attention(*[x[None]] * 3, dropout_p=0.5), "scaled_dot_product_attention"),
         (lambda x: torch.empty(3, dtype=torch.int64).random_(), "random_"),
         (lambda x: torch.randn(3, generator=torch.Generator()), "randn"),
+        (lambda x: torch.vmap(lambda row: row + torch.randn(5), randomness="different")(x), "randn"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -1,5 +1,7 @@
 """Steps of replicas: one kernel for all optimizers, and where stacking pays."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -90,15 +92,38 @@ def test_on_a_cpu_only_small_networks_without_convolutions_are_stacked():
     assert stacking_pays(large, 2, torch.empty(100, device="meta"))  # which stands for any accelerator
 
 
+def in_two_groups(rates=(0.1, 0.1), **settings):
+    """Two Adams that have taken a step; the rates are those of their second groups, the settings of the last."""
+    made = []
+    for rate, changed in zip(rates, ({}, settings), strict=True):
+        first, second = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
+        made.append(Adam([{"params": [first]}, {"params": [second], "lr": rate} | changed], lr=0.1, fused=True))
+        first.grad, second.grad = torch.ones(2), torch.ones(3)
+        made[-1].step()
+    return made
+
+
+def test_adams_that_differ_in_one_of_their_groups_are_not_stacked():
+    assert can_be_stacked(in_two_groups())
+    assert can_be_stacked(in_two_groups((0.2, 0.2)))
+    assert not can_be_stacked(in_two_groups((0.1, 0.2)))
+    assert not can_be_stacked(in_two_groups(weight_decay=0.1))
+    assert not can_be_stacked(in_two_groups(betas=(0.8, 0.9)))
+
+
+@pytest.mark.parametrize("rate_on_device", [False, True])
 @pytest.mark.parametrize("kind", [Adam, AdamW])
-def test_the_adams_of_a_stack_are_one(kind):
+def test_the_adams_of_a_stack_are_one(kind, rate_on_device):
     """On common tensors, of which parameters, averages and counts of each are slices."""
     stacked, alone = (optimizers(kind, [0.1] * N, weight_decay=0.01) for _ in range(2))
     own = [optimizer.param_groups[0]["params"] for optimizer in stacked]
     common = [stack_tensors(tensors) for tensors in zip(*own, strict=True)]
     assert can_be_stacked(stacked)
     together = StackedAdam(stacked, common, own)
-    step = together.step(None)
+    if rate_on_device:
+        for optimizer in alone:
+            optimizer.param_groups[0]["lr"] = 0.3
+    step = together.step([torch.tensor(0.3)] if rate_on_device else None)
     for number in range(1, STEPS):
         for place in range(N):
             give_gradients(alone[place], place, number)
@@ -121,12 +146,24 @@ def test_the_adams_of_a_stack_are_one(kind):
     assert not can_be_stacked(stacked)
 
 
+def test_a_gpu_gets_a_small_network_in_about_as_many_pieces_as_a_launch_takes():
+    def pieces(*sizes):
+        on_gpu = [SimpleNamespace(device=torch.device("cuda"), numel=lambda n=n: n) for n in sizes]
+        size = fused_adam._piece_size(on_gpu)
+        return [-(-n // size) if size else 1 for n in sizes]
+
+    assert pieces(1_000_000) == [32]
+    assert pieces(900_000, 100_000) == [29, 4]
+    assert pieces(10, 1000) == [1, 1]
+    assert pieces(10_000_000, 1000) == [1, 1]  # whose tensors keep the device busy as they are
+
+
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
-    """Also those that are laid out channels last."""
+    """Also those that are laid out channels last, or with gaps."""
     if device == "cpu":  # where they are whole by themselves
         monkeypatch.setattr(fused_adam, "_piece_size", lambda parameters: 7)
 
@@ -134,6 +171,7 @@ def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
         generator = torch.Generator().manual_seed(0)
         made = [torch.randn(shape, generator=generator) for shape in ((40, 50), (3,), (8, 4, 3, 3))]
         made[2] = made[2].to(memory_format=torch.channels_last)
+        made.append(torch.randn(6, 9, generator=generator)[:, :5])
         return [parameter.to(device).requires_grad_() for parameter in made]
 
     def give(own, step):
@@ -157,7 +195,7 @@ def test_parameters_in_pieces_are_what_they_are_as_a_whole(device, monkeypatch):
         given.clear()
         step()
         assert len(given) > len(cut[0])
-        assert not any(piece.requires_grad for piece in given)  # no history
+        assert all(piece.grad_fn is None for piece in given)  # no history
         whole[1].step()
     for own, expected in zip(cut[0], whole[0], strict=True):
         torch.testing.assert_close(own, expected, **ROUNDING)
