@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.nn import functional as F
 
-from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec
+from attelbo.data.batch import BOS, CONTEXT, EOS, IGNORE, PAD, TARGET, UNK, Batch, DataSpec
 from attelbo.models import (
     build_air,
     build_draw,
     build_ladder,
     build_neural_process,
+    build_recurrent_text_vae,
     build_slot_autoencoder,
     build_top_down,
 )
@@ -404,3 +405,67 @@ def test_neural_processes(heads: int | None, latent: int | None, objective: str)
         return -torch.stack(values).mean()
 
     check(model, Batch(x, y, torch.arange(3), segments), loss)
+
+
+# -- sentences: Bowman et al. 2016, section 3; Zhu et al. 2020, eq. 4-7 (means that are normalized over the batch) ---
+
+
+@pytest.mark.parametrize(("posterior", "free_bits"), [("diagonal", 0.0), ("diagonal", 0.8), ("batch", 0.0)])
+def test_text_vae(posterior: str, free_bits: float) -> None:
+    latent, n_tokens, dropout = 3, 9, 0.4
+    kinds = {"diagonal": "DiagonalNormalPosterior", "batch": "BatchNormalizedPosterior"}
+    parts = {
+        "posterior": {"_target_": f"attelbo.latent.{kinds[posterior]}"},
+        "prior": {"_target_": "attelbo.latent.StandardNormal"},
+    }
+    given = SHARED | {"objective": SHARED["objective"] | {"free_bits": free_bits}}
+    sizes = {"latent_dim": latent, "embedding": 4, "hidden": 5, "latent_into": "both", "word_dropout": dropout}
+    data = DataSpec("texts", (6,), "tokens", n_tokens=n_tokens, pads=True)
+    model = moved(build_recurrent_text_vae(data, **parts, **sizes, **given))
+    pad, begin, end, unknown = PAD, BOS, EOS, UNK
+    texts = [[4, 5, 8], [6], [], [7, 7, 4, 5], [8, 4]]
+    x = torch.full((5, 6), pad)
+    for row, text in enumerate(texts):
+        x[row, : len(text) + 2] = torch.tensor([begin, *text, end])
+    vectors = model.encoder.embedding.weight
+
+    def gru(layer: nn.GRU, seen: Tensor, h: Tensor) -> Tensor:
+        """One step (Cho et al. 2014, with the reset behind the product, as in torch)."""
+        by_input, by_state = seen @ layer.weight_ih_l0.T, h @ layer.weight_hh_l0.T
+        if layer.bias:
+            by_input, by_state = by_input + layer.bias_ih_l0, by_state + layer.bias_hh_l0
+        r_x, u_x, n_x = by_input.chunk(3, -1)
+        r_h, u_h, n_h = by_state.chunk(3, -1)
+        update, new = torch.sigmoid(u_x + u_h), torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
+        return (1 - update) * new + update * h
+
+    def loss() -> Tensor:
+        last = []
+        for text in texts:
+            h = torch.zeros(5, dtype=torch.float64)
+            for token in [begin, *text, end]:
+                h = gru(model.encoder.reader.readers[0].layers[0], vectors[token], h)
+            last.append(h)
+        q = model.posterior
+        if posterior == "diagonal":
+            mean, log_std = (torch.stack(last) @ q.head.weight.T + q.head.bias).chunk(2, 1)
+        else:
+            raw, log_std = torch.stack(last) @ q.means.weight.T, q.log_stds(torch.stack(last))
+            centered = raw - raw.mean(0)
+            mean = 0.5 * centered / (centered.square().mean(0) + 1e-5).sqrt() + q.shift
+        std = log_std.exp()
+        z = mean + std * noise(1, 5, latent)[0]
+        dropped = torch.rand(1, 5, 5)[0] < dropout
+        total = torch.zeros((), dtype=torch.float64)
+        for row, text in enumerate(texts):
+            told, targets = [begin, *text], [*text, end]
+            h = z[row] @ model.decoder.start.weight.T + model.decoder.start.bias
+            for place, (token, target) in enumerate(zip(told, targets, strict=True)):
+                known = unknown if dropped[row, place] and token > 3 else token
+                h = gru(model.decoder.units.layers[0], torch.cat([vectors[known], z[row]]), h)
+                logits = h @ model.decoder.output.weight.T + model.decoder.output.bias
+                total = total - torch.log_softmax(logits, 0)[target]
+        by_dimension = (0.5 * (mean**2 + std**2 - 1) - std.log()).mean(0)
+        return total / 5 + by_dimension.clamp(min=free_bits).sum()
+
+    check(model, Batch(x, None, torch.arange(5)), loss, 1e-5)
