@@ -28,6 +28,7 @@ def share_posteriors(q: DiagonalNormal, average: Average) -> DiagonalNormal:
 
     Differs from the paper: the product of ``ml_vae`` is that of the square roots, as in the authors' code, so that two
     equal posteriors have themselves as their average; the product of Bouchacourt et al. has half its variance.
+    Differs from the authors' code: the distance is the same both ways, where theirs is KL(q_b || q_b') alone.
 
     Args:
         q: 2 B posteriors.

@@ -187,5 +187,5 @@ def _scale(dim: int, heads: int) -> float:
 
 def mean_over(features: Tensor, there: Tensor) -> Tensor:
     """The mean (B, E) of features (B, N, E) over the points in a context (B, N), bool; zeros if it is empty."""
-    weights = there / there.sum(1, keepdim=True).clamp(min=1)
-    return torch.bmm(weights.to(features.dtype).unsqueeze(1), features).squeeze(1)
+    weights = there.to(features.dtype) / there.sum(1, keepdim=True).clamp(min=1)
+    return torch.bmm(weights.unsqueeze(1), features).squeeze(1)

@@ -51,7 +51,8 @@ def beta_vae_score(codes: Tensor, factors: Tensor, seed: int, n_votes: int = 200
 
     It learns from ``n_votes`` means and is tested on as many others.
 
-    Differs from the paper: the classifier is a logistic regression on standardized inputs, fitted to convergence.
+    Differs from the paper: the classifier is a logistic regression on standardized inputs, fitted to convergence; all
+    pairs of a mean agree in one value of the factor, where in the paper each pair has a value of its own.
 
     Args:
         codes: posterior means, (N, D).
