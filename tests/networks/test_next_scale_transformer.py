@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attelbo.latent.priors.autoregressive import draw
 from attelbo.latent.pyramid import Size
 from attelbo.latent.spaces import ScaledCodes
-from attelbo.networks import NextScaleTransformer
+from attelbo.networks import NextScaleTransformer, next_scale_transformer
 from enumerated_codes import assert_distributed, every_code
 
 CLASSES = 3
@@ -92,14 +93,24 @@ def test_a_scale_is_predicted_from_the_resized_sum_of_those_before_it() -> None:
     torch.testing.assert_close(entered[0], torch.cat(expected, 1) + p.position, rtol=1e-5, atol=1e-5)
 
 
+@spaces
 @torch.no_grad()
-def test_what_the_first_scales_say_does_not_depend_on_whether_others_follow() -> None:
-    space = ScaledCodes.of(((1, 1), (2, 2), (3, 3)), 4)
-    p, codes = prior(space), torch.randint(4, (5, 14))
-    whole, scales = p.logits(codes), codes.split((1, 4, 9), 1)
-    start = p.start.expand(5, -1)
-    for known, end in ((0, 1), (1, 5), (2, 14)):
-        torch.testing.assert_close(p.logits_to_next(start, scales[:known]), whole[:, :end])
+def test_sampling_computes_each_scale_once_as_if_all_were_known(
+    space: ScaledCodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p, lengths = prior(space), [math.prod(size) for size in space.sizes]
+    entered: list[int] = []
+    p.network.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0].shape[1]))
+    seen: list[Tensor] = []
+
+    def watched(logits: Tensor) -> Tensor:
+        seen.append(logits.unflatten(0, (5, -1)))
+        return draw(logits)
+
+    monkeypatch.setattr(next_scale_transformer, "draw", watched)
+    codes = p.sample(5)
+    assert entered == lengths
+    torch.testing.assert_close(torch.cat(seen, 1), p.logits(codes))
 
 
 def test_every_parameter_is_trained() -> None:

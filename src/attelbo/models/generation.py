@@ -54,7 +54,10 @@ class Sampling:
         """The probabilities with which each token is drawn, for logits (B, V)."""
         if self.temperature == 0:
             return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-        ordered, tokens = (logits / self.temperature).sort(dim=-1, descending=True, stable=True)
+        scaled = logits / self.temperature
+        if all(limit is None for limit in (self.top_k, self.top_p, self.min_p, self.typical_p)):
+            return scaled.softmax(-1)  # sorting a large vocabulary takes longer than a step of the network
+        ordered, tokens = scaled.sort(dim=-1, descending=True, stable=True)
         if self.top_k is not None:
             ordered[:, self.top_k :] = -torch.inf
         probabilities = ordered.softmax(-1)

@@ -7,8 +7,6 @@ Modeling: Scalable Image Generation via Next-Scale Prediction", arXiv:2404.02905
 Shapes: N rows, K scales, n_k places of scale k, T = n_1 + ... + n_K; L places of the largest; E features; V codes.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -25,11 +23,11 @@ class NextScaleTransformer(ClassConditionalCodes):
     """A transformer that sees what coarser scales add up to, and predicts all codes of the next scale at once.
 
     A token attends to those of its scale and of coarser ones. Given these, the codes of a scale are independent, so
-    that K passes of the network draw an image, where a code at a time takes T.
+    that K passes of the network draw an image, where a code at a time takes T; keys and values of coarser scales are
+    cached.
 
     Differs from the paper: codes have embeddings of their own, instead of a linear map of the autoencoder's codebook; a
-    class is the first token only, without adaptive norms or guidance; sampling keeps no cache, so that each of the K
-    passes computes the scales so far anew.
+    class is the first token only, without adaptive norms or guidance.
 
     Args:
         space: the scales and the number of codes.
@@ -64,22 +62,30 @@ class NextScaleTransformer(ClassConditionalCodes):
         self.output = nn.Linear(dim, self.n_codes)
 
     def logits_after(self, start: Tensor, codes: Tensor) -> Tensor:
-        return self.logits_to_next(start, self.pyramid.split(codes)[:-1])
-
-    def logits_to_next(self, start: Tensor, codes: Sequence[Tensor]) -> Tensor:
-        """Unnormalized log-probabilities (N, n_1 + ... + n_(k+1), V) of k scales of codes (N, n_i), and of the next."""
-        lengths = self.pyramid.lengths[: len(codes) + 1]
-        seen, tokens = start.new_zeros(()), [start.unsqueeze(1).expand(-1, lengths[0], -1)]
-        for k, own in enumerate(codes):
-            seen = seen + self.pyramid.refine(self.embed(own), k)  # (N, L, E)
-            tokens.append(self.pyramid.coarsen(seen, k + 1))
-        x = torch.cat(tokens, 1) + self.position[: sum(lengths)]
-        return self.output(self.network(x, mask=BlockCausal(lengths)))
+        seen, tokens = start.new_zeros(()), [self._first_tokens(start)]
+        for k, own in enumerate(self.pyramid.split(codes)[:-1]):
+            seen, following = self._next_tokens(seen, own, k)
+            tokens.append(following)
+        x = torch.cat(tokens, 1) + self.position
+        return self.output(self.network(x, mask=BlockCausal(self.pyramid.lengths)))
 
     @torch.no_grad()
     def sample_after(self, start: Tensor) -> Tensor:
-        codes: list[Tensor] = []
-        for length in self.pyramid.lengths:
-            logits = self.logits_to_next(start, codes)[:, -length:]
-            codes.append(draw(logits.flatten(0, 1)).unflatten(0, (-1, length)))
+        caches = self.network.caches(self.n_positions)
+        seen, tokens, codes = start.new_zeros(()), self._first_tokens(start), list[Tensor]()
+        for k, position in enumerate(self.position.split(self.pyramid.lengths)):
+            if k > 0:
+                seen, tokens = self._next_tokens(seen, codes[-1], k - 1)
+            logits = self.output(self.network(tokens + position, caches=caches))
+            codes.append(draw(logits.flatten(0, 1)).view(logits.shape[:2]))
         return torch.cat(codes, 1)
+
+    def _first_tokens(self, start: Tensor) -> Tensor:
+        """Those of the coarsest scale, (N, n_1, E), after a first token (N, E)."""
+        return start.unsqueeze(1).expand(-1, self.pyramid.lengths[0], -1)
+
+    def _next_tokens(self, seen: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """What scales up to k add up to, (N, L, E), given those before it and its codes (N, n_k); and the tokens of the
+        next scale, (N, n_(k+1), E)."""
+        seen = seen + self.pyramid.refine(self.embed(codes), k)
+        return seen, self.pyramid.coarsen(seen, k + 1)
