@@ -11,7 +11,7 @@ from torch import distributions as D
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import DiagonalNormal, estimate_log_likelihood, normal_kl
-from attelbo.models import Hierarchy, build_ladder, build_top_down
+from attelbo.models import Hierarchy, build_deep_attentive, build_ladder, build_top_down
 from attelbo.models.ladder import precision_weighted
 from attelbo.models.top_down import relative_to
 
@@ -45,12 +45,20 @@ def top_down(shape=(1, 2, 2), blocks=(0, 2), channels=8, latent_channels=1, **ch
     )
 
 
+def deep_attentive(shape=(1, 2, 2), blocks=(0, 2), channels=8, latent_channels=1, **changes) -> Hierarchy:
+    attention = {"_target_": "attelbo.attention.MultiHeadAttention", "heads": 2}
+    arguments = {**SHARED, "attention": attention, "dim": 4, **changes}
+    data = DataSpec("bits", shape, "binary")
+    return build_deep_attentive(data, channels=channels, latent_channels=latent_channels, blocks=blocks, **arguments)
+
+
 MODELS = {
     "ladder": ladder,
     "ladder with skips and a VampPrior": lambda **changes: ladder(skip=True, prior=VAMP, **changes),
     "ladder with skips and a mixture": lambda **changes: ladder(skip=True, prior=MIXTURE, **changes),
     "top-down": top_down,
     "top-down, residual q": lambda **changes: top_down(residual_posterior=True, **changes),
+    "deep attentive": deep_attentive,
 }
 
 
@@ -148,7 +156,7 @@ def test_what_is_encoded_is_what_is_reconstructed(name: str) -> None:
     torch.testing.assert_close(model.generate(z), model.reconstruct(x))
 
 
-@pytest.mark.parametrize("make", [top_down])
+@pytest.mark.parametrize("make", [top_down, deep_attentive])
 @pytest.mark.parametrize(("shape", "blocks"), [((3, 5, 7), (1, 0, 2)), ((1, 1, 1), (2,)), ((1, 8, 8), (1, 1, 1, 1))])
 def test_any_image_and_any_number_of_layers(make, shape, blocks) -> None:
     model = make(shape, blocks, channels=4, latent_channels=2)
@@ -169,7 +177,7 @@ def test_no_unit_is_active_where_all_images_are_the_same(name: str) -> None:
     assert float(model.evaluation_results()["active_units"]) == 0
 
 
-@pytest.mark.parametrize("make", [top_down])
+@pytest.mark.parametrize("make", [top_down, deep_attentive])
 def test_the_prior_of_a_top_down_model_starts_standard_normal(make) -> None:
     model = make((1, 4, 4), (1, 3), channels=8)
     seen = []
