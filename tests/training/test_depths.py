@@ -47,7 +47,7 @@ def test_a_row_for_each_layer_and_a_column_for_each_that_it_may_attend_to() -> N
     made = model((1, 0, 2, 1))
     works = Depths(6).draw(made, Data())  # pyright: ignore[reportArgumentType]
     looks = made.eval().looks(Data.materialize(torch.arange(6) * 2, "validation").x)
-    layers = ["1: 1x1", "2: 2x2", "3: 2x2", "4: 8x8"]
+    layers = ["1:\u00a01x1", "2:\u00a02x2", "3:\u00a02x2", "4:\u00a08x8"]
     expected = {
         "attention_above": attention_map(
             looks.above[2:, :3],
@@ -59,7 +59,7 @@ def test_a_row_for_each_layer_and_a_column_for_each_that_it_may_attend_to() -> N
         "attention_evidence": attention_map(
             looks.evidence,
             layers,
-            ["input: 8x8", "1: 8x8", "2: 2x2", "3: 2x2", "4: 1x1"],
+            ["input:\u00a08x8", "1:\u00a08x8", "2:\u00a02x2", "3:\u00a02x2", "4:\u00a01x1"],
             "Blocks that have read the image, seen by the posterior of each layer",
             axes=("layer", "block, from the image on"),
         ),

@@ -62,4 +62,4 @@ class Depths(Exhibit):
 
 
 def _label(name: str, size: tuple[int, int]) -> str:
-    return f"{name}: {size[0]}x{size[1]}"
+    return f"{name}:\u00a0{size[0]}x{size[1]}"  # a space as it is, where labels mark those of tokens
