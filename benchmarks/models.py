@@ -33,6 +33,7 @@ OWN_NETWORKS = {
     "autoencoder_rvq": (),
     "autoencoder_var": (),
     "autoencoder_vq": (),
+    "deep_attentive_vae": (),
     "draw": (),
     "draw_no_attention": (),
     "fsq_vae": (),
@@ -77,7 +78,7 @@ SETTINGS = (
     Setting(
         data="mnist",
         title="MNIST: 784-200-200-z50 ReLU, binarized dynamically, 10 epochs, one seed (± error over 1,000 images); "
-        "`vdvae` with 16 channels",
+        "`vdvae` and `deep_attentive_vae` with 16 channels",
         words=("experiment=mnist/vae_mlp", *RELU, "trainer.max_epochs=10", "evaluation.n_samples=200"),
         own=(
             *("~experiment", "data=mnist", "data.binarize=dynamic", "data.batch_size=100", "data.validation_size=400"),
@@ -85,7 +86,7 @@ SETTINGS = (
             *("evaluation.n_samples=200", "evaluation.n_images=1000"),
         ),
         seeds=(0,),
-        smaller={"vdvae": ("model.channels=16",)},
+        smaller=dict.fromkeys(("vdvae", "deep_attentive_vae"), ("model.channels=16",)),
     ),
 )
 
@@ -223,6 +224,7 @@ COMPARED = {
     "IWAE": (("iwae",), "vae"),
     "a flow as prior": (("vae_maf_prior", "vae_real_nvp_prior"), "vae"),
     "a flow in the posterior": (("vae_iaf", "vae_nf", "vae_sylvester"), "warm_up_vae"),
+    "attention across layers": (("deep_attentive_vae",), "vdvae"),
 }
 """What -> the models that have it, and the plain one that they should beat: it has a warm-up where they have."""
 

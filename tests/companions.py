@@ -25,6 +25,7 @@ SMALL_MODELS: dict[str, tuple[str, ...]] = {
     "cnp": FUNCTIONS,
     "conv_classifier": ("model.encoder.channels=[4,8]", "model.encoder.heads=1", "data.binarize=none"),
     "draw": ("model.latent_dim=2", "model.hidden=8", "model.strokes=2", "data.binarize=dynamic"),
+    "deep_attentive_vae": ("model.channels=8", "model.dim=8", "model.attention.heads=2", "data.binarize=dynamic"),
     "deep_sets": ("data=max_of_set", "data.test_size=40", "model.network.encoder=[8]", "model.network.decoder=[8]"),
     "gpt": SMALL_TRANSFORMER,
     "linear_gpt": SMALL_TRANSFORMER,
@@ -145,8 +146,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 WITHOUT_ENCODER = {
-    *("anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_sets", "draw", "draw_no_attention", "gpt"),
-    *("gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong", "np"),
+    *("anp", "bahdanau", "canp", "cnp", "conv_classifier", "deep_attentive_vae", "deep_sets", "draw"),
+    *("draw_no_attention", "gpt", "gru_seq2seq", "linear_gpt", "lstm_seq2seq", "luong", "np"),
     *("annealed_text_vae", "bn_text_vae", "cyclical_text_vae", "free_bits_text_vae", "lagging_text_vae", "text_vae"),
     "transformer_text_vae",
     *("set_transformer", "text_classifier", "transformer", "vdvae", "vit"),

@@ -59,6 +59,7 @@ OTHER_WORDS = {
     "bahdanau": RECURRENT,
     "canp": CURVES,
     "cnp": CURVES,
+    "deep_attentive_vae": ("model.channels=8", "model.dim=8", *FEWER_ROWS),
     "deep_sets": FEW_SETS,
     **dict.fromkeys(("conv_classifier", "fsq_vae", "rvq_vae", "vae", "vq_vae"), FEWER_ROWS),
     **dict.fromkeys(

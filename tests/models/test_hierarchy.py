@@ -11,8 +11,9 @@ from torch import distributions as D
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import DiagonalNormal, estimate_log_likelihood, normal_kl
-from attelbo.models import Hierarchy, build_ladder, build_top_down
+from attelbo.models import Hierarchy, build_deep_attentive, build_ladder, build_top_down
 from attelbo.models.ladder import precision_weighted
+from attelbo.models.top_down import relative_to
 
 ADAM = {"_target_": "torch.optim.Adam", "lr": 1e-3}
 CONSTANT = {"_target_": "attelbo.models.schedulers.Constant"}
@@ -44,11 +45,20 @@ def top_down(shape=(1, 2, 2), blocks=(0, 2), channels=8, latent_channels=1, **ch
     )
 
 
+def deep_attentive(shape=(1, 2, 2), blocks=(0, 2), channels=8, latent_channels=1, **changes) -> Hierarchy:
+    attention = {"_target_": "attelbo.attention.MultiHeadAttention", "heads": 2}
+    arguments = {**SHARED, "attention": attention, "dim": 4, **changes}
+    data = DataSpec("bits", shape, "binary")
+    return build_deep_attentive(data, channels=channels, latent_channels=latent_channels, blocks=blocks, **arguments)
+
+
 MODELS = {
     "ladder": ladder,
     "ladder with skips and a VampPrior": lambda **changes: ladder(skip=True, prior=VAMP, **changes),
     "ladder with skips and a mixture": lambda **changes: ladder(skip=True, prior=MIXTURE, **changes),
     "top-down": top_down,
+    "top-down, residual q": lambda **changes: top_down(residual_posterior=True, **changes),
+    "deep attentive": deep_attentive,
 }
 
 
@@ -146,9 +156,10 @@ def test_what_is_encoded_is_what_is_reconstructed(name: str) -> None:
     torch.testing.assert_close(model.generate(z), model.reconstruct(x))
 
 
+@pytest.mark.parametrize("make", [top_down, deep_attentive])
 @pytest.mark.parametrize(("shape", "blocks"), [((3, 5, 7), (1, 0, 2)), ((1, 1, 1), (2,)), ((1, 8, 8), (1, 1, 1, 1))])
-def test_any_image_and_any_number_of_layers(shape, blocks) -> None:
-    model = top_down(shape, blocks, channels=4, latent_channels=2)
+def test_any_image_and_any_number_of_layers(make, shape, blocks) -> None:
+    model = make(shape, blocks, channels=4, latent_channels=2)
     x = images(2, shape).float()
     terms = model.evidence(x, n_samples=3)
     assert terms.kl.shape == (2, sum(blocks))
@@ -166,8 +177,9 @@ def test_no_unit_is_active_where_all_images_are_the_same(name: str) -> None:
     assert float(model.evaluation_results()["active_units"]) == 0
 
 
-def test_the_prior_of_a_top_down_model_starts_standard_normal() -> None:
-    model = top_down((1, 4, 4), (1, 1), channels=8)
+@pytest.mark.parametrize("make", [top_down, deep_attentive])
+def test_the_prior_of_a_top_down_model_starts_standard_normal(make) -> None:
+    model = make((1, 4, 4), (1, 3), channels=8)
     seen = []
 
     def watched(q, p):
@@ -231,6 +243,17 @@ def test_normal_kl_is_that_of_torch() -> None:
     (q, their_q), (p, their_p) = normals(4, 2, 3), normals(4, 2, 3)
     torch.testing.assert_close(normal_kl(q, p), D.kl_divergence(their_q, their_p))
     assert (normal_kl(q, q) == 0).all()
+
+
+def test_a_residual_posterior_has_the_kl_of_nvae() -> None:
+    """Vahdat & Kautz 2020, eq. 2: 1/2 (dmu^2 / sigma^2 + dsigma^2 - log dsigma^2 - 1)."""
+    torch.manual_seed(0)
+    p, change = (DiagonalNormal(*torch.randn(2, 3, 4, dtype=torch.float64)) for _ in range(2))
+    q = relative_to(p, change)
+    spread = change.log_std.exp().square()
+    expected = (change.mean.square() / (2 * p.log_std).exp() + spread - spread.log() - 1) / 2
+    torch.testing.assert_close(normal_kl(q, p), expected)
+    assert (normal_kl(relative_to(p, DiagonalNormal(*torch.zeros(2, 3, 4))), p) == 0).all()
 
 
 def test_precision_weighted_is_the_normalized_product() -> None:

@@ -33,6 +33,14 @@ _CAPTIONS = {
     "reconstructions.txt": ("Reconstructions", "each text with the likeliest tokens at its posterior mean below it"),
     "interpolations.txt": ("Interpolations", "what the model writes on the way from one posterior mean to another"),
     "attention_context.png": ("Attention", "which of the known points a target, a row or the green pixel, looks at"),
+    "attention_above.png": (
+        "Layers above",
+        "how much the context of each layer attends to each layer above it, mean over pixels, heads and images",
+    ),
+    "attention_evidence.png": (
+        "Evidence",
+        "how much the posterior of each layer attends to each block that has read the image, mean over all of them",
+    ),
     "attention_*.png": (
         "",
         "over images: where the green cell, a head or a query looks, the yellower the more; of tokens: a row for each "

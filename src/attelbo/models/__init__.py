@@ -10,6 +10,7 @@ from attelbo.models.classifier import (
     build_vision_transformer,
 )
 from attelbo.models.conditional import ConditionalVAE, build_conditional_vae
+from attelbo.models.deep_attentive import DeepAttentiveVAE, build_deep_attentive
 from attelbo.models.draw import DRAW, build_draw
 from attelbo.models.evidence_model import EvidenceModel
 from attelbo.models.fitted_prior import FittedPrior, build_fitted_prior
@@ -37,6 +38,7 @@ __all__ = [
     "Classifier",
     "Clustering",
     "ConditionalVAE",
+    "DeepAttentiveVAE",
     "EvidenceModel",
     "FittedPrior",
     "Hierarchy",
@@ -60,6 +62,7 @@ __all__ = [
     "build_air",
     "build_conditional_vae",
     "build_data",
+    "build_deep_attentive",
     "build_draw",
     "build_fitted_prior",
     "build_image_classifier",

@@ -5,13 +5,14 @@
 
 Ours differs: maps are pooled by means and upsampled by nearest neighbour to the size of each level, so that any image
 size is possible; one convolution at the end gives the likelihood's parameters. Steps with too large a gradient are not
-skipped but clipped (``trainer.clip_norm``).
+skipped but clipped (``trainer.clip_norm``). If asked for, q is residual (Vahdat & Kautz 2020, "NVAE", arXiv:2007.03898,
+section 3.2): its mean and log std are those of p plus what is read from x, so that it moves where p moves.
 
 Shapes: N rows, C channels, H x W pixels of a level, Z latents at each pixel.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 from attelbo.building import Spec, part
 from attelbo.checks import check_at_least
 from attelbo.data.batch import DataSpec
-from attelbo.latent import Likelihood, Objective
-from attelbo.latent.arithmetic import full_precision
+from attelbo.latent import DiagonalNormal, Likelihood, Objective
+from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
 from attelbo.models.parts import check_images, check_objective_of_terms, likelihood_of, model_arguments
 from attelbo.networks.layers import channels_last, halvings, image_shape, initialize
@@ -40,6 +41,7 @@ class TopDownVAE(Hierarchy):
         blocks: Sequence[int],
         optimizer: Spec,
         scheduler: Spec,
+        residual_posterior: bool = False,
     ) -> None:
         c_in, height, width = image_shape("data", likelihood.data_shape)
         sizes = halvings((height, width), len(blocks) - 1)  # of each level, from the image on
@@ -50,6 +52,8 @@ class TopDownVAE(Hierarchy):
         self.layer_shapes = shapes
         self.sizes = sizes
         self.blocks = tuple(blocks)
+        self.level_of = [level for level in reversed(range(len(blocks))) for _ in range(blocks[level])]  # of each layer
+        self.residual_posterior = residual_posterior
         hidden, scale = max(channels // 4, 1), depth**-0.5
         self.read = initialize(nn.Conv2d(c_in, channels, 3, padding=1))
         self.upward = nn.ModuleList(
@@ -74,26 +78,48 @@ class TopDownVAE(Hierarchy):
             activations.append(h)
         return activations
 
+    def contexts(self) -> Callable[[int, Tensor], Tensor]:
+        """What p and q of a layer read in one pass from the top down, given its number and the state h above it, both
+        (N, C, H, W): h itself."""
+        return lambda layer, h: h
+
+    def activation_for(self, layer: int, context: Tensor, activations: list[Tensor]) -> Tensor:
+        """What q of a layer reads of x, (N, C, H, W): the activations of its level.
+
+        Args:
+            layer: its number, from the top.
+            context: of the layer, (N, C, H, W).
+            activations: of ``bottom_up``, for N rows.
+        """
+        return activations[self.level_of[layer]]
+
     def descend(self, n: int, choose: Choice, activations: list[Tensor] | None) -> Tensor:
         h = self.start.expand(n, *self.start.shape)
-        layers = iter(self.downward)
+        context_of = self.contexts()
+        layers = enumerate(self.downward)
         for place, (size, blocks) in enumerate(zip(self.sizes[::-1], self.blocks[::-1], strict=True)):
             if place:
                 h = resize(h, size) + self.offsets[place - 1]
             for _ in range(blocks):
-                block = cast(TopDownBlock, next(layers))
-                parameters, features = block.of_prior(h)
-                q = None
+                layer, block = cast(tuple[int, TopDownBlock], next(layers))
+                context = context_of(layer, h)
+                parameters, features = block.of_prior(context)
+                p, q = split_normal(full_precision(parameters)), None
                 if activations is not None:
-                    read = block.of_posterior(h, activations[-1 - place])
+                    read = block.of_posterior(context, self.activation_for(layer, context, activations))
                     q = split_normal(full_precision(read))
-                z = choose(q, split_normal(full_precision(parameters)))
-                h = block.after(h, features, z)
+                    q = relative_to(p, q) if self.residual_posterior else q
+                h = block.after(h, features, choose(q, p))
         return self.output(h).contiguous()
 
     def inference_parameters(self) -> list[nn.Parameter]:
         posteriors = (cast(TopDownBlock, block).posterior for block in self.downward)
         return parameters_of(self.read, self.upward, *posteriors)
+
+
+def relative_to(p: DiagonalNormal, q: DiagonalNormal) -> DiagonalNormal:
+    """The normal with mean and log std those of p plus those of q: a residual posterior."""
+    return DiagonalNormal(p.mean + q.mean, bound_log_std(p.log_std + q.log_std))
 
 
 def build_top_down(
@@ -105,6 +131,7 @@ def build_top_down(
     blocks: Sequence[int],
     optimizer: Spec,
     scheduler: Spec,
+    residual_posterior: bool = False,
 ) -> TopDownVAE:
     """Compose a top-down hierarchy from its configuration.
 
@@ -118,6 +145,19 @@ def build_top_down(
             up. The encoder has as many residual blocks there.
         optimizer: its configuration.
         scheduler: the learning rate's.
+        residual_posterior: whether q's mean and log std are added to those of p.
+
+    Raises:
+        ConfigError: an argument is out of range, or two parts do not fit together.
+    """
+    p, o = checked_parts(data, likelihood, objective, channels, latent_channels, blocks)
+    return TopDownVAE(p, o, channels, latent_channels, blocks, optimizer, scheduler, residual_posterior)
+
+
+def checked_parts(
+    data: DataSpec, likelihood: Spec, objective: Spec, channels: int, latent_channels: int, blocks: Sequence[int]
+) -> tuple[Likelihood, Objective]:
+    """Likelihood and objective of a top-down hierarchy with these sizes.
 
     Raises:
         ConfigError: an argument is out of range, or two parts do not fit together.
@@ -130,4 +170,4 @@ def build_top_down(
     p = likelihood_of(likelihood, data)
     o = part("objective", objective)
     check_objective_of_terms(o, "a hierarchy")
-    return TopDownVAE(p, o, channels, latent_channels, blocks, optimizer, scheduler)
+    return p, o

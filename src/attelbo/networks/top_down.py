@@ -70,7 +70,9 @@ class TopDownBlock(nn.Module):
         self.from_latent = initialize(nn.Conv2d(n_latent, channels, 1))
         with torch.no_grad():
             self.from_latent.weight.mul_(1 / math.sqrt(depth))
-        self.out = Bottleneck(channels, hidden, channels, size, residual=True, last_scale=1 / math.sqrt(depth))
+        self.out: nn.Module = Bottleneck(
+            channels, hidden, channels, size, residual=True, last_scale=1 / math.sqrt(depth)
+        )
 
     def of_posterior(self, h: Tensor, activation: Tensor) -> Tensor:
         """(mean, log std) of q, (N, 2 Z, H, W)."""
@@ -90,5 +92,7 @@ def resize(x: Tensor, size: Size) -> Tensor:
     """(N, C, ...) to (N, C, *size): up by nearest neighbour, down by average pooling."""
     if x.shape[-2:] == size:
         return x
+    if size == (1, 1):
+        return x.mean((2, 3), keepdim=True)  # the same numbers; pooling to one pixel has no rule for stacked replicas
     larger = size[0] > x.shape[-2] or size[1] > x.shape[-1]
     return F.interpolate(x, size) if larger else F.adaptive_avg_pool2d(x, size)

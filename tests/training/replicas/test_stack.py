@@ -151,6 +151,10 @@ def test_a_model_of_slots(runs):
     assert_equal(*build(runs, "model=slot_autoencoder", "data.binarize=threshold"))
 
 
+def test_a_model_whose_layers_attend_to_layers(runs):
+    assert_equal(*build(runs, "model=deep_attentive_vae", "model.attention_at=[4]"))
+
+
 @pytest.mark.parametrize("name", ["anp", "cnp"])
 def test_models_of_functions(runs, name):
     assert_equal(*build(runs, f"model={name}"))

@@ -4,6 +4,7 @@ from attelbo.training.callbacks.attention_maps import AttentionMaps
 from attelbo.training.callbacks.checkpointing import Checkpoint, chosen_by
 from attelbo.training.callbacks.clusters import Clusters
 from attelbo.training.callbacks.confusion import Confusion
+from attelbo.training.callbacks.depths import Depths
 from attelbo.training.callbacks.early_stopping import EarlyStopping
 from attelbo.training.callbacks.epoch_weights import EpochWeights
 from attelbo.training.callbacks.exhibit import Exhibit
@@ -27,6 +28,7 @@ __all__ = [
     "Checkpoint",
     "Clusters",
     "Confusion",
+    "Depths",
     "EarlyStopping",
     "EpochWeights",
     "Exhibit",

@@ -19,6 +19,7 @@ from attelbo.data.text.masking import WRITTEN
 from attelbo.errors import ConfigError, UserError
 from attelbo.models import TextVAE
 from attelbo.networks import AutoregressiveTransformer, NextScaleTransformer
+from attelbo.networks.depth_attention import DepthAttention
 from attelbo.networks.pooling import Pooling
 from attelbo.training.callbacks.exhibit import Exhibit, ExhibitedData, ExhibitOptions
 from attelbo.training.maps import alignment_map, attention_map, attention_overlay
@@ -33,6 +34,7 @@ class AttentionMaps(Exhibit):
     Images: a row for each, first as it is, then under the weights. For a class token or a pooling there is a panel for
     each head; for the cells of a feature map, the finest of several, one for each of four cells (green), means over
     heads; for learned queries one for each of the first of them.
+    Attention across the layers of a hierarchy is :class:`~attelbo.training.callbacks.Depths`'.
     Texts and sets of numbers: each token on each other, a panel for each head, for one row of the split.
 
     Args:
@@ -90,7 +92,7 @@ class AttentionMaps(Exhibit):
         n_own = max((each.n_own for each in model.modules() if isinstance(each, Pooling)), default=0) or 1
         labels = [] if of_images else token_labels(batch, data)
         pictures: dict[str, Picture] = {}
-        for name in spread(list(maps), self.n_layers):
+        for name in spread([name for name in maps if name not in across_depth(model)], self.n_layers):
             if of_images:
                 picture = over_images(between_cells(maps[name], name, model), data.shown(batch.x), n_own)
             else:
@@ -114,6 +116,12 @@ class AttentionMaps(Exhibit):
             shown = weights[row, : len(target), : len(source)]
             pictures[f"alignment_{row + 1}"] = alignment_map(shown, source, target, "Alignment of target with source")
         return pictures
+
+
+def across_depth(model: nn.Module) -> set[str]:
+    """The names of layers that attend to layers, not to places."""
+    owners = [(name, each) for name, each in model.named_modules() if isinstance(each, DepthAttention)]
+    return {f"{name}.{own}".rstrip(".") for name, owner in owners for own, _ in owner.named_modules()}
 
 
 # -- over images ---------------------------------------------------------------------------------------

@@ -1,0 +1,202 @@
+"""A top-down hierarchy whose layers attend to all layers above them (Apostolopoulou, Char, Rosenfeld & Dubrawski 2022,
+"Deep Attentive Variational Inference", ICLR, section 3).
+
+    c_l = h_l + attend(h_l to what layers 1 ... l-1 have told of h_1 ... h_{l-1})
+    p(z_l | layers above) reads c_l
+    q(z_l | layers above, x) reads c_l and a_l + attend(c_l to what the blocks of the bottom-up pass have told)
+
+h_l is the state that layer l of a :class:`~attelbo.models.TopDownVAE` begins with, a_l the activations of its level;
+blocks are seen from the image to the level. Attention is across depth, at each pixel (``networks.depth_attention``),
+and starts at zero: the model begins as the one without it. Behind the blocks of chosen sizes there can be attention
+between pixels too, the paper's non-local blocks.
+
+Ours differs: the host is that of Child 2021, with layers of several sizes, where the paper's is NVAE; p of the first
+two layers is without attention, since all that there is above them is h_1, a learned constant.
+
+Shapes: N rows, C channels, H x W pixels of a level, L layers, E features of what is told.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from attelbo.attention import FeatureMapAttention, record_attention
+from attelbo.building import Spec
+from attelbo.checks import check_at_least
+from attelbo.data.batch import DataSpec
+from attelbo.latent import Likelihood, Objective
+from attelbo.models.hierarchy import parameters_of
+from attelbo.models.parts import model_arguments
+from attelbo.models.top_down import TopDownVAE, checked_parts
+from attelbo.networks import AttentionParts
+from attelbo.networks.depth_attention import DepthAttention, tellers
+from attelbo.networks.layers import attention_layer, channels_last, check_attention_at
+from attelbo.networks.top_down import TopDownBlock, resize
+
+FIRST = 2
+"""The first layer, counted from 0, whose p has attention."""
+
+
+class Looks(NamedTuple):
+    """How much layers attend to what: means over rows, pixels and heads, zero where there is no attention."""
+
+    above: Tensor
+    """(L, L): the context of a layer to the layers above it."""
+    evidence: Tensor
+    """(L, 1 + blocks): q of a layer to the input and the blocks of the bottom-up pass."""
+
+
+class DeepAttentiveVAE(TopDownVAE):
+    """See :func:`build_deep_attentive` for how a configuration becomes one."""
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        objective: Objective,
+        channels: int,
+        latent_channels: int,
+        blocks: Sequence[int],
+        optimizer: Spec,
+        scheduler: Spec,
+        residual_posterior: bool,
+        dim: int,
+        parts: AttentionParts,
+        between_pixels: Callable[[], nn.Module],
+        attention_at: Sequence[int],
+    ) -> None:
+        super().__init__(
+            likelihood, objective, channels, latent_channels, blocks, optimizer, scheduler, residual_posterior
+        )
+        check_attention_at(attention_at, [size for size, n in zip(self.sizes, blocks, strict=True) if n])
+
+        def attention_to(n_maps: int) -> DepthAttention:
+            return DepthAttention(channels, dim, parts.layer(dim, max_length=n_maps))
+
+        depth = sum(blocks)
+        self.tell = tellers(depth - 1 if depth > FIRST else 0, channels, dim)
+        self.above = nn.ModuleList(attention_to(layer) for layer in range(FIRST, depth))
+        self.tell_evidence = tellers(1 + depth, channels, dim)
+        self.n_evidence = [1 + sum(blocks[: level + 1]) for level in self.level_of]  # maps that q of a layer sees
+        self.evidence_at = nn.ModuleList(attention_to(n) for n in self.n_evidence)
+        for size, level in zip(self.sizes, self.upward, strict=True):
+            if size[0] in attention_at:
+                for place, block in enumerate(cast(nn.Sequential, level)):
+                    level[place] = nn.Sequential(block, between_pixels())  # pyright: ignore[reportIndexIssue]
+        for level, block in zip(self.level_of, self.downward, strict=True):
+            if self.sizes[level][0] in attention_at:
+                block.out = nn.Sequential(cast(TopDownBlock, block).out, between_pixels())
+        channels_last(self)
+
+    def bottom_up(self, x: Tensor) -> list[Tensor]:
+        """The activations of each level, (B, C, H, W), from the image to the smallest map, and behind them what the
+        input and each block have told, (B, E, H, W)."""
+        h, tell = self.read(x), iter(self.tell_evidence)
+        activations, told = [], [next(tell)(h)]
+        for size, level in zip(self.sizes, self.upward, strict=True):
+            h = resize(h, size)
+            for block in cast(nn.Sequential, level):
+                h = block(h)
+                told.append(next(tell)(h))
+            activations.append(h)
+        return [*activations, *told]
+
+    def contexts(self) -> Callable[[int, Tensor], Tensor]:
+        told: list[Tensor] = []
+
+        def context_of(layer: int, h: Tensor) -> Tensor:
+            context = h if layer < FIRST else h + self.above[layer - FIRST](h, tuple(told))
+            if layer < len(self.tell):
+                told.append(self.tell[layer](h))
+            return context
+
+        return context_of
+
+    def activation_for(self, layer: int, context: Tensor, activations: list[Tensor]) -> Tensor:
+        own = super().activation_for(layer, context, activations)
+        first = len(self.sizes)
+        return own + self.evidence_at[layer](context, tuple(activations[first : first + self.n_evidence[layer]]))
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        return [*super().inference_parameters(), *parameters_of(self.tell_evidence, self.evidence_at)]
+
+    @torch.no_grad()
+    def looks(self, x: Tensor) -> Looks:
+        """How much layers attend to what, where images x (B, C, H, W) are reconstructed from the means of q."""
+        depth = len(self.downward)
+        looks = Looks(x.new_zeros(depth, depth), x.new_zeros(depth, 1 + depth))
+        names = {f"above.{i}": looks.above[FIRST + i] for i in range(len(self.above))}
+        names |= {f"evidence_at.{i}": looks.evidence[i] for i in range(depth)}
+        with record_attention(self, tuple(names)) as maps:
+            self.reconstruct(x)
+        for name, row in names.items():
+            weights = maps[name].mean((0, 1, 2))
+            row[: len(weights)] = weights
+        return looks
+
+
+def build_deep_attentive(
+    data: DataSpec,
+    likelihood: Spec,
+    objective: Spec,
+    channels: int,
+    latent_channels: int,
+    blocks: Sequence[int],
+    optimizer: Spec,
+    scheduler: Spec,
+    attention: Spec,
+    score: Spec | None = None,
+    normalizer: Spec | None = None,
+    dim: int = 16,
+    spatial_attention: FeatureMapAttention = "non_local",
+    spatial_heads: int = 4,
+    attention_at: Sequence[int] = (),
+    residual_posterior: bool = True,
+) -> DeepAttentiveVAE:
+    """Compose a top-down hierarchy with attention across its layers from its configuration.
+
+    Args:
+        data: what is known of the data: images of any size.
+        likelihood: of x.
+        objective: made of the evidence terms alone.
+        channels, latent_channels, blocks: as in :func:`~attelbo.models.build_top_down`.
+        optimizer: its configuration.
+        scheduler: the learning rate's.
+        attention: across layers.
+        score: how well what a layer has told matches what another asks.
+        normalizer: from scores to weights.
+        dim: E.
+        spatial_attention: between pixels, one of ``FEATURE_MAP_ATTENTION``.
+        spatial_heads: of it, where it has heads; must divide ``channels``.
+        attention_at: the heights of the maps that have it, behind each of their blocks.
+        residual_posterior: whether q's mean and log std are added to those of p.
+
+    Raises:
+        ConfigError: an argument is out of range, or parts do not fit together.
+    """
+    p, o = checked_parts(data, likelihood, objective, channels, latent_channels, blocks)
+    parts = AttentionParts(attention, position={}, score=score, normalizer=normalizer)
+
+    def between_pixels() -> nn.Module:
+        try:
+            return attention_layer(spatial_attention, channels, spatial_heads)
+        except ValueError as error:
+            raise ValueError(f"spatial_{error}") from error  # which begins with the argument's name
+
+    with model_arguments():
+        check_at_least(1, dim=dim)
+        return DeepAttentiveVAE(
+            p,
+            o,
+            channels,
+            latent_channels,
+            blocks,
+            optimizer,
+            scheduler,
+            residual_posterior,
+            dim,
+            parts,
+            between_pixels,
+            attention_at,
+        )
