@@ -9,7 +9,6 @@ import pytest
 import torch
 from offline_wandb import history_of, read_offline_run
 from scipy import stats
-from tests.compilers import needs_a_compiler
 
 from attelbo.cli import main
 from attelbo.experiments import run
@@ -19,6 +18,7 @@ from attelbo.training import stepping
 from attelbo.training.replicas import group
 from attelbo.training.replicas.steps import StackedSteps
 from attelbo.training.stepping import BlockStepper
+from compilers import needs_a_compiler
 
 STACKED = ("trainer.replicas=3", "trainer.stack=true")
 

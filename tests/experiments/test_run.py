@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.strategies.launchers import subprocess_script
-from tests.compilers import needs_a_compiler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import attelbo
@@ -25,6 +24,7 @@ from attelbo.files import read_metrics
 from attelbo.latent.likelihoods import Bernoulli
 from attelbo.models import VariationalAutoencoder
 from attelbo.models.schedulers import Cosine
+from compilers import needs_a_compiler
 from forked import Forked, take_rank
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.compilers import needs_a_compiler
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
@@ -17,6 +16,7 @@ from attelbo.latent.posteriors import PlanarPosterior
 from attelbo.models import VariationalAutoencoder, build_vae
 from attelbo.training import compilation
 from attelbo.training.compilation import compile_losses, compiler_missing, steps_to_pay
+from compilers import needs_a_compiler
 
 CPU = torch.device("cpu")
 PARTS = {

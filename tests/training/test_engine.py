@@ -3,7 +3,6 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from tests.compilers import needs_a_compiler
 from torch import nn
 from torch.nn.functional import softplus
 
@@ -13,6 +12,7 @@ from attelbo.models import Model, Player
 from attelbo.seeding import derive_seed
 from attelbo.training import BlockStepper, compilation
 from attelbo.training.trainer import bf16_is_fast
+from compilers import needs_a_compiler
 
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01, "fused": True}
 CONSTANT = {"_target_": "attelbo.models.schedulers.Constant"}

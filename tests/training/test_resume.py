@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from tests.compilers import needs_a_compiler
 
 from attelbo.experiments import run
 from attelbo.training import BlockStepper
+from compilers import needs_a_compiler
 from equal_runs import assert_equal_runs, metrics, same
 from forked import Forked, command
 
