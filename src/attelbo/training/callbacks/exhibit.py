@@ -18,6 +18,7 @@ from attelbo.data.batch import Batch, DataSpec, Split
 from attelbo.data.loader import spread_rows
 from attelbo.seeding import derive_seed
 from attelbo.training.callbacks.base import stepper_of
+from attelbo.training.engine import seed_default_generator
 from attelbo.training.loggers import log_work
 from attelbo.training.media import Work, save_work
 
@@ -116,8 +117,5 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def isolated_randomness(device: torch.device, seed: int) -> Iterator[None]:
     """Draws inside come from ``seed``; the default streams outside go on as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        seed_default_generator(seed, device)
         yield
