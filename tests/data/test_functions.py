@@ -119,6 +119,15 @@ def test_training_functions_are_new_each_time_and_the_others_are_not(made):
         assert torch.equal(data.materialize(rows.flip(0), split).x, kept.x.flip(0))
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test", "trained"])
+def test_rows_are_values_at_places_within_the_interval(split):
+    data = module(half_width=0.1, scale=[3.0, 3.0])
+    batch = data.materialize(torch.arange(data.n_rows(split)), split)
+    assert 0.09 < batch.x.abs().max() <= 0.1
+    assert batch.y.std() == pytest.approx(3, rel=0.2)
+    assert batch.segments.unique().tolist() == sorted((CONTEXT, TARGET, IGNORE))
+
+
 def test_curves_of_other_kernels_to_test_on():
     data = module(other_kernels=["matern", "periodic"])
     shifted = data.shifted
