@@ -14,6 +14,7 @@ from attelbo.cli.usage import SWEEP
 from attelbo.errors import DataError
 from attelbo.experiments import assembly, run
 from attelbo.experiments.rundir import RunDirectory
+from attelbo.models import loading
 
 STOPPED = 143
 
@@ -247,6 +248,15 @@ def test_a_model_that_no_memory_holds_is_one_line(capsys):
     assert main(["check", f"model.latent_dim={10**15}"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: out of memory (")
+    assert err.count("\n") == 1
+
+
+def test_layers_that_memory_holds_one_by_one_but_not_together_are_one_line(capsys, monkeypatch):
+    """The system ended the process."""
+    monkeypatch.setattr(loading, "free_memory", lambda: 100_000)
+    assert main(["check"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: model: out of memory: its parameters take more than the 0.0 GB that are free; fewer")
     assert err.count("\n") == 1
 
 

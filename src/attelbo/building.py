@@ -28,6 +28,10 @@ KINDS = {
     "prior": "attelbo.latent.Prior",
     "likelihood": "attelbo.latent.Likelihood",
     "objective": "attelbo.latent.Objective",
+    "position": "attelbo.attention.Position",
+    "score": "attelbo.attention.Score",
+    "normalizer": "attelbo.attention.Normalizer",
+    "mask": "attelbo.attention.Mask",
 }
 """Parts of a model, and what they must be."""
 
@@ -166,7 +170,7 @@ def part(name: str, spec: Spec, **offered: Any) -> Any:
         made = build(spec, **given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model.{name}: {blamed(error, spec['_target_'])}") from error
-    if kind := KINDS.get(name):
+    if kind := KINDS.get(name.rpartition(".")[2]):
         base: Any = locate(kind)
         if not isinstance(made, base):
             raise ConfigError(f"model.{name}: {spec['_target_']} is no {kind}; a class of one's own is derived from it")

@@ -9,6 +9,7 @@ ranges are the constructors' business.
 import dataclasses
 import inspect
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -151,14 +152,28 @@ def _check_type(value: Any, key: str, annotation: Any) -> None:
     adapter = _adapter(annotation) if annotation is not inspect.Parameter.empty else None
     if adapter is None:
         return
-    if type(value) is int and abs(value) > (sys.float_info.max if float in members(annotation) else sys.maxsize):
-        raise FaultError(key, "is too large a number")
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, int | float) and (problem := _out_of_range(number, annotation)):
+            raise FaultError(key, problem)
     try:
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         if any(detail["type"] not in _NEEDS_OBJECT for detail in error.errors()):
             problem = f"expected {_readable(annotation)}, got {value!r}{_remedy(value, annotation)}"
             raise FaultError(key, problem) from error
+
+
+_LARGEST, _SMALLEST = 3.4e38, 1.2e-38
+"""Of single precision, in which a number beyond is infinite, or zero."""
+
+
+def _out_of_range(number: int | float, annotation: Any) -> str | None:
+    """What is wrong with a number that torch cannot hold; None where nothing is. NaN and infinity are the
+    constructors' business."""
+    whole = type(number) is int and float not in members(annotation)
+    if (sys.maxsize if whole else _LARGEST) < abs(number) != math.inf:
+        return "is too large a number"
+    return "is too small a number: it is rounded to zero" if 0 < abs(number) < _SMALLEST else None
 
 
 def _check_inside(value: Any, key: str) -> None:

@@ -14,6 +14,18 @@ def check_at_least(least: int, kind: type[Exception] = ValueError, /, **numbers:
             raise kind(f"{name} must be at least {least}, got {number}")
 
 
+MOST_REPETITIONS = 10_000
+
+
+def check_repetitions(least: int = 1, /, **numbers: int) -> None:
+    """Raise ValueError unless each of the numbers, of layers or steps that follow each other, is between ``least`` and
+    ``MOST_REPETITIONS``: more would be built, or computed, for hours."""
+    check_at_least(least, **numbers)
+    for name, number in numbers.items():
+        if number > MOST_REPETITIONS:
+            raise ValueError(f"{name} must be at most {MOST_REPETITIONS:,}, got {number:,}")
+
+
 def check_positive(**numbers: float) -> None:
     """Raise ValueError unless each of the numbers is positive and finite."""
     for name, number in numbers.items():
@@ -33,6 +45,13 @@ def check_below_one(**shares: float) -> None:
     for name, share in shares.items():
         if not 0 <= share < 1:
             raise ValueError(f"{name} must be in [0, 1), got {share}")
+
+
+def divisors(number: int) -> list[int]:
+    """All numbers that divide a positive one, in their order; of one beyond 10^12 only those up to 10^6."""
+    low = [n for n in range(1, min(math.isqrt(number), 10**6) + 1) if number % n == 0]
+    high = [] if number > 10**12 else [number // n for n in reversed(low)]
+    return [*low, *high[high[:1] == low[-1:] :]]
 
 
 def check_choice(name: str, value: str, choices: object) -> None:

@@ -384,6 +384,10 @@ def test_other_features_than_there_are_angles_for() -> None:
         (lambda: Rotary(4, 5, "pairs"), "layout must be half or interleaved, got 'pairs'"),  # pyright: ignore[reportArgumentType]
         (lambda: Rotary(4, 5, share=0.0), r"share must be in \(0, 1\], got 0.0"),
         (lambda: Rotary(4, 5, stretch=0.5), "stretch must be at least 1, got 0.5"),
+        (lambda: Rotary(4, 5, base=math.nan), "base must be positive and finite, got nan"),
+        (lambda: Rotary(4, 5, stretch=math.inf), "stretch must be positive and finite, got inf"),
+        (lambda: XPos(4, 5, base=0.0), "base must be positive and finite, got 0.0"),
+        (lambda: AxialRotary(4, (2, 2), base=-1.0), "base must be positive and finite, got -1.0"),
         (lambda: Rotary(4, 5, stretched="all"), "stretched must be places or base, got 'all'"),  # pyright: ignore[reportArgumentType]
         (lambda: Rotary(2, 5, stretch=2.0, stretched="base"), "stretched must be places where a single pair turns"),
         (lambda: XPos(4, 5, causal=False), "causal attention only; Rotary"),

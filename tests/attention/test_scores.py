@@ -8,7 +8,7 @@ import torch
 from attention_contract import HEAD_DIM, HEADS, MAX_LENGTH, build_part, names, normal
 from torch import Tensor
 
-from attelbo.attention import Additive, Cosine, DotProductScore, Location
+from attelbo.attention import Additive, Cosine, DotProductScore, General, Location
 from attelbo.attention.scores import Score
 
 FORMULAS: dict[str, Callable[..., Tensor]] = {
@@ -88,7 +88,9 @@ class _Summed(Score):
     ("make", "message"),
     [
         (lambda: Additive(2, 4, hidden=0), "hidden must be at least 1, got 0"),
-        (lambda: Cosine(0.0), "scale must be above 0, got 0"),
+        (lambda: Cosine(0.0), "scale must be positive and finite, got 0.0"),
+        (lambda: Cosine(math.nan), "scale must be positive and finite, got nan"),
+        (lambda: General(2, 4, scale=math.inf), "scale must be positive and finite, got inf"),
         (lambda: Location(2, 4, max_length=None), "location scores need max_length"),
         (lambda: Location(2, 4, max_length=0), "max_length must be at least 1, got 0"),
         (

@@ -131,6 +131,34 @@ COMMAND_LINE = [
         "model.position: base must be positive and finite, got 0.0...",
     ),
     ("experiment=digits/vit model.pooling.std=nan", "model.pooling: std must be finite and not negative, got nan..."),
+    (
+        "experiment=reference/gpt model/normalizer=sigmoid model.normalizer.bias=nan",
+        "model.normalizer: bias must be finite, got nan...",
+    ),
+    ("model.objective.weight=1e300", "model.objective.weight (command line): is too large a number"),
+    ("optimizer.lr=1e-300", "optimizer.lr (command line): is too small a number: it is rounded to zero"),
+    ("optimizer.betas=[0.9,1e-300]", "optimizer.betas (command line): is too small a number: it is rounded to zero"),
+    (f"model.encoder.channels=[{10**19}]", "model.encoder.channels (command line): is too large a number"),
+    # what would be built, or computed, for hours
+    (
+        "experiment=reference/gpt model.network.layers=1000000000",
+        "model.network: layers must be at most 10,000, got 1,000,000,000 [attelbo.networks.Transformer]",
+    ),
+    ("model=draw model.strokes=100000", "model.strokes must be at most 10,000, got 100,000"),
+    ("model=vdvae model.blocks=[100000]", "model.blocks must be at most 10,000, got 100,000"),
+    (
+        "model/posterior=hamiltonian model.posterior.n_leapfrog=100000",
+        "model.posterior: n_leapfrog must be at most 10,000, got 100,000...",
+    ),
+    # a part that is of another kind
+    (
+        "experiment=reference/gpt model/position=none model.position._target_=torch.nn.ReLU",
+        "model.position: torch.nn.ReLU is no attelbo.attention.Position; a class of one's own is derived from it",
+    ),
+    (
+        "experiment=digits/vit_vae model.encoder.normalizer._target_=torch.nn.ReLU",
+        "model.encoder.normalizer: torch.nn.ReLU is no attelbo.attention.Normalizer; a class of one's own is ...",
+    ),
     # unknown keys
     (
         "model.latnet_dim=3",

@@ -169,7 +169,8 @@ def test_a_few_steps_bring_it_forward(network, task, head):
         (lambda: model("sab", layers=-1), r"^model\.network: layers must be at least 0, got -1"),
         (lambda: model("sab", heads=3), r"^model\.network: heads must divide the 8 features"),
         (lambda: Clustering(2, n_components=0), "n_components must be at least 1, got 0"),
-        (lambda: Clustering(2, smallest_std=0.0), "smallest_std must be above 0, got 0.0"),
+        (lambda: Clustering(2, smallest_std=float("inf")), "smallest_std must be positive and finite, got inf"),
+        (lambda: Clustering(2, smallest_std=0.0), "smallest_std must be positive and finite, got 0.0"),
     ],
 )
 def test_what_does_not_fit_is_one_line(build, message):

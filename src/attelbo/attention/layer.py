@@ -20,7 +20,7 @@ from attelbo.attention.masks import Mask, merged
 from attelbo.attention.normalizers import Normalizer, Softmax
 from attelbo.attention.positions import NoPosition, Position
 from attelbo.attention.scores import ScaledDot, Score
-from attelbo.checks import check_at_least, check_below_one, check_positive
+from attelbo.checks import check_at_least, check_below_one, check_positive, divisors
 
 
 class HeadFeatures(NamedTuple):
@@ -247,8 +247,7 @@ def check_heads(dim: int, heads: int, head_dim: int | None = None) -> None:
     if head_dim is not None:
         check_at_least(1, heads=heads)
     elif heads < 1 or dim % heads:
-        divisors = [n for n in range(1, dim + 1) if dim % n == 0]
-        raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors}, got {heads}")
+        raise ValueError(f"heads must divide the {dim} features of a token: one of {divisors(dim)}, got {heads}")
 
 
 def check_score_and_mask(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.cache import KeyValueCache, KeyValues
 from attelbo.attention.layer import AttentionLayer, LayerOptions, join_heads, split_heads
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, divisors
 
 
 class AttentionOptions(LayerOptions, total=False):
@@ -67,8 +67,7 @@ class MultiHeadAttention(AttentionLayer):
         scored = self.head_features(dim, heads, head_dim=head_dim).scored
         check_at_least(1, memory_dim=memory_dim)
         if kv_heads is not None and (kv_heads < 1 or heads % kv_heads):
-            divisors = [n for n in range(1, heads + 1) if heads % n == 0]
-            raise ValueError(f"kv_heads must divide the {heads} heads: one of {divisors}, got {kv_heads}")
+            raise ValueError(f"kv_heads must divide the {heads} heads: one of {divisors(heads)}, got {kv_heads}")
         super().__init__(dim, heads, scored, **options)
         self.kv_heads = heads if kv_heads is None else kv_heads
         head_dim = dim // heads if head_dim is None else head_dim

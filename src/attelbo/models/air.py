@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from attelbo.attention.glimpses import paste_patch
 from attelbo.building import Spec, part
-from attelbo.checks import check_at_least, check_below_one, check_positive
+from attelbo.checks import check_at_least, check_below_one, check_positive, check_repetitions
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import (
@@ -271,7 +271,8 @@ def build_air(
     """
     channels, *_ = check_images(data, "AIR")
     with model_arguments():
-        check_at_least(1, latent_dim=latent_dim, hidden=hidden, steps=steps, glimpse=glimpse)
+        check_at_least(1, latent_dim=latent_dim, hidden=hidden, glimpse=glimpse)
+        check_repetitions(steps=steps)
         scheduled = Scheduled(cost, "cost")
         for name, share in (("presence", presence), ("object_size", object_size)):
             if not 0 < share < 1:

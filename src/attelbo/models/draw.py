@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.glimpses import GaussianWindow
 from attelbo.building import Spec, part
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 from attelbo.data.batch import DataSpec
 from attelbo.latent import Likelihood, Objective, StandardNormal
 from attelbo.latent.arithmetic import full_precision
@@ -157,7 +157,8 @@ def build_draw(
     """
     channels, height, width = check_images(data, "DRAW")
     with model_arguments():
-        check_at_least(1, latent_dim=latent_dim, hidden=hidden, strokes=strokes, read=read, write=write)
+        check_at_least(1, latent_dim=latent_dim, hidden=hidden, read=read, write=write)
+        check_repetitions(strokes=strokes)
     p = likelihood_of(likelihood, data)
     o = part("objective", objective)
     check_objective_of_terms(o, "a hierarchy")

@@ -2,13 +2,18 @@
 
 import hashlib
 import io
+import math
 import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from attelbo.building import blamed, build, lacking
 from attelbo.checking import GIVEN_TO_MODELS, check_node, naming
@@ -42,7 +47,8 @@ def build_model(config: dict[str, Any], data: ResidentDataModule) -> Model:
     """The model of a configuration for this data, its weights drawn from torch's default generator.
 
     Raises:
-        ConfigError: a part is missing, cannot be built from its arguments or does not fit its neighbours.
+        ConfigError: a part is missing, cannot be built from its arguments or does not fit its neighbours, or the model
+            is too large for the machine.
     """
     spec = config["model"]
     given = {"data": data.spec, "optimizer": config["optimizer"], "scheduler": config["scheduler"]}
@@ -50,7 +56,8 @@ def build_model(config: dict[str, Any], data: ResidentDataModule) -> Model:
         target = spec["_target_"]
         raise ConfigError(f"model.{missing[0]}: {target} cannot do without, and no file and no word gives it")
     try:
-        model = build(spec, **given)
+        with _within_memory():
+            model = build(spec, **given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model: {blamed(error, spec['_target_'])}") from error
     if not isinstance(model, Model):
@@ -58,6 +65,41 @@ def build_model(config: dict[str, Any], data: ResidentDataModule) -> Model:
             f"model: {spec['_target_']} makes no attelbo.models.Model; a class of one's own is derived from it"
         )
     return model
+
+
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    """Raise ConfigError as soon as the parameters that are made here take more memory than is free: one after the other
+    each may fit, until the system ends the process."""
+    room, total, shared = free_memory(), 0, set[int]()
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        if parameter is None or parameter.device.type != "cpu" or id(parameter) in shared:
+            return
+        shared.add(id(parameter))
+        total += parameter.nbytes
+        if total > room:
+            raise ConfigError(
+                f"model: out of memory: its parameters take more than the {room / 1e9:,.1f} GB that are free; fewer "
+                "or smaller layers take less"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def free_memory() -> float:
+    """Bytes that this machine can still give, swapping included; infinity where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        told = {name: int(number.split()[0]) for name, _, number in (line.partition(":") for line in lines)}
+        return 1024 * (told["MemAvailable"] + told["SwapFree"])
+    except (OSError, ValueError, KeyError):
+        return math.inf
 
 
 def checkpoint_of(run_dir: Path, which: str = "best") -> Path:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from attelbo.attention import Padding
 from attelbo.building import Spec, part
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_positive
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent.arithmetic import LOG_2PI, full_precision
@@ -117,8 +117,7 @@ class Clustering(SetHead):
 
     def __init__(self, in_features: int, n_components: int = 4, smallest_std: float = 1e-3) -> None:
         check_at_least(1, n_components=n_components)
-        if not smallest_std > 0:
-            raise ValueError(f"smallest_std must be above 0, got {smallest_std}")
+        check_positive(smallest_std=smallest_std)
         self.n_outputs = n_components
         self.out_features = 1 + 2 * in_features
         self.smallest_std = smallest_std

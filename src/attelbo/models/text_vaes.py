@@ -6,7 +6,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from attelbo.building import Spec, part
-from attelbo.checks import check_at_least, check_below_one
+from attelbo.checks import check_at_least, check_below_one, check_repetitions
 from attelbo.data.batch import PAD, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Posterior
@@ -72,7 +72,8 @@ def build_recurrent_text_vae(
     """
     n_tokens = check_texts(data)
     with model_arguments():
-        check_at_least(1, embedding=embedding, hidden=hidden, layers=layers, latent_dim=latent_dim)
+        check_at_least(1, embedding=embedding, hidden=hidden, latent_dim=latent_dim)
+        check_repetitions(layers=layers)
         check_below_one(word_dropout=word_dropout, dropout=dropout)
     if text_encoder is not None and directions != "forward":
         raise ConfigError(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.building import Spec, part
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 from attelbo.data.batch import DataSpec
 from attelbo.latent import DiagonalNormal, Likelihood, Objective
 from attelbo.latent.arithmetic import bound_log_std, full_precision
@@ -167,6 +167,7 @@ def checked_parts(
         check_at_least(1, channels=channels, latent_channels=latent_channels)
         if not blocks or not any(blocks) or min(blocks) < 0:
             raise ValueError(f"blocks must name the layers of each level, at least one in all, got {list(blocks)}")
+        check_repetitions(blocks=sum(blocks))
     p = likelihood_of(likelihood, data)
     o = part("objective", objective)
     check_objective_of_terms(o, "a hierarchy")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import Mask, Padding
-from attelbo.checks import check_at_least, check_below_one
+from attelbo.checks import check_below_one, check_repetitions
 
 
 class BidirectionalGRU(nn.Module):
@@ -31,7 +31,7 @@ class BidirectionalGRU(nn.Module):
         super().__init__()
         if dim < 2 or dim % 2:
             raise ValueError(f"dim must be even, half for each direction, got {dim}")
-        check_at_least(1, layers=layers)
+        check_repetitions(layers=layers)
         check_below_one(dropout=dropout)
         self.from_left = nn.ModuleList(nn.GRU(dim, dim // 2, batch_first=True) for _ in range(layers))
         self.from_right = nn.ModuleList(nn.GRU(dim, dim // 2, batch_first=True) for _ in range(layers))

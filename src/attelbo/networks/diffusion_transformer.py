@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import FeedForward, MultiHeadAttention
-from attelbo.checks import check_at_least
+from attelbo.checks import check_repetitions
 from attelbo.latent.priors.base import classes_of
 from attelbo.latent.priors.denoisers import Adaptive, AdaptiveOutput
 from attelbo.latent.priors.diffusion import DiffusionPrior
@@ -62,7 +62,7 @@ class DiffusionTransformer(DiffusionPrior):
                 f"a transformer takes maps of latents, as of model/posterior=spatial_normal, and these are "
                 f"{tuple(latent_shape)}; prior=diffusion takes any"
             )
-        check_at_least(1, layers=layers)
+        check_repetitions(layers=layers)
         n_classes = classes_of(data_classes, class_conditional)
         network = _TransformerDenoiser(latent_shape, dim, heads, layers)
         super().__init__(latent_shape, network, steps, n_times, dim, n_classes)

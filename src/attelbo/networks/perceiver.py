@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from attelbo.attention import FeedForward, Learned, MultiHeadAttention, Padding, Perceiver, TransformerBlock
 from attelbo.attention.layer import check_heads
 from attelbo.attention.sets.perceiver import LookBlock
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import image_shape, positive
 
@@ -211,7 +211,8 @@ class PerceiverDecoder(Decoder):
         check_heads(dim, heads)
         self.in_shape = positive("in_shape", in_shape)
         self.out_shape = image_shape("out_shape", out_shape)
-        check_at_least(1, n_latents=n_latents, layers=layers)
+        check_at_least(1, n_latents=n_latents)
+        check_repetitions(layers=layers)
         self.register_buffer("places", fourier_features(self.out_shape[1:], bands), persistent=False)
         self.latents = nn.Linear(math.prod(self.in_shape), n_latents * dim)
         nn.init.normal_(self.latents.weight, std=self.latents.in_features**-0.5)  # latents of unit variance

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least, check_below_one, check_choice
+from attelbo.checks import check_below_one, check_choice, check_repetitions
 
 CellName = Literal["gru", "lstm"]
 Directions = Literal["forward", "backward", "both"]
@@ -43,7 +43,7 @@ class Units(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("cell", cell, CellName)
-        check_at_least(1, layers=layers)
+        check_repetitions(layers=layers)
         check_below_one(dropout=dropout)
         kind: Any = nn.LSTM if cell == "lstm" else nn.GRU
         # One module per layer: cuDNN's own dropout between layers does not draw from torch's generators, so that a

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from attelbo.attention import Attention, KeyValues, Padding
-from attelbo.checks import check_at_least, check_choice
+from attelbo.checks import check_at_least, check_choice, check_repetitions
 from attelbo.networks.encoder_decoder import Decoding, EncoderDecoder
 from attelbo.networks.recurrent import CellName, Directions, RecurrentEncoder, State, Units
 
@@ -95,7 +95,8 @@ class RecurrentEncoderDecoder(EncoderDecoder):
     ) -> None:
         super().__init__()
         check_choice("query", query, Query)
-        check_at_least(1, embedding=embedding, hidden=hidden, layers=layers, readout=readout)
+        check_at_least(1, embedding=embedding, hidden=hidden, readout=readout)
+        check_repetitions(layers=layers)
         if not 0 <= teacher_forcing <= 1:
             raise ValueError(f"teacher_forcing must be in [0, 1], got {teacher_forcing}")
         self.padding = padding

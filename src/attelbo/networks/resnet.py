@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from attelbo.attention import FeatureMapAttention
-from attelbo.checks import check_at_least
+from attelbo.checks import check_repetitions
 from attelbo.networks.base import Decoder, Encoder
 from attelbo.networks.layers import (
     Activation,
@@ -69,7 +69,7 @@ class _Levels:
     heads: int
 
     def __post_init__(self) -> None:
-        check_at_least(1, blocks=self.blocks)
+        check_repetitions(blocks=self.blocks)
         if self.attention is None and self.attention_at:
             raise ValueError(f"attention_at must be [] where attention is null, got {list(self.attention_at)}")
 

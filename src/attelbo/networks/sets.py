@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attelbo.attention import ISAB, PMA, SAB, Padding
 from attelbo.attention.layer import check_heads
 from attelbo.attention.sets.padding import without_padding
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 from attelbo.networks.layers import NEAR_ZERO, initialize, positive, relu_layers
 
 SetPooling = Literal["mean", "sum", "max"]
@@ -111,7 +111,7 @@ class SetTransformer(nn.Module):
         super().__init__()
         check_heads(dim, heads)
         check_at_least(1, in_features=in_features, out_features=out_features)
-        check_at_least(0, layers=layers, decoder_layers=decoder_layers)
+        check_repetitions(0, layers=layers, decoder_layers=decoder_layers)
         self.embed = initialize(nn.Linear(in_features, dim))
         self.encoder = nn.ModuleList(
             SAB(dim, heads, norm=norm) if n_points is None else ISAB(dim, heads, n_points, norm=norm)

@@ -27,7 +27,7 @@ from attelbo.attention.hyper_connections import ResidualName, is_hyper, take_tur
 from attelbo.attention.norms import NormName
 from attelbo.attention.precision import full_precision
 from attelbo.attention.residuals import deepnorm_constants, ends_with_norm
-from attelbo.checks import check_at_least, check_below_one
+from attelbo.checks import check_below_one, check_repetitions
 from attelbo.errors import ConfigError
 from attelbo.networks.attention_parts import AttentionParts
 
@@ -113,7 +113,7 @@ class Transformer(nn.Module):
         shift: float = 0.0,
     ) -> None:
         super().__init__()
-        check_at_least(1, layers=layers)
+        check_repetitions(layers=layers)
         check_below_one(dropout=dropout, hidden_dropout=hidden_dropout, drop_path=drop_path)
         alpha, self.beta = 1.0, None
         if residual == "deepnorm":

@@ -22,9 +22,14 @@ class Sigmoid(Normalizer):
 
     Args:
         bias: b; minus the logarithm of the number of keys that the query may attend to if None.
+
+    Raises:
+        ValueError: a bias that is not finite.
     """
 
     def __init__(self, bias: float | None = None) -> None:
+        if bias is not None and not math.isfinite(bias):
+            raise ValueError(f"bias must be finite, got {bias}")
         self.bias = bias
 
     def normalize(self, scores: Tensor) -> Tensor:

@@ -99,8 +99,9 @@ class Rotary(Rotation):
             before, the slowest slower by this factor).
 
     Raises:
-        ValueError: an odd D, no places, no such layout, a share outside (0, 1], a stretch below 1, nothing of that name
-            to be stretched, or a base to be stretched of a single pair; in use: a sequence longer than L.
+        ValueError: an odd D, no places, no such layout, a base that is not positive, a share outside (0, 1], a stretch
+            below 1, nothing of that name to be stretched, or a base to be stretched of a single pair; in use: a
+            sequence longer than L.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Rotary(Rotation):
         stretched: Literal["places", "base"] = "places",
     ) -> None:
         check_at_least(1, max_length=max_length, stretch=stretch)
+        check_positive(base=base, stretch=stretch)
         check_divides(2, "head_dim", head_dim, "pairs that turn")
         if not 0 < share <= 1:
             raise ValueError(f"share must be in (0, 1], got {share}")
@@ -145,8 +147,8 @@ class XPos(Rotation):
         decay: tokens in which the fastest pair shrinks to 0.29.
 
     Raises:
-        ValueError: an odd D, no places, no such layout, a decay that is not positive, or attention that is not causal;
-            in use: a sequence longer than L.
+        ValueError: an odd D, no places, no such layout, a base or decay that is not positive, or attention that is not
+            causal; in use: a sequence longer than L.
     """
 
     def __init__(
@@ -160,7 +162,7 @@ class XPos(Rotation):
     ) -> None:
         check_at_least(1, max_length=max_length)
         check_divides(2, "head_dim", head_dim, "pairs that turn")
-        check_positive(decay=decay)
+        check_positive(base=base, decay=decay)
         if not causal:
             raise ValueError(
                 "XPos: keys after a query would count for more the farther they are: causal attention only; Rotary "
@@ -184,7 +186,8 @@ class AxialRotary(Rotation):
         base: of the angles; the paper takes 100, since an image has fewer rows than a text tokens.
 
     Raises:
-        ValueError: another D or size, L below H W, no such layout; in use: a sequence longer than L.
+        ValueError: another D or size, L below H W, no such layout, a base that is not positive; in use: a sequence
+            longer than L.
     """
 
     def __init__(
@@ -196,6 +199,7 @@ class AxialRotary(Rotation):
         base: float = 100.0,
     ) -> None:
         check_divides(4, "head_dim", head_dim, "pairs that turn with row and column")
+        check_positive(base=base)
         turns = torch.cat([angles(along, head_dim // 4, base) for along in rows_and_columns(size)], -1)
         in_front = 0 if max_length is None else max_length - len(turns)
         if in_front < 0:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attelbo.attention.scores.base import DotProductScore
+from attelbo.checks import check_positive
 
 
 class Cosine(DotProductScore):
@@ -23,13 +24,12 @@ class Cosine(DotProductScore):
         learned: whether g, one number for all heads, is learned.
 
     Raises:
-        ValueError: a scale that is not above 0.
+        ValueError: a scale that is not positive and finite.
     """
 
     def __init__(self, scale: float = 10.0, learned: bool = True) -> None:
         super().__init__()
-        if scale <= 0:
-            raise ValueError(f"scale must be above 0, got {scale:g}")
+        check_positive(scale=scale)
         self.scale = 1.0 if learned else scale
         self.gain = nn.Parameter(torch.tensor(float(scale))) if learned else None
 

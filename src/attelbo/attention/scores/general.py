@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attelbo.attention.scores.base import DotProductScore
 from attelbo.attention.scores.matrices import glorot, per_head
+from attelbo.checks import check_positive
 
 
 class General(DotProductScore):
@@ -21,10 +22,14 @@ class General(DotProductScore):
         heads: N.
         head_dim: D.
         scale: 1 in the paper.
+
+    Raises:
+        ValueError: a scale that is not positive and finite.
     """
 
     def __init__(self, heads: int, head_dim: int, scale: float = 1.0) -> None:
         super().__init__()
+        check_positive(scale=scale)
         self.scale = scale
         self.weight = nn.Parameter(glorot(heads, head_dim, head_dim))
 

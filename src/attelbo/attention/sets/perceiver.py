@@ -16,7 +16,7 @@ from attelbo.attention.masks import Padding
 from attelbo.attention.multi_head import MultiHeadAttention
 from attelbo.attention.scores import ScaledDot
 from attelbo.attention.sets.padding import without_padding
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 
 
 class LookBlock(nn.Module):
@@ -83,7 +83,8 @@ class Perceiver(nn.Module):
         look_scale: float | None = None,
     ) -> None:
         super().__init__()
-        check_at_least(1, dim=dim, n_latents=n_latents, layers=layers, rounds=rounds)
+        check_at_least(1, dim=dim, n_latents=n_latents)
+        check_repetitions(layers=layers, rounds=rounds)
         self.rounds = rounds
         memory_dim = dim if memory_dim is None else memory_dim
         hidden = dim if hidden is None else hidden

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from attelbo.attention.masks import Padding
 from attelbo.attention.sets.padding import without_padding
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 
 _SHARE = 1e-8
 """Added to every share, so that the weights of a slot that wins nothing can still be normalized."""
@@ -54,7 +54,8 @@ class SlotAttention(nn.Module):
         super().__init__()
         memory_dim = dim if memory_dim is None else memory_dim
         hidden = 2 * dim if hidden is None else hidden
-        check_at_least(1, dim=dim, memory_dim=memory_dim, n_slots=n_slots, iterations=iterations, hidden=hidden)
+        check_at_least(1, dim=dim, memory_dim=memory_dim, n_slots=n_slots, hidden=hidden)
+        check_repetitions(iterations=iterations)
         self.n_slots = n_slots
         self.iterations = iterations
         self.scale = dim**-0.5

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_repetitions
 
 _LOG_SCALE_BOUND = 3.0
 
@@ -62,7 +62,7 @@ class Chain(Flow):
 
     def __init__(self, n_flows: int, make: Callable[[int], Flow]) -> None:
         super().__init__()
-        check_at_least(1, n_flows=n_flows)
+        check_repetitions(n_flows=n_flows)
         self.steps = nn.ModuleList(make(place) for place in range(n_flows))
         self.sizes = [flow.n_given for flow in self._steps]
         self.n_given = sum(self.sizes)

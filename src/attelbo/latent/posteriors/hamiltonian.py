@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_repetitions
 from attelbo.latent.distributions import Hamiltonian
 from attelbo.latent.posteriors.base import Posterior
 from attelbo.latent.posteriors.diagonal_normal import DiagonalNormalPosterior
@@ -47,7 +47,7 @@ class HamiltonianPosterior(Posterior):
         beta_0: float = 0.3,
     ) -> None:
         super().__init__()
-        check_at_least(1, n_leapfrog=n_leapfrog)
+        check_repetitions(n_leapfrog=n_leapfrog)
         if not 0 < step_size < MAX_STEP:
             raise ValueError(f"step_size must be in (0, {MAX_STEP}), got {step_size}")
         if not 0 < beta_0 <= 1:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_repetitions
 from attelbo.latent.codebook import Codebook
 from attelbo.latent.posteriors.quantizing import QuantizingPosterior, codes_at_places, straight_through
 from attelbo.latent.posteriors.vector_quantized import make_codebook
@@ -44,7 +44,7 @@ class ResidualVectorQuantizedPosterior(QuantizingPosterior):
         decay: float | None = 0.99,
         restart_below: float = 0.1,
     ) -> None:
-        check_at_least(1, n_codebooks=n_codebooks)
+        check_repetitions(n_codebooks=n_codebooks)
         super().__init__(in_shape, latent_dim, codes_at_places(in_shape, n_codebooks, n_codes, n_codebooks))
         self.codebooks = nn.ModuleList(
             make_codebook(n_codes, latent_dim, commitment, decay, restart_below) for _ in range(n_codebooks)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least, check_positive
+from attelbo.checks import check_at_least, check_positive, check_repetitions
 from attelbo.latent.arithmetic import bound_log_std
 from attelbo.latent.distributions import RiemannianHamiltonian
 from attelbo.latent.distributions.riemannian_hamiltonian import Metric
@@ -59,7 +59,8 @@ class RiemannianHamiltonianPosterior(HamiltonianPosterior):
         n_iterations: int = 3,
     ) -> None:
         super().__init__(in_shape, latent_dim, n_leapfrog, step_size, beta_0)
-        check_at_least(1, n_centroids=n_centroids, n_iterations=n_iterations)
+        check_at_least(1, n_centroids=n_centroids)
+        check_repetitions(n_iterations=n_iterations)
         check_positive(temperature=temperature, regularization=regularization)
         self.temperature = temperature
         self.regularization = regularization

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 from attelbo.latent.priors.autoregressive import AutoregressiveCodes, draw
 from attelbo.latent.spaces import Codes
 
@@ -33,7 +33,8 @@ class AutoregressiveConvolutional(AutoregressiveCodes):
     """
 
     def __init__(self, space: Codes, channels: int = 64, layers: int = 3, reach: int = 1) -> None:
-        check_at_least(1, channels=channels, layers=layers, reach=reach)
+        check_at_least(1, channels=channels, reach=reach)
+        check_repetitions(layers=layers)
         super().__init__(space, channels)
         self.height = space.shape[0] if len(space.shape) > 1 else 1
         self.width = self.n_positions // self.height

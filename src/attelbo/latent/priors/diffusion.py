@@ -31,7 +31,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 from attelbo.latent.arithmetic import LOG_2PI, bound_log_std, full_precision
 from attelbo.latent.distributions import Distribution
 from attelbo.latent.priors.base import Density, classes_of
@@ -242,7 +242,8 @@ class Diffusion(DiffusionPrior):
         layers: int = 3,
         class_conditional: bool = False,
     ) -> None:
-        check_at_least(1, dim=dim, layers=layers)
+        check_at_least(1, dim=dim)
+        check_repetitions(layers=layers)
         n_classes = classes_of(data_classes, class_conditional)
         network = ResidualDenoiser(math.prod(latent_shape), dim, layers)
         super().__init__(latent_shape, network, steps, n_times, dim, n_classes)
