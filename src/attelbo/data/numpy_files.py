@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from attelbo.data.moving import absent
 from attelbo.errors import DataError, one_line
 
 # A header whose brackets do not close is a TokenError, a zip file of a kind that Python does not read or that is
@@ -75,10 +76,11 @@ def members_of(path: Path) -> dict[str, Member]:
                     members[name] = Member(path, name, *_header(stream)[:2])
         return members
     except _WRONG as error:
-        missing = not path.exists()
-        why = "no such file" if missing else f"it is no .npy or .npz file of NumPy's ({one_line(error)})"
+        if not path.exists():
+            raise absent(path, "file") from error
         raise DataError(
-            f"{path.absolute()}: {why}; data.source.path says which file, from paths.data_dir or absolutely"
+            f"{path.absolute()}: it is no .npy or .npz file of NumPy's ({one_line(error)}), and no .csv; "
+            "data.source.path says which, from paths.data_dir or absolutely"
         ) from error
 
 
