@@ -122,6 +122,7 @@ class ImageDataModule(ResidentDataModule):
             self.n_labels,
             n_objects=source.n_objects,
             pairs=self.pairs is not None,
+            how_labelled=source.how_labelled,
         )
 
     @property

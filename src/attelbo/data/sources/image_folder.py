@@ -39,6 +39,7 @@ class ImageFolder(ImageSource):
     """
 
     gives_away = True
+    how_labelled = "data.source.n_classes=... makes a class of each of so many folders"
 
     def __init__(
         self,
