@@ -10,6 +10,7 @@ from attelbo.cli import main
 from attelbo.data import ArrayDataModule
 from attelbo.data.sources import Arrays
 from attelbo.errors import ConfigError, DataError
+from attelbo.models import VariationalAutoencoder, load_run
 from attelbo.models.conditional import check_labels
 
 X = np.random.default_rng(0).normal(size=(40, 3))
@@ -108,3 +109,42 @@ def test_a_classifier_of_a_table_predicts_its_labels(tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert main(["predict", f"run={tmp_path}", "split=test", f"output={tmp_path}/p.csv"]) == 0
     assert (tmp_path / "p.csv").read_text().startswith("row,label,prediction,p(Bonn),p(Oslo),p(Rome)\n")
+    (tmp_path / "more.csv").write_text("c,b,a\n0.1,0.2,0.3\n")
+    capsys.readouterr()
+    assert main(["predict", f"run={tmp_path}", f"path={tmp_path}/more.csv"]) == 0
+    assert capsys.readouterr().out.endswith("  0\n")  # the number of the row
+
+
+def test_columns_of_another_table_are_taken_by_their_names(tmp_path: Path):
+    data = module(table(tmp_path, rows_of(list(CITIES))), y="city")
+    assert data.spec.shape == (3,)
+    (tmp_path / "more.csv").write_text("c,a,extra,b\n3,1,9,2\n6,4,9,5\n")
+    assert data.read_arrays(tmp_path / "more.csv").tolist() == [[1, 2, 3], [4, 5, 6]]
+    (tmp_path / "more.csv").write_text("c,a\n3,1\n")
+    with pytest.raises(DataError, match=r"more.csv has no column 'b', which the run was trained with$"):
+        data.read_arrays(tmp_path / "more.csv")
+    np.save(tmp_path / "more.npy", X[:2, :2])
+    with pytest.raises(DataError, match=r"its rows are real numbers of shape \(2,\), those of the run .* \(3,\)$"):
+        data.read_arrays(tmp_path / "more.npy")
+
+
+def test_a_run_embeds_and_predicts_rows_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Standardized as the rows trained on were, without the file of these, from Python as by the command."""
+    table(tmp_path, rows_of(None))
+    words = ["data=arrays", f"data.source.path={tmp_path}/table.csv", "data.standardize=each", "model/encoder=mlp"]
+    words += ["model/decoder=mlp", "model/likelihood=normal", "trainer.max_epochs=1", "logger=none"]
+    assert main(["train", *words, "callbacks=checkpoint", f"paths.output_dir={tmp_path / 'out'}"]) == 0
+    (tmp_path / "table.csv").unlink()
+    np.savez(tmp_path / "more.npz", x=X[:5])
+    assert main(["embed", f"run={tmp_path / 'out'}", f"path={tmp_path}/more.npz", f"output={tmp_path}/z.csv"]) == 0
+    model, data = load_run(tmp_path / "out")
+    assert isinstance(model, VariationalAutoencoder)
+    assert isinstance(data, ArrayDataModule)
+    latents = model.encode(data.standardized(torch.from_numpy(X[:5]))).numpy()
+    written = np.loadtxt(tmp_path / "z.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(written[:, 3:], latents, rtol=1e-4, atol=1e-6)
+    capsys.readouterr()
+    assert main(["embed", f"run={tmp_path / 'out'}", f"path={tmp_path}/gone.npz"]) == 2
+    assert capsys.readouterr().err == f"error: path={tmp_path}/gone.npz: no such file or folder\n"
+    assert main(["sample", f"run={tmp_path / 'out'}", "n=2", f"output={tmp_path}/s.csv"]) == 0
+    assert (tmp_path / "s.csv").read_text().startswith("a,b,c\n")

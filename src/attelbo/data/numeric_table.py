@@ -52,6 +52,8 @@ class Table(NamedTuple):
 
     x: NDArray[np.float64]
     """(N, D): all columns but that of the labels; an empty cell is NaN."""
+    columns: tuple[str, ...]
+    """Their names, D of them."""
     y: NDArray[np.int64] | None
     """(N,): the place of each label among the classes."""
     classes: tuple[str, ...]
@@ -106,7 +108,7 @@ def _read(path: Path, label: str | None, needed: bool, state: tuple[int, int] | 
     for values in (x, y):
         if values is not None:
             values.flags.writeable = False
-    return Table(x, y, classes)
+    return Table(x, tuple(names[place] for place in kept), y, classes)
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attelbo.data.module import fixed_generator
 from attelbo.data.numeric_table import Columns, Table, read_table
-from attelbo.data.numpy_files import Member, members_of
+from attelbo.data.numpy_files import Member, as_tensor, members_of, rows_with_gaps
 from attelbo.data.rows import put_in_order
 from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
 from attelbo.errors import DataError
@@ -70,6 +70,8 @@ class Arrays(ImageSource):
         self.labels = labels
         self.names = {"x": x, "y": y, "factors": factors}
         self.channels: Channels = channels
+        self.needs_labels = y != "y"
+        self.columns: tuple[str, ...] = ()  # of a table
         self._found: dict[str, Held] = {}
 
     def __repr__(self) -> str:  # the arguments alone, not what was found in the files
@@ -161,14 +163,14 @@ class Arrays(ImageSource):
     def _columns(self, path: Path) -> dict[str, Held]:
         """Those of a table."""
         table, label = self._table(path), self.names["y"]
+        self.columns = table.columns
         members: dict[str, Held] = {self.names["x"] or "x": Columns(path, "its numbers", table.x)}
         if table.y is not None and label is not None:
             members[label] = Columns(path, label, table.y)
         return members
 
     def _table(self, path: Path) -> Table:
-        label = self.names["y"]
-        return read_table(path, label, needed=label != "y")
+        return read_table(path, self.names["y"], self.needs_labels)
 
     def class_names(self, root: Path) -> tuple[str, ...]:
         """The labels of a table, which need not be numbers."""
@@ -249,8 +251,30 @@ class Arrays(ImageSource):
             train = Images(torch.cat([part.x for part in both]), _joined([part.y for part in both]))
         return Splits(train, self._images("test"))
 
+    def rows(self, path: Path) -> Tensor:
+        """All rows of another file, (N, *shape), those of its splits one after the other. Labels need not be there, and
+        the columns of a table are taken by their names.
+
+        Raises:
+            DataError: it is missing or damaged, or its rows are not like those of this one.
+        """
+        label = self.names["y"] if path.suffix == ".csv" else None  # which is no part of x
+        other = Arrays(str(path.absolute()), None, self.names["x"] or "x", label, None, self.channels)
+        other.needs_labels = False
+        other.look(Path())
+        x = torch.cat([other._images(name.removeprefix("x ")).x for name in other._found if name.startswith("x ")])
+        if self.columns and other.columns:
+            if lacks := [name for name in self.columns if name not in other.columns]:
+                raise DataError(f"{path.absolute()} has no column {lacks[0]!r}, which the run was trained with")
+            return x[:, [other.columns.index(name) for name in self.columns]]
+        if (other.shape, other.real, other.binary) != (self.shape, self.real, self.binary):
+            kinds = ("real numbers" if s.real else "bits" if s.binary else "bytes" for s in (other, self))
+            there, here = (f"{kind} of shape {s.shape}" for kind, s in zip(kinds, (other, self), strict=True))
+            raise DataError(f"{path.absolute()}: its rows are {there}, those of the run {here}")
+        return x
+
     def _images(self, part: str) -> Images:
-        x = _tensor(self._checked(self._found[f"x {part}"]))
+        x = as_tensor(self._checked(self._found[f"x {part}"]))
         if x.ndim == 3:
             x = x.unsqueeze(1)
         elif x.ndim == 4 and self._channels_last(self._found[f"x {part}"]):
@@ -265,7 +289,7 @@ class Arrays(ImageSource):
         x = member.read()
         if self.real and (bad := int(x.size - np.isfinite(x).sum())):
             raise DataError(
-                f"{member}: {bad:,} of {x.size:,} numbers are NaN or infinite, in {_rows_with(x):,} of {len(x):,} "
+                f"{member}: {bad:,} of {x.size:,} numbers are NaN or infinite, in {rows_with_gaps(x):,} of {len(x):,} "
                 "rows; leave these rows out, or fill the numbers in"
             )
         if x.dtype == np.uint8 and int(x.max()) <= 1:
@@ -290,16 +314,6 @@ class Arrays(ImageSource):
         return Splits(Images(x[: len(train)], y_train), Images(x[len(train) :].clone(), y_test))
 
 
-def _tensor(x: NDArray[Any]) -> Tensor:
-    """In memory, in native byte order; what was mapped from a file is copied, as it cannot be written to."""
-    own = np.require(np.asarray(x), x.dtype.newbyteorder("="), ["C", "W"])
-    return torch.from_numpy(own.view(np.uint8) if own.dtype == np.bool_ else own)
-
-
 def _joined(parts: list[Tensor | None]) -> Tensor | None:
     known = [part for part in parts if part is not None]
     return torch.cat(known) if known else None
-
-
-def _rows_with(x: NDArray[Any]) -> int:
-    return int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())
