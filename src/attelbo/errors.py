@@ -20,6 +20,24 @@ class DataError(UserError):
     """A data file is missing or damaged. The message names the file, what is wrong and the remedy."""
 
 
+class MissingDataError(DataError):
+    """A data file is missing.
+
+    Args:
+        what: is missing, and where.
+        remedy: in a command that trains.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Processes send it to each other.
+        return type(self), (self.what, self.remedy)
+
+
 class TrainingDiverged(Exception):  # noqa: N818 - what happened, not what was done wrong
     """A term of the loss became NaN or infinite: shown as one line, exit code 1, and the run is marked failed."""
 

@@ -217,7 +217,7 @@ def test_a_picture_is_read_as_one_of_the_images_or_refused(x, readable, tmp_path
 def test_no_file_or_no_array_is_told_in_a_line(tmp_path):
     (tmp_path / "notes.npy").write_text("no array")
     for path, said in (("gone.npz", "no such file"), ("notes.npy", "it is no .npy or .npz file of NumPy's (")):
-        with pytest.raises(DataError, match=rf"{path}: {said}.*; data.source.path says which file".replace("(", r"\(")):
+        with pytest.raises(DataError, match=rf"{path}: {said}.*; data.source.path says which".replace("(", r"\(")):
             Arrays(path).look(tmp_path)
 
 

@@ -273,6 +273,21 @@ def test_the_embedding_is_that_of_the_encoder(done, trained, tmp_path, method):
     assert picture(path.with_suffix(".png")).shape[2] in (3, 4)
 
 
+def test_pictures_of_ones_own_are_embedded(done, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((8, 8), 60 * i, np.uint8)).save(tmp_path / "mine" / f"{i}.png")
+    words = ["embed", f"run={done}", f"path={tmp_path / 'mine'}", "accelerator=cpu"]
+    assert main([*words, f"output={tmp_path / 'points.csv'}"]) == 0
+    model, data = load_run(done)
+    z = model.encode(data.read(sorted((tmp_path / "mine").iterdir()))).numpy()
+    written = np.loadtxt(tmp_path / "points.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(written[:, 3:], z, rtol=1e-4, atol=1e-5)
+    assert main([*words, "n=2"]) == 0
+    assert main([*words, "n=1"]) == 0  # a point has a map too
+    assert len(list((done / "media").glob("embedding-mine-path*-n2.*"))) == 2
+
+
 @pytest.mark.parametrize("spread", [1.0, 0.0])
 def test_the_map_of_a_line_and_of_a_point_is_a_plane_too(spread):
     """The two principal components that t-SNE begins with are none where there is one latent, or the same for all."""

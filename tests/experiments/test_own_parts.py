@@ -115,7 +115,7 @@ from torch import nn
 from attelbo.attention import Mask, MultiHeadAttention
 from attelbo.attention.scores import Score
 from attelbo.data.sources import ImageSource
-from attelbo.latent import Objective
+from attelbo.latent import DiagonalNormal, DiagonalNormalPosterior, Objective, Prior
 from attelbo.latent.likelihoods import Normal
 from attelbo.models import Model
 from attelbo.networks import Decoder, Encoder
@@ -219,6 +219,47 @@ class Numbers(Mask):
         return ((query - key) % 2 == 0).float()
 
 
+class PerDimension(Prior):  # a number for each dimension of z
+    def __init__(self, latent_shape):
+        super().__init__()
+        self.latent_shape = tuple(latent_shape)
+
+    def log_prob(self, z):
+        return -z.square()
+
+    def sample(self, n):
+        return torch.randn(n, *self.latent_shape)
+
+
+class Total(PerDimension):  # one number for all rows
+    def log_prob(self, z):
+        return -z.square().sum()
+
+
+class Lines(PerDimension):
+    def sample(self, n):
+        return torch.randn(n)
+
+
+class Means(DiagonalNormalPosterior):
+    def forward(self, h):
+        return super().forward(h).mean
+
+
+class Summed(DiagonalNormal):
+    def rsample_with_log_prob(self, n):
+        z, log_q = super().rsample_with_log_prob(n)
+        return z, log_q.sum(1)
+
+
+class OfAll(DiagonalNormalPosterior):
+    distribution = Summed
+
+    def forward(self, h):
+        q = super().forward(h)
+        return Summed(q.mean, q.log_std)
+
+
 class Unread(ImageSource):
     shape = (1, 8, 8)
 
@@ -230,7 +271,7 @@ class NoCallback: ...
 @pytest.fixture
 def slips(laboratory: Path) -> Path:
     (laboratory / "its_lab/slips.py").write_text(SLIPS)
-    for group in ("", "attention", "encoder", "decoder", "objective", "score", "mask"):
+    for group in ("", "attention", "encoder", "decoder", "objective", "score", "mask", "prior", "posterior"):
         (laboratory / "conf/model" / group).mkdir(exist_ok=True)
     sys.modules.pop("its_lab.slips", None)
     return laboratory
@@ -253,6 +294,30 @@ def slips(laboratory: Path) -> Path:
         (
             *("model/likelihood", "Wide", ["data.binarize=none"]),
             "model.likelihood: Wide.sample must give an x for each eta, here (2, 1, 8, 8), got (2, 2, 8, 8)\n",
+        ),
+        (
+            *("model/prior", "PerDimension", []),
+            "model.prior: PerDimension.log_prob must give (n, B), summed over z, here (1, 2), got (1, 2, 16)\n",
+        ),
+        (
+            *("model/prior", "Total", []),
+            "model.prior: Total.log_prob must give (n, B), summed over z, here (1, 2), got ()\n",
+        ),
+        (
+            *("model/prior", "Lines", ["~experiment", "model=ladder_vae"]),
+            "model.prior: Lines.sample must give (n, *E), here (2, 4), got (2,)\n",
+        ),
+        (
+            *("model/prior", "Total", ["experiment=reference/text_vae"]),
+            "model.prior: Total.log_prob must give (n, B), summed over z, here (1, 2), got ()\n",
+        ),
+        (
+            *("model/posterior", "Means", []),
+            "model.posterior: Means.forward must give an attelbo.latent.Distribution [its_lab.slips.Means]\n",
+        ),
+        (
+            *("model/posterior", "OfAll", []),
+            "model.posterior: Summed.log_prob must give (n, B), summed over z, here (1, 2), got (1,)\n",
         ),
         (
             *("model/encoder", "Narrow", []),

@@ -235,3 +235,19 @@ def test_a_line_that_cannot_be_read_is_named(trained, capsys, monkeypatch):
     captured = capsys.readouterr()
     assert captured.err.startswith("error: line 2: characters that are not among")
     assert captured.out == ""
+
+
+def test_of_a_csv_the_column_of_texts_is_read(tmp_path, capsys):
+    lines = "".join(f'"fox, {i}",{"red" if i % 2 else "grey"}\n' for i in range(60))
+    (tmp_path / "a.csv").write_text(f"text,label\n{lines}")
+    words = ["data=text_csv", f"data.source.train={tmp_path}/a.csv", *TEXTS[1:6], *TINY, "data.batch_size=10"]
+    assert main(["train", *words, "callbacks=checkpoint", "logger=none", f"paths.output_dir={tmp_path}/out"]) == 0
+    (tmp_path / "b.csv").write_text('about,text\nanimals,"fox, 3"\nanimals,"fox, 4"\n')
+    (tmp_path / "b.txt").write_text("fox, 3\nfox, 4\n")
+    of_csv, of_lines = (predict(capsys, tmp_path / "out", f"path={tmp_path}/b.{end}") for end in ("csv", "txt"))
+    assert of_csv == of_lines
+    assert main(["predict", f"run={tmp_path}/out", f"path={tmp_path}/b.csv", "text=x"]) == 2
+    (tmp_path / "b.csv").write_text("about\nanimals\n")
+    capsys.readouterr()
+    assert main(["predict", f"run={tmp_path}/out", f"path={tmp_path}/b.csv"]) == 2
+    assert "b.csv has no column 'text'; it has 'about'" in capsys.readouterr().err

@@ -198,6 +198,19 @@ def test_small_parts_and_clipping(runs, count_stacked, model):
     assert_equal_runs(sweep, expected, 1e-4)
 
 
+def test_replicas_of_one_seed_are_no_seeds_which_is_said(runs, capsys):
+    words = runs.words("model.objective.weight=1.0,2.0", "trainer.replicas=2", "trainer.max_epochs=1", "name=one_seed")
+    assert main(["train", "-m", *words]) == 0
+    out = capsys.readouterr().out
+    said = (
+        "note: 2 of the 2 jobs of this sweep share a process, and all have seed 0; intervals take several, -m seed=0,1"
+    )
+    assert out.startswith(said)
+    assert out.rstrip().endswith("sets the runs side by side")
+    assert main(["train", "-m", *words, "seed=0,1"]) == 0
+    assert "note: 2 of" not in capsys.readouterr().out
+
+
 def test_a_sweep_of_replicas_has_a_ledger_and_the_same_job_twice_is_one(runs, capsys):
     code, sweep = train(runs, "seed=1,2,1", "trainer.replicas=3", "trainer.max_epochs=1", multirun=True)
     assert code == 0

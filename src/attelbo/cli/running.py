@@ -201,7 +201,7 @@ def train(options: Namespace) -> int:
                 return searching.run(hydra, search, folder, shared, task)
             code = running.run(hydra, plan, folder, shared, task)
         if code == 0 and len(plan) > 1:
-            print_text(f"sweep: attelbo compare {shlex.quote(str(folder))} sets the runs side by side\n")
+            _tell_compare(folder)
         return code
 
 
@@ -221,7 +221,20 @@ def _train_replicas(plan: "list[Composition]") -> int:
     """Train the jobs here, several in one process. Hydra has composed them and does no more."""
     from attelbo.experiments import replicas
 
-    return replicas.train(plan, folder_of(plan))
+    if len(seeds := {each.config["seed"] for each in plan}) == 1 and len(plan) > 1:
+        size = min(plan[0].config["trainer"]["replicas"], len(plan))
+        print_text(
+            f"note: {size} of the {len(plan)} jobs of this sweep share a process, and all have seed {seeds.pop()}; "
+            f"intervals take several, -m seed=0,1,2,...\n"
+        )
+    code = replicas.train(plan, folder := folder_of(plan))
+    if code == 0 and len(plan) > 1:
+        _tell_compare(folder)
+    return code
+
+
+def _tell_compare(folder: Path) -> None:
+    print_text(f"sweep: attelbo compare {shlex.quote(str(folder))} sets the runs side by side\n")
 
 
 def _sweep_folder(plan: "Sequence[Composition]") -> Path:

@@ -4,7 +4,7 @@ Shapes: N rows, B batch, (D,) vector or (C, H, W) image.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -18,8 +18,9 @@ from attelbo.data.image import ImageDataModule
 from attelbo.data.module import Splits
 from attelbo.data.options import ImageOptions
 from attelbo.data.resident import ResidentSplit, mirror_some
+from attelbo.data.sources.arrays import Arrays
 from attelbo.data.sources.base import Factor, Images, checked
-from attelbo.errors import DataError
+from attelbo.errors import DataError, UserError
 from attelbo.files import write_atomically
 
 Standardize = Literal["none", "each", "all"]
@@ -123,6 +124,30 @@ class ArrayDataModule(ImageDataModule):
         _, _, black, white = self.units
         return ((self.restored(x) - black) / max(white - black, 1e-300)).float()
 
+    # Rows that are in no split
+
+    def read(self, files: Sequence[Path]) -> Tensor:
+        """Pictures; see :meth:`ImageDataModule.read`."""
+        spec = super().spec
+        if spec.kind == "real" or spec.row != "image":
+            raise UserError(
+                f"{self._name} has no images that a picture could be one of; path=... names a file like its own (.npz, "
+                ".npy, .csv), split=test has its rows"
+            )
+        return super().read(files)
+
+    def read_arrays(self, path: Path) -> Tensor:
+        """The rows of a file like that of the run, as an evaluation would see them: (n, *shape).
+
+        Raises:
+            UserError: the data are not ``attelbo.data.sources.Arrays``.
+            DataError: it holds no rows like those of the run.
+        """
+        if not isinstance(self.source, Arrays):
+            raise UserError(f"{self._name} comes from a source of its own; split=test has its rows")
+        x = self.source.rows(path)
+        return self.standardized(x) if self.source.real else self._own(x)
+
     # What a run directory keeps
 
     def save_state(self, folder: Path) -> None:
@@ -136,6 +161,7 @@ class ArrayDataModule(ImageDataModule):
             "binary": source.binary,
             "real": source.real,
             "n_validation": source.n_validation,
+            "columns": getattr(source, "columns", ()),
             "units": units and [part.tolist() if isinstance(part, Tensor) else part for part in units],
         }
         write_atomically(folder / FILE, json.dumps(content))
@@ -158,6 +184,8 @@ class ArrayDataModule(ImageDataModule):
         source.shape, source.n_classes = tuple(state["shape"]), state["n_classes"]
         source.factors = tuple(Factor(*factor) for factor in state["factors"])
         source.binary, source.real, source.n_validation = state["binary"], state["real"], state["n_validation"]
+        if isinstance(source, Arrays):
+            source.columns = tuple(state.get("columns", ()))
         source.described = True
         if state["units"] is not None:
             location, scale, black, white = state["units"]

@@ -63,6 +63,8 @@ class DataSpec:
     target: "DataSpec | None" = None
     """What y is, where it is more than labels or factors: the next tokens (T,), a sentence (U,), numbers, the values of
     a function (N, D)."""
+    how_labelled: str = field(default="", repr=False, compare=False)
+    """Of the user's own data without classes: the key that says where they are, and what it does."""
 
     @property
     def row(self) -> str:

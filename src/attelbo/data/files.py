@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from attelbo.errors import DataError, one_line
+from attelbo.errors import DataError, MissingDataError, one_line
 
 
 class DataFile(NamedTuple):
@@ -80,9 +80,9 @@ class Downloaded(ABC):
 
     def _not_found(self, root: Path, missing: Sequence[DataFile], what_happened: str) -> DataError:
         files = ", ".join(f"{file.path} (MD5 {file.md5})" if file.md5 else file.path for file in missing)
-        return DataError(
-            f"{type(self).__name__}: missing in {root.absolute()}: {files}; {what_happened}; "
-            f"put them there, set paths.data_dir, or use embedded data: {self.embedded}"
+        return MissingDataError(
+            f"{type(self).__name__}: missing in {root.absolute()}: {files}; {what_happened}",
+            f"put them there, set paths.data_dir, or use embedded data: {self.embedded}",
         )
 
 

@@ -105,8 +105,8 @@ class ImageDataModule(ResidentDataModule):
             raise ValueError(
                 f"binarize must be 'none' for {name}, whose pixels are 0 or 1 already, got {self.binarize!r}"
             )
-        kind = "real" if source.real else "binary" if source.binary or self.binarize != "none" else "levels"
-        shape = source.shape
+        bits, shape = source.binary or self.binarize != "none", source.shape
+        kind = "real" if source.real else "binary" if bits else "levels"
         if self.nuisance != "none":
             if kind != "binary" or len(shape) != 3 or shape[0] != 1:
                 raise ValueError(
@@ -115,13 +115,10 @@ class ImageDataModule(ResidentDataModule):
                 )
             shape, kind = (3, *shape[1:]), "levels"
         return DataSpec(
-            name,
-            shape,
-            kind,
-            source.n_classes,
-            self.n_labels,
+            *(name, shape, kind, source.n_classes, self.n_labels),
             n_objects=source.n_objects,
             pairs=self.pairs is not None,
+            how_labelled=source.how_labelled,
         )
 
     @property
@@ -177,10 +174,12 @@ class ImageDataModule(ResidentDataModule):
         if spec.kind == "real" or spec.row != "image" or spec.shape[0] not in (1, 3):
             raise UserError(f"{self._name} has no images that a picture could be one of; split=test has its rows")
         x = decode_pictures(files, spec.shape, self.source.crop)
-        if self.nuisance == "none":
-            x = threshold_bits(x) if self.source.binary else self._evaluated(Images(x, None), "own pictures").x
-        scale = 255 if spec.kind == "levels" else 1
-        return ImageSplit(x, None, scale=scale).materialize(torch.arange(len(x))).x
+        return self._own(threshold_bits(x) if self.source.binary and self.nuisance == "none" else x)
+
+    def _own(self, x: Tensor) -> Tensor:
+        """Bytes that are in none of the splits, (n, C, H, W) or (n, D), as an evaluation would see them."""
+        x = x if self.nuisance != "none" else self._evaluated(Images(x, None), "own pictures").x
+        return ImageSplit(x, None, scale=255 if self.spec.kind == "levels" else 1).materialize(torch.arange(len(x))).x
 
     # Pairs of rows
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+from torch import Tensor
 
+from attelbo.data.moving import absent
 from attelbo.errors import DataError, one_line
 
 # A header whose brackets do not close is a TokenError, a zip file of a kind that Python does not read or that is
@@ -75,11 +78,23 @@ def members_of(path: Path) -> dict[str, Member]:
                     members[name] = Member(path, name, *_header(stream)[:2])
         return members
     except _WRONG as error:
-        missing = not path.exists()
-        why = "no such file" if missing else f"it is no .npy or .npz file of NumPy's ({one_line(error)})"
+        if not path.exists():
+            raise absent(path, "file") from error
         raise DataError(
-            f"{path.absolute()}: {why}; data.source.path says which file, from paths.data_dir or absolutely"
+            f"{path.absolute()}: it is no .npy or .npz file of NumPy's ({one_line(error)}), and no .csv; "
+            "data.source.path says which, from paths.data_dir or absolutely"
         ) from error
+
+
+def as_tensor(x: NDArray[Any]) -> Tensor:
+    """In memory, in native byte order; what was mapped from a file is copied, as it cannot be written to."""
+    own = np.require(np.asarray(x), x.dtype.newbyteorder("="), ["C", "W"])
+    return torch.from_numpy(own.view(np.uint8) if own.dtype == np.bool_ else own)
+
+
+def rows_with_gaps(x: NDArray[Any]) -> int:
+    """How many rows of x (N, ...) hold a number that is NaN or infinite."""
+    return int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())
 
 
 def stream_rows(

@@ -3,18 +3,24 @@
 Shapes: N images, D latent dimensions.
 """
 
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from attelbo.checks import check_at_least
-from attelbo.errors import ConfigError
+from attelbo.data.batch import Batch
+from attelbo.data.loader import spread_rows
+from attelbo.data.text.files import read_lines
+from attelbo.errors import ConfigError, UserError
 from attelbo.experiments.boards.projector import write_projector
 from attelbo.experiments.drawing import TrainedOnRows
 from attelbo.experiments.evaluation import SplitName
+from attelbo.experiments.own_rows import own_rows
 from attelbo.experiments.trained import Accelerator, Which, marks, print_written
 from attelbo.experiments.vectors import numbers_as_csv
+from attelbo.experiments.writing import typed_rows
 from attelbo.files import write_atomically
 from attelbo.training.media import latent_map, project_to_plane, save_png
 
@@ -31,8 +37,10 @@ def embed(
     checkpoint: Which,
     data_dir: str | None = None,
     tensorboard: bool = False,
+    path: str | None = None,
 ) -> None:
-    """Write the posterior means of a split as CSV (row, labels, x, y, z1 ... zD) and draw their map.
+    """Write the posterior means of a split, or of rows of the user's own, as CSV (row, labels, x, y, z1 ... zD) and
+    draw their map.
 
     Args:
         run: the run directory, or a folder, for its newest run.
@@ -48,39 +56,59 @@ def embed(
         checkpoint: which weights.
         data_dir: where the data are now, if not where they were.
         tensorboard: also for TensorBoard's projector, in a folder of that name in ``tensorboard/`` of the run.
+        path: in place of a split, a picture, a folder of them, a file of arrays like that of the run, or one of texts,
+            one a line; without labels.
 
     Raises:
         UserError: not a run directory, or it has no checkpoint.
         ConfigError: n below 1, no such factor, or too few images for t-SNE.
     """
     check_at_least(1, ConfigError, n=n)
-    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir).with_data()
-    batch = trained.spread(split, n or trained.n_rows(split))
+    trained = TrainedOnRows.of(run, checkpoint, accelerator, data_dir)
+    if path is None:
+        trained.with_data()
+        batch, of = trained.spread(split, n or trained.n_rows(split)), split
+    else:
+        batch, of = _own(trained, path, n), Path(path).stem
     index = batch.index.cpu().unsqueeze(1)
     labels = None if batch.y is None else batch.y.cpu().reshape(len(batch.x), -1)  # (N, F)
     if labels is not None and not 0 <= factor < labels.shape[1]:
         raise ConfigError(f"factor: {trained.data.spec.name} has {labels.shape[1]}, counted from 0; got {factor}")
     tsne = method == "tsne"
-    asked = marks(n=n, factor=factor or None, seed=seed if tsne else None)
-    path = trained.path(output, f"embedding-{split}{'-tsne' if tsne else ''}{asked}.csv")
+    asked = marks(path=path, n=n, factor=factor or None, seed=seed if tsne else None)
+    file = trained.path(output, f"embedding-{of}{'-tsne' if tsne else ''}{asked}.csv")
     means = trained.encode(batch).double().cpu()
     plane = _tsne(means, seed) if tsne else project_to_plane(means)[0]
     head, rows = ["row", *_names(labels)], (index if labels is None else torch.cat([index, labels], 1)).tolist()
     columns = [*head, "x", "y", *(f"z{i}" for i in range(1, means.shape[1] + 1))]
     print_written(
-        f"{len(means):,} rows", write_atomically(path, numbers_as_csv(columns, rows, torch.cat([plane, means], 1)))
+        f"{len(means):,} rows", write_atomically(file, numbers_as_csv(columns, rows, torch.cat([plane, means], 1)))
     )
     what = trained.data.spec.row
-    title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {split} {what}s"
+    title = f"{'t-SNE of the p' if tsne else 'P'}osterior means, {len(means):,} {of} {what}s"
     colors = None if labels is None else labels[:, factor]
     title = f"{title} of {trained.data.spec.name}"
     points, axis = (plane, "t-SNE ") if tsne else (means, "z")
     picture = latent_map(points, colors, title, axis, trained.data.class_names)
-    print_written("map", save_png(picture, path.with_suffix(".png")))
+    print_written("map", save_png(picture, file.with_suffix(".png")))
     if tensorboard:
-        folder = trained.run_dir / "tensorboard" / path.stem
+        folder = trained.run_dir / "tensorboard" / file.stem
         images = trained.data.shown(batch.x).cpu() if what == "image" else None
         print_written("projector", write_projector(folder, head, rows, means, images))
+
+
+def _own(trained: TrainedOnRows, path: str, n: int | None) -> Batch:
+    """Rows of the user's own, without labels: ``n`` of them spread evenly, or all.
+
+    Raises:
+        ConfigError: no such file, or none that could be rows of the data.
+        UserError: a text that the model cannot read, or an encoder that is given the label.
+    """
+    if trained.model.encodes_labels:
+        raise UserError(f"{trained.described}: its encoder is given the label of each row, and path=... has none")
+    x = typed_rows(trained, read_lines(Path(path))) if trained.writes else own_rows(trained, path)[1]
+    index = spread_rows(n or len(x), len(x))
+    return Batch(x[index].to(trained.device), None, index.to(trained.device))
 
 
 def _tsne(means: Tensor, seed: int) -> Tensor:

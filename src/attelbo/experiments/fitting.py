@@ -12,6 +12,7 @@ from typing import Any
 from attelbo.building import locate
 from attelbo.checking import Part
 from attelbo.checks import check_at_least
+from attelbo.data.moving import moved, where_now
 from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run as runs
 from attelbo.experiments.assembly import verify
@@ -75,7 +76,8 @@ def fit_prior(
     config = second_stage(
         config, weights, prior, epochs, optimizer, scheduler, seed, ckpt, accelerator=accelerator, data_dir=data_dir
     )
-    return runs.train(config, [f"run={directory.path}"], {}, None).exit_code
+    with where_now():
+        return runs.train(config, [f"run={directory.path}"], {}, None).exit_code
 
 
 def fit_both(first: Composition, arguments: Mapping[str, Any]) -> int:
@@ -147,7 +149,7 @@ def second_stage(
         **first,
         "name": f"{first['name']}-{name}",
         "model": model,
-        "data": first["data"] if data_dir is None else {**first["data"], "root": data_dir},
+        "data": moved(first["data"], data_dir),
         "trainer": trainer,
         "optimizer": dict(optimizer),
         "scheduler": dict(scheduler),

@@ -16,12 +16,13 @@ from torch import Tensor
 from attelbo.data import IGNORE, Batch, ImageDataModule, TextClassificationDataModule
 from attelbo.data.batch import BOS, EOS
 from attelbo.data.padded import pad_rows
-from attelbo.data.pictures import pictures_in
+from attelbo.data.text import LabelledCSV
 from attelbo.data.text.files import read_lines
 from attelbo.data.text.streams import windows_of
 from attelbo.errors import ConfigError, DataError, UserError
 from attelbo.experiments.evaluation import SplitName
 from attelbo.experiments.evaluation.splits import batches, evaluated
+from attelbo.experiments.own_rows import own_rows
 from attelbo.experiments.terminal import lines_of_input
 from attelbo.experiments.trained import Accelerator, Trained, Which, print_written
 from attelbo.files import csv_text, write_atomically
@@ -51,7 +52,8 @@ def predict(
     Args:
         run: the run directory, or a folder, for its newest run.
         text: a text; of a language model each of its tokens is printed.
-        path: a file of texts, one a line; a picture, or a folder of them. Pictures are cut to the shape of the data.
+        path: a file of texts, one a line, or where the data are a CSV, one like it, of which the column of texts is
+            read; a picture, or a folder of them, cut to the shape of the data; a file of arrays like that of the run.
         split: train, validation or test. Of ``text``, ``path`` and ``split`` one at most: without any, texts are the
             lines of the standard input.
         output: a CSV file. Of classes it holds the probability of each; of a language model, for texts the nats of each
@@ -79,12 +81,12 @@ def predict(
         trained.with_data()
         table = _classes_of_split(trained, split) if classifies else _nats_of_split(trained, split)
     elif isinstance(trained.data, ImageDataModule):
-        table = _classes_of(trained, "picture", *_pictures(trained, text, path))
+        table = _classes_of(trained, *_images(trained, text, path))
     elif classifies:
-        texts = _texts(text, path)
+        texts = _texts(trained, text, path)
         table = _classes_of(trained, "text", texts, _token_rows(trained, texts))
     else:
-        table = _nats_of_texts(trained, _texts(text, path), each=text is not None)
+        table = _nats_of_texts(trained, _texts(trained, text, path), each=text is not None)
     if file is not None:
         print_written(f"{len(table.rows):,} {table.what}", write_atomically(file, csv_text([table.head, *table.rows])))
 
@@ -101,36 +103,23 @@ class Table(NamedTuple):
 # -- what is to be predicted
 
 
-def _texts(text: str | None, path: str | None) -> list[str]:
+def _texts(trained: Trained, text: str | None, path: str | None) -> list[str]:
     if text is not None:
         return [text]
     if path is None:
         return lines_of_input()
     if not Path(path).is_file():
         raise ConfigError(f"path={path}: no such file of texts, one a line")
+    source = getattr(trained.data, "source", None)
+    if isinstance(source, LabelledCSV) and Path(path).suffix.lower() == ".csv":
+        return source.texts(Path(path))
     return read_lines(Path(path))
 
 
-def _pictures(trained: Trained, text: str | None, path: str | None) -> tuple[list[str], list[Tensor]]:
-    """Their names, and the pictures (N, C, H, W), some at a time."""
-    data = trained.data
-    if text is not None or path is None or not isinstance(data, ImageDataModule):
-        raise ConfigError(
-            f"{trained.described}: path=... names a picture or a folder of them, split=test its test images"
-        )
-    place = Path(path)
-    files = pictures_in(place) if place.is_dir() else [place]
-    if not files or not place.exists():
-        raise ConfigError(f"path={path}: {'no picture in this folder' if place.is_dir() else 'no such file or folder'}")
-    try:
-        return list(map(str, files)), list(data.read(files).split(data.eval_batch_size))
-    except DataError as error:
-        if place.is_dir() or error.__cause__ is None:
-            raise
-        raise ConfigError(
-            f"path={path}: no picture; path=... names a picture or a folder of them, split=test the test rows of "
-            f"{data.spec.name}"
-        ) from error
+def _images(trained: Trained, text: str | None, path: str | None) -> tuple[str, list[str], Sequence[Tensor]]:
+    """What they are, their names, and the rows (N, C, H, W) or (N, D), some at a time."""
+    names, x = own_rows(trained, path if text is None else None)
+    return "row" if names and names[0] == "0" else "picture", names, x.split(trained.data.eval_batch_size)
 
 
 def _token_rows(trained: Trained, texts: Sequence[str]) -> list[Tensor]:

@@ -18,6 +18,7 @@ from rich.table import Table
 from attelbo.checking import naming
 from attelbo.data import ResidentDataModule
 from attelbo.data.module import Splits
+from attelbo.data.moving import moved, where_now
 from attelbo.errors import DataError, UserError
 from attelbo.experiments import replicas
 from attelbo.experiments import run as runs
@@ -73,7 +74,7 @@ def rerun(run: str, training: bool = True, data_dir: str | None = None) -> int:
     if (state := first.status()["state"]) != "done":
         raise UserError(f"{first.path} is {state}, not done: there is nothing to compare a repetition with")
     config = _config_of(first, data_dir)
-    with naming(first.path / "config.yaml"):
+    with naming(first.path / "config.yaml"), where_now():
         model, data = assemble(config)
     loaded = _same_data(first, config, data)
     _tell_origins(first, config)
@@ -99,8 +100,7 @@ def _config_of(run: RunDirectory, data_dir: str | None) -> Config:
     check_again(config, run.path / "config.yaml")
     if config_hash(config) != run.status().get("config_hash"):
         config["trainer"]["threads"] = "auto"
-    if data_dir is not None:
-        config["data"]["root"] = data_dir
+    config["data"] = moved(config["data"], data_dir)
     return config
 
 
@@ -111,9 +111,10 @@ def _same_data(run: RunDirectory, config: Config, data: ResidentDataModule) -> d
         DataError: they are not those of the run.
     """
     loaded: dict[str, Splits] = {}
-    data.prepare_data()
-    data.share(loaded)
-    data.setup()
+    with where_now():
+        data.prepare_data()
+        data.share(loaded)
+        data.setup()
     recorded = _recorded(run)["data"]["checksums"]
     for split, now in data.checksums().items():
         if (then := recorded.get(split)) != now:

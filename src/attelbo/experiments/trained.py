@@ -10,6 +10,7 @@ from typing import Literal, Self
 import torch
 
 from attelbo.data import ResidentDataModule
+from attelbo.data.moving import where_now
 from attelbo.errors import ConfigError
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.experiments.settings import Which
@@ -49,8 +50,9 @@ class Trained:
 
     def with_data(self) -> Self:
         """Read the data, downloading what is missing."""
-        self.data.prepare_data()
-        self.data.setup()
+        with where_now():
+            self.data.prepare_data()
+            self.data.setup()
         return self
 
     @property

@@ -19,11 +19,17 @@ def numbers_as_csv(head: Sequence[str], index: Sequence[Sequence[int]], numbers:
 
 
 def write_vectors(trained: Trained, samples: Tensor, output: str | None, name: str) -> None:
-    """Samples (n, D), a row each."""
+    """Samples (n, D), a row each; columns are called as in the table of the data, if it is one."""
     numbers = trained.data.restored(samples)
-    head = [f"x{i}" for i in range(1, numbers.shape[1] + 1)]
+    head = _columns(trained, numbers.shape[1]) or [f"x{i}" for i in range(1, numbers.shape[1] + 1)]
     path = trained.path(output, name)
     print_written(f"{len(numbers)} samples", write_atomically(path, numbers_as_csv(head, [()] * len(numbers), numbers)))
+
+
+def _columns(trained: Trained, n: int) -> list[str]:
+    """The names of the columns of a table, if the data are one."""
+    names = getattr(getattr(trained.data, "source", None), "columns", ())
+    return list(names) if len(names) == n else []
 
 
 def write_pairs(

@@ -115,7 +115,8 @@ def build_conditional_vae(
 def check_labels(model: str, data: DataSpec) -> int:
     """The number of classes; raise ConfigError if the data have none."""
     if data.n_classes is None:
-        raise ConfigError(f"model: {model} needs labels, {data.name} has none")
+        how = f"; {data.how_labelled}" if data.how_labelled else ""
+        raise ConfigError(f"model: {model} needs labels, {data.name} has none{how}")
     return data.n_classes
 
 

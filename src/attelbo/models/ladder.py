@@ -28,6 +28,7 @@ from attelbo.latent.posteriors.base import flat_features
 from attelbo.latent.spaces import Real
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
 from attelbo.models.parts import (
+    check_density,
     check_objective_of_terms,
     check_prior,
     check_pseudo_inputs,
@@ -168,6 +169,7 @@ def build_ladder(
     seen = (sum(latent_dims) if skip else latent_dims[0],)
     f = part("encoder", encoder, in_shape=data.shape)
     r = part("prior", prior, **offered_by(top.shape, top, data))
+    check_density(r, top)
     check_pseudo_inputs(r, encoder=f)
     return LadderVAE(
         encoder=f,

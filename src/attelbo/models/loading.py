@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from attelbo.building import blamed, build, lacking
 from attelbo.checking import GIVEN_TO_MODELS, check_node, naming
 from attelbo.data import ResidentDataModule
+from attelbo.data.moving import moved
 from attelbo.errors import ConfigError, UserError
 from attelbo.files import find_run, read_config
 from attelbo.models.base import Model
@@ -176,8 +177,7 @@ def load_run(
     """
     run_dir = find_run(Path(run_dir))
     config = read_config(run_dir)
-    if data_dir is not None:
-        config["data"]["root"] = data_dir
+    config["data"] = moved(config["data"], data_dir)
     with naming(run_dir / "config.yaml"):
         check_node(config["data"], "data", given=())
         check_node(config["model"], "model", given=GIVEN_TO_MODELS)

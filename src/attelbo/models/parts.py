@@ -111,6 +111,30 @@ def check_network(name: str, network: Encoder | Decoder, in_shape: Sequence[int]
             _check_shape(name, network.forward, given, (2, *out_shape), "(B, *out_shape)")
 
 
+def check_density(prior: Prior, space: Space) -> None:
+    """Raise ConfigError if a prior is a class of the user's own whose samples or log-densities have other shapes than
+    those of z in this space: they would broadcast."""
+    if _is_own(prior) and not prior.made_of_posteriors:  # those have none yet
+        with _tried("prior", prior):
+            z = prior.sample(2)
+            _check_shape("prior", prior.sample, z, (2, *space.shape), "(n, *E)")
+            _check_shape("prior", prior.log_prob, prior.log_prob(z.unsqueeze(0)), (1, 2), "(n, B), summed over z")
+
+
+def check_inference(posterior: Posterior, in_shape: Sequence[int]) -> None:
+    """Raise ConfigError if a posterior is a class of the user's own that makes no distribution of features of this
+    shape, or one whose samples or log-densities have other shapes than its own."""
+    if _is_own(posterior):
+        with _tried("posterior", posterior):
+            q: Any = posterior(torch.zeros(2, *in_shape))
+            if not isinstance(q, Distribution):
+                raise TypeError(f"{type(posterior).__name__}.forward must give an attelbo.latent.Distribution")
+            if posterior.has_density and type(q).with_log_joint is Distribution.with_log_joint:
+                z, log_q = q.rsample_with_log_prob(1)
+                _check_shape("posterior", q.rsample, z, (1, 2, *posterior.latent_shape), "(n, B, *E)")
+                _check_shape("posterior", q.log_prob, log_q, (1, 2), "(n, B), summed over z")
+
+
 def _is_own(made: nn.Module) -> bool:
     return type(made).__module__.partition(".")[0] not in PACKAGES
 

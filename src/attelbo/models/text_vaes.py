@@ -11,7 +11,7 @@ from attelbo.data.batch import PAD, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent import Posterior
 from attelbo.latent.likelihoods.tokens import CategoricalTokens
-from attelbo.models.parts import check_objective, check_prior, model_arguments, offered_by
+from attelbo.models.parts import check_density, check_objective, check_prior, model_arguments, offered_by
 from attelbo.models.text_vae import TextVAE
 from attelbo.networks import (
     AttentionParts,
@@ -202,6 +202,7 @@ def _beside(q: Posterior, data: DataSpec, prior: Spec, objective: Spec) -> dict[
             "token by token"
         )
     r = part("prior", prior, **offered)
+    check_density(r, q.space)
     if r.made_of_posteriors:
         raise ConfigError(
             f"model/prior: {type(r).__name__} makes posteriors of learned data, and tokens are not learned"

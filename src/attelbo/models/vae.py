@@ -25,7 +25,9 @@ from attelbo.latent.spaces import Ball, Codes, OneHot, Positive, Product, Real, 
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.parts import (
     check_batch_norm,
+    check_density,
     check_extra,
+    check_inference,
     check_network,
     check_objective,
     check_prior,
@@ -296,6 +298,7 @@ def vae_parts(
     f = part("encoder", encoder, in_shape=seen)
     check_network("encoder", f, seen, f.out_shape)
     q = part("posterior", posterior, in_shape=f.out_shape, latent_dim=latent_dim)
+    check_inference(q, f.out_shape)
     check_prior(prior, q.space, q.distribution, type(q).__name__)
     offered = offered_by(q.latent_shape, q.space, data)
     o = part("objective", objective, **offered)
@@ -303,6 +306,7 @@ def vae_parts(
     if extra is not None:
         check_extra(extra, o, data)
     r = part("prior", prior, **offered)
+    check_density(r, q.space)
     read = q.latent_shape if n_classes is None else (math.prod(q.latent_shape) + n_classes,)
     g = part("decoder", decoder, in_shape=read, out_shape=p.parameter_shape)
     check_network("decoder", g, read, p.parameter_shape)

@@ -1,4 +1,4 @@
-"""The user's own arrays, in NumPy's files: images, vectors, labels, factors of variation.
+"""The user's own arrays, in NumPy's files or a table (CSV): images, vectors, labels, factors of variation.
 
 Their type decides what they are: bytes are grey levels, bools are bits, floats are real numbers. To build a model only
 the headers and the labels are read.
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attelbo.data.module import fixed_generator
-from attelbo.data.numpy_files import Member, members_of
+from attelbo.data.numeric_table import Columns, Table, read_table
+from attelbo.data.numpy_files import Member, as_tensor, members_of, rows_with_gaps
 from attelbo.data.rows import put_in_order
 from attelbo.data.sources.base import Factor, Images, ImageSource, Splits
 from attelbo.errors import DataError
 
 Channels = Literal["auto", "first", "last"]
+Held = Member | Columns
 
 _TEST_EVERY = 10
 _MOST_CHANNELS = 4
@@ -31,7 +33,7 @@ _PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "te
 
 
 class Arrays(ImageSource):
-    """An archive (.npz) with ``x`` and, if there are any, labels ``y`` or ``factors``; or an array (.npy).
+    """An archive (.npz) with ``x`` and, if there are any, labels ``y`` or ``factors``; an array (.npy); a table (.csv).
 
     x is (N, D), vectors, or (N, H, W), (N, C, H, W) or (N, H, W, C), images: C is the one of the two dimensions that is
     at most 4. Bytes are levels, bools are 0 or 1, floats are real numbers. Labels are (N,), integers that count the
@@ -41,16 +43,19 @@ class Arrays(ImageSource):
     the other way round: ``train_x``), and so for ``y`` or ``factors``. Else a tenth of the rows is for testing, the
     same in every run.
 
+    A table has numbers below a line of names; a column ``y``, or the one that is named, holds labels of any kind.
+
     Args:
         path: the file, absolute or relative to the folder of data sets.
         labels: a .npy file of labels, beside a .npy file.
         x: the name of x in the archive.
-        y: that of the labels; null: none.
+        y: that of the labels, of a table their column; null: none.
         factors: that of the factors; null: none.
         channels: where they are in four-dimensional arrays: ``first``, ``last``, or ``auto``, the rule above.
     """
 
     described = False
+    how_labelled = "data.source.y=... is the name of theirs, data.source.labels=... their file"
 
     def __init__(
         self,
@@ -65,7 +70,9 @@ class Arrays(ImageSource):
         self.labels = labels
         self.names = {"x": x, "y": y, "factors": factors}
         self.channels: Channels = channels
-        self._found: dict[str, Member] = {}
+        self.needs_labels = y != "y"
+        self.columns: tuple[str, ...] = ()  # of a table
+        self._found: dict[str, Held] = {}
 
     def __repr__(self) -> str:  # the arguments alone, not what was found in the files
         return f"Arrays({self.path!r}, {self.labels!r}, {self.names}, {self.channels!r})"
@@ -93,14 +100,14 @@ class Arrays(ImageSource):
             self.factors = self._named(root, self._values("factors"))
         self.described = True
 
-    def _find(self, root: Path) -> dict[str, Member]:
+    def _find(self, root: Path) -> dict[str, Held]:
         """ "x train", "y test", ... -> the array; "x train" comes first, and is all of x where there is no "x test"."""
         members = self._members(root)
-        found: dict[str, Member] = {}
+        found: dict[str, Held] = {}
         for what, name in self.names.items():
             if name is None:
                 continue
-            own: dict[str, Member] = {}
+            own: dict[str, Held] = {}
             for part, words in _PARTS.items():
                 called = [c for word in words for c in (f"{name}_{word}", f"{word}_{name}") if c in members]
                 if len(called) > 1:
@@ -137,21 +144,40 @@ class Arrays(ImageSource):
                     raise DataError(f"{labels} is {labels.described}, and x {rows.described}: as many rows are needed")
         return found
 
-    def _members(self, root: Path) -> dict[str, Member]:
+    def _members(self, root: Path) -> dict[str, Held]:
         """What the files hold, by name."""
         path = root / self.path
+        if path.suffix == ".csv" and self.labels is None:
+            return self._columns(path)
         if path.suffix == ".npz":
             if self.labels is not None:
                 raise DataError(
                     f"data.source.labels={self.labels}: {path.absolute()} is an archive, which holds its own"
                 )
-            return members_of(path)
-        members = {self.names["x"] or "x": members_of(path)[""]}
+            return dict(members_of(path))
+        members: dict[str, Held] = {self.names["x"] or "x": members_of(path)[""]}
         if self.labels is not None:
             members[self.names["y"] or "y"] = members_of(root / self.labels)[""]
         return members
 
-    def _layout(self, member: Member) -> tuple[int, ...]:
+    def _columns(self, path: Path) -> dict[str, Held]:
+        """Those of a table."""
+        table, label = self._table(path), self.names["y"]
+        self.columns = table.columns
+        members: dict[str, Held] = {self.names["x"] or "x": Columns(path, "its numbers", table.x)}
+        if table.y is not None and label is not None:
+            members[label] = Columns(path, label, table.y)
+        return members
+
+    def _table(self, path: Path) -> Table:
+        return read_table(path, self.names["y"], self.needs_labels)
+
+    def class_names(self, root: Path) -> tuple[str, ...]:
+        """The labels of a table, which need not be numbers."""
+        path = root / self.path
+        return self._table(path).classes if path.suffix == ".csv" and path.is_file() else ()
+
+    def _layout(self, member: Held) -> tuple[int, ...]:
         """The shape of a row: (D,) or (C, H, W)."""
         n, *shape = member.shape or (0,)
         kind, size = member.dtype.kind, member.dtype.itemsize
@@ -168,7 +194,7 @@ class Arrays(ImageSource):
             return (shape[2], *shape[:2])
         return tuple(shape)
 
-    def _channels_last(self, member: Member) -> bool:
+    def _channels_last(self, member: Held) -> bool:
         if self.channels != "auto":
             return self.channels == "last"
         first, last = (member.shape[place] <= _MOST_CHANNELS for place in (1, 3))
@@ -193,7 +219,7 @@ class Arrays(ImageSource):
                 )
         return counts
 
-    def _integers(self, member: Member, what: str) -> NDArray[np.int64]:
+    def _integers(self, member: Held, what: str) -> NDArray[np.int64]:
         """Labels as (N, 1), factors as (N, F)."""
         n, *shape = member.shape or (0,)
         columns = len(shape) == 1 if what == "factors" else shape in ([], [1])
@@ -225,8 +251,30 @@ class Arrays(ImageSource):
             train = Images(torch.cat([part.x for part in both]), _joined([part.y for part in both]))
         return Splits(train, self._images("test"))
 
+    def rows(self, path: Path) -> Tensor:
+        """All rows of another file, (N, *shape), those of its splits one after the other. Labels need not be there, and
+        the columns of a table are taken by their names.
+
+        Raises:
+            DataError: it is missing or damaged, or its rows are not like those of this one.
+        """
+        label = self.names["y"] if path.suffix == ".csv" else None  # which is no part of x
+        other = Arrays(str(path.absolute()), None, self.names["x"] or "x", label, None, self.channels)
+        other.needs_labels = False
+        other.look(Path())
+        x = torch.cat([other._images(name.removeprefix("x ")).x for name in other._found if name.startswith("x ")])
+        if self.columns and other.columns:
+            if lacks := [name for name in self.columns if name not in other.columns]:
+                raise DataError(f"{path.absolute()} has no column {lacks[0]!r}, which the run was trained with")
+            return x[:, [other.columns.index(name) for name in self.columns]]
+        if (other.shape, other.real, other.binary) != (self.shape, self.real, self.binary):
+            kinds = ("real numbers" if s.real else "bits" if s.binary else "bytes" for s in (other, self))
+            there, here = (f"{kind} of shape {s.shape}" for kind, s in zip(kinds, (other, self), strict=True))
+            raise DataError(f"{path.absolute()}: its rows are {there}, those of the run {here}")
+        return x
+
     def _images(self, part: str) -> Images:
-        x = _tensor(self._checked(self._found[f"x {part}"]))
+        x = as_tensor(self._checked(self._found[f"x {part}"]))
         if x.ndim == 3:
             x = x.unsqueeze(1)
         elif x.ndim == 4 and self._channels_last(self._found[f"x {part}"]):
@@ -237,11 +285,11 @@ class Arrays(ImageSource):
             return Images(x, torch.from_numpy(self._integers(factors, "factors")))
         return Images(x, None)
 
-    def _checked(self, member: Member) -> NDArray[Any]:
+    def _checked(self, member: Held) -> NDArray[Any]:
         x = member.read()
         if self.real and (bad := int(x.size - np.isfinite(x).sum())):
             raise DataError(
-                f"{member}: {bad:,} of {x.size:,} numbers are NaN or infinite, in {_rows_with(x):,} of {len(x):,} "
+                f"{member}: {bad:,} of {x.size:,} numbers are NaN or infinite, in {rows_with_gaps(x):,} of {len(x):,} "
                 "rows; leave these rows out, or fill the numbers in"
             )
         if x.dtype == np.uint8 and int(x.max()) <= 1:
@@ -266,16 +314,6 @@ class Arrays(ImageSource):
         return Splits(Images(x[: len(train)], y_train), Images(x[len(train) :].clone(), y_test))
 
 
-def _tensor(x: NDArray[Any]) -> Tensor:
-    """In memory, in native byte order; what was mapped from a file is copied, as it cannot be written to."""
-    own = np.require(np.asarray(x), x.dtype.newbyteorder("="), ["C", "W"])
-    return torch.from_numpy(own.view(np.uint8) if own.dtype == np.bool_ else own)
-
-
 def _joined(parts: list[Tensor | None]) -> Tensor | None:
     known = [part for part in parts if part is not None]
     return torch.cat(known) if known else None
-
-
-def _rows_with(x: NDArray[Any]) -> int:
-    return int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())

@@ -56,6 +56,8 @@ class ImageSource(ABC):
     """(C, H, W), or (D,) of vectors."""
     n_classes: int | None = None
     """Classes in y, or None where y holds factors of variation or there is none."""
+    how_labelled: str = ""
+    """Of the user's own files: the key by which they come with classes, and what it does."""
     factors: tuple[Factor, ...] = ()
     """The columns of y, where it holds factors of variation."""
     binary: bool = False

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from attelbo.checks import check_at_least
+from attelbo.data.moving import absent
 from attelbo.data.pictures import SUFFIXES, decoded_once, folders_in, pictures_in
 from attelbo.data.sources.base import EMBEDDED, Images, ImageSource, Splits
 from attelbo.errors import DataError
@@ -38,6 +39,7 @@ class ImageFolder(ImageSource):
     """
 
     gives_away = True
+    how_labelled = "data.source.n_classes=... makes a class of each of so many folders"
 
     def __init__(
         self,
@@ -66,10 +68,7 @@ class ImageFolder(ImageSource):
         """Find and decode all of them; see :meth:`ImageSource.load`."""
         folder = root / self.path
         if not folder.is_dir():
-            raise DataError(
-                f"{folder.absolute()}: no such folder of pictures; data.source.path says which, from paths.data_dir or "
-                "absolutely"
-            )
+            raise absent(folder, "folder of pictures")
         inside = _names_in(folder)
         validation = sorted(inside.intersection(_VALIDATION))
         if _is_divided(folder):

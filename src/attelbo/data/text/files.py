@@ -4,6 +4,7 @@ import gzip
 import zlib
 from pathlib import Path
 
+from attelbo.data.moving import absent
 from attelbo.errors import DataError, one_line
 
 
@@ -20,6 +21,8 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         at = isinstance(error, UnicodeDecodeError) and f"byte {error.start:,} is 0x{error.object[error.start]:02x}"
         raise DataError(f"{path.absolute()} is not {encoding.upper()}: {at or one_line(error)}") from error
     except (OSError, EOFError, zlib.error) as error:
+        if not path.exists():
+            raise absent(path, "file", "data.source") from error
         where = "data.source says which file, from paths.data_dir or absolutely"
         raise DataError(f"{path.absolute()} cannot be read ({one_line(error)}); {where}") from error
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")

@@ -110,6 +110,16 @@ class LabelledCSV(LabelledFiles):
         self.columns = (text, label)
         self.delimiter = delimiter
 
+    def texts(self, path: Path) -> list[str]:
+        """The column of texts of another file like these, which need not have labels.
+
+        Raises:
+            DataError: the file is missing or damaged, or lacks the column.
+        """
+        column = self.columns[0]
+        alone = LabelledCSV(str(path), text=column, label=column, delimiter=self.delimiter, encoding=self.encoding)
+        return alone._read(path).texts
+
     def _read(self, path: Path) -> Labelled:
         text = read_text(path, self.encoding)
         most = csv.field_size_limit(len(text))  # 131,072 characters; a text may be longer
