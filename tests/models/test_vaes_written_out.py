@@ -248,3 +248,129 @@ def test_diffusion_transformer() -> None:
     shift, scale = steered(network.output.steer, 2)
     expected = network.output.linear(plain_norm(x) * (1 + scale) + shift).mT.flatten(1)
     torch.testing.assert_close(network(z, c), expected)
+
+
+# -- relaxed choices: Jang et al. 2017, eq. 1-2; Dupont 2018, eq. 7; levels: Mentzer et al. 2023, section 3.1 --------
+
+
+def relaxed(log_p: Tensor, temperature: float) -> Tensor:
+    """softmax((log p + Gumbel noise) / temperature) of (N, ..., K), the noise as -log of exponential noise."""
+    gumbel = -torch.empty(1, *log_p.shape, dtype=torch.float64).exponential_().log()
+    return torch.softmax((log_p + gumbel[0]) / temperature, -1)
+
+
+def test_categorical_vae() -> None:
+    groups, classes, temperature = 2, 3, 0.7
+    posterior = {"n_classes": classes, "temperature": temperature}
+    prior = {"_target_": "attelbo.latent.priors.UniformCategorical"}
+    model = vae({"_target_": "attelbo.latent.GumbelSoftmaxPosterior", **posterior}, groups, prior).train()
+    x = images(N, SHAPE)
+
+    def loss() -> Tensor:
+        h = perceptron(model.encoder, x.flatten(1), torch.tanh, last=True)
+        log_p = (h @ model.posterior.head.weight.T + model.posterior.head.bias).view(N, groups, classes).log_softmax(-1)
+        logits = perceptron(model.decoder, relaxed(log_p, temperature).flatten(1), torch.tanh)
+        rate = (log_p.exp() * (log_p + math.log(classes))).sum((1, 2))
+        return (rate - D.Bernoulli(logits=logits).log_prob(x.flatten(1)).sum(1)).mean()
+
+    check(model, Batch(x, None, torch.arange(N)), loss, 1e-6)
+
+
+def test_joint_vae() -> None:
+    latent, classes, temperature, gamma = 2, 3, 0.7, 4.0
+    parts = {
+        "posterior": {"_target_": "attelbo.latent.JointPosterior", "categories": [classes], "temperature": temperature},
+        "prior": {"_target_": "attelbo.latent.JointPrior"},
+        "latent_dim": latent,
+    }
+    capacity = {"capacity": 1.5, "discrete_capacity": 0.4, "gamma": gamma}
+    given = SHARED | {"objective": {"_target_": "attelbo.latent.Capacity", **capacity}}
+    model = moved(build_vae(DataSpec("bits", SHAPE, "binary"), **parts, **MLPS, **BERNOULLI, **given))
+    x, q = images(N, SHAPE), model.posterior
+
+    def loss() -> Tensor:
+        h = perceptron(model.encoder, x.flatten(1), torch.tanh, last=True)
+        mean, log_std, logits = (h @ q.head.weight.T + q.head.bias).split([latent, latent, classes], 1)
+        log_p = logits.log_softmax(1)
+        z = mean + log_std.exp() * noise(1, N, latent)[0]
+        choice = relaxed(log_p.unsqueeze(1), temperature)[:, 0]
+        painted = perceptron(model.decoder, torch.cat([z, choice], 1), torch.tanh)
+        distortion = -D.Bernoulli(logits=painted).log_prob(x.flatten(1)).sum(1).mean()
+        discrete = (log_p.exp() * (log_p + math.log(classes))).sum(1).mean()
+        return distortion + gamma * ((kl(mean, log_std.exp()).mean() - 1.5).abs() + (discrete - 0.4).abs())
+
+    check(model, Batch(x, None, torch.arange(N)), loss, 1e-6)
+
+
+def test_finite_scalar_vae() -> None:
+    levels = (4, 5)
+    posterior = {"_target_": "attelbo.latent.FiniteScalarPosterior", "levels": levels}
+    model = vae(posterior, 4, {"_target_": "attelbo.latent.UniformCodes"}).train()
+    x, q = images(N, SHAPE), model.posterior
+
+    def loss() -> Tensor:
+        v = perceptron(model.encoder, x.flatten(1), torch.tanh, last=True) @ q.head.weight.T + q.head.bias
+        scalars = []
+        for d in range(4):
+            n = levels[d % 2]
+            half, offset = (n - 1) * (1 - 1e-3) / 2, 0.5 * (n % 2 == 0)
+            bounded = half * torch.tanh(v[:, d] + math.atanh(offset / half)) - offset
+            scalars.append((bounded + (bounded.round() - bounded).detach()) / (n // 2))
+        logits = perceptron(model.decoder, torch.stack(scalars, 1), torch.tanh)
+        return 2 * math.log(20) - D.Bernoulli(logits=logits).log_prob(x.flatten(1)).sum(1).mean()
+
+    check(model, Batch(x, None, torch.arange(N)), loss, 1e-5)
+
+
+# -- flows: Rezende & Mohamed 2015, eq. 10-12 and appendix A.1; van den Berg et al. 2018, eq. 13-15 ------------------
+
+
+def planar(z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    u, w, b = (given[:, :2] / 2**0.5, given[:, 2:4] / 2**0.5, given[:, 4])
+    inner = (w * u).sum(1)
+    # The appendix's -1 + softplus, moved so that u = 0 stays 0.
+    wanted = -1 + (1 + (inner + math.log(math.e - 1)).exp()).log()
+    u = u + ((wanted - inner) / w.square().sum(1)).unsqueeze(1) * w
+    t = torch.tanh((w * z).sum(1) + b)
+    psi = (1 - t.square()).unsqueeze(1) * w
+    return z + u * t.unsqueeze(1), (1 + (u * psi).sum(1)).abs().log()
+
+
+def sylvester(z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Row by row: R and S with diagonals tanh(.) 0.999, and Q = the product of reflections."""
+    moved_, log_dets = [], []
+    for row, numbers in zip(z, given, strict=True):
+        r_diagonal, r_above, s_diagonal, s_above, b, vectors = numbers.split([2, 1, 2, 1, 2, 6])
+        r, s = (
+            torch.diag(0.999 * torch.tanh(diagonal)) + torch.diag(above / 2**0.5, 1)
+            for diagonal, above in ((r_diagonal, r_above), (s_diagonal, s_above))
+        )
+        q = torch.eye(2, dtype=torch.float64)
+        for v in vectors.view(3, 2):
+            q = q @ (torch.eye(2, dtype=torch.float64) - 2 * torch.outer(v, v) / v.square().sum())
+        t = torch.tanh(s @ q.T @ row + b)
+        moved_.append(row + q @ r @ t)
+        log_dets.append((torch.eye(2, dtype=torch.float64) + torch.diag(1 - t.square()) @ s @ r).logdet())
+    return torch.stack(moved_), torch.stack(log_dets)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "flow"),
+    [("PlanarPosterior", {}, planar), ("SylvesterPosterior", {"n_reflections": 3}, sylvester)],
+)
+def test_vae_with_flows(kind: str, options: dict[str, Any], flow: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    model = vae({"_target_": f"attelbo.latent.{kind}", "n_flows": 2, **options}, 2)
+    x, head, log_joint = images(N, SHAPE), model.posterior.head, log_joint_of(model, images(N, SHAPE))
+
+    def loss() -> Tensor:
+        h = perceptron(model.encoder, x.flatten(1), torch.tanh, last=True)
+        numbers = h @ head.weight.T + head.bias
+        mean, log_std = numbers[:, :4].chunk(2, 1)
+        eps = noise(1, N, 2)[0]
+        z, log_q = mean + log_std.exp() * eps, log_normal(eps) - log_std.sum(1)
+        for given in numbers[:, 4:].chunk(2, 1):
+            z, log_det = flow(z, given)
+            log_q = log_q - log_det
+        return (log_q - log_joint(z)).mean()
+
+    check(model, Batch(x, None, torch.arange(N)), loss)
