@@ -161,9 +161,9 @@ class VariationalAutoencoder(LatentVariableModel):
             generative=self,
         )
 
-    def latents(self, x: Tensor, y: Tensor | None = None) -> Evidence:
+    def latents(self, x: Tensor, y: Tensor | None = None, n_samples: int = 1) -> Evidence:
         q = self.infer(x, y)
-        z = q.rsample(self.objective.n_samples)
+        z = q.rsample(n_samples)
         unknown = z.new_full(z.shape[:2], math.nan)
         return Evidence(unknown, unknown.mT, z, q, x=x, y=y, generative=self)
 
