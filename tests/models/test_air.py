@@ -96,6 +96,19 @@ def test_importance_sampling_finds_the_evidence_by_enumeration(steps) -> None:
 
 
 @torch.no_grad()
+def test_importance_weights_are_those_of_the_evidence_and_an_image_is_embedded_once_for_all() -> None:
+    model, x = make(steps=3, latent_dim=2), images(4)
+    embedded: list[int] = []
+    model.finder.embedding.register_forward_pre_hook(lambda module, given: embedded.append(len(given[0])))
+    draw = model.weight_sampler(x)
+    found = [(torch.manual_seed(n), draw(n))[1] for n in (2, 5)]
+    assert embedded == [4]
+    for n, weights in zip((2, 5), found, strict=True):
+        torch.manual_seed(n)
+        torch.testing.assert_close(weights, model.evidence(x, n_samples=n, log_weights=True).log_weights)
+
+
+@torch.no_grad()
 def test_the_kl_is_torchs_of_presence_place_and_looks() -> None:
     model, x = make(steps=3, latent_dim=2), images(20)
     torch.manual_seed(1)

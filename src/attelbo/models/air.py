@@ -46,10 +46,10 @@ from attelbo.latent import (
 )
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.likelihoods.location_scale import LocationScale
-from attelbo.latent.objectives.base import log_weights_of
 from attelbo.latent.scheduled import Scheduled
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Terms
+from attelbo.models.hierarchy import repeat
 from attelbo.models.latent_variable import LatentVariableModel
 from attelbo.models.object_finder import CENTERS, SAMPLES, WHERE, ObjectFinder, Step, flat, place_of
 from attelbo.models.parts import check_images, likelihood_of, model_arguments
@@ -106,14 +106,13 @@ class AttendInferRepeat(LatentVariableModel):
         stop_posterior: bool = False,
     ) -> Evidence:
         shape = n_samples, len(x)
-        steps = self.finder(x.expand(n_samples, *x.shape).flatten(0, 1), SAMPLES)
+        steps = self.finder(repeat(x, n_samples), SAMPLES)
         z = flat(steps).unflatten(0, shape)
         eta = self.decode(z.flatten(0, 1)).unflatten(0, shape)
         log_likelihood = self.likelihood.log_prob(eta, x)  # (K, B)
         kl = torch.stack([self._kl(step) for step in steps])  # (T, 3, N)
         costs = torch.stack([self.cost.value * step.reached * step.log_odds.sigmoid() for step in steps])  # (T, N)
-        score = self._score(steps, log_likelihood.flatten(), kl, costs)
-        penalty = (costs.sum(0) + score).unflatten(0, shape).mean(0)
+        penalty = (costs.sum(0) + self._score(steps, log_likelihood.flatten(), kl, costs)).unflatten(0, shape).mean(0)
         by_kind = kl.sum(0).unflatten(1, shape).mean(1).T  # (B, 3)
         weights = log_likelihood + self._log_ratio(steps).unflatten(0, shape) if log_weights else None
         return Evidence(log_likelihood, by_kind, z, Layered(lambda: self.encode(x), penalty), weights)
@@ -174,8 +173,7 @@ class AttendInferRepeat(LatentVariableModel):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        accuracy = Measure("count_accuracy", "count accuracy", "of the images", 4, better="more")
-        return (*super().measures, accuracy)
+        return *super().measures, Measure("count_accuracy", "count accuracy", "of the images", 4, better="more")
 
     # -- what one does with a trained model --------------------------------------------------------
 
@@ -187,9 +185,8 @@ class AttendInferRepeat(LatentVariableModel):
     @torch.no_grad()
     def places(self, x: Tensor) -> Tensor:
         """Size and center, across and down, of the objects in x (n, C, H, W), (n, T, 3); NaN where there is none."""
-        steps = self.finder(x, CENTERS)
-        found = [torch.where(step.present.unsqueeze(1) > 0, place_of(step.where), torch.nan) for step in steps]
-        return torch.stack(found, 1)
+        found = (torch.where(s.present[:, None] > 0, place_of(s.where), torch.nan) for s in self.finder(x, CENTERS))
+        return torch.stack(list(found), 1)
 
     @torch.no_grad()
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -212,9 +209,13 @@ class AttendInferRepeat(LatentVariableModel):
 
     @torch.no_grad()
     def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
+        embedding = self.finder.embedding(x)
+
         @torch.no_grad()
         def draw(n_samples: int) -> Tensor:
-            return log_weights_of(self.evidence(x, None, n_samples, log_weights=True))
+            steps = self.finder(repeat(x, n_samples), SAMPLES, repeat(embedding, n_samples))
+            log_likelihood = self.likelihood.log_prob(self.decode(flat(steps)).unflatten(0, (n_samples, len(x))), x)
+            return log_likelihood + self._log_ratio(steps).view_as(log_likelihood)
 
         return draw
 

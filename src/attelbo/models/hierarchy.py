@@ -137,7 +137,7 @@ class Hierarchy(LatentVariableModel):
     def _sample(self, x: Tensor, activations: list[Tensor], n: int, log_ratios: bool) -> tuple[Tensor, list[Layer]]:
         """log p(x|z) of n samples of q for each x, (n, B), and their layers."""
         choose = PosteriorSamples(self.training, log_ratios)
-        eta = self.descend(n * len(x), choose, [_repeat(part, n) for part in activations])
+        eta = self.descend(n * len(x), choose, [repeat(part, n) for part in activations])
         return self.likelihood.log_prob(eta.unflatten(0, (n, len(x))), x), choose.layers
 
     @staticmethod
@@ -182,7 +182,7 @@ class Hierarchy(LatentVariableModel):
         return draw
 
 
-def _repeat(t: Tensor, n: int) -> Tensor:
+def repeat(t: Tensor, n: int) -> Tensor:
     """(B, ...) -> (n * B, ...), the batch n times."""
     return t if n == 1 else t.expand(n, *t.shape).flatten(0, 1)
 

@@ -97,16 +97,16 @@ class ObjectFinder(nn.Module):
         self.register_buffer("where_mean", where_mean, persistent=False)
         self.register_buffer("where_log_std", where_std.log(), persistent=False)
 
-    def forward(self, x: Tensor, choose: Choice) -> list[Step]:
-        """The steps of explaining x (N, C, H, W)."""
+    def forward(self, x: Tensor, choose: Choice, embedding: Tensor | None = None) -> list[Step]:
+        """The steps of explaining x (N, C, H, W), whose ``embedding`` (N, S) may be known."""
         n = len(x)
-        embedding = self.embedding(x)
+        seen_whole = self.embedding(x) if embedding is None else embedding
         h, c = self.start.unsqueeze(1).expand(2, n, -1)
         z = x.new_zeros(n, 1 + WHERE + self.latent_dim)
         reached = x.new_ones(n)
         found: list[Step] = []
         for _ in range(self.steps):
-            h, c = self.recurrence(torch.cat([embedding, z], 1), (h, c))
+            h, c = self.recurrence(torch.cat([seen_whole, z], 1), (h, c))
             log_odds, shift, log_ratio = full_precision(self.head(h)).split([1, WHERE, WHERE], 1)
             log_odds = torch.lerp(log_odds.detach(), log_odds, self.learning.value)[:, 0]
             prior = self.where_prior(shift)
@@ -117,7 +117,7 @@ class ObjectFinder(nn.Module):
             q_what = split_normal(full_precision(self.what(self.encoder(seen).flatten(1))))
             what = choose.normal(q_what)
             # The baseline sends no gradient to the rest of the network.
-            baseline = self.n_pixels * self.expected(torch.cat([embedding, h], 1).detach())[:, 0]
+            baseline = self.n_pixels * self.expected(torch.cat([seen_whole, h], 1).detach())[:, 0]
             found.append(Step(reached, log_odds, present, q_where, where, q_what, what, full_precision(baseline)))
             z = present.unsqueeze(1) * torch.cat([present.unsqueeze(1), where, what], 1)
             reached = present

@@ -175,9 +175,9 @@ class VariationalAutoencoder(LatentVariableModel):
             generative=self,
         )
 
-    def latents(self, x: Tensor, y: Tensor | None = None) -> Evidence:
+    def latents(self, x: Tensor, y: Tensor | None = None, n_samples: int = 1) -> Evidence:
         q = self.infer(x, y)
-        z = q.rsample(self.objective.n_samples)
+        z = q.rsample(n_samples)
         unknown = z.new_full(z.shape[:2], math.nan)
         return Evidence(log_likelihood=unknown, kl=unknown[:1].mT, z=z, posterior=q, x=x, y=y, generative=self)
 

@@ -60,9 +60,9 @@ def evaluate_disentanglement(
     means, samples, factors = [], [], []
     for i, batch in enumerate(conditions.batches(data, MOST_ROWS)):
         conditions.seed_noise("disentanglement", i)
-        evidence = model.evidence(batch.x, batch.y)
-        means.append(evidence.posterior.mean.flatten(1).cpu())
-        samples.append(evidence.z[0].flatten(1).cpu())
+        latents = model.latents(batch.x, batch.y)
+        means.append(latents.posterior.mean.flatten(1).cpu())
+        samples.append(latents.z[0].flatten(1).cpu())
         factors.append(batch.y)
     y = torch.cat(factors).cpu()
     if int((y != y[0]).any(0).sum()) < 2:
