@@ -1,6 +1,7 @@
 """Errors shown as one line, never as a traceback: mistakes of the user (exit code 2) and runs that diverged (1); and
 helpers for their messages."""
 
+import errno
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,6 +83,23 @@ def within_memory() -> Iterator[None]:
             f"out of memory{asked}: a smaller model takes less, so do smaller batches, data.batch_size or parts of "
             "them, trainer.micro_batches=4, and in an evaluation its batch_size and chunk"
         ) from error
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Around what looks for files by names that the user gave.
+
+    Raises:
+        UserError: the system refuses even to look: a name is too long, or a folder above is closed to this user.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP) or error.filename is None:
+            raise
+        name = str(error.filename)
+        shown = name if len(name) <= 200 else f"{name[:60]}..."
+        raise UserError(f"{shown} cannot be reached: {one_line(error)}") from error
 
 
 _OUT_OF_MEMORY = re.compile("out of memory|allocate memory|Storage size calculation overflowed", re.IGNORECASE)

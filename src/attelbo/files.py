@@ -17,12 +17,26 @@ from attelbo.errors import UserError, one_line
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.EISDIR}
 
 
+_DEEP = 500
+"""So many brackets and dashes may be as many levels of nesting."""
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file of plain values, read by libyaml where PyYAML has it: the parser in Python takes eight
-    times as long, 30 ms for a configuration."""
+    times as long, 30 ms for a configuration.
+
+    Raises:
+        OSError, ValueError, yaml.YAMLError: it cannot be read.
+    """
     import yaml  # not for ``attelbo --help``
 
-    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    text = path.read_text(encoding="utf-8")
+    # libyaml ends the process where it is nested too deeply; what is in Python raises an error.
+    shallow = sum(map(text.count, ("[", "{", "- ", "? "))) < _DEEP
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader) if shallow else yaml.SafeLoader)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error
 
 
 def followed(path: Path) -> Path:

@@ -522,6 +522,25 @@ def test_what_is_wrong_is_one_line(two, tmp_path_factory, capsys, words, message
     assert not (two / "new").exists()
 
 
+def test_runs_that_cannot_be_read_are_left_out_in_a_line_each(two: Path, tmp_path: Path, capsys) -> None:
+    """One of them ended the comparison of all."""
+    shutil.copytree(two, tmp_path / "all")
+    broken = [write_run(tmp_path / "all" / str(seed), configuration(seed), 1.0) for seed in range(90, 94)]
+    (broken[0] / "config.yaml").write_text("{")
+    (broken[1] / "status.json").write_text("[]")
+    (broken[2] / "result.json").write_text("")
+    (broken[3] / "metrics.csv").write_text("step,epoch,metric,value\n1,0,val/elbo,x\n")
+    assert main(["compare", str(tmp_path / "all"), "-o", str(tmp_path / "page.html")]) == 0
+    out, err = capsys.readouterr()
+    left, curves = err.splitlines()[:-1], err.splitlines()[-1]
+    for line, run, name in zip(left, broken, ("config.yaml", "status.json", "result.json"), strict=False):
+        assert line.startswith(f"left out: {run / name} cannot be read: ")
+    assert len(left) == 3
+    assert curves.startswith(f"curves left out: {broken[3] / 'metrics.csv'}, line 2 cannot be read")
+    assert "NLL" in out
+    assert (tmp_path / "page.html").is_file()
+
+
 # -- the page ------------------------------------------------------------------------------------------
 
 

@@ -139,6 +139,17 @@ COMMAND_LINE = [
     ("optimizer.lr=1e-300", "optimizer.lr (command line): is too small a number: it is rounded to zero"),
     ("optimizer.betas=[0.9,1e-300]", "optimizer.betas (command line): is too small a number: it is rounded to zero"),
     (f"model.encoder.channels=[{10**19}]", "model.encoder.channels (command line): is too large a number"),
+    ("optimizer.lr=inf", "optimizer.lr must be finite, got inf"),
+    ("optimizer=sgd optimizer.weight_decay=nan", "optimizer.weight_decay must be finite, got nan"),
+    ("init.run=" + "x" * 300, "x" * 60 + "... cannot be reached: File name too long"),
+    (
+        "callbacks=default callbacks.best_checkpoint.filename=../best",
+        "callbacks.best_checkpoint: filename must be a plain name, such as best, got '../best' [attelbo.training...",
+    ),
+    (
+        "callbacks=default callbacks.best_checkpoint.filename=",
+        "callbacks.best_checkpoint: filename must be a plain name, such as best, got ''...",
+    ),
     # what would be built, or computed, for hours
     (
         "experiment=reference/gpt model.network.layers=1000000000",
@@ -150,7 +161,15 @@ COMMAND_LINE = [
         "model/posterior=hamiltonian model.posterior.n_leapfrog=100000",
         "model.posterior: n_leapfrog must be at most 10,000, got 100,000...",
     ),
+    (
+        "scheduler=growing_stages scheduler.stages=1000000000",
+        "scheduler: stages must be at most 10,000, got 1,000,000,000 [attelbo.models.schedulers.GrowingStages]",
+    ),
     # a part that is of another kind
+    (
+        "data=multi_digits data.source.digits._target_=torch.nn.ReLU",
+        "data.source.digits must be an attelbo.data.sources.ImageSource, got {'_target_': 'torch.nn.ReLU'}",
+    ),
     (
         "experiment=reference/gpt model/position=none model.position._target_=torch.nn.ReLU",
         "model.position: torch.nn.ReLU is no attelbo.attention.Position; a class of one's own is derived from it",
@@ -662,3 +681,18 @@ def test_an_error_that_is_no_complaint_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(configuration, "check_node", broken)
     with pytest.raises(ZeroDivisionError, match="a defect of ours"):
         main(["check"])
+
+
+@pytest.mark.parametrize("levels", [600, 100_000])
+def test_a_file_that_is_nested_too_deeply(levels, capsys, tmp_path, monkeypatch):
+    """libyaml ended the process, Python's parser in a traceback."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "conf/experiment/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(HEAD + "tags: " + "[" * levels + "]" * levels)
+    said = "conf/experiment/mine.yaml: it is nested too deeply; mend the YAML"
+    told(capsys, tmp_path, ["train", "experiment=mine"], said)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("tags: " + "[" * levels + "]" * levels)
+    told(capsys, tmp_path, ["evaluate", "run"], "run/config.yaml cannot be read: it is nested too deeply")

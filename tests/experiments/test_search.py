@@ -30,7 +30,7 @@ from attelbo.experiments.comparison.runs import find_runs
 from attelbo.experiments.composing import is_task_word, session
 from attelbo.experiments.listing import choices, package_folder
 from attelbo.experiments.rundir import RunDirectory, locked
-from attelbo.experiments.sweeps import searching, study
+from attelbo.experiments.sweeps import searching, showing, study
 from attelbo.experiments.sweeps.expanding import latest
 from attelbo.experiments.sweeps.ledger import Ledger
 from attelbo.experiments.sweeps.space import Parameter, point, size_of, space_of
@@ -304,8 +304,45 @@ def test_failed_jobs_are_told_and_tried_again_and_a_lost_study_is_made_anew(sear
     assert [trial.user_attrs["job"] for trial in study.trials] == searches.jobs("search")
     Path("search/search.db").rename("older.db")
     Path("search/search.db").write_text("no database")
-    with pytest.raises(UserError, match=r"search\.db cannot be used"):
+    remedy = "; move it away, and the same command makes it anew from the jobs that are done$"
+    with pytest.raises(UserError, match=rf"search\.db cannot be used: file is not a database{remedy}"):
         searches.run("search", "sweep.sampler=tpe", "sweep.n_trials=6")
+    capsys.readouterr()
+    showing.status([Path("search")])
+    out, err = capsys.readouterr()
+    assert "5 done" in out
+    assert err.startswith("search/search.db cannot be used: file is not a database")
+    assert err.count("\n") == 1
+
+
+def study_of_another_version(file: Path) -> None:
+    Study(file.parent, {"direction": "minimize"})
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("update alembic_version set version_num='v9.9.9'")
+        database.execute("update version_info set schema_version=99")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "told"),
+    [
+        (study_of_another_version, "it is of another version of Optuna; move it away, and the same command makes it"),
+        (lambda file: Study(file.parent, {"direction": "maximize"}), "it is of another search, which is to maximize"),
+    ],
+)
+def test_a_study_of_something_else_is_one_line(tmp_path: Path, prepare, told) -> None:
+    prepare(tmp_path / "search.db")
+    with pytest.raises(UserError, match=rf"search\.db cannot be used: {told}"):
+        Study(tmp_path, {"direction": "minimize"})
+
+
+def test_a_study_that_another_program_holds_is_not_to_be_moved_away(tmp_path: Path, monkeypatch) -> None:
+    Study(tmp_path, {"direction": "minimize"})
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda file, timeout: connect(file, timeout=0.1))
+    with contextlib.closing(connect(tmp_path / "search.db")) as held:
+        held.execute("begin exclusive")
+        with pytest.raises(UserError, match=r"search\.db cannot be used: .*database is locked$"):
+            Study(tmp_path, {"direction": "minimize"})
 
 
 def test_status_and_dry_show_the_best_and_what_matters(searches, capsys, monkeypatch) -> None:

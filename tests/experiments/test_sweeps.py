@@ -134,6 +134,19 @@ def test_a_damaged_ledger_is_one_line_and_stays_as_it_is(tmp_path: Path, content
     assert (tmp_path / "sweep.json").read_text() == content
 
 
+def test_one_damaged_ledger_hides_no_other(tmp_path: Path, capsys) -> None:
+    Ledger.open(RunDirectory.made(tmp_path / "good").path, planned(0))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "sweep.json").write_text("{")
+    assert main(["sweep", "status", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "1 pending" in out
+    assert err.startswith(f"left out: {tmp_path / 'bad' / 'sweep.json'} cannot be read")
+    assert err.count("\n") == 1
+    assert main(["sweep", "status", str(tmp_path / "bad")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'bad' / 'sweep.json'} cannot be read")
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("mine")
     assert main(["train", "-m", "seed=1,2", f"paths.output_dir={tmp_path / 'file'}"]) == 2

@@ -20,7 +20,7 @@ from attelbo.cli import running, several
 from attelbo.cli.completion import completion
 from attelbo.cli.parsing import CALLS, parse, print_error, print_text
 from attelbo.cli.usage import HELP, help_of
-from attelbo.errors import ConfigError, UserError, within_memory
+from attelbo.errors import ConfigError, UserError, reachable, within_memory
 from attelbo.experiments.listing import config_folders, listing, nearest_of
 
 _OPTIONS = ("--help", "--version")
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - until the process ends
     command, *words = (sys.argv[1:] if arguments is None else arguments) or ("--help",)
     try:
-        with within_memory():
+        with within_memory(), reachable():
             code = _dispatch(command, words)
         sys.stdout.flush()
         return code

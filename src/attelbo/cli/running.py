@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attelbo.cli.parsing import print_error, print_text
 from attelbo.cli.usage import root_of
-from attelbo.errors import ConfigError, UserError, did_you_mean, nearest, within_memory
+from attelbo.errors import ConfigError, UserError, did_you_mean, nearest, reachable, within_memory
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -269,7 +269,7 @@ def job(config: "DictConfig", loaded: "dict[str, Any] | None" = None, job_type: 
     with nullcontext() if sweep is None or here else logs.written_to(logs.of_job(sweep, plain)):
         try:
             words = list(hydra.overrides.task)
-            with within_memory():
+            with within_memory(), reachable():
                 code = run.train(plain, words, choices_of(hydra), sweep, loaded=loaded, job_type=job_type).exit_code
         except UserError as error:
             code = print_error(error)

@@ -1,5 +1,6 @@
 """From a checked configuration to the objects of a run. What cannot be built is an error before anything is written."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -13,7 +14,7 @@ from lightning.pytorch import callbacks as lightning
 from torch import nn
 from torchmetrics import Metric
 
-from attelbo.building import Spec, build
+from attelbo.building import Spec, build, flatten
 from attelbo.data import ResidentDataModule
 from attelbo.errors import ConfigError, one_line
 from attelbo.experiments.evaluation import check_evaluation
@@ -79,6 +80,7 @@ def assemble(config: Config) -> tuple[Model, ResidentDataModule]:
     evaluation, init = evaluation_of(config), init_of(config)
     check_settings(**{name: value for name, value in config["trainer"].items() if name != "_target_"})
     check_loggers(config["logger"])
+    _check_finite("optimizer", config["optimizer"])
     _try("optimizer", config["optimizer"], [torch.zeros(1, requires_grad=True)])
     _try("scheduler", config["scheduler"])
     callbacks = {name: _try(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node}
@@ -175,6 +177,14 @@ _WITHOUT_LIGHTNINGS_STEP = {
     lightning.WeightAveraging: "callbacks=average keeps a mean of the weights",
 }
 """Callbacks that change Lightning's optimizer step, which has no part here -> what to use instead."""
+
+
+def _check_finite(name: str, node: Spec) -> None:
+    """Raise ConfigError where a number is NaN or infinite: torch's optimizers take such rates, SGD even NaN."""
+    for key, value in flatten(node):
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{name}.{key} must be finite, got {number}")
 
 
 def _check_callbacks(callbacks: Mapping[str, Any], model: Model) -> None:

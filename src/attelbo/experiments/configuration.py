@@ -179,6 +179,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         parsed = Grammar.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise malformed(error.override or "") from error
+    except RecursionError as error:
+        raise ConfigError("command line: a value is nested too deeply") from error
     if nameless := [override for override in parsed if not override.key_or_group]:
         raise malformed(nameless[0].input_line or "")
     return parsed
@@ -244,7 +246,9 @@ def _resolve(
     task = DictConfig(own, flags={"no_deepcopy_set_nodes": True})  # the nodes themselves: nobody else resolves them
     try:
         plain = OmegaConf.to_container(task, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
+        if not isinstance(error, OmegaConfBaseException):
+            raise ConfigError("a value is nested too deeply; mend it in its file") from error
         layers = origins.read_layers(hydra, root, words, folders)
         raise ConfigError(explaining.resolution(error, layers)) from error
     finally:

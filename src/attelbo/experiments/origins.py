@@ -93,7 +93,10 @@ def load(path: Path) -> Any:
 
 @lru_cache(1024)
 def _load(path: Path, *state: int) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(path))
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except RecursionError as error:
+        raise YAMLError("it is nested too deeply") from error
 
 
 def read_config_file(path: Path, folders: Sequence[Path]) -> Any:
@@ -103,7 +106,7 @@ def read_config_file(path: Path, folders: Sequence[Path]) -> Any:
         ConfigError: it is not valid YAML, or has a key twice.
     """
     try:
-        return OmegaConf.to_container(OmegaConf.load(path))
+        return load(path)
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{shown(path, folders)}{line}: {error.problem}; mend the YAML") from error

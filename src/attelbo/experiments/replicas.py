@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from attelbo.data.module import Splits
-from attelbo.errors import ConfigError, UserError, one_line, within_memory
+from attelbo.errors import ConfigError, UserError, one_line, reachable, within_memory
 from attelbo.experiments import run
 from attelbo.experiments.assembly import Config, assemble, trainer_of
 from attelbo.experiments.configuration import Composition
@@ -127,7 +127,7 @@ class _Job:
             return 128 + number
         seat.name = self.directory.path.name
         try:
-            with within_memory():
+            with within_memory(), reachable():
                 return run.train(self.config, self.words, self.choices, self.sweep, seat).exit_code
         except UserError as error:
             sys.stderr.write(f"error: {one_line(error)} [{self.directory.path}]\n")

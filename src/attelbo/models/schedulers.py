@@ -7,9 +7,9 @@ papers. Steps are optimizer steps counted from 0; from ``total_steps`` on the la
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
-from attelbo.checks import check_at_least
+from attelbo.checks import check_at_least, check_repetitions
 
 
 class Constant:
@@ -146,13 +146,11 @@ class GrowingStages:
     """
 
     def __init__(self, stages: int = 8, growth: int = 3) -> None:
-        check_at_least(2, stages=stages)
+        check_repetitions(2, stages=stages)
         check_at_least(1, growth=growth)
         self.stages = stages
         # Units (passes at full length) at which each stage but the first begins.
-        lengths = [growth**i for i in range(stages)]
-        self.units = sum(lengths)
-        self.boundaries = tuple(sum(lengths[:i]) for i in range(1, stages))
+        *self.boundaries, self.units = accumulate(growth**i for i in range(stages))
 
     def __call__(self, step: int, total_steps: int) -> float:
         # Whole numbers on both sides: no rounding moves a boundary.

@@ -56,6 +56,8 @@ class MultiDigits(ImageSource):
         colored: bool = False,
     ) -> None:
         self.digits: ImageSource = build_part("digits", digits)
+        if not isinstance(self.digits, ImageSource):
+            raise ValueError(f"digits must be an attelbo.data.sources.ImageSource, got {digits!r}")
         channels, *tile = self.digits.shape
         if channels != 1 or self.digits.binary:
             raise ValueError(f"digits must be grey images, got {type(self.digits).__name__}")

@@ -8,10 +8,13 @@ import base64
 import json
 import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from attelbo.errors import UserError
+from attelbo.experiments.comparison.runs import Run
 from attelbo.experiments.comparison.settings import Setting
 from attelbo.experiments.comparison.table import COSTS, Comparison, as_text, value_of
 from attelbo.experiments.exhibits import PIXELS, final, spread
@@ -102,7 +105,7 @@ def _curves(setting: Setting) -> dict[str, list[list[float]]]:
     points = (
         (name, step, value)
         for run in setting.runs
-        for name, curve in run.curves.items()
+        for name, curve in _curves_of(run).items()
         if name.startswith("val/") or name == "train/loss"
         for step, value in curve
         if math.isfinite(value)
@@ -120,6 +123,15 @@ def _curves(setting: Setting) -> dict[str, list[list[float]]]:
             *([float(f"{summary(values):.6g}") for values in of] for summary in (statistics.fmean, min, max)),
         ]
     return curves
+
+
+def _curves_of(run: Run) -> Mapping[str, Sequence[tuple[int, float]]]:
+    """None, with a line on the standard error, of a run whose metrics.csv is damaged: the table shows the rest."""
+    try:
+        return run.curves
+    except UserError as error:
+        sys.stderr.write(f"curves left out: {error}\n")
+        return {}
 
 
 def _pictures(settings: Sequence[Setting]) -> list[dict[str, _Shown]]:

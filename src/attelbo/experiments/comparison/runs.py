@@ -3,6 +3,7 @@
 A folder with a ``status.json`` is a run. Of several runs of one configuration with the same seed the newest counts.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,19 +113,32 @@ def find_runs(patterns: Iterable[str]) -> Found:
     """All runs in these folders, or in those that a glob matches.
 
     Raises:
-        UserError: a folder that does not exist or a glob that matches nothing, no run in any of them, or a run whose
-            files cannot be read.
+        UserError: a folder that does not exist or a glob that matches nothing, no run in any of them, or one that is
+            named itself, or all, cannot be read. Others that cannot be read are left out, with a line on the standard
+            error.
     """
-    directories: dict[Path, None] = {}
+    directories: dict[Path, bool] = {}
     for pattern in patterns:
         found = [pattern] if Path(pattern).exists() else sorted(glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
         paths = list(map(Path, found))
         if not paths:
             raise UserError(f"{pattern}: no such folder")
         for path in paths:
-            files = [path / "status.json"] if (path / "status.json").is_file() else sorted(path.glob("**/status.json"))
-            directories |= dict.fromkeys(file.parent for file in files)
-    runs = [run for path in directories if (run := read_run(path)) is not None]
+            named = (path / "status.json").is_file()
+            files = [path / "status.json"] if named else sorted(path.glob("**/status.json"))
+            directories |= dict.fromkeys((file.parent for file in files), named)
+    runs, unread = list[Run](), list[UserError]()
+    for path, named in directories.items():
+        try:
+            runs += [run] if (run := _read_whole(path)) is not None else []
+        except UserError as error:
+            if named:
+                raise
+            unread.append(error)
+    if unread and not runs:
+        raise unread[0]
+    for error in unread:
+        sys.stderr.write(f"left out: {error}\n")
     if not runs:
         raise UserError(f"there is no run in {', '.join(patterns)}")
     newest: dict[str, Run] = {}
@@ -134,6 +148,14 @@ def find_runs(patterns: Iterable[str]) -> Found:
     runs, repeated = [run for run in runs if id(run) in kept], len(runs) - len(kept)
     done = [run for run in runs if run.state == "done"]
     return Found(done, [run for run in runs if run.state != "done"], repeated)
+
+
+def _read_whole(path: Path) -> Run | None:
+    """The run in a directory, with all files read that a table shows."""
+    run = read_run(path)
+    if run is not None and run.state == "done":
+        _ = run.result, run.provenance
+    return run
 
 
 def read_run(path: Path) -> Run | None:

@@ -210,11 +210,11 @@ def summary(states: Sequence[str]) -> str:
     return ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "no jobs"
 
 
-def ledgers_below(paths: Sequence[Path]) -> list[Ledger]:
-    """The ledgers of all sweeps in these folders.
+def sweeps_below(paths: Sequence[Path]) -> list[Path]:
+    """The directories of all sweeps in these folders.
 
     Raises:
-        UserError: a folder does not exist, there is no sweep in any, or a ledger cannot be read.
+        UserError: a folder does not exist, or there is no sweep in any.
     """
     found: dict[Path, Any] = {}
     for path in paths:
@@ -223,4 +223,4 @@ def ledgers_below(paths: Sequence[Path]) -> list[Ledger]:
         found |= {file.parent: None for file in sorted(path.glob(f"**/{FILE}"))}
     if not found:
         raise UserError(f"sweep status: there is no sweep in {', '.join(map(str, paths))}")
-    return [ledger for path in found if (ledger := Ledger.read(path)) is not None]
+    return list(found)

@@ -1,14 +1,16 @@
 """``attelbo sweep dry`` and ``attelbo sweep status``: the jobs of a sweep, as a table."""
 
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from attelbo.errors import UserError
 from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import FINISHED, config_hash
-from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, ledgers_below, summary
+from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, summary, sweeps_below
 from attelbo.experiments.sweeps.searching import Search, best_line, importances
 from attelbo.experiments.terminal import terminal
 
@@ -35,10 +37,19 @@ def status(paths: Sequence[Path]) -> None:
     """Print the jobs of every sweep in these folders.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or none can be read; one of several that cannot is a line on the standard error.
     """
-    for ledger in ledgers_below(paths):
-        _print(ledger)
+    unread, folders = list[UserError](), sweeps_below(paths)
+    for folder in folders:
+        try:
+            if (ledger := Ledger.read(folder)) is not None:
+                _print(ledger)
+        except UserError as error:  # its own file, or that of a job
+            unread.append(error)
+    if len(unread) == len(folders):
+        raise unread[0]
+    for error in unread:
+        sys.stderr.write(f"left out: {error}\n")
 
 
 def _print(ledger: Ledger) -> None:
@@ -61,8 +72,17 @@ def _print(ledger: Ledger) -> None:
     coming = ledger.search["n_trials"] - len(ledger.jobs) if ledger.search else 0
     console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}")
     if ledger.search:
-        for line in filter(None, (best_line(ledger), importances(ledger))):
+        for line in filter(None, (best_line(ledger), _importances(ledger))):
             console.print(line)
+
+
+def _importances(ledger: Ledger) -> str:
+    """None, with a line on the standard error, where the study cannot be read: the rest does not need it."""
+    try:
+        return importances(ledger)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return ""
 
 
 def _number(value: float | None) -> str:

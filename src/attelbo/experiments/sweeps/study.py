@@ -40,13 +40,24 @@ def storage_of(file: Path) -> RDBStorage:
     return RDBStorage("sqlite://", engine_kwargs=options)
 
 
+_REMEDY = "; move it away, and the same command makes it anew from the jobs that are done"
+_NOT_ITS_FAULT = ("is locked", "readonly", "disk I/O error", "is full")
+"""Refusals after which the file is as good as before."""
+
+
 @contextmanager
 def _used(file: Path) -> Iterator[None]:
     """Turn errors of Optuna, SQLAlchemy or SQLite about the file into one line."""
     try:
         yield
     except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
-        raise UserError(f"{file} cannot be used: {first_line(error.__cause__ or error)}") from error
+        problem = first_line(error.__cause__ or error)
+        remedy = "" if any(word in problem for word in _NOT_ITS_FAULT) else _REMEDY
+        raise UserError(f"{file} cannot be used: {problem}{remedy}") from error
+    except RuntimeError as error:
+        if "table schema" not in str(error):  # as Optuna says it
+            raise
+        raise UserError(f"{file} cannot be used: it is of another version of Optuna{_REMEDY}") from error
 
 
 class Study:
@@ -69,6 +80,11 @@ class Study:
                 study_name=_NAME,
                 direction=search["direction"],
                 load_if_exists=True,
+            )
+            known = self._study.direction.name.lower()
+        if known != search["direction"]:
+            raise UserError(
+                f"{self._file} cannot be used: it is of another search, which is to {known} its metric{_REMEDY}"
             )
 
     def propose(self, space: Sequence[Parameter], sweep: Sweep, index: int) -> "Proposal | None":

@@ -33,7 +33,7 @@ class Checkpoint(ModelCheckpoint):
         every_n_epochs: How often to save.
 
     Raises:
-        ValueError: it is below 1.
+        ValueError: it is below 1, or the name is none or one with folders or braces.
         ConfigError: after a validation, if there is no such metric.
     """
 
@@ -45,6 +45,8 @@ class Checkpoint(ModelCheckpoint):
         every_n_epochs: int = 1,
     ) -> None:
         check_at_least(1, every_n_epochs=every_n_epochs)
+        if not filename.strip() or Path(filename).name != filename or "{" in filename:
+            raise ValueError(f"filename must be a plain name, such as best, got {filename!r}")
         self._saved_at = (-1, -1)  # epoch and step
         super().__init__(
             filename=filename,
