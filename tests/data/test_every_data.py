@@ -38,6 +38,7 @@ FILES = {
     "parallel": {f"parallel/{split}.{side}": f"{WORDS}\n" * 20 for split in SPLITS for side in ("source", "target")},
     "ptb": {f"ptb/ptb.{split}.txt": f" {WORDS} \n" * 10 for split in ("train", "valid", "test")},
     "ptb_sentences": {f"ptb/ptb.{split}.txt": f" {WORDS} \n" * 10 for split in ("train", "valid", "test")},
+    "sentences": {"sentences.txt": f"{WORDS}\n" * 40},
     "sst2": {
         f"sentence_classification/stsa.binary.{split}": f"0 {WORDS}\n1 {WORDS}\n" for split in ("train", "dev", "test")
     },

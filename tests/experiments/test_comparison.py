@@ -331,6 +331,24 @@ def test_what_is_given_the_label_is_told_from_what_is_not(two: Path, capsys: pyt
         assert " ".join(capsys.readouterr().out.split()).count(told) == n
 
 
+def test_runs_that_were_tested_on_other_rows_are_told(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after a file of the user's own was replaced: their mean over seeds would be one of two things."""
+    runs = sorted(path.parent for path in two.rglob("status.json"))
+    for place, run in enumerate(runs):
+        made = {"data": {"checksums": {"test": "a" if place else "b"}}, "git": None, "versions": {}}
+        (run / "provenance.json").write_text(json.dumps(made | {"hardware": {"cpu": "", "gpus": []}}))
+    assert main(["compare", str(two), "-o", str(two / "page.html"), "-o", str(two / "table.tex")]) == 0
+    told = (
+        "not to be compared, since their test data differ, in rows or their values, though not in configuration: "
+        f"1 as {runs[0]}; {len(runs) - 1} as {runs[1]}"
+    )
+    assert told in capsys.readouterr().out.replace("\n", "")
+    assert all("not to be compared, since" in (two / name).read_text() for name in ("page.html", "table.tex"))
+    (runs[0] / "provenance.json").write_text((runs[1] / "provenance.json").read_text())
+    assert main(["compare", str(two)]) == 0
+    assert "not to be compared" not in capsys.readouterr().out
+
+
 def test_an_evaluation_of_other_weights_is_no_part_of_a_result(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = find_runs([str(two)]).done
     for run, checkpoint in zip(runs, ("best", *["last"] * 5), strict=True):

@@ -41,7 +41,8 @@ def remarks(result: Mapping[str, Any], split: str) -> Iterator[str]:
     if shown.get("active_units") == 0 and "kl" in shown:
         yield (
             f"no latent dimension is active, the KL is {shown['kl']:z.2f} nats: the posterior has collapsed onto the "
-            "prior, or was hardly trained; a warm-up of the KL's weight (as in model=warm_up_vae) or free bits may help"
+            "prior, or was hardly trained; a warm-up of the KL's weight (as in model=warm_up_vae, of texts "
+            "model=annealed_text_vae) or free bits may help"
         )
     effective, samples = shown.get("effective_sample_size", math.inf), result.get("nll_samples", 0)
     if effective < _FEW_SAMPLES and samples >= _TRIAL:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attelbo.errors import UserError
-from attelbo.experiments.comparison.runs import Run, find_runs
+from attelbo.experiments.comparison.runs import Run, find_runs, other_rows
 from attelbo.experiments.comparison.settings import settings_of
 from attelbo.experiments.comparison.table import (
     UDR,
@@ -74,7 +74,7 @@ def compare(
             f"{len(comparison.keys)} keys differ: of each setting only what tells it from most others is shown; "
             "--by KEY names columns, a .csv has them all"
         )
-    notes += conditions(settings, columns)
+    notes += [*conditions(settings, columns), *other_rows(found.done)]
     if others := sum(run.evaluates_others for run in found.done):
         runs = "1 run" if others == 1 else f"{others} runs"
         notes.append(f"what attelbo evaluate found of other weights than those of the result is left out: {runs}")

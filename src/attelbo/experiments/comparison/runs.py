@@ -3,6 +3,7 @@
 A folder with a ``status.json`` is a run. Of several runs of one configuration with the same seed the newest counts.
 """
 
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,3 +169,23 @@ def read_run(path: Path) -> Run | None:
         return None
     run = RunDirectory(path)
     return Run(path, read_config(path), run.choices(), run.status())
+
+
+_HOW = ("root", "seed", "batch_size", "eval_batch_size", "minibatches_per_block", "drop_last")
+"""Keys of ``data`` that say nothing of which rows there are to test on."""
+
+
+def other_rows(runs: Iterable[Run]) -> list[str]:
+    """A note for each configuration of the data whose test rows were not the same in all runs, by their checksums: the
+    file has changed, or the code that makes them."""
+    found: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        data = {key: value for key, value in run.config.get("data", {}).items() if key not in _HOW}
+        if (test := run.provenance.get("data", {}).get("checksums", {}).get("test")) is not None:
+            found.setdefault(json.dumps(data, sort_keys=True, default=str), {}).setdefault(test, []).append(run)
+    return [
+        "not to be compared, since their test data differ, in rows or their values, though not in configuration: "
+        + "; ".join(f"{len(alike)} as {alike[0].path}" for alike in several.values())
+        for several in found.values()
+        if len(several) > 1
+    ]
