@@ -125,9 +125,10 @@ def test_seeds_without_a_finite_value_take_no_part_in_pairs() -> None:
     assert paired({0: 1.0, 1: math.nan}, {0: 1.0, 1: 1.0}) is None
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("n", [2, 5, 9])
-def test_sign_flips_are_scipys_permutation_test(n: int) -> None:
-    differences = np.random.default_rng(n).normal(0.4, 1, n)
+def test_sign_flips_are_scipys_permutation_test(n: int, sign: int) -> None:
+    differences = sign * np.random.default_rng(n).normal(0.4, 1, n)
     test = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
     assert sign_flip_p(differences.tolist()) == pytest.approx(test.pvalue)
 
@@ -152,6 +153,19 @@ def test_many_pairs_are_students_test() -> None:
     result = paired(dict(enumerate(a)), dict(enumerate(b)))
     assert result is not None
     assert result.p_value == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert "No difference is shown" in result.statement("A", "B")
+    clear = paired(dict(enumerate(a - 2)), dict(enumerate(b)))
+    assert clear is not None
+    assert "The difference is significant" in clear.statement("A", "B")
+
+
+def test_equal_results_differ_by_nothing() -> None:
+    a = {0: 3.0, 1: 4.0, 2: 6.0}
+    equal, less = paired(a, a), paired(a, {seed: value + 1 for seed, value in a.items()})
+    assert equal is not None
+    assert less is not None
+    assert (equal.difference.mean, equal.effect_size, equal.p_value) == (0.0, 0.0, 1.0)
+    assert (less.difference.mean, less.effect_size, less.p_value) == (-1.0, -math.inf, 0.25)
 
 
 def test_significant_or_not_is_said() -> None:
@@ -362,6 +376,17 @@ def test_an_evaluation_of_other_weights_is_no_part_of_a_result(two: Path, capsys
     assert main(["compare", str(two), "--metric", "psnr"]) == 0
     told = "what attelbo evaluate found of other weights than those of the result is left out: 5 runs"
     assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_a_result_has_is_not_replaced_by_an_evaluation(two: Path) -> None:
+    run = find_runs([str(two)]).done[0]
+    nll = run.metrics["test/nll"]
+    other = ["nll", "another label", "bits", 4, "by another measurement", "less"]
+    more = {"metrics": {"test/nll": nll + 1, "test/psnr": 9.0}, "measures": [other], "seconds": {}}
+    (run.path / "evaluation-test.json").write_text(json.dumps(more))
+    again = find_runs([str(run.path)]).done[0]
+    assert (again.metrics["test/nll"], again.metrics["test/psnr"]) == (nll, 9.0)
+    assert again.result["measures"] == run.result["measures"]
 
 
 def test_of_many_keys_each_setting_shows_what_most_others_do_not_have(

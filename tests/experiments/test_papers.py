@@ -118,9 +118,39 @@ def test_each_cell_is_run_with_every_choice_and_shows_the_best_in_validation() -
         "optimizer.lr=1e-3",
         "optimizer.lr=1e-2",
     ]
+    falling = {
+        "a": [[run(2.0, 30.0, first=99.0)], [run(1.0, 10.0, first=99.0)]],
+        "b": [[run(1.0, 10.0, first=99.0)], [run(2.0, 30.0, first=99.0)]],
+        "c": [[run(nan, 10.0, first=nan)], [run(3.0, 40.0, first=0.0)]],
+    }
+    less = Reproduction.of(paper(better="less", best_of=p.best_of), "full", falling, p.choices("full"))
+    assert [row.measured and row.measured.mean for row in less.rows] == [10.0, 10.0, 40.0]
     mistyped = Reproduction.of(paper(metric="test/elbow"), "full", {**runs, "c": [[None]]})
     told = "none of its runs has test/elbow; did you mean test/elbo? (there are test/elbo)"
     assert [note for note in mistyped.notes() if "elbow;" in note] == [f"A: {told}", f"b: {told}"]
+
+
+def test_pairs_of_cells_are_compared_over_the_seeds_that_both_have() -> None:
+    def run(seed: int, elbo: float, ended: str) -> Any:
+        return SimpleNamespace(
+            path=Path("run"),
+            seed=seed,
+            state="done",
+            seconds=60.0 + seed,
+            result={},
+            metrics={"test/elbo": elbo},
+            curves={},
+            status={"ended": ended},
+            provenance={},
+        )
+
+    a = [run(seed, -20.0 - seed**2, f"2026-11-2{9 - seed}T01:00") for seed in range(6)]
+    b = [run(seed, -21.0 - seed**2, "2026-11-20T01:00") for seed in (5, 4, 3, 2, 1, 0, 6)]
+    p = paper(pairs=[["a", "b"], ["a", "c"]])
+    table = Reproduction.of(p, "full", {"a": [a], "b": [b], "c": [b[:1]]})
+    (told,) = [note for note in table.notes() if " minus " in note]
+    assert told.startswith("test/elbo: A minus b: 1.00 ± 0.00 over 6 shared seeds")
+    assert table.rows[0].date == "2026-11-29"  # the latest
 
 
 def test_a_cell_that_collapsed_is_told_once() -> None:

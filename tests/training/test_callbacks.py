@@ -318,11 +318,12 @@ def test_a_resumed_run_in_a_moved_directory_keeps_its_best(tmp_path):
     )
     (tmp_path / "a").rename(tmp_path / "b")
     best, last = tmp_path / "b" / "checkpoints" / "best.ckpt", tmp_path / "b" / "checkpoints" / "last.ckpt"
-    trainer = tiny_trainer(tmp_path / "b", 4, callbacks=checkpoints(), enable_checkpointing=True)
-    trainer.fit(
-        TinyModel(TinyStepper(32), val_elbo=[0, 0, -2.0, -0.5]), datamodule=TinyData(), ckpt_path=last
-    )  # -2.0 is worse than the -1.0 of the first part, -0.5 is better
-    assert torch.load(best, weights_only=True)["epoch"] == 3
+    # -2.0 is worse than the -1.0 of the first part, -0.5 is better
+    for epochs, chosen in ((3, 1), (4, 3)):
+        trainer = tiny_trainer(tmp_path / "b", epochs, callbacks=checkpoints(), enable_checkpointing=True)
+        model = TinyModel(TinyStepper(8 * epochs), val_elbo=[0, 0, -2.0, -0.5])
+        trainer.fit(model, datamodule=TinyData(), ckpt_path=last)
+        assert torch.load(best, weights_only=True)["epoch"] == chosen
     assert torch.load(last, weights_only=True)["epoch"] == 3
     assert sorted(path.name for path in best.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
 
@@ -358,6 +359,25 @@ def test_a_metric_that_is_not_there_is_told_after_the_first_validation(tmp_path,
 def test_patience_is_not_negative():
     with pytest.raises(ValueError, match="patience must be at least 0, got -1"):
         EarlyStopping(patience=-1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_patience_ends_after_so_many_validations_that_are_not_better_by_enough(tmp_path, sign):
+    model = TinyModel(TinyStepper(48), val_elbo=[sign * value for value in (-3.0, -1.0, -0.9, -0.8, 5.0, 6.0)])
+    model.monitor = ("val/elbo", "max" if sign == 1 else "min")
+    fit(tmp_path, EarlyStopping(patience=2, min_delta=0.5), model, 6)
+    assert model.stepper.step == 8 * 4
+
+
+def test_without_patience_the_first_validation_that_is_not_better_is_the_last(tmp_path):
+    """Also of a run that was interrupted before it."""
+    for epochs, done in ((2, 2), (6, 4)):
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        callbacks = [*checkpoints(), EarlyStopping(patience=0)]
+        trainer = tiny_trainer(tmp_path, epochs, callbacks=callbacks, enable_checkpointing=True)
+        model = TinyModel(TinyStepper(48), val_elbo=[-3.0, -2.0, -1.0, -1.5, 5.0, 6.0])
+        trainer.fit(model, datamodule=TinyData(), ckpt_path=last if last.is_file() else None)
+        assert trainer.current_epoch == done
 
 
 def test_early_stopping_remembers_that_the_metric_was_not_finite(tmp_path):

@@ -4,11 +4,12 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 import torch
 
-from attelbo.training.interruption import Interrupted, relayed, stoppable
+from attelbo.training.interruption import Interrupted, Interruption, relayed, stoppable
 from attelbo.training.replicas import Group, Seat
 
 
@@ -117,6 +118,52 @@ def test_a_signal_acts_in_every_thread_as_in_the_main_one():
     assert raised == [143, 143, 143]
     assert len(inside) == 2
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_after_its_training_a_thread_is_stopped_at_once_again():
+    """A training only remembers the signal; what follows has nothing to save."""
+    inside: list[int] = []
+    raised: list[int] = []
+    nothing: Any = None
+
+    def work() -> None:
+        try:
+            with stoppable():
+                training = Interruption()
+                training.on_train_start(nothing, nothing)
+                training.on_exception(nothing, nothing, ValueError())
+                inside.append(1)
+                wait(lambda: False)
+        except Interrupted as interrupted:
+            raised.append(interrupted.exit_code)
+
+    with relayed():
+        thread = threading.Thread(target=work)
+        thread.start()
+        wait(lambda: inside)
+        os.kill(os.getpid(), signal.SIGTERM)
+        thread.join()
+    assert raised == [143]
+
+
+def test_the_first_of_two_signals_is_told_and_later_threads_know_of_none():
+    with relayed() as stopped:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        wait(lambda: stopped() is not None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+        assert stopped() == signal.SIGUSR2
+    ended: list[bool] = []
+
+    def work() -> None:
+        with stoppable():
+            ended.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert ended == [True]
 
 
 def test_a_signal_after_the_work_strikes_nobody():

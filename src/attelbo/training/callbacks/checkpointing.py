@@ -4,12 +4,10 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attelbo.checks import check_at_least
-from attelbo.models.base import Monitor
 from attelbo.training.callbacks.base import is_known, monitor_of
 from attelbo.training.checkpoint import AtomicCheckpointIO, checkpoint_io_of, checkpoints_of
 
@@ -69,14 +67,7 @@ class Checkpoint(ModelCheckpoint):
         if not isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO):  # of a Trainer that was not built here
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if self.monitor == "auto":
-            self._monitor(monitor_of(pl_module))
-
-    def _monitor(self, monitor: Monitor | None) -> None:
-        if monitor is None:
-            self.monitor = None
-        else:
-            self.monitor, self.mode = monitor
-            self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
+            self.monitor, self.mode = monitor_of(pl_module) or (None, self.mode)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A training that ends before its first validation has nothing to be best at; Lightning would warn.
@@ -117,7 +108,7 @@ class Checkpoint(ModelCheckpoint):
         self.best_model_score = state_dict["best_model_score"]
         if self.best_model_score is not None:
             self.best_k_models = {path: self.best_model_score}
-            self.kth_best_model_path, self.kth_value = path, self.best_model_score
+            self.kth_best_model_path = path
 
 
 def chosen_by(trainer: Trainer, name: str) -> str | None:
