@@ -33,10 +33,10 @@ from attelbo.experiments.configuration import compose
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import Model, build_data, build_model
 from attelbo.training.compilation import compile_losses
-from attelbo.training.engine import EagerEngine, Engine, EngineMaker, Position, Step
+from attelbo.training.engine import AnyPosition, AnyStep, EagerEngine, Engine, EngineMaker, Position, Step
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization
-from attelbo.training.replicas.steps import StackedSteps, direct_of
+from attelbo.training.replicas.steps import StackedSteps
 from benchmarks.contestants.bare_loop import train_epoch
 from benchmarks.contestants.command import accept_random_cifar10, words
 from benchmarks.contestants.networks import PlainVAE, begin, images_of
@@ -97,7 +97,7 @@ def steps(task: Task) -> Result:
     """Microseconds of a step, the share of them in which the GPU is busy, by engine."""
     found: Result = {}
     ways: dict[str, tuple[EngineMaker, bool, bool]] = {
-        "launched by the host": (eager, False, False),
+        "launched by the host": (EagerEngine, False, False),
         "graph": (graph, False, False),
         "graph, bf16": (graph, False, True),
         "graph, compiled": (graph, True, False),
@@ -105,7 +105,7 @@ def steps(task: Task) -> Result:
     for name, (make, compiled, half) in ways.items():
         with told(found, name), precision(half):
             step, position, data = prepared(task, 0, compiled)
-            engine = make(step, position, direct_of([step]))
+            engine = make(step, position)
             blocks = minibatches(data, task, 1)[0]
             found[name] = timed(lambda engine=engine, blocks=blocks: engine.run(blocks, 0), BLOCK)
     with told(found, "bare loop"):
@@ -121,10 +121,10 @@ def replicas(task: Task, numbers: Sequence[int]) -> Result:
     found: Result = {}
     with told(found, "one"):
         step, position, data = prepared(task, 0)
-        alone, blocks = graph(step, position, direct_of([step])), minibatches(data, task, 1)[0]
+        alone, blocks = graph(step, position), minibatches(data, task, 1)[0]
         found["one"] = timed(lambda: alone.run(blocks, 0), BLOCK)
     for n in numbers:
-        for way, make in (("stacked, graph", graph), ("stacked, launched by the host", eager)):
+        for way, make in (("stacked, graph", graph), ("stacked, launched by the host", EagerEngine)):
             with told(found, f"{n}, {way}"):
                 release()
                 prepare = [prepared(task, seed) for seed in range(n)]
@@ -134,16 +134,8 @@ def replicas(task: Task, numbers: Sequence[int]) -> Result:
     return found
 
 
-def eager(step: Any, position: Any, optimizations: Sequence[DirectOptimization]) -> Engine:
-    return EagerEngine(step, position)
-
-
-def graph(step: Any, position: Any, optimizations: Sequence[DirectOptimization]) -> Engine:
-    return (
-        GraphEngine(step, position, optimizations, required=True)
-        if torch.cuda.is_available()
-        else eager(step, position, optimizations)
-    )
+def graph(step: AnyStep, position: AnyPosition) -> Engine:
+    return GraphEngine(step, position, required=True) if torch.cuda.is_available() else EagerEngine(step, position)
 
 
 def prepared(task: Task, seed: int, compiled: bool = False) -> tuple[Step, Position, ResidentDataModule]:

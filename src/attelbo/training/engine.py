@@ -57,6 +57,11 @@ class AnyStep(Protocol):
         ...
 
     @property
+    def direct(self) -> Sequence[DirectOptimization]:
+        """The optimizations of its players that torch does alone, which a graph can record."""
+        ...
+
+    @property
     def variant(self) -> Hashable:
         """What the host decides about the next step: steps of different variants run different kernels."""
         ...
@@ -90,8 +95,8 @@ class AnyPosition(Protocol):
         ...
 
 
-EngineMaker = Callable[[AnyStep, AnyPosition, Sequence[DirectOptimization]], Engine]
-"""Makes the engine for the device; the optimizations are those of the step that are direct ones."""
+EngineMaker = Callable[[AnyStep, AnyPosition], Engine]
+"""Makes the engine for the device."""
 
 
 class Position:
@@ -141,6 +146,11 @@ class Step:
         self.terms: tuple[str, ...] = ()
         self.generators: Sequence[torch.Generator] = ()
         self.variant: Hashable = None
+
+    @property
+    def direct(self) -> list[DirectOptimization]:
+        """Those of its optimizations that torch does alone: all of them or, where Lightning's help is needed, none."""
+        return [each for _, each in self.turns if isinstance(each, DirectOptimization)]
 
     def begin_block(self) -> None:
         """Called before the first step of a block."""

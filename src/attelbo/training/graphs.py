@@ -26,7 +26,6 @@ from torch import Tensor
 from attelbo.errors import ConfigError, first_line
 from attelbo.training.engine import AnyPosition, AnyStep
 from attelbo.training.fused_adam import DeviceRates
-from attelbo.training.optimization import DirectOptimization
 
 _WARM_UP = 3
 """Ordinary steps of the training before the first recording, in which libraries and optimizer set themselves up."""
@@ -130,7 +129,6 @@ class GraphEngine:
     Args:
         step: what is recorded.
         position: moves the noise and the schedules.
-        optimizations: of the step; their learning rates are moved to the device.
         required: whether a step that cannot be recorded is an error; else a note says so and training goes on without.
         recorder: of CUDA graphs, unless a test says otherwise.
     """
@@ -139,17 +137,16 @@ class GraphEngine:
         self,
         step: AnyStep,
         position: AnyPosition,
-        optimizations: Sequence[DirectOptimization],
         required: bool,
         recorder: Recorder | None = None,
     ) -> None:
         self.step = step
         self.position = position
-        self.optimizations = optimizations
+        self.optimizations = step.direct
         self.required = required
         self._recorder = recorder or CudaRecorder()
         # In steps without a graph too: a resumed run begins with some where an uninterrupted one replays.
-        self._rates = DeviceRates([optimization.optimizer for optimization in optimizations])
+        self._rates = DeviceRates([optimization.optimizer for optimization in self.optimizations])
         self._recorded: dict[Hashable, Callable[[], None]] = {}
         self._places: _Places | None = None
         self._like = torch.empty(0)

@@ -12,7 +12,6 @@ Shapes: S minibatches in a block, T terms of the loss.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -41,7 +40,7 @@ from attelbo.training.engine import (
 )
 from attelbo.training.fused_adam import parameters_of
 from attelbo.training.graphs import GraphEngine
-from attelbo.training.optimization import DirectOptimization, choose_optimizations, is_alone
+from attelbo.training.optimization import choose_optimizations, is_alone
 from attelbo.training.planning import planned_steps, refuse_single_rows
 from attelbo.training.replicas import Seat
 from attelbo.training.term_means import TermMeans
@@ -184,13 +183,11 @@ class BlockStepper(Callback):
         position = Position(self.model, self.seed, self.total_steps, self.trainer.global_rank)
         if self.seat is not None:
             return self.seat.engine(step, position, self._make_engine)
-        return self._make_engine(
-            step, position, [each for each in optimizations if isinstance(each, DirectOptimization)]
-        )
+        return self._make_engine(step, position)
 
-    def _make_engine(self, step: AnyStep, position: AnyPosition, optimizations: Sequence[DirectOptimization]) -> Engine:
+    def _make_engine(self, step: AnyStep, position: AnyPosition) -> Engine:
         if self.cuda_graphs is not False and _can_use_graphs(self.trainer):
-            return GraphEngine(step, position, optimizations, required=self.cuda_graphs is True)
+            return GraphEngine(step, position, required=self.cuda_graphs is True)
         return EagerEngine(step, position)
 
     @property

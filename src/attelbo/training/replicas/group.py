@@ -22,7 +22,7 @@ from torch import Tensor
 from attelbo.errors import ConfigError
 from attelbo.training.engine import Engine, EngineMaker, Position, Step
 from attelbo.training.replicas.functions import NotStackableError
-from attelbo.training.replicas.steps import StackedSteps, direct_of, stacking_pays
+from attelbo.training.replicas.steps import StackedSteps, stacking_pays
 
 Result = TypeVar("Result")
 
@@ -224,7 +224,7 @@ class SeatEngine:
         self.step = step
         self.position = position
         self.make_engine = make_engine
-        self.alone: Engine = make_engine(step, position, direct_of([step]))
+        self.alone: Engine = make_engine(step, position)
 
     @property
     def terms(self) -> tuple[str, ...]:

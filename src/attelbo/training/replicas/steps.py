@@ -67,7 +67,7 @@ class StackedSteps:
         streams = streams_of(len(steps), next(steps[0].model.parameters()).device)
         self._position = _StackedPosition(positions, streams)
         self._step = _StackedStep(self.steps, self.stack, streams)
-        self._engine = make_engine(self._step, self._position, direct_of(steps))
+        self._engine = make_engine(self._step, self._position)
 
     def run(self, blocks: Sequence[Sequence[Tensor]], first_steps: Sequence[int]) -> list[Tensor]:
         """Take one optimizer step of each replica for each of its minibatches; the terms of each, N of (S, T).
@@ -108,14 +108,19 @@ class _StackedStep:
         """Whether the replicas have taken equally many steps, as Adam counts them."""
         self._adams: dict[int, StackedAdam] = {}
         self._joint: list[Callable[[], None] | None] | None = None
-        direct = [direct_of_place(steps, place) for place, _ in enumerate(steps[0].turns)]
-        self._optimizers = [[optimization.optimizer for optimization in of_place] for of_place in direct]
+        # Replicas share one device, where torch does every optimization alone.
+        self._direct = list(zip(*(step.direct for step in steps), strict=True))  # of each place, those of all replicas
+        self._optimizers = [[optimization.optimizer for optimization in of_place] for of_place in self._direct]
         self._unchecked = {place for place, _ in enumerate(steps[0].turns)}
         self._taken = 0
 
     @property
     def terms(self) -> tuple[str, ...]:
         return self.steps[0].terms
+
+    @property
+    def direct(self) -> list[DirectOptimization]:
+        return [each for step in self.steps for each in step.direct]
 
     @property
     def variant(self) -> Hashable:
@@ -176,16 +181,14 @@ class _StackedStep:
         if joint is None:
             self.stack.hand_out_gradients(place)
             self.stack.clear_gradients(place)
-            for step in self.steps:
-                step.turns[place][1].step()
+            for optimization in self._direct[place]:
+                optimization.step()
         else:
             joint()
 
     def _joint_step(self, place: int) -> Callable[[], None] | None:
         """The steps of all in few kernels; None where each must step by itself."""
-        direct, optimizers = direct_of_place(self.steps, place), self._optimizers[place]
-        if len(direct) < len(self.steps):
-            return None
+        direct, optimizers = self._direct[place], self._optimizers[place]
         if self.in_step and can_be_stacked(optimizers):
             if place not in self._adams or not self._adams[place].is_whole():
                 self._adams[place] = StackedAdam(optimizers, *self.stack.parameters(place))
@@ -274,13 +277,3 @@ def _compare(terms: Terms, expected: Sequence[Terms]) -> None:
 
 def _joint(shares: Sequence[Share]) -> Share:
     return torch.stack([torch.as_tensor(share) for share in shares]) if isinstance(shares[0], Tensor) else shares[0]
-
-
-def direct_of(steps: Sequence[Step]) -> list[DirectOptimization]:
-    """The direct optimizations of all players of the steps."""
-    return [each for step in steps for _, each in step.turns if isinstance(each, DirectOptimization)]
-
-
-def direct_of_place(steps: Sequence[Step], place: int) -> list[DirectOptimization]:
-    """The direct optimizations of the players at a place."""
-    return [each for each in (step.turns[place][1] for step in steps) if isinstance(each, DirectOptimization)]
