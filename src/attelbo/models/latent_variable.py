@@ -68,14 +68,6 @@ class LatentVariableModel(EvidenceModel):
             stop_posterior=objective.stops_posterior,
         )
 
-    def latents(self, x: Tensor, y: Tensor | None = None) -> Evidence:
-        """The evidence terms for a turn of the objective that reads only z and q of them:
-        all of them, unless a subclass saves the rest."""
-        return self.evidence(x, y, self.objective.n_samples)
-
-    def latents_of(self, batch: Batch) -> Evidence:
-        return self.latents(batch.x, batch.y)
-
     @abstractmethod
     def weight_sampler(self, x: Tensor, y: Tensor | None = None) -> Callable[[int], Tensor]:
         """:meth:`weight_sampler_of` of x, (B, C, H, W)."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attelbo.building import Spec, part
 from attelbo.checks import check_at_least
-from attelbo.data.batch import DataSpec
+from attelbo.data.batch import Batch, DataSpec
 from attelbo.latent import Density, Distribution, Evidence, Extra, Likelihood, Objective, Posterior, Prior
 from attelbo.latent.control_variates import with_less_noise
 from attelbo.latent.gradients import weigh_samples
@@ -175,7 +175,8 @@ class VariationalAutoencoder(LatentVariableModel):
             generative=self,
         )
 
-    def latents(self, x: Tensor, y: Tensor | None = None) -> Evidence:
+    def latents_of(self, batch: Batch) -> Evidence:
+        x, y = batch.x, batch.y
         q = self.infer(x, y)
         z = q.rsample(self.objective.n_samples)
         unknown = z.new_full(z.shape[:2], math.nan)
