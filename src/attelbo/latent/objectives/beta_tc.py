@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from attelbo.checks import check_at_least, check_not_negative
-from attelbo.latent.arithmetic import LOG_2PI
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective
@@ -110,10 +109,9 @@ def aggregate_posterior(q: DiagonalNormal, z: Tensor, log_n: Tensor, estimator: 
         log_n: log N; an N below B counts as B.
         estimator: which of the two.
     """
-    z, mean, log_std = z.flatten(2).unsqueeze(2), q.mean.flatten(1), q.log_std.flatten(1)  # (K, B, 1, D), (B, D)
-    # Of each z under each posterior, by dimension: (K, B, B, D).
-    log_density = -0.5 * ((z - mean) * (-log_std).exp()).square() - (log_std + 0.5 * LOG_2PI)
-    log_weights = _log_weights(len(mean), log_n.clamp(min=math.log(len(mean))), estimator)  # (B, B)
+    batch = z.shape[1]
+    log_density = q.cross_log_prob_by_dimension(z.flatten(0, 1)).unflatten(0, (-1, batch))  # (K, B, B, D)
+    log_weights = _log_weights(batch, log_n.clamp(min=math.log(batch)), estimator)  # (B, B)
     return Aggregate(
         torch.logsumexp(log_density.sum(-1) + log_weights, dim=2),
         torch.logsumexp(log_density + log_weights.unsqueeze(-1), dim=2).sum(-1),
