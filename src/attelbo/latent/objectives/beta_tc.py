@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from attelbo.checks import check_at_least, check_not_negative
+from attelbo.checks import check_at_least, check_choice, check_not_negative
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective
@@ -64,11 +64,9 @@ class BetaTC(Objective):
         n_samples: int = 1,
     ) -> None:
         super().__init__()
-        check_at_least(1, n_samples=n_samples)
+        check_at_least(1, n_samples=n_samples, n_rows=n_rows)
         check_not_negative(beta=beta, alpha=alpha, gamma=gamma)
-        if estimator not in ("stratified", "weighted"):
-            raise ValueError(f"estimator must be stratified or weighted, got {estimator}")
-        check_at_least(1, n_rows=n_rows)
+        check_choice("estimator", estimator, Estimator)
         self.beta = beta
         self.alpha = alpha
         self.gamma = gamma
