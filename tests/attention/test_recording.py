@@ -106,6 +106,25 @@ def test_a_memory_of_one_row_is_that_of_every_row() -> None:
     torch.testing.assert_close(some[""], every[""][2:])
 
 
+class Sources(nn.Module):
+    """Of one's own: attends to several memories, however they are given."""
+
+    def forward(self, x: Tensor, memories: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+        return self.weights(x, memories)
+
+    def weights(self, x: Tensor, memories: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+        return torch.stack([(x[:, :1] * each[:, :1]).sum(-1) for each in memories], -1).unsqueeze(1)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("rows", [slice(0, 1), torch.tensor([2, 0])])
+def test_rows_of_several_memories(kind, rows) -> None:
+    layer, (x, y) = Sources(), inputs()
+    with record_attention(layer) as every, record_attention(layer, rows=rows) as some:
+        layer(x, kind([x, y, x + 1]))
+    torch.testing.assert_close(some[""], every[""][rows])
+
+
 def test_layers_are_chosen_by_name_and_every_call_is_kept() -> None:
     ours, (x, y) = model().eval(), inputs()
     with record_attention(ours, ["decoder.*"]) as maps:

@@ -461,7 +461,7 @@ def test_a_scale_that_is_none_is_refused(ours: Any, scale: float) -> None:
 
 @pytest.mark.parametrize("ours", [Normal, Laplace, HyperbolicSecant])
 def test_an_unknown_calibration_is_refused(ours: Any) -> None:
-    with pytest.raises(ValueError, match=r"^calibration must be 'fixed', 'learned' or 'optimal', got 'best'"):
+    with pytest.raises(ValueError, match=r"^calibration must be fixed or learned or optimal, got 'best'"):
         ours(SHAPE, "best")
 
 

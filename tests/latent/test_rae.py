@@ -125,7 +125,7 @@ def test_a_spectral_decoder_is_smooth(model: Generative) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"regularization": "l1"}, r"^regularization must be 'none', .* got 'l1'"),
+        ({"regularization": "l1"}, r"^regularization must be none or l2 or .* got 'l1'"),
         ({"weight": -1.0}, r"^weight must be finite and not negative, got -1.0"),
         ({"z_weight": math.inf}, r"^z_weight must be finite and not negative, got inf"),
     ],

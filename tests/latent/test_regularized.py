@@ -230,18 +230,18 @@ def test_no_samples_are_refused(name: str) -> None:
 
 REFUSED = [
     ("beta_tc", {"beta": -1.0}, r"^beta must be finite and not negative, got -1.0"),
-    ("beta_tc", {"estimator": "exact"}, r"^estimator must be stratified or weighted, got exact"),
+    ("beta_tc", {"estimator": "exact"}, r"^estimator must be stratified or weighted, got 'exact'"),
     ("capacity", {"capacity": -1.0}, r"^capacity must be finite and not negative, got -1.0"),
     ("capacity", {"gamma": math.nan}, r"^gamma must be finite"),
     ("capacity", {"discrete_capacity": 1.0}, r"^discrete_capacity is for choices .* there are 3 real numbers"),
-    ("dip", {"kind": "iii"}, r"^kind must be i or ii, got iii"),
+    ("dip", {"kind": "iii"}, r"^kind must be i or ii, got 'iii'"),
     ("dip", {"diagonal": math.inf}, r"^diagonal must be finite"),
     ("info", {"alpha": 1.5}, r"^alpha must be between 1 - weight, .*, and 1, got 1.5"),
     ("info", {"weight": 0.1, "alpha": 0.5}, r"^alpha must be between 1 - weight, 0.9, and 1, got 0.5"),
-    ("info", {"kernel": "linear"}, r"^kernel must be imq or rbf, got linear"),
+    ("info", {"kernel": "linear"}, r"^kernel must be imq or rbf, got 'linear'"),
     ("sliced_wasserstein", {"n_projections": 0}, r"^n_projections must be at least 1, got 0"),
     ("sliced_wasserstein", {"weight": -1.0}, r"^weight must be finite and not negative, got -1.0"),
-    ("wae_mmd", {"kernel": "linear"}, r"^kernel must be imq or rbf, got linear"),
+    ("wae_mmd", {"kernel": "linear"}, r"^kernel must be imq or rbf, got 'linear'"),
     ("wae_mmd", {"weight": -1.0}, r"^weight must be finite and not negative, got -1.0"),
 ]
 

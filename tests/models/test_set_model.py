@@ -163,7 +163,7 @@ def test_a_few_steps_bring_it_forward(network, task, head):
         (lambda: model(data=DataSpec("digits", (1, 8, 8), "levels", 10)), "model of sets .*, and digits has levels"),
         (
             lambda: model("deep_sets_max", pool="median"),
-            r"^model\.network: pool must be mean, sum or max, got 'median'",
+            r"^model\.network: pool must be mean or sum or max, got 'median'",
         ),
         (lambda: model("deep_sets_max", encoder=[]), r"^model\.network: encoder must name at least one layer"),
         (lambda: model("sab", layers=-1), r"^model\.network: layers must be at least 0, got -1"),

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from attelbo.attention.layer import join_heads
 from attelbo.attention.multi_head import AttentionOptions, MultiHeadAttention
+from attelbo.checks import check_choice
+
+Gate = Literal["head", "element"]
 
 
 class GatedAttention(MultiHeadAttention):
@@ -32,11 +35,10 @@ class GatedAttention(MultiHeadAttention):
         dim: int,
         heads: int,
         *,
-        gate: Literal["head", "element"] = "element",
+        gate: Gate = "element",
         **options: Unpack[AttentionOptions],
     ) -> None:
-        if gate not in ("head", "element"):
-            raise ValueError(f"gate must be head or element, got {gate!r}")
+        check_choice("gate", gate, Gate)
         super().__init__(dim, heads, **options)
         n_gates = heads if gate == "head" else self.output.in_features
         self.gate = nn.Linear(dim, n_gates, bias=self.output.bias is not None)

@@ -113,7 +113,7 @@ def _of_rows(value: Any, rows: Rows) -> Any:
         return value if len(value) == 1 else value[rows]
     if isinstance(value, dict):
         return {key: _of_rows(each, rows) for key, each in value.items()}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         parts = [_of_rows(each, rows) for each in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value

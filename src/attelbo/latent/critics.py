@@ -82,10 +82,13 @@ class ImageCritic(nn.Module):
         return full_precision(self.output(features)).squeeze(-1), features
 
 
-def loss_of_critic(real: Tensor, made: Tensor) -> Tensor:
-    """The cross-entropies of logits of real and of made samples, (N,) each, added, a scalar, nats: 2 log 2 at
-    chance."""
-    return F.softplus(-real).mean() + F.softplus(made).mean()
+def loss_of_critic(real: Tensor, *made: Tensor) -> Tensor:
+    """The cross-entropies of logits of real samples and of one or several kinds of made ones, (N,) each, added, a
+    scalar, nats: log 2 for each at chance."""
+    loss = F.softplus(-real).mean()
+    for each in made:
+        loss = loss + F.softplus(each).mean()
+    return loss
 
 
 def loss_of_maker(made: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Auto-Encoder" (arXiv:1804.01947), eq. 7-9.
 Shapes: n independent sets, B samples in a set, D dimensions, L directions.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,12 +20,6 @@ Kernel = Literal["imq", "rbf"]
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Those of the WAE authors' code. 2 D is the mean d^2 between two draws of N(0, I)."""
-
-
-def check_kernel(kernel: str) -> None:
-    """Raise ValueError unless there is such a kernel."""
-    if kernel not in get_args(Kernel):
-        raise ValueError(f"kernel must be {' or '.join(get_args(Kernel))}, got {kernel}")
 
 
 def maximum_mean_discrepancy(z: Tensor, other: Tensor, kernel: Kernel) -> Tensor:

@@ -32,8 +32,8 @@ from attelbo.models.parts import model_arguments
 from attelbo.models.top_down import TopDownVAE, checked_parts
 from attelbo.networks import AttentionParts
 from attelbo.networks.depth_attention import DepthAttention, tellers
-from attelbo.networks.layers import attention_layer, channels_last, check_attention_at
-from attelbo.networks.top_down import TopDownBlock, resize
+from attelbo.networks.layers import Size, attention_layer, channels_last, check_attention_at, halvings
+from attelbo.networks.top_down import Behind, resize
 
 FIRST = 2
 """The first layer, counted from 0, whose p has attention."""
@@ -63,13 +63,11 @@ class DeepAttentiveVAE(TopDownVAE):
         residual_posterior: bool,
         dim: int,
         parts: AttentionParts,
-        between_pixels: Callable[[], nn.Module],
-        attention_at: Sequence[int],
+        behind: Behind,
     ) -> None:
         super().__init__(
-            likelihood, objective, channels, latent_channels, blocks, optimizer, scheduler, residual_posterior
+            likelihood, objective, channels, latent_channels, blocks, optimizer, scheduler, residual_posterior, behind
         )
-        check_attention_at(attention_at, [size for size, n in zip(self.sizes, blocks, strict=True) if n])
 
         def attention_to(n_maps: int) -> DepthAttention:
             return DepthAttention(channels, dim, parts.layer(dim, max_length=n_maps))
@@ -80,13 +78,6 @@ class DeepAttentiveVAE(TopDownVAE):
         self.tell_evidence = tellers(1 + depth, channels, dim)
         self.n_evidence = [1 + sum(blocks[: level + 1]) for level in self.level_of]  # maps that q of a layer sees
         self.evidence_at = nn.ModuleList(attention_to(n) for n in self.n_evidence)
-        for size, level in zip(self.sizes, self.upward, strict=True):
-            if size[0] in attention_at:
-                for place, block in enumerate(cast(nn.Sequential, level)):
-                    level[place] = nn.Sequential(block, between_pixels())  # pyright: ignore[reportIndexIssue]
-        for level, block in zip(self.level_of, self.downward, strict=True):
-            if self.sizes[level][0] in attention_at:
-                block.out = nn.Sequential(cast(TopDownBlock, block).out, between_pixels())
         channels_last(self)
 
     def bottom_up(self, x: Tensor) -> list[Tensor]:
@@ -178,7 +169,9 @@ def build_deep_attentive(
     p, o = checked_parts(data, likelihood, objective, channels, latent_channels, blocks)
     parts = AttentionParts(attention, position={}, score=score, normalizer=normalizer)
 
-    def between_pixels() -> nn.Module:
+    def between_pixels(size: Size) -> nn.Module | None:
+        if size[0] not in attention_at:
+            return None
         try:
             return attention_layer(spatial_attention, channels, spatial_heads)
         except ValueError as error:
@@ -186,6 +179,8 @@ def build_deep_attentive(
 
     with model_arguments():
         check_at_least(1, dim=dim)
+        sizes = halvings((data.shape[1], data.shape[2]), len(blocks) - 1)
+        check_attention_at(attention_at, [size for size, n in zip(sizes, blocks, strict=True) if n])
         return DeepAttentiveVAE(
             p,
             o,
@@ -198,5 +193,4 @@ def build_deep_attentive(
             dim,
             parts,
             between_pixels,
-            attention_at,
         )

@@ -19,12 +19,14 @@ from torch.nn import functional as F
 
 from attelbo.attention import Padding
 from attelbo.building import Spec, part
-from attelbo.checks import check_at_least, check_positive
+from attelbo.checks import check_at_least, check_choice, check_positive
 from attelbo.data.batch import Batch, DataSpec
 from attelbo.errors import ConfigError
 from attelbo.latent.arithmetic import LOG_2PI, full_precision
 from attelbo.metrics import Measure, SampleMean
 from attelbo.models.base import Model, Terms, compute_and_reset
+
+RegressionLoss = Literal["absolute", "squared"]
 
 
 class SetHead(ABC):
@@ -65,9 +67,8 @@ class Regression(SetHead):
     n_outputs = 1
     out_features = 1
 
-    def __init__(self, loss: Literal["absolute", "squared"] = "absolute") -> None:
-        if loss not in ("absolute", "squared"):
-            raise ValueError(f"loss must be absolute or squared, got {loss!r}")
+    def __init__(self, loss: RegressionLoss = "absolute") -> None:
+        check_choice("loss", loss, RegressionLoss)
         self.loss = loss
         self.measures = (
             Measure("mae", "absolute error", "mean over sets", 4, better="less"),

@@ -26,7 +26,7 @@ from attelbo.latent.arithmetic import bound_log_std, full_precision
 from attelbo.models.hierarchy import Choice, Hierarchy, parameters_of, split_normal
 from attelbo.models.parts import check_images, check_objective_of_terms, likelihood_of, model_arguments
 from attelbo.networks.layers import channels_last, halvings, image_shape, initialize
-from attelbo.networks.top_down import Bottleneck, TopDownBlock, resize
+from attelbo.networks.top_down import Behind, TopDownBlock, residual_block, resize
 
 
 class TopDownVAE(Hierarchy):
@@ -42,6 +42,7 @@ class TopDownVAE(Hierarchy):
         optimizer: Spec,
         scheduler: Spec,
         residual_posterior: bool = False,
+        behind: Behind = lambda size: None,
     ) -> None:
         c_in, height, width = image_shape("data", likelihood.data_shape)
         sizes = halvings((height, width), len(blocks) - 1)  # of each level, from the image on
@@ -54,16 +55,13 @@ class TopDownVAE(Hierarchy):
         self.blocks = tuple(blocks)
         self.level_of = [level for level in reversed(range(len(blocks))) for _ in range(blocks[level])]  # of each layer
         self.residual_posterior = residual_posterior
-        hidden, scale = max(channels // 4, 1), depth**-0.5
         self.read = initialize(nn.Conv2d(c_in, channels, 3, padding=1))
         self.upward = nn.ModuleList(
-            nn.Sequential(
-                *(Bottleneck(channels, hidden, channels, size, residual=True, last_scale=scale) for _ in range(n))
-            )
+            nn.Sequential(*(residual_block(channels, size, depth, behind) for _ in range(n)))
             for size, n in zip(sizes, blocks, strict=True)
         )
         self.start = nn.Parameter(torch.zeros(channels, *sizes[-1]))
-        self.downward = nn.ModuleList(TopDownBlock(channels, latent_channels, size, depth) for size in layers)
+        self.downward = nn.ModuleList(TopDownBlock(channels, latent_channels, size, depth, behind) for size in layers)
         # Upsampled pixels are equal; these break the symmetry.
         self.offsets = nn.ParameterList(torch.zeros(channels, *size) for size in reversed(sizes[:-1]))
         self.output = initialize(nn.Conv2d(channels, likelihood.parameter_shape[0], 3, padding=1))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attelbo.attention import ISAB, PMA, SAB, Padding
 from attelbo.attention.layer import check_heads
 from attelbo.attention.sets.padding import without_padding
-from attelbo.checks import check_at_least, check_repetitions
+from attelbo.checks import check_at_least, check_choice, check_repetitions
 from attelbo.networks.layers import NEAR_ZERO, initialize, positive, relu_layers
 
 SetPooling = Literal["mean", "sum", "max"]
@@ -49,8 +49,7 @@ class DeepSets(nn.Module):
         pool: SetPooling = "max",
     ) -> None:
         super().__init__()
-        if pool not in ("mean", "sum", "max"):
-            raise ValueError(f"pool must be mean, sum or max, got {pool!r}")
+        check_choice("pool", pool, SetPooling)
         if not encoder:
             raise ValueError("encoder must name at least one layer, got []")
         check_at_least(1, in_features=in_features, n_outputs=n_outputs, out_features=out_features)

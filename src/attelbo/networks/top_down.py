@@ -5,6 +5,7 @@ Shapes: N rows, C channels, H x W pixels of a level, Z latents at each pixel.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,25 @@ class Bottleneck(nn.Module):
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
+Behind = Callable[[Size], nn.Module | None]
+"""A layer that follows each residual block on maps of this size (H, W), from their shape to the same; None: none."""
+
+
+def residual_block(channels: int, size: Size, depth: int, behind: Behind) -> nn.Module:
+    """(N, C, H, W) -> (N, C, H, W): a residual bottleneck over a quarter of the channels, and what is to follow it.
+
+    Args:
+        channels: C.
+        size: (H, W).
+        depth: the number of layers of the hierarchy: initial branches are divided by its root.
+        behind: what follows.
+    """
+    scale = 1 / math.sqrt(depth)
+    block = Bottleneck(channels, max(channels // 4, 1), channels, size, residual=True, last_scale=scale)
+    following = behind(size)
+    return block if following is None else nn.Sequential(block, following)
+
+
 class TopDownBlock(nn.Module):
     """One layer of latents: from the state h and the activations of x at this size to the parameters of q and of p, and
     from the chosen z to the next state.
@@ -56,10 +76,11 @@ class TopDownBlock(nn.Module):
         channels: C.
         n_latent: Z.
         size: (H, W).
-        depth: the number of layers of the hierarchy, by which initial residual branches are scaled down.
+        depth: as of :func:`residual_block`.
+        behind: what follows the residual block at the end.
     """
 
-    def __init__(self, channels: int, n_latent: int, size: Size, depth: int) -> None:
+    def __init__(self, channels: int, n_latent: int, size: Size, depth: int, behind: Behind) -> None:
         super().__init__()
         hidden = max(channels // 4, 1)
         self.channels = channels
@@ -70,9 +91,7 @@ class TopDownBlock(nn.Module):
         self.from_latent = initialize(nn.Conv2d(n_latent, channels, 1))
         with torch.no_grad():
             self.from_latent.weight.mul_(1 / math.sqrt(depth))
-        self.out: nn.Module = Bottleneck(
-            channels, hidden, channels, size, residual=True, last_scale=1 / math.sqrt(depth)
-        )
+        self.out = residual_block(channels, size, depth, behind)
 
     def of_posterior(self, h: Tensor, activation: Tensor) -> Tensor:
         """(mean, log std) of q, (N, 2 Z, H, W)."""

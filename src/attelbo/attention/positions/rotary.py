@@ -26,9 +26,10 @@ from torch import Tensor
 
 from attelbo.attention.positions.base import Position
 from attelbo.attention.positions.tables import angles, check_divides, places, rows_and_columns
-from attelbo.checks import check_at_least, check_positive
+from attelbo.checks import check_at_least, check_choice, check_positive
 
 Layout = Literal["half", "interleaved"]
+Stretched = Literal["places", "base"]
 
 
 class Rotation(Position):
@@ -52,8 +53,7 @@ class Rotation(Position):
 
     def __init__(self, turns: Tensor, layout: Layout, growth: Tensor | None = None) -> None:
         super().__init__()
-        if layout not in ("half", "interleaved"):
-            raise ValueError(f"layout must be half or interleaved, got {layout!r}")
+        check_choice("layout", layout, Layout)
         self.layout = layout
         self.max_length = len(turns)
         # (c, s) turns a pair (a, b) into (a c - b s, b c + a s): the features times the cosines, plus their partners
@@ -112,15 +112,14 @@ class Rotary(Rotation):
         base: float = 10_000.0,
         share: float = 1.0,
         stretch: float = 1.0,
-        stretched: Literal["places", "base"] = "places",
+        stretched: Stretched = "places",
     ) -> None:
         check_at_least(1, max_length=max_length, stretch=stretch)
         check_positive(base=base, stretch=stretch)
         check_divides(2, "head_dim", head_dim, "pairs that turn")
         if not 0 < share <= 1:
             raise ValueError(f"share must be in (0, 1], got {share}")
-        if stretched not in ("places", "base"):
-            raise ValueError(f"stretched must be places or base, got {stretched!r}")
+        check_choice("stretched", stretched, Stretched)
         n_pairs = max(1, round(share * head_dim / 2))
         at = torch.arange(max_length, dtype=torch.float64)
         if stretched == "places":

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from attelbo.checks import check_positive
+from attelbo.checks import check_choice, check_positive
 from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.likelihoods.base import Likelihood
 
@@ -63,8 +63,7 @@ class LocationScale(Likelihood):
 
     def __init__(self, data_shape: Sequence[int], calibration: Calibration = "optimal", scale: float = 1.0) -> None:
         super().__init__(data_shape)
-        if calibration not in ("fixed", "learned", "optimal"):
-            raise ValueError(f"calibration must be 'fixed', 'learned' or 'optimal', got {calibration!r}")
+        check_choice("calibration", calibration, Calibration)
         check_positive(scale=scale)
         self.calibration = calibration
         if calibration == "optimal":

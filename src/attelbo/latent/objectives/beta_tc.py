@@ -12,8 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from attelbo.checks import check_at_least, check_not_negative
-from attelbo.latent.arithmetic import LOG_2PI
+from attelbo.checks import check_at_least, check_choice, check_not_negative
 from attelbo.latent.distributions import DiagonalNormal
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective
@@ -65,11 +64,9 @@ class BetaTC(Objective):
         n_samples: int = 1,
     ) -> None:
         super().__init__()
-        check_at_least(1, n_samples=n_samples)
+        check_at_least(1, n_samples=n_samples, n_rows=n_rows)
         check_not_negative(beta=beta, alpha=alpha, gamma=gamma)
-        if estimator not in ("stratified", "weighted"):
-            raise ValueError(f"estimator must be stratified or weighted, got {estimator}")
-        check_at_least(1, n_rows=n_rows)
+        check_choice("estimator", estimator, Estimator)
         self.beta = beta
         self.alpha = alpha
         self.gamma = gamma
@@ -110,10 +107,9 @@ def aggregate_posterior(q: DiagonalNormal, z: Tensor, log_n: Tensor, estimator: 
         log_n: log N; an N below B counts as B.
         estimator: which of the two.
     """
-    z, mean, log_std = z.flatten(2).unsqueeze(2), q.mean.flatten(1), q.log_std.flatten(1)  # (K, B, 1, D), (B, D)
-    # Of each z under each posterior, by dimension: (K, B, B, D).
-    log_density = -0.5 * ((z - mean) * (-log_std).exp()).square() - (log_std + 0.5 * LOG_2PI)
-    log_weights = _log_weights(len(mean), log_n.clamp(min=math.log(len(mean))), estimator)  # (B, B)
+    batch = z.shape[1]
+    log_density = q.cross_log_prob_by_dimension(z.flatten(0, 1)).unflatten(0, (-1, batch))  # (K, B, B, D)
+    log_weights = _log_weights(batch, log_n.clamp(min=math.log(batch)), estimator)  # (B, B)
     return Aggregate(
         torch.logsumexp(log_density.sum(-1) + log_weights, dim=2),
         torch.logsumexp(log_density + log_weights.unsqueeze(-1), dim=2).sum(-1),

@@ -9,10 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attelbo.checks import check_at_least, check_not_negative
+from attelbo.checks import check_at_least, check_choice, check_not_negative
 from attelbo.latent.distributions import DiagonalNormal, Distribution, FullNormal, LowRankNormal
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective
+
+Kind = Literal["i", "ii"]
 
 
 class DIP(Objective):
@@ -37,7 +39,7 @@ class DIP(Objective):
 
     def __init__(
         self,
-        kind: Literal["i", "ii"] = "ii",
+        kind: Kind = "ii",
         off_diagonal: float = 1.0,
         diagonal: float = 1.0,
         n_samples: int = 1,
@@ -45,8 +47,7 @@ class DIP(Objective):
         super().__init__()
         check_at_least(1, n_samples=n_samples)
         check_not_negative(off_diagonal=off_diagonal, diagonal=diagonal)
-        if kind not in ("i", "ii"):
-            raise ValueError(f"kind must be i or ii, got {kind}")
+        check_choice("kind", kind, Kind)
         self.kind = kind
         self.off_diagonal = off_diagonal
         self.diagonal = diagonal

@@ -6,8 +6,8 @@ Shapes: K samples, B batch, E event shape of z.
 
 from torch import Tensor
 
-from attelbo.checks import check_at_least, check_not_negative
-from attelbo.latent.divergences import Kernel, check_kernel, maximum_mean_discrepancy
+from attelbo.checks import check_at_least, check_choice, check_not_negative
+from attelbo.latent.divergences import Kernel, maximum_mean_discrepancy
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, prior_samples
 
@@ -34,7 +34,7 @@ class InfoVAE(Objective):
     def __init__(self, alpha: float = 0.5, weight: float = 10.0, kernel: Kernel = "imq", n_samples: int = 1) -> None:
         super().__init__()
         check_at_least(1, n_samples=n_samples)
-        check_kernel(kernel)
+        check_choice("kernel", kernel, Kernel)
         check_not_negative(weight=weight)
         if not 1 - weight <= alpha <= 1:
             raise ValueError(f"alpha must be between 1 - weight, {1 - weight:g}, and 1, got {alpha:g}")

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from attelbo.checks import check_not_negative
+from attelbo.checks import check_choice, check_not_negative
 from attelbo.latent.arithmetic import full_precision, sum_event
 from attelbo.latent.distributions import Point
 from attelbo.latent.evidence import Evidence, Generative
 from attelbo.latent.objectives.base import Objective, generative_of
 from attelbo.latent.spectral import normalize_spectrally
+
+Regularization = Literal["none", "l2", "gradient_penalty", "spectral"]
 
 
 class RAE(Objective):
@@ -51,15 +53,12 @@ class RAE(Objective):
 
     def __init__(
         self,
-        regularization: Literal["none", "l2", "gradient_penalty", "spectral"] = "l2",
+        regularization: Regularization = "l2",
         weight: float = 1e-3,
         z_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        if regularization not in ("none", "l2", "gradient_penalty", "spectral"):
-            raise ValueError(
-                f"regularization must be 'none', 'l2', 'gradient_penalty' or 'spectral', got {regularization!r}"
-            )
+        check_choice("regularization", regularization, Regularization)
         check_not_negative(weight=weight, z_weight=z_weight)
         self.regularization = regularization
         self.weight = weight

@@ -34,9 +34,8 @@ class SlicedWasserstein(Objective):
 
     def __init__(self, weight: float = 10.0, n_projections: int = 50, n_samples: int = 1) -> None:
         super().__init__()
-        check_at_least(1, n_samples=n_samples)
+        check_at_least(1, n_samples=n_samples, n_projections=n_projections)
         check_not_negative(weight=weight)
-        check_at_least(1, n_projections=n_projections)
         self.weight = weight
         self.n_projections = n_projections
         self.n_samples = n_samples

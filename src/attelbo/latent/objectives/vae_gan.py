@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attelbo.checks import check_not_negative, check_positive
-from attelbo.latent.critics import BETAS, ImageCritic, loss_of_maker
+from attelbo.latent.critics import BETAS, ImageCritic, loss_of_critic, loss_of_maker
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective, Turn, generative_of
 
@@ -80,7 +80,7 @@ class VAEGAN(Objective):
         with torch.no_grad():
             made = (*self._images(evidence), self._invented(evidence))
         real, reconstructed, invented = (self.critic(images)[0] for images in made)
-        return loss_of_maker(real) + loss_of_maker(-reconstructed) + loss_of_maker(-invented)
+        return loss_of_critic(real, reconstructed, invented)
 
     @staticmethod
     def _images(evidence: Evidence) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ Shapes: K samples, B batch.
 
 from torch import Tensor
 
-from attelbo.checks import check_at_least, check_not_negative
-from attelbo.latent.divergences import Kernel, check_kernel
+from attelbo.checks import check_at_least, check_choice, check_not_negative
+from attelbo.latent.divergences import Kernel
 from attelbo.latent.evidence import Evidence
 from attelbo.latent.objectives.base import Objective
 from attelbo.latent.objectives.info import discrepancy_of
@@ -36,7 +36,7 @@ class WAEMMD(Objective):
     def __init__(self, weight: float = 100.0, kernel: Kernel = "imq", n_samples: int = 1) -> None:
         super().__init__()
         check_at_least(1, n_samples=n_samples)
-        check_kernel(kernel)
+        check_choice("kernel", kernel, Kernel)
         check_not_negative(weight=weight)
         self.weight = weight
         self.kernel: Kernel = kernel
