@@ -3,17 +3,20 @@
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import FINISHED, config_hash
-from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, ledgers_below, summary
-from attelbo.experiments.sweeps.searching import Search, best_line, importances
+from attelbo.experiments.sweeps.ledger import Job, Ledger, best_line, differing_words, ledgers_below, summary
 from attelbo.experiments.terminal import terminal
 
+if TYPE_CHECKING:  # imports torch and lightning, for which the state of a sweep does not wait
+    from attelbo.experiments.configuration import Composition
+    from attelbo.experiments.sweeps.searching import Search
 
-def dry(plan: Sequence[Composition], folder: Path) -> None:
+
+def dry(plan: Sequence["Composition"], folder: Path) -> None:
     """Print the jobs that a sweep would run, their states, and an estimate of the time that is left."""
     known = Ledger.read(folder)
     numbers = {} if known is None else {job.hash: job.number for job in known.jobs}
@@ -24,7 +27,7 @@ def dry(plan: Sequence[Composition], folder: Path) -> None:
     _print(Ledger(folder, sorted(jobs, key=lambda job: job.number)))
 
 
-def dry_search(search: Search, folder: Path) -> None:
+def dry_search(search: "Search", folder: Path) -> None:
     """Print the jobs that a search has chosen so far, and how many are to come."""
     known = Ledger.read(folder)
     ledger = Ledger(folder, known.jobs if known else [], search.record)
@@ -61,7 +64,7 @@ def _print(ledger: Ledger) -> None:
     coming = ledger.search["n_trials"] - len(ledger.jobs) if ledger.search else 0
     console.print(f"{summary(list(states.values()))}{_left(states, seconds, coming)}")
     if ledger.search:
-        for line in filter(None, (best_line(ledger), importances(ledger))):
+        for line in filter(None, (best_line(ledger), _importances(ledger))):
             console.print(line)
 
 
@@ -82,3 +85,15 @@ def _left(states: dict[str, str], seconds: dict[str, float | None], coming: int)
     return (
         f"{to_come}; about {mean * unfinished / 60:.1f} min of work left, at {mean:.1f} s a job (mean of {len(known)})"
     )
+
+
+def _importances(ledger: Ledger) -> str:
+    """How much each parameter matters to the metric, in a line; empty where too few jobs are done to say."""
+    from attelbo.experiments.sweeps import study
+
+    assert ledger.search is not None
+    if not (ledger.path / study.FILE).is_file():
+        return ""
+    shares = study.importances(ledger.path)
+    text = ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
+    return f"of what makes a job good: {text}" if text else ""
