@@ -1,5 +1,6 @@
 """The command line: start-up, help, what it hands to the run, exit codes."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -58,6 +59,16 @@ def test_a_slip_is_answered_without_torch(word):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("error: ")
+
+
+def test_the_states_of_sweeps_and_the_comparison_of_runs_do_not_wait_for_torch(tmp_path):
+    code = "import sys; import attelbo.experiments.comparison, attelbo.experiments.sweeps.showing as showing\n"
+    ledger = {"jobs": [{"number": 0, "hash": "a1", "words": ["seed=1"]}]}
+    (tmp_path / "sweep.json").write_text(json.dumps(ledger), encoding="utf-8")
+    code += f"from pathlib import Path; showing.status([Path({str(tmp_path)!r})]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "seed=1" in done.stdout
 
 
 def test_python_m_attelbo_is_the_command():

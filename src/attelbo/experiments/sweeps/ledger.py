@@ -224,3 +224,16 @@ def sweeps_below(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise UserError(f"sweep status: there is no sweep in {', '.join(map(str, paths))}")
     return list(found)
+
+
+def best_line(ledger: Ledger) -> str:
+    """The best job so far, in a line; empty before the first."""
+    assert ledger.search is not None
+    values = [(ledger.best(job), job) for job in ledger.jobs if ledger.state(job) == "done"]
+    known = [(value, job) for value, job in values if value is not None]
+    if not known:
+        return ""
+    sign = -1 if ledger.search["direction"] == "maximize" else 1
+    value, job = min(known, key=lambda each: sign * each[0])
+    words = [word for word in job.words if word.partition("=")[0] in ledger.search["parameters"]]
+    return f"best {ledger.search['metric']} {value:.6g}: job {job.number}, {' '.join(words)} [{ledger.path / job.hash}]"

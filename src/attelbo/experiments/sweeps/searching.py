@@ -19,7 +19,7 @@ from attelbo.experiments.configuration import Composition, check, compose
 from attelbo.experiments.rundir import FINISHED, computed, config_hash, digest
 from attelbo.experiments.sweeps import pruning
 from attelbo.experiments.sweeps.expanding import is_zipped, shared_words
-from attelbo.experiments.sweeps.ledger import Job, Ledger, summary
+from attelbo.experiments.sweeps.ledger import Job, Ledger, best_line, summary
 from attelbo.experiments.sweeps.running import launch_all, owned
 from attelbo.experiments.sweeps.space import Parameter, Value, point, size_of, space_of
 from attelbo.experiments.sweeps.specification import Sweep
@@ -175,31 +175,6 @@ def run(hydra: "Hydra", search: Search, folder: Path, shared: Sequence[str], tas
     if failed or stopped:
         sys.stdout.write("sweep: the same command again goes on from here\n")
     return stopped or int(failed)
-
-
-def best_line(ledger: Ledger) -> str:
-    """The best job so far, in a line; empty before the first."""
-    assert ledger.search is not None
-    values = [(ledger.best(job), job) for job in ledger.jobs if ledger.state(job) == "done"]
-    known = [(value, job) for value, job in values if value is not None]
-    if not known:
-        return ""
-    sign = -1 if ledger.search["direction"] == "maximize" else 1
-    value, job = min(known, key=lambda each: sign * each[0])
-    words = [word for word in job.words if word.partition("=")[0] in ledger.search["parameters"]]
-    return f"best {ledger.search['metric']} {value:.6g}: job {job.number}, {' '.join(words)} [{ledger.path / job.hash}]"
-
-
-def importances(ledger: Ledger) -> str:
-    """How much each parameter matters to the metric, in a line; empty where too few jobs are done to say."""
-    from attelbo.experiments.sweeps import study
-
-    assert ledger.search is not None
-    if not (ledger.path / study.FILE).is_file():
-        return ""
-    shares = study.importances(ledger.path)
-    text = ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
-    return f"of what makes a job good: {text}" if text else ""
 
 
 def _choose(study: "Study", search: Search, ledger: Ledger) -> tuple[Ledger, list[Job]]:

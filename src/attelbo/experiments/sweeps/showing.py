@@ -4,18 +4,21 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from attelbo.errors import UserError
-from attelbo.experiments.configuration import Composition
 from attelbo.experiments.rundir import FINISHED, config_hash
-from attelbo.experiments.sweeps.ledger import Job, Ledger, differing_words, summary, sweeps_below
-from attelbo.experiments.sweeps.searching import Search, best_line, importances
+from attelbo.experiments.sweeps.ledger import Job, Ledger, best_line, differing_words, summary, sweeps_below
 from attelbo.experiments.terminal import terminal
 
+if TYPE_CHECKING:  # imports torch and lightning, for which the state of a sweep does not wait
+    from attelbo.experiments.configuration import Composition
+    from attelbo.experiments.sweeps.searching import Search
 
-def dry(plan: Sequence[Composition], folder: Path) -> None:
+
+def dry(plan: Sequence["Composition"], folder: Path) -> None:
     """Print the jobs that a sweep would run, their states, and an estimate of the time that is left."""
     known = Ledger.read(folder)
     numbers = {} if known is None else {job.hash: job.number for job in known.jobs}
@@ -26,7 +29,7 @@ def dry(plan: Sequence[Composition], folder: Path) -> None:
     _print(Ledger(folder, sorted(jobs, key=lambda job: job.number)))
 
 
-def dry_search(search: Search, folder: Path) -> None:
+def dry_search(search: "Search", folder: Path) -> None:
     """Print the jobs that a search has chosen so far, and how many are to come."""
     known = Ledger.read(folder)
     ledger = Ledger(folder, known.jobs if known else [], search.record)
@@ -76,15 +79,6 @@ def _print(ledger: Ledger) -> None:
             console.print(line)
 
 
-def _importances(ledger: Ledger) -> str:
-    """None, with a line on the standard error, where the study cannot be read: the rest does not need it."""
-    try:
-        return importances(ledger)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return ""
-
-
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
@@ -102,3 +96,20 @@ def _left(states: dict[str, str], seconds: dict[str, float | None], coming: int)
     return (
         f"{to_come}; about {mean * unfinished / 60:.1f} min of work left, at {mean:.1f} s a job (mean of {len(known)})"
     )
+
+
+def _importances(ledger: Ledger) -> str:
+    """How much each parameter matters to the metric, in a line; empty where too few jobs are done to say, or, with a
+    line on the standard error, where the study cannot be read: the rest does not need it."""
+    from attelbo.experiments.sweeps import study
+
+    assert ledger.search is not None
+    if not (ledger.path / study.FILE).is_file():
+        return ""
+    try:
+        shares = study.importances(ledger.path)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return ""
+    text = ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
+    return f"of what makes a job good: {text}" if text else ""
