@@ -475,6 +475,21 @@ def test_a_folder_may_have_letters_of_any_alphabet(monkeypatch, name, key):
     assert runs == [name]
 
 
+@pytest.mark.parametrize(
+    "name", ["it's", 'a "b"', "x=1", "a,b", "{c}", "[d]", "e;f", "#g", "~", "7", "null", "${seed}"]
+)
+@pytest.mark.parametrize("key", ["", "run="])
+def test_a_folder_that_is_there_may_have_any_name(monkeypatch, tmp_path, name, key):
+    from attelbo.experiments import translating
+
+    runs = []
+    monkeypatch.setattr(translating, "translate", lambda run, **rest: runs.append(run))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    assert main(["translate", f"{key}{name}", "text=a"]) == 0
+    assert runs == [name]
+
+
 def test_a_name_may_have_letters_of_any_alphabet(capsys):
     assert main(["check", "name=gr\u00f6\u00dfe", "paths.output_dir=/gro\u0308\u00dfe/a b"]) == 0
     assert capsys.readouterr().out.startswith("ok: gr\u00f6\u00dfe ")

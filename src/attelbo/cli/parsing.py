@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from attelbo.errors import ConfigError, UserError, did_you_mean, nearest, one_line
+from attelbo.errors import ConfigError, UserError, did_you_mean, nearest, one_line, reachable
 from attelbo.experiments.quoting import quoted, with_letters
 
 CALLS = (
@@ -97,12 +97,18 @@ def parse(command: str, words: Sequence[str]) -> Namespace:
 
 
 def _of_run(word: str) -> str:
-    """A word that is not an assignment names the run."""
-    return f"run={word}" if _is_bare(word) else word
+    """A word that is not an assignment names the run; of a folder that exists no character means anything to Hydra."""
+    word = f"run={word}" if _is_bare(word) else word
+    return _literal(word) if word.startswith("run=") and _is_folder(word.removeprefix("run=")) else word
 
 
 def _is_bare(word: str) -> bool:
-    return "=" not in word and not word.startswith("~")
+    return _is_folder(word) or ("=" not in word and not word.startswith("~"))
+
+
+def _is_folder(name: str) -> bool:
+    with reachable():
+        return bool(name) and Path(name).is_dir()
 
 
 def _refuse_second_name(words: Sequence[str]) -> None:
