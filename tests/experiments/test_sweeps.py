@@ -13,7 +13,7 @@ from attelbo.errors import ConfigError, UserError
 from attelbo.experiments import run
 from attelbo.experiments.rundir import RunDirectory, locked
 from attelbo.experiments.sweeps.expanding import expand, shared_words
-from attelbo.experiments.sweeps.ledger import Ledger
+from attelbo.experiments.sweeps.ledger import Ledger, differing_words, summary
 from forked import command
 
 HASHES = ["aaaaaaaa", "bbbbbbbb", "cccccccc"]
@@ -88,6 +88,23 @@ def test_what_is_wrong_with_zipped_lists_is_one_line(words, message, capsys) -> 
 
 
 # -- the ledger ----------------------------------------------------------------------------------------
+
+
+def test_states_are_counted_and_words_that_differ_told() -> None:
+    assert summary(["failed", "done", "pending", "done"]) == "2 done, 1 failed, 1 pending"
+    assert summary([]) == "no jobs"
+    assert differing_words([["a=1", "seed=1"], ["a=1", "seed=2"]]) == [["seed=1"], ["seed=2"]]
+    assert differing_words([["a=1", "seed=1"]]) == [["a=1", "seed=1"]]
+
+
+@pytest.mark.parametrize(("state", "seconds"), [("pruned", 3.5), ("failed", None)])
+def test_of_jobs_without_a_result_those_that_were_pruned_have_a_time(
+    tmp_path: Path, state: str, seconds: float | None
+) -> None:
+    ledger = Ledger.open(tmp_path, [("a", ["seed=1"]), ("b", ["seed=2"])])
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "status.json").write_text(json.dumps({"state": state, "train_seconds": 3.5}))
+    assert [ledger.seconds(job) for job in ledger.jobs] == [seconds, None]
 
 
 def test_a_sweep_may_grow_and_its_jobs_keep_their_numbers(tmp_path: Path) -> None:
