@@ -298,7 +298,7 @@ def test_files_of_other_systems_hold_the_same_text(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "error", "told"),
     [
-        (None, {}, DataError, r"text\.txt cannot be read \(No such file or directory\); data\.source says which"),
+        (None, {}, DataError, r"text\.txt: no such file; data\.source says which"),
         ("", {}, DataError, r"text\.txt is empty$"),
         ("  \n\n", {}, DataError, r"text\.txt is empty$"),
         ("a", {}, DataError, r"text\.txt is too short to keep a share for validation; data=ref"),
