@@ -101,7 +101,7 @@ def test_lines_end_at_line_feeds_alone(files):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, ": no such file; data.source says which"),
+        (None, ": no such file; data.source says which, from paths.data_dir or absolutely"),
         (b"", " is empty"),
         (b" \n\n", " is empty"),
         (b"caf\xe9\n", " is not UTF-8: byte 3 is 0xe9"),

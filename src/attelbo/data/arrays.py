@@ -91,7 +91,7 @@ class ArrayDataModule(ImageDataModule):
     def spec(self) -> DataSpec:
         """Known once the header of the file was read and, where numbers are standardized, all of it, unless a run has
         kept what is needed; see :meth:`ImageDataModule.spec`."""
-        spec = super().spec
+        spec = self._of_images
         if self.standardize == "none":
             return spec
         return replace(spec, log_volume=self.units.log_volume(spec.shape))
@@ -113,13 +113,14 @@ class ArrayDataModule(ImageDataModule):
 
     def restored(self, x: Tensor) -> Tensor:
         """What the model makes, (..., *shape), in the units of the file: real numbers, bytes not rounded, or bits."""
-        if super().spec.kind != "real":
-            return x * 255 if self.spec.kind == "levels" else x
+        kind = self._of_images.kind
+        if kind != "real":
+            return x * 255 if kind == "levels" else x
         location, scale, *_ = self.units
         return x.double() * scale.to(x.device) + location.to(x.device)
 
     def shown(self, x: Tensor) -> Tensor:
-        if self.spec.kind != "real":
+        if self._of_images.kind != "real":
             return x
         _, _, black, white = self.units
         return ((self.restored(x) - black) / max(white - black, 1e-300)).float()
@@ -128,7 +129,7 @@ class ArrayDataModule(ImageDataModule):
 
     def read(self, files: Sequence[Path]) -> Tensor:
         """Pictures; see :meth:`ImageDataModule.read`."""
-        spec = super().spec
+        spec = self._of_images
         if spec.kind == "real" or spec.row != "image":
             raise UserError(
                 f"{self._name} has no images that a picture could be one of; path=... names a file like its own (.npz, "
@@ -200,8 +201,7 @@ class ArrayDataModule(ImageDataModule):
         return *super()._content(), self.standardize
 
     def _load(self) -> Splits:
-        kind = super().spec.kind
-        if kind != "real":
+        if self._of_images.kind != "real":
             return super()._load()
         train, test = checked(self.source, self.root)
         validation_rows, train_rows = self._divide(len(train.x))
@@ -214,7 +214,7 @@ class ArrayDataModule(ImageDataModule):
         }
 
     def _trained(self) -> ResidentSplit:
-        if super().spec.kind != "real":
+        if self._of_images.kind != "real":
             return super()._trained()
         train, _ = self.source.load(self.root)
         _, rows = self._divide(len(train.x))

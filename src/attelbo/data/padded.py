@@ -46,18 +46,11 @@ class PaddedSplit(ResidentSplit):
 
     @property
     def lengths(self) -> Tensor:
-        """What rows are sorted by, (N,) int64 on the CPU: the tokens of x, and then those of y."""
+        """The tokens of x, and then those of y."""
         x = self.x_lengths.cpu()
         if self.y is None or self.y_lengths is None:
             return x
         return x * (self.y.shape[1] + 1) + self.y_lengths.cpu()
-
-    def crops(self, device: torch.device) -> bool:
-        """On a CPU."""
-        return device.type == "cpu"
-
-    def alike(self, index: Tensor) -> Tensor:
-        return index[self.lengths.to(index.device)[index].argsort(stable=True)]
 
     def materialize(self, index: Tensor) -> Batch:
         self.to(index.device)

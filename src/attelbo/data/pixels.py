@@ -124,7 +124,7 @@ class PixelSplit(ResidentSplit):
         self.keeps = kept is not None
         if kept is not None:
             pixels, segments = kept
-            self.pixels, self.segments = pixels.to(compact_dtype(int(pixels.max()) + 1)), segments.to(torch.int8)
+            self.pixels, self.segments = pixels.to(compact_dtype(int(pixels.max()) + 1)), segments
 
     def __len__(self) -> int:
         return len(self.images)
@@ -134,11 +134,11 @@ class PixelSplit(ResidentSplit):
         images = self.images.materialize(index).x
         y = images.flatten(2).mT  # (B, H W, C)
         if self.keeps:
-            pixels, segments = (kept.index_select(0, index).long() for kept in (self.pixels, self.segments))
+            pixels, segments = self.pixels.index_select(0, index).long(), self.segments.index_select(0, index)
         else:
             pixels, segments = some_pixels(len(index), y.shape[1], self.sizes, index.device)
         x = pixel_places(*images.shape[-2:], device=index.device)
-        return Batch(x[pixels], torch.take_along_dim(y, pixels.unsqueeze(-1), 1), index, segments)
+        return Batch(x[pixels], torch.take_along_dim(y, pixels.unsqueeze(-1), 1), index, segments.long())
 
     def checksum(self) -> str:
         """That of the images: the rest follows from it."""
@@ -148,7 +148,8 @@ class PixelSplit(ResidentSplit):
 def some_pixels(
     n: int, n_pixels: int, sizes: Sizes, device: torch.device, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """N different pixels for each of n images, in random order, and the segments that they are in: (n, N), int64."""
+    """N different pixels for each of n images, in random order, (n, N) int64, and the segments that they are in, (n, N)
+    int8."""
     order = torch.rand(n, n_pixels, device=device, generator=generator).argsort(1)
     return order[:, : sizes.max_points], sizes.draw(n, device, generator)
 

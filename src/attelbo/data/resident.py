@@ -32,13 +32,20 @@ class ResidentSplit(ABC):
     def __len__(self) -> int:
         """Rows."""
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """What padded rows are sorted by, (N,) int64 on the CPU; None: all rows are equally long."""
+        return None
+
     def crops(self, device: torch.device) -> bool:
-        """Whether the shape of a batch on this device depends on which rows are in it: it does not, as a rule."""
-        return False
+        """Whether the shape of a batch on this device depends on which rows are in it, as that of padded ones does on
+        a CPU."""
+        return device.type == "cpu" and self.lengths is not None
 
     def alike(self, index: Tensor) -> Tensor:
         """These rows (B,), sorted so that neighbours are of similar length: as they are, where all are."""
-        return index
+        lengths = self.lengths
+        return index if lengths is None else index[lengths.to(index.device)[index].argsort(stable=True)]
 
     def to(self, device: torch.device) -> None:
         """Move everything to the device; nothing happens if it is there already."""

@@ -85,10 +85,6 @@ class GeneratedDataModule(ResidentDataModule):
     def spec(self) -> DataSpec:
         return self._spec
 
-    def size(self, split: Evaluated) -> int:
-        """Rows of a split."""
-        return self.sizes["train" if split == "trained" else split]
-
     def _content(self) -> tuple[Any, ...]:
         return type(self.task).__qualname__, sorted(vars(self.task).items()), self.sizes
 
@@ -129,25 +125,6 @@ class TaskDataModule(GeneratedDataModule):
                 xs, ys = zip(*drawn, strict=True)
                 return torch.cat(xs)[:size], torch.cat(ys)[:size]
         raise ConfigError(f"data.task: too few different questions for {size:,} {split} rows of {self.spec.name}")
-
-
-class FreshSplit(ResidentSplit):
-    """Rows that are drawn anew whenever they are asked for: their number only counts an epoch.
-
-    Args:
-        task: what draws them.
-        n_rows: in an epoch.
-    """
-
-    def __init__(self, task: Any, n_rows: int) -> None:
-        self.task = task
-        self.n_rows = n_rows
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-    def materialize(self, index: Tensor) -> Batch:
-        return self.task.draw(len(index), index.device).batch(index)
 
 
 class TaskSplit(ResidentSplit):

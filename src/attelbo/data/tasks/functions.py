@@ -1,5 +1,4 @@
-"""What generated tasks on functions, known at some points, have in common: those to train on are drawn anew for each
-batch, the others are the same in every run.
+"""What generated tasks on functions, known at some points, have in common.
 
 A row is a function: places x, values y, and which points are its context, which its targets. Each function has a
 context of its own size and is filled up with padding, so that all batches have one shape.
@@ -7,7 +6,7 @@ context of its own size and is filled up with padding, so that all batches have 
 Shapes: n or B functions, N points of the largest, X numbers of a place and Y of a value.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,10 +14,9 @@ import torch
 from torch import Tensor
 
 from attelbo.checks import check_at_least
-from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch, DataSpec, Evaluated
-from attelbo.data.module import Splits, fixed_generator
+from attelbo.data.batch import CONTEXT, IGNORE, TARGET, Batch
 from attelbo.data.resident import ResidentSplit
-from attelbo.data.tasks.base import FreshSplit, GeneratedDataModule
+from attelbo.data.tasks.fresh import FreshDataModule, FreshTask
 
 
 class Sizes(NamedTuple):
@@ -35,7 +33,7 @@ class Sizes(NamedTuple):
         check_at_least(self.min_context + self.min_target, max_points=self.max_points)
 
     def draw(self, n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-        """The segments (n, N) of n functions: CONTEXT first, then TARGET, then padding.
+        """The segments (n, N) int8 of n functions: CONTEXT first, then TARGET, then padding.
 
         The context has ``min_context`` to ``max_points - min_target`` points, all sizes equally likely; the targets
         ``min_target`` up to as many as there is room for.
@@ -47,7 +45,7 @@ class Sizes(NamedTuple):
         target = self.min_target + (share * room).long().clamp(max=room - 1)
         place = torch.arange(self.max_points, device=device)
         asked = torch.where(place < context + target, TARGET, IGNORE)
-        return torch.where(place < context, CONTEXT, asked)
+        return torch.where(place < context, CONTEXT, asked).to(torch.int8)
 
 
 class Functions(NamedTuple):
@@ -58,21 +56,17 @@ class Functions(NamedTuple):
     y: Tensor
     """(n, N, Y)."""
     segments: Tensor
-    """(n, N), int64: CONTEXT, TARGET or padding."""
+    """(n, N), int8: CONTEXT, TARGET or padding."""
 
     def batch(self, index: Tensor) -> Batch:
         """As a model gets them: each row is one function."""
-        return Batch(self.x, self.y, index, self.segments)
+        return Batch(self.x, self.y, index, self.segments.long())
 
 
-class FunctionTask(ABC):
+class FunctionTask(FreshTask):
     """A way to draw functions."""
 
     sizes: Sizes
-
-    @abstractmethod
-    def spec(self, name: str) -> DataSpec:
-        """What a row is like."""
 
     @abstractmethod
     def places(self, n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
@@ -92,42 +86,12 @@ class FunctionTask(ABC):
         return Functions(x, self.values(x, generator), self.sizes.draw(n, device, generator))
 
 
-class FunctionDataModule(GeneratedDataModule):
+class FunctionDataModule(FreshDataModule):
     """A generated task on functions: those to train on are drawn anew for each batch."""
 
     task: FunctionTask
-
-    def _load(self) -> Splits:
-        return {
-            "train": FreshSplit(self.task, self.sizes["train"]),
-            "validation": self._kept("validation", self.task),
-            "test": self._kept("test", self.task),
-        }
+    called = "functions"
 
     @property
     def shifted(self) -> dict[str, ResidentSplit]:
         return {name: self._kept("test", task, name) for name, task in self.task.others().items()}
-
-    def _trained(self) -> ResidentSplit:
-        """As many as in an epoch, drawn once: those that were trained on are gone."""
-        return self._kept("trained", self.task)
-
-    def _kept(self, split: Evaluated, task: FunctionTask, name: str = "") -> "KeptFunctions":
-        generator = fixed_generator(f"{split} functions {name}".strip())
-        return KeptFunctions(task.draw(self.size(split), torch.device("cpu"), generator))
-
-
-class KeptFunctions(ResidentSplit):
-    """Functions in memory."""
-
-    def __init__(self, functions: Functions) -> None:
-        self.x, self.y = functions.x, functions.y
-        self.segments = functions.segments.to(torch.int8)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def materialize(self, index: Tensor) -> Batch:
-        self.to(index.device)
-        x, y, segments = (part.index_select(0, index) for part in (self.x, self.y, self.segments))
-        return Batch(x, y, index, segments.long())

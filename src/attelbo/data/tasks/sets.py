@@ -1,22 +1,18 @@
-"""What generated tasks on sets have in common: training sets that never come twice, the others the same in every run.
+"""What generated tasks on sets have in common.
 
-A training set is drawn on the training device when its batch is made, from the default generator, as everything random
-about a training batch is: nothing is stored, and no set comes twice. Sets have different sizes and are filled up with
-padding, so that all batches have one shape.
+Sets have different sizes and are filled up with padding, so that all batches have one shape.
 
 Shapes: n or B sets, N elements of the largest, D numbers each.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from attelbo.data.batch import IGNORE, Batch, DataSpec, Evaluated
-from attelbo.data.module import Splits, fixed_generator
-from attelbo.data.resident import ResidentSplit
-from attelbo.data.tasks.base import FreshSplit, GeneratedDataModule
+from attelbo.data.batch import IGNORE, Batch
+from attelbo.data.tasks.fresh import FreshDataModule, FreshTask
 
 
 class Sets(NamedTuple):
@@ -34,51 +30,19 @@ class Sets(NamedTuple):
         return Batch(self.x, self.y, index, torch.where(there_are(self.size, self.x.shape[1]), 0, IGNORE))
 
 
-class SetTask(ABC):
+class SetTask(FreshTask):
     """A way to draw sets with their answers."""
-
-    @abstractmethod
-    def spec(self, name: str) -> DataSpec:
-        """What a row is like."""
 
     @abstractmethod
     def draw(self, n: int, device: torch.device, generator: torch.Generator | None = None) -> Sets:
         """n independent sets, from the device's default generator if none is given."""
 
 
-class SetDataModule(GeneratedDataModule):
+class SetDataModule(FreshDataModule):
     """A generated task on sets: those to train on are drawn anew for each batch."""
 
     task: SetTask
-
-    def _load(self) -> Splits:
-        return {
-            "train": FreshSplit(self.task, self.sizes["train"]),
-            "validation": self._kept("validation"),
-            "test": self._kept("test"),
-        }
-
-    def _trained(self) -> ResidentSplit:
-        """As many as in an epoch, drawn once: those that were trained on are gone."""
-        return self._kept("trained")
-
-    def _kept(self, split: Evaluated) -> "KeptSets":
-        generator = fixed_generator(f"{split} sets")
-        return KeptSets(self.task.draw(self.size(split), torch.device("cpu"), generator))
-
-
-class KeptSets(ResidentSplit):
-    """Sets in memory."""
-
-    def __init__(self, sets: Sets) -> None:
-        self.x, self.size, self.y = sets
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def materialize(self, index: Tensor) -> Batch:
-        self.to(index.device)
-        return Sets(*(part.index_select(0, index) for part in (self.x, self.size, self.y))).batch(index)
+    called = "sets"
 
 
 def there_are(size: Tensor, n: int) -> Tensor:

@@ -15,7 +15,7 @@ from attelbo.checks import check_at_least
 from attelbo.data.batch import BOS, EOS, DataSpec
 from attelbo.data.module import ResidentDataModule, build_part
 from attelbo.data.options import ResidentOptions
-from attelbo.data.padded import PaddedSplit, bucketed_order
+from attelbo.data.padded import bucketed_order
 from attelbo.data.text.vocabulary import Kept, Tokenizer, load_vocabularies, save_vocabularies
 from attelbo.errors import UserError
 
@@ -127,8 +127,7 @@ class TextDataModule(ResidentDataModule):
     def training_rows(self, epoch: int, rank: int, world_size: int) -> Tensor:
         """With rows of similar length in each minibatch, where they differ and it is wanted; see
         :meth:`ResidentDataModule.training_rows`."""
-        split = self._split("train")
-        if not isinstance(split, PaddedSplit) or not self.bucketed:
+        lengths = self._split("train").lengths if self.bucketed else None
+        if lengths is None:
             return super().training_rows(epoch, rank, world_size)
-        lengths = split.lengths[: self.n_rows("train")]
-        return bucketed_order(lengths, self.batch_size, self.seed, epoch, rank, world_size)
+        return bucketed_order(lengths[: self.n_rows("train")], self.batch_size, self.seed, epoch, rank, world_size)
