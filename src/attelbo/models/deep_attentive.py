@@ -13,7 +13,8 @@ without it. Behind the blocks of chosen sizes there can be attention between pix
 Ours differs: the hierarchy is that of Child 2021, where the paper's is NVAE; c_1 = h_1 and c_2 = h_2, since all that
 there is above these layers is h_1, a learned constant.
 
-Shapes: N rows, C channels, H x W pixels of a level, L layers, as many blocks that read x, E features of a projection.
+Shapes: B batch, N rows (B for each sample), C channels, H x W pixels of a level, L layers, as many blocks that read x,
+E features of a projection.
 """
 
 from collections.abc import Callable, Sequence
