@@ -59,8 +59,8 @@ def norm(layer, vector: Tensor) -> Tensor:
     return (vector - vector.mean()) / (vector.var(unbiased=False) + layer.eps).sqrt() * layer.weight + layer.bias
 
 
-def heard(layer, asking: Tensor, told: list[Tensor]) -> Tensor:
-    """What each pixel hears: heads, softmax and sums spelled out for one pixel at a time."""
+def attended(layer, asking: Tensor, memory: list[Tensor]) -> Tensor:
+    """What each pixel attends to: heads, softmax and sums spelled out for one pixel at a time."""
     mha, rows = layer.attention, []
     w_q, w_k, w_v = mha.qkv.weight.chunk(3)
     b_q, b_k, b_v = mha.qkv.bias.chunk(3)
@@ -68,8 +68,8 @@ def heard(layer, asking: Tensor, told: list[Tensor]) -> Tensor:
     for n in range(len(asking)):
         for i in range(height):
             for j in range(width):
-                q = w_q @ norm(layer.query_norm, layer.ask.weight @ asking[n, :, i, j] + layer.ask.bias) + b_q
-                tokens = [norm(layer.memory_norm, at(each[n], i, j, height, width)) for each in told]
+                q = w_q @ norm(layer.query_norm, layer.query.weight @ asking[n, :, i, j] + layer.query.bias) + b_q
+                tokens = [norm(layer.memory_norm, at(each[n], i, j, height, width)) for each in memory]
                 heads = []
                 for h in range(HEADS):
                     part = slice(h * len(q) // HEADS, (h + 1) * len(q) // HEADS)
@@ -77,7 +77,7 @@ def heard(layer, asking: Tensor, told: list[Tensor]) -> Tensor:
                     weights = scores.exp() / scores.exp().sum()
                     heads.append(sum(w * (w_v @ t + b_v)[part] for w, t in zip(weights, tokens, strict=True)))
                 out = mha.output.weight @ torch.cat(heads) + mha.output.bias
-                rows.append(layer.hear.weight @ out + layer.hear.bias)
+                rows.append(layer.back.weight @ out + layer.back.bias)
     return torch.stack(rows).view(len(asking), height, width, -1).permute(0, 3, 1, 2)
 
 
@@ -107,25 +107,25 @@ def by_hand(model: DeepAttentiveVAE, x: Tensor, z: list[Tensor]) -> tuple[Tensor
     """log p(x|z), the KL of each layer, and log p(z) - log q(z) of latents that were drawn from q."""
     sizes = [(7, 5), (4, 3), (2, 2), (1, 1)]
     h = model.read(x)
-    told_of_x, level_ends = [linear(model.tell_evidence[0], h)], []
+    memory_of_x, level_ends = [linear(model.evidence_memory[0], h)], []
     for size, level in zip(sizes, model.upward, strict=True):
         h = resized(h, size)
         for block in level:
             h = block(h)
-            told_of_x.append(linear(model.tell_evidence[len(told_of_x)], h))
-        level_ends.append((h, len(told_of_x)))
-    told, kls, log_ratio, layer = [], [], 0.0, 0
+            memory_of_x.append(linear(model.evidence_memory[len(memory_of_x)], h))
+        level_ends.append((h, len(memory_of_x)))
+    memory, kls, log_ratio, layer = [], [], 0.0, 0
     h = model.start.expand(len(x), -1, -1, -1)
     for level in (3, 2, 1, 0):
         if level < 3:
             h = resized(h, sizes[level]) + model.offsets[2 - level]
         for _ in range(BLOCKS[level]):
             block = model.downward[layer]
-            c = h + heard(model.above[layer - 2], h, told) if layer >= 2 else h
-            if layer < len(model.tell):
-                told.append(linear(model.tell[layer], h))
+            c = h + attended(model.above[layer - 2], h, memory) if layer >= 2 else h
+            if layer < len(model.memory):
+                memory.append(linear(model.memory[layer], h))
             a, n_seen = level_ends[level]
-            a = a + heard(model.evidence_at[layer], c, told_of_x[:n_seen])
+            a = a + attended(model.evidence_at[layer], c, memory_of_x[:n_seen])
             p_mean, p_log_std, features = block.prior(c).split([2, 2, 8], 1)
             q_mean, q_log_std = block.posterior(torch.cat([c, a], 1)).chunk(2, 1)
             if model.residual_posterior:
@@ -197,11 +197,11 @@ def test_a_layer_changes_the_contexts_of_the_layers_below_it_only():
 
 
 @torch.no_grad()
-def test_every_layer_below_hears_what_a_layer_tells_and_none_above_it():
+def test_every_layer_below_attends_to_a_projection_and_none_above_it():
     model = make()
     before = contexts(model, lambda q, p: p.mean)
-    for changed, teller in enumerate(model.tell):
-        teller.bias.add_(torch.linspace(0, 1, len(teller.bias), dtype=torch.float64))
+    for changed, projection in enumerate(model.memory):
+        projection.bias.add_(torch.linspace(0, 1, len(projection.bias), dtype=torch.float64))
         after = contexts(model, lambda q, p: p.mean)
         first = max(changed + 1, 2)  # the first two have no attention
         same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
@@ -212,17 +212,17 @@ def test_every_layer_below_hears_what_a_layer_tells_and_none_above_it():
 @torch.no_grad()
 def test_weights_sum_to_one_over_the_layers_above_and_over_the_blocks_to_the_own_level():
     model = make()
-    looks = model.looks(images(4))
+    weights = model.depth_weights(images(4))
     depth = sum(BLOCKS)
-    assert looks.above.shape == (depth, depth)
-    assert looks.evidence.shape == (depth, 1 + depth)
+    assert weights.above.shape == (depth, depth)
+    assert weights.evidence.shape == (depth, 1 + depth)
     ones = torch.ones(depth, dtype=torch.float64)
-    torch.testing.assert_close(looks.above.sum(1), ones * (torch.arange(depth) >= 2))
-    torch.testing.assert_close(looks.above.tril(-1), looks.above, rtol=0, atol=0)
-    assert (looks.above > 0).sum(1).tolist() == [0, 0, 2, 3, 4]
-    torch.testing.assert_close(looks.evidence.sum(1), ones)
+    torch.testing.assert_close(weights.above.sum(1), ones * (torch.arange(depth) >= 2))
+    torch.testing.assert_close(weights.above.tril(-1), weights.above, rtol=0, atol=0)
+    assert (weights.above > 0).sum(1).tolist() == [0, 0, 2, 3, 4]
+    torch.testing.assert_close(weights.evidence.sum(1), ones)
     # Layers of 1x1 see the input and all five blocks, those of 2x2 not the last two, the last one its own level's.
-    assert (looks.evidence > 0).sum(1).tolist() == [6, 6, 4, 4, 2]
+    assert (weights.evidence > 0).sum(1).tolist() == [6, 6, 4, 4, 2]
 
 
 @torch.no_grad()
@@ -231,11 +231,11 @@ def test_weights_of_each_pixel_are_those_that_it_attends_with():
     layer = model.above[1]
     torch.manual_seed(1)
     h = torch.randn(2, 8, 4, 3, dtype=torch.float64)
-    told = [torch.randn(2, 4, *size, dtype=torch.float64) for size in ((1, 1), (2, 2), (4, 3))]
-    weights = layer.weights(h, told)
+    memory = [torch.randn(2, 4, *size, dtype=torch.float64) for size in ((1, 1), (2, 2), (4, 3))]
+    weights = layer.weights(h, memory)
     assert weights.shape == (2, HEADS, 12, 3)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, HEADS, 12, dtype=torch.float64))
-    torch.testing.assert_close(layer(h, told), heard(layer, h, told))
+    torch.testing.assert_close(layer(h, memory), attended(layer, h, memory))
 
 
 # -- beside the model without attention -----------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_any_attention_that_can_attend_to_a_memory(runs, name):
     loss.backward()
     assert loss.isfinite()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    assert (model.looks(data.materialize(torch.arange(2), "train").x).evidence.sum(1) > 0).all()
+    assert (model.depth_weights(data.materialize(torch.arange(2), "train").x).evidence.sum(1) > 0).all()
 
 
 # -- what does not fit ----------------------------------------------------------------------------------

@@ -46,18 +46,18 @@ def model(blocks, **changes):
 def test_a_row_for_each_layer_and_a_column_for_each_that_it_may_attend_to() -> None:
     made = model((1, 0, 2, 1))
     works = Depths(6).draw(made, Data())  # pyright: ignore[reportArgumentType]
-    looks = made.eval().looks(Data.materialize(torch.arange(6) * 2, "validation").x)
+    weights = made.eval().depth_weights(Data.materialize(torch.arange(6) * 2, "validation").x)
     layers = ["1:\u00a01x1", "2:\u00a02x2", "3:\u00a02x2", "4:\u00a08x8"]
     expected = {
         "attention_above": attention_map(
-            looks.above[2:, :3],
+            weights.above[2:, :3],
             layers[2:],
             layers[:3],
             "Layers above, seen by each layer of the hierarchy",
             axes=("layer", "layer above, from the top on"),
         ),
         "attention_evidence": attention_map(
-            looks.evidence,
+            weights.evidence,
             layers,
             ["input:\u00a08x8", "1:\u00a08x8", "2:\u00a02x2", "3:\u00a02x2", "4:\u00a01x1"],
             "Blocks that have read the image, seen by the posterior of each layer",

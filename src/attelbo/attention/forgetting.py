@@ -36,7 +36,7 @@ class ForgettingAttention(MultiHeadAttention):
     """Causal multi-head attention with a forget gate for each head; without gates where it attends to a memory, whose
     tokens are neither before nor after the queries.
 
-    The gates always have a bias; those of padding are 1. A cache holds R more numbers for each token: log f.
+    The gates always have a bias; those of padding are 1. A cache holds N more numbers for each token: log f.
 
     Args:
         causal: whether it is self-attention, and has gates; else it is for a memory only.

@@ -1,19 +1,20 @@
 """A top-down hierarchy whose layers attend to all layers above them (Apostolopoulou, Char, Rosenfeld & Dubrawski 2022,
 "Deep Attentive Variational Inference", ICLR, section 3).
 
-    c_l = h_l + attend(h_l to what layers 1 ... l-1 have told of h_1 ... h_{l-1})
+    c_l = h_l + attend(h_l to projections of h_1 ... h_{l-1})
     p(z_l | layers above) reads c_l
-    q(z_l | layers above, x) reads c_l and a_l + attend(c_l to what the blocks of the bottom-up pass have told)
+    q(z_l | layers above, x) reads c_l and a_l + attend(c_l to projections of the input and the outputs of blocks that
+                                                        have read x, from the image to the level of the layer)
 
-h_l is the state that layer l of a :class:`~attelbo.models.TopDownVAE` begins with, a_l the activations of its level;
-blocks are seen from the image to the level. Attention is across depth, at each pixel (``networks.depth_attention``),
-and starts at zero: the model begins as the one without it. Behind the blocks of chosen sizes there can be attention
-between pixels too, the paper's non-local blocks.
+h_l is the state that layer l of a :class:`~attelbo.models.TopDownVAE` begins with, a_l the activations of its level.
+Attention is across depth, at each pixel (``networks.depth_attention``), and starts at zero: the model begins as the one
+without it. Behind the blocks of chosen sizes there can be attention between pixels too, the paper's non-local blocks.
 
-Ours differs: the host is that of Child 2021, with layers of several sizes, where the paper's is NVAE; p of the first
-two layers is without attention, since all that there is above them is h_1, a learned constant.
+Ours differs: the hierarchy is that of Child 2021, where the paper's is NVAE; c_1 = h_1 and c_2 = h_2, since all that
+there is above these layers is h_1, a learned constant.
 
-Shapes: N rows, C channels, H x W pixels of a level, L layers, E features of what is told.
+Shapes: B batch, N rows (B for each sample), C channels, H x W pixels of a level, L layers, as many blocks that read x,
+E features of a projection.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,21 +32,21 @@ from attelbo.models.hierarchy import parameters_of
 from attelbo.models.parts import model_arguments
 from attelbo.models.top_down import TopDownVAE, checked_parts
 from attelbo.networks import AttentionParts
-from attelbo.networks.depth_attention import DepthAttention, tellers
+from attelbo.networks.depth_attention import DepthAttention, memory_projections
 from attelbo.networks.layers import Size, attention_layer, channels_last, check_attention_at, halvings
 from attelbo.networks.top_down import Behind, resize
 
 FIRST = 2
-"""The first layer, counted from 0, whose p has attention."""
+"""The first layer, counted from 0, that attends to those above it."""
 
 
-class Looks(NamedTuple):
+class DepthWeights(NamedTuple):
     """How much layers attend to what: means over rows, pixels and heads, zero where there is no attention."""
 
     above: Tensor
     """(L, L): the context of a layer to the layers above it."""
     evidence: Tensor
-    """(L, 1 + blocks): q of a layer to the input and the blocks of the bottom-up pass."""
+    """(L, 1 + L): q of a layer to the input and to the blocks that read x."""
 
 
 class DeepAttentiveVAE(TopDownVAE):
@@ -73,58 +74,58 @@ class DeepAttentiveVAE(TopDownVAE):
             return DepthAttention(channels, dim, parts.layer(dim, max_length=n_maps))
 
         depth = sum(blocks)
-        self.tell = tellers(depth - 1 if depth > FIRST else 0, channels, dim)
+        self.memory = memory_projections(depth - 1 if depth > FIRST else 0, channels, dim)
         self.above = nn.ModuleList(attention_to(layer) for layer in range(FIRST, depth))
-        self.tell_evidence = tellers(1 + depth, channels, dim)
+        self.evidence_memory = memory_projections(1 + depth, channels, dim)
         self.n_evidence = [1 + sum(blocks[: level + 1]) for level in self.level_of]  # maps that q of a layer sees
         self.evidence_at = nn.ModuleList(attention_to(n) for n in self.n_evidence)
         channels_last(self)
 
     def bottom_up(self, x: Tensor) -> list[Tensor]:
-        """The activations of each level, (B, C, H, W), from the image to the smallest map, and behind them what the
-        input and each block have told, (B, E, H, W)."""
-        h, tell = self.read(x), iter(self.tell_evidence)
-        activations, told = [], [next(tell)(h)]
+        """The activations of each level, (B, C, H, W), from the image to the smallest map; then the memory, projections
+        of the input and of the output of each block, (B, E, H, W)."""
+        h, project = self.read(x), iter(self.evidence_memory)
+        levels, memory = [], [next(project)(h)]
         for size, level in zip(self.sizes, self.upward, strict=True):
             h = resize(h, size)
             for block in cast(nn.Sequential, level):
                 h = block(h)
-                told.append(next(tell)(h))
-            activations.append(h)
-        return [*activations, *told]
+                memory.append(next(project)(h))
+            levels.append(h)
+        return [*levels, *memory]
 
     def contexts(self) -> Callable[[int, Tensor], Tensor]:
-        told: list[Tensor] = []
+        memory: list[Tensor] = []
 
         def context_of(layer: int, h: Tensor) -> Tensor:
-            context = h if layer < FIRST else h + self.above[layer - FIRST](h, tuple(told))
-            if layer < len(self.tell):
-                told.append(self.tell[layer](h))
+            context = h if layer < FIRST else h + self.above[layer - FIRST](h, memory)
+            if layer < len(self.memory):
+                memory.append(self.memory[layer](h))
             return context
 
         return context_of
 
     def activation_for(self, layer: int, context: Tensor, activations: list[Tensor]) -> Tensor:
-        own = super().activation_for(layer, context, activations)
-        first = len(self.sizes)
-        return own + self.evidence_at[layer](context, tuple(activations[first : first + self.n_evidence[layer]]))
+        levels, memory = activations[: len(self.sizes)], activations[len(self.sizes) :]
+        own = super().activation_for(layer, context, levels)
+        return own + self.evidence_at[layer](context, memory[: self.n_evidence[layer]])
 
     def inference_parameters(self) -> list[nn.Parameter]:
-        return [*super().inference_parameters(), *parameters_of(self.tell_evidence, self.evidence_at)]
+        return [*super().inference_parameters(), *parameters_of(self.evidence_memory, self.evidence_at)]
 
     @torch.no_grad()
-    def looks(self, x: Tensor) -> Looks:
+    def depth_weights(self, x: Tensor) -> DepthWeights:
         """How much layers attend to what, where images x (B, C, H, W) are reconstructed from the means of q."""
         depth = len(self.downward)
-        looks = Looks(x.new_zeros(depth, depth), x.new_zeros(depth, 1 + depth))
-        names = {f"above.{i}": looks.above[FIRST + i] for i in range(len(self.above))}
-        names |= {f"evidence_at.{i}": looks.evidence[i] for i in range(depth)}
-        with record_attention(self, tuple(names)) as maps:
+        found = DepthWeights(x.new_zeros(depth, depth), x.new_zeros(depth, 1 + depth))
+        rows = {f"above.{i}": row for i, row in enumerate(found.above[FIRST:])}
+        rows |= {f"evidence_at.{i}": row for i, row in enumerate(found.evidence)}
+        with record_attention(self, tuple(rows)) as maps:
             self.reconstruct(x)
-        for name, row in names.items():
+        for name, row in rows.items():
             weights = maps[name].mean((0, 1, 2))
             row[: len(weights)] = weights
-        return looks
+        return found
 
 
 def build_deep_attentive(
@@ -155,7 +156,7 @@ def build_deep_attentive(
         optimizer: its configuration.
         scheduler: the learning rate's.
         attention: across layers.
-        score: how well what a layer has told matches what another asks.
+        score: how well a projection matches a query.
         normalizer: from scores to weights.
         dim: E.
         spatial_attention: between pixels, one of ``FEATURE_MAP_ATTENTION``.
@@ -167,7 +168,7 @@ def build_deep_attentive(
         ConfigError: an argument is out of range, or parts do not fit together.
     """
     p, o = checked_parts(data, likelihood, objective, channels, latent_channels, blocks)
-    parts = AttentionParts(attention, position={}, score=score, normalizer=normalizer)
+    parts = AttentionParts(attention, score=score, normalizer=normalizer)
 
     def between_pixels(size: Size) -> nn.Module | None:
         if size[0] not in attention_at:

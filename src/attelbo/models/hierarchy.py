@@ -32,9 +32,12 @@ Choice: TypeAlias = Callable[[DiagonalNormal | None, Above], Tensor]
 class Layer(NamedTuple):
     """What the evidence needs of a layer."""
 
-    z: Tensor  # (N, *E)
-    log_ratio: Tensor | None  # (N,), log p(z) - log q(z), nats; None: not wanted
-    kl: Tensor  # (N,), KL(q || p) given the layers above: exact, or where no closed form exists the sample's
+    z: Tensor
+    """(N, *E)."""
+    log_ratio: Tensor | None
+    """log p(z) - log q(z), (N,), nats; None: not wanted."""
+    kl: Tensor
+    """KL(q || p) given the layers above, (N,), nats: exact, or where no closed form exists the sample's."""
 
 
 class PosteriorSamples:

@@ -29,21 +29,31 @@ WHERE = 3
 class Step(NamedTuple):
     """A step of inference."""
 
-    reached: Tensor  # (N,), 1 if the objects before it are present
-    log_odds: Tensor  # (N,), of q(present)
-    present: Tensor  # (N,), 0 or 1
-    q_where: DiagonalNormal  # (N, 3)
-    where: Tensor  # (N, 3)
-    q_what: DiagonalNormal  # (N, D)
-    what: Tensor  # (N, D)
-    baseline: Tensor  # (N,), what the learning signal is expected to be
+    reached: Tensor
+    """1 if the objects before it are present, else 0, (N,)."""
+    log_odds: Tensor
+    """Of q(present), (N,)."""
+    present: Tensor
+    """0 or 1, (N,)."""
+    q_where: DiagonalNormal
+    """(N, 3)."""
+    where: Tensor
+    """(N, 3)."""
+    q_what: DiagonalNormal
+    """(N, D)."""
+    what: Tensor
+    """(N, D)."""
+    baseline: Tensor
+    """What the learning signal is expected to be, (N,), nats."""
 
 
 class Choice(NamedTuple):
     """What is chosen from q: samples, or its center."""
 
-    present: Callable[[Tensor], Tensor]  # log-odds (N,) -> 0 or 1
-    normal: Callable[[DiagonalNormal], Tensor]  # (N, *E)
+    present: Callable[[Tensor], Tensor]
+    """Log-odds (N,) -> 0 or 1, (N,)."""
+    normal: Callable[[DiagonalNormal], Tensor]
+    """A normal -> a value, (N, *E)."""
 
 
 SAMPLES = Choice(

@@ -1,14 +1,16 @@
 """A deep top-down hierarchy of any number of layers (Child 2021, "Very Deep VAEs", arXiv:2011.10650).
 
     x --> residual blocks, level by level to the smallest map --> activations a of each level
-    h_0 (learned) --> [ q(z|h, a), p(z|h) -> z -> h ] for each layer, from the smallest map to the image's size --> eta
+    h_1 (learned) --> [ q(z|h, a), p(z|h) -> z -> h ] for each layer, from the smallest map to the image's size --> eta
+
+with h_l the state that layer l begins with.
 
 Ours differs: maps are pooled by means and upsampled by nearest neighbour to the size of each level, so that any image
 size is possible; one convolution at the end gives the likelihood's parameters. Steps with too large a gradient are not
 skipped but clipped (``trainer.clip_norm``). If asked for, q is residual (Vahdat & Kautz 2020, "NVAE", arXiv:2007.03898,
 section 3.2): its mean and log std are those of p plus what is read from x, so that it moves where p moves.
 
-Shapes: N rows, C channels, H x W pixels of a level, Z latents at each pixel.
+Shapes: B batch, N rows (B for each sample), C channels, H x W pixels of a level, Z latents at each pixel.
 """
 
 import math

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attelbo.attention import AxialRotary, NoPosition
 from attelbo.attention.layer import check_heads
-from attelbo.latent import Density, Distribution
+from attelbo.latent import Density
 from attelbo.latent.arithmetic import full_precision
 from attelbo.latent.priors.autoregressive import AutoregressiveCodes, draw
 from attelbo.latent.priors.base import classes_of
@@ -142,8 +142,7 @@ class AutoregressiveTransformer(ClassConditionalCodes):
 
 def plain_attention(heads: int) -> AttentionParts:
     """Scaled dot products and softmax in this many heads."""
-    attention = {"_target_": "attelbo.attention.MultiHeadAttention", "heads": heads}
-    return AttentionParts(attention, position={})
+    return AttentionParts({"_target_": "attelbo.attention.MultiHeadAttention", "heads": heads})
 
 
 class _Given(Density):
@@ -160,6 +159,3 @@ class _Given(Density):
     def sample(self, n: int) -> Tensor:
         assert n == len(self.start), "one sample for each label"
         return self.prior.sample_after(self.start)
-
-    def exact_kl(self, q: Distribution) -> Tensor | None:
-        return None

@@ -59,6 +59,7 @@ class LocationScale(Likelihood):
     """log c, of the density with s = 1."""
     log_scale: Tensor
     _running_error: Tensor
+    """s^p, as evaluation uses it, a scalar."""
     _n_batches: Tensor
 
     def __init__(self, data_shape: Sequence[int], calibration: Calibration = "optimal", scale: float = 1.0) -> None:

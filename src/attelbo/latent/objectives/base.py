@@ -52,7 +52,7 @@ class Objective(nn.Module, ABC):
     stops_posterior: ClassVar[bool] = False
     """Whether, in the log-weights, log q(z|x) sends gradients to the parameters of q through z only."""
     needs_generative: ClassVar[bool] = False
-    """Whether ``Evidence.x``, ``eta`` and ``generative`` must be there: models with several layers have none."""
+    """Whether ``Evidence.x`` and ``generative`` must be there: models with several layers have neither."""
     needs_eta: ClassVar[bool] = False
     """Whether it needs the decoder's output for z alone: ``Evidence.eta`` must be there, which it is not for texts."""
     needs_density: ClassVar[bool] = True

@@ -32,7 +32,7 @@ class Density(Protocol):
 
     def exact_kl(self, q: Distribution) -> Tensor | None:
         """KL(q || p) by group, (B, G), nats, where a closed form exists for this q; else None."""
-        ...
+        return None
 
 
 class Prior(nn.Module, ABC):

@@ -33,7 +33,6 @@ from torch import Tensor, nn
 
 from attelbo.checks import check_at_least, check_repetitions
 from attelbo.latent.arithmetic import LOG_2PI, bound_log_std, full_precision
-from attelbo.latent.distributions import Distribution
 from attelbo.latent.priors.base import Density, classes_of
 from attelbo.latent.priors.denoisers import NoiseLevels, ResidualDenoiser
 from attelbo.latent.priors.standardized import Standardized
@@ -295,6 +294,3 @@ class _Given(Density):
     def sample(self, n: int) -> Tensor:
         assert n == len(self.labels), "one sample for each label"
         return self.prior.sample_given(n, self.labels)
-
-    def exact_kl(self, q: Distribution) -> Tensor | None:
-        return None

@@ -36,14 +36,14 @@ class Depths(Exhibit):
         return isinstance(model, DeepAttentiveVAE)
 
     def works(self, model: DeepAttentiveVAE, data: ExhibitedData) -> dict[str, Picture]:
-        looks = model.looks(self.rows(data, self.n_images, model.device).x)
+        weights = model.depth_weights(self.rows(data, self.n_images, model.device).x)
         layers = [_label(str(i), model.sizes[level]) for i, level in enumerate(model.level_of, 1)]
         levels = [level for level, n in enumerate(model.blocks) for _ in range(n)]  # of each block from the image on
         blocks = [_label(str(i), model.sizes[level]) for i, level in enumerate(levels, 1)]
-        asking = [i for i, row in enumerate(looks.above.tolist()) if any(row)]
+        asking = [i for i, row in enumerate(weights.above.tolist()) if any(row)]
         works = {
             "attention_evidence": attention_map(
-                looks.evidence,
+                weights.evidence,
                 layers,
                 [_label("input", model.sizes[0]), *blocks],
                 "Blocks that have read the image, seen by the posterior of each layer",
@@ -52,7 +52,7 @@ class Depths(Exhibit):
         }
         if asking:
             works["attention_above"] = attention_map(
-                looks.above[asking, :-1],
+                weights.above[asking, :-1],
                 [layers[i] for i in asking],
                 layers[:-1],
                 "Layers above, seen by each layer of the hierarchy",
