@@ -82,8 +82,9 @@ class DeepAttentiveVAE(TopDownVAE):
         self.evidence_at = nn.ModuleList(attention_to(n) for n in self.n_evidence)
         for size, level in zip(self.sizes, self.upward, strict=True):
             if size[0] in attention_at:
-                for place, block in enumerate(cast(nn.Sequential, level)):
-                    level[place] = nn.Sequential(block, between_pixels())  # pyright: ignore[reportIndexIssue]
+                upward = cast(nn.Sequential, level)
+                for place, block in enumerate(upward):
+                    upward[place] = nn.Sequential(block, between_pixels())
         for level, block in zip(self.level_of, self.downward, strict=True):
             if self.sizes[level][0] in attention_at:
                 block.out = nn.Sequential(cast(TopDownBlock, block).out, between_pixels())
