@@ -148,7 +148,14 @@ def table(setting: Setting, names: Sequence[str], output_dir: Path, before: str 
     found = {name: Row.of_runs(name, output_dir / setting.data / name, setting) for name in names}
     rows = sorted((found[name] or kept.get(name) or Row.missing(name) for name in names), key=lambda row: row.rank)
     head = "| model | NLL, nats | ELBO, nats | KL | reconstruction | bits/dim | active units | s | made | what it is |"
-    lines = [f"## {setting.title}", "", *verdicts(rows), "", head, "|" + "---|" * head.count(" |")]
+    lines = [
+        f"## {setting.title}",
+        "",
+        *verdicts(rows, len(setting.seeds) > 1),
+        "",
+        head,
+        "|" + "---|" * head.count(" |"),
+    ]
     return "\n".join([*lines, *(row.line for row in rows)])
 
 
@@ -210,6 +217,12 @@ class Row:
         return cls(name, mean(nlls) if nlls else None, f"| {' | '.join(cells)} | {_what(name)}{missing} |")
 
     @property
+    def margin(self) -> float:
+        """Half of the interval of the NLL, as the row shows it; 0 where it shows none."""
+        _, _, shown = self.line.split("|")[2].partition("±")
+        return float(shown) if shown else 0.0
+
+    @property
     def rank(self) -> tuple[bool, float, str]:
         """The best log-likelihood first, then models without, by name."""
         return self.nll is None, self.nll or 0.0, self.name
@@ -229,16 +242,20 @@ COMPARED = {
 """What -> the models that have it, and the plain one that they should beat: it has a warm-up where they have."""
 
 
-def verdicts(rows: Sequence[Row]) -> list[str]:
-    """Whether what should beat a plain VAE in NLL does, at this budget."""
+def verdicts(rows: Sequence[Row], over_seeds: bool) -> list[str]:
+    """Whether what should beat a plain VAE in NLL does, at this budget; where intervals over seeds leave it open, they
+    say so. Errors over images say nothing of it, since they are those of the same images."""
     known = {row.name: row.nll for row in rows if row.nll is not None}
+    margins = {row.name: row.margin for row in rows}
     lines: list[str] = []
     for what, (names, plain) in COMPARED.items():
         if plain in known and (found := [name for name in names if name in known]):
             best = min(found, key=lambda name: known[name])
             word = "better than" if known[best] < known[plain] else "not better than"
+            overlap = over_seeds and abs(known[best] - known[plain]) < margins[best] + margins[plain]
             lines.append(
-                f"- {what} (`{best}`): {known[best]:.2f} nats, {word} {known[plain]:.2f} of `{plain}` at this budget."
+                f"- {what} (`{best}`): {known[best]:.2f} nats, {word} {known[plain]:.2f} of `{plain}` at this budget"
+                f"{'; their intervals overlap' if overlap else ''}."
             )
     return lines
 
