@@ -81,21 +81,18 @@ class VariationalAutoencoder(LatentVariableModel):
 
     def _guided(self, q: Distribution, x: Tensor, y: Tensor | None) -> Distribution:
         """q, given log p(x, z) as a function of z, if it depends on it."""
-        return q.with_log_joint(self.log_joint_under(self.guide_of(y), x, y, q))
+        return q.with_log_joint(self.log_joint(x, y, q, self.guide_of(y)))
 
     def guide_of(self, y: Tensor | None) -> Density:
         """The prior in that log p(x, z)."""
         return self.prior_of(y)
 
-    def log_joint(self, x: Tensor, y: Tensor | None, q: Distribution) -> Callable[[Tensor], Tensor]:
-        """log p(x, z) as a function of z (n, B, *E) as q draws them: (n, B), nats."""
-        return self.log_joint_under(self.prior_of(y), x, y, q)
-
-    def log_joint_under(
-        self, prior: Density, x: Tensor, y: Tensor | None, q: Distribution
+    def log_joint(
+        self, x: Tensor, y: Tensor | None, q: Distribution, prior: Density | None = None
     ) -> Callable[[Tensor], Tensor]:
-        """:meth:`log_joint` with this prior."""
-        return lambda z: self.explain(z, x, y, steady=True)[0] + prior.log_prob(q.prior_value(z))
+        """log p(x, z) as a function of z (n, B, *E) as q draws them, with another prior if given: (n, B), nats."""
+        p = self.prior_of(y) if prior is None else prior
+        return lambda z: self.explain(z, x, y, steady=True)[0] + p.log_prob(q.prior_value(z))
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The likelihood's parameters eta (K, B, P * C, H, W) for z (K, B, *E)."""
@@ -179,7 +176,7 @@ class VariationalAutoencoder(LatentVariableModel):
         q = self.infer(x, y)
         z = q.rsample(n_samples)
         unknown = z.new_full(z.shape[:2], math.nan)
-        return Evidence(log_likelihood=unknown, kl=unknown[:1].mT, z=z, posterior=q, x=x, y=y, generative=self)
+        return Evidence(unknown, unknown[:1].mT, z, q, x=x, y=y, generative=self)
 
     def at_step(self, step: int, total_steps: int) -> None:
         super().at_step(step, total_steps)
