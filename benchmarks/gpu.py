@@ -32,7 +32,7 @@ from attelbo.experiments import evaluation
 from attelbo.experiments.configuration import compose
 from attelbo.experiments.settings import Evaluation
 from attelbo.models import Model, build_data, build_model
-from attelbo.training.compilation import compile_losses
+from attelbo.training.compilation import CompiledLosses
 from attelbo.training.engine import AnyPosition, AnyStep, EagerEngine, Engine, EngineMaker, Position, Step
 from attelbo.training.graphs import GraphEngine
 from attelbo.training.optimization import DirectOptimization
@@ -150,7 +150,7 @@ def prepared(task: Task, seed: int, compiled: bool = False) -> tuple[Step, Posit
     players = model.players()
     if compiled:
         rows = task.batch_size
-        players = [replace(player, losses=compile_losses(player.losses, rows, required=True)) for player in players]
+        players = [replace(player, losses=CompiledLosses(player.losses, rows, required=True)) for player in players]
     direct = [DirectOptimization(trainer, place, player, None) for place, player in enumerate(players)]
     return Step(model, players, direct, data), Position(model, seed, 1_000_000, 0), data
 

@@ -244,7 +244,7 @@ def test_where_stacking_does_not_pay_each_trains_to_its_end(runs, count_stacked,
 def test_replicas_that_are_to_be_compiled_are_not_stacked(runs, count_stacked, monkeypatch):
     compiled = []
     monkeypatch.setattr(
-        stepping, "compile_losses", lambda losses, rows, required: (compiled.append(required), losses)[1]
+        stepping, "CompiledLosses", lambda losses, rows, required: (compiled.append(required), losses)[1]
     )
     code, sweep = train(runs, "trainer.replicas=2", "trainer.compile=true", "trainer.max_epochs=1")
     assert code == 0

@@ -15,7 +15,7 @@ from attelbo.errors import ConfigError
 from attelbo.latent.posteriors import PlanarPosterior
 from attelbo.models import VariationalAutoencoder, build_vae
 from attelbo.training import compilation
-from attelbo.training.compilation import compile_losses, compiler_missing, steps_to_pay
+from attelbo.training.compilation import CompiledLosses, compiler_missing, steps_to_pay
 from compilers import needs_a_compiler
 
 CPU = torch.device("cpu")
@@ -76,7 +76,7 @@ def assert_same(model: VariationalAutoencoder, compiled: Any, given: Batch) -> N
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_compiled_losses_are_the_losses_from_one_graph(network: str, graphs: Any) -> None:
     model = make(network, weight={"_target_": "attelbo.latent.schedules.Linear"})
-    compiled = compile_losses(model.losses, 6, required=True)
+    compiled = CompiledLosses(model.losses, 6, required=True)
     assert_same(model, compiled, batch(rows=4))  # a run may go on with the short minibatch at the end of an epoch
     assert graphs() == 0
     for step in (0, 3, 9):  # the weight of the KL moves
@@ -107,7 +107,7 @@ def test_the_next_model_has_a_graph_of_its_own(graphs: Any) -> None:
         model = make("mlp")
         with torch.no_grad():
             next(model.posterior.parameters()).mul_(factor)
-        compiled = compile_losses(model.losses, 6, required=True)
+        compiled = CompiledLosses(model.losses, 6, required=True)
         assert_same(model, compiled, batch())
         assert_same(model, compiled, batch())
     assert graphs() == 2
@@ -126,7 +126,7 @@ class Stubborn:
 
 def test_what_cannot_be_compiled_is_run(capsys: pytest.CaptureFixture[str]) -> None:
     model = Stubborn()
-    losses = compile_losses(model.losses, 6, required=False)
+    losses = CompiledLosses(model.losses, 6, required=False)
     for _ in range(2):
         torch.manual_seed(7)
         value = losses(batch())["loss"]
@@ -140,7 +140,7 @@ def test_what_cannot_be_compiled_is_run(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_what_must_be_compiled_and_cannot_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"^trainer\.compile=true: .*; trainer\.compile=false runs it$"):
-        compile_losses(Stubborn().losses, 6, required=True)(batch())
+        CompiledLosses(Stubborn().losses, 6, required=True)(batch())
     torch._dynamo.reset()
 
 

@@ -236,10 +236,8 @@ class ImageDataModule(ResidentDataModule):
         return {"flip": self.flip, "crop": self.crop}
 
     def _content(self) -> tuple[Any, ...]:
-        return (
-            *(self.source, self.binarize, self._moves, self.validation_size, self.train_size, self.n_labels),
-            self.nuisance,
-        )
+        rows = self.validation_size, self.train_size, self.n_labels
+        return self.source, self.binarize, self._moves, rows, self.nuisance
 
     def _load(self) -> Splits:
         train, test = checked(self.source, self.root)
@@ -305,14 +303,16 @@ class ImageDataModule(ResidentDataModule):
             raise ConfigError(f"data.{error} training rows of {self._name}") from error
         return images._replace(y=torch.full_like(images.y, UNLABELLED).index_copy_(0, rows, kept))
 
-    def _resident(self, images: Images, rows: Tensor | None = None, views: bool = False, **options: Any) -> ImageSplit:
-        """The images, those of these rows; ``views``: which follow each other and are not copied."""
+    def _resident(
+        self, images: Images, rows: Tensor | None = None, views: bool = False, draw: bool = False, **options: Any
+    ) -> ImageSplit:
+        """The images, those of these rows; ``views``: which follow each other, uncopied; ``draw``: binarized anew."""
 
         def taken(t: Tensor, rows: Tensor) -> Tensor:
             return t[int(rows[0]) : int(rows[0]) + len(rows)] if views else t.index_select(0, rows)
 
         x, y, segments = (t if t is None or rows is None else taken(t, rows) for t in images)
         assert x is not None
-        scale = 255 if self._of_images.kind == "levels" else 1
+        are_bits = self.source.binary or (self.binarize != "none" and not draw)
         options |= {"bits": self.source.packed, "segments": segments, "nuisance": self.nuisance}
-        return ImageSplit(x, y, scale=scale, **options)
+        return ImageSplit(x, y, scale=1 if are_bits else 255, draw=draw, **options)

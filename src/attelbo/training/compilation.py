@@ -85,7 +85,7 @@ def compiler_missing(device: torch.device) -> str | None:
     return None if header.is_file() else f"Python's own header is missing: {header}"
 
 
-def compile_losses(losses: Losses, rows: int, *, required: bool) -> Losses:
+class CompiledLosses:
     """The same losses as one static graph, compiled when the first batch of ``rows`` comes.
 
     There is never a second graph: batches of another size, such as the short one at the end of an epoch, are computed
@@ -97,11 +97,8 @@ def compile_losses(losses: Losses, rows: int, *, required: bool) -> Losses:
         required: whether it is an error, at the first call, that they cannot be compiled; otherwise a line says so, and
             they are computed eagerly.
     """
-    return _CompiledLosses(losses, rows, required)
 
-
-class _CompiledLosses:
-    def __init__(self, losses: Losses, rows: int, required: bool) -> None:
+    def __init__(self, losses: Losses, rows: int, *, required: bool) -> None:
         self.losses = losses
         self.rows = rows
         self.required = required

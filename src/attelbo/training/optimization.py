@@ -41,8 +41,12 @@ class Optimization(Protocol):
 
 def is_alone(trainer: Trainer) -> bool:
     """Whether this process trains on one device, without a gradient scaler, and needs nothing of Lightning's."""
-    scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-    return isinstance(trainer.strategy, SingleDeviceStrategy) and not scaled
+    return isinstance(trainer.strategy, SingleDeviceStrategy) and not scales_gradients(trainer)
+
+
+def scales_gradients(trainer: Trainer) -> bool:
+    """Whether gradients are scaled, as 16-bit ones are."""
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
 def choose_optimizations(

@@ -27,7 +27,7 @@ from attelbo.data.loader import rows_per_rank
 from attelbo.errors import ConfigError
 from attelbo.models import Model
 from attelbo.seeding import derive_seed
-from attelbo.training.compilation import compile_losses, compiler_missing, steps_to_pay
+from attelbo.training.compilation import CompiledLosses, compiler_missing, steps_to_pay
 from attelbo.training.engine import (
     AnyPosition,
     AnyStep,
@@ -40,7 +40,7 @@ from attelbo.training.engine import (
 )
 from attelbo.training.fused_adam import parameters_of
 from attelbo.training.graphs import GraphEngine
-from attelbo.training.optimization import choose_optimizations, is_alone
+from attelbo.training.optimization import choose_optimizations, is_alone, scales_gradients
 from attelbo.training.planning import planned_steps, refuse_single_rows
 from attelbo.training.replicas import Seat
 from attelbo.training.term_means import TermMeans
@@ -158,8 +158,7 @@ class BlockStepper(Callback):
             raise ConfigError(
                 "trainer.cuda_graphs=true takes one GPU and 32-true or bf16 precision; auto uses graphs where it can"
             )
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        if scaled and self.clip_norm is not None and model.optimizer_spec.get("fused"):
+        if scales_gradients(trainer) and self.clip_norm is not None and model.optimizer_spec.get("fused"):
             raise ConfigError(
                 "trainer.clip_norm: a fused optimizer unscales 16-bit gradients too late to clip them; "
                 "set optimizer.fused=false or trainer.precision=bf16-mixed"
@@ -177,7 +176,7 @@ class BlockStepper(Callback):
         if self._compiles():
             rows = min(self.data.batch_size, rows_per_rank(self.data.rows_per_epoch, self.trainer.world_size))
             part, required = -(-rows // self.micro_batches), self.compile is True
-            players = [replace(each, losses=compile_losses(each.losses, part, required=required)) for each in players]
+            players = [replace(each, losses=CompiledLosses(each.losses, part, required=required)) for each in players]
         optimizations = choose_optimizations(self.model, players, self.trainer, self.clip_norm)
         step = Step(self.model, players, optimizations, self.data, self.micro_batches)
         position = Position(self.model, self.seed, self.total_steps, self.trainer.global_rank)

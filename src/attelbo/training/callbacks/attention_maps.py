@@ -42,7 +42,6 @@ class AttentionMaps(Exhibit):
         n_layers: the most layers that are shown, spread evenly, the last one among them.
         n_images: images that are shown.
         n_alignments: pairs of source and target that are shown.
-        seed: of what is drawn.
         options: see :class:`ExhibitOptions`.
 
     Raises:
@@ -55,10 +54,9 @@ class AttentionMaps(Exhibit):
         n_layers: int = 4,
         n_images: int = 8,
         n_alignments: int = 3,
-        seed: int = 0,
         **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(seed=seed, **options)
+        super().__init__(**options)
         check_at_least(1, n_layers=n_layers, n_images=n_images, n_alignments=n_alignments)
         self.layers = tuple(layers)
         self.n_layers = n_layers

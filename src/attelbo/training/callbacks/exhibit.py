@@ -42,6 +42,8 @@ class ExhibitOptions(TypedDict, total=False):
     """Also during training, under ``media/<name>-epoch<n>``; 0: only at the end."""
     split: Split
     """The split that rows are taken from."""
+    seed: int
+    """Of all that is drawn."""
 
 
 class Exhibit(Callback, ABC):
@@ -51,8 +53,7 @@ class Exhibit(Callback, ABC):
     of the run are left as they were. Runs on the first process only. The name of a work has no hyphen.
 
     Args:
-        every_n_epochs, split: see :class:`ExhibitOptions`.
-        seed: of what is drawn.
+        every_n_epochs, split, seed: see :class:`ExhibitOptions`.
 
     Raises:
         ValueError: ``every_n_epochs`` is negative.

@@ -54,7 +54,6 @@ class Functions(Exhibit):
     Args:
         n_images: images that are completed.
         n_samples: samples of z that predictions are averaged over.
-        seed: of curves, contexts and z.
         options: see :class:`ExhibitOptions`.
 
     Raises:
@@ -65,10 +64,9 @@ class Functions(Exhibit):
         self,
         n_images: int = 8,
         n_samples: int = 50,
-        seed: int = 0,
         **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(seed=seed, **options)
+        super().__init__(**options)
         check_at_least(1, n_images=n_images, n_samples=n_samples)
         self.n_images = n_images
         self.n_samples = n_samples

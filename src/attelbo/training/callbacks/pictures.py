@@ -41,7 +41,6 @@ class Pictures(Exhibit):
         n_samples: Images drawn from the prior; of vectors there are as many as of the data.
         n_reconstructions: Pairs of an image and its reconstruction.
         n_latent: Points in the latent map, and of vectors beside their samples.
-        seed: Of the samples.
         options: see :class:`ExhibitOptions`.
 
     Raises:
@@ -53,10 +52,9 @@ class Pictures(Exhibit):
         n_samples: int = 64,
         n_reconstructions: int = 20,
         n_latent: int = 2000,
-        seed: int = 0,
         **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(seed=seed, **options)
+        super().__init__(**options)
         check_at_least(1, n_samples=n_samples, n_reconstructions=n_reconstructions, n_latent=n_latent)
         self.n_samples = n_samples
         self.n_reconstructions = n_reconstructions

@@ -23,7 +23,6 @@ class Sentences(Exhibit):
         n_paths: pairs of texts with the texts between them.
         steps: S, texts of a path, its ends among them.
         temperature: of the samples, divides the logits; 0: always the likeliest token, as in the other works.
-        seed: of the samples.
         options: see :class:`ExhibitOptions`.
 
     Raises:
@@ -36,10 +35,9 @@ class Sentences(Exhibit):
         n_paths: int = 3,
         steps: int = 7,
         temperature: float = 1.0,
-        seed: int = 0,
         **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(seed=seed, **options)
+        super().__init__(**options)
         check_at_least(1, n=n, n_paths=n_paths)
         check_at_least(2, steps=steps)
         check_not_negative(temperature=temperature)

@@ -28,7 +28,6 @@ class Strokes(Exhibit):
     Args:
         n_samples: samples in the animation.
         n_images: samples in the strip, and images that are looked at.
-        seed: of the samples.
         options: see :class:`ExhibitOptions`.
 
     Raises:
@@ -39,10 +38,9 @@ class Strokes(Exhibit):
         self,
         n_samples: int = 16,
         n_images: int = 5,
-        seed: int = 0,
         **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(seed=seed, **options)
+        super().__init__(**options)
         check_at_least(1, n_samples=n_samples, n_images=n_images)
         self.n_samples = n_samples
         self.n_images = n_images

@@ -31,7 +31,6 @@ class TextSamples(Exhibit):
         length: tokens of each, the prompt not among them; what the model no longer sees is forgotten.
         prompt: the beginning of all of them; each the first tokens of another row if None.
         temperature: divides the logits; 0: always the likeliest token.
-        seed: of the samples.
         options: see :class:`ExhibitOptions`.
 
     Raises:
@@ -44,10 +43,9 @@ class TextSamples(Exhibit):
         length: int = 400,
         prompt: str | None = None,
         temperature: float = 0.8,
-        seed: int = 0,
         **options: Unpack[ExhibitOptions],
     ) -> None:
-        super().__init__(seed=seed, **options)
+        super().__init__(**options)
         check_at_least(1, n=n, length=length)
         check_not_negative(temperature=temperature)
         self.n = n
