@@ -127,8 +127,7 @@ class AttendInferRepeat(LatentVariableModel):
         return torch.stack([step.reached * present, step.present * where, step.present * what])
 
     def _score(self, steps: Sequence[Step], log_likelihood: Tensor, kl: Tensor, costs: Tensor) -> Tensor:
-        """Zeros (N,) whose gradient is the score-function term of the presences, and that of the loss of the
-        baseline."""
+        """Zeros (N,) whose gradient is that of the presences' score-function term and of the baseline's loss."""
         weight = self.objective.weight.value if isinstance(self.objective, ELBO) else 1.0
         present, where, what = (weight * kl.detach()).unbind(1)
         known = present + costs.detach()  # before the presence of the step is drawn

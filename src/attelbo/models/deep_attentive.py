@@ -168,7 +168,7 @@ def build_deep_attentive(
         ConfigError: an argument is out of range, or parts do not fit together.
     """
     p, o = checked_parts(data, likelihood, objective, channels, latent_channels, blocks)
-    parts = AttentionParts(attention, score=score, normalizer=normalizer)
+    parts = AttentionParts(attention, position={}, score=score, normalizer=normalizer)
 
     def between_pixels(size: Size) -> nn.Module | None:
         if size[0] not in attention_at:

@@ -58,7 +58,7 @@ class TextVAE(VariationalAutoencoder):
         told = self._with_dropout(x[:, :-1].expand(len(z), -1, -1))  # (K, B, T - 1)
         features = self.decoder(z.flatten(0, 1).flatten(1), told.flatten(0, 1)).unflatten(0, shape)
         targets = x[:, 1:]
-        if self.training and x.device.type != "cpu":  # where shapes must not depend on values
+        if self.training and not _shapes_may_vary(x.device):
             return self.likelihood.log_prob(self.decoder.output(features), targets), None
         # Logits of padding would be most of the cost.
         targets = targets.expand(len(z), -1, -1)
@@ -145,3 +145,9 @@ class TextVAE(VariationalAutoencoder):
     def sample(self, n: int, y: Tensor | None = None, sampling: Sampling = GREEDY) -> Tensor:
         """n texts, z from the prior: (n, U)."""
         return self.write(self.sample_prior(n, y).flatten(1), sampling)
+
+
+def _shapes_may_vary(device: torch.device) -> bool:
+    """Whether shapes in training may depend on values, as those of minibatches do on a CPU, which are cropped to their
+    longest rows; elsewhere they would cost a synchronization, and neither graphs nor stacked replicas allow it."""
+    return device.type == "cpu"

@@ -4,7 +4,7 @@ Shapes: E features of a token, (H, W) grid of tokens.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 from attelbo.attention import AttentionLayer, Causal, Global, HeadFeatures, Mask, Position
@@ -35,7 +35,7 @@ class AttentionParts:
     """The choices of attention, see :class:`AttentionSpecs`; every layer builds its own from them."""
 
     attention: Spec
-    position: Spec = field(default_factory=dict)
+    position: Spec
     """Empty where all attention is to a memory, or is given its position otherwise."""
     score: Spec | None = None
     normalizer: Spec | None = None

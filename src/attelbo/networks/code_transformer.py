@@ -142,7 +142,7 @@ class AutoregressiveTransformer(ClassConditionalCodes):
 
 def plain_attention(heads: int) -> AttentionParts:
     """Scaled dot products and softmax in this many heads."""
-    return AttentionParts({"_target_": "attelbo.attention.MultiHeadAttention", "heads": heads})
+    return AttentionParts({"_target_": "attelbo.attention.MultiHeadAttention", "heads": heads}, position={})
 
 
 class _Given(Density):
