@@ -186,7 +186,7 @@ class ArrayDataModule(ImageDataModule):
         source.factors = tuple(Factor(*factor) for factor in state["factors"])
         source.binary, source.real, source.n_validation = state["binary"], state["real"], state["n_validation"]
         if isinstance(source, Arrays):
-            source.columns = tuple(state.get("columns", ()))
+            source.columns = tuple(state["columns"])
         source.described = True
         if state["units"] is not None:
             location, scale, black, white = state["units"]
