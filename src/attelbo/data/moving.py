@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attelbo.errors import DataError, MissingDataError
+from attelbo.errors import DataError, MissingDataError, did_you_mean
 
 
 def absent(path: Path, what: str, key: str = "data.source.path") -> MissingDataError:
@@ -17,8 +17,7 @@ def absent(path: Path, what: str, key: str = "data.source.path") -> MissingDataE
         key: that names it.
     """
     near = _near(path)
-    meant = "" if near is None else f"; did you mean {near}?"
-    remedy = f"{key} says which, from paths.data_dir or absolutely{meant}"
+    remedy = f"{key} says which, from paths.data_dir or absolutely{did_you_mean(near and str(near))}"
     return MissingDataError(f"{path.absolute()}: no such {what}", remedy)
 
 

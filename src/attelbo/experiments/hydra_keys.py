@@ -20,7 +20,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from attelbo.building import arguments_of, locate
-from attelbo.errors import ConfigError, nearest, one_line
+from attelbo.errors import ConfigError, did_you_mean, nearest, one_line
 
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir")
 """Keys with which Hydra would choose the folder of a run, or work in it."""
@@ -60,7 +60,7 @@ def _refuse(override: Override) -> None:
         _, siblings = _walk(key)
         parent, _, last = key.rpartition(".")
         guess = nearest(last, siblings)
-        meant = f"; did you mean {parent}.{guess}?" if guess else f"; known here: {', '.join(siblings)}"
+        meant = did_you_mean(guess and f"{parent}.{guess}", f"known here: {', '.join(siblings)}")
         raise ConfigError(f"{where}: unknown key{meant}")
 
 
