@@ -3,6 +3,7 @@ helpers for their messages."""
 
 import errno
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -109,6 +110,18 @@ _ASKED = re.compile(r"(?:tried|Unable) to allocate ([\d.]+) (\w+)", re.IGNORECAS
 
 def _size(number: str, unit: str) -> str:
     return f"{float(number) / 1e9:,.1f} GB" if unit == "bytes" else f"{float(number):,.1f} {unit}"
+
+
+def leave_out(unread: Sequence[UserError], n_read: int) -> None:
+    """Tell on the standard error which of several things could not be read, a line each, since the others serve.
+
+    Raises:
+        UserError: there are no others: the first of these.
+    """
+    if unread and not n_read:
+        raise unread[0]
+    for error in unread:
+        sys.stderr.write(f"left out: {error}\n")
 
 
 def one_line(error: BaseException) -> str:

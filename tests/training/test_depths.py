@@ -4,32 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from attelbo.data.batch import Batch, DataSpec
 from attelbo.models import build_deep_attentive
 from attelbo.training.callbacks import AttentionMaps, Depths
 from attelbo.training.maps import attention_map
-
-
-class Data:
-    spec = DataSpec("bits", (1, 8, 8), "binary")
-
-    @staticmethod
-    def n_rows(split) -> int:
-        return 12
-
-    @staticmethod
-    def materialize(index, split) -> Batch:
-        return Batch((torch.arange(12 * 64).view(12, 1, 8, 8)[index] % 5 == 0).float(), None, index)
-
-    @staticmethod
-    def shown(x):
-        return x
+from exhibited import Bits
 
 
 def model(blocks, **changes):
     torch.manual_seed(0)
     return build_deep_attentive(
-        Data.spec,
+        Bits.spec,
         likelihood={"_target_": "attelbo.latent.likelihoods.Bernoulli"},
         objective={"_target_": "attelbo.latent.objectives.ELBO"},
         channels=8,
@@ -45,8 +29,8 @@ def model(blocks, **changes):
 
 def test_a_row_for_each_layer_and_a_column_for_each_that_it_may_attend_to() -> None:
     made = model((1, 0, 2, 1))
-    works = Depths(6).draw(made, Data())  # pyright: ignore[reportArgumentType]
-    weights = made.eval().depth_weights(Data.materialize(torch.arange(6) * 2, "validation").x)
+    works = Depths(6).draw(made, Bits())  # pyright: ignore[reportArgumentType]
+    weights = made.eval().depth_weights(Bits.materialize(torch.arange(6) * 2, "validation").x)
     layers = ["1:\u00a01x1", "2:\u00a02x2", "3:\u00a02x2", "4:\u00a08x8"]
     expected = {
         "attention_above": attention_map(
@@ -70,13 +54,13 @@ def test_a_row_for_each_layer_and_a_column_for_each_that_it_may_attend_to() -> N
 
 
 def test_two_layers_have_nothing_to_choose_from() -> None:
-    assert set(Depths(6).draw(model((0, 2)), Data())) == {"attention_evidence"}  # pyright: ignore[reportArgumentType]
+    assert set(Depths(6).draw(model((0, 2)), Bits())) == {"attention_evidence"}  # pyright: ignore[reportArgumentType]
 
 
 def test_over_images_only_attention_between_pixels_is_drawn() -> None:
     """Layers of one pixel attend for each image once, to four maps that are no grid of two by two."""
-    assert AttentionMaps().draw(model((0, 0, 0, 4)), Data()) == {}
-    drawn = AttentionMaps(n_layers=1).draw(model((0, 1, 1, 4), attention_at=[4]), Data())
+    assert AttentionMaps().draw(model((0, 0, 0, 4)), Bits()) == {}
+    drawn = AttentionMaps(n_layers=1).draw(model((0, 1, 1, 4), attention_at=[4]), Bits())
     assert list(drawn) == ["attention_downward_5_out_1"]
 
 

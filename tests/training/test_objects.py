@@ -5,23 +5,11 @@ import pytest
 import torch
 
 from attelbo.attention.glimpses import box_of
-from attelbo.data.batch import Batch, DataSpec
 from attelbo.models import build_air
 from attelbo.training.boxes import OBJECT_COLORS
 from attelbo.training.callbacks import Objects
 from attelbo.training.callbacks.objects import boxed
-
-
-class Data:
-    spec = DataSpec("bits", (1, 8, 8), "binary")
-
-    @staticmethod
-    def n_rows(split) -> int:
-        return 12
-
-    @staticmethod
-    def materialize(index, split) -> Batch:
-        return Batch((torch.arange(12 * 64).view(12, 1, 8, 8)[index] % 5 == 0).float(), None, index)
+from exhibited import Bits
 
 
 def test_a_box_around_each_object_that_is_there() -> None:
@@ -41,7 +29,7 @@ def test_a_box_around_each_object_that_is_there() -> None:
 def test_pictures_of_a_model(n) -> None:
     torch.manual_seed(0)
     model = build_air(
-        Data.spec,
+        Bits.spec,
         encoder={"_target_": "attelbo.networks.MLPEncoder", "hidden": [4]},
         decoder={"_target_": "attelbo.networks.MLPDecoder", "hidden": [4]},
         likelihood={"_target_": "attelbo.latent.likelihoods.Bernoulli"},
@@ -51,10 +39,10 @@ def test_pictures_of_a_model(n) -> None:
         **{"latent_dim": 2, "hidden": 4, "steps": 2, "glimpse": 4, "presence": 0.5, "cost": 0.0},
         **{"object_size": 0.5, "size_std": 0.1, "spread": 0.5, "waiting": 0.0},
     )
-    works = Objects(n).draw(model, Data())  # pyright: ignore[reportArgumentType]
-    again = Objects(n).draw(model, Data())  # pyright: ignore[reportArgumentType]
+    works = Objects(n).draw(model, Bits())  # pyright: ignore[reportArgumentType]
+    again = Objects(n).draw(model, Bits())  # pyright: ignore[reportArgumentType]
     assert set(works) == {"objects"}
     assert np.array_equal(works["objects"], again["objects"])
-    assert Objects().draw(torch.nn.Identity(), Data()) == {}  # pyright: ignore[reportArgumentType]
+    assert Objects().draw(torch.nn.Identity(), Bits()) == {}  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"^n must be at least 1, got 0"):
         Objects(0)

@@ -4,23 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from attelbo.data.batch import Batch, DataSpec
+from attelbo.data.batch import DataSpec
 from attelbo.models import build_slot_autoencoder
 from attelbo.training.boxes import OBJECT_COLORS
 from attelbo.training.callbacks import Segments
 from attelbo.training.callbacks.segments import owners
+from exhibited import Bits
 
 
-class Data:
+class Data(Bits):
     spec = DataSpec("bits", (1, 8, 8), "binary", n_objects=3)
-
-    @staticmethod
-    def n_rows(split) -> int:
-        return 12
-
-    @staticmethod
-    def materialize(index, split) -> Batch:
-        return Batch((torch.arange(12 * 64).view(12, 1, 8, 8)[index] % 5 == 0).float(), None, index)
 
 
 def test_colors_of_owners() -> None:

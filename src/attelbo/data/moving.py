@@ -23,9 +23,7 @@ def absent(path: Path, what: str, key: str = "data.source.path") -> MissingDataE
 
 def _near(path: Path) -> Path | None:
     """What the end of a path names from the working folder, the longest end first; None: nothing."""
-    parts = path.absolute().parts
-    ends = (Path(*parts[first:]).absolute() for first in range(1, len(parts)))
-    return next((end for end in ends if end.exists()), None)
+    return next((end.absolute() for end in _ends(path.absolute()) if end.exists()), None)
 
 
 def moved(data: Mapping[str, Any], data_dir: str | None) -> dict[str, Any]:
@@ -44,9 +42,12 @@ def _found(node: Any, folder: Path) -> Any:
         return {key: _found(value, folder) for key, value in node.items()}
     if not isinstance(node, str) or not Path(node).is_absolute():
         return node
-    parts = Path(node).parts
-    ends = (Path(*parts[first:]) for first in range(1, len(parts)))
-    return next((str(end) for end in ends if (folder / end).exists()), node)
+    return next((str(end) for end in _ends(Path(node)) if (folder / end).exists()), node)
+
+
+def _ends(path: Path) -> Iterator[Path]:
+    """What is left of an absolute path without its first names, the longest first."""
+    return (Path(*path.parts[first:]) for first in range(1, len(path.parts)))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attelbo.data.text.files import read_text
-from attelbo.errors import DataError, nearest
+from attelbo.errors import DataError, did_you_mean, nearest
 
 
 class Columns(NamedTuple):
@@ -86,9 +86,8 @@ def _read(path: Path, label: str | None, needed: bool, state: tuple[int, int] | 
     _check_names(path, names)
     if label is not None and label not in names:
         if needed:
-            guess = nearest(label, names)
-            meant = f"did you mean {guess}?" if guess else f"it has {', '.join(names)}"
-            raise DataError(f"{path.absolute()} has no column {label!r}, data.source.y; {meant}")
+            meant = did_you_mean(nearest(label, names), f"it has {', '.join(names)}")
+            raise DataError(f"{path.absolute()} has no column {label!r}, data.source.y{meant}")
         label = None
     if not rows:
         raise DataError(f"{path.absolute()} has no row but the first, which names the columns")

@@ -4,7 +4,6 @@ A folder with a ``status.json`` is a run. Of several runs of one configuration w
 """
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, leave_out
 from attelbo.experiments.rundir import RunDirectory
 from attelbo.files import read_config
 
@@ -136,10 +135,7 @@ def find_runs(patterns: Iterable[str]) -> Found:
             if named:
                 raise
             unread.append(error)
-    if unread and not runs:
-        raise unread[0]
-    for error in unread:
-        sys.stderr.write(f"left out: {error}\n")
+    leave_out(unread, len(runs))
     if not runs:
         raise UserError(f"there is no run in {', '.join(patterns)}")
     newest: dict[str, Run] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from attelbo.errors import UserError
+from attelbo.errors import UserError, leave_out
 from attelbo.experiments.rundir import FINISHED, config_hash
 from attelbo.experiments.sweeps.ledger import Job, Ledger, best_line, differing_words, summary, sweeps_below
 from attelbo.experiments.terminal import terminal
@@ -49,10 +49,7 @@ def status(paths: Sequence[Path]) -> None:
                 _print(ledger)
         except UserError as error:  # its own file, or that of a job
             unread.append(error)
-    if len(unread) == len(folders):
-        raise unread[0]
-    for error in unread:
-        sys.stderr.write(f"left out: {error}\n")
+    leave_out(unread, len(folders) - len(unread))
 
 
 def _print(ledger: Ledger) -> None:
